@@ -1,0 +1,23 @@
+"""First-order methods, one short file each. Adding a file adds the method everywhere."""
+
+from typing import Any
+
+from ..names import unknown_name
+from ._algorithm import Algorithm as Algorithm
+from ._coefficient import Coefficient as Coefficient
+from ._coefficient import Learnable as Learnable
+from ._registry import as_algorithm as as_algorithm
+from ._registry import builtin as builtin
+from ._registry import specification as specification
+
+_classes = {cls.__name__: cls for cls in builtin.values()}
+
+__all__ = ["Algorithm", "Coefficient", "Learnable", "as_algorithm", "builtin", "specification", *_classes]  # pyright: ignore
+
+
+def __getattr__(name: str) -> Any:
+    if name in _classes:
+        return _classes[name]
+    if name.startswith("_"):
+        raise AttributeError(name)
+    raise AttributeError(str(unknown_name("algorithm", name, _classes)))

@@ -1,0 +1,98 @@
+"""The base class of every first-order algorithm."""
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any, ClassVar, dataclass_transform
+
+from ._coefficient import Coefficient, Learnable, as_coefficient
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=False)
+class Algorithm:
+    """A first-order method: `start`, `step`, `read`, and named coefficients.
+
+    A subclass is a frozen dataclass without being marked as one. Fields annotated `Coefficient` are given
+    as a number, a function of k or a `Learnable`, and called with k: `self.step_size(k)`.
+
+    The state is a tensor or a tuple of tensors, nested if need be. `step` adds states and answers and
+    multiplies them by coefficients, nothing else: it runs on tensors and on symbols, and must not ask which.
+    Its parameters between `state` and `k` name the oracles: `gradient` (several: `gradient_f, gradient_g`)
+    takes a point; `prox` takes a point and a step size.
+    """
+
+    references: ClassVar[tuple[str, ...]] = ()
+    """Keys into references.bib."""
+
+    oracles: ClassVar[tuple[str, ...]] = ()
+    """The names of the oracles, read off the signature of `step`."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        dataclasses.dataclass(frozen=True)(cls)
+        if "step" in cls.__dict__:
+            cls.oracles = _oracles(cls)
+
+    def __post_init__(self) -> None:
+        for name in self.coefficient_names():
+            value = as_coefficient(f"{type(self).__name__}.{name}", getattr(self, name))
+            object.__setattr__(self, name, value)
+
+    def start(self, x: Any) -> Any:
+        """The first state, from the input x."""
+        raise NotImplementedError(f"{type(self).__name__} has no method start(self, x).")
+
+    # The oracles' names and number are the subclass's own.
+    step: ClassVar[Callable[..., Any]]
+    """step(state, gradient, k): the state after step k, counted from 0."""
+
+    def read(self, state: Any) -> Any:
+        """The output, from the last state."""
+        raise NotImplementedError(f"{type(self).__name__} has no method read(self, state).")
+
+    @classmethod
+    def coefficient_names(cls) -> tuple[str, ...]:
+        """The fields annotated `Coefficient`, in order."""
+        return tuple(field.name for field in dataclasses.fields(cls) if _is_coefficient(field.type))  # type: ignore[arg-type]
+
+    def coefficients(self) -> dict[str, Callable[[int], Any]]:
+        """Each coefficient as a function of k, by name."""
+        return {name: getattr(self, name) for name in self.coefficient_names()}
+
+    def learnable(self) -> dict[str, Learnable]:
+        """The coefficients that are trained, by name."""
+        return {name: c for name, c in self.coefficients().items() if isinstance(c, Learnable)}
+
+    def rebind(self, **coefficients: Any) -> "Algorithm":
+        """The same algorithm with other coefficients."""
+        return dataclasses.replace(self, **coefficients)  # type: ignore[type-var]
+
+    @classmethod
+    def name(cls) -> str:
+        """The registry's name: the class name in snake case."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+
+
+def _is_coefficient(annotation: Any) -> bool:
+    # A string under `from __future__ import annotations`, where its names may be out of reach.
+    if isinstance(annotation, str):
+        return annotation.rpartition(".")[2] == "Coefficient"
+    return annotation is Coefficient
+
+
+def _oracles(cls: type[Algorithm]) -> tuple[str, ...]:
+    names = list(inspect.signature(cls.step).parameters)
+    if len(names) < 4 or names[1] != "state" or names[-1] != "k":
+        raise TypeError(
+            f"{cls.__name__}.step takes ({', '.join(names)}); expected (self, state, gradient, k), with one "
+            "parameter per oracle between state and k."
+        )
+    oracles = tuple(names[2:-1])
+    for oracle in oracles:
+        if not oracle.startswith(("gradient", "prox")):
+            raise TypeError(
+                f"{cls.__name__}.step asks for an oracle {oracle!r}; expected names that begin with "
+                "'gradient' or 'prox'."
+            )
+    return oracles

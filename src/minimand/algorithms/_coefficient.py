@@ -1,0 +1,108 @@
+"""Coefficients: the named scalars of an algorithm, as a constant, a schedule of the step, or learnable."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Real
+from typing import Annotated, Any
+
+# Given as a number, a function of k or a Learnable; kept as a function of k. The annotation marks the fields
+# of an algorithm that are coefficients, so it has to exist at run time, and Any lets both types check.
+Coefficient = Annotated[Any, "coefficient"]
+
+# A momentum beyond these lets the states grow like |momentum|^k whatever the gradient does.
+_RANGES = {"momentum": (-1.0, 1.0)}
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same value at every step."""
+
+    value: Real
+
+    def __call__(self, k: int) -> Any:
+        return self.value
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A value that depends on the step: `function(k)`, k counted from 0 in each stage."""
+
+    function: Callable[[int], Any]
+    name: str
+
+    def __call__(self, k: int) -> Any:
+        value = self.function(k)
+        if isinstance(value, Real):
+            check_range(f"{self.name}({k})", value)
+        return value
+
+    def __repr__(self) -> str:
+        return getattr(self.function, "__qualname__", repr(self.function))
+
+
+@dataclass(frozen=True)
+class Learnable:
+    """A coefficient that is trained: one parameter per layer, kept within [low, high].
+
+    It starts at `initial`, which may be one of the bounds.
+    """
+
+    initial: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.initial <= self.high:
+            raise ValueError(
+                f"Learnable(initial={self.initial}, low={self.low}, high={self.high}): expected "
+                f"low <= initial <= high; the nearest initial is {min(max(self.initial, self.low), self.high)}."
+            )
+
+    def __call__(self, k: int) -> Any:
+        return self.initial
+
+    def __repr__(self) -> str:
+        return f"Learnable({self.initial}, low={self.low}, high={self.high})"
+
+
+@dataclass(frozen=True, repr=False)
+class Learned(Learnable):
+    """A learnable coefficient with the values that a stage has now, one per layer."""
+
+    values: tuple[float, ...]
+
+    def __call__(self, k: int) -> Any:
+        return self.values[min(k, len(self.values) - 1)]
+
+
+def check_range(name: str, value: Any) -> None:
+    """Raise ValueError unless the coefficient's value is finite and within the range of its name."""
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value}; expected a finite number.")
+    field = name.rpartition(".")[2].partition("(")[0]
+    low, high = _RANGES.get(field, (-math.inf, math.inf))
+    if not low <= value <= high:
+        raise ValueError(
+            f"{name} is {value}, outside [{low:g}, {high:g}]: the states would grow like {abs(value):g}^k. "
+            f"The nearest value that works is {min(max(value, low), high):g}."
+        )
+
+
+def as_coefficient(name: str, value: Any) -> Callable[[int], Any]:
+    """The coefficient that `value` stands for. `name` is how errors call it: 'HeavyBall.momentum'."""
+    if isinstance(value, Learnable):
+        check_range(name, value.low)
+        check_range(name, value.high)
+        return value
+    if isinstance(value, Constant | Schedule):
+        return value
+    if isinstance(value, Real) and not isinstance(value, bool):
+        check_range(name, value)
+        return Constant(value)
+    if callable(value):
+        return Schedule(value, name)
+    raise TypeError(f"{name} is {value!r}; expected a number, a function of the step k, or mm.Learnable(...).")

@@ -1,0 +1,100 @@
+"""Algorithms by name: the built-in ones, and a user's own from a file."""
+
+import hashlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from ..calls import call_with, parse_call
+from ..names import unknown_name
+from ._algorithm import Algorithm
+from ._coefficient import Learnable
+
+
+def _builtin() -> dict[str, type[Algorithm]]:
+    package = __name__.rpartition(".")[0]
+    found = {}
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if not module.name.startswith("_"):
+            path = f"{package}.{module.name}"
+            for value in vars(import_module(path)).values():
+                if inspect.isclass(value) and issubclass(value, Algorithm) and value.__module__ == path:
+                    found[value.name()] = value
+    return found
+
+
+builtin = _builtin()
+"""Every algorithm of this package by name: one public file each, found by being there."""
+
+
+def as_algorithm(value: "Algorithm | type[Algorithm] | str") -> Algorithm:
+    """The algorithm that `value` stands for.
+
+    Args:
+        value: an algorithm, a class of one, or text: a registry name (`heavy_ball`, `HeavyBall`) or
+            `path/to/file.py:MyMethod`, optionally with coefficients as literals:
+            `heavy_ball(momentum=0.9)`, `heavy_ball(momentum=Learnable(0.5, 0, 1))`. Nothing is evaluated.
+
+    Raises:
+        ValueError: unknown name, unreadable text, a file that does not import or lacks the class.
+        TypeError: something that is no algorithm.
+    """
+    if isinstance(value, Algorithm):
+        return value
+    if isinstance(value, str):
+        head, parenthesis, arguments = value.strip().partition("(")
+        source, _, name = head.rpartition(":")
+        name, coefficients = parse_call(name + parenthesis + arguments, "algorithm", {"Learnable": Learnable})
+        cls = _load(Path(source), name) if source else _by_name(name)
+        return call_with(cls, coefficients, cls.__name__)
+    if inspect.isclass(value) and issubclass(value, Algorithm):
+        return value()
+    raise TypeError(f"{value!r} is no algorithm; expected an mm.Algorithm or a name such as 'heavy_ball'.")
+
+
+def specification(algorithm: Algorithm) -> str:
+    """Text from which `as_algorithm` makes the algorithm again (schedules excepted: they are code)."""
+    arguments = repr(algorithm).partition("(")[2]
+    cls = type(algorithm)
+    if builtin.get(cls.name()) is cls:
+        return f"{cls.name()}({arguments}"
+    try:
+        path = inspect.getsourcefile(cls)
+    except TypeError:  # defined in a session without a file
+        path = None
+    return f"{path}:{cls.__name__}({arguments}" if path else f"{cls.__name__}({arguments}"
+
+
+def _by_name(name: str) -> type[Algorithm]:
+    for key, cls in builtin.items():
+        if name in (key, cls.__name__):
+            return cls
+    raise unknown_name("algorithm", name, builtin)
+
+
+def _load(path: Path, name: str) -> type[Algorithm]:
+    if not path.is_file():
+        raise ValueError(f"no algorithm file {str(path)!r}.")
+    path = path.resolve()
+    module_name = f"minimand_user_{path.stem}_{hashlib.sha1(str(path).encode()).hexdigest()[:8]}"
+    if module_name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(module_name, path)
+        assert spec is not None and spec.loader is not None  # a .py file always has a loader
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[module_name]
+            raise ValueError(f"{path} does not import: {type(error).__name__}: {error}") from error
+    found = vars(sys.modules[module_name])
+    algorithms = [key for key, value in found.items() if inspect.isclass(value) and issubclass(value, Algorithm)]
+    if name not in found:
+        own = [key for key in algorithms if found[key].__module__ == module_name]
+        raise unknown_name(f"algorithm in {path.name}", name, own)
+    if name not in algorithms:
+        raise TypeError(f"{name} in {path.name} is no algorithm; expected a subclass of minimand.Algorithm.")
+    return found[name]

@@ -1,0 +1,8 @@
+"""The learnable blocks T that take the place of a gradient."""
+
+from .convolutional import PaddedShortcut as PaddedShortcut
+from .convolutional import Skip as Skip
+from .convolutional import post_activation as post_activation
+from .convolutional import pre_activation as pre_activation
+from .dense import one_layer as one_layer
+from .dense import two_layer as two_layer

@@ -1,0 +1,62 @@
+"""BibTeX of exactly what was used."""
+
+from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+
+def bibliography(*things: Any) -> str:
+    """The BibTeX entries behind models, algorithms, methods and data, each once, in the order of `things`.
+
+    Args:
+        *things: objects of minimand, or names of algorithms, models and data sets.
+
+    Raises:
+        ValueError: a name that is none of these. TypeError: something minimand has no references for.
+    """
+    keys = dict.fromkeys(key for thing in things for key in _references(thing))
+    return "\n\n".join(_entries()[key] for key in keys)
+
+
+def cite(*things: Any) -> None:
+    """Print the `bibliography` of things: `mm.cite(model, method, data)`."""
+    print(bibliography(*things))
+
+
+def _references(thing: Any) -> Iterable[str]:
+    if isinstance(thing, str):
+        return _named(thing)
+    found: list[str] = []
+    known = False
+    for part in (thing, getattr(thing, "info", None), getattr(thing, "algorithm", None)):
+        references = getattr(part, "references", None)
+        if references is not None:
+            known = True
+            found += [references] if isinstance(references, str) else references
+    if not known:
+        raise TypeError(f"{type(thing).__name__} has no references; expected a model, an algorithm, a method or data.")
+    return found
+
+
+def _named(name: str) -> Iterable[str]:
+    from .algorithms import as_algorithm, builtin
+    from .data import data_references, list_data
+    from .models import list_models, model_info
+    from .names import unknown_name
+
+    bare = name.partition("(")[0]
+    if bare in builtin or ".py:" in bare:
+        return as_algorithm(name).references
+    if bare in list_models():
+        return model_info(bare).references
+    if bare in list_data():
+        return data_references(bare)
+    raise unknown_name("name to cite", bare, [*builtin, *list_models(), *list_data()])
+
+
+@cache
+def _entries() -> dict[str, str]:
+    text = (files(__package__) / "references.bib").read_text(encoding="utf-8")
+    entries = [entry.strip() for entry in text.split("\n\n") if entry.strip()]
+    return {entry[entry.index("{") + 1 : entry.index(",")]: entry for entry in entries}

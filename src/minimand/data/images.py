@@ -1,0 +1,238 @@
+"""Images from the hub, from Parquet files and from folders, through the library `datasets` (extra `data`)."""
+
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..extras import require
+from .augmentation import Augmentation
+from .data import Data, channel_statistics
+from .samples import Arrays, Items, Samples
+
+if TYPE_CHECKING:
+    import datasets
+    import PIL.Image
+
+_DEFAULT = Augmentation(pad=4, flip=True)
+_BYTES_IN_MEMORY = 4 * 2**30
+_SIZE_IF_THEY_DIFFER = 224
+# What models trained on ImageNet expect, for images that are too many to be measured first.
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def cifar10(folder: str | None = None) -> Data:
+    """50,000 training and 10,000 test images (3, 32, 32) in 10 classes (Krizhevsky, 2009).
+
+    Args:
+        folder: with train.parquet and test.parquet; by default the hub.
+    """
+    return _cifar("cifar10", folder)
+
+
+def cifar100(folder: str | None = None) -> Data:
+    """50,000 training and 10,000 test images (3, 32, 32) in 100 classes (Krizhevsky, 2009).
+
+    Args:
+        folder: with train.parquet and test.parquet; by default the hub.
+    """
+    return _cifar("cifar100", folder)
+
+
+def _cifar(name: str, folder: str | None) -> Data:
+    if folder is None:
+        return hub(f"uoft-cs/{name}", name, _DEFAULT)
+    return parquet(folder, name, _DEFAULT)
+
+
+def hub(
+    repository: str, name: str = "", augmentation: Augmentation = _DEFAULT, image_size: int | None = None
+) -> Data:
+    """A data set of the Hugging Face hub with an image and a label column."""
+    datasets = _datasets()
+    try:
+        found = datasets.load_dataset(repository)
+    except Exception as error:  # the library raises its own, httpx's and the file system's errors
+        raise ValueError(
+            f"cannot load {repository!r} from the hub ({type(error).__name__}: {str(error).splitlines()[0]}). Without a "
+            "network, name a folder that holds the data."
+        ) from error
+    return _from_splits(found, name or repository, f"the hub ({repository})", augmentation, image_size)
+
+
+def parquet(
+    folder: str, name: str = "", augmentation: Augmentation = _DEFAULT, image_size: int | None = None
+) -> Data:
+    """Parquet files of a folder, by their names train*.parquet and test*.parquet, in the layout of `datasets`."""
+    place = Path(folder)
+    files = {
+        split: sorted(map(str, place.glob(f"**/{split}*.parquet"))) for split in ("train", "test", "validation")
+    }
+    if not files["train"]:
+        raise FileNotFoundError(f"no train*.parquet in {folder!r}; expected train.parquet and test.parquet.")
+    given = {split: names for split, names in files.items() if names}
+    try:
+        found = _datasets().load_dataset("parquet", data_files=given)
+    except Exception as error:
+        raise ValueError(f"cannot read the Parquet files of {folder!r}: {str(error).splitlines()[0]}") from error
+    return _from_splits(found, name or place.name, str(place), augmentation, image_size)
+
+
+def image_folder(folder: str, image_size: int | None = None) -> Data:
+    """A folder with a folder of images per class; or such folders in `train` and `test` (or `validation`).
+
+    Args:
+        folder: its path. Without a test part, a fixed fifth of the images is set aside.
+        image_size: images are scaled and cropped to this many pixels; by default the size they have, or 224 where
+            they differ.
+    """
+    place = Path(folder)
+    classes = _class_folders(place)
+    if len(classes) < 2:
+        found = f"found {', '.join(sorted(classes)) or 'none'}"
+        raise ValueError(f"image folder {folder!r}: expected at least two folders of images, one per class; {found}.")
+    found = _datasets().load_dataset("imagefolder", data_dir=str(place))
+    return _from_splits(found, place.resolve().name, str(place), _DEFAULT, image_size)
+
+
+def _class_folders(place: Path) -> set[str]:
+    parts = [place / part for part in ("train", "test", "validation", "val") if (place / part).is_dir()]
+    return {
+        inner.name
+        for part in parts or [place]
+        for inner in part.iterdir()
+        if inner.is_dir() and any(file.is_file() for file in inner.rglob("*"))
+    }
+
+
+def _datasets() -> Any:
+    datasets = require("datasets", "data", "to read images")
+    require("PIL", "data", "to read images")
+    datasets.disable_progress_bars()
+    return datasets
+
+
+def _from_splits(
+    splits: "datasets.DatasetDict",
+    name: str,
+    source: str,
+    augmentation: Augmentation,
+    image_size: int | None,
+) -> Data:
+    train = splits["train"] if "train" in splits else splits[next(iter(splits))]
+    rest = [splits[key] for key in ("test", "validation", "val") if key in splits]
+    if not rest:
+        parts = train.train_test_split(test_size=0.2, seed=0)
+        train, rest = parts["train"], [parts["test"]]
+    test = rest[0]
+    image, label = _columns(train, name)
+    names = getattr(train.features[label], "names", None)
+    classes = names or [str(i) for i in range(int(max(train[label])) + 1)]
+    train, test = (part.cast_column(image, _undecoded()) for part in (train, test))
+    first = _open(train[0][image], "the first image")
+    mode = "L" if first.mode in ("1", "L") else "RGB"
+    size = (image_size, image_size) if image_size else (first.height, first.width)
+    channels = 1 if mode == "L" else 3
+    mean, std = _IMAGENET
+    parts: list[Samples]
+    if (len(train) + len(test)) * channels * size[0] * size[1] <= _BYTES_IN_MEMORY:
+        try:
+            arrays = [_read(part, image, label, mode, size, scale=bool(image_size)) for part in (train, test)]
+        except _SizesDiffer:
+            return _from_splits(splits, name, source, augmentation, _SIZE_IF_THEY_DIFFER)
+        mean, std = channel_statistics(arrays[0].inputs)
+        parts = list(arrays)
+    else:
+        size = size if image_size else (_SIZE_IF_THEY_DIFFER,) * 2
+        parts = [Items(_Images(part, image, label, mode, size)) for part in (train, test)]
+    return Data(
+        name,
+        *parts,
+        (channels, *size),
+        classes=tuple(classes),
+        mean=mean[:channels],
+        std=std[:channels],
+        augmentation=augmentation,
+        source=source,
+    )
+
+
+def _columns(split: "datasets.Dataset", name: str) -> tuple[str, str]:
+    import datasets
+
+    images = [key for key, feature in split.features.items() if isinstance(feature, datasets.Image)]
+    labels = [key for key, feature in split.features.items() if isinstance(feature, datasets.ClassLabel)]
+    labels += [key for key in split.features if key in ("label", "labels") and key not in labels]
+    preferred = [key for key in labels if key in ("label", "fine_label")]
+    if not images or not labels:
+        raise ValueError(f"{name} has the columns {', '.join(split.features)}; expected an image and a label column.")
+    return images[0], (preferred or labels)[0]
+
+
+class _SizesDiffer(Exception):
+    """Images of several sizes, where the size was to be theirs."""
+
+
+class _Images(Dataset):
+    """Images of a column, decoded when they are asked for."""
+
+    def __init__(
+        self, split: "datasets.Dataset", image: str, label: str, mode: str, size: tuple[int, int]
+    ) -> None:
+        self.split, self.image, self.label, self.mode, self.size = split, image, label, mode, size
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        row = self.split[i]
+        return _pixels(_scaled(_open(row[self.image], f"image {i}"), self.size), self.mode), row[self.label]
+
+
+def _read(
+    split: "datasets.Dataset", image: str, label: str, mode: str, size: tuple[int, int], scale: bool
+) -> Arrays:
+    images = []
+    for i, cell in enumerate(split[image]):
+        found = _open(cell, f"image {i}")
+        if scale:
+            found = _scaled(found, size)
+        elif (found.height, found.width) != size:
+            raise _SizesDiffer
+        images.append(_pixels(found, mode))
+    return Arrays(torch.stack(images), torch.tensor(split[label][:]))
+
+
+def _open(cell: dict[str, Any], where: str) -> "PIL.Image.Image":
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        found = Image.open(BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"])
+        found.load()
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:  # what Pillow raises for broken files
+        raise ValueError(f"{cell['path'] or where} is no readable image ({error}); remove or replace it.") from None
+    return found
+
+
+def _scaled(image: "PIL.Image.Image", size: tuple[int, int]) -> "PIL.Image.Image":
+    """The shorter side to the size, then the centre."""
+    height, width = size
+    factor = max(height / image.height, width / image.width)
+    large = image.convert("RGB").resize((max(round(image.width * factor), width), max(round(image.height * factor), height)))
+    left, top = (large.width - width) // 2, (large.height - height) // 2
+    return large.crop((left, top, left + width, top + height))
+
+
+def _pixels(image: "PIL.Image.Image", mode: str) -> Tensor:
+    pixels = torch.from_numpy(np.array(image.convert(mode)))
+    return pixels[None] if mode == "L" else pixels.permute(2, 0, 1).contiguous()
+
+
+def _undecoded() -> Any:
+    import datasets
+
+    return datasets.Image(decode=False)

@@ -1,0 +1,139 @@
+"""Samples, in memory or not, as a sequence of batches that can be entered anywhere."""
+
+import random
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Samples(Protocol):
+    """Inputs with targets."""
+
+    def __len__(self) -> int:
+        """How many samples."""
+        ...
+
+    def batches(self, size: int, seed: int | None = None, first: int = 0) -> Iterator[Batch]:
+        """Batches of `size`, from batch `first` on; shuffled by `seed`, which also decides any randomness within."""
+        ...
+
+    def count(self, size: int, shuffled: bool) -> int:
+        """How many batches there are."""
+        ...
+
+    def to(self, device: torch.device) -> "Samples":
+        """The same samples, on the device where they are in memory."""
+        ...
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Samples in memory: inputs (n, ...), targets (n,) or (n, outputs)."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.inputs) != len(self.targets) or len(self.inputs) == 0:
+            raise ValueError(
+                f"{len(self.inputs)} inputs with {len(self.targets)} targets; expected as many of both, and some."
+            )
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def batches(self, size: int, seed: int | None = None, first: int = 0) -> Iterator[Batch]:
+        order = _order(len(self), seed)
+        for b in range(first, self.count(size, seed is not None)):
+            chosen = order[b * size : (b + 1) * size].to(self.inputs.device)
+            yield self.inputs[chosen], self.targets[chosen]
+
+    def count(self, size: int, shuffled: bool) -> int:
+        return _count(len(self), size, shuffled)
+
+    def to(self, device: torch.device) -> "Arrays":
+        return Arrays(self.inputs.to(device), self.targets.to(device))
+
+
+@dataclass(frozen=True)
+class Items:
+    """Samples of a data set that does not fit in memory; they are read by worker processes."""
+
+    dataset: Dataset
+    workers: int = 2
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def batches(self, size: int, seed: int | None = None, first: int = 0) -> Iterator[Batch]:
+        batches = _BatchReader(self.dataset, size, _order(len(self), seed), seed)
+        numbers = range(first, self.count(size, seed is not None))
+        return iter(DataLoader(batches, batch_size=None, sampler=numbers, num_workers=self.workers))
+
+    def count(self, size: int, shuffled: bool) -> int:
+        return _count(len(self), size, shuffled)
+
+    def to(self, device: torch.device) -> "Items":
+        return self
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Batches that somebody else's loader makes; entered later by skipping."""
+
+    loader: Iterable[Any]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.loader, Sized):
+            raise TypeError(f"{type(self.loader).__name__} has no length; expected a loader that knows how many batches.")
+
+    def __len__(self) -> int:
+        dataset = getattr(self.loader, "dataset", None)
+        return len(dataset) if isinstance(dataset, Sized) else sum(len(batch[1]) for batch in self.loader)
+
+    def batches(self, size: int, seed: int | None = None, first: int = 0) -> Iterator[Batch]:
+        if seed is not None:
+            _seed(seed)
+        return islice(iter(self.loader), first, None)
+
+    def count(self, size: int, shuffled: bool) -> int:
+        return len(self.loader)  # type: ignore[arg-type]
+
+    def to(self, device: torch.device) -> "Loader":
+        return self
+
+
+class _BatchReader(Dataset):
+    """Batch b of a data set in a given order, random transforms included, whoever reads it and when."""
+
+    def __init__(self, dataset: Dataset, size: int, order: Tensor, seed: int | None) -> None:
+        self.dataset, self.size, self.order, self.seed = dataset, size, order, seed
+
+    def __getitem__(self, b: int) -> Any:
+        chosen = self.order[b * self.size : (b + 1) * self.size].tolist()
+        with torch.random.fork_rng(devices=[]):
+            _seed((self.seed or 0) * 1_000_003 + b)
+            return default_collate([self.dataset[i] for i in chosen])
+
+
+def _order(n: int, seed: int | None) -> Tensor:
+    return torch.arange(n) if seed is None else torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+
+
+def _count(n: int, size: int, shuffled: bool) -> int:
+    # Training leaves an incomplete last batch out: its statistics would be another batch's.
+    return max(n // size, 1) if shuffled else -(-n // size)
+
+
+def _seed(seed: int) -> None:
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)

@@ -1,0 +1,21 @@
+"""Fully connected networks of constant width."""
+
+from torch import nn
+
+from ..blocks.dense import one_layer, two_layer
+from ..theory.kernel import Binding
+from .network import Parts
+
+
+def mlp(*, width: int, depth: int, hidden: int, binding: Binding, num_classes: int, in_channels: int) -> Parts:
+    """A linear stem, `depth` blocks of one width, a linear head.
+
+    Under the residual binding T is linear - ReLU - linear with `hidden` units; under the operator binding it is
+    ReLU(W x), the plain layer of Li et al. 2018.
+    """
+    for name, size in {"width": width, "depth": depth, "hidden": hidden}.items():
+        if size < 1:
+            raise ValueError(f"{name} is {size}; expected at least 1.")
+    blocks = [two_layer(width, hidden) if binding == "residual" else one_layer(width) for _ in range(depth)]
+    stem = nn.Sequential(nn.Flatten(), nn.Linear(in_channels, width))
+    return Parts(stem, [(None, blocks)], nn.Linear(width, num_classes))

@@ -1,0 +1,150 @@
+"""The network that an algorithm gives: a stem, stages with transitions between them, and a head."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from ..algorithms import Algorithm, as_algorithm, specification
+from ..names import unknown_name
+from ..networks import Unrolled, unroll
+from ..theory.kernel import Binding
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a family makes a network from. Each stage is (transition or None, blocks); stages may be empty."""
+
+    stem: nn.Module
+    stages: Sequence[tuple[nn.Module | None, Sequence[nn.Module]]]
+    head: nn.Module
+
+
+class Bridge(nn.Module):
+    """A module between stages: reads a state, changes the shape, starts the next state."""
+
+    def __init__(self, module: nn.Module, before: Unrolled | None, after: Unrolled | None) -> None:
+        super().__init__()
+        self.module = module
+        # In a tuple, so that the stages do not become submodules of what stands between them.
+        self._stages = (before, after)
+
+    def forward(self, state: Any) -> Any:
+        """State (or the network's input) to state (or the network's output)."""
+        before, after = self._stages
+        x = self.module(state if before is None else before.read(state))
+        return x if after is None else after.start(x)
+
+
+class UnrolledNetwork(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="minimand",
+    tags=["minimand"],
+    license="apache-2.0",
+):
+    """A named model with an algorithm for its skeleton.
+
+    `forward` runs every stage by its cheapest realization; `stem`, `layers` and `head` are the same network
+    step by step, as the algorithm is written. `mm.create_model` makes one; `save_pretrained`,
+    `from_pretrained` and `push_to_hub` store and load one.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        algorithm: Algorithm | str = "gradient_descent",
+        binding: Binding | None = None,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        **settings: Any,
+    ) -> None:
+        super().__init__()
+        from .registry import find
+
+        info = find(model)
+        self.algorithm = as_algorithm(algorithm)
+        self.binding: Binding = binding or info.binding
+        for name, value in {"num_classes": num_classes, "in_channels": in_channels}.items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value!r}; expected an integer of at least 1.")
+        for name in settings:
+            if name not in info.settings:
+                raise unknown_name(f"setting of {model}", name, {*info.settings, "num_classes", "in_channels"})
+        settings = {**info.settings, **settings}
+        self.info = info
+        self.num_classes, self.in_channels = num_classes, in_channels
+        self._hub_mixin_config = {
+            "model": model,
+            "algorithm": specification(self.algorithm),
+            "binding": self.binding,
+            "num_classes": num_classes,
+            "in_channels": in_channels,
+            **settings,
+        }
+        parts = info.build(binding=self.binding, num_classes=num_classes, in_channels=in_channels, **settings)
+        self._assemble(parts)
+
+    def _assemble(self, parts: Parts) -> None:
+        stages = [unroll(self.algorithm, blocks, self.binding) if blocks else None for _, blocks in parts.stages]
+        body: list[nn.Module] = []
+        previous: Unrolled | None = None
+        self.stem = Bridge(parts.stem, None, None)
+        last_bridge = self.stem
+        for (transition, _), stage in zip(parts.stages, stages, strict=True):
+            if transition is not None:
+                last_bridge = Bridge(transition, previous, None)
+                body.append(last_bridge)
+                previous = None
+            if stage is not None:
+                last_bridge._stages = (last_bridge._stages[0], stage)
+                body.append(stage)
+                previous = stage
+        self.body = nn.ModuleList(body)
+        self.head = Bridge(parts.head, previous, None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, num_classes) of a batch: images (N, in_channels, H, W), or vectors where the model takes them."""
+        self._check(x)
+        x = self.stem.module(x)
+        for part in self.body:
+            x = part(x) if isinstance(part, Unrolled) else part.module(x)  # type: ignore[operator]
+        return self.head.module(x)
+
+    @property
+    def stages(self) -> list[Unrolled]:
+        """The stages, in order."""
+        return [part for part in self.body if isinstance(part, Unrolled)]
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """Every step and every transition, state to state, in order."""
+        return [layer for part in self.body for layer in (part.layers if isinstance(part, Unrolled) else [part])]
+
+    def read(self, j: int, state: Any) -> Tensor:
+        """The tensor that the state after layer j stands for."""
+        readers = [r for part in self.body for r in (_readers(part))]
+        reader = readers[j]
+        return state if reader is None else reader.read(state)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What `create_model` makes this network from."""
+        return dict(self._hub_mixin_config)  # type: ignore[arg-type]
+
+    def _check(self, x: Tensor) -> None:
+        channels = x[0].numel() if self.info.takes_vectors else x.shape[1] if x.ndim == 4 else -1
+        if channels != self.in_channels:
+            expected = "(N, ...) with {} numbers per sample" if self.info.takes_vectors else "(N, {}, H, W)"
+            raise ValueError(
+                f"{self.info.name} was given a batch of shape {tuple(x.shape)}; expected "
+                f"{expected.format(self.in_channels)}."
+            )
+
+
+def _readers(part: nn.Module) -> list[Unrolled | None]:
+    if isinstance(part, Unrolled):
+        return [part] * len(part.layers)
+    return [part._stages[1]]  # type: ignore[index]

@@ -1,0 +1,70 @@
+"""Residual networks for small images (He et al. 2016; Zagoruyko & Komodakis 2016)."""
+
+from torch import nn
+
+from ..blocks.convolutional import PaddedShortcut, Skip, convolution, initialize, post_activation, pre_activation
+from ..blocks.convolutional import projection as projection_shortcut
+from ..theory.kernel import Binding
+from .network import Parts
+
+
+def resnet(
+    *,
+    depth: int,
+    width: int,
+    preactivation: bool,
+    projection: bool,
+    binding: Binding,
+    num_classes: int,
+    in_channels: int,
+    widening: int = 1,
+) -> Parts:
+    """Three stages of width, 2 width and 4 width channels; (depth - 2) / 6 blocks each.
+
+    A block that changes the shape is a transition: an ordinary residual block, after which the algorithm
+    starts anew. Under the residual binding T is a block's branch; under the operator binding it is the whole
+    block, its skip and last activation included.
+
+    Args:
+        depth: layers with weights; 6 n + 2, or 6 n + 4 as wide ResNets count.
+        width: channels of the first stage, before widening.
+        preactivation: normalization and activation before each convolution, not after.
+        projection: shortcuts that change the shape are learned, not padded with zeros.
+        widening: factor on the channels of all stages.
+    """
+    if depth < 8 or (depth - 2) % 6 not in (0, 2):
+        n = max(round((depth - 2) / 6), 1)
+        raise ValueError(f"depth is {depth}; expected 6 n + 2 or 6 n + 4; the nearest is {6 * n + 2}.")
+    blocks = (depth - 2) // 6
+    branch = pre_activation if preactivation else post_activation
+
+    def activation() -> nn.Module:
+        return nn.Identity() if preactivation else nn.ReLU(inplace=True)
+
+    def block(channels: int) -> nn.Module:
+        made = branch(channels, channels)
+        return made if binding == "residual" else Skip(made, nn.Identity(), activation())
+
+    def transition(channels: int, out_channels: int, stride: int) -> nn.Module:
+        shortcut = projection_shortcut if projection else PaddedShortcut
+        return Skip(
+            branch(channels, out_channels, stride), shortcut(channels, out_channels, stride), activation()
+        )
+
+    stages = []
+    channels = width
+    for i in range(3):
+        out_channels, stride = width * widening * 2**i, 1 if i == 0 else 2
+        if (out_channels, stride) == (channels, 1):
+            stages.append((None, [block(channels) for _ in range(blocks)]))
+        else:
+            change = transition(channels, out_channels, stride)
+            stages.append((change, [block(out_channels) for _ in range(blocks - 1)]))
+        channels = out_channels
+    norm = [nn.BatchNorm2d(width if not preactivation else channels), nn.ReLU(inplace=True)]
+    pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes)]
+    stem = nn.Sequential(convolution(in_channels, width), *([] if preactivation else norm))
+    head = nn.Sequential(*(norm if preactivation else []), *pool)
+    for part in (stem, head, *(m for change, made in stages for m in (change, *made) if m is not None)):
+        initialize(part)
+    return Parts(stem, stages, head)

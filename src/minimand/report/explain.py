@@ -1,0 +1,88 @@
+"""One screen on a model: which algorithm, which binding, what it can do, what it would be without momentum."""
+
+from dataclasses import dataclass
+
+from ..models import UnrolledNetwork
+from ..networks import Unrolled
+from ..theory import Certificate, certify, identify
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `explain` says, as text and in parts."""
+
+    title: str
+    lines: tuple[str, ...]
+    certificate: Certificate
+
+    def __str__(self) -> str:
+        return "\n".join([self.title, *(f"  {line}" for line in self.lines), "", str(self.certificate)])
+
+
+def explain(model: UnrolledNetwork) -> Explanation:
+    """Explain a model that `mm.create_model` made.
+
+    The certificate is that of its longest stage, with the values that learnable coefficients have now.
+
+    Raises:
+        TypeError: another kind of module.
+    """
+    if not isinstance(model, UnrolledNetwork):
+        raise TypeError(f"model is {type(model).__name__}; expected one that mm.create_model made.")
+    stages = model.stages
+    longest = max(stages, key=lambda stage: len(stage.layers))
+    meaning = {
+        "residual": "residual binding: gradient(x) = -T(x), so gradient descent is x + T(x)",
+        "operator": "operator binding: gradient(x) = x - T(x), so gradient descent is T(x)",
+    }[model.binding]
+    depths = ", ".join(str(len(stage.layers)) for stage in stages)
+    transitions = len(model.layers) - sum(len(stage.layers) for stage in stages)
+    changes = f" and {transitions} transitions that change the shape" if transitions else ""
+    lines = [
+        f"{sum(p.numel() for p in model.parameters()):,} parameters",
+        f"runs {model.algorithm} in {len(stages)} stage{'s' * (len(stages) > 1)} of {depths} layers{changes}",
+        meaning,
+        *_coefficients(stages),
+        *_without_momentum(model),
+    ]
+    certificate = certify_stage(longest, _sizes(model))
+    return Explanation(f"{model.info.name}: {model.info.description}", tuple(lines), certificate)
+
+
+def certify_stage(stage: Unrolled, sizes: dict[str, int]) -> Certificate:
+    """The certificate of one stage, with its blocks and the current values of its coefficients."""
+    block = getattr(stage.layers[0], "block", None)
+    return certify(stage.learned(), len(stage.layers), stage.binding, block=block, **sizes)
+
+
+def _sizes(model: UnrolledNetwork) -> dict[str, int]:
+    """Width, input and output of a model whose state is a vector."""
+    if not model.info.takes_vectors:
+        return {}
+    return {"width": model.config["width"], "d_in": model.in_channels, "d_out": model.num_classes}
+
+
+def learned_coefficients(stages: list[Unrolled]) -> dict[str, list[list[float]]]:
+    """The current values of each learnable coefficient, by stage and layer."""
+    return {
+        name: [stage.coefficients[name].detach().tolist() for stage in stages] for name in stages[0].coefficients
+    }
+
+
+def _coefficients(stages: list[Unrolled]) -> list[str]:
+    return [
+        f"{name} by layer: " + " | ".join(" ".join(f"{v:.3f}" for v in values) for values in by_stage)
+        for name, by_stage in learned_coefficients(stages).items()
+    ]
+
+
+def _without_momentum(model: UnrolledNetwork) -> list[str]:
+    algorithm = model.algorithm
+    if "momentum" not in algorithm.coefficients():
+        return []
+    still = algorithm.rebind(momentum=0.0)
+    found = identify(still)
+    name = "an algorithm without a name here" if found.algorithm is None else str(found.algorithm)
+    update = {"residual": "x + T(x), ResNet", "operator": "T(x), its blocks one after the other"}[model.binding]
+    is_descent = type(found.algorithm).__name__ == "GradientDescent"
+    return [f"with momentum 0 it would be {name}" + (f": {update}" if is_descent else "")]

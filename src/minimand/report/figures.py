@@ -1,0 +1,94 @@
+"""Figures of runs (extra `plots`)."""
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..extras import require
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, GRID = "#1f2328", "#d0d7de"
+COLORS = ("#1f6feb", "#cf222e", "#1a7f37", "#9a6700", "#8250df", "#0a7ea4", "#bf3989", "#57606a")
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure that needs no display."""
+    require("matplotlib", "plots", "to draw figures")
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def plain(axes: Any) -> Any:
+    """Axes with no frame at the top and the right and a faint grid."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, labelsize=8)
+    return axes
+
+
+def draw_curves(history: Sequence[dict[str, Any]]) -> "Figure":
+    """Loss, and accuracy where there is one, over the epochs; training and test."""
+    has_accuracy = history[0]["test_accuracy"] is not None
+    figure = new_figure(9 if has_accuracy else 5, 3)
+    panels = [("loss", 1.0), ("accuracy", 100.0)][: 1 + has_accuracy]
+    for axes, (what, scale) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        plain(axes)
+        for part, color, style in (("train", COLORS[1], "--"), ("test", COLORS[0], "-")):
+            values = [scale * record[f"{part}_{what}"] for record in history]
+            epochs = [record["epoch"] for record in history]
+            axes.plot(epochs, values, style, color=color, label=part, marker="o" if len(values) < 5 else None)
+        axes.set(xlabel="epoch", ylabel=f"{what}{' in %' if scale > 1 else ''}")
+        axes.locator_params("x", integer=True)
+        axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> "Figure":
+    """How often a class (row) was taken for another (column), in percent of the row."""
+    n = len(classes)
+    size = min(2.2 + 0.42 * n, 9)
+    figure = new_figure(size + 0.8, size)
+    axes = figure.subplots()
+    share = [[100 * count / max(sum(row), 1) for count in row] for row in confusion]
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    if n <= 20:
+        for i, row in enumerate(share):
+            for j, value in enumerate(row):
+                if value >= 0.5:
+                    color = "white" if value > 60 else INK
+                    axes.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=7, color=color)
+        axes.set_xticks(range(n), classes, rotation=45, ha="right", fontsize=7)
+        axes.set_yticks(range(n), classes, fontsize=7)
+    axes.set_xlabel("predicted", fontsize=8)
+    axes.set_ylabel("true", fontsize=8)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def draw_coefficients(coefficients: dict[str, list[list[float]]]) -> "Figure":
+    """Each learnable coefficient by layer; a gap between stages."""
+    figure = new_figure(9, 2.4)
+    axes = plain(figure.subplots())
+    for (name, stages), color in zip(coefficients.items(), COLORS, strict=False):
+        first = 0
+        for i, values in enumerate(stages):
+            layers = range(first, first + len(values))
+            axes.plot(layers, values, "o-", color=color, markersize=4, label=name if i == 0 else None)
+            first += len(values) + 1
+    axes.set(xlabel="layer", ylabel="value after training")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def svg(figure: "Figure") -> str:
+    """A figure as SVG text."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "minimand"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()

@@ -1,0 +1,296 @@
+"""The certificate of an algorithm: what its network can express and whether it is stable and reversible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from ..algorithms import Algorithm, as_algorithm
+from .inverse import Inverse, inverse
+from .kernel import INPUT, Answer, Binding, Kernel, check_binding, kernel
+from .linear_system import Pole
+from .stability import order, tail, zero_stability
+from .universality import Evidence, Statement, statements
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What `certify` found. Facts about the gradient: consistent, zero_stable, order. About T: gains, universal."""
+
+    algorithm: str
+    depth: int
+    binding: Binding
+    consistent: bool
+    zero_stable: bool
+    order: int | None
+    """Of accuracy for x' = -gradient(x) once time is rescaled by `speed`; None where that means nothing."""
+    speed: Fraction | None
+    gains: tuple[float, ...] | dict[str, tuple[float, ...]]
+    """How strongly the block of each layer reaches the output; by oracle where a step asks several answers."""
+    reversible: bool
+    """Whether the state runs backwards in closed form, whatever the blocks are."""
+    inverse: Inverse
+    statements: tuple[Statement, ...]
+    poles: tuple[Pole, ...] | None
+    """None where the coefficients vary with depth or memory grows."""
+    multistep: tuple[tuple[Fraction, ...], tuple[Fraction, ...]] | None
+    """(rho, sigma) of the linear multistep method that the queries follow, from the highest power down."""
+    memory: tuple[int, int]
+    """How many tensors the state holds at the start and at the end."""
+    exact: bool
+    reasons: Mapping[str, str]
+    ends: Mapping[str, Certificate] = field(default_factory=dict)
+    """The certificates with each learnable coefficient at either bound."""
+    kernel: Kernel = field(repr=False, compare=False, kw_only=True)
+    """Every query as a combination of the input and the answers of the gradients."""
+
+    @property
+    def universal(self) -> tuple[Statement, ...]:
+        """The statements that hold; empty if none does."""
+        return tuple(s for s in self.statements if s.holds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The certificate as plain numbers, strings, lists and dictionaries."""
+        return {
+            "algorithm": self.algorithm,
+            "depth": self.depth,
+            "binding": self.binding,
+            "consistent": self.consistent,
+            "zero_stable": self.zero_stable,
+            "order": self.order,
+            "speed": None if self.speed is None else float(self.speed),
+            "gains": {k: list(v) for k, v in self.gains.items()}
+            if isinstance(self.gains, dict)
+            else list(self.gains),
+            "reversible": self.reversible,
+            "inverse": str(self.inverse),
+            "universal": [str(s) for s in self.universal],
+            "not_universal": [str(s) for s in self.statements if not s.holds],
+            "poles": None
+            if self.poles is None
+            else [[p.value.real, p.value.imag, p.multiplicity] for p in self.poles],
+            "rho": None if self.multistep is None else [float(c) for c in self.multistep[0]],
+            "sigma": None if self.multistep is None else [float(c) for c in self.multistep[1]],
+            "memory": list(self.memory),
+            "exact": self.exact,
+            "reasons": dict(self.reasons),
+            "ends": {name: end.to_dict() for name, end in self.ends.items()},
+        }
+
+    def plot(self) -> Figure:
+        """Poles in the unit disc, gains by layer and the wiring diagram (extra `plots`)."""
+        from .drawing import draw_certificate
+
+        return draw_certificate(self)
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """The certificate as rows of (property, verdict, reason)."""
+        found = [
+            ("consistent", _yes(self.consistent), self.reasons["consistent"]),
+            ("zero-stable", _yes(self.zero_stable), self.reasons["zero_stable"]),
+            ("order", "-" if self.order is None else str(self.order), self.reasons["order"]),
+        ]
+        if self.multistep is not None:
+            rho, sigma = (_polynomial(c) for c in self.multistep)
+            found.append(("multistep form", "", f"rho = {rho},  sigma = {sigma}"))
+        found.append(("gains", *_gains(self.gains)))
+        if self.binding == "operator":
+            found.append(("  of T - identity", *_gains(_by_layer(self.kernel, -1))))
+        found.append(("reversible", _yes(self.reversible), str(self.inverse)))
+        first, last = self.memory
+        grows = f"grows from {first} to {last} tensors with depth" if last > first else "the same at any depth"
+        found.append(("memory", str(last), grows))
+        shared = _shared([set(s.provided) for s in self.universal])
+        for statement in self.universal:
+            own = replace(statement, provided=tuple(p for p in statement.provided if p not in shared))
+            found.append(("universal", own.name, str(own).partition(": ")[2]))
+        found += [("  provided", "", condition) for condition in shared]
+        failures: dict[str, list[str]] = {}
+        for statement in self.statements:
+            if not statement.holds:
+                failures.setdefault(str(statement).partition(": ")[2], []).append(statement.name)
+        found += [("not universal", ", ".join(names), reason) for reason, names in failures.items()]
+        found += [(f"at {name}", "", end._brief()) for name, end in self.ends.items()]
+        if not self.exact:
+            found.append(("numbers", "", "irrational coefficients were compared to 1e-9"))
+        return found
+
+    def _brief(self) -> str:
+        universal = ", ".join(s.name for s in self.universal) or "no"
+        return (
+            f"consistent {_yes(self.consistent)}, zero-stable {_yes(self.zero_stable)}, "
+            f"reversible {_yes(self.reversible)}, universal {universal}"
+        )
+
+    def __str__(self) -> str:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=self.title, title_justify="left", show_header=False, box=None, pad_edge=False)
+        for style in ("bold", "", ""):
+            table.add_column(style=style, overflow="fold")
+        for row in self.rows():
+            table.add_row(*row)
+        console = Console(width=110, no_color=True, highlight=False, force_terminal=False)
+        with console.capture() as captured:
+            console.print(table, markup=False)
+        return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+    @property
+    def title(self) -> str:
+        """What was certified, in a line."""
+        return f"{self.algorithm}, {self.depth} layers, {self.binding} binding"
+
+
+def certify(
+    algorithm: Algorithm | type[Algorithm] | str,
+    depth: int = 20,
+    binding: Binding = "residual",
+    width: int | None = None,
+    d_in: int | None = None,
+    d_out: int | None = None,
+    block: Any = None,
+) -> Certificate:
+    """Certify the network that an algorithm gives.
+
+    Args:
+        algorithm: an algorithm, its class, or a name (`"heavy_ball(momentum=0.9)"`). Learnable coefficients
+            count with their current values; both bounds are certified too.
+        depth: the number of layers.
+        binding: how a block T becomes a gradient: `residual`, -T(x), or `operator`, x - T(x).
+        width, d_in, d_out: the sizes of state, input and output; what is not given becomes a proviso.
+        block: a module; whether it holds a two-layer map is found by walking it.
+
+    Raises:
+        NonlinearStepError: a step that is not linear in states and answers, with the operation and the line.
+        ValueError: unknown binding, depth below 1, sizes below 1.
+    """
+    algorithm = as_algorithm(algorithm)
+    if binding is None:
+        raise ValueError("binding is None; expected 'residual' or 'operator'.")
+    check_binding(binding)
+    for name, size in {"width": width, "d_in": d_in, "d_out": d_out}.items():
+        if size is not None and size < 1:
+            raise ValueError(f"{name} is {size}; expected at least 1.")
+    structure = None
+    if block is not None:
+        from .block import block_structure
+
+        structure = block_structure(block)
+    gradients = kernel(algorithm, depth)
+    bound = kernel(algorithm, depth, binding)
+    constant = tail(algorithm, depth)
+    current = {name: c.__call__ for name, c in algorithm.learnable().items()}
+    calls_in_a_step = len(gradients.queries) // depth
+    consistent, why_consistent = _consistency(gradients)
+    stability = zero_stability(algorithm, depth, constant)
+    accuracy = order(constant, calls_in_a_step)
+    found_inverse = inverse(algorithm, depth, binding, constant)
+    evidence = Evidence(
+        algorithm, binding, gradients, consistent, stability, accuracy, constant, width, d_in, d_out, structure
+    )
+    return Certificate(
+        algorithm=str(algorithm),
+        depth=depth,
+        binding=binding,
+        consistent=consistent,
+        zero_stable=stability.stable,
+        order=accuracy.order,
+        speed=accuracy.speed,
+        gains=_by_layer(bound),
+        reversible=found_inverse.kind == "closed form" and not found_inverse.stored,
+        inverse=found_inverse,
+        statements=statements(evidence),
+        poles=None if constant is None else constant.system.poles,
+        multistep=None if constant is None else constant.system.multistep,
+        memory=(gradients.memory[0], gradients.memory[-1]),
+        exact=gradients.exact,
+        reasons={
+            "consistent": why_consistent,
+            "zero_stable": stability.reason,
+            "order": accuracy.reason + _start_note(gradients, accuracy.order, accuracy.speed),
+            "block": "" if structure is None else structure.reason,
+        },
+        ends={
+            f"{name} = {value:g}": certify(
+                algorithm.rebind(**{**current, name: value}), depth, binding, width, d_in, d_out, block
+            )
+            for name, c in algorithm.learnable().items()
+            for value in (c.low, c.high)
+        },
+        kernel=gradients,
+    )
+
+
+def _consistency(gradients: Kernel) -> tuple[bool, str]:
+    for query in gradients.queries:
+        share = query.point.coefficient(INPUT)
+        if not share.same(1):
+            return False, f"with zero answers the query of layer {query.answer.layer} is {share} x, not x"
+    share = gradients.output.coefficient(INPUT)
+    if not share.same(1):
+        return False, f"with zero answers the output is {share} x, not x"
+    if not gradients.rests:
+        return False, "with zero answers the state does not rest"
+    return True, "with zero answers the state rests; every query and the output equal x"
+
+
+def _start_note(gradients: Kernel, found: int | None, speed: Fraction | None) -> str:
+    """A method of order 2 is of order 1 from a start that is off by a constant time."""
+    if found is None or found < 2 or speed is None:
+        return ""
+    for depth in {gradients.depth, gradients.depth - 1} - {0}:
+        point = gradients.output if depth == gradients.depth else gradients.queries[depth].point
+        travelled = sum((-c.value for atom, c in point.terms.items() if atom != INPUT), Fraction(0))
+        if travelled != speed * depth:
+            return f"the method's; its start is of order 1, and so is the network of {gradients.depth} layers"
+    return ""
+
+
+def _by_layer(kernel: Kernel, sign: int = 1) -> tuple[float, ...] | dict[str, tuple[float, ...]]:
+    if kernel.single:
+        return tuple(sign * gain for gain in kernel.gains.values())
+    found: dict[str, list[float]] = {}
+    for answer, gain in kernel.gains.items():
+        found.setdefault(_call(answer), []).append(sign * gain)
+    return {name: tuple(gains) for name, gains in found.items()}
+
+
+def _call(answer: Answer) -> str:
+    return answer.oracle + (f" (call {answer.call + 1})" if answer.call else "")
+
+
+def _gains(gains: tuple[float, ...] | dict[str, tuple[float, ...]]) -> tuple[str, str]:
+    if isinstance(gains, dict):
+        texts = [_gains(g) for g in gains.values()]
+        return "; ".join(v for v, _ in texts), "; ".join(f"{k}: {t}" for k, (_, t) in zip(gains, texts, strict=True))
+    zeros = sum(abs(g) < 1e-12 for g in gains)
+    verdict = "nonzero" if not zeros else f"{zeros} zero"
+    shown = gains if len(gains) <= 8 else (*gains[:4], None, *gains[-3:])
+    return verdict, ", ".join("..." if g is None else f"{g:.3g}" for g in shown) + "  (first to last layer)"
+
+
+def _shared(conditions: list[set[str]]) -> set[str]:
+    return set.intersection(*conditions) if conditions else set()
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _polynomial(coefficients: tuple[Fraction, ...]) -> str:
+    text = ""
+    degree = len(coefficients) - 1
+    for i, c in enumerate(coefficients):
+        if c == 0:
+            continue
+        power = {0: "", 1: "z"}.get(degree - i, f"z^{degree - i}")
+        size = "" if abs(c) == 1 and power else (str(abs(c)) if abs(c).denominator < 1000 else f"{abs(float(c)):.4g}")
+        sign = (" - " if text else "-") if c < 0 else (" + " if text else "")
+        text += f"{sign}{size}{' ' if size and power else ''}{power}"
+    return text or "0"

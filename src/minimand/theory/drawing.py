@@ -1,0 +1,108 @@
+"""A certificate as a picture: poles, gains and wiring (extra `plots`)."""
+
+from typing import TYPE_CHECKING
+
+from ..extras import require
+from .kernel import INPUT, Kernel
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from .certificate import Certificate
+
+INK, GRID, BLUE, RED = "#1f2328", "#d0d7de", "#1f6feb", "#cf222e"
+_DRAWN_LAYERS = 6
+
+
+def draw_certificate(certificate: "Certificate") -> "Figure":
+    """Poles in the unit disc, gains by layer, and which earlier answers each query reads."""
+    require("matplotlib", "plots", "to draw figures")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    figure.suptitle(certificate.title, fontsize=11, color=INK)
+    poles, gains, wiring = figure.subplots(1, 3, width_ratios=(1, 1.3, 1.5))
+    _draw_poles(poles, certificate)
+    _draw_gains(gains, certificate)
+    _draw_wiring(wiring, certificate.kernel)
+    for axes in (poles, gains):
+        axes.tick_params(colors=INK, labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _draw_poles(axes: "Axes", certificate: "Certificate") -> None:
+    from matplotlib.patches import Circle
+
+    axes.add_patch(Circle((0, 0), 1, fill=False, color=GRID, linewidth=1.5))
+    axes.axhline(0, color=GRID, linewidth=0.8, zorder=0)
+    axes.axvline(0, color=GRID, linewidth=0.8, zorder=0)
+    axes.set(aspect="equal", xlim=(-1.35, 1.35), ylim=(-1.35, 1.35), xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+    axes.set_title("poles in the unit disc", fontsize=9, color=INK)
+    if certificate.poles is None:
+        axes.text(0, 0.3, "the coefficients vary\nwith depth: no poles", ha="center", fontsize=8, color=INK)
+        return
+    for pole in certificate.poles:
+        color = BLUE if certificate.zero_stable else RED
+        axes.plot(pole.value.real, pole.value.imag, "x", color=color, markersize=9, markeredgewidth=2)
+        if pole.multiplicity > 1:
+            axes.annotate(f"x{pole.multiplicity}", (pole.value.real, pole.value.imag), (6, 6), textcoords="offset points")
+
+
+def _draw_gains(axes: "Axes", certificate: "Certificate") -> None:
+    named = certificate.gains if isinstance(certificate.gains, dict) else {"": certificate.gains}
+    width = 0.8 / len(named)
+    for i, (name, gains) in enumerate(named.items()):
+        positions = [k + (i - (len(named) - 1) / 2) * width for k in range(len(gains))]
+        axes.bar(positions, gains, width, color=(BLUE, RED, INK)[i % 3], label=name)
+    if len(named) > 1:
+        axes.legend(fontsize=7, frameon=False)
+    axes.axhline(0, color=INK, linewidth=0.8)
+    axes.set_title("gain of each layer's block in the output", fontsize=9, color=INK)
+    axes.set_xlabel("layer", fontsize=8, color=INK)
+    axes.locator_params("x", integer=True)
+
+
+def _draw_wiring(axes: "Axes", kernel: Kernel) -> None:
+    """Layers in a row; an arc for every earlier answer that a query reads, as thick as its coefficient."""
+    queries = [q for q in kernel.queries if q.answer.layer < _DRAWN_LAYERS]
+    place = {q.answer: 1.4 * (i + 1) for i, q in enumerate(queries)}
+    ends = [(q.point, place[q.answer]) for q in queries]
+    cut = len(queries) < len(kernel.queries)
+    if not cut:
+        ends.append((kernel.output, 1.4 * (len(queries) + 1)))
+    largest = max((abs(float(c)) for point, _ in ends for c in point.terms.values()), default=1.0)
+    for point, end in ends:
+        for atom, c in point.terms.items():
+            start = 0.0 if atom == INPUT else place[atom]  # type: ignore[index]
+            strength = abs(float(c)) / largest
+            axes.annotate(
+                "",
+                (end - 0.2, 0),
+                (start + 0.2, 0),
+                arrowprops={
+                    "arrowstyle": "-|>",
+                    "connectionstyle": f"arc3,rad={-0.5 if end - start > 1.5 else 0}",
+                    "color": RED if (float(c) < 0) == (atom == INPUT) else BLUE,
+                    "linewidth": 0.4 + 2 * strength,
+                    "alpha": 0.35 + 0.6 * strength,
+                },
+            )
+    nodes = [("x", 0.0)] + [(f"T{_subscript(q.answer.layer)}", place[q.answer]) for q in queries]
+    if not cut:
+        nodes.append(("out", 1.4 * (len(queries) + 1)))
+    for name, x in nodes:
+        axes.text(
+            x, 0, name, ha="center", va="center", fontsize=8, color=INK,
+            bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": INK, "linewidth": 0.8},
+        )  # fmt: skip
+    last = nodes[-1][1]
+    axes.set(xlim=(-0.6, last + 0.6), ylim=(-0.6, 0.35 * last), xticks=(), yticks=())
+    axes.spines[:].set_visible(False)
+    what = f"what the first {_DRAWN_LAYERS} blocks read" if cut else "what each block reads"
+    axes.set_title(f"{what} (blue adds, red subtracts)", fontsize=9, color=INK)
+
+
+def _subscript(number: int) -> str:
+    return "".join("₀₁₂₃₄₅₆₇₈₉"[int(digit)] for digit in str(number))

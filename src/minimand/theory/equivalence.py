@@ -1,0 +1,182 @@
+"""Which algorithms are the same network in disguise."""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+
+from ..algorithms import Algorithm, as_algorithm, builtin
+from .kernel import INPUT, Kernel, Query, kernel
+from .response import response
+from .symbols import Combination, Number
+
+Relation = Literal["identical", "up to read-out", "rescaled", "different"]
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """How two algorithms compare as networks; true if they are the same one, read-out aside.
+
+    identical: equal queries and output for all blocks. up to read-out: equal queries. rescaled: equal once the
+    blocks of `second` are multiplied by `scale`; that is a different network. different: none of these.
+    """
+
+    first: str
+    second: str
+    relation: Relation
+    depth: int
+    exact: bool
+    """False where the comparison was made to 1e-9, because a coefficient is irrational."""
+    scale: float | None = None
+    difference: str = ""
+
+    def __bool__(self) -> bool:
+        return self.relation in ("identical", "up to read-out")
+
+    def __str__(self) -> str:
+        how = {
+            "identical": f"is the same network as {self.second}",
+            "up to read-out": f"is, up to what is read out, the same network as {self.second}",
+            "rescaled": f"is {self.second} with every block multiplied by {self.scale}, which is another network",
+            "different": f"is not the same network as {self.second}",
+        }[self.relation]
+        checked = f"{self.depth} layers, {'exactly' if self.exact else 'to 1e-9'}"
+        return f"{self.first} {how} ({checked}{'; ' if self.difference else ''}{self.difference})"
+
+
+def equivalent(first: Algorithm | str, second: Algorithm | str, depth: int = 32) -> Equivalence:
+    """Compare two algorithms as networks of `depth` layers, for all blocks and under either binding.
+
+    Example: `mm.equivalent("heavy_ball(step_size=0.1, momentum=0.9)", "momentum_residual(momentum=0.9)")`.
+    """
+    a, b = as_algorithm(first), as_algorithm(second)
+    return _compare(str(a), str(b), kernel(a, depth), kernel(b, depth))
+
+
+def _compare(first: str, second: str, a: Kernel, b: Kernel) -> Equivalence:
+    exact = a.exact and b.exact
+
+    def found(relation: Relation, scale: float | None = None, difference: str = "") -> Equivalence:
+        return Equivalence(first, second, relation, a.depth, exact, scale, difference)
+
+    if [_place(a, q) for q in a.queries] != [_place(b, q) for q in b.queries]:
+        return found("different", difference="their steps ask other oracles")
+    # Oracles correspond by position: their names may differ.
+    atoms = {q.answer: p.answer for q, p in zip(b.queries, a.queries, strict=True)}
+    points = [(p.point, _renamed(q.point, atoms)) for p, q in zip(a.queries, b.queries, strict=True)]
+    outputs = (a.output, _renamed(b.output, atoms))
+    different = next((i for i, (p, q) in enumerate(points) if not p.same(q)), None)
+    if different is None:
+        return found("identical" if outputs[0].same(outputs[1]) else "up to read-out")
+    scale = _scale([*points, outputs])
+    p, q = points[different]
+    difference = f"query {different} is {p} against {q}"
+    if scale is not None:
+        return found("rescaled", float(scale), difference)
+    return found("different", difference=difference)
+
+
+def _place(k: Kernel, query: Query) -> tuple[int, int, int]:
+    answer = query.answer
+    names = sorted({q.answer.oracle for q in k.queries})
+    return answer.layer, names.index(answer.oracle), answer.call
+
+
+def _renamed(combination: Combination, atoms: Mapping[Hashable, Hashable]) -> Combination:
+    return Combination({atoms.get(atom, atom): c for atom, c in combination.terms.items()})
+
+
+def _scale(pairs: list[tuple[Combination, Combination]]) -> Fraction | None:
+    """The factor by which all coefficients of answers in the first exceed those in the second."""
+    scale: Number | None = None
+    for p, q in pairs:
+        for atom in p.terms.keys() | q.terms.keys():
+            left, right = p.coefficient(atom), q.coefficient(atom)
+            if atom == INPUT:
+                if not left.same(right):
+                    return None
+                continue
+            if scale is None:
+                if not right:
+                    return None
+                scale = left / right
+            if not left.same(scale * right):
+                return None
+    return scale.value if scale else None
+
+
+@dataclass(frozen=True)
+class Identification:
+    """The known algorithms that an algorithm is, the plainest first; false if it is none of them."""
+
+    algorithm: Algorithm | None
+    matches: tuple[Equivalence, ...]
+
+    def __bool__(self) -> bool:
+        return self.algorithm is not None
+
+    def __str__(self) -> str:
+        if not self.matches:
+            return f"none of the {len(builtin)} known algorithms"
+        return "\n".join(str(match) for match in self.matches)
+
+
+def identify(algorithm: Algorithm | str, depth: int = 32) -> Identification:
+    """Name the known algorithm, with its coefficients, that this one is.
+
+    The constant coefficients of every built-in algorithm are fitted to the kernel of the first layers, rounded
+    to nearby fractions, and the result is compared over `depth` layers.
+    """
+    algorithm = as_algorithm(algorithm)
+    target = kernel(algorithm, depth)
+    found: list[tuple[int, int, Algorithm, Equivalence]] = []
+    for cls in builtin.values():
+        candidate = algorithm if type(algorithm) is cls else _fit(cls, algorithm)
+        if candidate is not None:
+            match = _compare(str(algorithm), str(candidate), target, kernel(candidate, depth))
+            if match:
+                rank = ("identical", "up to read-out").index(match.relation)
+                found.append((rank, len(candidate.coefficients()), candidate, match))
+    found.sort(key=lambda entry: entry[:2])
+    return Identification(found[0][2] if found else None, tuple(entry[3] for entry in found))
+
+
+_FITTED_LAYERS = 6
+
+
+def _fit(cls: type[Algorithm], target: Algorithm) -> Algorithm | None:
+    from scipy.optimize import least_squares
+
+    if len(cls.oracles) != len(target.oracles):
+        return None
+    goal = response(target, _FITTED_LAYERS)
+    names = cls.coefficient_names()
+    default = cls()
+    if response(default, _FITTED_LAYERS).shape != goal.shape:
+        return None
+    bounds = [(-1.0, 1.0) if name == "momentum" else (-np.inf, np.inf) for name in names]
+
+    def candidate(values: np.ndarray) -> Algorithm:
+        return default.rebind(**{name: float(v) for name, v in zip(names, values, strict=True)})
+
+    def residual(values: np.ndarray) -> np.ndarray:
+        # The last row is the output, which may be read otherwise.
+        return (response(candidate(values), _FITTED_LAYERS) - goal)[:-1].ravel()
+
+    for start in _starts(default):
+        fitted = least_squares(residual, start, bounds=tuple(zip(*bounds, strict=True)), xtol=1e-15, ftol=1e-15)
+        if np.abs(fitted.fun).max() < 1e-7:
+            return candidate(np.array([_rounded(v) for v in fitted.x]))
+    return None
+
+
+def _starts(default: Algorithm) -> list[np.ndarray]:
+    given = [float(c(0)) for c in default.coefficients().values()]
+    return [np.array(given), np.full(len(given), 0.1), np.full(len(given), 0.9)]
+
+
+def _rounded(value: float) -> float:
+    simple = float(Fraction(value).limit_denominator(10_000))
+    return simple if abs(simple - value) < 1e-7 else value

@@ -1,0 +1,162 @@
+"""The kernel of an algorithm: every query, and the output, as a combination of the input and the answers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from ..algorithms import Algorithm
+from ..algorithms._state import leaves
+from ..names import unknown_name
+from .symbols import Combination, NonlinearStepError, Number
+
+Binding = Literal["residual", "operator"]
+"""How a block T becomes a gradient: gradient(x) = -T(x), or gradient(x) = x - T(x)."""
+
+BINDINGS: tuple[Binding, ...] = ("residual", "operator")
+
+
+class Answer(NamedTuple):
+    """The atom that stands for one answer of one oracle."""
+
+    layer: int
+    oracle: str
+    call: int
+
+    def __str__(self) -> str:
+        return f"{self.oracle}[{self.layer}]" + "'" * self.call
+
+
+INPUT = "x"
+"""The atom that stands for the input."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One call of an oracle: what it was asked, and the atom of its answer."""
+
+    answer: Answer
+    point: Combination
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """An algorithm run on symbols for `depth` steps.
+
+    The answers are those of the gradients, or, under a binding, those of the blocks T in their place.
+    """
+
+    depth: int
+    queries: tuple[Query, ...]
+    output: Combination
+    rests: bool
+    """Whether no step moves the state when every answer is zero."""
+    memory: tuple[int, ...]
+    """How many tensors the state holds before each step and at the end."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether every coefficient is known exactly."""
+        return self.output.exact and all(query.point.exact for query in self.queries)
+
+    @property
+    def gains(self) -> dict[Answer, float]:
+        """How strongly each answer reaches the output: the impulse response."""
+        return {q.answer: float(self.output.coefficient(q.answer)) for q in self.queries}
+
+    @property
+    def single(self) -> bool:
+        """Whether each step asks one oracle once."""
+        return [q.answer.layer for q in self.queries] == list(range(self.depth))
+
+
+def kernel(algorithm: Algorithm, depth: int, binding: Binding | None = None) -> Kernel:
+    """Run the algorithm on symbols.
+
+    Args:
+        algorithm: any algorithm, growing history and several oracles included.
+        depth: the number of steps, at least 1.
+        binding: None reads the answers as gradients (proximal ones as subgradients at the new point);
+            a binding reads them as those of the blocks.
+
+    Raises:
+        NonlinearStepError: `start`, `step` or `read` is not linear in states and answers.
+    """
+    if depth < 1:
+        raise ValueError(f"depth is {depth}; expected at least 1.")
+    check_binding(binding)
+    algorithm = exactly(algorithm)
+    queries: list[Query] = []
+    first = state = guarded(algorithm, algorithm.start, Combination.atom(INPUT))
+    memory = [len(leaves(state))]
+    rests = True
+    for k in range(depth):
+        oracles = symbolic_oracles(algorithm, k, binding, queries.append)
+        state = guarded(algorithm, algorithm.step, state, *oracles, k)
+        rests = rests and _rested(first, state)
+        memory.append(len(leaves(state)))
+    output = guarded(algorithm, algorithm.read, state)
+    if not isinstance(output, Combination):
+        raise TypeError(f"{type(algorithm).__name__}.read returned {type(output).__name__}; expected one tensor.")
+    return Kernel(depth, tuple(queries), output, rests, tuple(memory))
+
+
+def exactly(algorithm: Algorithm) -> Algorithm:
+    """The algorithm with coefficients that give exact numbers; learnable ones have their initial value."""
+    return algorithm.rebind(**{name: _exact(c) for name, c in algorithm.coefficients().items()})
+
+
+def _exact(coefficient: Callable[[int], Any]) -> Callable[[int], Number]:
+    return lambda k: Number.of(coefficient(k))
+
+
+def symbolic_oracles(
+    algorithm: Algorithm, k: int, binding: Binding | None, asked: Callable[[Query], None]
+) -> list[Callable[..., Combination]]:
+    """The oracles of step k on symbols; `asked` is told of every query."""
+
+    def oracle(name: str) -> Callable[..., Combination]:
+        calls = 0
+
+        def ask(point: Any, step_size: Any = None) -> Combination:
+            nonlocal calls
+            if not isinstance(point, Combination):
+                raise TypeError(f"{type(algorithm).__name__}.step asks {name} at a {type(point).__name__}")
+            answer = Answer(k, name, calls)
+            calls += 1
+            found = Combination.atom(answer)
+            if name.startswith("prox"):
+                # p = point - s a, where a is the answer at p itself.
+                s = Number.of(step_size)
+                p = {None: point - s * found, "residual": point + s * found}.get(binding)
+                if p is None:
+                    p = (point + s * found) / (1 + s)
+                asked(Query(answer, p))
+                return p
+            asked(Query(answer, point))
+            return {None: found, "residual": -found, "operator": point - found}[binding]
+
+        return ask
+
+    return [oracle(name) for name in algorithm.oracles]
+
+
+def guarded(algorithm: Algorithm, part: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a part of the algorithm on symbols; an error says whose part it is."""
+    try:
+        return part(*arguments)
+    except NonlinearStepError as error:
+        raise NonlinearStepError(f"{type(algorithm).__name__}: {error}") from None
+
+
+def check_binding(binding: Any) -> None:
+    """Raise ValueError unless the binding is one."""
+    if binding is not None and binding not in BINDINGS:
+        raise unknown_name("binding", str(binding), BINDINGS)
+
+
+def _rested(first: Any, state: Any) -> bool:
+    before, after = leaves(first), leaves(state)
+    # A growing state stores more; that the queries stay at x says all there is to say of it.
+    return len(before) != len(after) or all(
+        a.coefficient(INPUT).same(b.coefficient(INPUT)) for a, b in zip(before, after, strict=True)
+    )

@@ -1,0 +1,198 @@
+"""An algorithm with its oracles cut out: a linear system, where the state has constant size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ..algorithms import Algorithm
+from ..algorithms._state import leaves, rebuild
+from .kernel import INPUT, Query, exactly, guarded, symbolic_oracles
+from .symbols import TOLERANCE, Combination
+
+if TYPE_CHECKING:
+    from sympy import Poly
+    from sympy.polys.matrices import DomainMatrix
+
+Matrix = tuple[tuple[Fraction, ...], ...]
+
+
+@dataclass(frozen=True)
+class Pole:
+    """A root of the minimal polynomial of A, with its multiplicity there."""
+
+    value: complex
+    multiplicity: int
+
+
+@dataclass(frozen=True)
+class LinearSystem:
+    """next = A state + B answers, query = C state + D answers, state_0 = start x, output = read state.
+
+    Shapes for n state tensors and m calls of oracles in a step: A (n, n), B (n, m), C (m, n), D (m, m),
+    start (n, 1), read (1, n). The answers are those of the gradients.
+    """
+
+    A: Matrix
+    B: Matrix
+    C: Matrix
+    D: Matrix
+    start: Matrix
+    read: Matrix
+    exact: bool
+    """False where an irrational coefficient was approximated."""
+
+    @property
+    def size(self) -> int:
+        """How many tensors the state holds."""
+        return len(self.A)
+
+    @cached_property
+    def minimal(self) -> LinearSystem:
+        """The part of the state that the input and the answers reach and that a query or the output sees."""
+        A, B, C, D = _domain(self.A), _domain(self.B), _domain(self.C), self.D
+        start, read = _domain(self.start), _domain(self.read)
+        # Columns of P span what is reached; then rows of Q span what of it is seen.
+        P = _closure(start.hstack(B).transpose(), A.transpose()).transpose()
+        A, B, start = _solve(P, A * P), _solve(P, B), _solve(P, start)
+        C, read = C * P, read * P
+        Q = _closure(C.vstack(read), A)
+        A = _solve(Q.transpose(), (Q * A).transpose()).transpose()
+        C, read = (_solve(Q.transpose(), X.transpose()).transpose() for X in (C, read))
+        parts = [_matrix(X) for X in (A, Q * B, C)]
+        return LinearSystem(*parts, D, _matrix(Q * start), _matrix(read), self.exact)
+
+    @cached_property
+    def poles(self) -> tuple[Pole, ...]:
+        """The poles of this system, largest modulus first; take them of the `minimal` one."""
+        from sympy import Poly, Symbol
+        from sympy.polys.matrices import DomainMatrix
+
+        A = _domain(self.A)
+        power, rows = DomainMatrix.eye(self.size, A.domain), []
+        for _ in range(self.size + 1):
+            rows.append([entry for row in power.to_list() for entry in row])
+            dependence = DomainMatrix(rows, (len(rows), self.size**2), A.domain).transpose().nullspace()
+            if dependence.shape[0]:
+                break
+            power = power * A
+        polynomial = Poly(list(reversed(dependence.to_list()[0])), Symbol("z"), domain="QQ")
+        found = [Pole(root, times) for factor, times in polynomial.sqf_list()[1] for root in _roots(factor)]
+        return tuple(sorted(found, key=lambda pole: (-abs(pole.value), -pole.value.real, pole.value.imag)))
+
+    @cached_property
+    def multistep(self) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]] | None:
+        """(rho, sigma) with rho(E) query = sigma(E) T for the residual binding T = -gradient, E the shift.
+
+        Coefficients from the highest power down, without common factor, rho monic. None with several calls
+        of oracles in a step. (facts of linear multistep methods: Hairer, Norsett & Wanner, III.2-III.3)
+        """
+        if len(self.B[0]) != 1:
+            return None
+        from sympy import Poly, Symbol
+
+        z = Symbol("z")
+        A, B, C = _domain(self.A), _domain(self.B), _domain(self.C)
+        rho = Poly(A.charpoly(), z, domain="QQ")
+        # C adj(zI - A) B = det(zI - A + BC) - det(zI - A)
+        seen = Poly((A - B * C).charpoly(), z, domain="QQ") - rho
+        sigma = -(seen + rho * Poly([_rational(self.D[0][0])], z, domain="QQ"))
+        common = rho.gcd(sigma)
+        rho, sigma = rho.quo(common), sigma.quo(common)
+        leading = rho.LC()
+        return _coefficients(rho.quo_ground(leading)), _coefficients(sigma.quo_ground(leading))
+
+
+def linear_system(algorithm: Algorithm, k: int = 0) -> LinearSystem | None:
+    """The linear system of step k; None where the state grows.
+
+    Raises:
+        NonlinearStepError: the step is not linear.
+    """
+    algorithm = exactly(algorithm)
+    first = guarded(algorithm, algorithm.start, Combination.atom(INPUT))
+    # The state before step k of an algorithm whose memory is constant is shaped like the first.
+    entries = [Combination.atom(("state", i)) for i in range(len(leaves(first)))]
+    asked: list[Query] = []
+    before = rebuild(first, entries)
+    after = guarded(algorithm, algorithm.step, before, *symbolic_oracles(algorithm, k, None, asked.append), k)
+    if len(leaves(after)) != len(entries):
+        return None
+    output = guarded(algorithm, algorithm.read, before)
+    states = [("state", i) for i in range(len(entries))]
+    answers = [query.answer for query in asked]
+    points = [query.point for query in asked]
+    parts = (
+        _rows(leaves(after), states),
+        _rows(leaves(after), answers),
+        _rows(points, states),
+        _rows(points, answers),
+        _rows(leaves(first), [INPUT]),
+        _rows([output], states),
+    )
+    return LinearSystem(*parts, exact=all(c.exact for c in (*leaves(after), *points, *leaves(first), output)))
+
+
+def _rows(combinations: Sequence[Combination], atoms: Sequence[Any]) -> Matrix:
+    return tuple(tuple(c.coefficient(atom).value for atom in atoms) for c in combinations)
+
+
+def _rational(value: Fraction) -> Any:
+    from sympy import QQ
+
+    return QQ(value.numerator, value.denominator)
+
+
+def _domain(matrix: Matrix) -> DomainMatrix:
+    from sympy import QQ
+    from sympy.polys.matrices import DomainMatrix
+
+    rows = [[_rational(entry) for entry in row] for row in matrix]
+    return DomainMatrix(rows, (len(rows), len(rows[0]) if rows else 0), QQ)
+
+
+def _matrix(matrix: DomainMatrix) -> Matrix:
+    return tuple(tuple(_fraction(entry) for entry in row) for row in matrix.to_list())
+
+
+def _fraction(value: Any) -> Fraction:
+    return Fraction(int(value.numerator), int(value.denominator))
+
+
+def _closure(rows: DomainMatrix, A: DomainMatrix) -> DomainMatrix:
+    """A basis, as rows, of the smallest row space that holds `rows` and is closed under right-multiplying A."""
+    basis = _basis(rows)
+    while True:
+        larger = _basis(basis.vstack(basis * A))
+        if larger.shape[0] == basis.shape[0]:
+            return basis
+        basis = larger
+
+
+def _basis(rows: DomainMatrix) -> DomainMatrix:
+    reduced, pivots = rows.to_dense().rref()
+    return reduced.extract(list(range(len(pivots))), list(range(rows.shape[1])))
+
+
+def _solve(P: DomainMatrix, X: DomainMatrix) -> DomainMatrix:
+    """Y with P Y = X, where the columns of P are independent and span those of X."""
+    return (P.transpose() * P).inv() * P.transpose() * X
+
+
+def _roots(factor: Poly) -> list[complex]:
+    return [complex(root) for root in factor.nroots(n=30, maxsteps=200)]
+
+
+def _coefficients(polynomial: Poly) -> tuple[Fraction, ...]:
+    return tuple(Fraction(int(c.p), int(c.q)) for c in polynomial.all_coeffs())
+
+
+def is_root_bounded(poles: Sequence[Pole]) -> bool:
+    """The root condition: poles within the unit disc, those on the circle simple."""
+    return all(
+        abs(pole.value) <= 1 - TOLERANCE or (abs(pole.value) <= 1 + TOLERANCE and pole.multiplicity == 1)
+        for pole in poles
+    )

@@ -1,0 +1,52 @@
+"""The kernel in floating point: the same combinations as an array, for long depths and for fitting."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..algorithms import Algorithm
+
+
+def response(algorithm: Algorithm, depth: int) -> np.ndarray:
+    """How every query and the output respond to the input and to the answers of the gradients.
+
+    The algorithm's step runs unchanged on coordinate vectors, so memory may grow and oracles may be several.
+
+    Returns:
+        (queries + 1, 1 + queries): row i is query i, the last row the output; column 0 is the input, column
+        1 + j the answer to query j.
+    """
+    calls = _calls(algorithm)
+    size = 1 + depth * calls
+    points: list[np.ndarray] = []
+
+    def answer(point: Any, step_size: Any = None) -> np.ndarray:
+        unit = np.zeros(size)
+        unit[1 + len(points)] = 1.0
+        point = np.asarray(point) if step_size is None else point - step_size * unit
+        points.append(point)
+        return unit if step_size is None else point
+
+    state = algorithm.start(np.eye(1, size)[0])
+    for k in range(depth):
+        state = algorithm.step(state, *[answer] * len(algorithm.oracles), k)
+    return np.stack([*points, algorithm.read(state)])
+
+
+def _calls(algorithm: Algorithm) -> int:
+    count = 0
+
+    def oracle(point: Any, step_size: Any = None) -> float:
+        nonlocal count
+        count += 1
+        return 0.0
+
+    oracles: list[Callable[..., float]] = [oracle] * len(algorithm.oracles)
+    algorithm.step(algorithm.start(0.0), *oracles, 0)
+    return count
+
+
+def growth(algorithm: Algorithm, depth: int) -> float:
+    """The largest response of a query or of the output, within `depth` steps, to one answer."""
+    return float(np.abs(response(algorithm, depth)[:, 1:]).max())

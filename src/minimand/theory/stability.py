@@ -1,0 +1,145 @@
+"""Zero-stability and order: what an algorithm is as a numerical method for x' = -gradient(x)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import factorial
+
+from ..algorithms import Algorithm
+from .linear_system import LinearSystem, is_root_bounded, linear_system
+from .response import growth
+from .symbols import TOLERANCE
+
+_HORIZON = 4
+_ALLOWED_GROWTH = 1.5
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The steps from `begins` on, all of which are the same linear system."""
+
+    begins: int
+    system: LinearSystem
+    """Its minimal realization."""
+
+
+def tail(algorithm: Algorithm, depth: int) -> Tail | None:
+    """The constant steps an algorithm ends in, seen over 4 x depth; None where there are none or memory grows.
+
+    A capped schedule has one; an algorithm with constant coefficients begins with it.
+    """
+    systems = [linear_system(algorithm, k) for k in range(_HORIZON * depth)]
+    last = systems[-1]
+    if last is None:
+        return None
+    begins = next((k for k in reversed(range(len(systems))) if systems[k] != last), -1) + 1
+    return Tail(begins, last.minimal) if begins <= len(systems) // 2 else None
+
+
+@dataclass(frozen=True)
+class Stability:
+    """Whether perturbations of the answers stay bounded at any depth."""
+
+    stable: bool
+    reason: str
+    numerical: bool = False
+    bound: float | None = None
+    """The growth that was measured, where the verdict is numerical."""
+
+
+def zero_stability(algorithm: Algorithm, depth: int, constant: Tail | None) -> Stability:
+    """The root condition where the steps become constant; else growth over 4 x depth against that over depth."""
+    if constant is not None:
+        poles = constant.system.poles
+        stable = is_root_bounded(poles)
+        shown = ", ".join(
+            _complex(p.value) + (f" (x{p.multiplicity})" if p.multiplicity > 1 else "") for p in poles
+        )
+        where = "" if constant.begins == 0 else f" from step {constant.begins} on"
+        condition = "inside the unit disc, or simple on the circle" if stable else "the root condition fails"
+        return Stability(stable, f"poles {shown}{where}: {condition}")
+    near, far = growth(algorithm, depth), growth(algorithm, _HORIZON * depth)
+    stable = far <= _ALLOWED_GROWTH * near
+    reason = (
+        f"numerically: the largest response grows from {near:.3g} over {depth} steps to {far:.3g} over "
+        f"{_HORIZON * depth}, {'at most' if stable else 'more than'} {_ALLOWED_GROWTH} times"
+    )
+    return Stability(stable, reason, numerical=True, bound=far)
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of accuracy for x' = -gradient(x) once time is rescaled by `speed`; None where there is none."""
+
+    order: int | None
+    reason: str
+    speed: Fraction | None = None
+    second_order: int | None = None
+    """The order for x'' = -gradient(x), where there is a double pole at 1."""
+
+
+def order(constant: Tail | None, calls_in_a_step: int) -> Order:
+    """The order of the linear multistep method that the queries follow."""
+    if calls_in_a_step != 1:
+        return Order(None, "a step asks for several answers")
+    if constant is None:
+        return Order(None, "not defined: the coefficients vary with depth, or memory grows")
+    multistep = constant.system.multistep
+    assert multistep is not None  # one answer in a step
+    rho, sigma = multistep
+    if not _zero(_moment(rho, 0)):
+        return Order(None, "no pole at 1: a constant drift is forgotten")
+    if _zero(_moment(sigma, 0)):
+        return Order(None, "sigma(1) = 0: a constant gradient moves nothing")
+    slope = _moment(rho, 1)
+    if _zero(slope):
+        p = _order(rho, sigma, 2)
+        return Order(None, f"a double pole at 1: a method for x'' = -gradient(x), of order {p}", second_order=p)
+    speed = _moment(sigma, 0) / slope
+    p = _order(rho, sigma, 1)
+    if constant.begins > 0 and p > 1:
+        return Order(1, f"order {p} from step {constant.begins} on, but the coefficients change before it", speed)
+    return Order(p, "" if speed == 1 else f"after time is rescaled by {_short(speed)}", speed)
+
+
+def friction(algorithm: Algorithm) -> float | None:
+    """The c of x'' + (c/t) x' = -gradient(x), where the second pole approaches 1 like 1 - c/k; measured."""
+    seen = []
+    for k in (1000, 2000):
+        system = linear_system(algorithm, k)
+        if system is None or system.minimal.size != 2:
+            return None
+        away = [abs(1 - pole.value) for pole in system.minimal.poles]
+        if min(away) > TOLERANCE:
+            return None
+        seen.append(k * max(away))
+    return seen[1] if seen[1] > TOLERANCE and abs(seen[1] - seen[0]) < 0.05 * seen[1] else None
+
+
+def _order(rho: Sequence[Fraction], sigma: Sequence[Fraction], derivative: int) -> int:
+    """The largest p with rho(e^h) - h^d sigma(e^h) / c = O(h^(p + d)), d the derivative."""
+    scale = _moment(rho, derivative) / factorial(derivative) / _moment(sigma, 0)
+    q = derivative
+    while True:
+        error = _moment(rho, q) / factorial(q) - scale * _moment(sigma, q - derivative) / factorial(q - derivative)
+        if not _zero(error):
+            return q - derivative
+        q += 1
+
+
+def _moment(coefficients: Sequence[Fraction], q: int) -> Fraction:
+    return sum((c * i**q for i, c in enumerate(reversed(coefficients))), Fraction(0))
+
+
+def _zero(value: Fraction) -> bool:
+    return abs(value) <= TOLERANCE
+
+
+def _short(value: Fraction) -> str:
+    return str(value) if value.denominator < 1000 else f"{float(value):.4g}"
+
+
+def _complex(value: complex) -> str:
+    if abs(value.imag) < TOLERANCE:
+        return f"{value.real:.4g}"
+    return f"{value.real:.4g}{value.imag:+.4g}i"

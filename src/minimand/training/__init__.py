@@ -1,0 +1,20 @@
+"""Methods of training, and the loop around them."""
+
+from .backpropagation import Backpropagation as Backpropagation
+from .backpropagation import Method as Method
+from .checkpoint import CheckpointError as CheckpointError
+from .evaluate import Evaluation as Evaluation
+from .evaluate import evaluate as evaluate
+from .fit import FitResult as FitResult
+from .fit import fit as fit
+from .nonfinite import NonFiniteLossError as NonFiniteLossError
+from .progress import ShowProgress as ShowProgress
+from .recipe import SGD as SGD
+from .recipe import AdamW as AdamW
+from .recipe import Cosine as Cosine
+from .recipe import OneCycle as OneCycle
+from .recipe import Recipe as Recipe
+from .recipe import Step as Step
+from .recipe import default_recipe as default_recipe
+from .run import Run as Run
+from .run import RunError as RunError

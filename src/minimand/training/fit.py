@@ -1,0 +1,292 @@
+"""The loop around a method: epochs, batches, checkpoints, metrics."""
+
+import math
+import platform
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..data import Data, as_data
+from . import checkpoint
+from .backpropagation import Backpropagation, Method
+from .checkpoint import Checkpoint
+from .evaluate import Evaluation, evaluate
+from .events import Callback, EpochDone, Event, Finished, Saved, Started, StepDone, Warned
+from .losses import Loss, as_loss
+from .nonfinite import NonFiniteLossError, origin
+from .recipe import Recipe, default_recipe
+from .run import Run
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A trained model and how it came to be."""
+
+    model: nn.Module
+    test_accuracy: float | None
+    """From 0 to 1; None for a regression."""
+    test_loss: float
+    history: list[dict[str, Any]]
+    """One record an epoch."""
+    evaluation: Evaluation
+    run: Run | None
+
+    def __str__(self) -> str:
+        accuracy = "" if self.test_accuracy is None else f"test accuracy {100 * self.test_accuracy:.2f} %, "
+        return f"{accuracy}test loss {self.test_loss:.4f} after {len(self.history)} epochs"
+
+
+def fit(
+    model: nn.Module,
+    data: Any,
+    method: Method | None = None,
+    recipe: Recipe | None = None,
+    loss: str | Loss | None = None,
+    run: str | Run | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    callbacks: Iterable[Callback] = (),
+    checkpoint_every: float = 60.0,
+) -> FitResult:
+    """Train a model, in place.
+
+    Args:
+        model: any module from a batch to outputs (N, classes), or (N, d) for a regression.
+        data: a name, an `mm.Data`, or a pair (train, test) of tensors, data sets or loaders.
+        method: what decides the updates; `mm.Backpropagation()` by default.
+        recipe: optimizer, schedule, epochs ...; by default a short one that suits the data.
+        loss: "cross_entropy", "mse", or a function of (outputs, targets); by default what suits the task.
+        run: the folder of the run. Given again with the same settings, the run goes on where it was, to the same
+            bits as if it had not been interrupted. None keeps nothing on disk.
+        seed: decides the order of the samples and every random choice in training; not the model's weights, which
+            are as given.
+        device: by default where the model is.
+        callbacks: functions that are told each event (`minimand.training.events`).
+        checkpoint_every: seconds between checkpoints.
+
+    Raises:
+        NonFiniteLossError: the loss became NaN or infinite; names the layer where it began.
+        RunError: `run` holds something else. CheckpointError: its checkpoint is of another model.
+    """
+    data = as_data(data)
+    if device is not None:
+        model.to(device)
+    recipe = recipe or default_recipe(data)
+    folder = Run(run) if isinstance(run, str) else run
+    session = _Session(model, data, method or Backpropagation(), recipe, loss, folder, seed, tuple(callbacks))
+    return session.train(checkpoint_every)
+
+
+class _Session:
+    """One call of `fit`: everything that changes while a model is trained."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Data,
+        method: Method,
+        recipe: Recipe,
+        loss: str | Loss | None,
+        run: Run | None,
+        seed: int,
+        callbacks: tuple[Callback, ...],
+    ) -> None:
+        self.model, self.data, self.method, self.recipe = model, data, method, recipe
+        self.run, self.seed, self.callbacks = run, seed, callbacks
+        model.to(memory_format=torch.channels_last)  # as the batches are; a fifth faster on a CPU
+        self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        self.loss = as_loss(loss, data, recipe.label_smoothing)
+        self.test_loss = as_loss(loss, data)
+        self.train_samples, self.test_samples = data.train.to(self.device), data.test.to(self.device)
+        self.augment = recipe.augmentation or data.augmentation
+        self.optimizer = recipe.optimizer.build(model)
+        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
+        self.forward = torch.compile(model) if recipe.compile else model
+        self.steps_per_epoch = self.train_samples.count(recipe.batch_size, shuffled=True)
+        self.steps = recipe.epochs * self.steps_per_epoch
+        self.step = 0
+        self.history: list[dict[str, Any]] = []
+        self.evaluation: Evaluation | None = None
+        # Sums over the epoch so far: loss x samples, right answers, samples; and its seconds before this process.
+        self.sums = torch.zeros(3, dtype=torch.double)
+        self.seconds = 0.0
+        if run is not None:
+            run.begin(_configuration(model, data, method, recipe, loss, seed), _environment())
+
+    def tell(self, event: Event) -> None:
+        for callback in self.callbacks:
+            callback(event)
+
+    def train(self, checkpoint_every: float) -> FitResult:
+        self._resume()
+        self.tell(Started(self.steps, self.step, self.recipe.epochs))
+        self._checkpoint_every, self._saved = checkpoint_every, time.monotonic()
+        try:
+            while self.step < self.steps:
+                self._epoch(self.step // self.steps_per_epoch)
+        except KeyboardInterrupt:
+            self._save()
+            raise
+        assert self.evaluation is not None
+        self.tell(Finished(self.history[-1]))
+        if self.average is not None:
+            self.model.load_state_dict(self.average.module.state_dict())
+        return FitResult(
+            self.model, self.evaluation.accuracy, self.evaluation.loss, self.history, self.evaluation, self.run
+        )
+
+    def _epoch(self, epoch: int) -> None:
+        first = self.step - epoch * self.steps_per_epoch
+        if first == 0:
+            # All that is random in an epoch follows from the seed and its number.
+            torch.manual_seed(_mixed(self.seed, epoch))
+            self.sums.zero_()
+            self.seconds = 0.0
+        self._began = time.monotonic()
+        self.model.train()
+        batches = self.train_samples.batches(self.recipe.batch_size, _mixed(self.seed, epoch), first)
+        if first > 0:
+            self._restore_random()  # making the batches may have drawn
+        for inputs, targets in batches:
+            self._update(inputs, targets, epoch)
+            if self.run and time.monotonic() - self._saved >= self._checkpoint_every and self.step % self.steps_per_epoch:
+                self._save()
+        self._end(epoch)
+
+    def _update(self, inputs: Tensor, targets: Tensor, epoch: int) -> None:
+        recipe = self.recipe
+        inputs, y = inputs.to(self.device), targets.to(self.device)
+        x = self.data.prepare(self.augment(inputs) if inputs.ndim == 4 else inputs)
+        rate = recipe.optimizer.lr * recipe.schedule.factor(self.step / self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.bf16):
+            loss, outputs = self.method.backward(self.forward, x, y, self.loss)
+        value = float(loss)
+        if not math.isfinite(value):
+            raise NonFiniteLossError(f"the loss is {value} at step {self.step}. It began {origin(self.model, x)}.")
+        if recipe.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
+        self.optimizer.step()
+        for module in self.model.modules():
+            project = getattr(module, "project", None)
+            if callable(project):
+                project()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        right = (outputs.argmax(1) == y).sum() if self.data.task == "classification" else 0
+        self.sums += torch.tensor([value * len(y), float(right), len(y)], dtype=torch.double)
+        self.step += 1
+        self.tell(StepDone(self.step, epoch, value, rate))
+
+    def _end(self, epoch: int) -> None:
+        evaluated = self.model if self.average is None else self.average.module
+        self.evaluation = evaluate(evaluated, self.data, self.test_samples, self.test_loss, self.recipe.bf16)
+        loss, right, seen = self.sums.tolist()
+        record = {
+            "epoch": epoch + 1,
+            "step": self.step,
+            "train_loss": loss / seen,
+            "train_accuracy": right / seen if self.data.task == "classification" else None,
+            "test_loss": self.evaluation.loss,
+            "test_accuracy": self.evaluation.accuracy,
+            "seconds": self.seconds + time.monotonic() - self._began,
+        }
+        self.history.append(record)
+        if self.run is not None:
+            self.run.log(record)
+            self._save()
+        self.tell(EpochDone(epoch, record))
+
+    def _save(self) -> None:
+        if self.run is None:
+            return
+        tensors, plain = checkpoint.pack_optimizer(self.optimizer)
+        random = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.device)
+        sections = {"model": self.model.state_dict(), "optimizer": tensors, "random": random}
+        if self.average is not None:
+            sections["average"] = self.average.state_dict()
+        state = {
+            "step": self.step,
+            "optimizer": plain,
+            "sums": self.sums.tolist(),
+            "seconds": self.seconds + time.monotonic() - self._began,
+            "metrics": self.run.position(),
+            "history": self.history,
+            "evaluation": None if self.evaluation is None else asdict(self.evaluation),
+        }
+        path = checkpoint.save(Checkpoint(sections, state), self.run.checkpoints, self.step)
+        self._saved = time.monotonic()
+        self.tell(Saved(path))
+
+    def _resume(self) -> None:
+        if self.run is None:
+            return
+        found, problems = self.run.last_checkpoint()
+        for problem in problems:
+            self.tell(Warned(f"{problem} The one before it is used."))
+        self.run.rewind(0 if found is None else found.state["metrics"])
+        if found is None:
+            return
+        checkpoint.load_weights(self.model, found.tensors["model"], str(self.run.checkpoints))
+        checkpoint.unpack_optimizer(self.optimizer, found.tensors.get("optimizer", {}), found.state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(found.tensors["average"])
+        self.step, self.history = found.state["step"], found.state["history"]
+        self.sums, self.seconds = torch.tensor(found.state["sums"], dtype=torch.double), found.state["seconds"]
+        self.evaluation = found.state["evaluation"] and Evaluation(**found.state["evaluation"])
+        self._random = found.tensors["random"]
+
+    def _restore_random(self) -> None:
+        torch.set_rng_state(self._random["cpu"])
+        if "cuda" in self._random:
+            torch.cuda.set_rng_state(self._random["cuda"], self.device)
+
+
+def _mixed(seed: int, epoch: int) -> int:
+    return (seed * 1_000_003 + epoch) % 2**63
+
+
+def _configuration(
+    model: nn.Module, data: Data, method: Method, recipe: Recipe, loss: str | Loss | None, seed: int
+) -> dict[str, Any]:
+    """What decides the result of a run, as plain values."""
+    config = getattr(model, "config", None)
+    return {
+        "model": config if isinstance(config, Mapping) else {"class": type(model).__qualname__},
+        "data": dict(data.loaded) or {"shape": list(data.shape), "train": len(data.train), "test": len(data.test)},
+        "method": _plain(method),
+        "recipe": _plain(recipe),
+        "loss": loss if isinstance(loss, str | None) else getattr(loss, "__qualname__", repr(loss)),
+        "seed": seed,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A dataclass as a dictionary that says which class it was."""
+    if is_dataclass(value):
+        fields = {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+        return {type(value).__name__: fields} if fields else type(value).__name__
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _environment() -> dict[str, Any]:
+    """Where and with what a run was started; another machine may continue it."""
+    from .. import __version__
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+        "minimand": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "hardware": f"{device}, {torch.get_num_threads()} threads",
+    }

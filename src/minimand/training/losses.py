@@ -1,0 +1,37 @@
+"""Losses by name."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..data import Data
+from ..names import unknown_name
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(outputs, targets) to a scalar."""
+
+
+def mse(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The mean squared error: (N, d) against (N, d) or, for d = 1, (N,)."""
+    return F.mse_loss(outputs, targets.reshape(outputs.shape).to(outputs.dtype))
+
+
+def as_loss(loss: str | Loss | None, data: Data, label_smoothing: float = 0.0) -> Loss:
+    """The loss that a name or a callable stands for; None for what the task is judged by."""
+    if callable(loss):
+        return loss
+    name = loss or ("cross_entropy" if data.task == "classification" else "mse")
+    if name == "cross_entropy":
+        if data.task != "classification":
+            raise ValueError(f"loss is 'cross_entropy', but {data.name} is a regression; expected 'mse'.")
+        return partial(F.cross_entropy, label_smoothing=label_smoothing)
+    if name == "mse":
+        return one_hot_mse if data.task == "classification" else mse
+    raise unknown_name("loss", name, ("cross_entropy", "mse"))
+
+
+def one_hot_mse(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The mean squared error against one-hot classes: (N, classes) against (N,)."""
+    return F.mse_loss(outputs, F.one_hot(targets, outputs.shape[1]).to(outputs.dtype))

@@ -1,0 +1,127 @@
+"""A run is a folder: config.yaml, metrics.jsonl, checkpoints/ and report.html."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from . import checkpoint
+
+
+class RunError(ValueError):
+    """A folder that is no run, or a run of something else."""
+
+
+class Run:
+    """The folder of a training run, made or opened again."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def report(self) -> Path:
+        """The page about the run."""
+        return self.folder / "report.html"
+
+    @property
+    def _metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def _config(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @classmethod
+    def existing(cls, folder: str | Path) -> "Run":
+        """A run that is there.
+
+        Raises:
+            RunError: the folder is missing or no run.
+        """
+        run = cls(folder)
+        if not run._config.is_file():
+            what = "holds no config.yaml" if run.folder.is_dir() else "does not exist"
+            raise RunError(f"{str(folder)!r} is no run: it {what}.")
+        return run
+
+    def config(self) -> dict[str, Any]:
+        """What the run was started with."""
+        import yaml
+
+        try:
+            found = yaml.safe_load(self._config.read_text())
+        except yaml.YAMLError as error:
+            raise RunError(f"{self._config} is no YAML ({error}).") from None
+        if not isinstance(found, dict):
+            raise RunError(f"{self._config} is no run's configuration.")
+        return found
+
+    def begin(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+        """Make the folder, or check that it holds a run of the same configuration.
+
+        Raises:
+            RunError: the folder holds something else, or a run with another configuration.
+            OSError: the folder cannot be written.
+        """
+        import yaml
+
+        if self._config.is_file():
+            before = self.config()
+            before.pop("environment", None)
+            changed = _differences(before, json.loads(json.dumps(config)))
+            if changed:
+                raise RunError(f"{self.folder} holds a run with another configuration: {'; '.join(changed)}. Name another folder.")
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if any(p for p in self.folder.iterdir() if not p.name.endswith(".part")):
+                raise RunError(f"{self.folder} holds files but no run; name an empty or a new folder.")
+            plain = json.loads(json.dumps({**config, "environment": environment}))
+            _write(self._config, yaml.safe_dump(plain, sort_keys=False))
+        except OSError as error:
+            raise OSError(f"cannot write the run to {str(self.folder)!r} ({error.strerror}).") from None
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append a record to the metrics."""
+        with self._metrics.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All records so far."""
+        if not self._metrics.is_file():
+            return []
+        *whole, _ = self._metrics.read_text().split("\n")  # a kill may have cut the last line
+        return [json.loads(line) for line in whole]
+
+    def position(self) -> int:
+        """How many bytes of metrics there are, to come back to."""
+        return self._metrics.stat().st_size if self._metrics.is_file() else 0
+
+    def rewind(self, position: int) -> None:
+        """Forget the metrics after a position: what a killed run logged after its last checkpoint."""
+        if self._metrics.is_file():
+            os.truncate(self._metrics, position)
+
+    def last_checkpoint(self) -> tuple[checkpoint.Checkpoint | None, list[str]]:
+        """The newest readable checkpoint, and what was wrong with newer ones."""
+        return checkpoint.load_last(self.checkpoints)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def _differences(before: Any, now: Any, path: str = "") -> list[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted(before.keys() | now.keys())
+        return [d for k in keys for d in _differences(before.get(k), now.get(k), f"{path}.{k}" if path else k)]
+    return [] if before == now else [f"{path} was {before!r} and is {now!r}"]
