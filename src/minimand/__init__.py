@@ -1,4 +1,4 @@
-"""minimand: deep networks whose architecture, training and initialization are each derived from an optimization problem."""
+"""minimand: networks whose architecture, training and initialization are derived from optimization problems."""
 
 from importlib import import_module
 from importlib.metadata import version
@@ -6,12 +6,71 @@ from typing import TYPE_CHECKING, Any
 
 from .names import unknown_name
 
+if TYPE_CHECKING:
+    from . import algorithms as algorithms
+    from . import data as data
+    from . import models as models
+    from . import networks as networks
+    from . import report as report
+    from . import studies as studies
+    from . import theory as theory
+    from . import training as training
+    from .algorithms import Algorithm as Algorithm
+    from .algorithms import Coefficient as Coefficient
+    from .algorithms import Learnable as Learnable
+    from .citing import bibliography as bibliography
+    from .citing import cite as cite
+    from .data import Data as Data
+    from .data import list_data as list_data
+    from .data import load_data as load_data
+    from .models import create_model as create_model
+    from .models import list_models as list_models
+    from .models import model_info as model_info
+    from .networks import Network as Network
+    from .networks import unroll as unroll
+    from .report import explain as explain
+    from .report import fit as fit
+    from .studies import compare as compare
+    from .theory import certify as certify
+    from .theory import equivalent as equivalent
+    from .theory import identify as identify
+    from .training import SGD as SGD
+    from .training import AdamW as AdamW
+    from .training import Backpropagation as Backpropagation
+    from .training import Cosine as Cosine
+    from .training import OneCycle as OneCycle
+    from .training import Recipe as Recipe
+    from .training import Step as Step
+    from .training import evaluate as evaluate
+
 __version__ = version("minimand")
 
-# The public names, by the module they are loaded from when first used, so that `import minimand` stays light.
-_PUBLIC = {
-    "algorithms": ["Algorithm", "Coefficient", "Learnable"],
-    "theory": ["certify", "equivalent", "identify"],
-    "networks": ["Network", "unroll"],
-    "models": ["create_model", "list_models", "model_info"],
+# The public names by the module that defines them. They are imported when first used: `import minimand` is light.
+_DEFINED_IN = {
+    "algorithms": ("Algorithm", "Coefficient", "Learnable"),
+    "citing": ("bibliography", "cite"),
+    "data": ("Data", "list_data", "load_data"),
+    "models": ("create_model", "list_models", "model_info"),
+    "networks": ("Network", "unroll"),
+    "report": ("explain", "fit"),
+    "studies": ("compare",),
+    "theory": ("certify", "equivalent", "identify"),
+    "training": ("AdamW", "Backpropagation", "Cosine", "OneCycle", "Recipe", "SGD", "Step", "evaluate"),
 }
+_PUBLIC = {name: module for module, names in _DEFINED_IN.items() for name in names}
+
+__all__ = ["__version__", *_DEFINED_IN, *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+    if name in _DEFINED_IN:
+        return import_module(f".{name}", __name__)
+    if name.startswith("_"):
+        raise AttributeError(name)
+    raise AttributeError(str(unknown_name("name in minimand", name, [*_PUBLIC, *_DEFINED_IN])))
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

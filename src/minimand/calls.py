@@ -8,7 +8,9 @@ from typing import Any
 from .names import unknown_name
 
 
-def parse_call(text: str, what: str, makers: Mapping[str, Callable[..., Any]] | None = None) -> tuple[str, dict[str, Any]]:
+def parse_call(
+    text: str, what: str, makers: Mapping[str, Callable[..., Any]] | None = None
+) -> tuple[str, dict[str, Any]]:
     """The name and the keyword arguments of a call.
 
     Args:

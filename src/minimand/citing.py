@@ -57,6 +57,6 @@ def _named(name: str) -> Iterable[str]:
 
 @cache
 def _entries() -> dict[str, str]:
-    text = (files(__package__) / "references.bib").read_text(encoding="utf-8")
+    text = (files("minimand") / "references.bib").read_text(encoding="utf-8")
     entries = [entry.strip() for entry in text.split("\n\n") if entry.strip()]
     return {entry[entry.index("{") + 1 : entry.index(",")]: entry for entry in entries}

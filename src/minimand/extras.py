@@ -12,5 +12,6 @@ def require(package: str, extra: str, purpose: str) -> Any:
         if error.name != package:
             raise
         raise ModuleNotFoundError(
-            f"{package} is needed {purpose} and is not installed; run: pip install 'minimand[{extra}]'", name=package
+            f"{package} is needed {purpose} and is not installed; run: pip install 'minimand[{extra}]'",
+            name=package,
         ) from None

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, dataclass_transform
 from ._coefficient import Coefficient, Learnable, as_coefficient
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=False)
+@dataclass_transform(frozen_default=True)
+@dataclasses.dataclass(frozen=True)
 class Algorithm:
     """A first-order method: `start`, `step`, `read`, and named coefficients.
 
@@ -54,7 +55,7 @@ class Algorithm:
     @classmethod
     def coefficient_names(cls) -> tuple[str, ...]:
         """The fields annotated `Coefficient`, in order."""
-        return tuple(field.name for field in dataclasses.fields(cls) if _is_coefficient(field.type))  # type: ignore[arg-type]
+        return tuple(field.name for field in dataclasses.fields(cls) if _is_coefficient(field.type))
 
     def coefficients(self) -> dict[str, Callable[[int], Any]]:
         """Each coefficient as a function of k, by name."""
@@ -66,7 +67,7 @@ class Algorithm:
 
     def rebind(self, **coefficients: Any) -> "Algorithm":
         """The same algorithm with other coefficients."""
-        return dataclasses.replace(self, **coefficients)  # type: ignore[type-var]
+        return dataclasses.replace(self, **coefficients)
 
     @classmethod
     def name(cls) -> str:

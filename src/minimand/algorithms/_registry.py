@@ -82,7 +82,8 @@ def _load(path: Path, name: str) -> type[Algorithm]:
     module_name = f"minimand_user_{path.stem}_{hashlib.sha1(str(path).encode()).hexdigest()[:8]}"
     if module_name not in sys.modules:
         spec = importlib.util.spec_from_file_location(module_name, path)
-        assert spec is not None and spec.loader is not None  # a .py file always has a loader
+        assert spec is not None  # a .py file always has a loader
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[module_name] = module
         try:

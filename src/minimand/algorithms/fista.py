@@ -1,5 +1,5 @@
 import math
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from ._algorithm import Algorithm
@@ -43,7 +43,7 @@ class Fista(Algorithm):
         return state[0]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _t(k: int) -> float:
     t = 1.0
     for _ in range(k):

@@ -1,6 +1,6 @@
 """Training and test samples with what a person and a model need to know about them."""
 
-from collections.abc import Mapping, Sized
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -107,7 +107,7 @@ def _as_samples(part: Any, which: str) -> Samples:
         return part
     if isinstance(part, Dataset) and isinstance(part, Sized):
         return Items(part, workers=0)
-    if hasattr(part, "__iter__") and not isinstance(part, Tensor | str):
+    if isinstance(part, Iterable) and not isinstance(part, Tensor | str):
         return Loader(part)
     raise TypeError(
         f"{which} is {type(part).__name__}; expected a pair of tensors (inputs, targets), a data set or a loader."

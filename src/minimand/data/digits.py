@@ -1,5 +1,7 @@
 """Handwritten digits of 8 x 8 pixels, which scikit-learn brings along."""
 
+from typing import Any
+
 import torch
 
 from .augmentation import Augmentation
@@ -12,7 +14,7 @@ def digits() -> Data:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    found = load_digits()
+    found: Any = load_digits()
     images = torch.from_numpy(found.images).mul(255 / 16).round().to(torch.uint8)[:, None]
     targets = torch.from_numpy(found.target).long()
     train, test = train_test_split(range(len(targets)), test_size=0.2, random_state=0, stratify=found.target)

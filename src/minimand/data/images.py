@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import datasets
     import PIL.Image
 
+_TEST_NAMES = ("test", "validation", "val")
 _DEFAULT = Augmentation(pad=4, flip=True)
 _BYTES_IN_MEMORY = 4 * 2**30
 _SIZE_IF_THEY_DIFFER = 224
@@ -49,29 +50,23 @@ def _cifar(name: str, folder: str | None) -> Data:
     return parquet(folder, name, _DEFAULT)
 
 
-def hub(
-    repository: str, name: str = "", augmentation: Augmentation = _DEFAULT, image_size: int | None = None
-) -> Data:
+def hub(repository: str, name: str = "", augmentation: Augmentation = _DEFAULT, image_size: int | None = None) -> Data:
     """A data set of the Hugging Face hub with an image and a label column."""
     datasets = _datasets()
     try:
         found = datasets.load_dataset(repository)
     except Exception as error:  # the library raises its own, httpx's and the file system's errors
         raise ValueError(
-            f"cannot load {repository!r} from the hub ({type(error).__name__}: {str(error).splitlines()[0]}). Without a "
-            "network, name a folder that holds the data."
+            f"cannot load {repository!r} from the hub ({type(error).__name__}: {str(error).splitlines()[0]}). Without "
+            "a network, name a folder that holds the data."
         ) from error
     return _from_splits(found, name or repository, f"the hub ({repository})", augmentation, image_size)
 
 
-def parquet(
-    folder: str, name: str = "", augmentation: Augmentation = _DEFAULT, image_size: int | None = None
-) -> Data:
+def parquet(folder: str, name: str = "", augmentation: Augmentation = _DEFAULT, image_size: int | None = None) -> Data:
     """Parquet files of a folder, by their names train*.parquet and test*.parquet, in the layout of `datasets`."""
     place = Path(folder)
-    files = {
-        split: sorted(map(str, place.glob(f"**/{split}*.parquet"))) for split in ("train", "test", "validation")
-    }
+    files = {split: sorted(map(str, place.glob(f"**/{split}*.parquet"))) for split in ("train", "test", "validation")}
     if not files["train"]:
         raise FileNotFoundError(f"no train*.parquet in {folder!r}; expected train.parquet and test.parquet.")
     given = {split: names for split, names in files.items() if names}
@@ -100,7 +95,7 @@ def image_folder(folder: str, image_size: int | None = None) -> Data:
 
 
 def _class_folders(place: Path) -> set[str]:
-    parts = [place / part for part in ("train", "test", "validation", "val") if (place / part).is_dir()]
+    parts = [place / part for part in ("train", *_TEST_NAMES) if (place / part).is_dir()]
     return {
         inner.name
         for part in parts or [place]
@@ -124,35 +119,37 @@ def _from_splits(
     image_size: int | None,
 ) -> Data:
     train = splits["train"] if "train" in splits else splits[next(iter(splits))]
-    rest = [splits[key] for key in ("test", "validation", "val") if key in splits]
+    rest = [splits[key] for key in _TEST_NAMES if key in splits]
     if not rest:
-        parts = train.train_test_split(test_size=0.2, seed=0)
-        train, rest = parts["train"], [parts["test"]]
+        halves = train.train_test_split(test_size=0.2, seed=0)
+        train, rest = halves["train"], [halves["test"]]
     test = rest[0]
     image, label = _columns(train, name)
     names = getattr(train.features[label], "names", None)
     classes = names or [str(i) for i in range(int(max(train[label])) + 1)]
-    train, test = (part.cast_column(image, _undecoded()) for part in (train, test))
+    train, test = train.cast_column(image, _undecoded()), test.cast_column(image, _undecoded())
     first = _open(train[0][image], "the first image")
     mode = "L" if first.mode in ("1", "L") else "RGB"
-    size = (image_size, image_size) if image_size else (first.height, first.width)
     channels = 1 if mode == "L" else 3
-    mean, std = _IMAGENET
-    parts: list[Samples]
-    if (len(train) + len(test)) * channels * size[0] * size[1] <= _BYTES_IN_MEMORY:
+    height, width = (image_size, image_size) if image_size else (first.height, first.width)
+    read: tuple[Samples, Samples]
+    if (len(train) + len(test)) * channels * height * width <= _BYTES_IN_MEMORY:
         try:
-            arrays = [_read(part, image, label, mode, size, scale=bool(image_size)) for part in (train, test)]
+            arrays = [_read(part, image, label, mode, (height, width), bool(image_size)) for part in (train, test)]
         except _SizesDiffer:
             return _from_splits(splits, name, source, augmentation, _SIZE_IF_THEY_DIFFER)
         mean, std = channel_statistics(arrays[0].inputs)
-        parts = list(arrays)
+        read = arrays[0], arrays[1]
     else:
-        size = size if image_size else (_SIZE_IF_THEY_DIFFER,) * 2
-        parts = [Items(_Images(part, image, label, mode, size)) for part in (train, test)]
+        height = width = image_size or _SIZE_IF_THEY_DIFFER
+        mean, std = _IMAGENET
+        size = (height, width)
+        read = Items(_Images(train, image, label, mode, size)), Items(_Images(test, image, label, mode, size))
     return Data(
         name,
-        *parts,
-        (channels, *size),
+        read[0],
+        read[1],
+        (channels, height, width),
         classes=tuple(classes),
         mean=mean[:channels],
         std=std[:channels],
@@ -180,9 +177,7 @@ class _SizesDiffer(Exception):
 class _Images(Dataset):
     """Images of a column, decoded when they are asked for."""
 
-    def __init__(
-        self, split: "datasets.Dataset", image: str, label: str, mode: str, size: tuple[int, int]
-    ) -> None:
+    def __init__(self, split: "datasets.Dataset", image: str, label: str, mode: str, size: tuple[int, int]) -> None:
         self.split, self.image, self.label, self.mode, self.size = split, image, label, mode, size
 
     def __len__(self) -> int:
@@ -193,9 +188,7 @@ class _Images(Dataset):
         return _pixels(_scaled(_open(row[self.image], f"image {i}"), self.size), self.mode), row[self.label]
 
 
-def _read(
-    split: "datasets.Dataset", image: str, label: str, mode: str, size: tuple[int, int], scale: bool
-) -> Arrays:
+def _read(split: "datasets.Dataset", image: str, label: str, mode: str, size: tuple[int, int], scale: bool) -> Arrays:
     images = []
     for i, cell in enumerate(split[image]):
         found = _open(cell, f"image {i}")
@@ -222,7 +215,9 @@ def _scaled(image: "PIL.Image.Image", size: tuple[int, int]) -> "PIL.Image.Image
     """The shorter side to the size, then the centre."""
     height, width = size
     factor = max(height / image.height, width / image.width)
-    large = image.convert("RGB").resize((max(round(image.width * factor), width), max(round(image.height * factor), height)))
+    large = image.convert("RGB").resize(
+        (max(round(image.width * factor), width), max(round(image.height * factor), height))
+    )
     left, top = (large.width - width) // 2, (large.height - height) // 2
     return large.crop((left, top, left + width, top + height))
 

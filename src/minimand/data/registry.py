@@ -13,6 +13,7 @@ from .fashion_mnist import DEBIAN, fashion_mnist
 from .images import cifar10, cifar100, hub, image_folder, parquet
 from .synthetic import nested_rings, parity, telgarsky
 
+
 @dataclass(frozen=True)
 class _Entry:
     load: Callable[..., Data]

@@ -1,7 +1,7 @@
 """Samples, in memory or not, as a sequence of batches that can be entered anywhere."""
 
 import random
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
@@ -67,11 +67,12 @@ class Arrays:
 class Items:
     """Samples of a data set that does not fit in memory; they are read by worker processes."""
 
-    dataset: Dataset
+    dataset: Any
+    """Map-style: it has a length and is indexed."""
     workers: int = 2
 
     def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
+        return len(self.dataset)
 
     def batches(self, size: int, seed: int | None = None, first: int = 0) -> Iterator[Batch]:
         batches = _BatchReader(self.dataset, size, _order(len(self), seed), seed)
@@ -89,11 +90,13 @@ class Items:
 class Loader:
     """Batches that somebody else's loader makes; entered later by skipping."""
 
-    loader: Iterable[Any]
+    loader: Any
 
     def __post_init__(self) -> None:
         if not isinstance(self.loader, Sized):
-            raise TypeError(f"{type(self.loader).__name__} has no length; expected a loader that knows how many batches.")
+            raise TypeError(
+                f"{type(self.loader).__name__} has no length; expected a loader that knows how many batches."
+            )
 
     def __len__(self) -> int:
         dataset = getattr(self.loader, "dataset", None)
@@ -105,7 +108,7 @@ class Loader:
         return islice(iter(self.loader), first, None)
 
     def count(self, size: int, shuffled: bool) -> int:
-        return len(self.loader)  # type: ignore[arg-type]
+        return len(self.loader)
 
     def to(self, device: torch.device) -> "Loader":
         return self
@@ -114,7 +117,7 @@ class Loader:
 class _BatchReader(Dataset):
     """Batch b of a data set in a given order, random transforms included, whoever reads it and when."""
 
-    def __init__(self, dataset: Dataset, size: int, order: Tensor, seed: int | None) -> None:
+    def __init__(self, dataset: Any, size: int, order: Tensor, seed: int | None) -> None:
         self.dataset, self.size, self.order, self.seed = dataset, size, order, seed
 
     def __getitem__(self, b: int) -> Any:

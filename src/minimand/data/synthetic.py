@@ -25,9 +25,7 @@ def nested_rings(samples: int = 4000, seed: int = 0) -> Data:
         angle = 2 * torch.pi * turn
         return Arrays(torch.stack([radius * angle.cos(), radius * angle.sin()], 1), targets)
 
-    return Data(
-        "nested_rings", draw(), draw(), (2,), classes=("inner", "outer"), source="a draw"
-    )
+    return Data("nested_rings", draw(), draw(), (2,), classes=("inner", "outer"), source="a draw")
 
 
 def parity(bits: int = 8) -> Data:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
@@ -15,7 +15,10 @@ from ..theory.kernel import Binding
 
 @dataclass(frozen=True)
 class Parts:
-    """What a family makes a network from. Each stage is (transition or None, blocks); stages may be empty."""
+    """What a family makes a network from.
+
+    Each stage is (transition, blocks); only the first may do without a transition, and blocks may be none.
+    """
 
     stem: nn.Module
     stages: Sequence[tuple[nn.Module | None, Sequence[nn.Module]]]
@@ -29,11 +32,11 @@ class Bridge(nn.Module):
         super().__init__()
         self.module = module
         # In a tuple, so that the stages do not become submodules of what stands between them.
-        self._stages = (before, after)
+        self.stages = (before, after)
 
     def forward(self, state: Any) -> Any:
         """State (or the network's input) to state (or the network's output)."""
-        before, after = self._stages
+        before, after = self.stages
         x = self.module(state if before is None else before.read(state))
         return x if after is None else after.start(x)
 
@@ -55,7 +58,7 @@ class UnrolledNetwork(
     def __init__(
         self,
         model: str,
-        algorithm: Algorithm | str = "gradient_descent",
+        algorithm: Algorithm | type[Algorithm] | str = "gradient_descent",
         binding: Binding | None = None,
         num_classes: int = 10,
         in_channels: int = 3,
@@ -76,7 +79,7 @@ class UnrolledNetwork(
         settings = {**info.settings, **settings}
         self.info = info
         self.num_classes, self.in_channels = num_classes, in_channels
-        self._hub_mixin_config = {
+        self._config = self._hub_mixin_config = {
             "model": model,
             "algorithm": specification(self.algorithm),
             "binding": self.binding,
@@ -89,50 +92,49 @@ class UnrolledNetwork(
 
     def _assemble(self, parts: Parts) -> None:
         stages = [unroll(self.algorithm, blocks, self.binding) if blocks else None for _, blocks in parts.stages]
-        body: list[nn.Module] = []
-        previous: Unrolled | None = None
-        self.stem = Bridge(parts.stem, None, None)
-        last_bridge = self.stem
+        body: list[Part] = []
+        previous = None
+        self.stem = Bridge(parts.stem, None, stages[0] if parts.stages[0][0] is None else None)
         for (transition, _), stage in zip(parts.stages, stages, strict=True):
             if transition is not None:
-                last_bridge = Bridge(transition, previous, None)
-                body.append(last_bridge)
-                previous = None
+                body.append(Bridge(transition, previous, stage))
             if stage is not None:
-                last_bridge._stages = (last_bridge._stages[0], stage)
                 body.append(stage)
-                previous = stage
+            previous = stage
         self.body = nn.ModuleList(body)
         self.head = Bridge(parts.head, previous, None)
+
+    @property
+    def _parts(self) -> list["Part"]:
+        return cast(list[Part], list(self.body))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, num_classes) of a batch: images (N, in_channels, H, W), or vectors where the model takes them."""
         self._check(x)
         x = self.stem.module(x)
-        for part in self.body:
-            x = part(x) if isinstance(part, Unrolled) else part.module(x)  # type: ignore[operator]
+        for part in self._parts:
+            x = part(x) if isinstance(part, Unrolled) else part.module(x)
         return self.head.module(x)
 
     @property
     def stages(self) -> list[Unrolled]:
         """The stages, in order."""
-        return [part for part in self.body if isinstance(part, Unrolled)]
+        return [part for part in self._parts if isinstance(part, Unrolled)]
 
     @property
     def layers(self) -> list[nn.Module]:
         """Every step and every transition, state to state, in order."""
-        return [layer for part in self.body for layer in (part.layers if isinstance(part, Unrolled) else [part])]
+        return [layer for part in self._parts for layer in (part.layers if isinstance(part, Unrolled) else [part])]
 
     def read(self, j: int, state: Any) -> Tensor:
         """The tensor that the state after layer j stands for."""
-        readers = [r for part in self.body for r in (_readers(part))]
-        reader = readers[j]
-        return state if reader is None else reader.read(state)
+        stage = [stage for part in self._parts for stage in _stage_by_layer(part)][j]
+        return state if stage is None else stage.read(state)
 
     @property
     def config(self) -> dict[str, Any]:
         """What `create_model` makes this network from."""
-        return dict(self._hub_mixin_config)  # type: ignore[arg-type]
+        return dict(self._config)
 
     def _check(self, x: Tensor) -> None:
         channels = x[0].numel() if self.info.takes_vectors else x.shape[1] if x.ndim == 4 else -1
@@ -144,7 +146,9 @@ class UnrolledNetwork(
             )
 
 
-def _readers(part: nn.Module) -> list[Unrolled | None]:
-    if isinstance(part, Unrolled):
-        return [part] * len(part.layers)
-    return [part._stages[1]]  # type: ignore[index]
+Part = Unrolled | Bridge
+
+
+def _stage_by_layer(part: Part) -> list[Unrolled | None]:
+    """For each layer of a part, the stage whose state it leaves."""
+    return [part] * len(part.layers) if isinstance(part, Unrolled) else [part.stages[1]]

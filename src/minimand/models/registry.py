@@ -1,11 +1,13 @@
 """Models by name."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from ..algorithms import Algorithm
+from ..calls import parse_call
 from ..names import unknown_name
 from ..theory.kernel import Binding
 from .mlp import mlp
@@ -28,12 +30,13 @@ class ModelInfo:
 
 
 def _resnets() -> list[ModelInfo]:
+    variants: tuple[tuple[str, bool, Binding, str, str], ...] = (
+        ("resnet", False, "operator", "post-activation; T is the whole block", "he2016resnet"),
+        ("preact_resnet", True, "residual", "pre-activation; T is the branch", "he2016identity"),
+    )
     found = []
     for depth in (20, 32, 44, 56, 110):
-        for prefix, preactivation, binding, what, reference in (
-            ("resnet", False, "operator", "post-activation; T is the whole block", "he2016resnet"),
-            ("preact_resnet", True, "residual", "pre-activation; T is the branch", "he2016identity"),
-        ):
+        for prefix, preactivation, binding, what, reference in variants:
             found.append(
                 ModelInfo(
                     f"{prefix}{depth}",
@@ -114,4 +117,35 @@ def create_model(
 
     Example: `mm.create_model("resnet20", algorithm="heavy_ball(momentum=0.9)", num_classes=100)`.
     """
-    return UnrolledNetwork(name, algorithm, binding, num_classes, in_channels, **settings)  # type: ignore[arg-type]
+    return UnrolledNetwork(name, algorithm, binding, num_classes, in_channels, **settings)
+
+
+def default_model(data_shape: tuple[int, ...]) -> str:
+    """The name of a small model for samples of a shape."""
+    return "resnet20" if len(data_shape) == 3 else "mlp"
+
+
+def create_for(
+    name: str,
+    data_shape: tuple[int, ...],
+    num_outputs: int,
+    algorithm: Algorithm | type[Algorithm] | str = "gradient_descent",
+    binding: Binding | None = None,
+) -> UnrolledNetwork:
+    """A named model whose input and output fit samples of a shape.
+
+    Args:
+        name: a model's name, with settings if need be: `"mlp(width=32)"`.
+        data_shape: (C, H, W) of images or (d,) of vectors.
+        num_outputs: the number of classes, or the length of a target.
+        algorithm, binding: as for `create_model`.
+
+    Raises:
+        ValueError: a model of images for vectors; unknown names.
+    """
+    name, settings = parse_call(name, "model")
+    info = find(name)
+    if len(data_shape) != 3 and not info.takes_vectors:
+        raise ValueError(f"{name} takes images, but a sample has the shape {data_shape}; mlp takes vectors.")
+    channels = math.prod(data_shape) if info.takes_vectors else data_shape[0]
+    return create_model(name, algorithm, binding, num_outputs, channels, **settings)

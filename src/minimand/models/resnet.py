@@ -2,7 +2,14 @@
 
 from torch import nn
 
-from ..blocks.convolutional import PaddedShortcut, Skip, convolution, initialize, post_activation, pre_activation
+from ..blocks.convolutional import (
+    PaddedShortcut,
+    Skip,
+    convolution,
+    initialize,
+    post_activation,
+    pre_activation,
+)
 from ..blocks.convolutional import projection as projection_shortcut
 from ..theory.kernel import Binding
 from .network import Parts
@@ -47,9 +54,7 @@ def resnet(
 
     def transition(channels: int, out_channels: int, stride: int) -> nn.Module:
         shortcut = projection_shortcut if projection else PaddedShortcut
-        return Skip(
-            branch(channels, out_channels, stride), shortcut(channels, out_channels, stride), activation()
-        )
+        return Skip(branch(channels, out_channels, stride), shortcut(channels, out_channels, stride), activation())
 
     stages = []
     channels = width

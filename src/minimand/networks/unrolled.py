@@ -1,12 +1,12 @@
 """An algorithm run for L steps with L blocks: one stage of a network, tensor to tensor."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from ..algorithms import Algorithm, Learnable, as_algorithm
+from ..algorithms import Algorithm, as_algorithm
 from ..algorithms._coefficient import Learned
 from ..theory.kernel import Binding, check_binding, exactly
 from ..theory.symbols import Number, UnknownCoefficientError
@@ -26,7 +26,8 @@ class Unrolled(nn.Module):
     def __init__(self, algorithm: Algorithm, blocks: Blocks, binding: Binding) -> None:
         super().__init__()
         check_binding(binding)
-        self.algorithm, self.binding = algorithm, binding
+        self.algorithm = algorithm
+        self.binding: Binding = binding
         modules = [_as_block(block, k, algorithm) for k, block in enumerate(blocks)]
         if not modules:
             raise ValueError("blocks is empty; expected one block per layer.")
@@ -126,7 +127,9 @@ class Layer(nn.Module):
 
     def forward(self, state: Any) -> Any:
         (stage,) = self._stage
-        return stage.bound().step(state, *[self._oracle(name, stage.binding) for name in stage.algorithm.oracles], self.k)
+        return stage.bound().step(
+            state, *[self._oracle(name, stage.binding) for name in stage.algorithm.oracles], self.k
+        )
 
     def _oracle(self, name: str, binding: Binding) -> Callable[[Tensor], Tensor]:
         def gradient(x: Tensor) -> Tensor:
@@ -211,7 +214,7 @@ Runner = Callable[[Unrolled, list[Tensor], dict[str, tuple[Tensor, ...]]], Tenso
 def _runner(instruction: Ask | Add | Scale) -> Runner:
     match instruction:
         case Ask(_, layer, oracle, point):
-            return lambda stage, r, _: ask(stage.layers[layer].block, oracle, r[point], layer)  # type: ignore[arg-type]
+            return lambda stage, r, _: ask(cast(Layer, stage.layers[layer]).block, oracle, r[point], layer)
         case Scale(_, source, factor):
             value = _factor(factor)
             return lambda _, r, learned: r[source] * value(learned)
@@ -239,7 +242,8 @@ def _factor(number: Number) -> Callable[[dict[str, tuple[Tensor, ...]]], Factor]
         total: Any = 0.0
         for c, monomial in terms:
             product: Any = c
-            for (name, k), power in monomial:  # type: ignore[misc]
+            for unknown, power in monomial:
+                name, k = cast(tuple[str, int], unknown)
                 product = product * learned[name][k] ** power
             total = total + product
         return total

@@ -30,7 +30,6 @@ def explain(model: UnrolledNetwork) -> Explanation:
     if not isinstance(model, UnrolledNetwork):
         raise TypeError(f"model is {type(model).__name__}; expected one that mm.create_model made.")
     stages = model.stages
-    longest = max(stages, key=lambda stage: len(stage.layers))
     meaning = {
         "residual": "residual binding: gradient(x) = -T(x), so gradient descent is x + T(x)",
         "operator": "operator binding: gradient(x) = x - T(x), so gradient descent is T(x)",
@@ -45,14 +44,14 @@ def explain(model: UnrolledNetwork) -> Explanation:
         *_coefficients(stages),
         *_without_momentum(model),
     ]
-    certificate = certify_stage(longest, _sizes(model))
-    return Explanation(f"{model.info.name}: {model.info.description}", tuple(lines), certificate)
+    return Explanation(f"{model.info.name}: {model.info.description}", tuple(lines), certify_model(model))
 
 
-def certify_stage(stage: Unrolled, sizes: dict[str, int]) -> Certificate:
-    """The certificate of one stage, with its blocks and the current values of its coefficients."""
+def certify_model(model: UnrolledNetwork) -> Certificate:
+    """The certificate of a model's longest stage, with its blocks and the current values of its coefficients."""
+    stage = max(model.stages, key=lambda stage: len(stage.layers))
     block = getattr(stage.layers[0], "block", None)
-    return certify(stage.learned(), len(stage.layers), stage.binding, block=block, **sizes)
+    return certify(stage.learned(), len(stage.layers), stage.binding, block=block, **_sizes(model))
 
 
 def _sizes(model: UnrolledNetwork) -> dict[str, int]:
@@ -64,9 +63,7 @@ def _sizes(model: UnrolledNetwork) -> dict[str, int]:
 
 def learned_coefficients(stages: list[Unrolled]) -> dict[str, list[list[float]]]:
     """The current values of each learnable coefficient, by stage and layer."""
-    return {
-        name: [stage.coefficients[name].detach().tolist() for stage in stages] for name in stages[0].coefficients
-    }
+    return {name: [stage.coefficients[name].detach().tolist() for stage in stages] for name in stages[0].coefficients}
 
 
 def _coefficients(stages: list[Unrolled]) -> list[str]:

@@ -47,7 +47,9 @@ class Certificate:
     ends: Mapping[str, Certificate] = field(default_factory=dict)
     """The certificates with each learnable coefficient at either bound."""
     kernel: Kernel = field(repr=False, compare=False, kw_only=True)
-    """Every query as a combination of the input and the answers of the gradients."""
+    """Every query as a combination of the input and the blocks' answers."""
+    gradients: Kernel = field(repr=False, compare=False, kw_only=True)
+    """The same with the answers of the gradients."""
 
     @property
     def universal(self) -> tuple[Statement, ...]:
@@ -64,16 +66,12 @@ class Certificate:
             "zero_stable": self.zero_stable,
             "order": self.order,
             "speed": None if self.speed is None else float(self.speed),
-            "gains": {k: list(v) for k, v in self.gains.items()}
-            if isinstance(self.gains, dict)
-            else list(self.gains),
+            "gains": {k: list(v) for k, v in self.gains.items()} if isinstance(self.gains, dict) else list(self.gains),
             "reversible": self.reversible,
             "inverse": str(self.inverse),
             "universal": [str(s) for s in self.universal],
             "not_universal": [str(s) for s in self.statements if not s.holds],
-            "poles": None
-            if self.poles is None
-            else [[p.value.real, p.value.imag, p.multiplicity] for p in self.poles],
+            "poles": None if self.poles is None else [[p.value.real, p.value.imag, p.multiplicity] for p in self.poles],
             "rho": None if self.multistep is None else [float(c) for c in self.multistep[0]],
             "sigma": None if self.multistep is None else [float(c) for c in self.multistep[1]],
             "memory": list(self.memory),
@@ -100,7 +98,7 @@ class Certificate:
             found.append(("multistep form", "", f"rho = {rho},  sigma = {sigma}"))
         found.append(("gains", *_gains(self.gains)))
         if self.binding == "operator":
-            found.append(("  of T - identity", *_gains(_by_layer(self.kernel, -1))))
+            found.append(("  of T - identity", *_gains(_by_layer(self.gradients, -1))))
         found.append(("reversible", _yes(self.reversible), str(self.inverse)))
         first, last = self.memory
         grows = f"grows from {first} to {last} tensors with depth" if last > first else "the same at any depth"
@@ -117,7 +115,7 @@ class Certificate:
         found += [("not universal", ", ".join(names), reason) for reason, names in failures.items()]
         found += [(f"at {name}", "", end._brief()) for name, end in self.ends.items()]
         if not self.exact:
-            found.append(("numbers", "", "irrational coefficients were compared to 1e-9"))
+            found.append(("numbers", "", "coefficients that are not simple fractions were compared to 1e-9"))
         return found
 
     def _brief(self) -> str:
@@ -192,7 +190,17 @@ def certify(
     accuracy = order(constant, calls_in_a_step)
     found_inverse = inverse(algorithm, depth, binding, constant)
     evidence = Evidence(
-        algorithm, binding, gradients, consistent, stability, accuracy, constant, width, d_in, d_out, structure
+        algorithm,
+        binding,
+        gradients,
+        consistent,
+        stability,
+        accuracy,
+        constant,
+        width,
+        d_in,
+        d_out,
+        structure,
     )
     return Certificate(
         algorithm=str(algorithm),
@@ -223,7 +231,8 @@ def certify(
             for name, c in algorithm.learnable().items()
             for value in (c.low, c.high)
         },
-        kernel=gradients,
+        kernel=bound,
+        gradients=gradients,
     )
 
 
@@ -272,7 +281,7 @@ def _gains(gains: tuple[float, ...] | dict[str, tuple[float, ...]]) -> tuple[str
     zeros = sum(abs(g) < 1e-12 for g in gains)
     verdict = "nonzero" if not zeros else f"{zeros} zero"
     shown = gains if len(gains) <= 8 else (*gains[:4], None, *gains[-3:])
-    return verdict, ", ".join("..." if g is None else f"{g:.3g}" for g in shown) + "  (first to last layer)"
+    return verdict, ", ".join("..." if g is None else f"{g + 0.0:.3g}" for g in shown) + "  (first to last layer)"
 
 
 def _shared(conditions: list[set[str]]) -> set[str]:

@@ -1,5 +1,6 @@
 """A certificate as a picture: poles, gains and wiring (extra `plots`)."""
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from ..extras import require
@@ -47,7 +48,12 @@ def _draw_poles(axes: "Axes", certificate: "Certificate") -> None:
         color = BLUE if certificate.zero_stable else RED
         axes.plot(pole.value.real, pole.value.imag, "x", color=color, markersize=9, markeredgewidth=2)
         if pole.multiplicity > 1:
-            axes.annotate(f"x{pole.multiplicity}", (pole.value.real, pole.value.imag), (6, 6), textcoords="offset points")
+            axes.annotate(
+                f"x{pole.multiplicity}",
+                (pole.value.real, pole.value.imag),
+                (6, 6),
+                textcoords="offset points",
+            )
 
 
 def _draw_gains(axes: "Axes", certificate: "Certificate") -> None:
@@ -67,7 +73,7 @@ def _draw_gains(axes: "Axes", certificate: "Certificate") -> None:
 def _draw_wiring(axes: "Axes", kernel: Kernel) -> None:
     """Layers in a row; an arc for every earlier answer that a query reads, as thick as its coefficient."""
     queries = [q for q in kernel.queries if q.answer.layer < _DRAWN_LAYERS]
-    place = {q.answer: 1.4 * (i + 1) for i, q in enumerate(queries)}
+    place: dict[Hashable, float] = {q.answer: 1.4 * (i + 1) for i, q in enumerate(queries)}
     ends = [(q.point, place[q.answer]) for q in queries]
     cut = len(queries) < len(kernel.queries)
     if not cut:
@@ -75,7 +81,7 @@ def _draw_wiring(axes: "Axes", kernel: Kernel) -> None:
     largest = max((abs(float(c)) for point, _ in ends for c in point.terms.values()), default=1.0)
     for point, end in ends:
         for atom, c in point.terms.items():
-            start = 0.0 if atom == INPUT else place[atom]  # type: ignore[index]
+            start = 0.0 if atom == INPUT else place[atom]
             strength = abs(float(c)) / largest
             axes.annotate(
                 "",
@@ -84,7 +90,7 @@ def _draw_wiring(axes: "Axes", kernel: Kernel) -> None:
                 arrowprops={
                     "arrowstyle": "-|>",
                     "connectionstyle": f"arc3,rad={-0.5 if end - start > 1.5 else 0}",
-                    "color": RED if (float(c) < 0) == (atom == INPUT) else BLUE,
+                    "color": RED if float(c) < 0 else BLUE,
                     "linewidth": 0.4 + 2 * strength,
                     "alpha": 0.35 + 0.6 * strength,
                 },
@@ -98,7 +104,7 @@ def _draw_wiring(axes: "Axes", kernel: Kernel) -> None:
             bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": INK, "linewidth": 0.8},
         )  # fmt: skip
     last = nodes[-1][1]
-    axes.set(xlim=(-0.6, last + 0.6), ylim=(-0.6, 0.35 * last), xticks=(), yticks=())
+    axes.set(xlim=(-0.6, last + 0.6), ylim=(-0.6, 0.32 * last), xticks=(), yticks=())
     axes.spines[:].set_visible(False)
     what = f"what the first {_DRAWN_LAYERS} blocks read" if cut else "what each block reads"
     axes.set_title(f"{what} (blue adds, red subtracts)", fontsize=9, color=INK)

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -84,7 +84,7 @@ def _place(k: Kernel, query: Query) -> tuple[int, int, int]:
     return answer.layer, names.index(answer.oracle), answer.call
 
 
-def _renamed(combination: Combination, atoms: Mapping[Hashable, Hashable]) -> Combination:
+def _renamed(combination: Combination, atoms: Mapping[Any, Hashable]) -> Combination:
     return Combination({atoms.get(atom, atom): c for atom, c in combination.terms.items()})
 
 

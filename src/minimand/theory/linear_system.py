@@ -53,7 +53,7 @@ class LinearSystem:
     @cached_property
     def minimal(self) -> LinearSystem:
         """The part of the state that the input and the answers reach and that a query or the output sees."""
-        A, B, C, D = _domain(self.A), _domain(self.B), _domain(self.C), self.D
+        A, B, C = _domain(self.A), _domain(self.B), _domain(self.C)
         start, read = _domain(self.start), _domain(self.read)
         # Columns of P span what is reached; then rows of Q span what of it is seen.
         P = _closure(start.hstack(B).transpose(), A.transpose()).transpose()
@@ -62,8 +62,9 @@ class LinearSystem:
         Q = _closure(C.vstack(read), A)
         A = _solve(Q.transpose(), (Q * A).transpose()).transpose()
         C, read = (_solve(Q.transpose(), X.transpose()).transpose() for X in (C, read))
-        parts = [_matrix(X) for X in (A, Q * B, C)]
-        return LinearSystem(*parts, D, _matrix(Q * start), _matrix(read), self.exact)
+        return LinearSystem(
+            _matrix(A), _matrix(Q * B), _matrix(C), self.D, _matrix(Q * start), _matrix(read), self.exact
+        )
 
     @cached_property
     def poles(self) -> tuple[Pole, ...]:
@@ -72,13 +73,10 @@ class LinearSystem:
         from sympy.polys.matrices import DomainMatrix
 
         A = _domain(self.A)
-        power, rows = DomainMatrix.eye(self.size, A.domain), []
-        for _ in range(self.size + 1):
-            rows.append([entry for row in power.to_list() for entry in row])
-            dependence = DomainMatrix(rows, (len(rows), self.size**2), A.domain).transpose().nullspace()
-            if dependence.shape[0]:
-                break
-            power = power * A
+        # The minimal polynomial is the first linear dependence among the powers of A.
+        powers = [DomainMatrix.eye(self.size, A.domain)]
+        while not (dependence := _stacked(powers).transpose().nullspace()).shape[0]:
+            powers.append(powers[-1] * A)
         polynomial = Poly(list(reversed(dependence.to_list()[0])), Symbol("z"), domain="QQ")
         found = [Pole(root, times) for factor, times in polynomial.sqf_list()[1] for root in _roots(factor)]
         return tuple(sorted(found, key=lambda pole: (-abs(pole.value), -pole.value.real, pole.value.imag)))
@@ -125,15 +123,15 @@ def linear_system(algorithm: Algorithm, k: int = 0) -> LinearSystem | None:
     states = [("state", i) for i in range(len(entries))]
     answers = [query.answer for query in asked]
     points = [query.point for query in asked]
-    parts = (
-        _rows(leaves(after), states),
-        _rows(leaves(after), answers),
-        _rows(points, states),
-        _rows(points, answers),
-        _rows(leaves(first), [INPUT]),
-        _rows([output], states),
+    return LinearSystem(
+        A=_rows(leaves(after), states),
+        B=_rows(leaves(after), answers),
+        C=_rows(points, states),
+        D=_rows(points, answers),
+        start=_rows(leaves(first), [INPUT]),
+        read=_rows([output], states),
+        exact=all(c.exact for c in (*leaves(after), *points, *leaves(first), output)),
     )
-    return LinearSystem(*parts, exact=all(c.exact for c in (*leaves(after), *points, *leaves(first), output)))
 
 
 def _rows(combinations: Sequence[Combination], atoms: Sequence[Any]) -> Matrix:
@@ -160,6 +158,14 @@ def _matrix(matrix: DomainMatrix) -> Matrix:
 
 def _fraction(value: Any) -> Fraction:
     return Fraction(int(value.numerator), int(value.denominator))
+
+
+def _stacked(matrices: list[DomainMatrix]) -> DomainMatrix:
+    """One row for each matrix, its entries in order."""
+    from sympy.polys.matrices import DomainMatrix
+
+    rows = [[entry for row in matrix.to_dense().to_list() for entry in row] for matrix in matrices]
+    return DomainMatrix(rows, (len(rows), len(rows[0])), matrices[0].domain)
 
 
 def _closure(rows: DomainMatrix, A: DomainMatrix) -> DomainMatrix:

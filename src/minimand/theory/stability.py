@@ -52,9 +52,7 @@ def zero_stability(algorithm: Algorithm, depth: int, constant: Tail | None) -> S
     if constant is not None:
         poles = constant.system.poles
         stable = is_root_bounded(poles)
-        shown = ", ".join(
-            _complex(p.value) + (f" (x{p.multiplicity})" if p.multiplicity > 1 else "") for p in poles
-        )
+        shown = ", ".join(_complex(p.value) + (f" (x{p.multiplicity})" if p.multiplicity > 1 else "") for p in poles)
         where = "" if constant.begins == 0 else f" from step {constant.begins} on"
         condition = "inside the unit disc, or simple on the circle" if stable else "the root condition fails"
         return Stability(stable, f"poles {shown}{where}: {condition}")

@@ -320,7 +320,6 @@ for _method, _does in {
     "__call__": "calls a state",
 }.items():
     _forbid(_method, _does)
-Combination.__hash__ = None  # type: ignore[assignment]
 
 
 def _term(c: Number, atom: Hashable) -> str:
@@ -342,4 +341,3 @@ def _nonlinear(does: str) -> NonlinearStepError:
         f"the step is not linear: it {does} ({where}). A step may add states and answers and multiply them by "
         "coefficients; whatever is nonlinear belongs in the block."
     )
-

@@ -149,7 +149,9 @@ def _u5(e: Evidence) -> Statement | None:
         queries=tuple(q for q in e.gradients.queries if q.answer not in implicit),
         output=Combination({a: c for a, c in e.gradients.output.terms.items() if a not in implicit}),
     )
-    statement = Statement("U5", "contains, with its implicit blocks at 0, an explicit net as in U1", "docs/theory.md", True)
+    statement = Statement(
+        "U5", "contains, with its implicit blocks at 0, an explicit net as in U1", "docs/theory.md", True
+    )
     if not e.consistent or _deaf_layers(explicit):
         return _failed(statement, "its explicit part alone does not meet U1", "")
     return _needs_block(statement, e)

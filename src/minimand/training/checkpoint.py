@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 _KEPT = 2
@@ -43,11 +43,12 @@ def save(checkpoint: Checkpoint, folder: Path, step: int) -> Path:
     # Tied weights share memory, which the format does not allow.
     flat = {name: tensor.clone() for name, tensor in flat.items()}
     try:
-        save_file(flat, part, metadata={"state": json.dumps(checkpoint.state)})
-        with open(part, "rb+") as file:
+        with part.open("wb") as file:
+            file.write(serialize(flat, metadata={"state": json.dumps(checkpoint.state)}))
+            file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         kept = [p.name for p in paths(folder)]

@@ -17,7 +17,7 @@ def origin(model: nn.Module, x: Tensor) -> str:
             return f"in the parameter {name}, which an earlier update made {_worst(parameter)}: lower the learning rate"
     found: list[str] = []
 
-    def watch(name: str, module: nn.Module):  # noqa: ANN202
+    def watch(name: str, module: nn.Module):
         def hook(_: nn.Module, inputs: object, output: object) -> None:
             if not found and not _finite(output):
                 found.append(f"in the output of {name} ({type(module).__name__}), whose inputs are finite")
@@ -36,7 +36,9 @@ def origin(model: nn.Module, x: Tensor) -> str:
             buffer.copy_(state[name])
     if found:
         return found[0]
-    return "in the loss: the outputs are finite" if _finite(output) else "between modules: every module's output is finite"
+    return (
+        "in the loss: the outputs are finite" if _finite(output) else "between modules: every module's output is finite"
+    )
 
 
 def _finite(value: object) -> bool:

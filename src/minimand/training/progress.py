@@ -35,7 +35,9 @@ class ShowProgress:
 
     def _start(self, event: Started) -> None:
         self.epochs = event.epochs
-        if event.done:
+        if event.done == event.steps:
+            self._say(f"{self.label}was finished before: nothing is left to do")
+        elif event.done:
             self._say(f"{self.label}going on at step {event.done} of {event.steps}")
         if self.console.is_terminal and event.done < event.steps:
             columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())

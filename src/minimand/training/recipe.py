@@ -1,12 +1,15 @@
 """Recipes: optimizer, schedule, augmentation, epochs."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
+from ..calls import call_with
 from ..data import Augmentation, Data
+from ..names import unknown_name
 
 
 @dataclass(frozen=True)
@@ -128,12 +131,39 @@ _EPOCHS = (2, 30)
 def default_recipe(data: Data) -> Recipe:
     """A short recipe for a first look: SGD for images, Adam for vectors; few epochs of large data, many of small."""
     low, high = _EPOCHS
+    epochs = min(max(round(_SAMPLES_SEEN / len(data.train)), low), high)
     if len(data.shape) == 3:
-        return Recipe(epochs=min(max(round(_SAMPLES_SEEN / len(data.train)), low), high))
-    return Recipe(
-        epochs=min(max(round(_SAMPLES_SEEN / len(data.train)), low), 10 * high),
-        batch_size=min(128, len(data.train)),
-        optimizer=AdamW(lr=5e-3, weight_decay=0.0),
-        schedule=Cosine(),
-    )
+        return Recipe(epochs=epochs, bf16=hardware_has_bf16())
+    adam = AdamW(lr=5e-3, weight_decay=0.0)
+    return Recipe(epochs=epochs, batch_size=min(128, len(data.train)), optimizer=adam, schedule=Cosine())
 
+
+def hardware_has_bf16() -> bool:
+    """Whether bfloat16 is fast here: on the GPU, or on a processor with instructions for it."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 and newer
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def as_config(value: Any) -> Any:
+    """A dataclass as plain values: {class name: {field: value}}, or the class name where it has no fields."""
+    if is_dataclass(value):
+        values = {field.name: as_config(getattr(value, field.name)) for field in fields(value)}
+        return {type(value).__name__: values} if values else type(value).__name__
+    return list(value) if isinstance(value, tuple) else value
+
+
+def from_config(config: Any) -> Any:
+    """The inverse of `as_config` for recipes.
+
+    Raises:
+        ValueError: a class that no recipe has, or fields that it does not have.
+    """
+    classes = {cls.__name__: cls for cls in (Recipe, SGD, AdamW, OneCycle, Cosine, Step, Augmentation)}
+    if isinstance(config, dict):
+        ((name, values),) = config.items()
+        if name not in classes:
+            raise unknown_name("part of a recipe", name, classes)
+        return call_with(classes[name], {key: from_config(value) for key, value in values.items()}, name)
+    return tuple(config) if isinstance(config, list) else config

@@ -16,8 +16,10 @@ class RunError(ValueError):
 class Run:
     """The folder of a training run, made or opened again."""
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, command: Mapping[str, Any] | None = None) -> None:
+        """`command` are the options of the command line, from which the same run can be started again."""
         self.folder = Path(folder)
+        self._command = command
 
     @property
     def checkpoints(self) -> Path:
@@ -37,6 +39,11 @@ class Run:
     def _config(self) -> Path:
         return self.folder / "config.yaml"
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing began here yet."""
+        return not self._config.is_file()
+
     @classmethod
     def existing(cls, folder: str | Path) -> "Run":
         """A run that is there.
@@ -49,6 +56,19 @@ class Run:
             what = "holds no config.yaml" if run.folder.is_dir() else "does not exist"
             raise RunError(f"{str(folder)!r} is no run: it {what}.")
         return run
+
+    def command(self) -> dict[str, Any]:
+        """The options that the command line was given; none before the run begins.
+
+        Raises:
+            RunError: Python code began the run.
+        """
+        if self.is_new:
+            return {}
+        found = self.config().get("command")
+        if not found:
+            raise RunError(f"the run {str(self.folder)!r} was begun by Python code; call mm.fit there again to go on.")
+        return found
 
     def config(self) -> dict[str, Any]:
         """What the run was started with."""
@@ -71,19 +91,21 @@ class Run:
         """
         import yaml
 
-        if self._config.is_file():
-            before = self.config()
-            before.pop("environment", None)
+        if not self.is_new:
+            before = {k: v for k, v in self.config().items() if k not in ("command", "environment")}
             changed = _differences(before, json.loads(json.dumps(config)))
             if changed:
-                raise RunError(f"{self.folder} holds a run with another configuration: {'; '.join(changed)}. Name another folder.")
+                raise RunError(
+                    f"{self.folder} holds a run with another configuration: {'; '.join(changed)}. Name another folder."
+                )
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if any(p for p in self.folder.iterdir() if not p.name.endswith(".part")):
                 raise RunError(f"{self.folder} holds files but no run; name an empty or a new folder.")
-            plain = json.loads(json.dumps({**config, "environment": environment}))
-            _write(self._config, yaml.safe_dump(plain, sort_keys=False))
+            command = {} if self._command is None else {"command": dict(self._command)}
+            plain = json.loads(json.dumps({**config, **command, "environment": environment}))
+            write_whole(self._config, yaml.safe_dump(plain, sort_keys=False))
         except OSError as error:
             raise OSError(f"cannot write the run to {str(self.folder)!r} ({error.strerror}).") from None
 
@@ -113,10 +135,10 @@ class Run:
         return checkpoint.load_last(self.checkpoints)
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     part = path.with_suffix(path.suffix + ".part")
-    part.write_text(text)
+    part.write_text(text, encoding="utf-8")
     os.replace(part, path)
 
 

@@ -1,0 +1,109 @@
+"""Pages: one self-contained HTML file each."""
+
+import base64
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from ..citing import bibliography
+from ..data import Data
+from ..models import UnrolledNetwork
+from ..training import FitResult
+from ..training.run import write_whole
+from .explain import explain, learned_coefficients
+from .figures import draw_coefficients, draw_confusion, draw_curves, svg
+from .size import count_flops
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def write_report(result: FitResult) -> Path:
+    """Write report.html into the folder of a run: what was trained, how it went, what it can do.
+
+    Without matplotlib the page has no figures and says so.
+    """
+    if result.run is None:
+        raise ValueError("the result has no run; give fit a folder: run='runs/first'.")
+    model, data, config = result.model, result.data, result.run.config()
+    figures = Figures()
+    known = model if isinstance(model, UnrolledNetwork) else None
+    explanation = explain(known) if known else None
+    coefficients = learned_coefficients(known.stages) if known else {}
+    confusion = result.evaluation.confusion
+    rows = result.history
+    content = {
+        "title": f"{known.algorithm if known else type(model).__name__} on {data.name}",
+        "subtitle": explanation.title if explanation else f"{type(model).__name__}, a model of your own",
+        "facts": _facts(result, data, model),
+        "curves": figures.embed(lambda: draw_curves(rows)),
+        "explanation": explanation.lines if explanation else None,
+        "certificate_rows": explanation.certificate.rows() if explanation else [],
+        "certificate_figure": figures.embed(explanation.certificate.plot) if explanation else None,
+        "coefficients": figures.embed(lambda: draw_coefficients(coefficients)) if coefficients else None,
+        "confusion": figures.embed(lambda: draw_confusion(confusion, data.classes)) if confusion else None,
+        "history_columns": [name.replace("_", " ") for name in rows[0] if rows[0][name] is not None],
+        "history": [[_short(v) for v in row.values() if v is not None] for row in rows],
+        "config": _yaml(config),
+        "bibliography": bibliography(*([known] if known else []), result.method, data),
+        "missing": figures.missing,
+    }
+    write_page("run.html", result.run.report, content)
+    return result.run.report
+
+
+class Figures:
+    """Turns figures into data URIs; remembers if the package that draws them is missing."""
+
+    def __init__(self) -> None:
+        self.missing = ""
+
+    def embed(self, draw: Callable[[], "Figure"]) -> str | None:
+        """The figure as a data URI, or None where it cannot be drawn."""
+        try:
+            text = svg(draw())
+        except ModuleNotFoundError as error:
+            self.missing = f"No figures: {error}."
+            return None
+        return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
+
+
+def write_page(template: str, path: Path, content: dict[str, Any]) -> None:
+    """Fill a template and write it whole or not at all."""
+    import jinja2
+
+    from .. import __version__
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("minimand.report"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    page = environment.get_template(template).render(
+        **content, version=__version__, date=time.strftime("%Y-%m-%d %H:%M")
+    )
+    write_whole(path, page)
+
+
+def _facts(result: FitResult, data: Data, model: nn.Module) -> list[tuple[str, str]]:
+    found = [(f"{result.test_loss:.4f}", "test loss")]
+    if result.test_accuracy is not None:
+        found.insert(0, (f"{100 * result.test_accuracy:.2f} %", "test accuracy"))
+    flops = count_flops(model, data.shape)
+    return [
+        *found,
+        (f"{sum(p.numel() for p in model.parameters()):,}", "parameters"),
+        ("unknown" if flops is None else f"{flops / 1e6:,.1f} M", "FLOPs a sample, forward"),
+        (f"{sum(record['seconds'] for record in result.history):.0f} s", f"for {len(result.history)} epochs"),
+    ]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _yaml(config: dict[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(config, sort_keys=False)

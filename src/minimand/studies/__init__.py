@@ -1,0 +1,4 @@
+"""Experiments: one published table a file, and comparisons of anybody's choice."""
+
+from .compare import Comparison as Comparison
+from .compare import compare as compare

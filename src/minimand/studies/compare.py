@@ -1,0 +1,243 @@
+"""Algorithms side by side: same data, same blocks, several seeds."""
+
+import json
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..algorithms import Algorithm, as_algorithm, specification
+from ..citing import bibliography
+from ..data import Data, as_data
+from ..environment import environment
+from ..models import create_for
+from ..report import fit
+from ..report.explain import certify_model
+from ..report.figures import COLORS, new_figure, plain
+from ..report.page import Figures, write_page
+from ..report.size import count_flops
+from ..theory import Certificate
+from ..theory.kernel import Binding
+from ..training import FitResult, Recipe, default_recipe
+from ..training.events import Callback
+from ..training.run import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One algorithm's results over the seeds."""
+
+    algorithm: str
+    parameters: int
+    flops: int | None
+    """Of a forward pass of one sample."""
+    accuracies: list[float]
+    """Test accuracy by seed, 0 to 1; empty for a regression."""
+    losses: list[float]
+    """Test loss by seed."""
+    seconds: list[float]
+    """Of training, by seed."""
+    histories: list[list[dict[str, Any]]] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` measured."""
+
+    data: str
+    model: str
+    recipe: str
+    seeds: list[int]
+    environment: dict[str, Any]
+    entries: list[Entry]
+    certificates: dict[str, Certificate] = field(repr=False)
+
+    def columns(self) -> list[str]:
+        """The heads of the table."""
+        accuracy = ["test accuracy %"] if self.entries[0].accuracies else []
+        return ["algorithm", *accuracy, "test loss", "training s", "parameters", "MFLOPs"]
+
+    def rows(self) -> list[list[str]]:
+        """The table: mean and standard deviation over the seeds."""
+        found = []
+        for e in self.entries:
+            accuracy = [_spread([100 * a for a in e.accuracies], 2)] if e.accuracies else []
+            flops = "unknown" if e.flops is None else f"{e.flops / 1e6:.1f}"
+            seconds = f"{statistics.mean(e.seconds):.0f}"
+            found.append([e.algorithm, *accuracy, _spread(e.losses, 4), seconds, f"{e.parameters:,}", flops])
+        return found
+
+    @property
+    def note(self) -> str:
+        """With what the table was made."""
+        spread = "mean and standard deviation over seeds" if len(self.seeds) > 1 else "seed"
+        seeds = ", ".join(map(str, self.seeds))
+        where = f"{self.environment['hardware']}, torch {self.environment['torch']}, {self.environment['date']}"
+        return f"{self.model} on {self.data}; {self.recipe}; {spread} {seeds}; {where}."
+
+    def markdown(self) -> str:
+        """The table in Markdown, with its note."""
+        lines = [self.columns(), ["---"] + ["---:"] * (len(self.columns()) - 1), *self.rows()]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{self.note}\n"
+
+    def plot(self) -> "Figure":
+        """Test loss and accuracy over the epochs: the mean over seeds, and their range."""
+        measures = [("test_loss", "test loss", 1.0)]
+        if self.entries[0].accuracies:
+            measures.append(("test_accuracy", "test accuracy in %", 100.0))
+        figure = new_figure(5 * len(measures), 3.4)
+        for axes, (key, label, scale) in zip(
+            figure.subplots(1, len(measures), squeeze=False)[0], measures, strict=True
+        ):
+            plain(axes)
+            for e, color in zip(self.entries, COLORS * len(self.entries), strict=False):
+                by_epoch = list(zip(*[[scale * r[key] for r in h] for h in e.histories], strict=True))
+                epochs = range(1, len(by_epoch) + 1)
+                axes.plot(epochs, [statistics.mean(v) for v in by_epoch], color=color, label=e.algorithm)
+                axes.fill_between(
+                    epochs, [min(v) for v in by_epoch], [max(v) for v in by_epoch], color=color, alpha=0.15
+                )
+            axes.set(xlabel="epoch", ylabel=label)
+            axes.locator_params("x", integer=True)
+            axes.legend(frameon=False, fontsize=8)
+        return figure
+
+    def __str__(self) -> str:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False)
+        for i, name in enumerate(self.columns()):
+            table.add_column(name, justify="left" if i == 0 else "right")
+        for row in self.rows():
+            table.add_row(*row)
+        console = Console(width=110, no_color=True, highlight=False, force_terminal=False)
+        with console.capture() as captured:
+            console.print(table, markup=False)
+            console.print(self.note, markup=False)
+        return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def compare(
+    algorithms: Sequence[Algorithm | str],
+    data: Any = "digits",
+    model: str = "resnet20",
+    seeds: int = 3,
+    recipe: Recipe | None = None,
+    binding: Binding | None = None,
+    folder: str = "runs/comparison",
+    callbacks: Callable[[str], Sequence[Callback]] = lambda label: (),
+) -> Comparison:
+    """Train the same model with each algorithm on the same data from the same weights, once for each seed.
+
+    The folder holds a run for each, comparison.json, table.md, figure.svg and report.html. The same call on the
+    same folder goes on where it was.
+
+    Args:
+        algorithms: at least one; names with coefficients, or algorithms.
+        data: as for `mm.fit`.
+        model: a model's name, with settings if need be.
+        seeds: how many; they are 0, 1, ...
+        recipe: by default a short one that suits the data.
+        binding: by default the model's own.
+        folder: where everything is kept.
+        callbacks: makes the callbacks of each run from its label.
+    """
+    if not algorithms:
+        raise ValueError("algorithms is empty; expected at least one.")
+    if seeds < 1:
+        raise ValueError(f"seeds is {seeds}; expected at least 1.")
+    chosen = [as_algorithm(a) for a in algorithms]
+    data = as_data(data)
+    recipe = recipe or default_recipe(data)
+    place = Path(folder)
+    entries, certificates, paths, models = [], {}, [], []
+    for algorithm in chosen:
+        results: list[FitResult] = []
+        network = create_for(model, data.shape, data.num_outputs, algorithm, binding)
+        for seed in range(seeds):
+            torch.manual_seed(seed)
+            network = create_for(model, data.shape, data.num_outputs, algorithm, binding)
+            run = place / f"{_file_name(specification(algorithm))}-seed{seed}"
+            label = f"{algorithm} seed {seed}"
+            results.append(fit(network, data, recipe=recipe, run=str(run), seed=seed, callbacks=callbacks(label)))
+            paths.append((f"{run.name}/report.html", label))
+        entries.append(_entry(str(algorithm), results, data))
+        certificates[str(algorithm)] = certify_model(network)
+        models.append(network)
+    comparison = Comparison(
+        data.name, model, _described(recipe), list(range(seeds)), environment(), entries, certificates
+    )
+    _keep(comparison, place, paths, bibliography(*models, data))
+    return comparison
+
+
+def _entry(name: str, results: Sequence[FitResult], data: Data) -> Entry:
+    model = results[0].model
+    return Entry(
+        name,
+        sum(p.numel() for p in model.parameters()),
+        count_flops(model, data.shape),
+        [r.test_accuracy for r in results if r.test_accuracy is not None],
+        [r.test_loss for r in results],
+        [sum(record["seconds"] for record in r.history) for r in results],
+        [r.history for r in results],
+    )
+
+
+def _keep(comparison: Comparison, place: Path, paths: list[tuple[str, str]], references: str) -> None:
+    figures = Figures()
+    curves = figures.embed(comparison.plot)
+    if curves:
+        comparison.plot().savefig(place / "figure.svg")
+    write_whole(place / "table.md", comparison.markdown())
+    results = {
+        "data": comparison.data,
+        "model": comparison.model,
+        "recipe": comparison.recipe,
+        "seeds": comparison.seeds,
+        "environment": comparison.environment,
+        "entries": [asdict(e) for e in comparison.entries],
+        "certificates": {name: c.to_dict() for name, c in comparison.certificates.items()},
+    }
+    write_whole(place / "comparison.json", json.dumps(results, indent=1))
+    content = {
+        "title": f"{len(comparison.entries)} algorithms on {comparison.data}",
+        "subtitle": "The same data, blocks and first weights; only the skeleton differs.",
+        "columns": comparison.columns(),
+        "rows": comparison.rows(),
+        "note": comparison.note,
+        "curves": curves,
+        "certificates": [
+            {"title": c.title, "rows": c.rows(), "figure": figures.embed(c.plot)}
+            for c in comparison.certificates.values()
+        ],
+        "runs": paths,
+        "bibliography": references,
+        "missing": figures.missing,
+    }
+    write_page("comparison.html", place / "report.html", content)
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def _described(recipe: Recipe) -> str:
+    optimizer = type(recipe.optimizer).__name__
+    return (
+        f"{recipe.epochs} epochs of {optimizer} at {recipe.optimizer.lr:g}, {type(recipe.schedule).__name__}, "
+        f"batches of {recipe.batch_size}"
+    )
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "_", text.lower()).strip("_")
