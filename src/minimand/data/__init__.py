@@ -1,8 +1,8 @@
 """Data by name, as batches ready for a model."""
 
 from .augmentation import Augmentation as Augmentation
+from .conversion import as_data as as_data
 from .data import Data as Data
-from .data import as_data as as_data
 from .registry import data_references as data_references
 from .registry import default_data as default_data
 from .registry import list_data as list_data

@@ -1,9 +1,9 @@
-"""Named models."""
+"""Named models: one family a file, which registers its names."""
 
+from .info import ModelInfo as ModelInfo
+from .info import model_info as model_info
 from .network import UnrolledNetwork as UnrolledNetwork
-from .registry import ModelInfo as ModelInfo
 from .registry import create_for as create_for
 from .registry import create_model as create_model
 from .registry import default_model as default_model
 from .registry import list_models as list_models
-from .registry import model_info as model_info

@@ -4,7 +4,7 @@ from torch import nn
 
 from ..blocks.dense import one_layer, two_layer
 from ..theory.kernel import Binding
-from .network import Parts
+from .info import ModelInfo, Parts, register
 
 
 def mlp(*, width: int, depth: int, hidden: int, binding: Binding, num_classes: int, in_channels: int) -> Parts:
@@ -19,3 +19,16 @@ def mlp(*, width: int, depth: int, hidden: int, binding: Binding, num_classes: i
     blocks = [two_layer(width, hidden) if binding == "residual" else one_layer(width) for _ in range(depth)]
     stem = nn.Sequential(nn.Flatten(), nn.Linear(in_channels, width))
     return Parts(stem, [(None, blocks)], nn.Linear(width, num_classes))
+
+
+register(
+    ModelInfo(
+        "mlp",
+        "fully connected; T is a two-layer map (residual binding) or ReLU(W x) (operator binding)",
+        mlp,
+        {"width": 64, "depth": 8, "hidden": 64},
+        "residual",
+        ("wu2024optdnn", "li2018optimization"),
+        takes_vectors=True,
+    )
+)

@@ -1,7 +1,5 @@
 """The network that an algorithm gives: a stem, stages with transitions between them, and a head."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from huggingface_hub import PyTorchModelHubMixin
@@ -11,18 +9,7 @@ from ..algorithms import Algorithm, as_algorithm, specification
 from ..names import unknown_name
 from ..networks import Unrolled, unroll
 from ..theory.kernel import Binding
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a family makes a network from.
-
-    Each stage is (transition, blocks); only the first may do without a transition, and blocks may be none.
-    """
-
-    stem: nn.Module
-    stages: Sequence[tuple[nn.Module | None, Sequence[nn.Module]]]
-    head: nn.Module
+from .info import Parts, model_info
 
 
 class Bridge(nn.Module):
@@ -65,9 +52,7 @@ class UnrolledNetwork(
         **settings: Any,
     ) -> None:
         super().__init__()
-        from .registry import find
-
-        info = find(model)
+        info = model_info(model)
         self.algorithm = as_algorithm(algorithm)
         self.binding: Binding = binding or info.binding
         for name, value in {"num_classes": num_classes, "in_channels": in_channels}.items():

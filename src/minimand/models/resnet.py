@@ -1,5 +1,7 @@
 """Residual networks for small images (He et al. 2016; Zagoruyko & Komodakis 2016)."""
 
+from functools import partial
+
 from torch import nn
 
 from ..blocks.convolutional import (
@@ -12,7 +14,7 @@ from ..blocks.convolutional import (
 )
 from ..blocks.convolutional import projection as projection_shortcut
 from ..theory.kernel import Binding
-from .network import Parts
+from .info import ModelInfo, Parts, register
 
 
 def resnet(
@@ -73,3 +75,32 @@ def resnet(
     for part in (stem, head, *(m for change, made in stages for m in (change, *made) if m is not None)):
         initialize(part)
     return Parts(stem, stages, head)
+
+
+_KINDS: tuple[tuple[str, bool, Binding, str, str], ...] = (
+    ("resnet", False, "operator", "post-activation; T is the whole block", "he2016resnet"),
+    ("preact_resnet", True, "residual", "pre-activation; T is the branch", "he2016identity"),
+)
+for _prefix, _preactivation, _binding, _what, _reference in _KINDS:
+    for _depth in (20, 32, 44, 56, 110):
+        register(
+            ModelInfo(
+                f"{_prefix}{_depth}",
+                f"CIFAR ResNet of {_depth} layers, {_what}",
+                partial(resnet, depth=_depth, preactivation=_preactivation, projection=False),
+                {"width": 16},
+                _binding,
+                (_reference,),
+            )
+        )
+for _depth, _widening in ((16, 4), (28, 4)):
+    register(
+        ModelInfo(
+            f"wrn{_depth}_{_widening}",
+            f"wide ResNet of {_depth} layers, {_widening} times as wide, pre-activation; T is the branch",
+            partial(resnet, depth=_depth, widening=_widening, preactivation=True, projection=True),
+            {"width": 16},
+            "residual",
+            ("zagoruyko2016wide",),
+        )
+    )

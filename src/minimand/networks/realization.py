@@ -6,9 +6,7 @@ heavy ball, written with x and the previous x, can run on x and the velocity. Ev
 program; the one that passes over memory least often is taken.
 """
 
-import math
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
 from itertools import product
 from operator import itemgetter
 from typing import Literal, cast, get_args
@@ -16,118 +14,12 @@ from typing import Literal, cast, get_args
 from ..algorithms import Algorithm
 from ..algorithms._state import leaves, rebuild
 from ..theory.kernel import Binding
-from ..theory.symbols import Combination, Number
-
-
-@dataclass(frozen=True)
-class Ask:
-    """register[target] = block of `oracle` in `layer`, applied to register[point]."""
-
-    target: int
-    layer: int
-    oracle: str
-    point: int
-
-
-@dataclass(frozen=True)
-class Add:
-    """register[target] = left_factor register[left] + right_factor register[right]."""
-
-    target: int
-    left: int
-    right: int
-    left_factor: Number
-    right_factor: Number
-
-
-@dataclass(frozen=True)
-class Scale:
-    """register[target] = factor register[source]."""
-
-    target: int
-    source: int
-    factor: Number
-
-
-Instruction = Ask | Add | Scale
+from ..theory.scalars import Number
+from ..theory.symbols import Combination
+from .program import Add, Ask, Instruction, Program, Scale, sources
 
 _ALLOWED_CANCELLATION = 16.0
-
-
-@dataclass(frozen=True)
-class Program:
-    """Instructions that compute a stage; register 0 holds the input."""
-
-    instructions: tuple[Instruction, ...]
-    output: int
-
-    @property
-    def cost(self) -> int:
-        """Passes over memory in a training step: forward, scaled gradients, and gradients to sum up."""
-        passes = 0
-        uses: dict[int, int] = {}
-        for instruction in self.instructions:
-            for register in sources(instruction):
-                uses[register] = uses.get(register, 0) + 1
-            if isinstance(instruction, Add):
-                factors = (instruction.left_factor, instruction.right_factor)
-                scaled = sum(not f.same(1) for f in factors)
-                learned = sum(not f.is_constant for f in factors)
-                passes += 1 + scaled + (scaled == 2 and not is_interpolation(instruction)) + 2 * learned
-            elif isinstance(instruction, Scale):
-                passes += 2
-        return passes + sum(n - 1 for n in uses.values())
-
-    @property
-    def cancellation(self) -> float:
-        """How much larger than its result the terms of a sum get, in the coordinates of input and answers."""
-        vectors: dict[int, dict[int, float]] = {0: {0: 1.0}}
-        worst = 1.0
-        for instruction in self.instructions:
-            match instruction:
-                case Ask(target):
-                    vectors[target] = {target: 1.0}
-                case Scale(target, source, factor):
-                    vectors[target] = {i: v * _typical(factor) for i, v in vectors[source].items()}
-                case Add(target, left, right, a, b):
-                    terms = [(i, v * _typical(f)) for r, f in ((left, a), (right, b)) for i, v in vectors[r].items()]
-                    vectors[target] = total = {}
-                    for i, v in terms:
-                        total[i] = total.get(i, 0.0) + v
-                    size = sum(map(abs, total.values()))
-                    worst = max(worst, sum(abs(v) for _, v in terms) / size if size else math.inf)
-        return worst
-
-    def last_uses(self) -> list[tuple[int, ...]]:
-        """For each instruction the registers that nothing reads after it."""
-        seen = {self.output}
-        found = []
-        for instruction in reversed(self.instructions):
-            read = set(sources(instruction))
-            found.append(tuple(read - seen))
-            seen |= read
-        return found[::-1]
-
-
-def _typical(factor: Number) -> float:
-    """The value of a factor whose unknowns have a typical size."""
-    return sum(float(c) * 0.7 ** sum(power for _, power in m) for m, c in factor.terms.items())
-
-
-def sources(instruction: Instruction) -> tuple[int, ...]:
-    """The registers an instruction reads."""
-    match instruction:
-        case Ask():
-            return (instruction.point,)
-        case Add():
-            return (instruction.left, instruction.right)
-        case Scale():
-            return (instruction.source,)
-
-
-def is_interpolation(add: Add) -> bool:
-    """Whether the factors sum to 1, as in (1 - w) left + w right."""
-    return (add.left_factor + add.right_factor).same(1)
+_PILOT_LAYERS = 6
 
 
 def cheapest_program(algorithm: Algorithm, depth: int, binding: Binding) -> Program:
@@ -141,17 +33,30 @@ def cheapest_program(algorithm: Algorithm, depth: int, binding: Binding) -> Prog
     Raises:
         UnknownCoefficientError: the step needs the value of a learnable coefficient.
     """
-    programs = [_Machine(algorithm, binding, *policy).run(depth) for policy in _policies()]
-    # Where the cheapest would lose digits to cancellation the next one will not: one program adds as written.
-    calm = [program for program in programs if program.cancellation <= _ALLOWED_CANCELLATION]
-    return min(calm or programs, key=lambda program: program.cost if calm else program.cancellation)
+
+    def program(policy: Policy, layers: int) -> Program:
+        return _Machine(algorithm, binding, *policy).run(layers)
+
+    # What is cheapest for a few layers is so for many, and much sooner found out.
+    pilots = {policy: program(policy, min(depth, _PILOT_LAYERS)) for policy in _policies()}
+    ranked = sorted(pilots, key=lambda policy: (pilots[policy].cost, pilots[policy].cancellation))
+    written = program(_AS_WRITTEN, depth)
+    allowed = max(_ALLOWED_CANCELLATION, 2 * written.cancellation)
+    found = (program(policy, depth) for policy in ranked)
+    return next((p for p in found if p.cancellation <= allowed), written)
 
 
 Order = Literal["oldest first", "newest first", "query last"]
 
 
-def _policies() -> Iterator[tuple[bool, bool, Order]]:
-    """as_written, replace_older, order: see `_Machine`."""
+Policy = tuple[bool, bool, Order]
+"""as_written, replace_older, order: see `_Machine`."""
+
+
+_AS_WRITTEN: Policy = (True, False, "oldest first")
+
+
+def _policies() -> Iterator[Policy]:
     return product((False, True), (False, True), get_args(Order))
 
 
@@ -167,7 +72,8 @@ class _Machine:
     def __init__(
         self, algorithm: Algorithm, binding: Binding, as_written: bool, replace_older: bool, order: Order
     ) -> None:
-        self.algorithm, self.binding = algorithm, binding
+        self.algorithm = algorithm
+        self.binding: Binding = binding
         self.as_written, self.replace_older, self.order = as_written, replace_older, order
         self.query = 0
         self.instructions: list[Instruction] = []
@@ -180,7 +86,7 @@ class _Machine:
             if self.as_written and k < depth - 1:
                 state = rebuild(state, [self._computed(leaf) for leaf in leaves(state)])
         output = self._register(self.algorithm.read(state))
-        return Program(_without_unread(self.instructions, output), output)
+        return Program(_without_unread(self.instructions, output), output, self.binding)
 
     def _oracle(self, layer: int, name: str) -> Callable[[Combination], Combination]:
         def ask(point: Combination) -> Combination:

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from ..algorithms import Algorithm, as_algorithm
 from ..algorithms._coefficient import Learned
 from ..theory.kernel import Binding, check_binding, exactly
-from ..theory.symbols import Number, UnknownCoefficientError
-from .realization import Add, Ask, Program, Scale, cheapest_program, is_interpolation
+from ..theory.scalars import Number, UnknownCoefficientError
+from .execution import Execution
+from .realization import cheapest_program
 
-Factor = float | Tensor
 Blocks = Iterable[nn.Module] | Iterable[Mapping[str, nn.Module]]
 
 
@@ -45,23 +45,16 @@ class Unrolled(nn.Module):
         )
         self._bounds = {name: (float(c.low), float(c.high)) for name, c in algorithm.learnable().items()}
         self.layers = nn.ModuleList(Layer(module, k, self) for k, module in enumerate(modules))
-        self._program = _compiled(algorithm, len(modules), binding)
+        self._execution = _program(algorithm, len(modules), binding)
 
     def forward(self, x: Tensor) -> Tensor:
         """The stage's output, from its input."""
-        if self._program is None:
+        if self._execution is None:
             state = self.start(x)
             for layer in self.layers:
                 state = layer(state)
             return self.read(state)
-        registers: list[Any] = [None] * self._program.registers
-        registers[0] = x
-        learned = self._values() if self._bounds else {}
-        for run, target, dead in self._program.passes:
-            registers[target] = run(self, registers, learned)
-            for register in dead:
-                registers[register] = None
-        return registers[self._program.output]
+        return self._execution(self._ask, x, self._values() if self._bounds else {})
 
     def start(self, x: Tensor) -> Any:
         """The first state, from the stage's input."""
@@ -94,14 +87,17 @@ class Unrolled(nn.Module):
             self.coefficients[name].clamp_(low, high)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_program": None}  # closures cannot be pickled; they are made again
+        return {**self.__dict__, "_execution": None}  # closures cannot be pickled; they are made again
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._program = _compiled(self.algorithm, len(self.layers), self.binding)
+        self._execution = _program(self.algorithm, len(self.layers), self.binding)
 
     def extra_repr(self) -> str:
         return f"{self.algorithm}, binding={self.binding!r}"
+
+    def _ask(self, layer: int, oracle: str, x: Tensor) -> Tensor:
+        return ask(cast(Layer, self.layers[layer]).block, oracle, x, layer)
 
     def _clamped(self) -> dict[str, Tensor]:
         found = {}
@@ -183,84 +179,14 @@ def _entry(vector: tuple[Tensor, ...]) -> Callable[[int], Tensor]:
     return lambda k: vector[min(k, len(vector) - 1)]
 
 
-class _Compiled:
-    """A program with its factors as floats or as functions of the learnable coefficients."""
-
-    def __init__(self, program: Program) -> None:
-        self.output = program.output
-        self.registers = 1 + max((i.target for i in program.instructions), default=0)
-        self.passes = [
-            (_runner(instruction), instruction.target, dead)
-            for instruction, dead in zip(program.instructions, program.last_uses(), strict=True)
-        ]
-
-
-def _compiled(algorithm: Algorithm, depth: int, binding: Binding) -> _Compiled | None:
+def _program(algorithm: Algorithm, depth: int, binding: Binding) -> Execution | None:
     """The cheapest program; None where the step branches on, or divides by, a learnable coefficient."""
     unknown = {name: _unknown(name, depth) for name in algorithm.learnable()}
     try:
-        return _Compiled(cheapest_program(exactly(algorithm.rebind(**unknown)), depth, binding))
+        return Execution(cheapest_program(exactly(algorithm.rebind(**unknown)), depth, binding))
     except UnknownCoefficientError:
         return None
 
 
 def _unknown(name: str, depth: int) -> Callable[[int], Number]:
     return lambda k: Number.unknown((name, min(k, depth - 1)))
-
-
-Runner = Callable[[Unrolled, list[Tensor], dict[str, tuple[Tensor, ...]]], Tensor]
-
-
-def _runner(instruction: Ask | Add | Scale) -> Runner:
-    match instruction:
-        case Ask(_, layer, oracle, point):
-            return lambda stage, r, _: ask(cast(Layer, stage.layers[layer]).block, oracle, r[point], layer)
-        case Scale(_, source, factor):
-            value = _factor(factor)
-            return lambda _, r, learned: r[source] * value(learned)
-        case Add(_, left, right, a, b):
-            if is_interpolation(instruction) and not (a.same(0) or b.same(0) or a.same(1) or b.same(1)):
-                weight = _factor(b)
-                return lambda _, r, learned: _lerp(r[left], r[right], weight(learned))
-            if a.same(1):
-                factor = _factor(b)
-                return lambda _, r, learned: _add(r[left], r[right], factor(learned))
-            if b.same(1):
-                factor = _factor(a)
-                return lambda _, r, learned: _add(r[right], r[left], factor(learned))
-            first, second = _factor(a), _factor(b)
-            return lambda _, r, learned: _add(r[left] * first(learned), r[right], second(learned))
-
-
-def _factor(number: Number) -> Callable[[dict[str, tuple[Tensor, ...]]], Factor]:
-    if number.is_constant:
-        value = float(number)
-        return lambda _: value
-    terms = [(float(c), monomial) for monomial, c in number.terms.items()]
-
-    def evaluate(learned: dict[str, tuple[Tensor, ...]]) -> Tensor:
-        total: Any = 0.0
-        for c, monomial in terms:
-            product: Any = c
-            for unknown, power in monomial:
-                name, k = cast(tuple[str, int], unknown)
-                product = product * learned[name][k] ** power
-            total = total + product
-        return total
-
-    return evaluate
-
-
-def _add(u: Tensor, v: Tensor, factor: Factor) -> Tensor:
-    """u + factor v, in one pass."""
-    if isinstance(factor, Tensor):
-        return torch.addcmul(u, v, factor.to(v.dtype)) if u.dtype == v.dtype else u + factor * v
-    return u + v if factor == 1.0 else torch.add(u, v, alpha=factor)
-
-
-def _lerp(u: Tensor, v: Tensor, weight: Factor) -> Tensor:
-    """(1 - weight) u + weight v, in one pass."""
-    if u.dtype != v.dtype:  # under autocast a block may answer in another precision
-        common = torch.promote_types(u.dtype, v.dtype)
-        u, v = u.to(common), v.to(common)
-    return torch.lerp(u, v, weight.to(u.dtype) if isinstance(weight, Tensor) else weight)

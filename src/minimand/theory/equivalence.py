@@ -10,7 +10,8 @@ import numpy as np
 from ..algorithms import Algorithm, as_algorithm, builtin
 from .kernel import INPUT, Kernel, Query, kernel
 from .response import response
-from .symbols import Combination, Number
+from .scalars import Number
+from .symbols import Combination
 
 Relation = Literal["identical", "up to read-out", "rescaled", "different"]
 

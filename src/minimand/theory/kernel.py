@@ -7,7 +7,8 @@ from typing import Any, Literal, NamedTuple
 from ..algorithms import Algorithm
 from ..algorithms._state import leaves
 from ..names import unknown_name
-from .symbols import Combination, NonlinearStepError, Number
+from .scalars import Number
+from .symbols import Combination, NonlinearStepError
 
 Binding = Literal["residual", "operator"]
 """How a block T becomes a gradient: gradient(x) = -T(x), or gradient(x) = x - T(x)."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ..algorithms import Algorithm
 from ..algorithms._state import leaves, rebuild
 from .kernel import INPUT, Query, exactly, guarded, symbolic_oracles
-from .symbols import TOLERANCE, Combination
+from .scalars import TOLERANCE
+from .symbols import Combination
 
 if TYPE_CHECKING:
     from sympy import Poly

@@ -8,7 +8,7 @@ from math import factorial
 from ..algorithms import Algorithm
 from .linear_system import LinearSystem, is_root_bounded, linear_system
 from .response import growth
-from .symbols import TOLERANCE
+from .scalars import TOLERANCE
 
 _HORIZON = 4
 _ALLOWED_GROWTH = 1.5

@@ -1,0 +1,46 @@
+# make demo: install and show what this is.  make test: install and run every test.
+
+PYTHON ?= python3
+BIN = .venv/bin
+INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+SETTINGS = pyproject.toml constraints.txt Makefile
+
+.PHONY: demo test lint docs bench clean
+
+demo: .venv/demo
+	$(BIN)/minimand certify gradient_descent heavy_ball nesterov_y --depth 3
+	$(BIN)/minimand compare --data digits --algorithm gradient_descent heavy_ball nesterov_y --run runs/demo
+
+test: .venv/dev
+	$(BIN)/pytest -n 2
+	$(BIN)/mkdocs build --strict --quiet
+
+lint: .venv/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+docs: .venv/dev
+	$(BIN)/mkdocs serve
+
+bench: .venv/dev
+	$(BIN)/python benchmarks/skeleton.py
+	$(BIN)/python benchmarks/startup.py
+
+clean:
+	rm -rf .venv site runs
+
+.venv/pip: $(SETTINGS)
+	$(PYTHON) -m venv .venv
+	touch $@
+
+# torch first and alone: what depends on it then takes the build that is there.
+.venv/demo: .venv/pip
+	$(INSTALL) torch
+	$(INSTALL) -e '.[plots]'
+	touch $@
+
+.venv/dev: .venv/pip
+	$(INSTALL) torch
+	$(INSTALL) -e '.[dev,docs]'
+	touch $@

@@ -1,0 +1,134 @@
+"""What a skeleton costs: a training step of an unrolled network against the same blocks wired as a ResNet.
+
+Networks take turns, step by step, in one process; a second gradient-descent network is the control that tells the
+noise. `python benchmarks/skeleton.py --help` lists what can be changed; results/ holds committed runs.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import minimand as mm
+from minimand.environment import environment
+from minimand.models import UnrolledNetwork
+from minimand.networks import Unrolled
+
+
+class Wired(nn.Module):
+    """The blocks of a model wired by hand: x + T(x) under the residual binding, T(x) under the operator binding."""
+
+    def __init__(self, model: UnrolledNetwork) -> None:
+        super().__init__()
+        self.model = model
+        self.residual = model.binding == "residual"
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.model.stem.module(x)
+        for part in self.model.body:
+            if isinstance(part, Unrolled):
+                for layer in part.layers:
+                    answer = layer.block(x)
+                    x = x + answer if self.residual else answer
+            else:
+                x = part.module(x)
+        return self.model.head.module(x)
+
+
+class AsWritten(nn.Module):
+    """A model run layer by layer, as its algorithm is written."""
+
+    def __init__(self, model: UnrolledNetwork) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = self.model.stem(x)
+        for layer in self.model.layers:
+            state = layer(state)
+        return self.model.head(state)
+
+
+def contestants(name: str) -> dict[str, Callable[[], nn.Module]]:
+    """Makers of the networks, all with the same blocks and the same first weights."""
+
+    def make(algorithm: str) -> UnrolledNetwork:
+        torch.manual_seed(0)
+        return mm.create_model(name, algorithm)
+
+    return {
+        "wired by hand": lambda: Wired(make("gradient_descent")),
+        "wired by hand, again": lambda: Wired(make("gradient_descent")),
+        "gradient_descent": lambda: make("gradient_descent"),
+        "heavy_ball": lambda: make("heavy_ball(momentum=0.9)"),
+        "nesterov": lambda: make("nesterov(momentum=0.9)"),
+        "nesterov_y": lambda: make("nesterov_y(momentum=0.9)"),
+        "heavy_ball, learnable": lambda: make("heavy_ball(momentum=Learnable(0.9, 0, 1))"),
+        "heavy_ball, as written": lambda: AsWritten(make("heavy_ball(momentum=0.9)")),
+    }
+
+
+def measure(name: str, batch: int, rounds: int, device: torch.device, compiled: bool) -> None:
+    """Print the median ratio of each network's step to the hand-wired one's of the same round."""
+    networks = {}
+    for label, make in contestants(name).items():
+        network = make().to(device, memory_format=torch.channels_last)
+        networks[label] = torch.compile(network) if compiled else network
+    x = torch.randn(batch, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
+    y = torch.randint(10, (batch,), device=device)
+    seconds: dict[str, list[float]] = {label: [] for label in networks}
+    for i in range(rounds + 3):
+        for label, network in networks.items():
+            taken = step(network, x, y, device)
+            if i >= 3:
+                seconds[label].append(taken)
+    baseline = seconds["wired by hand"]
+    print(f"\n{name}, batch {batch}, {'compiled' if compiled else 'eager'}: {rounds} rounds")
+    print(f"{'network':26}{'ms':>9}{'ratio':>8}{'25 %':>8}{'75 %':>8}")
+    for label, values in seconds.items():
+        ratios = [a / b for a, b in zip(values, baseline, strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        print(f"{label:26}{1e3 * statistics.median(values):9.2f}{middle:8.3f}{low:8.3f}{high:8.3f}")
+
+
+def step(network: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, device: torch.device) -> float:
+    """The seconds of one forward and backward pass."""
+    for p in network.parameters():  # type: ignore[attr-defined]
+        p.grad = None
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    _wait(device)
+    began = clock()
+    F.cross_entropy(network(x), y).backward()
+    _wait(device)
+    return clock() - began
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", nargs="+", default=["preact_resnet20", "preact_resnet56", "resnet20"])
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=1, help="1 gives the steadiest CPU times")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--mode", choices=("eager", "compiled", "both"), default="both")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    found = environment()
+    print(f"{found['date']}, {found['hardware']}, torch {found['torch']}, Python {sys.version.split()[0]}")
+    for compiled in {"eager": [False], "compiled": [True], "both": [False, True]}[options.mode]:
+        for name in options.model:
+            measure(name, options.batch, options.rounds, torch.device(options.device), compiled)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What a named model is, and where families put their names."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from ..names import unknown_name
+from ..theory.kernel import Binding
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a family makes a network from.
+
+    Each stage is (transition, blocks); only the first may do without a transition, and blocks may be none.
+    """
+
+    stem: nn.Module
+    stages: Sequence[tuple[nn.Module | None, Sequence[nn.Module]]]
+    head: nn.Module
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A named model: how it is built, and what a person wants to know before choosing it."""
+
+    name: str
+    description: str
+    build: Callable[..., Parts]
+    settings: Mapping[str, Any]
+    """What a caller may set, with its defaults."""
+    binding: Binding
+    references: tuple[str, ...]
+    takes_vectors: bool = False
+    """Whether a sample is a vector (images are flattened) and `in_channels` its length."""
+
+
+_MODELS: dict[str, ModelInfo] = {}
+
+
+def register(info: ModelInfo) -> None:
+    """Make a model known by its name."""
+    _MODELS[info.name] = info
+
+
+def model_info(name: str) -> ModelInfo:
+    """The model of a name.
+
+    Raises:
+        ValueError: there is none; names the nearest.
+    """
+    if name not in _MODELS:
+        raise unknown_name("model", name, _MODELS)
+    return _MODELS[name]
+
+
+def names() -> list[str]:
+    """The names of all models, in the order of their families."""
+    return list(_MODELS)

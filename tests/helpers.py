@@ -1,0 +1,117 @@
+"""What the tests sweep over, listed once."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import minimand as mm
+from minimand.algorithms import Algorithm, builtin
+from minimand.networks import Unrolled
+from minimand.theory.kernel import BINDINGS as BINDINGS
+from minimand.theory.kernel import Binding
+
+
+class TwoOracles(mm.Algorithm):
+    """Two gradients, one after the other, and a stream for each."""
+
+    step_size: mm.Coefficient = 0.5
+
+    def start(self, x: Any) -> Any:
+        return x, x
+
+    def step(self, state: Any, gradient_f: Any, gradient_g: Any, k: int) -> Any:
+        x, z = state
+        s = self.step_size(k)
+        x = (x + z) / 2 - s * gradient_f(x)
+        return x, z - s * gradient_g((x + z) / 2)
+
+    def read(self, state: Any) -> Any:
+        return (state[0] + state[1]) / 2
+
+
+class Growing(mm.Algorithm):
+    """Keeps every answer; the average of all is added to the newest."""
+
+    step_size: mm.Coefficient = 1.0
+
+    def start(self, x: Any) -> Any:
+        return (x,)
+
+    def step(self, state: Any, gradient: Any, k: int) -> Any:
+        x, *answers = state
+        answers = [*answers, gradient(x)]
+        return x - self.step_size(k) * (answers[-1] + sum(answers) / len(answers)) / 2, *answers
+
+    def read(self, state: Any) -> Any:
+        return state[0]
+
+
+class Extrapolated(mm.Algorithm):
+    """Asks the same oracle twice in a step."""
+
+    step_size: mm.Coefficient = 0.5
+
+    def start(self, x: Any) -> Any:
+        return x
+
+    def step(self, state: Any, gradient: Any, k: int) -> Any:
+        return state - self.step_size(k) * gradient(state - self.step_size(k) * gradient(state))
+
+    def read(self, state: Any) -> Any:
+        return state
+
+
+def _learnable(cls: type[Algorithm]) -> Algorithm:
+    return cls(**{name: mm.Learnable(0.5, low=-0.5, high=0.9) for name in cls.coefficient_names()})
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    **{name: cls() for name, cls in builtin.items()},
+    **{f"{name} learnable": _learnable(cls) for name, cls in builtin.items()},
+    "fista capped": mm.algorithms.Fista(cap=0.4),
+    "heavy_ball still": mm.algorithms.HeavyBall(momentum=0),
+    "heavy_ball frictionless": mm.algorithms.HeavyBall(momentum=1),
+    "heavy_ball slow": mm.algorithms.HeavyBall(step_size=0.01, momentum=0.9),
+    "heavy_ball scheduled": mm.algorithms.HeavyBall(momentum=lambda k: k / (k + 3)),
+    "nesterov scheduled": mm.algorithms.Nesterov(momentum=lambda k: k / (k + 3)),
+    "two oracles": TwoOracles(),
+    "two oracles learnable": _learnable(TwoOracles),
+    "growing": Growing(),
+    "asked twice": Extrapolated(),
+    "asked twice learnable": _learnable(Extrapolated),
+}
+"""Every built-in algorithm, with its defaults and learnable, and kinds that no built-in is."""
+
+SHAPES: dict[str, tuple[int, ...]] = {"dense": (3, 6), "convolutional": (3, 4, 5, 5)}
+"""The shape of a batch, by family of blocks."""
+
+
+def make_block(family: str) -> nn.Module:
+    """A block that keeps the family's shape; its activation is smooth, so that finite differences apply."""
+    if family == "dense":
+        return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 6))
+    return nn.Sequential(nn.Conv2d(4, 3, 3, padding=1), nn.GroupNorm(1, 3), nn.Tanh(), nn.Conv2d(3, 4, 3, padding=1))
+
+
+def make_blocks(algorithm: Algorithm, depth: int, family: str = "dense") -> Any:
+    """Blocks for `depth` layers, one for each oracle."""
+    if len(algorithm.oracles) == 1:
+        return [make_block(family) for _ in range(depth)]
+    return [{oracle: make_block(family) for oracle in algorithm.oracles} for _ in range(depth)]
+
+
+def make_stage(
+    algorithm: Algorithm, binding: Binding, depth: int = 4, family: str = "dense", seed: int = 0
+) -> Unrolled:
+    """A stage in double precision."""
+    torch.manual_seed(seed)
+    return mm.unroll(algorithm, make_blocks(algorithm, depth, family), binding).double()
+
+
+def by_layers(stage: Unrolled, x: Tensor) -> Tensor:
+    """The stage's output, step by step, as the algorithm is written."""
+    state = stage.start(x)
+    for layer in stage.layers:
+        state = layer(state)
+    return stage.read(state)

@@ -1,0 +1,246 @@
+import copy
+import pickle
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import minimand as mm
+from helpers import ALGORITHMS, BINDINGS, SHAPES, by_layers, make_block, make_stage
+from minimand.theory.kernel import Binding, kernel
+from minimand.theory.symbols import Combination
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+@pytest.mark.parametrize("family", SHAPES)
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_fast_stage_and_its_layers_are_one_function(name: str, family: str, binding: Binding) -> None:
+    stage = make_stage(ALGORITHMS[name], binding, depth=5, family=family)
+    x = torch.randn(SHAPES[family], dtype=torch.double, requires_grad=True)
+    fast, written = stage(x), by_layers(stage, x)
+    torch.testing.assert_close(fast, written, rtol=1e-9, atol=1e-11)
+    parameters = [x, *stage.parameters()]
+    weights = torch.randn_like(fast)
+    for a, b in zip(
+        torch.autograd.grad(fast, parameters, weights, allow_unused=True),
+        torch.autograd.grad(written, parameters, weights, allow_unused=True),
+        strict=True,
+    ):
+        torch.testing.assert_close(*[torch.zeros(1).double() if g is None else g for g in (a, b)], rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_gradient_agrees_with_finite_differences(name: str, binding: Binding) -> None:
+    stage = make_stage(ALGORITHMS[name], binding, depth=3)
+    names = [n for n, _ in stage.named_parameters() if "coefficients" in n or n.endswith("0.weight")]
+
+    def run(x: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(stage, dict(zip(names, values, strict=True)), (x,))
+
+    given = [stage.get_parameter(n) for n in names]
+    x = torch.randn(2, 6, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(run, (x, *given))
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_symbols_and_tensors_agree_on_linear_blocks(name: str, binding: Binding) -> None:
+    """With T_k = c_k x, every query and the output are multiples of x: the kernel predicts them."""
+    algorithm = ALGORITHMS[name]
+    depth = 5
+    slopes = np.linspace(-0.8, 0.9, depth)
+    stage = mm.unroll(
+        algorithm,
+        [_Multiply(c) if len(algorithm.oracles) == 1 else {o: _Multiply(c) for o in algorithm.oracles} for c in slopes],
+        binding,
+    ).double()
+    k = kernel(algorithm, depth, binding)
+    values: dict = {"x": 1.0}
+    for query in k.queries:
+        values[query.answer] = slopes[query.answer.layer] * _value(query.point, values)
+    x = torch.randn(4, dtype=torch.double)
+    torch.testing.assert_close(stage(x), _value(k.output, values) * x, rtol=1e-10, atol=1e-10)
+
+
+class _Multiply(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = float(factor)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.factor * x
+
+
+def _value(point: Combination, values: dict) -> float:
+    return sum(float(c) * values[atom] for atom, c in point.terms.items())
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_consistent_methods_rest(name: str) -> None:
+    """T = 0 under the residual binding and T = identity under the operator binding leave the input as it is."""
+    algorithm = ALGORITHMS[name]
+    if not mm.certify(algorithm, depth=6).consistent:
+        pytest.skip("not consistent")
+    x = torch.randn(5)
+    at_rest: dict[Binding, float] = {"residual": 0.0, "operator": 1.0}
+    for binding, factor in at_rest.items():
+        block = _Multiply(factor)
+        one: Any = block if len(algorithm.oracles) == 1 else dict.fromkeys(algorithm.oracles, block)
+        torch.testing.assert_close(mm.unroll(algorithm, [one] * 6, binding)(x), x, rtol=0, atol=1e-6)
+
+
+def test_all_sweeped_algorithms_are_consistent() -> None:
+    assert all(mm.certify(a, depth=6).consistent for a in ALGORITHMS.values())
+
+
+def test_gradient_descent_is_a_residual_or_a_plain_network() -> None:
+    blocks = [make_block("dense") for _ in range(3)]
+    x = torch.randn(2, 6)
+    residual = plain = x
+    for block in blocks:
+        residual, plain = residual + block(residual), block(plain)
+    torch.testing.assert_close(mm.unroll("gradient_descent", blocks, "residual")(x), residual)
+    torch.testing.assert_close(mm.unroll("gradient_descent", blocks, "operator")(x), plain)
+
+
+def test_forms_of_nesterov_agree_as_networks() -> None:
+    """x-state, y-state and three-sequence form with growing momentum, one block a layer (facts 1.1, 3.5)."""
+
+    class ThreeSequences(mm.Algorithm):
+        def theta(self, k: int) -> float:
+            theta = 1.0
+            for _ in range(k):
+                theta = (-(theta**2) + (theta**4 + 4 * theta**2) ** 0.5) / 2
+            return theta
+
+        def start(self, x):
+            return x, x
+
+        def step(self, state, gradient, k):
+            x, v = state
+            t = self.theta(k)
+            v_next = v - gradient((1 - t) * x + t * v) / t
+            return (1 - t) * x + t * v_next, v_next
+
+        def read(self, state):
+            return state[0]
+
+    blocks = [make_block("dense") for _ in range(9)]
+    for block in blocks:  # the momentum amplifies; keep the outputs of order 1
+        for p in block.parameters():
+            p.data.mul_(0.5)
+    fista = mm.algorithms.Fista()
+    forms = [
+        fista,
+        mm.algorithms.Nesterov(momentum=fista.momentum),
+        mm.algorithms.NesterovY(momentum=lambda k: fista.momentum(k + 1)),
+        ThreeSequences(),
+    ]
+    x = torch.randn(4, 6)
+    outputs = [mm.unroll(form, blocks)(x) for form in forms]
+    for output in outputs[1:]:
+        torch.testing.assert_close(output, outputs[0], rtol=1e-6, atol=1e-6)
+
+
+def test_a_learnable_coefficient_has_one_entry_a_layer_and_leaves_its_bound() -> None:
+    block = nn.Linear(3, 3)
+    stage = mm.unroll(mm.algorithms.HeavyBall(momentum=mm.Learnable(0.0, low=0, high=1)), [block] * 4)
+    momentum = stage.coefficients["momentum"]
+    assert momentum.shape == (4,)
+    stage(torch.randn(2, 3)).square().sum().backward()
+    assert momentum.grad is not None
+    assert momentum.grad[1:].abs().min() > 0  # the first step has no velocity yet
+    with torch.no_grad():
+        momentum -= torch.tensor([0.0, 3.0, -3.0, -0.5])
+    clamped = mm.unroll(mm.algorithms.HeavyBall(momentum=lambda k: (0.0, 0.0, 1.0, 0.5)[k]), [block] * 4)
+    x = torch.randn(2, 3)
+    torch.testing.assert_close(stage(x), clamped(x))
+    stage.project()
+    assert momentum.tolist() == [0.0, 0.0, 1.0, 0.5]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_state_dict_copies_and_pickles_keep_the_function(name: str) -> None:
+    algorithm = ALGORITHMS[name]
+    stage, other = make_stage(algorithm, "residual"), make_stage(algorithm, "residual", seed=1)
+    x = torch.randn(2, 6, dtype=torch.double)
+    copied = copy.deepcopy(stage)
+    other.load_state_dict(stage.state_dict())
+    assert torch.equal(other(x), stage(x))
+    with torch.no_grad():
+        stage.get_parameter(next(n for n, _ in stage.named_parameters() if n.endswith("weight"))).add_(1)
+    assert not torch.equal(copied(x), stage(x))
+    assert torch.equal(by_layers(copied, x), by_layers(other, x))
+    if "scheduled" not in name:  # a lambda cannot be pickled
+        assert torch.equal(pickle.loads(pickle.dumps(stage))(x), stage(x))
+
+
+def test_a_layer_does_not_own_its_stage() -> None:
+    stage = make_stage(ALGORITHMS["heavy_ball learnable"], "residual")
+    assert all(n.startswith("block.") for n, _ in stage.layers[0].named_parameters())
+
+
+@pytest.mark.parametrize("name", ["heavy_ball", "nesterov learnable", "momentum_residual", "two oracles"])
+def test_autocast_mixes_precisions(name: str) -> None:
+    torch.manual_seed(0)
+    stage = make_stage(ALGORITHMS[name], "residual").float()
+    x = torch.randn(4, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = stage(x)
+        mixed.sum().backward()
+    torch.testing.assert_close(mixed.float(), stage(x), rtol=0.1, atol=0.1)
+
+
+def test_a_block_asked_by_one_oracle_twice_is_shared() -> None:
+    stage = mm.unroll(ALGORITHMS["asked twice"], [nn.Linear(3, 3) for _ in range(2)])
+    assert sum(p.numel() for p in stage.parameters()) == 2 * 12
+
+
+def test_compiles_as_one_graph() -> None:
+    stage = make_stage(ALGORITHMS["heavy_ball learnable"], "residual").float()
+    x = torch.randn(4, 6)
+    compiled = torch.compile(stage, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), stage(x))
+
+
+class _Prox(mm.Algorithm):
+    def start(self, x):
+        return x
+
+    def step(self, state, prox, k):
+        return prox(state, 1.0)
+
+    def read(self, state):
+        return state
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "blocks", "message"),
+    [
+        ("heavy_ball", [], "blocks is empty"),
+        ("heavy_bal", [nn.Linear(2, 2)], "Did you mean 'heavy_ball'"),
+        ("heavy_ball", [nn.Linear(2, 2), 3], r"blocks\[1\] is int; HeavyBall expects a module"),
+        (ALGORITHMS["two oracles"], [nn.Linear(2, 2)], "a module for each of gradient_f, gradient_g"),
+        (ALGORITHMS["two oracles"], [{"gradient_f": nn.Linear(2, 2)}], "a module for each of gradient_f, gradient_g"),
+        (_Prox(), [nn.Linear(2, 2)], "its network is implicit"),
+    ],
+)
+def test_bad_blocks_get_a_message(algorithm, blocks, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        mm.unroll(algorithm, blocks)
+
+
+def test_a_block_that_changes_the_shape_is_named() -> None:
+    stage = mm.unroll("heavy_ball", [nn.Linear(4, 4), nn.Linear(4, 3)])
+    with pytest.raises(ValueError, match=r"block 1 \(Linear\) maps \(2, 4\) to \(2, 3\)"):
+        stage(torch.randn(2, 4))
+    with pytest.raises(ValueError, match=r"block 1 \(Linear\)"):
+        by_layers(stage, torch.randn(2, 4))
+
+
+def test_an_unknown_binding_is_named() -> None:
+    with pytest.raises(ValueError, match=r"unknown binding 'residul'\. Did you mean 'residual'"):
+        mm.unroll("heavy_ball", [nn.Linear(2, 2)], cast(Binding, "residul"))
