@@ -9,15 +9,17 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 import minimand as mm
 from minimand.environment import environment
-from minimand.models import UnrolledNetwork
-from minimand.networks import Unrolled
+from minimand.models.network import Bridge, UnrolledNetwork
+from minimand.networks import Layer, Unrolled
 
 
 class Wired(nn.Module):
@@ -33,10 +35,10 @@ class Wired(nn.Module):
         for part in self.model.body:
             if isinstance(part, Unrolled):
                 for layer in part.layers:
-                    answer = layer.block(x)
+                    answer = cast(Layer, layer).block(x)
                     x = x + answer if self.residual else answer
             else:
-                x = part.module(x)
+                x = cast(Bridge, part).module(x)
         return self.model.head.module(x)
 
 
@@ -75,10 +77,11 @@ def contestants(name: str) -> dict[str, Callable[[], nn.Module]]:
 
 def measure(name: str, batch: int, rounds: int, device: torch.device, compiled: bool) -> None:
     """Print the median ratio of each network's step to the hand-wired one's of the same round."""
-    networks = {}
+    networks: dict[str, nn.Module] = {}
     for label, make in contestants(name).items():
-        network = make().to(device, memory_format=torch.channels_last)
-        networks[label] = torch.compile(network) if compiled else network
+        network = make().to(device)
+        convert_conv2d_weight_memory_format(network, torch.channels_last)
+        networks[label] = cast(nn.Module, torch.compile(network)) if compiled else network
     x = torch.randn(batch, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     y = torch.randint(10, (batch,), device=device)
     seconds: dict[str, list[float]] = {label: [] for label in networks}
@@ -96,9 +99,9 @@ def measure(name: str, batch: int, rounds: int, device: torch.device, compiled: 
         print(f"{label:26}{1e3 * statistics.median(values):9.2f}{middle:8.3f}{low:8.3f}{high:8.3f}")
 
 
-def step(network: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, device: torch.device) -> float:
+def step(network: nn.Module, x: Tensor, y: Tensor, device: torch.device) -> float:
     """The seconds of one forward and backward pass."""
-    for p in network.parameters():  # type: ignore[attr-defined]
+    for p in network.parameters():
         p.grad = None
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     _wait(device)

@@ -8,6 +8,9 @@ from hypothesis import settings
 settings.register_profile("minimand", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("minimand")
 
+# The tests run side by side, one on each core.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:

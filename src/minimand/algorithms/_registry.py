@@ -56,16 +56,12 @@ def as_algorithm(value: "Algorithm | type[Algorithm] | str") -> Algorithm:
 
 
 def specification(algorithm: Algorithm) -> str:
-    """Text from which `as_algorithm` makes the algorithm again (schedules excepted: they are code)."""
-    arguments = repr(algorithm).partition("(")[2]
-    cls = type(algorithm)
-    if builtin.get(cls.name()) is cls:
-        return f"{cls.name()}({arguments}"
-    try:
-        path = inspect.getsourcefile(cls)
-    except TypeError:  # defined in a session without a file
-        path = None
-    return f"{path}:{cls.__name__}({arguments}" if path else f"{cls.__name__}({arguments}"
+    """Text from which `as_algorithm` makes a built-in algorithm again (schedules excepted: they are code).
+
+    Of an algorithm of one's own it is the class with its coefficients: a file never names what code is to run.
+    """
+    cls, arguments = type(algorithm), repr(algorithm).partition("(")[2]
+    return f"{cls.name() if builtin.get(cls.name()) is cls else cls.__name__}({arguments}"
 
 
 def _by_name(name: str) -> type[Algorithm]:

@@ -204,7 +204,8 @@ def _open(cell: dict[str, Any], where: str) -> "PIL.Image.Image":
     from PIL import Image, UnidentifiedImageError
 
     try:
-        found = Image.open(BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"])
+        content = Path(cell["path"]).read_bytes() if cell["bytes"] is None else cell["bytes"]
+        found = Image.open(BytesIO(content))
         found.load()
     except (UnidentifiedImageError, OSError, SyntaxError) as error:  # what Pillow raises for broken files
         raise ValueError(f"{cell['path'] or where} is no readable image ({error}); remove or replace it.") from None

@@ -136,8 +136,8 @@ def _u4(e: Evidence) -> Statement | None:
             needed = None if e.d_in is None or e.d_out is None else max(e.d_in, e.d_out, 2)
             return _needs_block(_needs_width(statement, e, needed, "max(d_in, d_out, 2)"), e)
     bounds = ", ".join(f"{name} in [{c.low:g}, {c.high:g}]" for name, c in learnable.items())
-    failed = Statement("U4", "", _LI, False)
-    return _failed(failed, f"no value of {bounds} gives gradient descent", "let the momentum reach 0")
+    statement = Statement("U4", "contains ResNet", _LI, True)
+    return _failed(statement, f"no value of {bounds} gives gradient descent", "let the momentum reach 0")
 
 
 def _u5(e: Evidence) -> Statement | None:

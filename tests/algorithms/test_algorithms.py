@@ -1,0 +1,187 @@
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minimand as mm
+from minimand.algorithms import as_algorithm, builtin, specification
+from minimand.citing import bibliography
+
+A = mm.algorithms
+
+OWN = '''
+from __future__ import annotations
+import minimand as mm
+
+class MyMethod(mm.Algorithm):
+    """x_next = x - s grad(x) + m (x - x_previous)."""
+    step_size: mm.Coefficient = 1.0
+    momentum: mm.Coefficient = 0.25
+    def start(self, x): return x, x
+    def step(self, state, gradient, k):
+        x, previous = state
+        return x - self.step_size(k) * gradient(x) + self.momentum(k) * (x - previous), x
+    def read(self, state): return state[0]
+
+class NoAlgorithm: pass
+number = 3
+'''
+
+
+@pytest.mark.parametrize("name", builtin)
+def test_every_algorithm_minimizes_a_quadratic(name: str) -> None:
+    """With small steps on f = |x|^2 / 2 the distance to the minimum shrinks, leapfrog's weak instability apart."""
+    algorithm = builtin[name]().rebind(step_size=0.05)
+    if name == "leapfrog":
+        pytest.skip("not a minimizer, as its text says")
+    x = np.ones(3)
+    state = algorithm.start(x)
+    for k in range(200):
+        state = algorithm.step(state, lambda y: y, k)
+    assert np.abs(algorithm.read(state)).max() < 0.05
+
+
+@pytest.mark.parametrize("cls", builtin.values(), ids=lambda c: c.__name__)
+def test_every_file_says_what_it_has_to(cls: type[mm.Algorithm]) -> None:
+    text = cls.__doc__ or ""
+    assert "=" in text.partition("\n")[0]  # the recurrence
+    assert "Converges:" in text
+    assert "Network:" in text
+    assert bibliography(cls())
+    assert set(cls.coefficient_names()) <= {"step_size", "momentum", "damping"}
+    assert A.__dict__.get("_classes", {})[cls.__name__] is cls
+    assert float(cls().coefficients()["step_size"](0)) == 1.0
+
+
+_values = st.one_of(
+    st.floats(-1, 1).map(lambda v: round(v, 3)),
+    st.tuples(st.floats(-1, 0), st.floats(0, 1)).map(lambda b: mm.Learnable(0.0, round(b[0], 3), round(b[1], 3))),
+)
+
+
+@given(name=st.sampled_from(sorted(builtin)), data=st.data())
+def test_a_specification_reads_back(name: str, data: Any) -> None:
+    cls = builtin[name]
+    algorithm = cls(**{field: data.draw(_values) for field in cls.coefficient_names()})
+    assert as_algorithm(specification(algorithm)) == algorithm
+
+
+def test_what_may_stand_for_an_algorithm() -> None:
+    expected = A.HeavyBall(step_size=1.0, momentum=0.9)
+    for given_ in (expected, "heavy_ball(momentum=0.9)", "HeavyBall(momentum=0.9)", " heavy_ball( momentum = 9e-1 ) "):
+        assert as_algorithm(given_) == expected
+    assert as_algorithm(A.HeavyBall) == A.HeavyBall()
+    assert as_algorithm("heavy_ball(momentum=Learnable(0.5, 0, high=1))").learnable()["momentum"].high == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("heavy_bal", ValueError, r"unknown algorithm 'heavy_bal'\. Did you mean 'heavy_ball'"),
+        ("heavy_ball(momentm=0.9)", ValueError, "unknown argument of HeavyBall 'momentm'. Did you mean 'momentum'"),
+        ("heavy_ball(0.9)", ValueError, "expected a name, or a name with literals"),
+        ("heavy_ball(momentum=", ValueError, "cannot read the algorithm"),
+        ("heavy_ball(momentum=open('x'))", ValueError, r"cannot read \"open\('x'\)\""),
+        ("heavy_ball(momentum=Learnable(0.5))", ValueError, "missing 2 required positional arguments"),
+        ("heavy_ball(momentum='much')", TypeError, "expected a number, a function of the step k, or mm.Learnable"),
+        ("heavy_ball(momentum=1.5)", ValueError, r"outside \[-1, 1\]: the states would grow like 1.5\^k"),
+        ("heavy_ball(momentum=Learnable(0.5, 0, 2))", ValueError, r"HeavyBall.momentum is 2, outside \[-1, 1\]"),
+        ("heavy_ball(momentum=Learnable(2, 0, 1))", ValueError, "the nearest initial is 1"),
+        ("heavy_ball(step_size=1e999)", ValueError, "expected a finite number"),
+        ("fista(cap=1.2)", ValueError, r"Fista.cap is 1.2, outside \[0, 1\]. The nearest value that works is 1"),
+        ("nowhere.py:MyMethod", ValueError, "no algorithm file 'nowhere.py'"),
+        (3, TypeError, "3 is no algorithm"),
+        (int, TypeError, "is no algorithm"),
+    ],
+)
+def test_bad_input(text: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        as_algorithm(text)
+
+
+def test_nothing_is_evaluated(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    with pytest.raises(ValueError, match="cannot read"):
+        as_algorithm(f"heavy_ball(momentum=__import__('pathlib').Path({str(mark)!r}).touch())")
+    assert not mark.exists()
+
+
+def test_an_algorithm_of_one_s_own_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    algorithm = as_algorithm(f"{file}:MyMethod(step_size=0.5)")
+    assert mm.equivalent(algorithm, "heavy_ball(step_size=0.5, momentum=0.25)")
+    assert as_algorithm(f"{file}:MyMethod") == type(algorithm)()  # the file is read once
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("MyMethd", ValueError, r"unknown algorithm in own.py 'MyMethd'\. Did you mean 'MyMethod'"),
+        ("NoAlgorithm", TypeError, "NoAlgorithm in own.py is no algorithm"),
+        ("number", TypeError, "number in own.py is no algorithm"),
+    ],
+)
+def test_a_file_without_the_class(tmp_path: Path, name: str, error: type[Exception], message: str) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    with pytest.raises(error, match=message):
+        as_algorithm(f"{tmp_path}/own.py:{name}")
+
+
+@pytest.mark.parametrize("text", ["import nothing_of_this_name", "def broken(:", "1 / 0"])
+def test_a_file_that_does_not_import(tmp_path: Path, text: str) -> None:
+    (tmp_path / "broken.py").write_text(text)
+    before = set(sys.modules)
+    with pytest.raises(ValueError, match="broken.py does not import: "):
+        as_algorithm(f"{tmp_path}/broken.py:MyMethod")
+    assert set(sys.modules) == before
+
+
+def test_a_schedule_is_checked_where_it_is_used() -> None:
+    algorithm = A.HeavyBall(momentum=lambda k: 0.5 * k)
+    with pytest.raises(ValueError, match=r"HeavyBall.momentum\(3\) is 1.5, outside"):
+        mm.certify(algorithm, depth=6)
+
+
+@pytest.mark.parametrize(
+    ("signature", "message"),
+    [
+        ("self, state, k", "expected \\(self, state, gradient, k\\)"),
+        ("self, x, gradient, k", "expected \\(self, state, gradient, k\\)"),
+        ("self, state, oracle, k", "asks for an oracle 'oracle'"),
+    ],
+)
+def test_a_step_has_its_signature(signature: str, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        exec(f"class Bad(mm.Algorithm):\n    def step({signature}): pass", {"mm": mm})
+
+
+def test_coefficients_are_what_is_annotated() -> None:
+    class Mixed(mm.Algorithm):
+        step_size: mm.Coefficient = Fraction(1, 3)
+        repeats: int = 2
+
+        def start(self, x):
+            return x
+
+        def step(self, state, gradient, k):
+            return state - self.step_size(k) * gradient(state) * self.repeats
+
+        def read(self, state):
+            return state
+
+    assert Mixed.coefficient_names() == ("step_size",)
+    assert Mixed().repeats == 2
+    assert mm.certify(Mixed(), depth=2).gains == pytest.approx((2 / 3, 2 / 3))
+    with pytest.raises(AttributeError):
+        Mixed().repeats = 3  # type: ignore[misc]
+
+
+def test_an_unknown_class_is_named() -> None:
+    with pytest.raises(AttributeError, match="Did you mean 'HeavyBall'"):
+        _ = A.HevyBall

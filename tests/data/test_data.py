@@ -1,0 +1,282 @@
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
+
+import minimand as mm
+from minimand.data import Arrays, Augmentation, Items, Loader, as_data
+from minimand.data.fashion_mnist import DEBIAN
+
+
+@pytest.mark.parametrize("name", ["digits", "nested_rings", "parity", "telgarsky"])
+def test_named_data_is_whole_and_repeatable(name: str) -> None:
+    data, again = mm.load_data(name), mm.load_data(name)
+    for part, other in ((data.train, again.train), (data.test, again.test)):
+        assert isinstance(part, Arrays)
+        assert isinstance(other, Arrays)
+        assert torch.equal(part.inputs, other.inputs)
+        assert tuple(part.inputs.shape[1:]) == data.shape
+    assert mm.load_data(**data.loaded).name == name
+    assert name in str(data)
+
+
+def test_digits_are_normalized_and_split_evenly() -> None:
+    data = mm.load_data("digits")
+    assert isinstance(data.train, Arrays)
+    x = data.prepare(data.train.inputs)
+    assert float(x.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(x.std(correction=0)) == pytest.approx(1, abs=1e-5)
+    counts = torch.bincount(data.train.targets).float()
+    assert counts.max() / counts.min() < 1.1
+
+
+def test_rings_lie_on_their_radii() -> None:
+    data = mm.load_data("nested_rings(samples=500)")
+    assert isinstance(data.train, Arrays)
+    radius = data.train.inputs.norm(dim=1)
+    for label, r in ((0, 0.5), (1, 1.0)):
+        own = radius[data.train.targets == label]
+        assert own.min() >= 3 * r
+        assert own.max() <= 3 * (r + 0.2)
+
+
+def test_parity_and_telgarsky_are_what_they_are_called() -> None:
+    parity = mm.load_data("parity", bits=5).train
+    assert isinstance(parity, Arrays)
+    assert len(parity) == 32
+    assert torch.equal(parity.targets, (parity.inputs.prod(1) * (-1) ** 5 < 0).long())
+    tent = mm.load_data("telgarsky", folds=3, points=17).train
+    assert isinstance(tent, Arrays)
+    assert tent.targets[::2].flatten().tolist() == pytest.approx([0, 1, 0, 1, 0, 1, 0, 1, 0])  # four teeth
+    assert float(((tent.targets - 0.5) ** 2).mean()) == pytest.approx(1 / 12, abs=0.05)
+
+
+@pytest.mark.skipif(not DEBIAN.is_dir(), reason="the Debian package dataset-fashion-mnist is not installed")
+def test_fashion_mnist_from_debian() -> None:
+    data = mm.load_data("fashion_mnist")
+    assert (len(data.train), len(data.test), data.shape) == (60_000, 10_000, (1, 28, 28))
+    assert isinstance(data.train, Arrays)
+    assert torch.bincount(data.train.targets).tolist() == [6000] * 10
+    assert data.mean[0] == pytest.approx(0.2860, abs=1e-4)  # known of this set
+    assert data.std[0] == pytest.approx(0.3530, abs=1e-4)
+
+
+def test_cifar10_from_parquet(shared: Path) -> None:
+    data = mm.load_data("cifar10", folder=str(shared / "data" / "cifar10"))
+    assert (len(data.train), len(data.test), data.shape) == (50_000, 10_000, (3, 32, 32))
+    assert data.classes[3] == "cat"
+    assert isinstance(data.test, Arrays)
+    assert torch.bincount(data.test.targets).tolist() == [1000] * 10
+    assert data.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=1e-3)
+
+
+def _idx(path: Path, array: np.ndarray) -> None:
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+def test_fashion_mnist_from_a_folder(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 28, 28))
+    for part in ("train", "t10k"):
+        _idx(tmp_path / f"{part}-images-idx3-ubyte", images)
+        _idx(tmp_path / f"{part}-labels-idx1-ubyte", np.arange(6))
+    data = mm.load_data("fashion_mnist", folder=str(tmp_path))
+    assert isinstance(data.train, Arrays)
+    assert np.array_equal(data.train.inputs[:, 0].numpy(), images)
+    packed = tmp_path / "train-images-idx3-ubyte.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "train-images-idx3-ubyte").read_bytes())[:-40])
+    with pytest.raises(ValueError, match="cannot be unpacked"):
+        mm.load_data("fashion_mnist", folder=str(tmp_path))
+    packed.unlink()
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03short")
+    with pytest.raises(ValueError, match="is no whole IDX file"):
+        mm.load_data("fashion_mnist", folder=str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="expected the four files"):
+        mm.load_data("fashion_mnist", folder=str(tmp_path / "nothing"))
+
+
+def _images(folder: Path, classes: str = "ab", count: int = 6, size: tuple[int, int] = (10, 12)) -> Path:
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / name / f"{i}.png")
+    return folder
+
+
+def test_image_folders(tmp_path: Path) -> None:
+    whole = mm.load_data(str(_images(tmp_path / "whole")))
+    assert (whole.shape, whole.classes, len(whole.train), len(whole.test)) == ((3, 10, 12), ("a", "b"), 9, 3)
+    for part in ("train", "test"):
+        _images(tmp_path / "split" / part, count=4)
+    split = mm.load_data(str(tmp_path / "split"), image_size=8)
+    assert (split.shape, len(split.train), len(split.test)) == ((3, 8, 8), 8, 8)
+    mixed = _images(tmp_path / "mixed", "ab")
+    Image.new("RGB", (7, 9)).save(mixed / "a" / "odd.png")
+    assert mm.load_data(str(mixed)).shape == (3, 224, 224)
+
+
+def test_images_that_do_not_fit_in_memory_are_decoded_when_asked_for(tmp_path: Path, monkeypatch: Any) -> None:
+    folder = str(_images(tmp_path / "large", size=(8, 8)))
+    in_memory = mm.load_data(folder, image_size=8)
+    monkeypatch.setattr("minimand.data.images._BYTES_IN_MEMORY", 0)
+    data = mm.load_data(folder, image_size=8)
+    assert isinstance(data.train, Items)
+    x, y = next(Items(data.train.dataset, workers=0).batches(9))
+    expected, targets = next(in_memory.train.batches(9))
+    assert torch.equal(x, expected)
+    assert torch.equal(y, targets)
+
+
+def test_bad_image_folders(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ValueError, match=r"expected at least two folders of images, one per class; found none"):
+        mm.load_data(str(empty))
+    with pytest.raises(ValueError, match="found a"):
+        mm.load_data(str(_images(tmp_path / "one", "a")))
+    corrupt = _images(tmp_path / "corrupt")
+    (corrupt / "b" / "3.png").write_bytes((corrupt / "b" / "3.png").read_bytes()[:60])
+    with pytest.raises(ValueError, match=r"b/3\.png is no readable image"):
+        mm.load_data(str(corrupt))
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("cifar", ValueError, r"unknown data set 'cifar'\. Did you mean 'cifar10'"),
+        ("cifar10(fold='x')", ValueError, "unknown argument of cifar10 'fold'. Did you mean 'folder'"),
+        ("cifar10(folder='nowhere')", FileNotFoundError, "no train.*parquet in 'nowhere'"),
+        ("./nowhere/images", FileNotFoundError, "no folder './nowhere/images'"),
+        ("parity(bits=40)", ValueError, "bits is 40; expected 1 to 20"),
+        ("telgarsky(folds=0)", ValueError, "folds is 0; expected at least 1"),
+    ],
+)
+def test_bad_names(name: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        mm.load_data(name)
+
+
+def _pairs(n: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.arange(n).float()[:, None], torch.arange(n) % 3
+
+
+def test_what_may_stand_for_data() -> None:
+    x, y = _pairs()
+    tensors = as_data(((x, y), (x, y)))
+    sets = as_data((TensorDataset(x, y), TensorDataset(x, y)))
+    loaders = as_data((DataLoader(TensorDataset(x, y), batch_size=4), DataLoader(TensorDataset(x, y))))
+    for data in (tensors, sets, loaders):
+        assert (data.shape, data.task, len(data.classes)) == ((1,), "classification", 3)
+        assert len(data.train) == 10
+    assert isinstance(sets.train, Items)
+    assert isinstance(loaders.train, Loader)
+    regression = as_data(((x, x), (x, x)))
+    assert (regression.task, regression.num_outputs) == ("regression", 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (3, "data is int; expected a name, an mm.Data, or a pair"),
+        ((_pairs(), 3), "test is int; expected a pair of tensors"),
+        ((iter([]), _pairs()), "has no length; expected a loader"),
+    ],
+)
+def test_what_may_not(value: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        as_data(value)
+
+
+def test_inputs_and_targets_have_to_match() -> None:
+    with pytest.raises(ValueError, match="10 inputs with 9 targets"):
+        Arrays(_pairs()[0], _pairs(9)[1])
+
+
+@pytest.mark.parametrize("kind", ["arrays", "items", "loader"])
+def test_batches_can_be_entered_anywhere(kind: str) -> None:
+    """From batch b on they are what they would have been, random transforms included."""
+    x, y = _pairs(23)
+
+    class Noisy(TensorDataset):
+        def __getitem__(self, i: int):
+            inputs, target = super().__getitem__(i)
+            return inputs + torch.rand(1) + np.random.rand(), target
+
+    made: Any = {
+        "arrays": Arrays(x, y),
+        "items": Items(Noisy(x, y), workers=0),
+        "loader": Loader(DataLoader(Noisy(x, y), batch_size=5, shuffle=True)),
+    }[kind]
+    whole = list(made.batches(5, seed=7))
+    for first in (0, 1, 3):
+        rest = list(made.batches(5, seed=7, first=first))
+        assert len(rest) == len(whole) - first
+        for (a, b), (c, d) in zip(whole[first:], rest, strict=True):
+            torch.testing.assert_close(a.float(), c.float(), rtol=0, atol=0)
+            assert torch.equal(b, d)
+    assert not all(torch.equal(a, b) for (a, _), (b, _) in zip(whole, made.batches(5, seed=8), strict=False))
+
+
+def test_training_leaves_an_incomplete_batch_out_and_evaluation_does_not() -> None:
+    samples = Arrays(*_pairs(10))
+    assert [len(y) for _, y in samples.batches(4, seed=0)] == [4, 4]
+    assert [len(y) for _, y in samples.batches(4)] == [4, 4, 2]
+    assert [len(y) for _, y in samples.batches(16, seed=0)] == [10]
+
+
+def test_workers_read_the_same_batches() -> None:
+    items = TensorDataset(*_pairs(20))
+    here = list(Items(items, workers=0).batches(4, seed=1))
+    there = list(Items(items, workers=2).batches(4, seed=1))
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(here, there, strict=True))
+
+
+def test_pad_and_crop_moves_each_image_by_at_most_the_padding() -> None:
+    image = torch.arange(1, 37, dtype=torch.uint8).view(1, 1, 6, 6)
+    batch = image.expand(200, -1, -1, -1)
+    moved = Augmentation(pad=2)(batch)
+    padded = torch.nn.functional.pad(image, (2,) * 4)[0, 0]
+    crops = [padded[i : i + 6, j : j + 6] for i in range(5) for j in range(5)]
+    seen = {next(n for n, crop in enumerate(crops) if torch.equal(crop, m[0])) for m in moved}
+    assert len(seen) > 20
+
+
+def test_flip_mirrors_half_of_the_images() -> None:
+    batch = torch.rand(400, 1, 3, 5)
+    flipped = Augmentation(flip=True)(batch)
+    mirrored = sum(torch.equal(a.flip(-1), b) for a, b in zip(batch, flipped, strict=True))
+    kept = sum(torch.equal(a, b) for a, b in zip(batch, flipped, strict=True))
+    assert mirrored + kept == 400
+    assert 150 < mirrored < 250
+
+
+def test_cutout_blanks_a_square() -> None:
+    holes = (Augmentation(cutout=4)(torch.ones(300, 2, 12, 12)) == 0).float()
+    assert torch.equal(holes[:, 0], holes[:, 1])
+    areas = holes[:, 0].sum((1, 2))
+    assert areas.max() == 16
+    assert areas.min() >= 4  # at a corner
+
+
+def test_no_augmentation_changes_nothing() -> None:
+    batch = torch.rand(3, 1, 4, 4)
+    assert torch.equal(Augmentation()(batch), batch)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="checks the message of a machine without a network")
+def test_without_a_network_the_hub_says_what_to_do(monkeypatch: Any) -> None:
+    import datasets
+
+    def unreachable(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError("Couldn't reach the Hub")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(ValueError, match="cannot load 'someone/images' from the hub .* name a folder"):
+        mm.load_data("someone/images")

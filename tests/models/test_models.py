@@ -1,0 +1,152 @@
+import json
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+from torch import nn
+
+import minimand as mm
+from helpers import BINDINGS
+from minimand.models import UnrolledNetwork, create_for
+from minimand.theory.kernel import Binding
+
+SMALL = {"mlp": {"width": 8, "depth": 3, "hidden": 4}}
+
+
+def _create(name: str, algorithm: str = "heavy_ball", binding: Binding | None = None) -> UnrolledNetwork:
+    settings = SMALL.get(name, {"width": 4})
+    return mm.create_model(name, algorithm, binding, num_classes=5, in_channels=12 if name == "mlp" else 3, **settings)
+
+
+def _batch(name: str) -> torch.Tensor:
+    return torch.randn(2, 12) if name == "mlp" else torch.randn(2, 3, 8, 8)
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+@pytest.mark.parametrize("name", mm.list_models())
+def test_every_model_is_a_network(name: str, binding: Binding) -> None:
+    """stem, layers and head, step by step, are the fast forward pass; every parameter learns."""
+    model = _create(name, "nesterov_y(momentum=0.3)", binding).eval()
+    network: mm.Network = model
+    assert isinstance(network, mm.Network)
+    x = _batch(name)
+    state = network.stem(x)
+    for j, layer in enumerate(network.layers):
+        state = layer(state)
+        assert network.read(j, state).shape[0] == 2
+    torch.testing.assert_close(network.head(state), model(x), rtol=1e-4, atol=1e-5)
+    assert model(x).shape == (2, 5)
+    model.train()(x).square().sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "layers"),
+    [
+        # He et al. 2016: 0.27, 0.46, 0.66, 0.85, 1.7 M; Zagoruyko & Komodakis 2016: 2.7, 5.8 M
+        ("resnet20", 269_722, 9),
+        ("resnet32", 464_154, 15),
+        ("resnet44", 658_586, 21),
+        ("resnet56", 853_018, 27),
+        ("resnet110", 1_727_962, 54),
+        ("preact_resnet20", 269_722, 9),
+        ("wrn16_4", 2_748_890, 6),
+        ("wrn28_4", 5_849_050, 12),
+    ],
+)
+def test_sizes_are_the_published_ones(name: str, parameters: int, layers: int) -> None:
+    with torch.device("meta"):
+        model = mm.create_model(name)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert len(model.layers) == layers
+
+
+def test_gradient_descent_is_the_residual_network_itself() -> None:
+    """The blocks of a pre-activation ResNet give one network under both bindings, and that of its own modules."""
+    models = []
+    for binding in BINDINGS:
+        torch.manual_seed(0)
+        models.append(_create("preact_resnet20", "gradient_descent", binding).eval())
+    x = _batch("preact_resnet20")
+    torch.testing.assert_close(models[0](x), models[1](x))
+    model = models[0]
+    h = model.stem.module(x)
+    for part in model.body:
+        if isinstance(part, nn.Module) and hasattr(part, "layers"):
+            for layer in cast(nn.ModuleList, part.layers):
+                h = h + cast(nn.Module, layer.block)(h)
+        else:
+            h = cast(nn.Module, part.module)(h)
+    torch.testing.assert_close(model.head.module(h), model(x))
+
+
+def test_history_restarts_at_every_transition() -> None:
+    """What a stage does depends on its input only, not on what came before."""
+    model = _create("resnet20", "heavy_ball(momentum=0.9)").eval()
+    x = torch.randn(2, 8, 4, 4)
+    second = model.stages[1]
+    before = second(x)
+    model(_batch("resnet20"))
+    assert torch.equal(second(x), before)
+    state = second.start(x)
+    assert torch.equal(state[0], state[1])
+
+
+@pytest.mark.parametrize("name", ["mlp", "resnet20", "preact_resnet20"])
+def test_saved_and_loaded_models_are_the_same(name: str, tmp_path: Path) -> None:
+    model = _create(name, "heavy_ball(momentum=Learnable(0.5, 0, 1))").eval()
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["model"] == name
+    assert (tmp_path / "model.safetensors").is_file()
+    loaded = UnrolledNetwork.from_pretrained(tmp_path).eval()
+    x = _batch(name)
+    assert torch.equal(loaded(x), model(x))
+    assert loaded.config == model.config
+
+
+def test_a_folder_never_decides_what_code_runs(tmp_path: Path) -> None:
+    class Own(mm.algorithms.HeavyBall):
+        pass
+
+    model = mm.create_model("mlp", Own(), in_channels=4)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="unknown algorithm 'Own'"):
+        UnrolledNetwork.from_pretrained(tmp_path)
+    loaded = UnrolledNetwork.from_pretrained(tmp_path, algorithm=Own())
+    assert isinstance(loaded.algorithm, Own)
+
+
+def test_models_fit_the_data() -> None:
+    assert create_for("mlp(width=16)", (1, 8, 8), 10).in_channels == 64
+    assert create_for("resnet20", (1, 8, 8), 7).num_classes == 7
+    with pytest.raises(
+        ValueError, match=r"resnet20 takes images, but a sample has the shape \(2,\); mlp takes vectors"
+    ):
+        create_for("resnet20", (2,), 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: mm.create_model("resnet_20"), r"unknown model 'resnet_20'\. Did you mean 'resnet20'"),
+        (lambda: mm.create_model("resnet20", widht=8), "unknown setting of resnet20 'widht'. Did you mean 'width'"),
+        (lambda: mm.create_model("resnet20", num_classes=0), "num_classes is 0; expected an integer of at least 1"),
+        (lambda: mm.create_model("resnet20", in_channels=1.5), "in_channels is 1.5"),  # type: ignore[arg-type]
+        (lambda: mm.create_model("mlp", width=0), "width is 0; expected at least 1"),
+        (lambda: mm.create_model("resnet20", "heavyball"), "Did you mean 'heavy_ball'"),
+        (
+            lambda: mm.create_model("resnet20")(torch.randn(2, 1, 8, 8)),
+            r"shape \(2, 1, 8, 8\); expected \(N, 3, H, W\)",
+        ),
+        (lambda: mm.create_model("mlp", in_channels=4)(torch.randn(2, 5)), "expected .* with 4 numbers per sample"),
+    ],
+)
+def test_bad_input(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_names_are_listed_by_pattern() -> None:
+    assert mm.list_models("wrn*") == ["wrn16_4", "wrn28_4"]
+    assert all(mm.model_info(name).references for name in mm.list_models())

@@ -1,0 +1,161 @@
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import minimand as mm
+from minimand.report.size import count_flops
+
+RECIPE = mm.Recipe(epochs=2, batch_size=20)
+
+
+def _fit(folder: Path, model: nn.Module | None = None, data: Any = None) -> mm.training.FitResult:
+    torch.manual_seed(0)
+    own = mm.create_model("mlp", "heavy_ball(momentum=Learnable(0.5, 0, 1))", in_channels=2, num_classes=2)
+    return mm.fit(model or own, data or mm.load_data("nested_rings", samples=60), recipe=RECIPE, run=str(folder))
+
+
+class _Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+        self.sources += [v for k, v in attrs if k in ("src", "href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_of_a_run_is_whole_and_self_contained(tmp_path: Path) -> None:
+    result = _fit(tmp_path / "run")
+    assert result.run is not None
+    page = _Page(result.run.report.read_text())
+    assert not page.open
+    assert len(page.sources) == 4  # curves, certificate, coefficients, confusion
+    for source in page.sources:
+        assert source.startswith("data:image/svg+xml;base64,")
+        assert b"<svg" in base64.b64decode(source.partition(",")[2])
+    for words in (
+        "HeavyBall(step_size=1.0, momentum=Learnable(0.5, low=0, high=1)) on nested_rings",
+        "test accuracy",
+        "zero-stable",
+        "momentum by layer",
+        "with momentum 0 it would be GradientDescent",
+        "polyak1964heavyball",
+        "batch_size: 20",
+        f"{sum(p.numel() for p in result.model.parameters()):,}",
+    ):
+        assert words in page.text
+
+
+def test_what_a_caller_named_is_escaped(tmp_path: Path) -> None:
+    x = torch.randn(20, 2)
+    part = (x, (x[:, 0] > 0).long())
+    data = mm.data.as_data((part, part))
+    named = mm.Data("<script>alert(1)</script>", data.train, data.test, data.shape, classes=("<b>", "&"))
+    result = _fit(tmp_path / "run", data=named)
+    assert result.run is not None
+    text = result.run.report.read_text()
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_a_model_of_one_s_own_has_a_page_too(tmp_path: Path) -> None:
+    result = _fit(tmp_path / "run", nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)))
+    assert result.run is not None
+    page = _Page(result.run.report.read_text())
+    assert "a model of your own" in page.text
+    assert "Certificate" not in page.text
+
+
+def test_without_matplotlib_the_page_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import minimand.extras as extras
+
+    def missing(package: str) -> Any:
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+    monkeypatch.setattr(extras, "import_module", missing)
+    result = _fit(tmp_path / "run")
+    assert result.run is not None
+    page = _Page(result.run.report.read_text())
+    assert not page.sources
+    assert "pip install 'minimand[plots]'" in page.text
+
+
+def test_explain_says_what_a_model_is() -> None:
+    model = mm.create_model("resnet20", "nesterov_y(momentum=0.9)", "residual", width=4)
+    text = str(mm.explain(model))
+    for words in (
+        "runs NesterovY(step_size=1.0, momentum=0.9) in 3 stages of 3, 2, 2 layers and 2 transitions",
+        "gradient(x) = -T(x), so gradient descent is x + T(x)",
+        "with momentum 0 it would be GradientDescent(step_size=1.0): x + T(x), ResNet",
+        "zero-stable",
+        "the block is convolutional",
+    ):
+        assert words in text
+    assert "momentum by layer" not in text
+    with pytest.raises(TypeError, match="model is Linear; expected one that"):
+        mm.explain(nn.Linear(2, 2))  # type: ignore[arg-type]
+
+
+def test_explain_certifies_the_values_that_were_learned() -> None:
+    model = mm.create_model("mlp", mm.algorithms.HeavyBall(momentum=mm.Learnable(0.5, 0, 1)), in_channels=2, depth=3)
+    with torch.no_grad():
+        model.stages[0].coefficients["momentum"].copy_(torch.tensor([0.0, 0.25, 0.75]))
+    found = mm.explain(model)
+    # x_3 = x_0 + (1 + m1 + m1 m2) T_0 + (1 + m2) T_1 + T_2
+    assert found.certificate.gains == pytest.approx((1 + 0.25 + 0.25 * 0.75, 1.75, 1.0))
+    assert "momentum by layer: 0.000 0.250 0.750" in found.lines
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "expected"),
+    [
+        (nn.Linear(5, 7), (5,), 2 * 5 * 7),
+        (nn.Conv2d(3, 4, 3, padding=1, bias=False), (3, 6, 6), 2 * 3 * 4 * 9 * 36),
+        (nn.Sequential(nn.BatchNorm1d(5), nn.Linear(5, 2)), (5,), 2 * 5 * 2),
+    ],
+)
+def test_flops_count_two_for_a_multiplication_with_its_addition(model: nn.Module, shape: tuple, expected: int) -> None:
+    assert count_flops(model, shape) == expected
+    assert model.training
+
+
+def test_a_model_that_does_not_run_has_no_flops() -> None:
+    assert count_flops(nn.Linear(5, 7), (4,)) is None
+
+
+def test_citations_are_those_of_what_was_used(capsys: pytest.CaptureFixture) -> None:
+    model = mm.create_model("wrn16_4", "momentum_residual")
+    keys = re.findall(r"@\w+\{(\w+),", mm.bibliography(model, mm.Backpropagation(), "cifar10", "momentum_residual"))
+    assert keys == [
+        "zagoruyko2016wide", "sander2021momentum", "polyak1964heavyball", "rumelhart1986", "krizhevsky2009cifar",
+    ]  # fmt: skip
+    mm.cite("heavy_ball")
+    assert "@article{polyak1964heavyball" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="Did you mean 'heavy_ball'"):
+        mm.cite("heavyball")
+    with pytest.raises(TypeError, match="int has no references"):
+        mm.cite(3)
+
+
+def test_every_reference_is_in_the_bibliography() -> None:
+    names = [*mm.algorithms.builtin, *mm.list_models(), *mm.list_data()]
+    text = mm.bibliography(*names, mm.Backpropagation())
+    assert text.count("@") == len(set(re.findall(r"@\w+\{(\w+),", text)))
+    for entry in text.split("\n\n"):
+        assert {"author", "title", "year"} <= set(re.findall(r"^  (\w+)\s*=", entry, re.M))

@@ -1,0 +1,161 @@
+import json
+from typing import Any, cast
+
+import pytest
+from torch import nn
+
+import minimand as mm
+from helpers import ALGORITHMS
+
+A = mm.algorithms
+
+
+def _named(certificate, name: str):
+    return next(s for s in certificate.statements if s.name == name)
+
+
+def test_gradient_descent_is_universal_at_bounded_width() -> None:
+    found = mm.certify("gradient_descent", width=3, d_in=2, d_out=1, block=_dense())
+    assert [s.name for s in found.universal] == ["U1", "U2"]
+    assert found.to_dict()["universal"]
+
+
+def _dense() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 1), nn.ReLU(), nn.Linear(1, 3))
+
+
+@pytest.mark.parametrize(("width", "names"), [(1, []), (2, ["U2"]), (3, ["U1", "U2"])])
+def test_width_decides(width: int, names: list[str]) -> None:
+    """U1 needs d_in + d_out = 3, U2 max(d_in, d_out, 2) = 2."""
+    found = mm.certify("heavy_ball", width=width, d_in=2, d_out=1)
+    assert [s.name for s in found.universal] == names
+    for s in found.statements:
+        assert s.holds or (f"width {width} is below" in s.fails and "a width of" in s.repair)
+
+
+def test_what_is_not_given_becomes_a_proviso() -> None:
+    found = mm.certify("heavy_ball")
+    assert _named(found, "U1").provided == ("width >= d_in + d_out", "T can be any two-layer map of the whole state")
+
+
+def test_a_zero_gain_breaks_u1_and_names_the_repair() -> None:
+    found = mm.certify("leapfrog", depth=6)
+    statement = _named(found, "U1")
+    assert not statement.holds
+    assert "layer 0, 2, 4" in statement.fails
+    assert statement.repair == "read out the mean of the last two states"
+
+    class Repaired(A.Leapfrog):
+        def read(self, state):
+            return (state[0] + state[1]) / 2
+
+    repaired = mm.certify(Repaired(), depth=6)
+    assert repaired.gains == (1.0,) * 6  # facts 3.6: then every gain is 1
+    assert _named(repaired, "U1").holds
+
+
+def test_momentum_one_is_universal_through_its_second_order_limit() -> None:
+    for name in ("heavy_ball(momentum=1)", "fista"):
+        found = mm.certify(name, depth=20)
+        assert [s.name for s in found.universal] == ["U1", "U3"]
+        assert "not zero-stable" in _named(found, "U2").fails
+
+
+def test_hb_net_read_as_residual_is_not_consistent() -> None:
+    """x + T with T = 0 in the place of x - gradient: states cycle with period 6 (facts 3.5)."""
+
+    class Cycling(mm.Algorithm):
+        def start(self, x):
+            return x, x
+
+        def step(self, state, gradient, k):
+            x, previous = state
+            return x - previous - gradient(x), x
+
+        def read(self, state):
+            return state[0]
+
+    found = mm.certify(Cycling(), depth=7)
+    assert not found.consistent
+    assert found.zero_stable  # poles on the circle, simple
+    assert not found.universal
+    assert found.order is None
+
+
+def test_learnable_coefficients_are_certified_at_both_ends() -> None:
+    found = mm.certify(A.HeavyBall(momentum=mm.Learnable(0.5, low=0, high=1)))
+    assert {name: end.zero_stable for name, end in found.ends.items()} == {"momentum = 0": True, "momentum = 1": False}
+    assert {name: end.reversible for name, end in found.ends.items()} == {"momentum = 0": False, "momentum = 1": True}
+    assert _named(found, "U4").holds
+    assert "momentum = 0" in _named(found, "U4").claim
+    assert "momentum = 1" in str(found)
+
+
+def test_u4_needs_residual_networks_within_the_bounds() -> None:
+    found = mm.certify(A.HeavyBall(momentum=mm.Learnable(0.5, low=0.2, high=0.9)))
+    assert not _named(found, "U4").holds
+    assert _named(found, "U4").repair == "let the momentum reach 0"
+
+
+def test_implicit_and_explicit_blocks_inherit_u1() -> None:
+    class ProximalGradient(mm.Algorithm):
+        def start(self, x):
+            return x
+
+        def step(self, state, gradient, prox, k):
+            return prox(state - gradient(state), 1.0)
+
+        def read(self, state):
+            return state
+
+    found = mm.certify(ProximalGradient())
+    assert _named(found, "U5").holds
+    assert found.order is None
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("binding", ["residual", "operator"])
+def test_every_certificate_prints_and_is_plain_data(name: str, binding) -> None:
+    found = mm.certify(ALGORITHMS[name], depth=5, binding=binding)
+    text = str(found)
+    assert str(ALGORITHMS[name]).partition("(")[0] in text
+    for word in ("consistent", "zero-stable", "order", "gains", "reversible", "memory", "universal"):
+        assert word in text
+    assert all(len(line) <= 110 for line in text.splitlines())
+    assert json.loads(json.dumps(found.to_dict()))["binding"] == binding
+
+
+def test_memory_that_grows_is_said() -> None:
+    found = mm.certify(ALGORITHMS["growing"], depth=6)
+    assert found.memory == (1, 7)
+    assert "grows from 1 to 7 tensors" in str(found)
+
+
+def test_several_oracles_have_gains_each() -> None:
+    found = mm.certify(ALGORITHMS["two oracles"], depth=4)
+    assert isinstance(found.gains, dict)
+    assert {name: len(g) for name, g in found.gains.items()} == {"gradient_f": 4, "gradient_g": 4}
+    assert found.order is None
+
+
+def test_the_picture_shows_poles_gains_and_wiring() -> None:
+    figure = mm.certify("heavy_ball(momentum=0.9)", depth=4).plot()
+    poles, gains, wiring = cast(Any, figure.axes)
+    assert sorted(line.get_xdata()[0] for line in poles.lines if line.get_marker() == "x") == [0.9, 1.0]
+    assert [bar.get_height() for bar in gains.patches] == pytest.approx([3.439, 2.71, 1.9, 1.0])
+    assert [t.get_text() for t in wiring.texts if t.get_text()] == ["x", "T₀", "T₁", "T₂", "T₃", "out"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"algorithm": "heavyball"}, "Did you mean 'heavy_ball'"),
+        ({"algorithm": "heavy_ball", "depth": 0}, "depth is 0; expected at least 1"),
+        ({"algorithm": "heavy_ball", "binding": "operators"}, "Did you mean 'operator'"),
+        ({"algorithm": "heavy_ball", "binding": None}, "binding is None"),
+        ({"algorithm": "heavy_ball", "width": 0}, "width is 0; expected at least 1"),
+    ],
+)
+def test_bad_input(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        mm.certify(**arguments)

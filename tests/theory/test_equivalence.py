@@ -1,0 +1,117 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minimand as mm
+from helpers import ALGORITHMS
+
+A = mm.algorithms
+
+
+@given(m=st.sampled_from([0.1, 0.5, 0.9, 1 / 3, 2**-0.5]), s=st.sampled_from([1.0, 0.3]))
+def test_known_equivalences(m: float, s: float) -> None:
+    pair = mm.equivalent(A.Nesterov(s, m), A.NesterovY(s, m))
+    assert pair
+    assert pair.relation == "identical"
+    assert mm.equivalent(A.HeavyBall(s * (1 - m), m), A.MomentumResidual(s, m))
+    assert mm.equivalent(A.HessianDamped(s, m, 0.0), A.HeavyBall(s, m))
+    assert mm.equivalent(A.HeavyBall(s, 0.0), A.GradientDescent(s))
+
+
+def test_nesterov_is_hessian_damped_up_to_the_read_out() -> None:
+    """The queries of Nesterov follow b1 = 1 + m, b0 = -m; DIN reads them out, Nesterov reads x."""
+    found = mm.equivalent(A.Nesterov(momentum=0.3), A.HessianDamped(momentum=0.3, damping=0.3))
+    assert found
+    assert found.relation == "up to read-out"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "relation"),
+    [
+        ("heavy_ball", "nesterov", "different"),
+        ("heavy_ball", "gradient_descent", "different"),
+        ("leapfrog", "gradient_descent", "different"),
+        ("heavy_ball(momentum=0.5)", "heavy_ball(momentum=0.50000001)", "different"),
+        ("heavy_ball(momentum=0.9)", "momentum_residual(momentum=0.9)", "rescaled"),
+        ("gradient_descent(step_size=2)", "gradient_descent", "rescaled"),
+    ],
+)
+def test_pairs_that_are_not_the_same_network(a: str, b: str, relation: str) -> None:
+    found = mm.equivalent(a, b)
+    assert not found
+    assert found.relation == relation
+    assert found.difference
+
+
+def test_a_rescaling_names_its_factor() -> None:
+    found = mm.equivalent("heavy_ball(momentum=0.9)", "momentum_residual(momentum=0.9)")
+    assert found.scale == pytest.approx(10)
+    assert "every block multiplied by 10" in str(found)
+
+
+def test_oracles_correspond_by_position() -> None:
+    class Renamed(mm.Algorithm):
+        step_size: mm.Coefficient = 0.5
+
+        def start(self, x):
+            return ALGORITHMS["two oracles"].start(x)
+
+        def step(self, state, gradient_a, gradient_b, k):
+            return ALGORITHMS["two oracles"].step(state, gradient_a, gradient_b, k)
+
+        def read(self, state):
+            return ALGORITHMS["two oracles"].read(state)
+
+    assert mm.equivalent(Renamed(), ALGORITHMS["two oracles"])
+    different = mm.equivalent(ALGORITHMS["two oracles"], "heavy_ball")
+    assert different.relation == "different"
+    assert "other oracles" in different.difference
+
+
+def test_irrational_coefficients_compare_to_a_tolerance() -> None:
+    root = 2**-0.5
+    found = mm.equivalent(A.HeavyBall(1 - root, root), A.MomentumResidual(1.0, root))
+    assert found
+    assert not found.exact
+    assert "to 1e-9" in str(found)
+    assert mm.equivalent("heavy_ball", "heavy_ball").exact
+
+
+@pytest.mark.parametrize("cls", A.builtin.values(), ids=lambda cls: cls.__name__)
+def test_every_algorithm_in_disguise_is_identified(cls: type[mm.Algorithm]) -> None:
+    """The same recurrence under another name and with other coefficients."""
+    values = {name: 0.3 + 0.1 * i for i, name in enumerate(cls.coefficient_names())}
+    original = cls(**values)
+
+    class Disguise(mm.Algorithm):
+        def start(self, x):
+            return original.start(x)
+
+        def step(self, state, gradient, k):
+            return original.step(state, gradient, k)
+
+        def read(self, state):
+            return original.read(state)
+
+    found = mm.identify(Disguise())
+    assert found
+    assert found.algorithm is not None
+    assert mm.equivalent(found.algorithm, original).relation == "identical"
+    assert any(match.second == str(original) or found.algorithm == original for match in found.matches)
+
+
+def test_an_unknown_algorithm_is_not_identified() -> None:
+    class Own(mm.Algorithm):
+        def start(self, x):
+            return x, x
+
+        def step(self, state, gradient, k):
+            x, z = state
+            return x - gradient((x + z) / 2), z - 0.1 * gradient((x + z) / 2)
+
+        def read(self, state):
+            return state[0]
+
+    assert not mm.identify(Own())
+    assert not mm.identify(ALGORITHMS["growing"])
+    assert "none of the" in str(mm.identify(Own()))

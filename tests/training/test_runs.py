@@ -1,0 +1,268 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+import minimand as mm
+from minimand.runs import reopen
+from minimand.training import CheckpointError, Run, RunError
+from minimand.training import checkpoint as checkpoints
+from minimand.training.events import Event, StepDone, Warned
+
+RECIPE = mm.Recipe(epochs=3, batch_size=20, optimizer=mm.SGD(lr=0.02), ema=0.9)
+
+
+def _model(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    model = mm.create_model("mlp", "heavy_ball(momentum=Learnable(0.5, 0, 1))", in_channels=2, num_classes=2, width=8)
+    model.head.module = nn.Sequential(nn.Dropout(0.3), model.head.module)  # random numbers in training
+    return model
+
+
+def _data() -> mm.Data:
+    return mm.load_data("nested_rings", samples=100)
+
+
+class _Stop(Exception):
+    pass
+
+
+def _stop_at(*steps: int):
+    def stop(event: Event) -> None:
+        if isinstance(event, StepDone) and event.step in steps:
+            raise _Stop
+
+    return stop
+
+
+def _same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("every", [0.0, 1e9])
+def test_a_run_goes_on_to_the_same_bits(tmp_path: Path, every: float) -> None:
+    """Stopped in the middle of epochs; with checkpoints after each step, or only at the ends of epochs."""
+    whole = mm.fit(_model(), _data(), recipe=RECIPE, run=str(tmp_path / "whole"))
+    # With a checkpoint after each step all comes from it, whatever model is given then.
+    other = 0 if every else 9
+    for seed, stop in ((0, 3), (other, 8), (other, 13)):
+        with pytest.raises(_Stop):
+            mm.fit(
+                _model(seed),
+                _data(),
+                recipe=RECIPE,
+                run=str(tmp_path / "parts"),
+                callbacks=[_stop_at(stop)],
+                checkpoint_every=every,
+            )
+    parts = mm.fit(_model(), _data(), recipe=RECIPE, run=str(tmp_path / "parts"))
+    assert _same(whole.model, parts.model)
+    assert parts.test_loss == whole.test_loss
+    lines = [
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("whole", "parts")
+    ]
+    for a, b in zip(*lines, strict=True):
+        assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    first = mm.fit(_model(), _data(), recipe=RECIPE, run=str(tmp_path / "run"))
+    steps: list[Event] = []
+    again = mm.fit(_model(1), _data(), recipe=RECIPE, run=str(tmp_path / "run"), callbacks=[steps.append])
+    assert not [e for e in steps if isinstance(e, StepDone)]
+    assert _same(first.model, again.model)
+    assert again.test_loss == first.test_loss
+
+
+def test_a_run_s_folder_explains_itself(tmp_path: Path) -> None:
+    result = mm.fit(_model(), _data(), recipe=RECIPE, run=str(tmp_path / "run"))
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {
+        "config.yaml",
+        "metrics.jsonl",
+        "checkpoints",
+        "report.html",
+    }
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["model"]["algorithm"] == "heavy_ball(step_size=1.0, momentum=Learnable(0.5, low=0, high=1))"
+    assert config["recipe"]["Recipe"]["epochs"] == 3
+    assert config["data"] == {"name": "nested_rings", "samples": 100}
+    assert {"torch", "hardware", "date"} <= config["environment"].keys()
+    assert result.run is not None
+    assert [r["epoch"] for r in result.run.metrics()] == [1, 2, 3]
+    assert len(checkpoints.paths(result.run.checkpoints)) == 2
+
+
+def test_a_cut_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    whole = mm.fit(_model(), _data(), recipe=RECIPE, run=str(tmp_path / "run"))
+    newest = checkpoints.paths(tmp_path / "run" / "checkpoints")[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    told: list[Event] = []
+    again = mm.fit(_model(1), _data(), recipe=RECIPE, run=str(tmp_path / "run"), callbacks=[told.append])
+    assert any(isinstance(e, Warned) and "cut short" in e.message for e in told)
+    assert _same(whole.model, again.model)
+
+
+def test_no_readable_checkpoint_is_an_error(tmp_path: Path) -> None:
+    mm.fit(_model(), _data(), recipe=RECIPE, run=str(tmp_path / "run"))
+    for path in checkpoints.paths(tmp_path / "run" / "checkpoints"):
+        path.write_bytes(b"\x10")
+    with pytest.raises(CheckpointError, match="is cut short or no checkpoint"):
+        mm.fit(_model(), _data(), recipe=RECIPE, run=str(tmp_path / "run"))
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    def plain(outputs: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, outputs))
+
+    recipe = mm.Recipe(1, 20)
+    mm.fit(plain(2), _data(), recipe=recipe, run=str(tmp_path / "run"))
+    with pytest.raises(CheckpointError, match=r"is of another model: 2.bias is \(3,\) here and \(2,\) there"):
+        mm.fit(plain(3), _data(), recipe=recipe, run=str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"recipe": mm.Recipe(epochs=4)}, "recipe.Recipe.epochs was 3 and is 4"),
+        ({"seed": 5}, "seed was 0 and is 5"),
+        ({"model": "nesterov"}, "model.algorithm was 'heavy_ball"),
+    ],
+)
+def test_a_run_of_something_else_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    mm.fit(_model(), _data(), recipe=RECIPE, run=str(tmp_path / "run"))
+    if "model" in change:
+        change["model"] = mm.create_model("mlp", change["model"], in_channels=2, num_classes=2, width=8)
+    with pytest.raises(RunError, match=message):
+        mm.fit(**{"model": _model(), "data": _data(), "recipe": RECIPE, "run": str(tmp_path / "run"), **change})
+
+
+def test_folders_that_are_no_runs(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="does not exist"):
+        Run.existing(tmp_path / "nothing")
+    with pytest.raises(RunError, match="holds no config.yaml"):
+        Run.existing(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="holds files but no run"):
+        mm.fit(_model(), _data(), recipe=RECIPE, run=str(tmp_path))
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+    (tmp_path / "config.yaml").write_text("just: [a, b")
+    with pytest.raises(RunError, match="is no YAML"):
+        Run.existing(tmp_path).config()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="cannot write the run to .*file/run"):
+        mm.fit(_model(), _data(), recipe=RECIPE, run=str(tmp_path / "file" / "run"))
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: Any) -> None:
+    """What a write that fails leaves: the last good checkpoint, and nothing half-written."""
+    folder = tmp_path / "run"
+    with pytest.raises(_Stop):
+        mm.fit(_model(), _data(), recipe=RECIPE, run=str(folder), callbacks=[_stop_at(7)])
+    kept = checkpoints.paths(folder / "checkpoints")
+
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=f"No space left on device.*the last good one is {kept[-1].name}"):
+        mm.fit(_model(), _data(), recipe=RECIPE, run=str(folder))
+    assert sorted((folder / "checkpoints").iterdir()) == kept
+    monkeypatch.undo()
+    whole = mm.fit(_model(), _data(), recipe=RECIPE, run=str(tmp_path / "whole"))
+    assert _same(mm.fit(_model(), _data(), recipe=RECIPE, run=str(folder)).model, whole.model)
+
+
+def test_a_run_is_opened_again(tmp_path: Path) -> None:
+    model = mm.create_model("mlp", "nesterov", in_channels=2, num_classes=2, width=8)
+    result = mm.fit(model, _data(), recipe=RECIPE, run=str(tmp_path / "run"))
+    opened = reopen(str(tmp_path / "run"))
+    assert opened.load_trained() == 15
+    assert _same(opened.model, result.model)
+    assert opened.recipe == RECIPE
+
+
+def test_a_run_of_tensors_cannot_be_opened_by_name(tmp_path: Path) -> None:
+    part = (torch.randn(40, 2), torch.arange(40) % 2)
+    model = mm.create_model("mlp", in_channels=2, num_classes=2)
+    mm.fit(model, (part, part), recipe=mm.Recipe(1, 20), run=str(tmp_path / "run"))
+    with pytest.raises(RunError, match="the data of .* came from Python code"):
+        reopen(str(tmp_path / "run"))
+
+
+def test_checkpoints_hold_tensors_and_plain_data_only(tmp_path: Path) -> None:
+    """What is loaded cannot run code: safetensors and JSON."""
+    mm.fit(_model(), _data(), recipe=RECIPE, run=str(tmp_path / "run"))
+    for path in checkpoints.paths(tmp_path / "run" / "checkpoints"):
+        content = path.read_bytes()
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        json.loads(header["__metadata__"]["state"])
+        assert {key.partition("/")[0] for key in header if key != "__metadata__"} == {
+            "model", "optimizer", "random", "average",
+        }  # fmt: skip
+
+
+_TRAIN = [
+    *(sys.executable, "-m", "minimand", "train", "--quiet", "--checkpoint-every", "0", "--data", "nested_rings"),
+    *("--model", "mlp(width=16, depth=6)", "--epochs", "12", "--batch-size", "80"),
+    *("--algorithm", "heavy_ball(momentum=Learnable(0.5, 0, 1))"),
+]
+
+
+def test_random_kills_lose_nothing(tmp_path: Path) -> None:
+    """SIGKILL at 24 random moments, resumed each time: the end is that of an uninterrupted run, to the bit."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*_TRAIN, "--run", str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
+    folder = tmp_path / "killed"
+    for moment in torch.rand(24, generator=torch.Generator().manual_seed(0)).tolist():
+        process = subprocess.Popen(
+            [*_TRAIN, "--run", str(folder)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        # Start-up takes most of a process's life; wait for the first sign of this one, then a random while.
+        _wait_for_progress(folder, process)
+        time.sleep(0.1 * moment)
+        process.send_signal(signal.SIGKILL)
+        _, errors = process.communicate()
+        assert process.returncode == -signal.SIGKILL, errors.decode()
+    subprocess.run([*_TRAIN, "--run", str(folder)], check=True, env=environment, capture_output=True)
+    finished = [checkpoints.load(checkpoints.paths(f / "checkpoints")[-1]) for f in (tmp_path / "whole", folder)]
+    for section in ("model", "optimizer", "random"):
+        a, b = (f.tensors[section] for f in finished)
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[k], b[k]) for k in a)
+    assert finished[0].state["step"] == finished[1].state["step"]
+
+
+def _wait_for_progress(folder: Path, process: subprocess.Popen) -> None:
+    def mark() -> list[str]:
+        return sorted(p.name for p in folder.glob("checkpoints/*"))
+
+    before = mark()
+    while process.poll() is None and mark() == before:
+        time.sleep(0.005)
+
+
+def test_an_interrupt_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+    command = [*_TRAIN, "--run", str(tmp_path / "run"), "--epochs", "500"]
+    command[command.index("--checkpoint-every") + 1] = "1000"
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    while not list(tmp_path.glob("run/checkpoints/*.safetensors")):  # the end of the first epoch
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in errors.decode()
+    saved = checkpoints.load(checkpoints.paths(tmp_path / "run" / "checkpoints")[-1]).state["step"]
+    assert saved >= 50
