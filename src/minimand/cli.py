@@ -285,8 +285,7 @@ def _options(given: _Training, before: dict[str, Any]) -> dict[str, Any]:
     from .data import default_data
 
     kept = {f.name for f in fields(Train)} - {"run", "quiet", "device", "checkpoint_every"}
-    unset = (None, False)
-    now = {n: v for n, v in vars(given).items() if n in kept and not any(v is u for u in unset)}
+    now = {n: v for n, v in vars(given).items() if n in kept and v is not None and v is not False}
     if ".py:" in str(before.get("algorithm")) and "algorithm" not in now:
         raise ValueError(
             f"the run's algorithm is your own, and a folder never decides what code runs; add --algorithm "

@@ -13,7 +13,7 @@ from ..theory.scalars import Number, UnknownCoefficientError
 from .execution import Execution
 from .realization import cheapest_program
 
-Blocks = Iterable[nn.Module] | Iterable[Mapping[str, nn.Module]]
+Blocks = Iterable[nn.Module | Mapping[str, nn.Module]]
 
 
 class Unrolled(nn.Module):
