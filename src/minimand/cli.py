@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
-from rich.table import Table
 from tyro.conf import FlagCreatePairsOff, Positional, arg, subcommand
 
+from .tables import make_table
 from .theory.kernel import Binding
 
 _DEFAULTS = {"algorithm": "heavy_ball", "seed": 0}
@@ -92,7 +92,7 @@ class Train(_Training):
             callbacks=[] if self.quiet else [_progress(console)],
             checkpoint_every=self.checkpoint_every,
         )
-        console.print(_table(["", ""], _result_rows(result, str(algorithm), name)))
+        console.print(make_table(["", ""], _result_rows(result, str(algorithm), name)))
         console.print(f"report: {run.report}", highlight=False)
 
 
@@ -124,7 +124,7 @@ class Compare(_Training):
             self.run,
             callbacks=lambda label: [] if self.quiet else [_progress(console, label)],
         )
-        console.print(_table(comparison.columns(), comparison.rows()))
+        console.print(make_table(comparison.columns(), comparison.rows()))
         console.print(comparison.note, highlight=False)
         console.print(f"report: {self.run}/report.html", highlight=False)
 
@@ -156,7 +156,7 @@ class Evaluate:
             rows.append(["accuracy", f"{100 * found.accuracy:.2f} %"])
             for i, name in enumerate(data.classes):
                 rows.append([f"  {name}", f"{100 * found.confusion[i][i] / max(sum(found.confusion[i]), 1):.2f} %"])
-        console.print(_table(["", ""], rows))
+        console.print(make_table(["", ""], rows))
 
 
 @dataclass(frozen=True)
@@ -189,8 +189,7 @@ class Certify:
             found = certify(name, self.depth, self.binding, self.width, self.d_in, self.d_out)
             if i:
                 console.print()
-            console.print(f"[bold]{found.title}[/]", highlight=False)
-            console.print(_table(["", "", ""], found.rows()))
+            console.print(make_table(["", "", ""], found.rows(), found.title))
             if self.plot:
                 folder = Path(self.plot)
                 folder.mkdir(parents=True, exist_ok=True)
@@ -216,7 +215,7 @@ class List:
             rows = [[name, model_info(name).description] for name in list_models()]
         else:
             rows = [[name, line] for name, line in list_data().items()]
-        console.print(_table(["name", "description"], rows))
+        console.print(make_table(["name", "description"], rows))
 
 
 @dataclass(frozen=True)
@@ -266,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if not _is_ours(error):
+        if not (_is_ours(error) or isinstance(error, OSError)):
             raise
         print(f"minimand: {error}", file=sys.stderr)
         sys.exit(2)
@@ -337,18 +336,6 @@ def _result_rows(result: Any, algorithm: str, model: str) -> list[list[str]]:
         rows.append(["test accuracy", f"{100 * result.test_accuracy:.2f} %"])
     seconds = sum(record["seconds"] for record in result.history)
     return [*rows, ["epochs", str(len(result.history))], ["training", f"{seconds:.0f} s"]]
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=any(columns))
-    for i, name in enumerate(columns):
-        numeric = bool(name) and i > 0 and name != "description"
-        table.add_column(name, justify="right" if numeric else "left", style="bold" if i == 0 else "", overflow="fold")
-    from rich.text import Text
-
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
 
 
 def _first_line(docstring: str | None) -> str:

@@ -1,5 +1,6 @@
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -7,10 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import minimand as mm
 from minimand.runs import reopen
@@ -75,6 +78,34 @@ def test_a_run_goes_on_to_the_same_bits(tmp_path: Path, every: float) -> None:
         assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
 
 
+class _Noisy(TensorDataset):
+    """Random transforms, by torch, numpy and Python, in the process that trains."""
+
+    def __getitem__(self, i: int) -> Any:
+        x, y = super().__getitem__(i)
+        return x + torch.rand(1) + np.random.rand() + random.random(), y
+
+
+@pytest.mark.parametrize("kind", ["loader", "data set"])
+def test_random_transforms_go_on_to_the_same_bits(tmp_path: Path, kind: str) -> None:
+    x = torch.randn(60, 2)
+    noisy = _Noisy(x, (x[:, 0] > 0).long())
+    train: Any = DataLoader(noisy, batch_size=10, shuffle=True) if kind == "loader" else noisy
+    recipe = mm.Recipe(epochs=2, batch_size=10, optimizer=mm.SGD(lr=0.01))
+
+    def go(folder: str, **more: Any) -> nn.Module:
+        run = str(tmp_path / folder)
+        return mm.fit(
+            _model(), (train, (x, noisy.tensors[1])), recipe=recipe, run=run, checkpoint_every=0, **more
+        ).model
+
+    whole = go("whole")
+    for stop in (2, 9):
+        with pytest.raises(_Stop):
+            go("parts", callbacks=[_stop_at(stop)])
+    assert _same(go("parts"), whole)
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     first = mm.fit(_model(), _data(), recipe=RECIPE, run=str(tmp_path / "run"))
     steps: list[Event] = []
@@ -98,7 +129,9 @@ def test_a_run_s_folder_explains_itself(tmp_path: Path) -> None:
     assert config["data"] == {"name": "nested_rings", "samples": 100}
     assert {"torch", "hardware", "date"} <= config["environment"].keys()
     assert result.run is not None
-    assert [r["epoch"] for r in result.run.metrics()] == [1, 2, 3]
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == result.history
+    assert [record["epoch"] for record in result.history] == [1, 2, 3]
     assert len(checkpoints.paths(result.run.checkpoints)) == 2
 
 

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -105,7 +104,10 @@ class Loader:
     def batches(self, size: int, seed: int | None = None, first: int = 0) -> Iterator[Batch]:
         if seed is not None:
             _seed(seed)
-        return islice(iter(self.loader), first, None)
+        found = iter(self.loader)
+        for _ in range(first):  # now, not when the first batch is asked for: skipping draws random numbers
+            next(found)
+        return found
 
     def count(self, size: int, shuffled: bool) -> int:
         return len(self.loader)

@@ -20,6 +20,7 @@ from ..report.explain import certify_model
 from ..report.figures import COLORS, new_figure, plain
 from ..report.page import Figures, write_page
 from ..report.size import count_flops
+from ..tables import table_text
 from ..theory import Certificate
 from ..theory.kernel import Binding
 from ..training import FitResult, Recipe, default_recipe
@@ -110,19 +111,7 @@ class Comparison:
         return figure
 
     def __str__(self) -> str:
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(box=None, pad_edge=False)
-        for i, name in enumerate(self.columns()):
-            table.add_column(name, justify="left" if i == 0 else "right")
-        for row in self.rows():
-            table.add_row(*row)
-        console = Console(width=110, no_color=True, highlight=False, force_terminal=False)
-        with console.capture() as captured:
-            console.print(table, markup=False)
-            console.print(self.note, markup=False)
-        return "\n".join(line.rstrip() for line in captured.get().splitlines())
+        return table_text(self.columns(), self.rows(), note=self.note)
 
 
 def compare(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from ..algorithms import Algorithm, as_algorithm
+from ..tables import table_text
 from .inverse import Inverse, inverse
-from .kernel import INPUT, Answer, Binding, Kernel, check_binding, kernel
+from .kernel import INPUT, Binding, Kernel, check_binding, kernel
 from .linear_system import Pole
 from .stability import order, tail, zero_stability
+from .table import Gains, certificate_rows, gains_by_layer
 from .universality import Evidence, Statement, statements
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ class Certificate:
     order: int | None
     """Of accuracy for x' = -gradient(x) once time is rescaled by `speed`; None where that means nothing."""
     speed: Fraction | None
-    gains: tuple[float, ...] | dict[str, tuple[float, ...]]
+    gains: Gains
     """How strongly the block of each layer reaches the output; by oracle where a step asks several answers."""
     reversible: bool
     """Whether the state runs backwards in closed form, whatever the blocks are."""
@@ -88,56 +90,10 @@ class Certificate:
 
     def rows(self) -> list[tuple[str, str, str]]:
         """The certificate as rows of (property, verdict, reason)."""
-        found = [
-            ("consistent", _yes(self.consistent), self.reasons["consistent"]),
-            ("zero-stable", _yes(self.zero_stable), self.reasons["zero_stable"]),
-            ("order", "-" if self.order is None else str(self.order), self.reasons["order"]),
-        ]
-        if self.multistep is not None:
-            rho, sigma = (_polynomial(c) for c in self.multistep)
-            found.append(("multistep form", "", f"rho = {rho},  sigma = {sigma}"))
-        found.append(("gains", *_gains(self.gains)))
-        if self.binding == "operator":
-            found.append(("  of T - identity", *_gains(_by_layer(self.gradients, -1))))
-        found.append(("reversible", _yes(self.reversible), str(self.inverse)))
-        first, last = self.memory
-        grows = f"grows from {first} to {last} tensors with depth" if last > first else "the same at any depth"
-        found.append(("memory", str(last), grows))
-        shared = _shared([set(s.provided) for s in self.universal])
-        for statement in self.universal:
-            own = replace(statement, provided=tuple(p for p in statement.provided if p not in shared))
-            found.append(("universal", own.name, str(own).partition(": ")[2]))
-        found += [("  provided", "", condition) for condition in shared]
-        failures: dict[str, list[str]] = {}
-        for statement in self.statements:
-            if not statement.holds:
-                failures.setdefault(str(statement).partition(": ")[2], []).append(statement.name)
-        found += [("not universal", ", ".join(names), reason) for reason, names in failures.items()]
-        found += [(f"at {name}", "", end._brief()) for name, end in self.ends.items()]
-        if not self.exact:
-            found.append(("numbers", "", "coefficients that are not simple fractions were compared to 1e-9"))
-        return found
-
-    def _brief(self) -> str:
-        universal = ", ".join(s.name for s in self.universal) or "no"
-        return (
-            f"consistent {_yes(self.consistent)}, zero-stable {_yes(self.zero_stable)}, "
-            f"reversible {_yes(self.reversible)}, universal {universal}"
-        )
+        return certificate_rows(self)
 
     def __str__(self) -> str:
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(title=self.title, title_justify="left", show_header=False, box=None, pad_edge=False)
-        for style in ("bold", "", ""):
-            table.add_column(style=style, overflow="fold")
-        for row in self.rows():
-            table.add_row(*row)
-        console = Console(width=110, no_color=True, highlight=False, force_terminal=False)
-        with console.capture() as captured:
-            console.print(table, markup=False)
-        return "\n".join(line.rstrip() for line in captured.get().splitlines())
+        return table_text(("", "", ""), self.rows(), self.title)
 
     @property
     def title(self) -> str:
@@ -210,7 +166,7 @@ def certify(
         zero_stable=stability.stable,
         order=accuracy.order,
         speed=accuracy.speed,
-        gains=_by_layer(bound),
+        gains=gains_by_layer(bound),
         reversible=found_inverse.kind == "closed form" and not found_inverse.stored,
         inverse=found_inverse,
         statements=statements(evidence),
@@ -259,47 +215,3 @@ def _start_note(gradients: Kernel, found: int | None, speed: Fraction | None) ->
         if travelled != speed * depth:
             return f"the method's; its start is of order 1, and so is the network of {gradients.depth} layers"
     return ""
-
-
-def _by_layer(kernel: Kernel, sign: int = 1) -> tuple[float, ...] | dict[str, tuple[float, ...]]:
-    if kernel.single:
-        return tuple(sign * gain for gain in kernel.gains.values())
-    found: dict[str, list[float]] = {}
-    for answer, gain in kernel.gains.items():
-        found.setdefault(_call(answer), []).append(sign * gain)
-    return {name: tuple(gains) for name, gains in found.items()}
-
-
-def _call(answer: Answer) -> str:
-    return answer.oracle + (f" (call {answer.call + 1})" if answer.call else "")
-
-
-def _gains(gains: tuple[float, ...] | dict[str, tuple[float, ...]]) -> tuple[str, str]:
-    if isinstance(gains, dict):
-        texts = [_gains(g) for g in gains.values()]
-        return "; ".join(v for v, _ in texts), "; ".join(f"{k}: {t}" for k, (_, t) in zip(gains, texts, strict=True))
-    zeros = sum(abs(g) < 1e-12 for g in gains)
-    verdict = "nonzero" if not zeros else f"{zeros} zero"
-    shown = gains if len(gains) <= 8 else (*gains[:4], None, *gains[-3:])
-    return verdict, ", ".join("..." if g is None else f"{g + 0.0:.3g}" for g in shown) + "  (first to last layer)"
-
-
-def _shared(conditions: list[set[str]]) -> set[str]:
-    return set.intersection(*conditions) if conditions else set()
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
-
-
-def _polynomial(coefficients: tuple[Fraction, ...]) -> str:
-    text = ""
-    degree = len(coefficients) - 1
-    for i, c in enumerate(coefficients):
-        if c == 0:
-            continue
-        power = {0: "", 1: "z"}.get(degree - i, f"z^{degree - i}")
-        size = "" if abs(c) == 1 and power else (str(abs(c)) if abs(c).denominator < 1000 else f"{abs(float(c)):.4g}")
-        sign = (" - " if text else "-") if c < 0 else (" + " if text else "")
-        text += f"{sign}{size}{' ' if size and power else ''}{power}"
-    return text or "0"

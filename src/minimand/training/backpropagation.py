@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from .losses import Loss
@@ -26,5 +27,6 @@ class Backpropagation:
         """See `Method`."""
         outputs = model(x)
         value = loss(outputs, y)
-        value.backward()
+        with torch.autocast(x.device.type, enabled=False):  # backward takes the precisions of forward by itself
+            value.backward()
         return value.detach(), outputs.detach()

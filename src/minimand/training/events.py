@@ -56,5 +56,12 @@ class Finished:
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
-Event = Started | StepDone | EpochDone | Saved | Warned | Finished
+@dataclass(frozen=True)
+class Stopped:
+    """Training ended before its end: an interrupt, or an error that is about to be raised."""
+
+    error: BaseException
+
+
+Event = Started | StepDone | EpochDone | Saved | Warned | Finished | Stopped
 Callback = Callable[[Event], None]

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -17,7 +18,8 @@ from . import checkpoint
 from .backpropagation import Backpropagation, Method
 from .checkpoint import Checkpoint
 from .evaluate import Evaluation, evaluate
-from .events import Callback, EpochDone, Event, Finished, Saved, Started, StepDone, Warned
+from .events import Callback, EpochDone, Event, Finished, Saved, Started, StepDone, Stopped, Warned
+from .interrupts import Interrupts, deferred_interrupts
 from .losses import Loss, as_loss
 from .nonfinite import NonFiniteLossError, origin
 from .recipe import Recipe, as_config, default_recipe
@@ -81,8 +83,10 @@ def fit(
         model.to(device)
     recipe = recipe or default_recipe(data)
     folder = Run(run) if isinstance(run, str) else run
-    session = _Session(model, data, method or Backpropagation(), recipe, loss, folder, seed, tuple(callbacks))
-    return session.train(checkpoint_every)
+    session = _Session(
+        model, data, method or Backpropagation(), recipe, loss, folder, seed, tuple(callbacks), checkpoint_every
+    )
+    return session.train()
 
 
 class _Session:
@@ -98,9 +102,11 @@ class _Session:
         run: Run | None,
         seed: int,
         callbacks: tuple[Callback, ...],
+        checkpoint_every: float,
     ) -> None:
         self.model, self.data, self.method, self.recipe = model, data, method, recipe
         self.run, self.seed, self.callbacks = run, seed, callbacks
+        self.checkpoint_every, self.saved = checkpoint_every, time.monotonic()
         convert_conv2d_weight_memory_format(model, torch.channels_last)  # as batches are; a fifth faster on CPUs
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self.loss = as_loss(loss, data, recipe.label_smoothing)
@@ -125,15 +131,15 @@ class _Session:
         for callback in self.callbacks:
             callback(event)
 
-    def train(self, checkpoint_every: float) -> FitResult:
+    def train(self) -> FitResult:
         self._resume()
         self.tell(Started(self.steps, self.step, self.recipe.epochs))
-        self._checkpoint_every, self._saved = checkpoint_every, time.monotonic()
         try:
-            while self.step < self.steps:
-                self._epoch(self.step // self.steps_per_epoch)
-        except KeyboardInterrupt:
-            self._save()
+            with deferred_interrupts() if self.run else nullcontext(Interrupts()) as interrupts:
+                while self.step < self.steps:
+                    self._epoch(self.step // self.steps_per_epoch, interrupts)
+        except BaseException as error:
+            self.tell(Stopped(error))
             raise
         assert self.evaluation is not None
         self.tell(Finished(self.history[-1]))
@@ -150,27 +156,26 @@ class _Session:
             self.run,
         )
 
-    def _epoch(self, epoch: int) -> None:
+    def _epoch(self, epoch: int, interrupts: Interrupts) -> None:
         first = self.step - epoch * self.steps_per_epoch
         if first == 0:
             # All that is random in an epoch follows from the seed and its number.
             torch.manual_seed(_mixed(self.seed, epoch))
             self.sums.zero_()
             self.seconds = 0.0
-        self._began = time.monotonic()
+        self.began = time.monotonic()
         self.model.train()
         batches = self.train_samples.batches(self.recipe.batch_size, _mixed(self.seed, epoch), first)
         if first > 0:
             self._restore_random()  # making the batches may have drawn
         for inputs, targets in batches:
             self._update(inputs, targets, epoch)
-            if (
-                self.run
-                and time.monotonic() - self._saved >= self._checkpoint_every
-                and self.step % self.steps_per_epoch
-            ):
+            due = interrupts.asked or time.monotonic() - self.saved >= self.checkpoint_every
+            if due and self.step % self.steps_per_epoch:
                 self._save()
+                _stop_if(interrupts)
         self._end(epoch)
+        _stop_if(interrupts)
 
     def _update(self, inputs: Tensor, targets: Tensor, epoch: int) -> None:
         recipe = self.recipe
@@ -182,7 +187,9 @@ class _Session:
         self.optimizer.zero_grad()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.bf16):
             loss, outputs = self.method.backward(self.forward, x, y, self.loss)
-        value = float(loss)
+        classified = self.data.task == "classification"
+        right = (outputs.argmax(1) == y).sum() if classified else torch.zeros_like(loss)
+        value, right = torch.stack([loss.double(), right.double()]).tolist()  # one wait for the device
         if not math.isfinite(value):
             raise NonFiniteLossError(f"the loss is {value} at step {self.step}. It began {origin(self.model, x)}.")
         if recipe.clip:
@@ -194,8 +201,7 @@ class _Session:
                 project()
         if self.average is not None:
             self.average.update_parameters(self.model)
-        right = (outputs.argmax(1) == y).sum() if self.data.task == "classification" else 0
-        self.sums += torch.tensor([value * len(y), float(right), len(y)], dtype=torch.double)
+        self.sums += torch.tensor([value * len(y), right, len(y)], dtype=torch.double)
         self.step += 1
         self.tell(StepDone(self.step, epoch, value, rate))
 
@@ -210,7 +216,7 @@ class _Session:
             "train_accuracy": right / seen if self.data.task == "classification" else None,
             "test_loss": self.evaluation.loss,
             "test_accuracy": self.evaluation.accuracy,
-            "seconds": self.seconds + time.monotonic() - self._began,
+            "seconds": self.seconds + time.monotonic() - self.began,
         }
         self.history.append(record)
         if self.run is not None:
@@ -232,13 +238,13 @@ class _Session:
             "step": self.step,
             "optimizer": plain,
             "sums": self.sums.tolist(),
-            "seconds": self.seconds + time.monotonic() - self._began,
+            "seconds": self.seconds + time.monotonic() - self.began,
             "metrics": self.run.position(),
             "history": self.history,
             "evaluation": None if self.evaluation is None else asdict(self.evaluation),
         }
         path = checkpoint.save(Checkpoint(sections, state), self.run.checkpoints, self.step)
-        self._saved = time.monotonic()
+        self.saved = time.monotonic()
         self.tell(Saved(path))
 
     def _resume(self) -> None:
@@ -255,10 +261,8 @@ class _Session:
         if self.average is not None:
             self.average.load_state_dict(found.tensors["average"])
         self.step, self.history = found.state["step"], found.state["history"]
-        self.sums, self.seconds = (
-            torch.tensor(found.state["sums"], dtype=torch.double),
-            found.state["seconds"],
-        )
+        self.sums = torch.tensor(found.state["sums"], dtype=torch.double)
+        self.seconds = found.state["seconds"]
         self.evaluation = found.state["evaluation"] and Evaluation(**found.state["evaluation"])
         self._random = found.tensors["random"]
 
@@ -266,6 +270,11 @@ class _Session:
         torch.set_rng_state(self._random["cpu"])
         if "cuda" in self._random:
             torch.cuda.set_rng_state(self._random["cuda"], self.device)
+
+
+def _stop_if(interrupts: Interrupts) -> None:
+    if interrupts.asked:
+        raise KeyboardInterrupt
 
 
 def _mixed(seed: int, epoch: int) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .events import EpochDone, Event, Finished, Saved, Started, StepDone, Warned
+from .events import EpochDone, Event, Finished, Saved, Started, StepDone, Stopped, Warned
 
 
 class ShowProgress:
@@ -28,7 +28,7 @@ class ShowProgress:
                 self._say(f"{self.label}epoch {event.epoch + 1}/{self.epochs}  {describe(event.metrics)}")
             case Warned(message):
                 self._say(f"{self.label}note: {message}")
-            case Finished():
+            case Finished() | Stopped():
                 self.close()
             case Saved():
                 pass

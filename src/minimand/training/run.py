@@ -114,13 +114,6 @@ class Run:
         with self._metrics.open("a") as file:
             file.write(json.dumps(record) + "\n")
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """All records so far."""
-        if not self._metrics.is_file():
-            return []
-        *whole, _ = self._metrics.read_text().split("\n")  # a kill may have cut the last line
-        return [json.loads(line) for line in whole]
-
     def position(self) -> int:
         """How many bytes of metrics there are, to come back to."""
         return self._metrics.stat().st_size if self._metrics.is_file() else 0
