@@ -13,7 +13,7 @@ demo: .venv/demo
 
 test: .venv/dev
 	$(BIN)/pytest -n 2
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: .venv/dev
 	$(BIN)/ruff format --check .

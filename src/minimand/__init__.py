@@ -8,6 +8,7 @@ from .names import unknown_name
 
 if TYPE_CHECKING:
     from . import algorithms as algorithms
+    from . import blocks as blocks
     from . import data as data
     from . import models as models
     from . import networks as networks
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .data import Data as Data
     from .data import list_data as list_data
     from .data import load_data as load_data
+    from .models import UnrolledNetwork as UnrolledNetwork
     from .models import create_model as create_model
     from .models import list_models as list_models
     from .models import model_info as model_info
@@ -48,9 +50,10 @@ __version__ = version("minimand")
 # The public names by the module that defines them. They are imported when first used: `import minimand` is light.
 _DEFINED_IN = {
     "algorithms": ("Algorithm", "Coefficient", "Learnable"),
+    "blocks": (),
     "citing": ("bibliography", "cite"),
     "data": ("Data", "list_data", "load_data"),
-    "models": ("create_model", "list_models", "model_info"),
+    "models": ("UnrolledNetwork", "create_model", "list_models", "model_info"),
     "networks": ("Network", "unroll"),
     "report": ("explain", "fit"),
     "studies": ("compare",),

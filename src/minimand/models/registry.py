@@ -58,7 +58,8 @@ def create_for(
         name: a model's name, with settings if need be: `"mlp(width=32)"`.
         data_shape: (C, H, W) of images or (d,) of vectors.
         num_outputs: the number of classes, or the length of a target.
-        algorithm, binding: as for `create_model`.
+        algorithm: as for `create_model`.
+        binding: as for `create_model`.
 
     Raises:
         ValueError: a model of images for vectors; unknown names.

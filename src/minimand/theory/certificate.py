@@ -117,7 +117,9 @@ def certify(
             count with their current values; both bounds are certified too.
         depth: the number of layers.
         binding: how a block T becomes a gradient: `residual`, -T(x), or `operator`, x - T(x).
-        width, d_in, d_out: the sizes of state, input and output; what is not given becomes a proviso.
+        width: the size of the state; what of the sizes is not given becomes a proviso.
+        d_in: the size of the input.
+        d_out: the size of the output.
         block: a module; whether it holds a two-layer map is found by walking it.
 
     Raises:

@@ -114,7 +114,8 @@ def objective(weight: np.ndarray, name: str, slope: float | None = None) -> Laye
 
     Args:
         weight: W (d, d), symmetric positive definite; the lemma needs that, trained layers do not.
-        name, slope: the activation, as for `activation`.
+        name: the activation, as for `activation`.
+        slope: of leaky_relu or elu.
 
     Raises:
         ValueError: W is not square, symmetric and positive definite; unknown activation.

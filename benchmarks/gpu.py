@@ -1,0 +1,103 @@
+"""One run on a GPU, under nine minutes: first that results are right there, then what they cost.
+
+`python benchmarks/gpu.py --out results/gpu` writes what it prints to a file named after the device.
+"""
+
+import argparse
+import contextlib
+import io
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TextIO
+
+import skeleton
+import torch
+
+import minimand as mm
+from minimand.environment import environment, hardware
+from minimand.training.events import Event, StepDone
+
+
+def check_stages(device: torch.device) -> None:
+    """Every algorithm: the fast stage, the steps as written and the CPU agree."""
+    for name, cls in mm.algorithms.builtin.items():
+        for binding in ("residual", "operator"):
+            torch.manual_seed(0)
+            blocks = [mm.blocks.two_layer(32, 32) for _ in range(6)]
+            stage = mm.unroll(cls().rebind(step_size=0.5), blocks, binding).double()
+            x = torch.randn(8, 32, dtype=torch.double)
+            expected = stage(x)
+            stage.to(device)
+            state = stage.start(x.to(device))
+            for layer in stage.layers:
+                state = layer(state)
+            for found in (stage(x.to(device)), stage.read(state)):
+                torch.testing.assert_close(found.cpu(), expected, rtol=1e-8, atol=1e-8, msg=f"{name}, {binding}")
+    print(f"stages: {len(mm.algorithms.builtin)} algorithms agree with the CPU and with their steps as written")
+
+
+def check_runs(device: torch.device) -> None:
+    """A run that is stopped and goes on ends in the same bits, with bf16 too."""
+
+    def go(folder: str, stop: int | None = None) -> list[torch.Tensor]:
+        def watch(event: Event) -> None:
+            if isinstance(event, StepDone) and event.step == stop:
+                raise KeyboardInterrupt
+
+        torch.manual_seed(0)
+        model = mm.create_model("preact_resnet20", "heavy_ball", in_channels=1)
+        recipe = mm.Recipe(epochs=2, bf16=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            mm.fit(model, "digits", recipe=recipe, run=folder, device=device, callbacks=[watch], checkpoint_every=0)
+        return [v.cpu() for v in model.state_dict().values()]
+
+    with tempfile.TemporaryDirectory() as place:
+        whole = go(f"{place}/whole")
+        go(f"{place}/parts", stop=7)
+        parts = go(f"{place}/parts")
+    same = all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
+    print(f"runs: {'resume to the same bits' if same else 'DO NOT resume to the same bits'}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--out", help="a folder for what is printed")
+    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=30)
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    printed = io.StringIO()
+    began = time.monotonic()
+    with contextlib.redirect_stdout(_Both(sys.stdout, printed)):
+        print(", ".join(f"{key} {value}" for key, value in environment().items()))
+        check_stages(device)
+        check_runs(device)
+        for compiled in (False, True):
+            for name in ("preact_resnet20", "preact_resnet56", "resnet20", "wrn16_4"):
+                skeleton.measure(name, options.batch, options.rounds, device, compiled)
+                if time.monotonic() - began > 480:
+                    print("stopped: eight minutes are over")
+                    break
+    if options.out:
+        path = Path(options.out) / f"{hardware().replace(' ', '-')}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(printed.getvalue())
+
+
+class _Both(io.TextIOBase):
+    """Writes to the terminal and keeps a copy."""
+
+    def __init__(self, terminal: TextIO, kept: io.StringIO) -> None:
+        self.terminal, self.kept = terminal, kept
+
+    def write(self, text: str) -> int:
+        self.terminal.write(text)
+        self.terminal.flush()
+        return self.kept.write(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""What the README and the tutorial show is what happens."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def _blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+
+
+def test_the_example_of_the_readme_prints_what_it_says(capsys: pytest.CaptureFixture) -> None:
+    text = (ROOT / "README.md").read_text()
+    example = _blocks(text.partition("<!-- example -->")[2], "python")[0]
+    shown = _blocks(text.partition("<!-- output -->")[2], "text")[0].splitlines()
+    exec(compile(example, "README.md", "exec"), {"__name__": "readme"})
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:-1] == shown[:-1]
+    # The last digits of training are the machine's own.
+    accuracy = re.match(r"test accuracy ([0-9.]+) %, test loss", printed[-1])
+    assert accuracy is not None
+    assert float(accuracy.group(1)) > 99
+    assert printed[-1].partition(" after ")[2] == shown[-1].partition(" after ")[2]
+
+
+def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict = {"__name__": "tutorial"}
+    for block in _blocks((ROOT / "docs" / "tutorial.md").read_text(), "python"):
+        exec(compile(block, "tutorial.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "is the same network as Nesterov(step_size=1.0, momentum=0.6)" in printed
+    assert (tmp_path / "runs" / "look-ahead" / "report.html").is_file()
+    assert names["result"].test_accuracy > 0.7
+
+
+def test_the_pages_name_only_what_there_is() -> None:
+    """Commands, options and names in the text exist."""
+    import minimand as mm
+
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for name in re.findall(r"\bmm\.(\w+)", page.read_text()):
+            assert hasattr(mm, name), (page.name, name)
