@@ -47,39 +47,38 @@ class Growing(mm.Algorithm):
         return state[0]
 
 
-class Extrapolated(mm.Algorithm):
-    """Asks the same oracle twice in a step."""
+class Shrink(mm.blocks.Prox):
+    """The prox of c |p|^2 / 2: linear, so that the symbolic reading predicts it."""
 
-    step_size: mm.Coefficient = 0.5
+    def __init__(self, c: float = 0.3) -> None:
+        super().__init__()
+        self.c = c
 
-    def start(self, x: Any) -> Any:
-        return x
-
-    def step(self, state: Any, gradient: Any, k: int) -> Any:
-        return state - self.step_size(k) * gradient(state - self.step_size(k) * gradient(state))
-
-    def read(self, state: Any) -> Any:
-        return state
+    def forward(self, point: Tensor, step_size: float | Tensor) -> Tensor:
+        return point / (1 + step_size * self.c)
 
 
 def _learnable(cls: type[Algorithm]) -> Algorithm:
     return cls(**{name: mm.Learnable(0.5, low=-0.5, high=0.9) for name in cls.coefficient_names()})
 
 
+A = mm.algorithms
+
 ALGORITHMS: dict[str, Algorithm] = {
     **{name: cls() for name, cls in builtin.items()},
     **{f"{name} learnable": _learnable(cls) for name, cls in builtin.items()},
-    "fista capped": mm.algorithms.Fista(cap=0.4),
-    "heavy_ball still": mm.algorithms.HeavyBall(momentum=0),
-    "heavy_ball frictionless": mm.algorithms.HeavyBall(momentum=1),
-    "heavy_ball slow": mm.algorithms.HeavyBall(step_size=0.01, momentum=0.9),
-    "heavy_ball scheduled": mm.algorithms.HeavyBall(momentum=lambda k: k / (k + 3)),
-    "nesterov scheduled": mm.algorithms.Nesterov(momentum=lambda k: k / (k + 3)),
+    "fista capped": A.Fista(cap=0.4),
+    "dense_nesterov capped": A.DenseNesterov(cap=0.4),
+    "linear_multistep of three steps": A.LinearMultistep(rho=(1, -1.5, 0.75, -0.25), sigma=(0.5, 0.25, -0.125)),
+    "runge_kutta midpoint": A.RungeKutta(tableau=((0.5,), (0, 1))),
+    "heavy_ball still": A.HeavyBall(momentum=0),
+    "heavy_ball frictionless": A.HeavyBall(momentum=1),
+    "heavy_ball slow": A.HeavyBall(step_size=0.01, momentum=0.9),
+    "heavy_ball scheduled": A.HeavyBall(momentum=lambda k: k / (k + 3)),
+    "nesterov scheduled": A.Nesterov(momentum=lambda k: k / (k + 3)),
     "two oracles": TwoOracles(),
     "two oracles learnable": _learnable(TwoOracles),
     "growing": Growing(),
-    "asked twice": Extrapolated(),
-    "asked twice learnable": _learnable(Extrapolated),
 }
 """Every built-in algorithm, with its defaults and learnable, and kinds that no built-in is."""
 
@@ -98,7 +97,7 @@ def make_blocks(algorithm: Algorithm, depth: int, family: str = "dense") -> Any:
     """Blocks for `depth` layers, one for each oracle."""
     if len(algorithm.oracles) == 1:
         return [make_block(family) for _ in range(depth)]
-    return [{oracle: make_block(family) for oracle in algorithm.oracles} for _ in range(depth)]
+    return [{o: Shrink() if o == "prox" else make_block(family) for o in algorithm.oracles} for _ in range(depth)]
 
 
 def make_stage(

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .models import list_models as list_models
     from .models import model_info as model_info
     from .networks import Network as Network
+    from .networks import rewire as rewire
+    from .networks import rewired as rewired
     from .networks import unroll as unroll
     from .report import explain as explain
     from .report import fit as fit
@@ -54,7 +56,7 @@ _DEFINED_IN = {
     "citing": ("bibliography", "cite"),
     "data": ("Data", "list_data", "load_data"),
     "models": ("UnrolledNetwork", "create_model", "list_models", "model_info"),
-    "networks": ("Network", "unroll"),
+    "networks": ("Network", "rewire", "rewired", "unroll"),
     "report": ("explain", "fit"),
     "studies": ("compare",),
     "theory": ("certify", "equivalent", "identify"),

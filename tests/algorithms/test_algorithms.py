@@ -33,6 +33,9 @@ number = 3
 '''
 
 
+_half_square: dict[str, Any] = {"gradient": lambda x: x, "prox": lambda v, s: v / (1 + s)}
+
+
 @pytest.mark.parametrize("name", builtin)
 def test_every_algorithm_minimizes_a_quadratic(name: str) -> None:
     """With small steps on f = |x|^2 / 2 the distance to the minimum shrinks, leapfrog's weak instability apart."""
@@ -42,7 +45,7 @@ def test_every_algorithm_minimizes_a_quadratic(name: str) -> None:
     x = np.ones(3)
     state = algorithm.start(x)
     for k in range(200):
-        state = algorithm.step(state, lambda y: y, k)
+        state = algorithm.step(state, *[_half_square[o.partition("_")[0]] for o in algorithm.oracles], k)
     assert np.abs(algorithm.read(state)).max() < 0.05
 
 
@@ -53,7 +56,7 @@ def test_every_file_says_what_it_has_to(cls: type[mm.Algorithm]) -> None:
     assert "Converges:" in text
     assert "Network:" in text
     assert bibliography(cls())
-    assert set(cls.coefficient_names()) <= {"step_size", "momentum", "damping"}
+    assert set(cls.coefficient_names()) <= {"step_size", "momentum", "damping", "weight", "lookahead"}
     assert A.__dict__.get("_classes", {})[cls.__name__] is cls
     assert float(cls().coefficients()["step_size"](0)) == 1.0
 

@@ -15,6 +15,10 @@ from minimand.theory.scalars import Number
 from minimand.theory.symbols import Combination
 
 
+# With a prox a stage runs as the algorithm is written.
+PROGRAMMED = {name: a for name, a in ALGORITHMS.items() if "prox" not in a.oracles}
+
+
 def _check(algorithm: mm.Algorithm, depth: int, binding: Binding) -> None:
     """Every policy's program asks the kernel's queries and ends in the kernel's output, exactly."""
     expected = kernel(algorithm, depth, binding)
@@ -39,9 +43,9 @@ def _check(algorithm: mm.Algorithm, depth: int, binding: Binding) -> None:
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", PROGRAMMED)
 def test_every_program_computes_the_kernel(name: str, binding: Binding) -> None:
-    _check(ALGORITHMS[name], 6, binding)
+    _check(PROGRAMMED[name], 6, binding)
 
 
 _small = st.integers(-6, 6).map(lambda n: n / 4)
@@ -96,7 +100,7 @@ def test_heavy_ball_runs_on_a_velocity() -> None:
 
 
 def test_no_program_rounds_much_worse_than_the_algorithm_as_written() -> None:
-    for name, algorithm in ALGORITHMS.items():
+    for name, algorithm in PROGRAMMED.items():
         if "learnable" not in name:
             for binding in BINDINGS:
                 written = _Machine(exactly(algorithm), binding, True, False, "oldest first").run(18)

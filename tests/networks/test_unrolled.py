@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import minimand as mm
-from helpers import ALGORITHMS, BINDINGS, SHAPES, by_layers, make_block, make_stage
+from helpers import ALGORITHMS, BINDINGS, SHAPES, Shrink, by_layers, make_block, make_stage
 from minimand.theory.kernel import Binding, kernel
 from minimand.theory.symbols import Combination
 
@@ -54,7 +54,7 @@ def test_symbols_and_tensors_agree_on_linear_blocks(name: str, binding: Binding)
     slopes = np.linspace(-0.8, 0.9, depth)
     stage = mm.unroll(
         algorithm,
-        [_Multiply(c) if len(algorithm.oracles) == 1 else {o: _Multiply(c) for o in algorithm.oracles} for c in slopes],
+        [_linear(algorithm, c, binding) for c in slopes],
         binding,
     ).double()
     k = kernel(algorithm, depth, binding)
@@ -74,6 +74,13 @@ class _Multiply(nn.Module):
         return self.factor * x
 
 
+def _linear(algorithm: mm.Algorithm, c: float, binding: Binding) -> Any:
+    """Blocks T(x) = c x; the prox of such a T is linear too."""
+    slope = -c if binding == "residual" else 1 - c
+    answers = {o: Shrink(slope) if o == "prox" else _Multiply(c) for o in algorithm.oracles}
+    return answers if len(answers) > 1 else answers[algorithm.oracles[0]]
+
+
 def _value(point: Combination, values: dict) -> float:
     return sum(float(c) * values[atom] for atom, c in point.terms.items())
 
@@ -87,9 +94,8 @@ def test_consistent_methods_rest(name: str) -> None:
     x = torch.randn(5)
     at_rest: dict[Binding, float] = {"residual": 0.0, "operator": 1.0}
     for binding, factor in at_rest.items():
-        block = _Multiply(factor)
-        one: Any = block if len(algorithm.oracles) == 1 else dict.fromkeys(algorithm.oracles, block)
-        torch.testing.assert_close(mm.unroll(algorithm, [one] * 6, binding)(x), x, rtol=0, atol=1e-6)
+        block = _linear(algorithm, factor, binding)
+        torch.testing.assert_close(mm.unroll(algorithm, [block] * 6, binding)(x), x, rtol=0, atol=1e-6)
 
 
 def test_all_sweeped_algorithms_are_consistent() -> None:
@@ -195,7 +201,7 @@ def test_autocast_mixes_precisions(name: str) -> None:
 
 
 def test_a_block_asked_by_one_oracle_twice_is_shared() -> None:
-    stage = mm.unroll(ALGORITHMS["asked twice"], [nn.Linear(3, 3) for _ in range(2)])
+    stage = mm.unroll(ALGORITHMS["extragradient"], [nn.Linear(3, 3) for _ in range(2)])
     assert sum(p.numel() for p in stage.parameters()) == 2 * 12
 
 
@@ -225,7 +231,7 @@ class _Prox(mm.Algorithm):
         ("heavy_ball", [nn.Linear(2, 2), 3], r"blocks\[1\] is int; HeavyBall expects a module"),
         (ALGORITHMS["two oracles"], [nn.Linear(2, 2)], "a module for each of gradient_f, gradient_g"),
         (ALGORITHMS["two oracles"], [{"gradient_f": nn.Linear(2, 2)}], "a module for each of gradient_f, gradient_g"),
-        (_Prox(), [nn.Linear(2, 2)], "its network is implicit"),
+        (_Prox(), [nn.Linear(2, 2)], "expected an mm.blocks.Prox, known in closed form"),
     ],
 )
 def test_bad_blocks_get_a_message(algorithm, blocks, message: str) -> None:

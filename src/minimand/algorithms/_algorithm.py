@@ -82,6 +82,11 @@ def _is_coefficient(annotation: Any) -> bool:
     return annotation is Coefficient
 
 
+def is_proximal(oracle: str) -> bool:
+    """Whether an oracle is asked for a proximal step, not a gradient."""
+    return oracle.startswith("prox")
+
+
 def _oracles(cls: type[Algorithm]) -> tuple[str, ...]:
     names = list(inspect.signature(cls.step).parameters)
     if len(names) < 4 or names[1] != "state" or names[-1] != "k":

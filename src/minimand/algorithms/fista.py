@@ -1,9 +1,8 @@
-import math
-from functools import cache
 from typing import Any
 
 from ._algorithm import Algorithm
 from ._coefficient import Coefficient
+from ._growing import check_cap, growing_momentum
 
 
 class Fista(Algorithm):
@@ -23,13 +22,11 @@ class Fista(Algorithm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.cap <= 1:
-            nearest = min(max(self.cap, 0), 1)
-            raise ValueError(f"Fista.cap is {self.cap}, outside [0, 1]. The nearest value that works is {nearest}.")
+        check_cap("Fista.cap", self.cap)
 
     def momentum(self, k: int) -> float:
         """b_k, from 0 up to the cap."""
-        return min(_growing(k), self.cap)
+        return min(growing_momentum(k), self.cap)
 
     def start(self, x: Any) -> Any:
         return x, x
@@ -41,15 +38,3 @@ class Fista(Algorithm):
 
     def read(self, state: Any) -> Any:
         return state[0]
-
-
-@cache
-def _t(k: int) -> float:
-    t = 1.0
-    for _ in range(k):
-        t = (1 + math.sqrt(1 + 4 * t * t)) / 2
-    return t
-
-
-def _growing(k: int) -> float:
-    return (_t(k - 1) - 1) / _t(k) if k > 0 else 0.0

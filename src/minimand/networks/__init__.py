@@ -1,6 +1,9 @@
 """Algorithms run with tensors."""
 
 from .network import Network as Network
+from .rewire import Rewiring as Rewiring
+from .rewire import rewire as rewire
+from .rewire import rewired as rewired
 from .unrolled import Layer as Layer
 from .unrolled import Unrolled as Unrolled
 from .unrolled import unroll as unroll

@@ -21,6 +21,8 @@ class Execution:
 
     def __init__(self, program: Program) -> None:
         self.output = program.output
+        self.asks = [i for i, instruction in enumerate(program.instructions) if isinstance(instruction, Ask)]
+        self.queries = [i.point for i in program.instructions if isinstance(i, Ask)]
         self.registers = 1 + max((i.target for i in program.instructions), default=0)
         self.passes = [
             (_runner(instruction, overwritten), instruction.target, dead)
@@ -33,11 +35,22 @@ class Execution:
         """The output of the program for the input x."""
         registers: list[Any] = [None] * self.registers
         registers[0] = x
-        for run, target, dead in self.passes:
+        self._run(range(len(self.passes)), ask, registers, learned)
+        return registers[self.output]
+
+    def answer(self, registers: list[Any], k: int, answer: Tensor, learned: Learned) -> Tensor:
+        """Take the answer of the k-th block; the query of the next one, or after the last the output."""
+        last = k + 1 == len(self.asks)
+        until = len(self.passes) if last else self.asks[k + 1]
+        self._run(range(self.asks[k], until), lambda *_: answer, registers, learned)
+        return registers[self.output if last else self.queries[k + 1]]
+
+    def _run(self, passes: range, ask: AskBlock, registers: list[Any], learned: Learned) -> None:
+        for i in passes:
+            run, target, dead = self.passes[i]
             registers[target] = run(ask, registers, learned)
             for register in dead:
                 registers[register] = None
-        return registers[self.output]
 
 
 Runner = Callable[[AskBlock, list[Tensor], Learned], Tensor]

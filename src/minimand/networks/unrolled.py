@@ -3,13 +3,15 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from ..algorithms import Algorithm, as_algorithm
+from ..algorithms._algorithm import is_proximal
 from ..algorithms._coefficient import Learned
+from ..blocks.proximal import Prox
 from ..theory.kernel import Binding, check_binding, exactly
 from ..theory.scalars import Number, UnknownCoefficientError
+from .coefficients import clamped, fresh, project
 from .execution import Execution
 from .realization import cheapest_program
 
@@ -31,21 +33,10 @@ class Unrolled(nn.Module):
         modules = [_as_block(block, k, algorithm) for k, block in enumerate(blocks)]
         if not modules:
             raise ValueError("blocks is empty; expected one block per layer.")
-        implicit = [oracle for oracle in algorithm.oracles if oracle.startswith("prox")]
-        if implicit:
-            raise ValueError(
-                f"{type(algorithm).__name__} asks the oracle {implicit[0]!r}, whose answer depends on the new "
-                "iterate: its network is implicit and cannot be unrolled; `mm.certify` reads it."
-            )
-        self.coefficients = nn.ParameterDict(
-            {
-                name: nn.Parameter(torch.full((len(modules),), float(c.initial)))
-                for name, c in algorithm.learnable().items()
-            }
-        )
-        self._bounds = {name: (float(c.low), float(c.high)) for name, c in algorithm.learnable().items()}
+        self._learnable = algorithm.learnable()
+        self.coefficients = nn.ParameterDict(fresh(self._learnable, len(modules)))
         self.layers = nn.ModuleList(Layer(module, k, self) for k, module in enumerate(modules))
-        self._execution = _program(algorithm, len(modules), binding)
+        self._execution = program_of(algorithm, len(modules), binding)
 
     def forward(self, x: Tensor) -> Tensor:
         """The stage's output, from its input."""
@@ -54,7 +45,7 @@ class Unrolled(nn.Module):
             for layer in self.layers:
                 state = layer(state)
             return self.read(state)
-        return self._execution(self._ask, x, self._values() if self._bounds else {})
+        return self._execution(self._ask, x, self._values() if self._learnable else {})
 
     def start(self, x: Tensor) -> Any:
         """The first state, from the stage's input."""
@@ -66,32 +57,30 @@ class Unrolled(nn.Module):
 
     def bound(self) -> Algorithm:
         """The algorithm with the parameters of this stage as its learnable coefficients."""
-        if not self._bounds:
+        if not self._learnable:
             return self.algorithm
         values = self._values()
         return self.algorithm.rebind(**{name: _entry(values[name]) for name in self.coefficients})
 
     def learned(self) -> Algorithm:
         """The algorithm with the current values of its coefficients as numbers, to certify."""
-        if not self._bounds:
+        if not self._learnable:
             return self.algorithm
-        values = {name: vector.detach().tolist() for name, vector in self._clamped().items()}
+        values = {name: vector.detach().tolist() for name, vector in clamped(self._learnable, self._vectors()).items()}
         return self.algorithm.rebind(
-            **{n: Learned(c.initial, c.low, c.high, tuple(values[n])) for n, c in self.algorithm.learnable().items()}
+            **{n: Learned(c.initial, c.low, c.high, tuple(values[n])) for n, c in self._learnable.items()}
         )
 
-    @torch.no_grad()
     def project(self) -> None:
         """Bring the learnable coefficients back within their bounds; training does so after each step."""
-        for name, (low, high) in self._bounds.items():
-            self.coefficients[name].clamp_(low, high)
+        project(self._learnable, self._vectors())
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_execution": None}  # closures cannot be pickled; they are made again
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._execution = _program(self.algorithm, len(self.layers), self.binding)
+        self._execution = program_of(self.algorithm, len(self.layers), self.binding)
 
     def extra_repr(self) -> str:
         return f"{self.algorithm}, binding={self.binding!r}"
@@ -99,16 +88,11 @@ class Unrolled(nn.Module):
     def _ask(self, layer: int, oracle: str, x: Tensor) -> Tensor:
         return ask(cast(Layer, self.layers[layer]).block, oracle, x, layer)
 
-    def _clamped(self) -> dict[str, Tensor]:
-        found = {}
-        for name, (low, high) in self._bounds.items():
-            vector = self.coefficients[name]
-            # The gradient passes the clamp, or a coefficient at its bound could never leave it.
-            found[name] = vector + (vector.clamp(low, high) - vector).detach()
-        return found
+    def _vectors(self) -> dict[str, Tensor]:
+        return {name: self.coefficients[name] for name in self.coefficients}
 
     def _values(self) -> dict[str, tuple[Tensor, ...]]:
-        return {name: vector.unbind() for name, vector in self._clamped().items()}
+        return {name: vector.unbind() for name, vector in clamped(self._learnable, self._vectors()).items()}
 
 
 class Layer(nn.Module):
@@ -127,12 +111,15 @@ class Layer(nn.Module):
             state, *[self._oracle(name, stage.binding) for name in stage.algorithm.oracles], self.k
         )
 
-    def _oracle(self, name: str, binding: Binding) -> Callable[[Tensor], Tensor]:
+    def _oracle(self, name: str, binding: Binding) -> Callable[..., Tensor]:
         def gradient(x: Tensor) -> Tensor:
             answer = ask(self.block, name, x, self.k)
             return -answer if binding == "residual" else x - answer
 
-        return gradient
+        def prox(x: Tensor, step_size: float | Tensor) -> Tensor:
+            return ask(self.block, name, x, self.k, step_size)
+
+        return prox if is_proximal(name) else gradient
 
 
 def unroll(algorithm: Algorithm | str, blocks: Blocks, binding: Binding = "residual") -> Unrolled:
@@ -146,16 +133,16 @@ def unroll(algorithm: Algorithm | str, blocks: Blocks, binding: Binding = "resid
             gradient(x) = x - T(x), so that gradient descent is a plain feedforward net.
 
     Raises:
-        ValueError: no blocks, or blocks that do not answer to the oracles; at the first call, a block that
-            changes the shape.
+        ValueError: no blocks, or blocks that do not answer to the oracles (a `prox` is answered by an
+            `mm.blocks.Prox`); at the first call, a block that changes the shape.
     """
     return Unrolled(as_algorithm(algorithm), blocks, binding)
 
 
-def ask(block: nn.Module, oracle: str, x: Tensor, layer: int) -> Tensor:
+def ask(block: nn.Module, oracle: str, x: Tensor, layer: int, *step_size: float | Tensor) -> Tensor:
     """T(x) of one layer; raises ValueError if the block changes the shape."""
     module = block[oracle] if isinstance(block, nn.ModuleDict) else block
-    answer = module(x)
+    answer = module(x, *step_size)
     if answer.shape != x.shape:
         raise ValueError(
             f"block {layer} ({type(module).__name__}) maps {tuple(x.shape)} to {tuple(answer.shape)}; a block has "
@@ -166,12 +153,19 @@ def ask(block: nn.Module, oracle: str, x: Tensor, layer: int) -> Tensor:
 
 def _as_block(block: Any, k: int, algorithm: Algorithm) -> nn.Module:
     oracles = algorithm.oracles
-    if isinstance(block, nn.Module) and not isinstance(block, nn.ModuleDict) and len(oracles) == 1:
-        return block
-    if isinstance(block, Mapping | nn.ModuleDict) and set(block) == set(oracles):
-        return nn.ModuleDict(dict(block.items()))
-    expected = "a module" if len(oracles) == 1 else f"a mapping with a module for each of {', '.join(oracles)}"
-    raise ValueError(f"blocks[{k}] is {type(block).__name__}; {type(algorithm).__name__} expects {expected}.")
+    named = isinstance(block, Mapping | nn.ModuleDict)
+    answers = dict(block.items()) if named else {oracles[0]: block}
+    if set(answers) != set(oracles) or not all(isinstance(module, nn.Module) for module in answers.values()):
+        expected = "a module" if len(oracles) == 1 else f"a mapping with a module for each of {', '.join(oracles)}"
+        raise ValueError(f"blocks[{k}] is {type(block).__name__}; {type(algorithm).__name__} expects {expected}.")
+    for oracle, module in answers.items():
+        if is_proximal(oracle) and not isinstance(module, Prox):
+            raise ValueError(
+                f"blocks[{k}] answers {oracle!r} with {type(module).__name__}; expected an mm.blocks.Prox, known in "
+                "closed form. A learned block there, whose answer depends on the new iterate, makes an implicit "
+                "network, which is not built yet; `mm.certify` reads it."
+            )
+    return nn.ModuleDict(answers) if named else block
 
 
 def _entry(vector: tuple[Tensor, ...]) -> Callable[[int], Tensor]:
@@ -179,8 +173,10 @@ def _entry(vector: tuple[Tensor, ...]) -> Callable[[int], Tensor]:
     return lambda k: vector[min(k, len(vector) - 1)]
 
 
-def _program(algorithm: Algorithm, depth: int, binding: Binding) -> Execution | None:
-    """The cheapest program; None where the step branches on, or divides by, a learnable coefficient."""
+def program_of(algorithm: Algorithm, depth: int, binding: Binding) -> Execution | None:
+    """The cheapest program; None where the step asks a prox, or branches on or divides by a learnable coefficient."""
+    if any(map(is_proximal, algorithm.oracles)):
+        return None
     unknown = {name: _unknown(name, depth) for name in algorithm.learnable()}
     try:
         return Execution(cheapest_program(exactly(algorithm.rebind(**unknown)), depth, binding))

@@ -1,4 +1,6 @@
-"""Algorithms read with symbols. Nothing here needs torch but the walk through a block."""
+"""Algorithms read with symbols. Nothing here needs torch but the walk through a block and the construction."""
+
+from typing import TYPE_CHECKING, Any
 
 from .certificate import Certificate as Certificate
 from .certificate import certify as certify
@@ -13,5 +15,20 @@ from .linear_system import LinearSystem as LinearSystem
 from .linear_system import linear_system as linear_system
 from .objective import LayerObjective as LayerObjective
 from .objective import objective as objective
+from .rate import Rate as Rate
+from .rate import plot_rate as plot_rate
+from .rate import rate as rate
 from .symbols import NonlinearStepError as NonlinearStepError
 from .universality import Statement as Statement
+
+if TYPE_CHECKING:
+    from .construction import DeepNarrow as DeepNarrow
+    from .construction import construct as construct
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("construct", "DeepNarrow"):
+        from . import construction  # it builds modules, so it brings torch
+
+        return getattr(construction, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

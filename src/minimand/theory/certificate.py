@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from ..algorithms import Algorithm, as_algorithm
 from ..tables import table_text
 from .inverse import Inverse, inverse
-from .kernel import INPUT, Binding, Kernel, check_binding, kernel
+from .kernel import INPUT, Binding, Kernel, check_binding, consistency, kernel
 from .linear_system import Pole
 from .stability import order, tail, zero_stability
+from .symbols import Combination
 from .table import Gains, certificate_rows, gains_by_layer
 from .universality import Evidence, Statement, statements
 
@@ -142,10 +143,10 @@ def certify(
     bound = kernel(algorithm, depth, binding)
     constant = tail(algorithm, depth)
     current = {name: c.__call__ for name, c in algorithm.learnable().items()}
-    calls_in_a_step = len(gradients.queries) // depth
-    consistent, why_consistent = _consistency(gradients)
+    asked = [query.answer.oracle for query in gradients.queries if query.answer.layer == 0]
+    consistent, why_consistent = consistency(gradients)
     stability = zero_stability(algorithm, depth, constant)
-    accuracy = order(constant, calls_in_a_step)
+    accuracy = order(constant, asked)
     found_inverse = inverse(algorithm, depth, binding, constant)
     evidence = Evidence(
         algorithm,
@@ -194,26 +195,17 @@ def certify(
     )
 
 
-def _consistency(gradients: Kernel) -> tuple[bool, str]:
-    for query in gradients.queries:
-        share = query.point.coefficient(INPUT)
-        if not share.same(1):
-            return False, f"with zero answers the query of layer {query.answer.layer} is {share} x, not x"
-    share = gradients.output.coefficient(INPUT)
-    if not share.same(1):
-        return False, f"with zero answers the output is {share} x, not x"
-    if not gradients.rests:
-        return False, "with zero answers the state does not rest"
-    return True, "with zero answers the state rests; every query and the output equal x"
-
-
 def _start_note(gradients: Kernel, found: int | None, speed: Fraction | None) -> str:
     """A method of order 2 is of order 1 from a start that is off by a constant time."""
     if found is None or found < 2 or speed is None:
         return ""
     for depth in {gradients.depth, gradients.depth - 1} - {0}:
-        point = gradients.output if depth == gradients.depth else gradients.queries[depth].point
+        point = gradients.output if depth == gradients.depth else _first_query(gradients, depth)
         travelled = sum((-c.value for atom, c in point.terms.items() if atom != INPUT), Fraction(0))
         if travelled != speed * depth:
             return f"the method's; its start is of order 1, and so is the network of {gradients.depth} layers"
     return ""
+
+
+def _first_query(k: Kernel, layer: int) -> Combination:
+    return next(query.point for query in k.queries if query.answer.layer == layer)

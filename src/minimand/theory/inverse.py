@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..algorithms import Algorithm
 from .kernel import Binding
-from .linear_system import LinearSystem, _domain, linear_system
+from .linear_system import LinearSystem, domain, linear_system
 from .stability import Tail
 
 if TYPE_CHECKING:
@@ -45,14 +45,14 @@ def inverse(algorithm: Algorithm, depth: int, binding: Binding, constant: Tail |
         system = linear_system(algorithm, k)
         if system is None:
             return Inverse("none", reason="memory grows with depth")
-        reached = _domain(system.start) if reached is None else reached
+        reached = domain(system.start) if reached is None else reached
         steps.append(_step(system, reached, binding))
-        reached = _independent((_domain(system.A) * reached).hstack(_domain(system.B)))
+        reached = _independent((domain(system.A) * reached).hstack(domain(system.B)))
     if constant is not None and head < depth:
         from sympy.polys.matrices import DomainMatrix
 
         system = constant.system
-        steps.append(_step(system, DomainMatrix.eye(system.size, _domain(system.A).domain), binding))
+        steps.append(_step(system, DomainMatrix.eye(system.size, domain(system.A).domain), binding))
     lost = tuple(k for k, found in enumerate(steps) if found.kind == "none")
     kept = [found for found in steps if found.kind != "none"]
     if 2 * len(lost) >= len(steps) or not kept:
@@ -67,7 +67,7 @@ def _step(system: LinearSystem, reached: "DomainMatrix", binding: Binding) -> In
     The solutions (u, a) form a plane with directions N = (N_u, N_a); on it the queries move with the answers
     by K = (C P N_u + D N_a) N_a^-1, and a(query) closes the loop: query = known + K a(query).
     """
-    A, B, C, D = (_domain(M) for M in (system.A, system.B, system.C, system.D))
+    A, B, C, D = (domain(M) for M in (system.A, system.B, system.C, system.D))
     n, m = reached.shape[1], B.shape[1]
     N = (A * reached).hstack(B).to_dense().nullspace().transpose()
     free = N.shape[1]

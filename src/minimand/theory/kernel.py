@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from ..algorithms import Algorithm
+from ..algorithms._algorithm import is_proximal
 from ..algorithms._state import leaves
 from ..names import unknown_name
 from .scalars import Number
@@ -101,6 +102,20 @@ def kernel(algorithm: Algorithm, depth: int, binding: Binding | None = None) -> 
     return Kernel(depth, tuple(queries), output, rests, tuple(memory))
 
 
+def consistency(gradients: Kernel) -> tuple[bool, str]:
+    """Whether, with zero answers, the state rests and every query and the output equal x; and why."""
+    for query in gradients.queries:
+        share = query.point.coefficient(INPUT)
+        if not share.same(1):
+            return False, f"with zero answers the query of layer {query.answer.layer} is {share} x, not x"
+    share = gradients.output.coefficient(INPUT)
+    if not share.same(1):
+        return False, f"with zero answers the output is {share} x, not x"
+    if not gradients.rests:
+        return False, "with zero answers the state does not rest"
+    return True, "with zero answers the state rests; every query and the output equal x"
+
+
 def exactly(algorithm: Algorithm) -> Algorithm:
     """The algorithm with coefficients that give exact numbers; learnable ones have their initial value."""
     return algorithm.rebind(**{name: _exact(c) for name, c in algorithm.coefficients().items()})
@@ -125,7 +140,7 @@ def symbolic_oracles(
             answer = Answer(k, name, calls)
             calls += 1
             found = Combination.atom(answer)
-            if name.startswith("prox"):
+            if is_proximal(name):
                 # p = point - s a, where a is the answer at p itself.
                 s = Number.of(step_size)
                 p = {None: point - s * found, "residual": point + s * found}.get(binding)

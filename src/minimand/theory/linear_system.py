@@ -54,8 +54,8 @@ class LinearSystem:
     @cached_property
     def minimal(self) -> LinearSystem:
         """The part of the state that the input and the answers reach and that a query or the output sees."""
-        A, B, C = _domain(self.A), _domain(self.B), _domain(self.C)
-        start, read = _domain(self.start), _domain(self.read)
+        A, B, C = domain(self.A), domain(self.B), domain(self.C)
+        start, read = domain(self.start), domain(self.read)
         # Columns of P span what is reached; then rows of Q span what of it is seen.
         P = _closure(start.hstack(B).transpose(), A.transpose()).transpose()
         A, B, start = _solve(P, A * P), _solve(P, B), _solve(P, start)
@@ -64,7 +64,7 @@ class LinearSystem:
         A = _solve(Q.transpose(), (Q * A).transpose()).transpose()
         C, read = (_solve(Q.transpose(), X.transpose()).transpose() for X in (C, read))
         return LinearSystem(
-            _matrix(A), _matrix(Q * B), _matrix(C), self.D, _matrix(Q * start), _matrix(read), self.exact
+            matrix(A), matrix(Q * B), matrix(C), self.D, matrix(Q * start), matrix(read), self.exact
         )
 
     @cached_property
@@ -73,7 +73,7 @@ class LinearSystem:
         from sympy import Poly, Symbol
         from sympy.polys.matrices import DomainMatrix
 
-        A = _domain(self.A)
+        A = domain(self.A)
         # The minimal polynomial is the first linear dependence among the powers of A.
         powers = [DomainMatrix.eye(self.size, A.domain)]
         while not (dependence := _stacked(powers).transpose().nullspace()).shape[0]:
@@ -94,7 +94,7 @@ class LinearSystem:
         from sympy import Poly, Symbol
 
         z = Symbol("z")
-        A, B, C = _domain(self.A), _domain(self.B), _domain(self.C)
+        A, B, C = domain(self.A), domain(self.B), domain(self.C)
         rho = Poly(A.charpoly(), z, domain="QQ")
         # C adj(zI - A) B = det(zI - A + BC) - det(zI - A)
         seen = Poly((A - B * C).charpoly(), z, domain="QQ") - rho
@@ -145,7 +145,7 @@ def _rational(value: Fraction) -> Any:
     return QQ(value.numerator, value.denominator)
 
 
-def _domain(matrix: Matrix) -> DomainMatrix:
+def domain(matrix: Matrix) -> DomainMatrix:
     from sympy import QQ
     from sympy.polys.matrices import DomainMatrix
 
@@ -153,7 +153,7 @@ def _domain(matrix: Matrix) -> DomainMatrix:
     return DomainMatrix(rows, (len(rows), len(rows[0]) if rows else 0), QQ)
 
 
-def _matrix(matrix: DomainMatrix) -> Matrix:
+def matrix(matrix: DomainMatrix) -> Matrix:
     return tuple(tuple(_fraction(entry) for entry in row) for row in matrix.to_list())
 
 

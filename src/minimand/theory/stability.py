@@ -6,8 +6,9 @@ from fractions import Fraction
 from math import factorial
 
 from ..algorithms import Algorithm
-from .linear_system import LinearSystem, is_root_bounded, linear_system
+from .linear_system import LinearSystem, domain, is_root_bounded, linear_system, matrix
 from .response import growth
+from .rooted_trees import runge_kutta_order
 from .scalars import TOLERANCE
 
 _HORIZON = 4
@@ -76,12 +77,17 @@ class Order:
     """The order for x'' = -gradient(x), where there is a double pole at 1."""
 
 
-def order(constant: Tail | None, calls_in_a_step: int) -> Order:
-    """The order of the linear multistep method that the queries follow."""
-    if calls_in_a_step != 1:
-        return Order(None, "a step asks for several answers")
+def order(constant: Tail | None, asked: Sequence[str]) -> Order:
+    """The order of the linear multistep, or of the Runge-Kutta, method that the queries follow.
+
+    Args:
+        constant: the steps that the algorithm ends in.
+        asked: the oracle of each answer of a step.
+    """
     if constant is None:
         return Order(None, "not defined: the coefficients vary with depth, or memory grows")
+    if len(asked) > 1:
+        return _order_of_several(constant, asked)
     multistep = constant.system.multistep
     assert multistep is not None  # one answer in a step
     rho, sigma = multistep
@@ -97,6 +103,35 @@ def order(constant: Tail | None, calls_in_a_step: int) -> Order:
     p = _order(rho, sigma, 1)
     if constant.begins > 0 and p > 1:
         return Order(1, f"order {p} from step {constant.begins} on, but the coefficients change before it", speed)
+    return Order(p, "" if speed == 1 else f"after time is rescaled by {_short(speed)}", speed)
+
+
+def _order_of_several(constant: Tail, asked: Sequence[str]) -> Order:
+    from sympy.polys.matrices import DomainMatrix
+
+    system = constant.system
+    A = domain(system.A)
+    moved = A - DomainMatrix.eye(system.size, A.domain)
+    at_rest, kept = moved.to_dense().nullspace().transpose(), moved.transpose().to_dense().nullspace()
+    if at_rest.shape[1] == 0:
+        return Order(None, "no pole at 1: a constant drift is forgotten")
+    if at_rest.shape[1] > 1 or (kept * at_rest).is_zero_matrix:
+        return Order(None, "the pole at 1 is not simple")
+    # What a constant answer adds to the output in each step, once the other poles have died out.
+    drift = (domain(system.read) * at_rest) * (kept * at_rest).inv() * (kept * domain(system.B))
+    speeds = [-speed for speed in matrix(drift)[0]]
+    speed = sum(speeds, Fraction(0))
+    named = {name: sum((v for v, n in zip(speeds, asked, strict=True) if n == name), Fraction(0)) for name in asked}
+    follows = "follows x' = " + _sum([(-v, name) for name, v in named.items()])
+    if _zero(speed):
+        return Order(None, f"{follows}: equal gradients move nothing")
+    if len(named) > 1:
+        return Order(None, f"several oracles; {follows}", speed)
+    if system.size > 1:
+        return Order(None, f"a step with memory asks for several answers; {follows}", speed)
+    # Time in units of the speed; the state in units of the output.
+    stages = [[-entry / speed for entry in row] for row in system.D]
+    p = runge_kutta_order(stages, [v / speed for v in speeds], _zero)
     return Order(p, "" if speed == 1 else f"after time is rescaled by {_short(speed)}", speed)
 
 
@@ -135,6 +170,14 @@ def _zero(value: Fraction) -> bool:
 
 def _short(value: Fraction) -> str:
     return str(value) if value.denominator < 1000 else f"{float(value):.4g}"
+
+
+def _sum(terms: Sequence[tuple[Fraction, str]]) -> str:
+    text = ""
+    for factor, name in terms:
+        sign = ("-" if factor < 0 else "+") if not text else (" - " if factor < 0 else " + ")
+        text += sign + ("" if abs(factor) == 1 else f"{_short(abs(factor))} ") + name
+    return text.removeprefix("+")
 
 
 def _complex(value: complex) -> str:

@@ -72,7 +72,8 @@ def _call(answer: Answer) -> str:
 def _gains(gains: Gains) -> tuple[str, str]:
     if isinstance(gains, dict):
         texts = [_gains(g) for g in gains.values()]
-        return "; ".join(v for v, _ in texts), "; ".join(f"{k}: {t}" for k, (_, t) in zip(gains, texts, strict=True))
+        verdicts = dict.fromkeys(v for v, _ in texts)
+        return "; ".join(verdicts), "; ".join(f"{k}: {t}" for k, (_, t) in zip(gains, texts, strict=True))
     zeros = sum(abs(g) < 1e-12 for g in gains)
     verdict = "nonzero" if not zeros else f"{zeros} zero"
     shown = gains if len(gains) <= 8 else (*gains[:4], None, *gains[-3:])

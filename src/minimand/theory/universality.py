@@ -8,6 +8,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from ..algorithms import Algorithm
+from ..algorithms._algorithm import is_proximal
 from .equivalence import equivalent
 from .kernel import Binding, Kernel
 from .stability import Order, Stability, Tail, friction
@@ -94,7 +95,7 @@ def _u2(e: Evidence) -> Statement:
         return _failed(statement, "not consistent", "make the coefficients of the states sum to one")
     if not e.stability.stable:
         return _failed(statement, f"not zero-stable: {e.stability.reason}", "a momentum constant or capped below 1")
-    if e.constant is not None and e.order.order is None:
+    if e.constant is not None and e.order.speed is None:
         return _failed(statement, e.order.reason, "")
     if e.constant is None and _deaf_layers(e.gradients):
         return _failed(statement, "with varying coefficients, a gain of 0", _louder(e))
@@ -141,7 +142,7 @@ def _u4(e: Evidence) -> Statement | None:
 
 
 def _u5(e: Evidence) -> Statement | None:
-    implicit = [q.answer for q in e.gradients.queries if q.answer.oracle.startswith("prox")]
+    implicit = [q.answer for q in e.gradients.queries if is_proximal(q.answer.oracle)]
     if not implicit or len(implicit) == len(e.gradients.queries):
         return None
     explicit = replace(

@@ -1,0 +1,24 @@
+"""The growing momentum of accelerated methods without strong convexity."""
+
+import math
+from functools import cache
+
+
+@cache
+def growing_t(k: int) -> float:
+    """t(0) = 1, t(k) = (1 + sqrt(1 + 4 t(k-1)^2)) / 2   (Beck & Teboulle, 2009)."""
+    t = 1.0
+    for _ in range(k):
+        t = (1 + math.sqrt(1 + 4 * t * t)) / 2
+    return t
+
+
+def growing_momentum(k: int) -> float:
+    """b(k) = (t(k-1) - 1) / t(k), from b(0) = b(1) = 0 up to 1."""
+    return (growing_t(k - 1) - 1) / growing_t(k) if k > 0 else 0.0
+
+
+def check_cap(name: str, cap: float) -> None:
+    """Raise ValueError unless a cap on the momentum lies in [0, 1]."""
+    if not 0 <= cap <= 1:
+        raise ValueError(f"{name} is {cap}, outside [0, 1]. The nearest value that works is {min(max(cap, 0), 1)}.")

@@ -1,0 +1,53 @@
+"""Oracles that are known: the pieces of min |A u - b|^2 / 2 + w |u|_1, and what LISTA learns in their place.
+
+The state is z = (u, b): the observation b is carried along, and nothing moves it.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .proximal import Prox
+
+
+class OnUnknown(nn.Module):
+    """T(u, b) = (module(u, b), 0): a block that moves the unknown u and leaves the observation b."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(N, n + m) to (N, n + m), where the module answers (N, n)."""
+        moved = self.module(z)
+        return F.pad(moved, (0, z.shape[-1] - moved.shape[-1]))
+
+
+def least_squares(matrix: Tensor) -> OnUnknown:
+    """Minus the gradient of |A u - b|^2 / 2, for the residual binding: A^T (b - A u). Not trained.
+
+    Args:
+        matrix: A, (m, n).
+    """
+    rows, columns = matrix.shape
+    gradient = nn.Linear(columns + rows, columns, bias=False, dtype=matrix.dtype)
+    with torch.no_grad():
+        gradient.weight.copy_(torch.cat([-matrix.T @ matrix, matrix.T], dim=1))
+    return OnUnknown(gradient.requires_grad_(False))
+
+
+class SoftThreshold(Prox):
+    """The prox of w |u|_1 on the first `size` entries: sign(v) max(|v| - s w, 0); w is learned if asked."""
+
+    def __init__(self, size: int, weight: float, learned: bool = False) -> None:
+        super().__init__()
+        if weight < 0:
+            raise ValueError(f"weight is {weight}; expected at least 0.")
+        self.size = size
+        self.weight = nn.Parameter(torch.full((size,), float(weight)), requires_grad=learned)
+
+    def forward(self, point: Tensor, step_size: float | Tensor) -> Tensor:
+        """(N, size + ...) to the same shape."""
+        u, rest = point[..., : self.size], point[..., self.size :]
+        threshold = (step_size * self.weight).clamp_min(0)
+        return torch.cat([u - u.clamp(-threshold, threshold), rest], dim=-1)

@@ -1,0 +1,30 @@
+"""Learnable coefficients as parameters: a vector for each, with one entry per layer."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..algorithms import Learnable
+
+
+def fresh(learnable: Mapping[str, Learnable], layers: int) -> dict[str, nn.Parameter]:
+    """A parameter for each learnable coefficient, at its initial value."""
+    return {name: nn.Parameter(torch.full((layers,), float(c.initial))) for name, c in learnable.items()}
+
+
+def clamped(learnable: Mapping[str, Learnable], vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The vectors within their bounds."""
+    found = {}
+    for name, c in learnable.items():
+        vector = vectors[name]
+        # The gradient passes the clamp, or a coefficient at its bound could never leave it.
+        found[name] = vector + (vector.clamp(float(c.low), float(c.high)) - vector).detach()
+    return found
+
+
+@torch.no_grad()
+def project(learnable: Mapping[str, Learnable], vectors: Mapping[str, Tensor]) -> None:
+    """Bring the vectors back within their bounds, in place."""
+    for name, c in learnable.items():
+        vectors[name].clamp_(float(c.low), float(c.high))

@@ -1,0 +1,129 @@
+"""The worst-case convergence rate of an algorithm, by performance estimation (Drori & Teboulle, 2014; PEPit)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from ..algorithms import Algorithm, as_algorithm
+from ..algorithms._algorithm import is_proximal
+from ..extras import require
+from ..names import unknown_name
+from .kernel import INPUT, kernel
+from .symbols import Combination
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Measure = Literal["value", "distance", "gradient"]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The worst case over all functions of a class, tight up to the solver's tolerance."""
+
+    algorithm: str
+    mu: float
+    L: float
+    steps: int
+    measure: Measure
+    bound: float | None
+    """The largest of the measure with |x_0 - x*| <= 1; None where the solver found none."""
+    status: str
+    """The solver's own word."""
+
+    def __str__(self) -> str:
+        left = {"value": "f(x_N) - f*", "distance": "|x_N - x*|^2", "gradient": "|grad f(x_N)|^2"}[self.measure]
+        functions = f"{self.L:g}-smooth " + (f"{self.mu:g}-strongly " if self.mu else "") + "convex f"
+        if self.bound is None:
+            return f"{left}: no bound was found for {functions}, N = {self.steps} ({self.status})"
+        return f"{left} <= {self.bound:.4g} |x_0 - x*|^2 for {functions}, N = {self.steps}"
+
+
+def rate(
+    algorithm: Algorithm | type[Algorithm] | str,
+    mu: float = 0.0,
+    L: float = 1.0,
+    steps: int = 10,
+    measure: Measure = "value",
+) -> Rate:
+    """How far from the minimum an algorithm can be after some steps, in the worst case.
+
+    Every gradient oracle is of a mu-strongly convex, L-smooth function of its own, every prox of a convex one;
+    what is minimized is their sum. The step size is the algorithm's: at the default 1.0 it is 1/L for L = 1.
+
+    Args:
+        algorithm: an algorithm, its class, or its name. Learnable coefficients count with their current values.
+        mu: strong convexity, 0 <= mu < L.
+        L: smoothness.
+        steps: N, at least 1.
+        measure: `value`, f(x_N) - f*; `distance`, |x_N - x*|^2; or `gradient`, |grad f(x_N)|^2; each for
+            |x_0 - x*| <= 1.
+
+    Raises:
+        ModuleNotFoundError: the extra `theory` is not installed.
+    """
+    if not 0 <= mu < L:
+        raise ValueError(f"mu is {mu} and L is {L}; expected 0 <= mu < L.")
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; expected at least 1.")
+    if measure not in get_args(Measure):
+        raise unknown_name("measure", str(measure), get_args(Measure))
+    algorithm = as_algorithm(algorithm)
+    pepit: Any = require("PEPit", "theory", "for worst-case rates")
+    functions: Any = require("PEPit.functions", "theory", "for worst-case rates")
+    problem = pepit.PEP()
+    oracles = {
+        name: problem.declare_function(functions.ConvexFunction)
+        if is_proximal(name)
+        else problem.declare_function(functions.SmoothStronglyConvexFunction, mu=mu, L=L)
+        for name in algorithm.oracles
+    }
+    total = sum(list(oracles.values())[1:], start=next(iter(oracles.values())))
+    minimum = total.stationary_point()
+    start = problem.set_initial_point()
+    problem.set_initial_condition((start - minimum) ** 2 <= 1)
+    read = kernel(algorithm, steps)
+    points: dict[Any, Any] = {INPUT: start}
+
+    def point(combination: Combination) -> Any:
+        return sum(
+            (float(c) * points[atom] for atom, c in combination.terms.items()), start=pepit.Point(is_leaf=False, decomposition_dict={})
+        )
+
+    for query in read.queries:
+        oracle = oracles[query.answer.oracle]
+        if is_proximal(query.answer.oracle):
+            points[query.answer] = pepit.Point()
+            oracle.add_point((point(query.point), points[query.answer], pepit.Expression()))
+        else:
+            points[query.answer] = oracle.gradient(point(query.point))
+    output = point(read.output)
+    problem.set_performance_metric(
+        {
+            "value": lambda: total(output) - total(minimum),
+            "distance": lambda: (output - minimum) ** 2,
+            "gradient": lambda: total.gradient(output) ** 2,
+        }[measure]()
+    )
+    bound = problem.solve(verbose=0)
+    status = str(problem.wrapper.prob.status)
+    found = None if bound is None or not status.startswith("optimal") else float(bound)
+    return Rate(str(algorithm), mu, L, steps, measure, found, status)
+
+
+def plot_rate(
+    algorithm: Algorithm | type[Algorithm] | str,
+    momenta: Sequence[float],
+    mu: float = 0.0,
+    L: float = 1.0,
+    steps: int = 10,
+    measure: Measure = "value",
+) -> "Figure":
+    """The worst case against the momentum (extras `theory` and `plots`)."""
+    from .drawing import draw_rates
+
+    algorithm = as_algorithm(algorithm)
+    if "momentum" not in algorithm.coefficient_names():
+        raise ValueError(f"{type(algorithm).__name__} has no momentum to vary.")
+    rates = [rate(algorithm.rebind(momentum=m), mu, L, steps, measure) for m in momenta]
+    return draw_rates(list(momenta), rates)

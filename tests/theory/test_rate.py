@@ -1,0 +1,62 @@
+import pytest
+
+import minimand as mm
+from minimand.algorithms._growing import growing_t
+from minimand.theory import rate
+
+pytest.importorskip("PEPit")
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_gradient_descent_has_its_closed_forms(steps: int) -> None:
+    """Drori & Teboulle (2014): L |x_0 - x*|^2 / (4 N + 2); contraction (1 - mu/L)^(2 N)."""
+    assert rate("gradient_descent", steps=steps).bound == pytest.approx(1 / (4 * steps + 2), rel=1e-4)
+    found = rate("gradient_descent(step_size=0.5)", mu=0.2, L=2.0, steps=steps, measure="distance")
+    assert found.bound == pytest.approx((1 - 0.2 / 2) ** (2 * steps), rel=1e-4)
+
+
+def test_faster_methods_meet_their_bounds() -> None:
+    steps = 5
+    descent, fista, optimized = (
+        rate(name, steps=steps).bound for name in ("gradient_descent", "fista", "optimized_gradient")
+    )
+    assert descent is not None
+    assert fista is not None
+    assert optimized is not None
+    assert optimized < fista < descent
+    assert fista <= 2 / (steps + 1) ** 2
+    assert optimized <= 1 / (4 * growing_t(steps - 1) ** 2)
+
+
+def test_triple_momentum_contracts_at_its_rate() -> None:
+    """|x_N - x*| shrinks like r^N, r = 1 - sqrt(mu/L): between two depths the factor is r^2 a step."""
+    r = 1 - 0.1**0.5
+    tmm = mm.algorithms.TripleMomentum(rate=r)
+    near, far = (rate(tmm, mu=0.1, steps=n, measure="distance").bound for n in (6, 9))
+    assert near is not None
+    assert far is not None
+    assert far / near == pytest.approx(r**6, rel=0.05)
+
+
+def test_a_proximal_step_is_no_worse_than_a_gradient_step() -> None:
+    """Composite f + g: L |x_0 - x*|^2 / (4 N) is tight for the proximal gradient method (Taylor et al. 2018)."""
+    assert rate("ista", steps=4).bound == pytest.approx(1 / 16, rel=1e-3)
+
+
+def test_no_bound_is_a_result() -> None:
+    found = rate("linearized_admm", steps=2)
+    assert found.bound is None
+    assert "no bound was found" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mu": 1.0}, "expected 0 <= mu < L"),
+        ({"steps": 0}, "steps is 0; expected at least 1"),
+        ({"measure": "valu"}, "Did you mean 'value'"),
+    ],
+)
+def test_bad_input(arguments, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rate("gradient_descent", **arguments)
