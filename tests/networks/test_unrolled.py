@@ -1,4 +1,5 @@
 import copy
+import math
 import pickle
 from typing import Any, cast
 
@@ -60,7 +61,9 @@ def test_symbols_and_tensors_agree_on_linear_blocks(name: str, binding: Binding)
     k = kernel(algorithm, depth, binding)
     values: dict = {"x": 1.0}
     for query in k.queries:
-        values[query.answer] = slopes[query.answer.layer] * _value(query.point, values)
+        slope = slopes[query.answer.layer]
+        own = float(query.point.coefficient(query.answer))  # a prox asks at the point that its answer leads to
+        values[query.answer] = slope * _value(query.point, {**values, query.answer: 0.0}) / (1 - slope * own)
     x = torch.randn(4, dtype=torch.double)
     torch.testing.assert_close(stage(x), _value(k.output, values) * x, rtol=1e-10, atol=1e-10)
 
@@ -89,8 +92,6 @@ def _value(point: Combination, values: dict) -> float:
 def test_consistent_methods_rest(name: str) -> None:
     """T = 0 under the residual binding and T = identity under the operator binding leave the input as it is."""
     algorithm = ALGORITHMS[name]
-    if not mm.certify(algorithm, depth=6).consistent:
-        pytest.skip("not consistent")
     x = torch.randn(5)
     at_rest: dict[Binding, float] = {"residual": 0.0, "operator": 1.0}
     for binding, factor in at_rest.items():
@@ -201,8 +202,16 @@ def test_autocast_mixes_precisions(name: str) -> None:
 
 
 def test_a_block_asked_by_one_oracle_twice_is_shared() -> None:
-    stage = mm.unroll(ALGORITHMS["extragradient"], [nn.Linear(3, 3) for _ in range(2)])
-    assert sum(p.numel() for p in stage.parameters()) == 2 * 12
+    blocks = [nn.Linear(3, 3) for _ in range(2)]
+    asked = []
+    for block in blocks:
+        block.register_forward_hook(lambda module, *_: asked.append(module))
+    x = torch.randn(2, 3)
+    output = mm.unroll("extragradient", blocks)(x)
+    assert asked == [blocks[0], blocks[0], blocks[1], blocks[1]]
+    for block in blocks:
+        x = x + block(x + block(x))
+    torch.testing.assert_close(output, x)
 
 
 def test_compiles_as_one_graph() -> None:
@@ -210,6 +219,25 @@ def test_compiles_as_one_graph() -> None:
     x = torch.randn(4, 6)
     compiled = torch.compile(stage, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), stage(x))
+
+
+def test_a_coefficient_that_cannot_learn_is_refused() -> None:
+    class Root(mm.algorithms.GradientDescent):
+        def step(self, state, gradient, k):
+            return (state[0] - math.sqrt(self.step_size(k)) * gradient(state[0]),)
+
+    class Power(Root):
+        def step(self, state, gradient, k):
+            return (state[0] - self.step_size(k) ** 0.5 * gradient(state[0]),)
+
+    learnable = mm.Learnable(0.5, 0.1, 1)
+    with pytest.raises(ValueError, match="Root.step_size is learnable, but no gradient reaches it"):
+        mm.unroll(Root(step_size=learnable), [nn.Linear(2, 2)])
+    stage = mm.unroll(Power(step_size=learnable), [nn.Linear(2, 2)])
+    stage(torch.ones(1, 2)).sum().backward()
+    gradient = stage.coefficients["step_size"].grad
+    assert gradient is not None
+    assert gradient.abs().min() > 0
 
 
 class _Prox(mm.Algorithm):
@@ -227,6 +255,9 @@ class _Prox(mm.Algorithm):
     ("algorithm", "blocks", "message"),
     [
         ("heavy_ball", [], "blocks is empty"),
+        ("heavy_ball", nn.Linear(2, 2), "blocks is Linear; expected a list of modules"),
+        ("heavy_ball", [{"grad": nn.Linear(2, 2)}], r"blocks\[0\] is a mapping of grad; HeavyBall expects a module"),
+        ("heavy_ball", [{"gradient": 3}], r"blocks\[0\] is a mapping of gradient; HeavyBall expects a module"),
         ("heavy_bal", [nn.Linear(2, 2)], "Did you mean 'heavy_ball'"),
         ("heavy_ball", [nn.Linear(2, 2), 3], r"blocks\[1\] is int; HeavyBall expects a module"),
         (ALGORITHMS["two oracles"], [nn.Linear(2, 2)], "a module for each of gradient_f, gradient_g"),
@@ -250,3 +281,10 @@ def test_a_block_that_changes_the_shape_is_named() -> None:
 def test_an_unknown_binding_is_named() -> None:
     with pytest.raises(ValueError, match=r"unknown binding 'residul'\. Did you mean 'residual'"):
         mm.unroll("heavy_ball", [nn.Linear(2, 2)], cast(Binding, "residul"))
+
+
+def test_a_block_returns_a_tensor_of_its_shape() -> None:
+    with pytest.raises(ValueError, match=r"block 0 \(GRU\) returned tuple"):
+        mm.unroll("heavy_ball", [nn.GRU(2, 2)])(torch.ones(3, 2))
+    with pytest.raises(ValueError, match=r"block 1 \(Linear\) maps \(3, 2\) to \(3, 4\)"):
+        mm.unroll("heavy_ball", [nn.Linear(2, 2), nn.Linear(2, 4)])(torch.ones(3, 2))

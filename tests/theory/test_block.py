@@ -42,6 +42,26 @@ class _Attention(nn.Module):
         return x + self.attention(x, x, x)[0]
 
 
+class _Unread(_Functional):
+    def forward(self, x):
+        super().forward(x)
+        return 0.5 * x
+
+
+class _Matrices(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Parameter(torch.ones(4, 3)), nn.Parameter(torch.ones(3, 4))
+
+    def forward(self, x):
+        return x - (x @ self.first).clamp(min=0) @ self.second
+
+
+class _Gated(_Functional):
+    def forward(self, x):
+        return self.second(torch.tanh(self.first(x)) * self.first(x))
+
+
 @pytest.mark.parametrize(
     ("block", "two_layers", "identity", "convolutional"),
     [
@@ -55,7 +75,14 @@ class _Attention(nn.Module):
         (_Branching(), "unknown", "unknown", False),
         (_Attention(), "unknown", "yes", False),
         (pre_activation(4, 4), "yes", "no", True),
-        (Skip(post_activation(4, 4), nn.Identity(), nn.ReLU()), "yes", "yes", True),
+        (Skip(post_activation(4, 4), nn.Identity(), nn.ReLU()), "no", "no", True),
+        (Skip(post_activation(4, 4), nn.Identity(), nn.Identity()), "yes", "yes", True),
+        (nn.Sequential(two_layer(4, 2), nn.ReLU()), "no", "no", False),
+        (_Unread(), "no", "no", False),
+        (_Matrices(), "yes", "yes", False),
+        (_Gated(), "unknown", "no", False),
+        (nn.Sequential(nn.ConvTranspose2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1)), "yes", "no", True),
+        (nn.Sequential(nn.TransformerEncoderLayer(4, 1, 8)), "unknown", "unknown", False),
         (Skip(two_layer(4, 2), nn.Linear(4, 4), nn.Identity()), "yes", "no", False),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,

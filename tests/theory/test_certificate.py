@@ -159,3 +159,95 @@ def test_the_picture_shows_poles_gains_and_wiring() -> None:
 def test_bad_input(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         mm.certify(**arguments)
+
+
+class _Free(mm.Algorithm):
+    """Two states and a step that a test gives."""
+
+    def start(self, x):
+        return x, x
+
+    def read(self, state):
+        return state[0]
+
+
+def test_methods_of_second_order_in_time_have_to_be_stable() -> None:
+    def of(a: float, b: float, c: float) -> mm.Algorithm:
+        class Three(mm.Algorithm):
+            def start(self, x):
+                return x, x, x
+
+            def read(self, state):
+                return state[0]
+
+            def step(self, state, gradient, k):
+                x, y, z = state
+                return a * x + b * y + c * z - gradient(x), x, y
+
+        return Three()
+
+    def names(algorithm: mm.Algorithm) -> list[str]:
+        return [s.name for s in mm.certify(algorithm).universal]
+
+    assert "U3" in names(of(2.5, -2, 0.5))  # (z - 1)^2 (z - 1/2)
+    assert "U3" not in names(of(4, -5, 2))  # (z - 1)^2 (z - 2)
+    assert "U3" not in names(of(3, -3, 1))  # (z - 1)^3
+
+
+def test_growing_friction_of_the_wrong_sign_is_none() -> None:
+    class Pushed(_Free):
+        sign = 1
+
+        def step(self, state, gradient, k):
+            x, previous = state
+            return x + (1 + self.sign * 3 / (k + 4)) * (x - previous) - gradient(x), x
+
+    class Braked(Pushed):
+        sign = -1
+
+    assert "U3" not in [s.name for s in mm.certify(Pushed()).universal]
+    (found,) = (s for s in mm.certify(Braked()).universal if s.name == "U3")
+    assert "(2.99/t)" in found.claim
+
+
+def test_answers_of_one_block_that_cancel_do_not_reach_the_output() -> None:
+    class Cancelling(mm.Algorithm):
+        def start(self, x):
+            return x
+
+        def step(self, state, gradient, k):
+            answer = gradient(state)
+            return state - answer + gradient(state - answer)
+
+        def read(self, state):
+            return state
+
+    assert not mm.certify(Cancelling()).universal
+
+
+def test_a_step_size_that_vanishes_is_not_dense() -> None:
+    found = mm.certify(mm.algorithms.GradientDescent(step_size=lambda k: 0.5**k))
+    assert [s.name for s in found.universal] == ["U1"]
+    assert "not bounded from below" in str(found)
+
+
+def test_a_schedule_may_end_with_the_network() -> None:
+    values = [0.1, 0.2, 0.3, 0.4]
+    found = mm.certify(mm.algorithms.HeavyBall(momentum=lambda k: values[k]), depth=4)
+    assert found.poles is not None
+    assert [p.value.real for p in found.poles] == pytest.approx([1, 0.4])
+    with pytest.raises(ValueError, match=r"HeavyBall.momentum\(4\) raised IndexError"):
+        mm.certify(mm.algorithms.HeavyBall(momentum=lambda k: values[k]), depth=5)
+
+
+def test_learnable_coefficients_find_gradient_descent_inside_their_bounds() -> None:
+    class Weighted(_Free):
+        """LM-ResNet: x_next = w x + (1 - w) x_previous - grad(x)."""
+
+        weight: mm.Coefficient = mm.Learnable(1.2, low=0.5, high=1.5)
+
+        def step(self, state, gradient, k):
+            x, previous = state
+            return self.weight(k) * x + (1 - self.weight(k)) * previous - gradient(x), x
+
+    assert "U4" in [s.name for s in mm.certify(Weighted()).universal]

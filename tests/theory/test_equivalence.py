@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,6 +65,24 @@ def test_oracles_correspond_by_position() -> None:
             return ALGORITHMS["two oracles"].read(state)
 
     assert mm.equivalent(Renamed(), ALGORITHMS["two oracles"])
+
+    class Backwards(Renamed):
+        """Names in the other order of the alphabet, asked in the other order."""
+
+        def step(self, state, gradient_z, gradient_a, k):  # pyright: ignore[reportIncompatibleMethodOverride]
+            x, z = state
+            z = z - self.step_size(k) * gradient_a(z)
+            return x - self.step_size(k) * gradient_z(x) + 0.5 * z, z
+
+    class Forwards(Renamed):
+        def step(self, state, gradient_a, gradient_b, k):
+            x, z = state
+            first, second = gradient_a(x), gradient_b(z)
+            return x - self.step_size(k) * first + 0.5 * (z - self.step_size(k) * second), z - self.step_size(
+                k
+            ) * second
+
+    assert mm.equivalent(Backwards(), Forwards()).relation == "identical"
     different = mm.equivalent(ALGORITHMS["two oracles"], "heavy_ball")
     assert different.relation == "different"
     assert "other oracles" in different.difference
@@ -87,11 +107,12 @@ def test_every_algorithm_in_disguise_is_identified(cls: type[mm.Algorithm]) -> N
         def start(self, x):
             return original.start(x)
 
-        def step(self, state, gradient, k):
-            return original.step(state, gradient, k)
-
         def read(self, state):
             return original.read(state)
+
+        @functools.wraps(cls.step)  # the signature says how many oracles it asks
+        def step(self, *arguments):  # pyright: ignore[reportIncompatibleMethodOverride]
+            return original.step(*arguments)
 
     found = mm.identify(Disguise())
     assert found
@@ -115,3 +136,21 @@ def test_an_unknown_algorithm_is_not_identified() -> None:
     assert not mm.identify(Own())
     assert not mm.identify(ALGORITHMS["growing"])
     assert "none of the" in str(mm.identify(Own()))
+
+
+@pytest.mark.parametrize(
+    ("original", "expected"),
+    [
+        ("heavy_ball(momentum=1)", "heavy_ball"),
+        ("heavy_ball(step_size=0.1, momentum=0.9999)", "heavy_ball"),
+        ("gradient_descent(step_size=1e-8)", "gradient_descent"),
+        ("linear_multistep(rho=(1, -1, 0), sigma=(1.5, -0.5))", "adams_bashforth2"),
+        ("order_two_momentum(momentum=-1)", "leapfrog"),
+        ("quasi_hyperbolic(momentum=0.5, weight=1)", "momentum_residual"),
+        ("runge_kutta(tableau=((0.5,), (0, 1)))", "extragradient"),
+        ("dense_nesterov", "fista"),
+        ("multiplier_free_admm", "linearized_admm"),
+    ],
+)
+def test_relations_of_the_facts_are_found(original: str, expected: str) -> None:
+    assert any(match.second.startswith(A.builtin[expected].__name__ + "(") for match in mm.identify(original).matches)

@@ -4,9 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import minimand as mm
-from helpers import ALGORITHMS
+from helpers import ALGORITHMS, BINDINGS
+from minimand.theory import LinearSystem, linear_system
+from minimand.theory.kernel import Binding
 
 A = mm.algorithms
 
@@ -38,9 +42,20 @@ def test_table(algorithm: mm.Algorithm, kind: str, lipschitz: float | None) -> N
     assert mm.certify(algorithm).reversible is (kind == "closed form")
 
 
-def test_fista_loses_a_state_where_its_momentum_is_zero() -> None:
+def test_what_nothing_reads_again_need_not_come_back() -> None:
+    """Where its momentum is 0 FISTA forgets a state; running back, x_0 follows from x_1 alone."""
     found = mm.certify("fista").inverse
-    assert (found.kind, found.lipschitz, found.stored) == ("fixed point", 1, (1,))
+    assert (found.kind, found.lipschitz, found.stored) == ("fixed point", 1, ())
+
+    class Unread(A.HeavyBall):
+        def start(self, x: Any) -> Any:
+            return x, x, x
+
+        def step(self, state: Any, gradient: Any, k: int) -> Any:
+            x, previous, _ = state
+            return x - self.step_size(k) * gradient(x) + self.momentum(k) * (x - previous), x, previous
+
+    assert mm.certify(Unread(momentum=lambda k: 0.5 + 0.3 * (-1) ** k)).inverse.kind == "closed form"
 
 
 @pytest.mark.parametrize(
@@ -80,27 +95,61 @@ def test_closed_forms_run_backwards() -> None:
         np.testing.assert_allclose(((1 + m) * kept - new + b1 * np.tanh(kept)) / m, previous, atol=1e-12)
 
 
-class _Admm(mm.Algorithm):
-    """Linearized ADMM (facts 3.5): z, then y with the new z, then the multiplier."""
-
-    def start(self, x: Any) -> Any:
-        return x, x, 0 * x
-
-    def step(self, state: Any, gradient_f: Any, gradient_g: Any, k: int) -> Any:
-        z, y, multiplier = state
-        z_next = (z - gradient_f(z) + y - multiplier) / 2
-        y_next = (y - gradient_g(y) + multiplier + z_next) / 2
-        return z_next, y_next, multiplier + z_next - y_next
-
-    def read(self, state: Any) -> Any:
-        return state[1]
-
-
 def test_several_oracles_are_inverted_one_after_the_other() -> None:
     """Facts 4: lam from the three new values; y from y + T2(y); then z from z + T1(z): Lip < 1."""
-    found = mm.certify(_Admm())
-    assert found.inverse.kind == "fixed point"
-    assert found.inverse.lipschitz == pytest.approx(1)
-    assert found.zero_stable
-    assert found.consistent
-    assert sorted(round(abs(p.value), 6) for p in found.poles or ()) == [0.5, 0.5, 1.0]
+    found = mm.certify("linearized_admm").inverse
+    assert found.kind == "fixed point"
+    assert found.lipschitz == pytest.approx(1)
+
+
+class _Coupled(mm.Algorithm):
+    """Two states and two oracles, the second asked with the answer of the first, all with weights of a test."""
+
+    weights: tuple[float, ...] = ()
+
+    def start(self, x: Any) -> Any:
+        return x, x
+
+    def step(self, state: Any, gradient_f: Any, gradient_g: Any, k: int) -> Any:
+        x, y = state
+        w = self.weights
+        f = gradient_f(w[0] * x + w[1] * y)
+        g = gradient_g(w[2] * x + w[3] * y + w[4] * f)
+        return w[5] * x + w[6] * y + w[7] * f + w[8] * g, w[9] * x + w[10] * y + w[11] * f + w[12] * g
+
+    def read(self, state: Any) -> Any:
+        return state[0]
+
+
+_weight = st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0])
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    weights=st.tuples(*[_weight] * 13),
+    slopes=st.tuples(st.floats(-1, 1), st.floats(-1, 1)),
+    binding=st.sampled_from(BINDINGS),
+)
+def test_a_step_within_its_bound_loses_nothing(weights: tuple[float, ...], slopes, binding: Binding) -> None:
+    """With T_i(x) = c_i x, |c_i| below the bound, the step is a matrix: it has to be regular."""
+    algorithm = _Coupled(weights)
+    try:
+        verdict = mm.certify(algorithm, depth=3, binding=binding).inverse
+        system = linear_system(algorithm)
+    except ValueError:  # nothing is read, or nothing reaches the output
+        return
+    if verdict.kind == "none" or system is None:
+        return
+    bound = 10.0 if verdict.lipschitz is None else 0.99 * verdict.lipschitz
+    minimal = system.minimal
+    A_, B, C, D = (np.array(m, dtype=float).reshape(shape) for m, shape in _shaped(minimal))
+    T = bound * np.diag(slopes)
+    answer = -T if binding == "residual" else np.eye(2) - T
+    closed = np.eye(2) - D @ answer
+    step = A_ + B @ answer @ np.linalg.solve(closed, C)
+    assert np.linalg.svd(step, compute_uv=False).min() > 1e-9
+
+
+def _shaped(system: LinearSystem) -> list[tuple[Any, tuple[int, int]]]:
+    n = system.size
+    return [(system.A, (n, n)), (system.B, (n, 2)), (system.C, (2, n)), (system.D, (2, 2))]

@@ -55,3 +55,64 @@ def test_the_start_lowers_the_order() -> None:
 
 def test_verlet_is_of_second_order_in_time() -> None:
     assert "of order 2" in mm.certify("heavy_ball(momentum=1)").reasons["order"]
+
+
+@pytest.mark.parametrize(
+    ("tableau", "order"),
+    [
+        (((1,),), 1),
+        (((0.5,), (0, 1)), 2),  # midpoint
+        (((1,), (0.5, 0.5)), 2),  # Heun
+        (((1 / 3,), (0, 2 / 3), (0.25, 0, 0.75)), 3),  # Heun's third
+        (((0.5,), (0, 0.5), (0, 0, 1), (1 / 6, 1 / 3, 1 / 3, 1 / 6)), 4),  # Kutta
+        (((0.5,), (0, 0.5), (0, 0, 1), (1 / 4, 1 / 4, 1 / 4, 1 / 4)), 2),
+    ],
+)
+def test_runge_kutta_methods_have_the_order_that_an_integration_shows(tableau, order: int) -> None:
+    """y' = 1 + y^2 from y(0) = 0.3, whose solution is tan: the slope of the error."""
+    algorithm = A.RungeKutta(tableau=tableau)
+    certificate = mm.certify(algorithm, depth=4)
+    assert certificate.order == order
+    assert certificate.speed == pytest.approx(1)
+
+    def error(steps: int) -> float:
+        y = 0.3
+        for k in range(steps):
+            y = algorithm.step(y, lambda q: -(q * q + 1) / steps, k)
+        return abs(y - np.tan(np.arctan(0.3) + 1))
+
+    assert np.log2(error(64) / error(128)) == pytest.approx(order, abs=0.15)
+
+
+def test_several_answers_say_what_they_follow() -> None:
+    """Facts 3.5: linearized ADMM follows x' = (T1 + T2) / 3, extragradient with a = 1/2 is of order 2."""
+    found = mm.certify("linearized_admm")
+    assert found.order is None
+    assert "x' = -1/3 gradient_f - 1/3 gradient_g" in found.reasons["order"]
+    assert "x' = -2/3 gradient" in mm.certify("shared_admm").reasons["order"]
+    assert [s.name for s in found.universal] == ["U1", "U2"]
+    assert mm.certify("extragradient").order == 1
+    assert mm.certify("extragradient(lookahead=0.5)").order == 2
+    assert [round(abs(p.value), 6) for p in found.poles or ()] == [1.0, 0.5, 0.5]
+
+
+def test_the_optimized_gradient_method_is_no_method_of_first_order_in_time() -> None:
+    """Its momentum grows as FISTA's does: same limit of second order, same growth."""
+    found = mm.certify("optimized_gradient")
+    assert not found.zero_stable
+    assert [s.name for s in found.universal] == ["U1", "U3"]
+
+
+def test_dense_nesterov_is_the_matrix_of_the_facts() -> None:
+    """Facts 1.1: rows h_2 to h_5."""
+    rows = [
+        [0, 1.28175],
+        [0, 0.12229, 1.43404],
+        [0, 0.06495, 0.23050, 1.53106],
+        [0, 0.03889, 0.13802, 0.31799, 1.59878],
+    ]
+    for k, row in enumerate(rows, start=1):
+        assert [A.DenseNesterov().weight(k, j) for j in range(k + 1)] == pytest.approx(row, abs=1e-5)
+    memory = mm.certify("dense_nesterov", depth=8).memory
+    assert memory == (1, 9)
+    assert "grows from 1 to 9 tensors" in str(mm.certify("dense_nesterov", depth=8))

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, ClassVar, dataclass_transform
 
 from ._coefficient import Coefficient, Learnable, as_coefficient
@@ -31,11 +32,20 @@ class Algorithm:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        for name, value in cls.__dict__.items():
+            meant = isinstance(value, Learnable) or (name in ("step_size", "momentum") and isinstance(value, Real))
+            if meant and name not in inspect.get_annotations(cls):
+                raise TypeError(
+                    f"{cls.__name__}.{name} has no annotation, so it is no field; "
+                    f"write `{name}: mm.Coefficient = {value}`."
+                )
         dataclasses.dataclass(frozen=True)(cls)
         if "step" in cls.__dict__:
             cls.oracles = _oracles(cls)
 
     def __post_init__(self) -> None:
+        if not self.oracles:
+            raise TypeError(f"{type(self).__name__} has no method step(self, state, gradient, k).")
         for name in self.coefficient_names():
             value = as_coefficient(f"{type(self).__name__}.{name}", getattr(self, name))
             object.__setattr__(self, name, value)

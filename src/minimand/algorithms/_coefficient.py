@@ -24,7 +24,8 @@ class Constant:
         return self.value
 
     def __repr__(self) -> str:
-        return repr(self.value)
+        # A literal, that reads back: a fraction is recovered from its float.
+        return repr(self.value if isinstance(self.value, int | float) else float(self.value))
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,28 @@ class Schedule:
     name: str
 
     def __call__(self, k: int) -> Any:
-        value = self.function(k)
-        if isinstance(value, Real):
-            check_range(f"{self.name}({k})", value)
+        try:
+            found = self.function(k)
+        except Exception as error:  # the user's own code
+            raise ValueError(f"{self.name}({k}) raised {type(error).__name__}: {error}") from error
+        value = as_number(found)
+        if value is None:
+            raise TypeError(f"{self.name}({k}) is {found!r}; expected a number.")
+        check_range(f"{self.name}({k})", value)
         return value
 
     def __repr__(self) -> str:
         return getattr(self.function, "__qualname__", repr(self.function))
+
+
+@dataclass(frozen=True)
+class Read:
+    """A coefficient as a reading needs it: `function(k)` is a symbol, a tensor or a number, and is not looked at."""
+
+    function: Callable[[int], Any]
+
+    def __call__(self, k: int) -> Any:
+        return self.function(k)
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,13 @@ class Learnable:
     high: float
 
     def __post_init__(self) -> None:
+        for name in ("initial", "low", "high"):
+            value = as_number(getattr(self, name))
+            if value is None or not math.isfinite(value):
+                raise TypeError(f"Learnable.{name} is {getattr(self, name)!r}; expected a finite number.")
+            object.__setattr__(self, name, value)
+        if self.low > self.high:
+            raise ValueError(f"Learnable(low={self.low}, high={self.high}): expected low <= high; swap them.")
         if not self.low <= self.initial <= self.high:
             raise ValueError(
                 f"Learnable(initial={self.initial}, low={self.low}, high={self.high}): expected "
@@ -79,6 +102,15 @@ class Learned(Learnable):
         return self.values[min(k, len(self.values) - 1)]
 
 
+def as_number(value: Any) -> Any:
+    """A real number as Python's own: of numpy, or a tensor with one entry, its item; None for anything else."""
+    if not isinstance(value, Real) and getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    return value.item() if hasattr(value, "item") else value  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def check_range(name: str, value: Any) -> None:
     """Raise ValueError unless the coefficient's value is finite and within the range of its name."""
     if not math.isfinite(value):
@@ -98,11 +130,12 @@ def as_coefficient(name: str, value: Any) -> Callable[[int], Any]:
         check_range(name, value.low)
         check_range(name, value.high)
         return value
-    if isinstance(value, Constant | Schedule):
+    if isinstance(value, Constant | Schedule | Read):
         return value
-    if isinstance(value, Real) and not isinstance(value, bool):
-        check_range(name, value)
-        return Constant(value)
+    number = as_number(value)
+    if number is not None:
+        check_range(name, number)
+        return Constant(number)
     if callable(value):
         return Schedule(value, name)
     raise TypeError(f"{name} is {value!r}; expected a number, a function of the step k, or mm.Learnable(...).")

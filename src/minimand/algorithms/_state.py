@@ -1,4 +1,4 @@
-"""A state: a tensor, or a tuple of states."""
+"""A state: a tensor, or a tuple (or list) of states."""
 
 from typing import Any
 
@@ -13,6 +13,9 @@ def rebuild(state: Any, values: list[Any]) -> Any:
     remaining = iter(values)
 
     def fill(part: Any) -> Any:
-        return tuple(fill(p) for p in part) if isinstance(part, tuple | list) else next(remaining)
+        if not isinstance(part, tuple | list):
+            return next(remaining)
+        filled = [fill(p) for p in part]
+        return type(part)(*filled) if hasattr(part, "_fields") else type(part)(filled)  # a NamedTuple takes each
 
     return fill(state)

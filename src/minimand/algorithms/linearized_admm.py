@@ -5,9 +5,9 @@ from ._coefficient import Coefficient
 
 
 class LinearizedADMM(Algorithm):
-    """z' = (z - s grad_f(z) + y - u)/2;  y' = (y - s grad_g(y) + u + z')/2;  u' = u + z' - y'   (Li et al. 2018, equation 6).
+    """z' = (z - s grad_f(z) + y - u)/2;  y' = (y - s grad_g(y) + u + z')/2;  u' = u + z' - y'   (Li et al. 2018).
 
-    Minimizes f(z) + g(y) subject to z = y; u is the multiplier. Reads out y.
+    Equation 6: minimizes f(z) + g(y) subject to z = y; u is the multiplier. Reads out y.
 
     Converges: f and g convex and L-smooth, s = 1/L, penalty and proximal weights 1/s; for x' = -grad f - grad g
         of order 1, at a third of the speed.

@@ -5,7 +5,7 @@ from ._coefficient import Coefficient
 
 
 class MultiplierFreeADMM(Algorithm):
-    """z' = z + y - (z_p + y_p)/2 - s/2 (grad_f(z) - grad_f(z_p));  y' = y - y_p/2 + z'/2 - s/2 (grad_g(y) - grad_g(y_p)).
+    """z' = z + y - (z_p + y_p)/2 - s/2 (grad_f(z) - grad_f(z_p)),  and y' = y + (z' - y_p)/2 - s/2 (same of g at y).
 
     `LinearizedADMM` with the multiplier eliminated; _p marks the previous step, whose gradients are 0 at the
     start. The same network with a fixed step size. Reads out y.

@@ -6,9 +6,9 @@ from ._growing import growing_t
 
 
 class OptimizedGradient(Algorithm):
-    """x_next = y - s grad(y);  y_next = x_next + (t - 1)/t' (x_next - x) + t/t' (x_next - y)   (OGM; Kim & Fessler, 2016).
+    """x_next = y - s grad(y);  y_next = x_next + (t - 1)/t' (x_next - x) + t/t' (x_next - y)   (Kim & Fessler, 2016).
 
-    t = t(k), t' = t(k + 1) as in `Fista`: its step, and as much again along the last gradient. Reads out x.
+    OGM. t = t(k), t' = t(k + 1) as in `Fista`: its step, and as much again along the last gradient. Reads out x.
 
     Converges: f convex and L-smooth, s = 1/L: f(x_k) - f* <= L |x_0 - x*|^2 / (4 t(k - 1)^2), half of Fista's bound.
         No first-order method does better but by a last step that knows the number of steps.

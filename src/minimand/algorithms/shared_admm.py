@@ -5,9 +5,9 @@ from ._coefficient import Coefficient
 
 
 class SharedADMM(Algorithm):
-    """z' = (z - s grad(z) + y - u)/2;  y' = (y - s grad(y) + z' + u)/2;  u' = u + z' - y'   (Li et al. 2018, equation 14).
+    """z' = (z - s grad(z) + y - u)/2;  y' = (y - s grad(y) + z' + u)/2;  u' = u + z' - y'   (Li et al. 2018).
 
-    `LinearizedADMM` with f = g: one block serves both streams, as the equation is printed with one W.
+    `LinearizedADMM` with f = g: one block serves both streams, as equation 14 is printed with one W.
 
     Converges: as `LinearizedADMM`.
     Network: the ADMM network of Li et al. 2018 under the operator binding. Which stream is read out is not

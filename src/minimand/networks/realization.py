@@ -18,7 +18,7 @@ from ..theory.scalars import Number
 from ..theory.symbols import Combination
 from .program import Add, Ask, Instruction, Program, Scale, sources
 
-_ALLOWED_CANCELLATION = 16.0
+_ALLOWED_CANCELLATION = 8.0
 _PILOT_LAYERS = 6
 
 
@@ -37,9 +37,13 @@ def cheapest_program(algorithm: Algorithm, depth: int, binding: Binding) -> Prog
     def program(policy: Policy, layers: int) -> Program:
         return _Machine(algorithm, binding, *policy).run(layers)
 
-    # What is cheapest for a few layers is so for many, and much sooner found out.
-    pilots = {policy: program(policy, min(depth, _PILOT_LAYERS)) for policy in _policies()}
-    ranked = sorted(pilots, key=lambda policy: (pilots[policy].cost, pilots[policy].cancellation))
+    def outlook(policy: Policy) -> tuple[float, float]:
+        # What is cheapest for some layers is so for many, unless its sums grow; and much sooner found out.
+        few, more = (program(policy, min(depth, layers)) for layers in (_PILOT_LAYERS, 2 * _PILOT_LAYERS))
+        growth = (more.cost - few.cost) / _PILOT_LAYERS
+        return more.cost + growth * max(depth - 2 * _PILOT_LAYERS, 0), more.cancellation
+
+    ranked = sorted(_policies(), key=outlook)
     written = program(_AS_WRITTEN, depth)
     allowed = max(_ALLOWED_CANCELLATION, 2 * written.cancellation)
     found = (program(policy, depth) for policy in ranked)
@@ -83,8 +87,9 @@ class _Machine:
         state = self.algorithm.start(Combination.atom(0))
         for k in range(depth):
             state = self.algorithm.step(state, *[self._oracle(k, name) for name in self.algorithm.oracles], k)
-            if self.as_written and k < depth - 1:
-                state = rebuild(state, [self._computed(leaf) for leaf in leaves(state)])
+            if k < depth - 1:
+                keep = self._computed if self.as_written else self._current
+                state = rebuild(state, [keep(leaf) for leaf in leaves(state)])
         output = self._register(self.algorithm.read(state))
         return Program(_without_unread(self.instructions, output), output, self.binding)
 

@@ -1,13 +1,16 @@
 """An algorithm run for L steps with L blocks: one stage of a network, tensor to tensor."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
+from itertools import zip_longest
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from ..algorithms import Algorithm, as_algorithm
 from ..algorithms._algorithm import is_proximal
-from ..algorithms._coefficient import Learned
+from ..algorithms._coefficient import Learned, Read
 from ..blocks.proximal import Prox
 from ..theory.kernel import Binding, check_binding, exactly
 from ..theory.scalars import Number, UnknownCoefficientError
@@ -22,7 +25,7 @@ class Unrolled(nn.Module):
     """A stage: tensor to tensor of the same shape, by the cheapest realization of the algorithm.
 
     `layers` are the same steps as the algorithm writes them, state to state, with the same blocks; both paths
-    agree up to rounding.
+    agree up to rounding. Calling the stage runs the blocks, not the layers: hooks belong on `layers[k].block`.
     """
 
     def __init__(self, algorithm: Algorithm, blocks: Blocks, binding: Binding) -> None:
@@ -30,6 +33,8 @@ class Unrolled(nn.Module):
         check_binding(binding)
         self.algorithm = algorithm
         self.binding: Binding = binding
+        if not isinstance(blocks, Iterable):
+            raise ValueError(f"blocks is {type(blocks).__name__}; expected a list of modules, one per layer.")
         modules = [_as_block(block, k, algorithm) for k, block in enumerate(blocks)]
         if not modules:
             raise ValueError("blocks is empty; expected one block per layer.")
@@ -37,6 +42,8 @@ class Unrolled(nn.Module):
         self.coefficients = nn.ParameterDict(fresh(self._learnable, len(modules)))
         self.layers = nn.ModuleList(Layer(module, k, self) for k, module in enumerate(modules))
         self._execution = program_of(algorithm, len(modules), binding)
+        if self._execution is None and self._learnable:
+            self._check_that_coefficients_learn()
 
     def forward(self, x: Tensor) -> Tensor:
         """The stage's output, from its input."""
@@ -84,6 +91,25 @@ class Unrolled(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.algorithm}, binding={self.binding!r}"
+
+    def _check_that_coefficients_learn(self) -> None:
+        """A step that turns a coefficient into a plain number, by math.sqrt say, would never train it."""
+        vectors = {name: vector.detach().requires_grad_() for name, vector in self._vectors().items()}
+        algorithm = self.algorithm.rebind(**{name: _entry(vector.unbind()) for name, vector in vectors.items()})
+        with warnings.catch_warnings(), torch.enable_grad():
+            warnings.simplefilter("ignore")  # torch's own, on the very conversion that is looked for
+            state = algorithm.start(torch.ones(()))
+            for k in range(len(self.layers)):
+                oracles = [_shrinking(name) for name in algorithm.oracles]
+                state = algorithm.step(state, *oracles, k)
+            output = algorithm.read(state)
+        found = torch.autograd.grad(output, list(vectors.values()), allow_unused=True) if output.requires_grad else ()
+        deaf = [name for name, gradient in zip_longest(vectors, found) if gradient is None]
+        if deaf:
+            raise ValueError(
+                f"{type(self.algorithm).__name__}.{deaf[0]} is learnable, but no gradient reaches it: the steps turn "
+                "it into a plain number, as math.sqrt does (write m ** 0.5), or do not use it."
+            )
 
     def _ask(self, layer: int, oracle: str, x: Tensor) -> Tensor:
         return ask(cast(Layer, self.layers[layer]).block, oracle, x, layer)
@@ -143,6 +169,10 @@ def ask(block: nn.Module, oracle: str, x: Tensor, layer: int, *step_size: float 
     """T(x) of one layer; raises ValueError if the block changes the shape."""
     module = block[oracle] if isinstance(block, nn.ModuleDict) else block
     answer = module(x, *step_size)
+    if not isinstance(answer, Tensor):
+        raise ValueError(
+            f"block {layer} ({type(module).__name__}) returned {type(answer).__name__}; a block has to return a tensor."
+        )
     if answer.shape != x.shape:
         raise ValueError(
             f"block {layer} ({type(module).__name__}) maps {tuple(x.shape)} to {tuple(answer.shape)}; a block has "
@@ -157,7 +187,8 @@ def _as_block(block: Any, k: int, algorithm: Algorithm) -> nn.Module:
     answers = dict(block.items()) if named else {oracles[0]: block}
     if set(answers) != set(oracles) or not all(isinstance(module, nn.Module) for module in answers.values()):
         expected = "a module" if len(oracles) == 1 else f"a mapping with a module for each of {', '.join(oracles)}"
-        raise ValueError(f"blocks[{k}] is {type(block).__name__}; {type(algorithm).__name__} expects {expected}.")
+        given = f"a mapping of {', '.join(map(str, answers))}" if named else type(block).__name__
+        raise ValueError(f"blocks[{k}] is {given}; {type(algorithm).__name__} expects {expected}.")
     for oracle, module in answers.items():
         if is_proximal(oracle) and not isinstance(module, Prox):
             raise ValueError(
@@ -168,13 +199,17 @@ def _as_block(block: Any, k: int, algorithm: Algorithm) -> nn.Module:
     return nn.ModuleDict(answers) if named else block
 
 
-def _entry(vector: tuple[Tensor, ...]) -> Callable[[int], Tensor]:
+def _shrinking(oracle: str) -> Callable[..., Tensor]:
+    return (lambda x, step_size: x / (1 + step_size)) if is_proximal(oracle) else (lambda x: 0.5 * x)
+
+
+def _entry(vector: tuple[Tensor, ...]) -> Read:
     # Steps may look one ahead, as y_next = x_next + m(k + 1) (...) does; the last value then serves again.
-    return lambda k: vector[min(k, len(vector) - 1)]
+    return Read(lambda k: vector[min(k, len(vector) - 1)])
 
 
 def program_of(algorithm: Algorithm, depth: int, binding: Binding) -> Execution | None:
-    """The cheapest program; None where the step asks a prox, or branches on or divides by a learnable coefficient."""
+    """The cheapest program; None where the step asks a prox, or needs the value of a learnable coefficient."""
     if any(map(is_proximal, algorithm.oracles)):
         return None
     unknown = {name: _unknown(name, depth) for name in algorithm.learnable()}
@@ -184,5 +219,5 @@ def program_of(algorithm: Algorithm, depth: int, binding: Binding) -> Execution 
         return None
 
 
-def _unknown(name: str, depth: int) -> Callable[[int], Number]:
-    return lambda k: Number.unknown((name, min(k, depth - 1)))
+def _unknown(name: str, depth: int) -> Read:
+    return Read(lambda k: Number.unknown((name, min(k, depth - 1))))

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import fx, nn
 
 Truth = Literal["yes", "no", "unknown"]
@@ -17,15 +16,37 @@ _ACTIVATION_NAMES = {cls.__name__.lower() for cls in _ACTIVATION_MODULES} | {
     *("leaky_relu", "log_sigmoid", "hard_sigmoid"),
     *(f"{name}_" for name in ("relu", "tanh", "sigmoid", "leaky_relu", "elu", "silu")),
 }
-_DENSE, _CONVOLUTION = nn.Linear, (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_ACTIVATION_NAMES |= {"sin", "cos", "erf", "exp", "abs", "clamp", "clamp_min", "clamp_max", "maximum", "minimum"}
+_DENSE = (nn.Linear, nn.Bilinear)
+_CONVOLUTION = (nn.modules.conv._ConvNd,)
+# What may stand between the two linear maps and after them: it can be made to change nothing, or only the scale.
+_HARMLESS_MODULES = (
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.Flatten,
+    nn.Unflatten,
+)
+_SAME_MODULES = (nn.Identity, nn.modules.dropout._DropoutNd)
+_HARMLESS_NAMES = {
+    *("mul", "truediv", "neg", "flatten", "reshape", "view", "permute", "transpose", "contiguous", "squeeze"),
+    *("unsqueeze", "movedim", "swapaxes", "batch_norm", "layer_norm", "group_norm", "rms_norm", "pad", "float", "to"),
+    *("avg_pool1d", "avg_pool2d", "max_pool2d", "adaptive_avg_pool2d", "mean", "size", "getattr", "getitem"),
+}
+_MATRIX_NAMES = {"matmul", "mm", "bmm", "einsum", "addmm", "baddbmm", "linear", "bilinear"}
+_CONVOLUTION_NAMES = {f"conv{transposed}{n}d" for n in (1, 2, 3) for transposed in ("", "_transpose")}
 
 
 @dataclass(frozen=True)
 class BlockStructure:
     """What the walk found.
 
-    two_layer: whether linear - activation - linear occurs on some path. identity: whether the input is added
-    to the output on some path. convolutional: whether one of its two linear maps is a convolution.
+    two_layer: whether linear - activation - linear leads to the output. identity: whether the input is added
+    to it there. convolutional: whether one of its two linear maps is a convolution.
     """
 
     two_layer: Truth
@@ -36,60 +57,100 @@ class BlockStructure:
 
 def block_structure(block: nn.Module) -> BlockStructure:
     """Follow the data through the block with torch.fx; 'unknown' where its forward cannot be traced."""
+    if not isinstance(block, nn.Module):
+        raise TypeError(f"block is {type(block).__name__}; expected a module.")
     try:
         graph = fx.Tracer().trace(block)
     except Exception as error:  # tracing runs the user's code, which may raise anything
         why = f"torch.fx cannot trace {type(block).__name__} ({type(error).__name__})"
         return BlockStructure("unknown", "unknown", False, why)
     modules = dict(block.named_modules())
-    # 1: past a linear map, 2: past an activation after it, 3: past a second linear map.
-    reached: dict[fx.Node, tuple[int, bool]] = {}
-    skips: set[fx.Node] = set()
-    best, identity, opaque = (0, False), False, ""
+    nodes: dict[fx.Node, _Reached] = {}
     for node in graph.nodes:
-        level, convolutional = max((reached[n] for n in node.all_input_nodes), default=(0, False))
-        kind = _kind(node, modules)
-        if kind in ("dense", "convolution"):
-            level, convolutional = (3 if level >= 2 else 1), convolutional or kind == "convolution"
-        elif kind == "activation":
-            level = max(level, 2) if level >= 1 else 0
-        elif kind == "opaque":
-            opaque = str(node.target)
-        reached[node] = (level, convolutional)
-        best = max(best, reached[node])
-        if node.op == "placeholder" or (kind == "same" and skips & set(node.all_input_nodes)):
-            skips.add(node)
-        elif kind == "add" and skips & set(node.all_input_nodes) and len(node.all_input_nodes) > 1:
-            identity = True
-    if best[0] == 3:
-        found: Truth = "yes"
-        why = "linear - activation - linear, through convolutions" if best[1] else "linear - activation - linear"
-    else:
-        found = "unknown" if opaque else "no"
-        why = f"{opaque} cannot be looked into" if opaque else "no linear - activation - linear on any path"
-    return BlockStructure(found, "yes" if identity else "unknown" if opaque else "no", best[1], why)
+        nodes[node] = _reach(node, _kind(node, modules, nodes), nodes)
+    found = next(nodes[node] for node in graph.nodes if node.op == "output")
+    if found.opaque:
+        why = f"{found.opaque} cannot be looked into"
+        return BlockStructure("unknown", found.identity, found.convolutional, why)
+    if found.level == _SECOND_LINEAR:
+        through = ", through convolutions" if found.convolutional else ""
+        return BlockStructure("yes", found.identity, found.convolutional, f"linear - activation - linear{through}")
+    why = "no linear - activation - linear on any path"
+    if found.level == _ACTIVATED:
+        why = "an activation after its last linear map, and so no linear - activation - linear to its output"
+    return BlockStructure("no", found.identity, found.convolutional, why)
 
 
-def _kind(node: fx.Node, modules: dict[str, nn.Module]) -> str:
+_LINEAR, _ACTIVATED, _SECOND_LINEAR = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """What the data has passed on its way to a node."""
+
+    depends: bool = False
+    level: int = 0
+    convolutional: bool = False
+    identity: Truth = "no"
+    opaque: str = ""
+
+
+def _reach(node: fx.Node, kind: str, nodes: dict[fx.Node, _Reached]) -> _Reached:
+    if node.op == "placeholder":
+        return _Reached(depends=True, identity="yes")
+    before = [nodes[n] for n in node.all_input_nodes if nodes[n].depends]
+    if not before:
+        return _Reached()
+    furthest = max(before, key=lambda r: (r.level, r.convolutional))
+    opaque = next((r.opaque for r in before if r.opaque), "")
+    level, convolutional = furthest.level, furthest.convolutional
+    identity: Truth = "no"
+    if kind in ("dense", "convolution"):
+        level = _SECOND_LINEAR if level >= _ACTIVATED else _LINEAR
+        convolutional = convolutional or kind == "convolution"
+    elif kind == "activation":
+        level = _ACTIVATED if level >= _LINEAR else 0
+    elif kind == "opaque":
+        opaque, identity = opaque or str(node.target), "unknown"
+    elif kind == "add":
+        truths = {r.identity for r in before}
+        identity = next(truth for truth in ("yes", "unknown", "no") if truth in truths)
+    elif kind == "sub":
+        first = nodes[node.all_input_nodes[0]]
+        identity = first.identity if first.depends else "no"
+    elif kind == "same":
+        identity = before[0].identity
+    return _Reached(True, level, convolutional, identity, opaque)
+
+
+def _kind(node: fx.Node, modules: dict[str, nn.Module], nodes: dict[fx.Node, _Reached]) -> str:
+    if node.op in ("placeholder", "get_attr"):
+        return "harmless"
+    if node.op == "output":
+        return "same"
     if node.op == "call_module":
         module = modules[str(node.target)]
-        if isinstance(module, _DENSE):
-            return "dense"
-        if isinstance(module, _CONVOLUTION):
-            return "convolution"
-        if isinstance(module, _ACTIVATION_MODULES):
-            return "activation"
-        if isinstance(module, nn.Identity | nn.Dropout):
-            return "same"
-        # Norms, pooling and the like have no module inside that could hide a linear map.
-        return "opaque" if isinstance(module, nn.MultiheadAttention | nn.RNNBase) else "other"
+        for kind, classes in {
+            "dense": _DENSE,
+            "convolution": _CONVOLUTION,
+            "activation": _ACTIVATION_MODULES,
+            "same": _SAME_MODULES,
+            "harmless": _HARMLESS_MODULES,
+        }.items():
+            if isinstance(module, classes):
+                return kind
+        return "opaque"
     name = str(node.target if node.op == "call_method" else getattr(node.target, "__name__", "")).lower()
-    if name == "linear":
-        return "dense"
-    if name in ("conv1d", "conv2d", "conv3d"):
+    name = name.strip("_").removeprefix("i") if name in ("iadd", "isub", "imul") else name.rstrip("_")
+    products_of_data = sum(nodes[n].depends for n in node.all_input_nodes) > 1
+    if name in _MATRIX_NAMES:
+        return "opaque" if products_of_data else "dense"
+    if name in _CONVOLUTION_NAMES:
         return "convolution"
     if name in _ACTIVATION_NAMES:
         return "activation"
-    if name in ("add", "iadd", "add_") or node.target in (torch.add,):
-        return "add"
-    return "other"
+    if name in ("add", "sub"):
+        return name
+    if name in ("dropout", "clone", "detach"):
+        return "same"
+    return "harmless" if name in _HARMLESS_NAMES and not products_of_data else "opaque"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..algorithms import Algorithm, as_algorithm
 from ..tables import table_text
 from .inverse import Inverse, inverse
-from .kernel import INPUT, Binding, Kernel, check_binding, consistency, kernel
+from .kernel import INPUT, Binding, Kernel, check_binding, consistency, extended, kernel
 from .linear_system import Pole
 from .stability import order, tail, zero_stability
 from .symbols import Combination
@@ -30,6 +30,8 @@ class Certificate:
     binding: Binding
     consistent: bool
     zero_stable: bool
+    growth: float | None
+    """Where `zero_stable` is a numerical verdict: the largest response to one answer, over 4 x depth."""
     order: int | None
     """Of accuracy for x' = -gradient(x) once time is rescaled by `speed`; None where that means nothing."""
     speed: Fraction | None
@@ -67,6 +69,7 @@ class Certificate:
             "binding": self.binding,
             "consistent": self.consistent,
             "zero_stable": self.zero_stable,
+            "growth": self.growth,
             "order": self.order,
             "speed": None if self.speed is None else float(self.speed),
             "gains": {k: list(v) for k, v in self.gains.items()} if isinstance(self.gains, dict) else list(self.gains),
@@ -139,11 +142,14 @@ def certify(
         from .block import block_structure
 
         structure = block_structure(block)
+    given, algorithm = algorithm, extended(algorithm, depth)
     gradients = kernel(algorithm, depth)
+    if not gradients.output.terms:
+        raise ValueError(f"{type(algorithm).__name__}.read returned 0, whatever the input and the answers are.")
     bound = kernel(algorithm, depth, binding)
     constant = tail(algorithm, depth)
     current = {name: c.__call__ for name, c in algorithm.learnable().items()}
-    asked = [query.answer.oracle for query in gradients.queries if query.answer.layer == 0]
+    asked = [query.answer.oracle for query in gradients.queries if query.answer.layer == depth - 1]
     consistent, why_consistent = consistency(gradients)
     stability = zero_stability(algorithm, depth, constant)
     accuracy = order(constant, asked)
@@ -162,11 +168,12 @@ def certify(
         structure,
     )
     return Certificate(
-        algorithm=str(algorithm),
+        algorithm=str(given),
         depth=depth,
         binding=binding,
         consistent=consistent,
         zero_stable=stability.stable,
+        growth=stability.bound,
         order=accuracy.order,
         speed=accuracy.speed,
         gains=gains_by_layer(bound),

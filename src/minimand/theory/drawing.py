@@ -1,6 +1,7 @@
-"""A certificate as a picture: poles, gains and wiring (extra `plots`)."""
+"""Certificates and rates as pictures (extra `plots`)."""
 
-from collections.abc import Hashable
+import math
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from ..extras import require
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .certificate import Certificate
+    from .rate import Rate
 
 INK, GRID, BLUE, RED = "#1f2328", "#d0d7de", "#1f6feb", "#cf222e"
 _DRAWN_LAYERS = 6
@@ -30,6 +32,23 @@ def draw_certificate(certificate: "Certificate") -> "Figure":
     for axes in (poles, gains):
         axes.tick_params(colors=INK, labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def draw_rates(momenta: Sequence[float], rates: Sequence["Rate"]) -> "Figure":
+    """The worst case against the momentum; gaps where no bound was found."""
+    require("matplotlib", "plots", "to draw figures")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5, 3.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(momenta, [math.nan if r.bound is None else r.bound for r in rates], "o-", color=BLUE, markersize=4)
+    name = rates[0].algorithm.partition("(")[0]
+    axes.set_title(f"{name}, {rates[0].steps} steps: {rates[0].functions}", fontsize=10, color=INK)
+    axes.set_xlabel("momentum", color=INK)
+    axes.set_ylabel(f"worst {rates[0].quantity}", color=INK)
+    axes.set_yscale("log")
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

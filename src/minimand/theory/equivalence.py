@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..algorithms import Algorithm, as_algorithm, builtin
-from .kernel import INPUT, Kernel, Query, kernel
+from .kernel import INPUT, Kernel, Query, extended, kernel
 from .response import response
 from .scalars import Number
 from .symbols import Combination
@@ -53,20 +53,21 @@ def equivalent(first: Algorithm | str, second: Algorithm | str, depth: int = 32)
     Example: `mm.equivalent("heavy_ball(step_size=0.1, momentum=0.9)", "momentum_residual(momentum=0.9)")`.
     """
     a, b = as_algorithm(first), as_algorithm(second)
-    return _compare(str(a), str(b), kernel(a, depth), kernel(b, depth))
+    return _compare(a, b, kernel(a, depth), kernel(b, depth))
 
 
-def _compare(first: str, second: str, a: Kernel, b: Kernel) -> Equivalence:
+def _compare(first: Algorithm, second: Algorithm, a: Kernel, b: Kernel) -> Equivalence:
     exact = a.exact and b.exact
 
     def found(relation: Relation, scale: float | None = None, difference: str = "") -> Equivalence:
-        return Equivalence(first, second, relation, a.depth, exact, scale, difference)
+        return Equivalence(str(first), str(second), relation, a.depth, exact, scale, difference)
 
-    if [_place(a, q) for q in a.queries] != [_place(b, q) for q in b.queries]:
+    # Oracles correspond by their place in the signature: their names, and the order they are asked in, may differ.
+    first_queries, second_queries = _by_place(a, first.oracles), _by_place(b, second.oracles)
+    if first_queries.keys() != second_queries.keys():
         return found("different", difference="their steps ask other oracles")
-    # Oracles correspond by position: their names may differ.
-    atoms = {q.answer: p.answer for q, p in zip(b.queries, a.queries, strict=True)}
-    points = [(p.point, _renamed(q.point, atoms)) for p, q in zip(a.queries, b.queries, strict=True)]
+    atoms = {q.answer: first_queries[place].answer for place, q in second_queries.items()}
+    points = [(q.point, _renamed(second_queries[place].point, atoms)) for place, q in first_queries.items()]
     outputs = (a.output, _renamed(b.output, atoms))
     different = next((i for i, (p, q) in enumerate(points) if not p.same(q)), None)
     if different is None:
@@ -79,10 +80,8 @@ def _compare(first: str, second: str, a: Kernel, b: Kernel) -> Equivalence:
     return found("different", difference=difference)
 
 
-def _place(k: Kernel, query: Query) -> tuple[int, int, int]:
-    answer = query.answer
-    names = sorted({q.answer.oracle for q in k.queries})
-    return answer.layer, names.index(answer.oracle), answer.call
+def _by_place(k: Kernel, oracles: tuple[str, ...]) -> dict[tuple[int, int, int], Query]:
+    return {(q.answer.layer, oracles.index(q.answer.oracle), q.answer.call): q for q in k.queries}
 
 
 def _renamed(combination: Combination, atoms: Mapping[Any, Hashable]) -> Combination:
@@ -132,11 +131,12 @@ def identify(algorithm: Algorithm | str, depth: int = 32) -> Identification:
     """
     algorithm = as_algorithm(algorithm)
     target = kernel(algorithm, depth)
+    fitted = extended(algorithm, depth)
     found: list[tuple[int, int, Algorithm, Equivalence]] = []
     for cls in builtin.values():
-        candidate = algorithm if type(algorithm) is cls else _fit(cls, algorithm)
+        candidate = algorithm if type(algorithm) is cls else _fit(cls, fitted)
         if candidate is not None:
-            match = _compare(str(algorithm), str(candidate), target, kernel(candidate, depth))
+            match = _compare(algorithm, candidate, target, kernel(candidate, depth))
             if match:
                 rank = ("identical", "up to read-out").index(match.relation)
                 found.append((rank, len(candidate.coefficients()), candidate, match))
@@ -159,17 +159,21 @@ def _fit(cls: type[Algorithm], target: Algorithm) -> Algorithm | None:
         return None
     bounds = [(-1.0, 1.0) if name == "momentum" else (-np.inf, np.inf) for name in names]
 
+    size = max(np.abs(goal[:, 1:]).max(), np.finfo(float).tiny)
+
     def candidate(values: np.ndarray) -> Algorithm:
         return default.rebind(**{name: float(v) for name, v in zip(names, values, strict=True)})
 
     def residual(values: np.ndarray) -> np.ndarray:
         # The last row is the output, which may be read otherwise.
-        return (response(candidate(values), _FITTED_LAYERS) - goal)[:-1].ravel()
+        return ((response(candidate(values), _FITTED_LAYERS) - goal)[:-1] / size).ravel()
 
     for start in _starts(default):
         fitted = least_squares(residual, start, bounds=tuple(zip(*bounds, strict=True)), xtol=1e-15, ftol=1e-15)
-        if np.abs(fitted.fun).max() < 1e-7:
-            return candidate(np.array([_rounded(v) for v in fitted.x]))
+        # The fit comes near a bound but not onto it, so simple numbers nearby are tried first.
+        for simple in (_simplified(fitted.x, 100, 1e-3), _simplified(fitted.x, 10_000, 1e-7), fitted.x):
+            if np.abs(residual(simple)).max() < 1e-7:
+                return candidate(simple)
     return None
 
 
@@ -178,6 +182,7 @@ def _starts(default: Algorithm) -> list[np.ndarray]:
     return [np.array(given), np.full(len(given), 0.1), np.full(len(given), 0.9)]
 
 
-def _rounded(value: float) -> float:
-    simple = float(Fraction(value).limit_denominator(10_000))
-    return simple if abs(simple - value) < 1e-7 else value
+def _simplified(values: np.ndarray, largest_denominator: int, tolerance: float) -> np.ndarray:
+    """Each value, or the simple fraction within a relative tolerance of it."""
+    simple = np.array([float(Fraction(float(v)).limit_denominator(largest_denominator)) for v in values])
+    return np.where(np.abs(simple - values) <= tolerance * np.abs(values), simple, values)

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from itertools import permutations
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..algorithms import Algorithm
 from .kernel import Binding
-from .linear_system import LinearSystem, domain, linear_system
+from .linear_system import LinearSystem, _basis, _closure, domain, linear_system
 from .stability import Tail
 
 if TYPE_CHECKING:
@@ -39,35 +39,59 @@ class Inverse:
 def inverse(algorithm: Algorithm, depth: int, binding: Binding, constant: Tail | None) -> Inverse:
     """The inverse of the steps of the network, on the minimal realization where they become constant."""
     head = depth if constant is None else min(constant.begins, depth)
-    steps: list[Inverse] = []
-    reached = None
-    for k in range(head):
-        system = linear_system(algorithm, k)
-        if system is None:
-            return Inverse("none", reason="memory grows with depth")
-        reached = domain(system.start) if reached is None else reached
-        steps.append(_step(system, reached, binding))
-        reached = _independent((domain(system.A) * reached).hstack(domain(system.B)))
+    systems = [linear_system(algorithm, k) for k in range(head)]
+    if head == 0:
+        steps: list[tuple[Inverse, int]] = []
+    elif None in systems:
+        return Inverse("none", reason="memory grows with depth, or a step asks nothing")
+    else:
+        after = linear_system(algorithm, head)
+        steps = [(found, 1) for found in _head([s for s in systems if s is not None], after, binding)]
     if constant is not None and head < depth:
         from sympy.polys.matrices import DomainMatrix
 
-        system = constant.system
-        steps.append(_step(system, DomainMatrix.eye(system.size, domain(system.A).domain), binding))
-    lost = tuple(k for k, found in enumerate(steps) if found.kind == "none")
-    kept = [found for found in steps if found.kind != "none"]
-    if 2 * len(lost) >= len(steps) or not kept:
-        return steps[lost[0]]
+        A, B, C, D = (domain(M) for M in (constant.system.A, constant.system.B, constant.system.C, constant.system.D))
+        everything = DomainMatrix.eye(constant.system.size, A.domain)
+        steps.append((_step(A, B, C, D, everything, binding), depth - head))
+    lost = tuple(k for k, (found, _) in enumerate(steps) if found.kind == "none")
+    kept = [found for found, _ in steps if found.kind != "none"]
+    if 2 * sum(steps[k][1] for k in lost) >= depth or not kept:
+        return steps[lost[0]][0]
     bounds = [found.lipschitz for found in kept if found.lipschitz is not None]
     return Inverse("fixed point" if bounds else "closed form", min(bounds, default=None), lost)
 
 
-def _step(system: LinearSystem, reached: "DomainMatrix", binding: Binding) -> Inverse:
-    """Invert next = A P u + B a, where the state P u is known to lie in the columns of P.
+def _head(systems: list[LinearSystem], after: LinearSystem | None, binding: Binding) -> list[Inverse]:
+    """Each step on what is reached before it and still seen after it."""
+    last = systems[-1] if after is None else after
+    # Rows: what of the state the later queries and the output see; after the last step, what the next system does.
+    seen = [_closure(domain(last.C).vstack(domain(last.read)), domain(last.A))]
+    for system in reversed(systems):
+        seen.insert(0, _basis(domain(system.C).vstack(seen[0] * domain(system.A))))
+    found = []
+    reached = domain(systems[0].start)
+    for k, system in enumerate(systems):
+        A, B, C, D = (domain(M) for M in (system.A, system.B, system.C, system.D))
+        rows = _basis(seen[k] * reached)
+        told_apart = reached * rows.transpose() * (rows * rows.transpose()).to_dense().inv()
+        found.append(_step(seen[k + 1] * A, seen[k + 1] * B, C, D, told_apart, binding))
+        reached = _independent((domain(system.A) * reached).hstack(domain(system.B)))
+    return found
+
+
+def _step(
+    A: "DomainMatrix",
+    B: "DomainMatrix",
+    C: "DomainMatrix",
+    D: "DomainMatrix",
+    reached: "DomainMatrix",
+    binding: Binding,
+) -> Inverse:
+    """Invert next = A P u + B a, where the state P u is known to lie in the columns of P, `reached`.
 
     The solutions (u, a) form a plane with directions N = (N_u, N_a); on it the queries move with the answers
     by K = (C P N_u + D N_a) N_a^-1, and a(query) closes the loop: query = known + K a(query).
     """
-    A, B, C, D = (domain(M) for M in (system.A, system.B, system.C, system.D))
     n, m = reached.shape[1], B.shape[1]
     N = (A * reached).hstack(B).to_dense().nullspace().transpose()
     free = N.shape[1]
@@ -80,26 +104,39 @@ def _step(system: LinearSystem, reached: "DomainMatrix", binding: Binding) -> In
         return Inverse("none", reason=why)
     left_inverse = (N_a.transpose() * N_a).inv() * N_a.transpose()
     K = (C * reached * N_u + D * N_a) * left_inverse
-    return _loop([[float(x) for x in row] for row in K.to_list()], binding)
+    return _loop(K.to_dense(), binding)
 
 
-def _loop(K: list[list[float]], binding: Binding) -> Inverse:
-    m = len(K)
+def _loop(K: "DomainMatrix", binding: Binding) -> Inverse:
+    """query = known + K a(query): solved one after the other where K is triangular, else all at once."""
+    rows = K.to_list()
+    m = len(rows)
     for p in permutations(range(m)):
-        if all(K[p[i]][p[j]] == 0 for i in range(m) for j in range(i + 1, m)):
-            diagonal = [K[i][i] for i in range(m)]  # solve one query after the other
+        if all(rows[p[i]][p[j]] == 0 for i in range(m) for j in range(i + 1, m)):
+            loops = [_scalar(rows[i][i], K) for i in range(m)]
             break
     else:
-        diagonal = [sum(abs(entry) for entry in row) for row in K]
-    if not any(diagonal):
+        loops = [K]
+    found = [_contraction(loop, binding) for loop in loops if not loop.is_zero_matrix]
+    if not found:
         return Inverse("closed form")
-    if binding == "residual":
-        return Inverse("fixed point", min(1 / abs(d) for d in diagonal if d))
-    # a = query - T(query): (1 - d) query = known - d T(query)
-    bounds = [abs(1 - d) / abs(d) for d in diagonal if d]
-    if min(bounds) == 0:
+    if None in found:
         return Inverse("none", reason="T itself would have to be inverted")
-    return Inverse("fixed point", min(bounds))
+    return Inverse("fixed point", min(bound for bound in found if bound is not None))
+
+
+def _contraction(K: "DomainMatrix", binding: Binding) -> float | None:
+    """The Lipschitz constant of T below which iterating contracts; None where the loop cannot be solved for query."""
+    if binding == "operator":  # a = query - T(query): (I - K) query = known - K T(query)
+        rest = K.eye(K.shape, K.domain).to_dense() - K.to_dense()
+        if rest.rank() < K.shape[0]:
+            return None
+        K = rest.inv() * K.to_dense()
+    return 1 / max(sum(abs(float(entry)) for entry in row) for row in K.to_list())
+
+
+def _scalar(value: Any, like: "DomainMatrix") -> "DomainMatrix":
+    return type(like)([[value]], (1, 1), like.domain)
 
 
 def _independent(columns: "DomainMatrix") -> "DomainMatrix":

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from ..algorithms import Algorithm
 from ..algorithms._algorithm import is_proximal
+from ..algorithms._coefficient import Read, Schedule
 from ..algorithms._state import leaves
 from ..names import unknown_name
 from .scalars import Number
@@ -98,7 +99,9 @@ def kernel(algorithm: Algorithm, depth: int, binding: Binding | None = None) -> 
         memory.append(len(leaves(state)))
     output = guarded(algorithm, algorithm.read, state)
     if not isinstance(output, Combination):
-        raise TypeError(f"{type(algorithm).__name__}.read returned {type(output).__name__}; expected one tensor.")
+        raise TypeError(f"{type(algorithm).__name__}.read returned {output!r}; expected one tensor.")
+    if not queries:
+        raise ValueError(f"{type(algorithm).__name__}.step asks no oracle: there is nothing for a block to answer.")
     return Kernel(depth, tuple(queries), output, rests, tuple(memory))
 
 
@@ -121,8 +124,8 @@ def exactly(algorithm: Algorithm) -> Algorithm:
     return algorithm.rebind(**{name: _exact(c) for name, c in algorithm.coefficients().items()})
 
 
-def _exact(coefficient: Callable[[int], Any]) -> Callable[[int], Number]:
-    return lambda k: Number.of(coefficient(k))
+def _exact(coefficient: Callable[[int], Any]) -> Read:
+    return Read(lambda k: Number.of(coefficient(k)))
 
 
 def symbolic_oracles(
@@ -141,6 +144,8 @@ def symbolic_oracles(
             calls += 1
             found = Combination.atom(answer)
             if is_proximal(name):
+                if step_size is None:
+                    raise TypeError(f"{type(algorithm).__name__}.step asks {name} without a step size.")
                 # p = point - s a, where a is the answer at p itself.
                 s = Number.of(step_size)
                 p = {None: point - s * found, "residual": point + s * found}.get(binding)
@@ -157,11 +162,41 @@ def symbolic_oracles(
 
 
 def guarded(algorithm: Algorithm, part: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a part of the algorithm on symbols; an error says whose part it is."""
+    """Call a part of the algorithm on symbols; an error says whose part it is.
+
+    Raises:
+        NonlinearStepError: it is not linear.
+        TypeError: it returns what is no state.
+    """
+    name = getattr(part, "__name__", "step")
     try:
-        return part(*arguments)
+        found = part(*arguments)
     except NonlinearStepError as error:
-        raise NonlinearStepError(f"{type(algorithm).__name__}: {error}") from None
+        raise NonlinearStepError(f"{type(algorithm).__name__}: the {name} is {error}") from None
+    if not leaves(found) or not all(isinstance(leaf, Combination) for leaf in leaves(found)):
+        raise TypeError(
+            f"{type(algorithm).__name__}.{name} returned {found!r}; expected a tensor made from the state, or a tuple "
+            "of such (0 * x is a tensor of zeros)."
+        )
+    return found
+
+
+def extended(algorithm: Algorithm, depth: int) -> Algorithm:
+    """The algorithm with schedules that go on with their last value where they end with a network of this depth."""
+    schedules = {name: c for name, c in algorithm.coefficients().items() if isinstance(c, Schedule)}
+    return algorithm.rebind(**{name: _extended(c, depth) for name, c in schedules.items()})
+
+
+def _extended(schedule: Schedule, depth: int) -> Read:
+    def value(k: int) -> Any:
+        for i in range(k, depth - 1, -1):
+            try:
+                return schedule(i)
+            except (TypeError, ValueError):
+                continue
+        return schedule(min(k, depth - 1))
+
+    return Read(value)
 
 
 def check_binding(binding: Any) -> None:

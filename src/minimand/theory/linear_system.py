@@ -63,9 +63,7 @@ class LinearSystem:
         Q = _closure(C.vstack(read), A)
         A = _solve(Q.transpose(), (Q * A).transpose()).transpose()
         C, read = (_solve(Q.transpose(), X.transpose()).transpose() for X in (C, read))
-        return LinearSystem(
-            matrix(A), matrix(Q * B), matrix(C), self.D, matrix(Q * start), matrix(read), self.exact
-        )
+        return LinearSystem(matrix(A), matrix(Q * B), matrix(C), self.D, matrix(Q * start), matrix(read), self.exact)
 
     @cached_property
     def poles(self) -> tuple[Pole, ...]:
@@ -99,26 +97,30 @@ class LinearSystem:
         # C adj(zI - A) B = det(zI - A + BC) - det(zI - A)
         seen = Poly((A - B * C).charpoly(), z, domain="QQ") - rho
         sigma = -(seen + rho * Poly([_rational(self.D[0][0])], z, domain="QQ"))
-        common = rho.gcd(sigma)
-        rho, sigma = rho.quo(common), sigma.quo(common)
+        if not sigma.is_zero:
+            common = rho.gcd(sigma)
+            rho, sigma = rho.quo(common), sigma.quo(common)
         leading = rho.LC()
         return _coefficients(rho.quo_ground(leading)), _coefficients(sigma.quo_ground(leading))
 
 
 def linear_system(algorithm: Algorithm, k: int = 0) -> LinearSystem | None:
-    """The linear system of step k; None where the state grows.
+    """The linear system of step k; None where the state grows, or the step asks nothing.
 
     Raises:
         NonlinearStepError: the step is not linear.
     """
     algorithm = exactly(algorithm)
     first = guarded(algorithm, algorithm.start, Combination.atom(INPUT))
+    size = len(leaves(first))
+    if _grows(algorithm):
+        return None
     # The state before step k of an algorithm whose memory is constant is shaped like the first.
-    entries = [Combination.atom(("state", i)) for i in range(len(leaves(first)))]
+    entries = [Combination.atom(("state", i)) for i in range(size)]
     asked: list[Query] = []
     before = rebuild(first, entries)
     after = guarded(algorithm, algorithm.step, before, *symbolic_oracles(algorithm, k, None, asked.append), k)
-    if len(leaves(after)) != len(entries):
+    if len(leaves(after)) != size or not asked:
         return None
     output = guarded(algorithm, algorithm.read, before)
     states = [("state", i) for i in range(len(entries))]
@@ -133,6 +135,13 @@ def linear_system(algorithm: Algorithm, k: int = 0) -> LinearSystem | None:
         read=_rows([output], states),
         exact=all(c.exact for c in (*leaves(after), *points, *leaves(first), output)),
     )
+
+
+def _grows(algorithm: Algorithm) -> bool:
+    """Whether the first step adds to the state."""
+    first = algorithm.start(0.0)
+    after = algorithm.step(first, *[lambda point, step_size=None: point] * len(algorithm.oracles), 0)
+    return len(leaves(after)) != len(leaves(first))
 
 
 def _rows(combinations: Sequence[Combination], atoms: Sequence[Any]) -> Matrix:

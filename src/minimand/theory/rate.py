@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..algorithms import Algorithm, as_algorithm
@@ -31,12 +33,20 @@ class Rate:
     status: str
     """The solver's own word."""
 
+    @property
+    def quantity(self) -> str:
+        """What is bounded, as a formula."""
+        return {"value": "f(x_N) - f*", "distance": "|x_N - x*|^2", "gradient": "|grad f(x_N)|^2"}[self.measure]
+
+    @property
+    def functions(self) -> str:
+        """The class of functions, in words."""
+        return f"{self.L:g}-smooth " + (f"{self.mu:g}-strongly " if self.mu else "") + "convex f"
+
     def __str__(self) -> str:
-        left = {"value": "f(x_N) - f*", "distance": "|x_N - x*|^2", "gradient": "|grad f(x_N)|^2"}[self.measure]
-        functions = f"{self.L:g}-smooth " + (f"{self.mu:g}-strongly " if self.mu else "") + "convex f"
         if self.bound is None:
-            return f"{left}: no bound was found for {functions}, N = {self.steps} ({self.status})"
-        return f"{left} <= {self.bound:.4g} |x_0 - x*|^2 for {functions}, N = {self.steps}"
+            return f"{self.quantity}: no bound was found for {self.functions}, N = {self.steps} ({self.status})"
+        return f"{self.quantity} <= {self.bound:.4g} |x_0 - x*|^2 for {self.functions}, N = {self.steps}"
 
 
 def rate(
@@ -72,13 +82,13 @@ def rate(
     pepit: Any = require("PEPit", "theory", "for worst-case rates")
     functions: Any = require("PEPit.functions", "theory", "for worst-case rates")
     problem = pepit.PEP()
-    oracles = {
+    oracles: dict[str, Any] = {
         name: problem.declare_function(functions.ConvexFunction)
         if is_proximal(name)
         else problem.declare_function(functions.SmoothStronglyConvexFunction, mu=mu, L=L)
         for name in algorithm.oracles
     }
-    total = sum(list(oracles.values())[1:], start=next(iter(oracles.values())))
+    total = reduce(add, oracles.values())
     minimum = total.stationary_point()
     start = problem.set_initial_point()
     problem.set_initial_condition((start - minimum) ** 2 <= 1)
@@ -87,7 +97,8 @@ def rate(
 
     def point(combination: Combination) -> Any:
         return sum(
-            (float(c) * points[atom] for atom, c in combination.terms.items()), start=pepit.Point(is_leaf=False, decomposition_dict={})
+            (float(c) * points[atom] for atom, c in combination.terms.items()),
+            start=pepit.Point(is_leaf=False, decomposition_dict={}),
         )
 
     for query in read.queries:

@@ -17,8 +17,7 @@ def response(algorithm: Algorithm, depth: int) -> np.ndarray:
         (queries + 1, 1 + queries): row i is query i, the last row the output; column 0 is the input, column
         1 + j the answer to query j.
     """
-    calls = _calls(algorithm)
-    size = 1 + depth * calls
+    size = 1 + _calls(algorithm, depth)
     points: list[np.ndarray] = []
 
     def answer(point: Any, step_size: Any = None) -> np.ndarray:
@@ -34,7 +33,7 @@ def response(algorithm: Algorithm, depth: int) -> np.ndarray:
     return np.stack([*points, algorithm.read(state)])
 
 
-def _calls(algorithm: Algorithm) -> int:
+def _calls(algorithm: Algorithm, depth: int) -> int:
     count = 0
 
     def oracle(point: Any, step_size: Any = None) -> float:
@@ -43,8 +42,15 @@ def _calls(algorithm: Algorithm) -> int:
         return 0.0
 
     oracles: list[Callable[..., float]] = [oracle] * len(algorithm.oracles)
-    algorithm.step(algorithm.start(0.0), *oracles, 0)
+    state = algorithm.start(0.0)
+    for k in range(depth):
+        state = algorithm.step(state, *oracles, k)
     return count
+
+
+def gains(algorithm: Algorithm, depth: int) -> np.ndarray:
+    """(queries,): how strongly each answer reaches the output, by size."""
+    return np.abs(response(algorithm, depth)[-1, 1:])
 
 
 def growth(algorithm: Algorithm, depth: int) -> float:

@@ -108,6 +108,24 @@ class Number:
         result = Number.of(float(self) ** float(exponent))
         return Number(result.terms, result.exact and self.exact)
 
+    def __rpow__(self, base: Any) -> "Number":
+        return Number.of(float(base) ** float(self))
+
+    def __mod__(self, other: Any) -> "Number":
+        return Number.of(self.value % Number.of(other).value)
+
+    def __floordiv__(self, other: Any) -> "Number":
+        return Number.of(self.value // Number.of(other).value)
+
+    def __round__(self, digits: int | None = None) -> "Number":
+        return Number.of(round(self.value, digits))
+
+    def __int__(self) -> int:
+        return int(self.value)
+
+    def __format__(self, specification: str) -> str:
+        return format(float(self), specification) if specification else str(self)
+
     def __neg__(self) -> "Number":
         return self * -1
 

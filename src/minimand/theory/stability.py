@@ -1,18 +1,19 @@
 """Zero-stability and order: what an algorithm is as a numerical method for x' = -gradient(x)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import factorial
 
 from ..algorithms import Algorithm
-from .linear_system import LinearSystem, domain, is_root_bounded, linear_system, matrix
+from .linear_system import LinearSystem, Pole, domain, is_root_bounded, linear_system, matrix
 from .response import growth
 from .rooted_trees import runge_kutta_order
 from .scalars import TOLERANCE
 
-_HORIZON = 4
-_ALLOWED_GROWTH = 1.5
+# How much further than the depth numerical verdicts look, and what growth on the way they allow.
+HORIZON = 4
+ALLOWED_GROWTH = 1.5
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def tail(algorithm: Algorithm, depth: int) -> Tail | None:
 
     A capped schedule has one; an algorithm with constant coefficients begins with it.
     """
-    systems = [linear_system(algorithm, k) for k in range(_HORIZON * depth)]
+    systems = [linear_system(algorithm, k) for k in range(HORIZON * depth)]
     last = systems[-1]
     if last is None:
         return None
@@ -43,7 +44,6 @@ class Stability:
 
     stable: bool
     reason: str
-    numerical: bool = False
     bound: float | None = None
     """The growth that was measured, where the verdict is numerical."""
 
@@ -57,13 +57,13 @@ def zero_stability(algorithm: Algorithm, depth: int, constant: Tail | None) -> S
         where = "" if constant.begins == 0 else f" from step {constant.begins} on"
         condition = "inside the unit disc, or simple on the circle" if stable else "the root condition fails"
         return Stability(stable, f"poles {shown}{where}: {condition}")
-    near, far = growth(algorithm, depth), growth(algorithm, _HORIZON * depth)
-    stable = far <= _ALLOWED_GROWTH * near
+    near, far = growth(algorithm, depth), growth(algorithm, HORIZON * depth)
+    stable = far <= ALLOWED_GROWTH * near
     reason = (
         f"numerically: the largest response grows from {near:.3g} over {depth} steps to {far:.3g} over "
-        f"{_HORIZON * depth}, {'at most' if stable else 'more than'} {_ALLOWED_GROWTH} times"
+        f"{HORIZON * depth}, {'at most' if stable else 'more than'} {ALLOWED_GROWTH} times"
     )
-    return Stability(stable, reason, numerical=True, bound=far)
+    return Stability(stable, reason, bound=far)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def order(constant: Tail | None, asked: Sequence[str]) -> Order:
 
     Args:
         constant: the steps that the algorithm ends in.
-        asked: the oracle of each answer of a step.
+        asked: the oracle of each answer of such a step.
     """
     if constant is None:
         return Order(None, "not defined: the coefficients vary with depth, or memory grows")
@@ -91,19 +91,27 @@ def order(constant: Tail | None, asked: Sequence[str]) -> Order:
     multistep = constant.system.multistep
     assert multistep is not None  # one answer in a step
     rho, sigma = multistep
-    if not _zero(_moment(rho, 0)):
+    zero = _zero_of(constant.system)
+    if not any(sigma):
+        return Order(None, "sigma = 0: gradients move nothing")
+    if not zero(_moment(rho, 0)):
         return Order(None, "no pole at 1: a constant drift is forgotten")
-    if _zero(_moment(sigma, 0)):
+    if zero(_moment(sigma, 0)):
         return Order(None, "sigma(1) = 0: a constant gradient moves nothing")
     slope = _moment(rho, 1)
-    if _zero(slope):
-        p = _order(rho, sigma, 2)
+    if zero(slope):
+        if zero(_moment(rho, 2)):
+            return Order(None, "a pole at 1 of multiplicity above 2")
+        p = _order(rho, sigma, 2, zero)
         return Order(None, f"a double pole at 1: a method for x'' = -gradient(x), of order {p}", second_order=p)
     speed = _moment(sigma, 0) / slope
-    p = _order(rho, sigma, 1)
-    if constant.begins > 0 and p > 1:
-        return Order(1, f"order {p} from step {constant.begins} on, but the coefficients change before it", speed)
-    return Order(p, "" if speed == 1 else f"after time is rescaled by {_short(speed)}", speed)
+    return Order(_order(rho, sigma, 1, zero), "" if speed == 1 else f"after time is rescaled by {_short(speed)}", speed)
+
+
+def is_root_bounded_but_at_one(poles: Sequence[Pole]) -> bool:
+    """The root condition for x'' = -gradient(x): a double pole at 1, all others as for a first-order equation."""
+    others = [pole for pole in poles if abs(pole.value - 1) > TOLERANCE]
+    return is_root_bounded(others) and sum(p.multiplicity for p in poles if p not in others) == 2
 
 
 def _order_of_several(constant: Tail, asked: Sequence[str]) -> Order:
@@ -123,7 +131,7 @@ def _order_of_several(constant: Tail, asked: Sequence[str]) -> Order:
     speed = sum(speeds, Fraction(0))
     named = {name: sum((v for v, n in zip(speeds, asked, strict=True) if n == name), Fraction(0)) for name in asked}
     follows = "follows x' = " + _sum([(-v, name) for name, v in named.items()])
-    if _zero(speed):
+    if _zero_of(system)(speed):
         return Order(None, f"{follows}: equal gradients move nothing")
     if len(named) > 1:
         return Order(None, f"several oracles; {follows}", speed)
@@ -131,31 +139,38 @@ def _order_of_several(constant: Tail, asked: Sequence[str]) -> Order:
         return Order(None, f"a step with memory asks for several answers; {follows}", speed)
     # Time in units of the speed; the state in units of the output.
     stages = [[-entry / speed for entry in row] for row in system.D]
-    p = runge_kutta_order(stages, [v / speed for v in speeds], _zero)
+    p = runge_kutta_order(stages, [v / speed for v in speeds], _zero_of(system))
     return Order(p, "" if speed == 1 else f"after time is rescaled by {_short(speed)}", speed)
 
 
 def friction(algorithm: Algorithm) -> float | None:
-    """The c of x'' + (c/t) x' = -gradient(x), where the second pole approaches 1 like 1 - c/k; measured."""
+    """The c > 0 of x'' + (c/t) x' = -gradient(x), where the second pole approaches 1 like 1 - c/k; measured."""
     seen = []
     for k in (1000, 2000):
         system = linear_system(algorithm, k)
-        if system is None or system.minimal.size != 2:
+        if system is None or system.minimal.size != 2 or not any(_sigma(system.minimal)):
             return None
-        away = [abs(1 - pole.value) for pole in system.minimal.poles]
-        if min(away) > TOLERANCE:
+        away = [1 - pole.value for pole in system.minimal.poles for _ in range(pole.multiplicity)]
+        away.sort(key=abs)
+        if abs(away[0]) > TOLERANCE or abs(away[1].imag) > TOLERANCE:
             return None
-        seen.append(k * max(away))
+        seen.append(k * away[1].real)
     return seen[1] if seen[1] > TOLERANCE and abs(seen[1] - seen[0]) < 0.05 * seen[1] else None
 
 
-def _order(rho: Sequence[Fraction], sigma: Sequence[Fraction], derivative: int) -> int:
+def _sigma(system: LinearSystem) -> tuple[Fraction, ...]:
+    return () if system.multistep is None else system.multistep[1]
+
+
+def _order(
+    rho: Sequence[Fraction], sigma: Sequence[Fraction], derivative: int, zero: Callable[[Fraction], bool]
+) -> int:
     """The largest p with rho(e^h) - h^d sigma(e^h) / c = O(h^(p + d)), d the derivative."""
     scale = _moment(rho, derivative) / factorial(derivative) / _moment(sigma, 0)
     q = derivative
     while True:
         error = _moment(rho, q) / factorial(q) - scale * _moment(sigma, q - derivative) / factorial(q - derivative)
-        if not _zero(error):
+        if not zero(error):
             return q - derivative
         q += 1
 
@@ -164,8 +179,9 @@ def _moment(coefficients: Sequence[Fraction], q: int) -> Fraction:
     return sum((c * i**q for i, c in enumerate(reversed(coefficients))), Fraction(0))
 
 
-def _zero(value: Fraction) -> bool:
-    return abs(value) <= TOLERANCE
+def _zero_of(system: LinearSystem) -> Callable[[Fraction], bool]:
+    """What counts as zero: nothing else, where the coefficients are exact."""
+    return lambda value: abs(value) <= (0 if system.exact else TOLERANCE)
 
 
 def _short(value: Fraction) -> str:

@@ -1,7 +1,9 @@
 """Linear combinations: the states and answers of an algorithm that is read as mathematics."""
 
+import os
 import sys
 from collections.abc import Callable, Hashable, Mapping
+from operator import add, mul, sub, truediv
 from typing import Any
 
 from .scalars import Number, is_scalar
@@ -83,6 +85,9 @@ class Combination:
     def __neg__(self) -> "Combination":
         return self * -1
 
+    def __pos__(self) -> "Combination":
+        return self
+
     def __sub__(self, other: Any) -> "Combination":
         return self + (-other)
 
@@ -107,8 +112,12 @@ class Combination:
         # torch asks for this method before it rejects a foreign argument; no import of torch is needed.
         raise _nonlinear(f"calls torch.{getattr(function, '__name__', function)} on a state")
 
-    def __array_ufunc__(self, ufunc: Any, *args: Any, **kwargs: Any) -> Any:
-        raise _nonlinear(f"calls numpy.{ufunc.__name__} on a state")
+    def __array_ufunc__(self, ufunc: Any, method: str, *arguments: Any, **kwargs: Any) -> Any:
+        # A numpy scalar to the left of a state asks its own ufunc first.
+        operation = {"add": add, "subtract": sub, "multiply": mul, "divide": truediv}.get(ufunc.__name__)
+        if operation is None or not is_scalar(arguments[0]):
+            raise _nonlinear(f"calls numpy.{ufunc.__name__} on a state")
+        return operation(arguments[0].item(), arguments[1])
 
 
 def _forbid(method: str, does: str) -> None:
@@ -136,12 +145,23 @@ for _method, _does in {
     "__round__": "rounds a state",
     "__float__": "turns a state into a number",
     "__int__": "turns a state into a number",
+    "__iadd__": "changes a state in place (write x = x + ...)",
+    "__isub__": "changes a state in place (write x = x - ...)",
+    "__imul__": "changes a state in place (write x = c * x)",
+    "__itruediv__": "changes a state in place (write x = x / c)",
+    "__invert__": "inverts the bits of a state",
+    "__divmod__": "rounds a state",
     "__len__": "asks for the length of a state",
     "__iter__": "iterates over a state",
     "__getitem__": "indexes a state",
     "__call__": "calls a state",
 }.items():
     _forbid(_method, _does)
+
+
+def _is_library(file: str) -> bool:
+    """Whether a frame is this file's, or torch's or numpy's on the way here."""
+    return file == __file__ or any(f"{os.sep}{package}{os.sep}" in file for package in ("torch", "numpy"))
 
 
 def _term(c: Number, atom: Hashable) -> str:
@@ -156,10 +176,10 @@ def _kind(value: Any) -> str:
 
 def _nonlinear(does: str) -> NonlinearStepError:
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+    while frame.f_back is not None and _is_library(frame.f_code.co_filename):
         frame = frame.f_back
     where = f"{frame.f_code.co_qualname}, {frame.f_code.co_filename}:{frame.f_lineno}"
     return NonlinearStepError(
-        f"the step is not linear: it {does} ({where}). A step may add states and answers and multiply them by "
-        "coefficients; whatever is nonlinear belongs in the block."
+        f"not linear: it {does} ({where}). A step may add states and answers and multiply them by "
+        "coefficients (0 * x is zero); whatever is nonlinear belongs in the block."
     )

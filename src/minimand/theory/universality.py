@@ -11,7 +11,9 @@ from ..algorithms import Algorithm
 from ..algorithms._algorithm import is_proximal
 from .equivalence import equivalent
 from .kernel import Binding, Kernel
-from .stability import Order, Stability, Tail, friction
+from .response import gains
+from .scalars import TOLERANCE, Number
+from .stability import ALLOWED_GROWTH, HORIZON, Order, Stability, Tail, friction, is_root_bounded_but_at_one
 from .symbols import Combination
 
 if TYPE_CHECKING:
@@ -97,8 +99,12 @@ def _u2(e: Evidence) -> Statement:
         return _failed(statement, f"not zero-stable: {e.stability.reason}", "a momentum constant or capped below 1")
     if e.constant is not None and e.order.speed is None:
         return _failed(statement, e.order.reason, "")
-    if e.constant is None and _deaf_layers(e.gradients):
-        return _failed(statement, "with varying coefficients, a gain of 0", _louder(e))
+    if e.constant is None:
+        near, far = (float(gains(e.algorithm, d).min()) for d in (e.gradients.depth, HORIZON * e.gradients.depth))
+        if far < near / ALLOWED_GROWTH or near < TOLERANCE:
+            why = f"numerically: the smallest gain is {near:.3g} over {e.gradients.depth} layers"
+            why += f" and {far:.3g} over {HORIZON * e.gradients.depth}: it is not bounded from below"
+            return _failed(statement, why, _louder(e) if near < TOLERANCE else "a step size that does not vanish")
     return statement
 
 
@@ -112,7 +118,7 @@ def _u3(e: Evidence) -> Statement | None:
     if not e.consistent:
         return None
     if e.constant is not None:
-        if e.order.second_order is None:
+        if e.order.second_order is None or not is_root_bounded_but_at_one(e.constant.system.poles):
             return None
     else:
         c = friction(e.algorithm)
@@ -127,7 +133,7 @@ def _u4(e: Evidence) -> Statement | None:
     learnable = e.algorithm.learnable()
     if not learnable:
         return None
-    values = [sorted({c.low, c.high} | ({0.0} if c.low <= 0 <= c.high else set())) for c in learnable.values()]
+    values = [sorted({v for v in (c.low, c.high, c.initial, 0, 1) if c.low <= v <= c.high}) for c in learnable.values()]
     for chosen in product(*values):
         setting = dict(zip(learnable, chosen, strict=True))
         match = equivalent(e.algorithm.rebind(**setting), "gradient_descent", depth=4)
@@ -138,7 +144,9 @@ def _u4(e: Evidence) -> Statement | None:
             return _needs_block(_needs_width(statement, e, needed, "max(d_in, d_out, 2)"), e)
     bounds = ", ".join(f"{name} in [{c.low:g}, {c.high:g}]" for name, c in learnable.items())
     statement = Statement("U4", "contains ResNet", _LI, True)
-    return _failed(statement, f"no value of {bounds} gives gradient descent", "let the momentum reach 0")
+    return _failed(
+        statement, f"of {bounds}, no bound, start, 0 or 1 gives gradient descent", "let the momentum reach 0"
+    )
 
 
 def _u5(e: Evidence) -> Statement | None:
@@ -196,10 +204,14 @@ def _failed(statement: Statement, fails: str, repair: str) -> Statement:
 
 
 def _deaf_layers(gradients: Kernel, output: Combination | None = None) -> list[int]:
-    """The layers none of whose answers reaches the output."""
+    """The layers none of whose blocks reaches the output; the answers of one block add up."""
     output = gradients.output if output is None else output
-    heard = {q.answer.layer for q in gradients.queries if not output.coefficient(q.answer).same(0)}
-    return [k for k in range(gradients.depth) if k not in heard]
+    heard: dict[tuple[int, str], Number] = {}
+    for query in gradients.queries:
+        block = query.answer.layer, query.answer.oracle
+        heard[block] = heard.get(block, Number.of(0)) + output.coefficient(query.answer)
+    loud = {layer for (layer, _), gain in heard.items() if not gain.same(0)}
+    return [k for k in range(gradients.depth) if k not in loud]
 
 
 def _louder(e: Evidence) -> str:

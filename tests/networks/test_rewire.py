@@ -1,0 +1,208 @@
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import minimand as mm
+from minimand.blocks import two_layer
+
+L = mm.Learnable
+
+
+class Residual(nn.Module):
+    """Somebody's block: x + f(x)."""
+
+    def __init__(self, width: int = 6) -> None:
+        super().__init__()
+        self.branch = two_layer(width, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.branch(x)
+
+
+class Pair(Residual):
+    """As in transformers: the state first, something else after it; asked by keyword."""
+
+    def forward(self, hidden: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return super().forward(hidden), "attention"
+
+
+class Pairs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Pair() for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x, _ = layer(hidden=x)
+        return x
+
+
+def _model(depth: int = 5) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 6), nn.Sequential(*[Residual() for _ in range(depth)]), nn.Linear(6, 2))
+
+
+ALGORITHMS = [
+    "heavy_ball(momentum=0.7)",
+    "nesterov_y(momentum=0.4)",
+    "fista",
+    "dense_nesterov",
+    "leapfrog",
+    "hessian_damped",
+    "heavy_ball(momentum=Learnable(0.5, 0, 1))",
+    "nesterov(momentum=Learnable(0.5, 0, 1), step_size=Learnable(0.9, 0, 2))",
+]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_rewired_model_is_the_unrolled_one(algorithm: str) -> None:
+    """The same blocks under the operator binding; values and gradients."""
+    model = _model()
+    blocks = [copy.deepcopy(block) for block in model[1]]  # pyright: ignore[reportGeneralTypeIssues]
+    reference = nn.Sequential(
+        copy.deepcopy(model[0]), mm.unroll(algorithm, blocks, "operator"), copy.deepcopy(model[2])
+    )
+    mm.rewire(model, algorithm)
+    x = torch.randn(4, 3)
+    torch.testing.assert_close(model(x), reference(x))
+    for network in (model, reference):
+        network(x).square().sum().backward()
+    ours = {name: p.grad for name, p in model.named_parameters()}
+    for name, p in reference.named_parameters():
+        if "coefficients" in name:
+            mine = ours["1.0.rewired_" + name.rpartition(".")[2]]
+        else:
+            mine = ours[name.replace("layers.", "").replace("block.", "")]
+        torch.testing.assert_close(mine, p.grad)
+
+
+@pytest.mark.parametrize("make", [_model, Pairs])
+def test_without_momentum_nothing_changes_and_all_can_be_undone(make) -> None:
+    model = make()
+    x = torch.randn(4, 6 if make is Pairs else 3)
+    before, names = model(x), list(model.state_dict())
+    assert mm.rewire(model, "gradient_descent") is model
+    assert torch.equal(model(x), before)
+    done = mm.rewired(model)
+    assert done is not None
+    done.undo()
+    mm.rewire(model, "heavy_ball(momentum=0)")
+    assert torch.equal(model(x), before)
+    assert list(model.state_dict()) == names
+    again = mm.rewired(model)
+    assert again is not None
+    again.undo()
+    mm.rewire(model, "heavy_ball(momentum=Learnable(0.5, 0, 1))")
+    assert not torch.equal(model(x), before)
+    last = mm.rewired(model)
+    assert last is not None
+    assert last.undo() is model
+    assert mm.rewired(model) is None
+    assert list(model.state_dict()) == names
+    assert torch.equal(model(x), before)
+
+
+def test_it_tells_what_it_did() -> None:
+    done = mm.rewired(mm.rewire(_model(4), "heavy_ball"))
+    assert done is not None
+    assert done.runs == (("1.0", "1.1", "1.2", "1.3"),)
+    assert "1.0 ... 1.3  (4 blocks)" in str(done)
+
+
+def test_runs_end_where_shapes_change() -> None:
+    model = nn.Sequential(Residual(6), Residual(6), nn.Linear(6, 8), Residual(8), Residual(8), Residual(8), Residual(6))
+    done = mm.rewired(mm.rewire(model, "heavy_ball"))
+    assert done is not None
+    assert done.runs == (("0", "1"), ("3", "4", "5"))
+
+
+def test_copies_are_rewired_on_their_own() -> None:
+    model = mm.rewire(_model(), "heavy_ball(momentum=Learnable(0.5, 0, 1))")
+    x = torch.randn(4, 3)
+    before = model(x)
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(copied(x), before)
+        copied.get_parameter("1.0.rewired_momentum").data.fill_(0.1)
+        assert not torch.equal(copied(x), before)
+        assert torch.equal(model(x), before)
+
+
+def test_learnable_coefficients_train_and_stay_within_bounds() -> None:
+    model = mm.rewire(_model(), "heavy_ball(momentum=Learnable(0, 0, 1))")
+    momentum = model.get_parameter("1.0.rewired_momentum")
+    model(torch.randn(4, 3)).square().sum().backward()
+    assert momentum.grad is not None
+    assert momentum.grad[1:].abs().min() > 0
+    momentum.data.copy_(torch.tensor([3.0, -1.0, 0.5, 0.5, 2.0]))
+    model(torch.randn(4, 3))
+    assert momentum.tolist() == [1.0, 0.0, 0.5, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("algorithm", ["nesterov_y", "heavy_ball(momentum=Learnable(0.5, 0, 1))"])
+def test_it_compiles_as_one_graph_and_exports(algorithm: str) -> None:
+    model = mm.rewire(_model(), algorithm).eval()
+    x = torch.randn(4, 3)
+    expected = model(x)
+    torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="aot_eager")(x), expected)
+    torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), expected)
+
+
+def test_a_failed_call_leaves_nothing_behind() -> None:
+    model = mm.rewire(_model(), "heavy_ball")
+    x = torch.randn(4, 3)
+    expected = model(x)
+    handle = model.get_submodule("1.3").register_forward_pre_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        model(x)
+    handle.remove()
+    assert torch.equal(model(x), expected)
+
+
+class Parallel(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(Residual() for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.heads[0](x) + self.heads[1](x)
+
+
+class Narrowing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)[:, :3]
+
+
+def test_what_is_no_chain_is_found_out_at_the_first_call() -> None:
+    with pytest.raises(RuntimeError, match=r"heads.1 was not given what heads.0 returned.*Name the containers"):
+        mm.rewire(Parallel(), "heavy_ball")(torch.randn(2, 6))
+    with pytest.raises(RuntimeError, match=r"0 maps \(2, 6\) to \(2, 3\); a rewired block has to keep the shape"):
+        mm.rewire(nn.Sequential(Narrowing(), Narrowing()), "heavy_ball")(torch.randn(2, 6))
+    model = mm.rewire(_model(), "heavy_ball")
+    with pytest.raises(RuntimeError, match=r"1.2 was called out of order"):
+        model.get_submodule("1.2")(torch.randn(2, 6))
+
+
+@pytest.mark.parametrize(
+    ("model", "algorithm", "where", "message"),
+    [
+        (nn.Linear(2, 2), "heavy_ball", None, "nothing to rewire in Linear: .* Looked at no container"),
+        (nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), "heavy_ball", None, r"Looked at \(the model\): Linear"),
+        (_model(), "linearized_admm", None, "asks several answers in a step"),
+        (_model(), "ista", None, "asks several answers in a step, or a prox"),
+        (_model(), "heavy_bal", None, "Did you mean 'heavy_ball'"),
+        (_model(), "heavy_ball", "10", "unknown module of Sequential '10'"),
+        (_model(), "heavy_ball", ["1.0"], "nothing to rewire"),
+        (mm.rewire(_model(), "heavy_ball"), "heavy_ball", None, "is rewired already; undo it first"),
+    ],
+)
+def test_bad_input(model: nn.Module, algorithm: str, where, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        mm.rewire(model, algorithm, where)
