@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 
 import minimand as mm
@@ -29,6 +28,8 @@ def fitted() -> tuple[nn.Sequential, torch.Tensor, torch.Tensor]:
 
 
 def main() -> None:
+    from matplotlib.figure import Figure
+
     shallow, x, y = fitted()
     deep = mm.theory.construct(shallow, mm.algorithms.HeavyBall(momentum=0.5))
     with torch.no_grad():
@@ -37,7 +38,9 @@ def main() -> None:
     axes = figure.subplots()
     axes.plot(x, y, color="#8c959f", linewidth=5, alpha=0.5, label="the curve")
     axes.plot(x, wide, color="#1f6feb", linewidth=2, label=f"one hidden layer of {NEURONS} neurons")
-    axes.plot(x, narrow, "--", color="#cf222e", linewidth=2, label=f"heavy ball, {NEURONS} layers of one neuron, width 2")
+    axes.plot(
+        x, narrow, "--", color="#cf222e", linewidth=2, label=f"heavy ball, {NEURONS} layers of one neuron, width 2"
+    )
     axes.legend(frameon=False, fontsize=9)
     axes.set_title(f"largest difference of the two networks: {float((narrow - wide).abs().max()):.0e}", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)

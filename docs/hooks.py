@@ -1,9 +1,28 @@
 """What the pages take from the code, so that they cannot say anything else."""
 
+import io
 import re
+from functools import cache
+from textwrap import indent
 from typing import Any
 
+from mkdocs.structure.files import File, Files
+
 import minimand as mm
+
+
+def on_files(files: Files, config: Any, **_: Any) -> Files:
+    """Add a picture of each algorithm: poles, gains, wiring."""
+    for name in mm.algorithms.builtin:
+        picture = io.StringIO()
+        _certificate(name).plot().savefig(picture, format="svg", metadata={"Date": None})
+        files.append(File.generated(config, f"figures/algorithms/{name}.svg", content=picture.getvalue()))
+    return files
+
+
+@cache
+def _certificate(name: str) -> mm.theory.Certificate:
+    return mm.certify(name, depth=12)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -14,22 +33,25 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 def _algorithms() -> str:
     rows = []
     for name, cls in mm.algorithms.builtin.items():
-        c = mm.certify(cls())
+        c = _certificate(name)
         order = "-" if c.order is None else str(c.order)
         universal = ", ".join(s.name for s in c.universal)
-        recurrence = (cls.__doc__ or "").partition("\n")[0].partition("   (")[0]
-        rows.append([f"`{name}`", f"`{recurrence}`", _yes(c.zero_stable), order, str(c.inverse), universal])
-    return _table(["name", "recurrence", "zero-stable", "order", "inverse", "universal"], rows)
+        rows.append([f"[`{name}`](#{cls.__name__.lower()})", _yes(c.zero_stable), order, str(c.inverse), universal])
+    return _table(["name", "zero-stable", "order", "inverse", "universal"], rows)
 
 
 def _algorithm_cards() -> str:
     cards = []
-    for cls in mm.algorithms.builtin.values():
+    for name, cls in mm.algorithms.builtin.items():
         first, _, rest = (cls.__doc__ or "").partition("\n")
         coefficients = ", ".join(f"`{name} = {c!r}`" for name, c in cls().coefficients().items())
         paragraphs = re.sub(r"^ +", "", rest.strip(), flags=re.M)
         paragraphs = re.sub(r"^(Converges|Network):", r"\n**\1:**", paragraphs, flags=re.M)
-        cards.append(f"## {cls.__name__}\n\n`{first}`\n\n{paragraphs}\n\n**Coefficients:** {coefficients}")
+        cards.append(
+            f"## {cls.__name__}\n\n`{first}`\n\n{paragraphs}\n\n**Coefficients:** {coefficients}\n\n"
+            f"![Poles, gains and wiring of {cls.__name__}](figures/algorithms/{name}.svg)\n\n"
+            f"??? note \"Certificate\"\n\n    ```text\n{indent(str(_certificate(name)), '    ')}\n    ```"
+        )
     return "\n\n".join(cards)
 
 

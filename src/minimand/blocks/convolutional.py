@@ -33,6 +33,21 @@ def pre_activation(channels: int, out_channels: int, stride: int = 1) -> nn.Sequ
     )
 
 
+def bottleneck(channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
+    """1 x 1 to a quarter, 3 x 3, 1 x 1 back: (N, channels, H, W) to (N, out_channels, H / stride, W / stride)."""
+    inner = out_channels // 4
+    return nn.Sequential(
+        nn.Conv2d(channels, inner, 1, bias=False),
+        nn.BatchNorm2d(inner),
+        nn.ReLU(inplace=True),
+        convolution(inner, inner, stride),
+        nn.BatchNorm2d(inner),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(inner, out_channels, 1, bias=False),
+        nn.BatchNorm2d(out_channels),
+    )
+
+
 class Skip(nn.Module):
     """activation(shortcut(x) + branch(x)): a residual block as a whole."""
 

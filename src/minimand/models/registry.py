@@ -7,7 +7,7 @@ from typing import Any
 from ..algorithms import Algorithm
 from ..calls import parse_call
 from ..theory.kernel import Binding
-from . import mlp, resnet  # noqa: F401 - families register their names
+from . import convnext, imagenet_resnet, mlp, resnet, vit  # noqa: F401 - families register their names
 from .info import model_info, names
 from .network import UnrolledNetwork
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..algorithms import Algorithm
 from .kernel import Binding
-from .linear_system import LinearSystem, _basis, _closure, domain, linear_system
+from .linear_system import LinearSystem, _basis, _closure, domain, grows, linear_system
 from .stability import Tail
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def inverse(algorithm: Algorithm, depth: int, binding: Binding, constant: Tail |
     if head == 0:
         steps: list[tuple[Inverse, int]] = []
     elif None in systems:
-        return Inverse("none", reason="memory grows with depth, or a step asks nothing")
+        return Inverse("none", reason="memory grows with depth" if grows(algorithm) else "a step asks nothing")
     else:
         after = linear_system(algorithm, head)
         steps = [(found, 1) for found in _head([s for s in systems if s is not None], after, binding)]

@@ -113,7 +113,7 @@ def linear_system(algorithm: Algorithm, k: int = 0) -> LinearSystem | None:
     algorithm = exactly(algorithm)
     first = guarded(algorithm, algorithm.start, Combination.atom(INPUT))
     size = len(leaves(first))
-    if _grows(algorithm):
+    if grows(algorithm):
         return None
     # The state before step k of an algorithm whose memory is constant is shaped like the first.
     entries = [Combination.atom(("state", i)) for i in range(size)]
@@ -137,7 +137,7 @@ def linear_system(algorithm: Algorithm, k: int = 0) -> LinearSystem | None:
     )
 
 
-def _grows(algorithm: Algorithm) -> bool:
+def grows(algorithm: Algorithm) -> bool:
     """Whether the first step adds to the state."""
     first = algorithm.start(0.0)
     after = algorithm.step(first, *[lambda point, step_size=None: point] * len(algorithm.oracles), 0)

@@ -1,0 +1,37 @@
+"""The block of ConvNeXt (Liu et al. 2022)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Layer normalization over the channels of (N, C, H, W)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, H, W) to the same."""
+        rows = F.layer_norm(input.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
+        return rows.permute(0, 3, 1, 2)
+
+
+class ConvNeXtBranch(nn.Module):
+    """T = gamma Linear(GELU(Linear(LayerNorm(depthwise 7 x 7)))): (N, C, H, W) to the same."""
+
+    def __init__(self, channels: int, layer_scale: float | None = 1e-6) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((channels,), layer_scale)) if layer_scale is not None else None
+        self.depthwise = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
+        self.norm = nn.LayerNorm(channels, eps=1e-6)
+        self.expand, self.activation, self.contract = (
+            nn.Linear(channels, 4 * channels),
+            nn.GELU(),
+            nn.Linear(4 * channels, channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same."""
+        rows = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+        rows = self.contract(self.activation(self.expand(rows)))
+        if self.gamma is not None:
+            rows = rows * self.gamma
+        return rows.permute(0, 3, 1, 2)

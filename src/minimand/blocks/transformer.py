@@ -1,0 +1,36 @@
+"""The block of a vision transformer (Dosovitskiy et al. 2021)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention: (N, tokens, C) to the same."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv, self.project = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, tokens, C) to the same."""
+        split = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(*split.unbind(0))
+        return self.project(mixed.transpose(1, 2).flatten(2))
+
+
+class TransformerBranch(nn.Module):
+    """T(z) = A(z) + M(z + A(z)), A attention and M a token-wise map of two layers: (N, tokens, C) to the same."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(channels, eps=1e-6)
+        self.attention = Attention(channels, heads)
+        self.norm_map = nn.LayerNorm(channels, eps=1e-6)
+        self.expand, self.activation = nn.Linear(channels, 4 * channels), nn.GELU()
+        self.contract = nn.Linear(4 * channels, channels)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(N, tokens, C) to the same."""
+        attended = self.attention(self.norm_attention(z))
+        return attended + self.contract(self.activation(self.expand(self.norm_map(z + attended))))

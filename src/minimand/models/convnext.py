@@ -1,0 +1,86 @@
+"""ConvNeXt and its isotropic form (Liu et al. 2022)."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from torch import nn
+
+from ..blocks.convnext import ConvNeXtBranch, LayerNorm2d
+from ..blocks.convolutional import Skip
+from ..theory.kernel import Binding
+from .info import ModelInfo, Parts, register
+
+
+def convnext(
+    *, depths: Sequence[int], widths: Sequence[int], binding: Binding, num_classes: int, in_channels: int
+) -> Parts:
+    """Stages of constant width with a strided 2 x 2 convolution between them, after a stem of patches 4 x 4.
+
+    Args:
+        depths: blocks of each stage.
+        widths: channels of each stage.
+    """
+    stem = nn.Sequential(nn.Conv2d(in_channels, widths[0], 4, 4), LayerNorm2d(widths[0], eps=1e-6))
+    stages = []
+    for i, (depth, width) in enumerate(zip(depths, widths, strict=True)):
+        down = None
+        if i > 0:
+            down = nn.Sequential(LayerNorm2d(widths[i - 1], eps=1e-6), nn.Conv2d(widths[i - 1], width, 2, 2))
+        stages.append((down, [_block(width, binding, layer_scale=1e-6) for _ in range(depth)]))
+    return _initialized(Parts(stem, stages, _head(widths[-1], num_classes)))
+
+
+def isotropic(*, depth: int, width: int, binding: Binding, num_classes: int, in_channels: int) -> Parts:
+    """One stage, as a vision transformer has, after a stem of patches 16 x 16; no layer scale."""
+    blocks = [_block(width, binding, layer_scale=None) for _ in range(depth)]
+    return _initialized(Parts(nn.Conv2d(in_channels, width, 16, 16), [(None, blocks)], _head(width, num_classes)))
+
+
+def _block(width: int, binding: Binding, layer_scale: float | None) -> nn.Module:
+    branch = ConvNeXtBranch(width, layer_scale)
+    return branch if binding == "residual" else Skip(branch, nn.Identity(), nn.Identity())
+
+
+def _head(width: int, num_classes: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(1), LayerNorm2d(width, eps=1e-6), nn.Flatten(), nn.Linear(width, num_classes)
+    )
+
+
+def _initialized(parts: Parts) -> Parts:
+    for part in (parts.stem, parts.head, *(m for change, blocks in parts.stages for m in (change, *blocks) if m)):
+        for module in part.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+    return parts
+
+
+for _name, _depths, _widths in (
+    ("atto", (2, 2, 6, 2), (40, 80, 160, 320)),
+    ("tiny", (3, 3, 9, 3), (96, 192, 384, 768)),
+    ("small", (3, 3, 27, 3), (96, 192, 384, 768)),
+    ("base", (3, 3, 27, 3), (128, 256, 512, 1024)),
+):
+    register(
+        ModelInfo(
+            f"convnext_{_name}",
+            f"ConvNeXt of {sum(_depths)} blocks, {_widths[0]} to {_widths[-1]} channels; T is the branch",
+            partial(convnext, depths=_depths, widths=_widths),
+            {},
+            "residual",
+            ("liu2022convnext",),
+        )
+    )
+for _name, _depth, _width in (("small", 18, 384), ("base", 18, 768)):
+    register(
+        ModelInfo(
+            f"convnext_isotropic_{_name}",
+            f"isotropic ConvNeXt of {_depth} blocks, {_width} channels; T is the branch",
+            partial(isotropic, depth=_depth),
+            {"width": _width},
+            "residual",
+            ("liu2022convnext",),
+        )
+    )

@@ -1,0 +1,87 @@
+"""Vision transformers (Dosovitskiy et al. 2021; sizes of Touvron et al. 2021)."""
+
+import torch
+from torch import Tensor, nn
+
+from ..blocks.convolutional import Skip
+from ..blocks.transformer import TransformerBranch
+from ..theory.kernel import Binding
+from .info import ModelInfo, Parts, register
+
+
+class Patches(nn.Module):
+    """Patches as tokens, a token for the class before them, and their positions."""
+
+    def __init__(self, in_channels: int, width: int, patch: int, image_size: int) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.class_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.positions = nn.Parameter(0.02 * torch.randn(1, 1 + (image_size // patch) ** 2, width))
+        self.patches = nn.Conv2d(in_channels, width, patch, patch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, image_size, image_size) to (N, 1 + patches, width)."""
+        if x.shape[-2:] != (self.image_size, self.image_size):
+            raise ValueError(
+                f"images are {x.shape[-2]} x {x.shape[-1]}; expected {self.image_size} x {self.image_size}: the "
+                f"positions are those of one size. Create the model with image_size={x.shape[-1]}."
+            )
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        return torch.cat([self.class_token.expand(len(x), -1, -1), tokens], dim=1) + self.positions
+
+
+class ClassToken(nn.Module):
+    """(N, tokens, width) to the class token's (N, width)."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(N, tokens, width) to (N, width)."""
+        return z[:, 0]
+
+
+def vit(
+    *,
+    width: int,
+    depth: int,
+    heads: int,
+    patch: int,
+    image_size: int,
+    binding: Binding,
+    num_classes: int,
+    in_channels: int,
+) -> Parts:
+    """One stage of transformer blocks.
+
+    Args:
+        width: channels of a token, a multiple of `heads`.
+        depth: blocks.
+        heads: of the attention.
+        patch: side of a patch in pixels; it divides `image_size`.
+        image_size: side of an image in pixels.
+    """
+    if image_size % patch:
+        raise ValueError(f"patch is {patch}; expected a divisor of image_size = {image_size}.")
+    if width % heads:
+        raise ValueError(f"width is {width}; expected a multiple of heads = {heads}.")
+    branches = [TransformerBranch(width, heads) for _ in range(depth)]
+    for branch in branches:
+        for module in branch.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+    blocks = branches if binding == "residual" else [Skip(b, nn.Identity(), nn.Identity()) for b in branches]
+    # The classifier reads the class token alone; normalization is token-wise, so the order does not matter.
+    head = nn.Sequential(ClassToken(), nn.LayerNorm(width, eps=1e-6), nn.Linear(width, num_classes))
+    return Parts(Patches(in_channels, width, patch, image_size), [(None, blocks)], head)
+
+
+for _name, _width, _heads in (("tiny", 192, 3), ("small", 384, 6), ("base", 768, 12)):
+    register(
+        ModelInfo(
+            f"vit_{_name}",
+            f"vision transformer of 12 blocks, {_width} channels, {_heads} heads; T(z) = A(z) + M(z + A(z))",
+            vit,
+            {"width": _width, "depth": 12, "heads": _heads, "patch": 16, "image_size": 224},
+            "residual",
+            ("dosovitskiy2021vit", "touvron2021deit"),
+        )
+    )

@@ -1,0 +1,43 @@
+"""timm and torchvision (extra `vision`), importable beside a torch without CUDA too."""
+
+from importlib import import_module
+from typing import Any
+
+from .extras import require
+
+# Kept alive: the schemas go with the library that declares them.
+_libraries: list[Any] = []
+
+
+def require_timm() -> Any:
+    """Import timm.
+
+    torchvision's wheels need CUDA libraries: beside a CPU build of torch its compiled operators do not load, and its
+    import stops at `torchvision::nms`. With the schemas declared, all that needs no such operator works.
+
+    Raises:
+        ModuleNotFoundError: the extra is not installed.
+    """
+    if not _torchvision_imports():
+        _declare()
+    return require("timm", "vision", "for timm's models")
+
+
+def _torchvision_imports() -> bool:
+    try:
+        require("torchvision", "vision", "by timm")
+    except RuntimeError as error:
+        if "torchvision::nms does not exist" not in str(error):
+            raise
+        return False
+    return True
+
+
+def _declare() -> None:
+    import torch
+
+    library = torch.library.Library("torchvision", "DEF")
+    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _libraries.append(library)
+    import_module("torchvision")

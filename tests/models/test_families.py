@@ -1,0 +1,93 @@
+"""ImageNet families: sizes as published, logits as timm's."""
+
+import pytest
+import torch
+
+import minimand as mm
+from minimand.vision import require_timm
+
+# Parameters with 1,000 classes, as timm and torchvision list them.
+PARAMETERS = {
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "convnext_atto": 3_695_520,
+    "convnext_tiny": 28_589_128,
+    "convnext_small": 50_223_688,
+    "convnext_base": 88_591_464,
+    "vit_tiny": 5_717_416,
+    "vit_small": 22_050_664,
+    "vit_base": 86_567_656,
+}
+TIMM = {name: f"{name}_patch16_224" if name.startswith("vit") else name for name in PARAMETERS}
+
+
+@pytest.mark.parametrize("algorithm", ["gradient_descent", "nesterov_y"])
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_the_skeleton_adds_no_parameters(name: str, algorithm: str) -> None:
+    with torch.device("meta"):
+        model = mm.create_model(name, algorithm, num_classes=1000)
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("binding", ["residual", "operator"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "convnext_atto", "vit_tiny"])
+def test_logits_are_those_of_timm(name: str, binding) -> None:
+    timm = require_timm()
+    torch.manual_seed(0)
+    theirs = timm.create_model(TIMM[name]).eval()
+    for p in theirs.parameters():
+        if p.ndim == 1:  # scales and biases start at values that hide mistakes
+            torch.nn.init.normal_(p, 0.5, 0.3)
+    ours = mm.models.from_timm(mm.create_model(name, binding=binding, num_classes=1000), theirs).eval()
+    x = torch.randn(1, 3, 224 if "vit" in name else 64, 224 if "vit" in name else 64)
+    with torch.no_grad():
+        expected = theirs(x)
+        if binding == "residual" and name.startswith("resnet"):
+            # Without the last activation of each block it is another network.
+            assert not torch.allclose(ours(x), expected)
+        else:
+            torch.testing.assert_close(ours(x), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_weights_of_another_architecture_are_refused() -> None:
+    theirs = require_timm().create_model("resnet18")
+    model = mm.create_model("resnet34", num_classes=1000)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match="resnet34 is not the architecture of ResNet: .* has the shape"):
+        mm.models.from_timm(model, theirs)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    with pytest.raises(ValueError, match="is not the architecture"):
+        mm.models.from_timm(mm.create_model("resnet18", num_classes=10), theirs)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "convnext_atto", "convnext_isotropic_small", "vit_tiny(image_size=32, patch=8)"]
+)
+def test_every_family_is_the_same_network_step_by_step(name: str) -> None:
+    torch.manual_seed(0)
+    model = mm.models.create_for(name, (3, 32, 32), 5, "nesterov_y(momentum=0.4)").double().eval()
+    x = torch.randn(2, 3, 32, 32, dtype=torch.double)
+    state = model.stem(x)
+    for layer in model.layers:
+        state = layer(state)
+    with torch.no_grad():
+        torch.testing.assert_close(model.head(state), model(x))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"patch": 7}, "patch is 7; expected a divisor of image_size = 32"),
+        ({"patch": 8, "width": 100}, "width is 100; expected a multiple of heads = 3"),
+    ],
+)
+def test_bad_sizes_of_a_transformer(settings, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        mm.create_model("vit_tiny", image_size=32, **settings)
+
+
+def test_a_transformer_says_which_images_it_takes() -> None:
+    with pytest.raises(ValueError, match="images are 40 x 40; expected 32 x 32"):
+        mm.create_model("vit_tiny", image_size=32, patch=8)(torch.randn(1, 3, 40, 40))
