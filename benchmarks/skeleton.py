@@ -76,22 +76,32 @@ def contestants(name: str) -> dict[str, Callable[[], nn.Module]]:
 
 
 def measure(name: str, batch: int, rounds: int, device: torch.device, compiled: bool) -> None:
-    """Print the median ratio of each network's step to the hand-wired one's of the same round."""
-    networks: dict[str, nn.Module] = {}
-    for label, make in contestants(name).items():
-        network = make().to(device)
+    """Print what the skeletons of a model cost."""
+    networks = {label: make() for label, make in contestants(name).items()}
+    x = torch.randn(batch, 3, 32, 32)
+    print(f"\n{name}, batch {batch}, {'compiled' if compiled else 'eager'}: {rounds} rounds")
+    race(networks, x, torch.randint(10, (batch,)), rounds, device, compiled)
+
+
+def race(
+    networks: dict[str, nn.Module], x: Tensor, y: Tensor, rounds: int, device: torch.device, compiled: bool
+) -> None:
+    """Print the median ratio of each network's step to the first one's of the same round."""
+    running: dict[str, nn.Module] = {}
+    for label, network in networks.items():
+        network = network.to(device)
         convert_conv2d_weight_memory_format(network, torch.channels_last)
-        networks[label] = cast(nn.Module, torch.compile(network)) if compiled else network
-    x = torch.randn(batch, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
-    y = torch.randint(10, (batch,), device=device)
-    seconds: dict[str, list[float]] = {label: [] for label in networks}
+        running[label] = cast(nn.Module, torch.compile(network)) if compiled else network
+    x, y = x.to(device), y.to(device)
+    if x.ndim == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    seconds: dict[str, list[float]] = {label: [] for label in running}
     for i in range(rounds + 3):
-        for label, network in networks.items():
+        for label, network in running.items():
             taken = step(network, x, y, device)
             if i >= 3:
                 seconds[label].append(taken)
-    baseline = seconds["wired by hand"]
-    print(f"\n{name}, batch {batch}, {'compiled' if compiled else 'eager'}: {rounds} rounds")
+    baseline = next(iter(seconds.values()))
     print(f"{'network':26}{'ms':>9}{'ratio':>8}{'25 %':>8}{'75 %':>8}")
     for label, values in seconds.items():
         ratios = [a / b for a, b in zip(values, baseline, strict=True)]

@@ -50,7 +50,7 @@ def _algorithm_cards() -> str:
         cards.append(
             f"## {cls.__name__}\n\n`{first}`\n\n{paragraphs}\n\n**Coefficients:** {coefficients}\n\n"
             f"![Poles, gains and wiring of {cls.__name__}](figures/algorithms/{name}.svg)\n\n"
-            f"??? note \"Certificate\"\n\n    ```text\n{indent(str(_certificate(name)), '    ')}\n    ```"
+            f'??? note "Certificate"\n\n    ```text\n{indent(str(_certificate(name)), "    ")}\n    ```'
         )
     return "\n\n".join(cards)
 
