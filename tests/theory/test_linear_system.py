@@ -40,7 +40,7 @@ TABLE: list[tuple[Any, Any, Any, Any, bool, int | None, Any]] = [
 
 # Several answers in a step, varying coefficients or growing memory: tested in test_stability.py.
 NO_MULTISTEP = {
-    *(A.RungeKutta, A.Extragradient, A.LinearizedADMM, A.MultiplierFreeADMM, A.SharedADMM, A.Ista),
+    *(A.RungeKutta, A.Extragradient, A.LinearizedADMM, A.MultiplierFreeADMM, A.SharedADMM, A.Ista, A.MergeAndRun),
     *(A.OptimizedGradient, A.DenseNesterov),
 }
 
