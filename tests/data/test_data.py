@@ -155,7 +155,7 @@ def test_bad_image_folders(tmp_path: Path) -> None:
         ("cifar10(folder='nowhere')", FileNotFoundError, "no train.*parquet in 'nowhere'"),
         ("./nowhere/images", FileNotFoundError, "no folder './nowhere/images'"),
         ("parity(bits=40)", ValueError, "bits is 40; expected 1 to 20"),
-        ("telgarsky(folds=0)", ValueError, "folds is 0; expected at least 1"),
+        ("telgarsky(folds=0)", ValueError, "folds is 0; expected an integer of at least 1"),
     ],
 )
 def test_bad_names(name: str, error: type[Exception], message: str) -> None:
@@ -185,7 +185,7 @@ def test_what_may_stand_for_data() -> None:
     ("value", "message"),
     [
         (3, "data is int; expected a name, an mm.Data, or a pair"),
-        ((_pairs(), 3), "test is int; expected a pair of tensors"),
+        ((_pairs(), 3), r"test is int; expected a pair \(inputs, targets\) of tensors"),
         ((iter([]), _pairs()), "has no length; expected a loader"),
     ],
 )
@@ -280,3 +280,74 @@ def test_without_a_network_the_hub_says_what_to_do(monkeypatch: Any) -> None:
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     with pytest.raises(ValueError, match="cannot load 'someone/images' from the hub .* name a folder"):
         mm.load_data("someone/images")
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.bool])
+def test_any_integers_are_classes(dtype: torch.dtype) -> None:
+    x, y = _pairs()
+    y = (y % 2).to(dtype)
+    data = as_data(((x.numpy(), y.numpy()), (x, y)))
+    assert data.num_outputs == 2
+    assert isinstance(data.train, Arrays)
+    assert data.train.targets.dtype == torch.int64
+
+
+def _batches(*batches: Any) -> list[Any]:
+    return list(batches)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ((_pairs()[0], _pairs()[1][:, None]), r"train are torch.int64 of the shape \(2, 1\).*squeeze"),
+        ((_pairs()[0], _pairs(9)[1]), "train has 10 inputs with 9 targets"),
+        ((_pairs()[0], _pairs()[1] - 1), "has a sample of class -1; expected 0 to 1"),
+        ([], "train: list is empty"),
+        (_batches((torch.ones(2, 1), torch.ones(2), 1)), "a batch of train is tuple of 3; expected a pair"),
+        (_batches({"x": 1}), "a batch of train is dict; expected a pair"),
+        ([{"x": torch.ones(2), "y": torch.ones(2)}], "a batch of train is dict"),
+        (TensorDataset(torch.zeros(0, 1), torch.zeros(0)), "train is an empty TensorDataset"),
+    ],
+)
+def test_samples_that_do_not_fit_are_named(part: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        as_data((part, _pairs()))
+
+
+def test_train_and_test_have_to_be_of_a_kind() -> None:
+    x, y = _pairs()
+    with pytest.raises(ValueError, match=r"the shape \(1,\) in train and \(2,\) in test"):
+        as_data(((x, y), (x.repeat(1, 2), y)))
+    with pytest.raises(ValueError, match="class 3; expected 0 to 2"):
+        as_data(((x, y), (x, y + 1)))
+    with pytest.raises(ValueError, match="torch.int64 in train and torch.float32 in test"):
+        as_data(((x, y), (x, y.float())))
+
+
+def test_a_loader_is_read_once_to_know_its_classes() -> None:
+    x, y = _pairs(20)
+    reads = []
+
+    class Batches:
+        def __len__(self) -> int:
+            return 4
+
+        def __iter__(self):
+            for i in range(4):
+                reads.append(i)
+                yield x[5 * i : 5 * i + 5], y[5 * i : 5 * i + 5]
+
+    data = as_data((Batches(), (x, y)))
+    assert (len(data.train), data.num_outputs) == (20, 3)
+    assert (len(data.train), len(reads)) == (20, 5)  # the first batch, to see what it is, and all
+
+
+def test_a_loader_with_its_own_generator_follows_the_seed() -> None:
+    x, y = _pairs(20)
+    orders = []
+    for start in (1, 2):
+        own = torch.Generator().manual_seed(start)
+        loader = Loader(DataLoader(TensorDataset(x, y), batch_size=5, shuffle=True, generator=own))
+        orders.append(torch.cat([b for b, _ in loader.batches(5, seed=7)]))
+    assert torch.equal(orders[0], orders[1])
+    assert not torch.equal(orders[0], x)

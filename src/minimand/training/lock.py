@@ -1,0 +1,35 @@
+"""One process at a time in a folder."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # where there is none, nothing is locked
+    fcntl = None
+
+_held: set[int] = set()
+if hasattr(os, "register_at_fork"):
+    # A worker that outlives a killed process must not keep its lock.
+    os.register_at_fork(after_in_child=lambda: [os.close(descriptor) for descriptor in _held])
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Hold the folder, which exists, for this process; gives whether it was free. The end of the process lets go."""
+    if fcntl is None:
+        yield True
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    _held.add(descriptor)
+    try:
+        free = False
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = True
+        yield free
+    finally:
+        _held.discard(descriptor)
+        os.close(descriptor)
