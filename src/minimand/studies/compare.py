@@ -102,12 +102,12 @@ class Comparison:
         measures = [("test_loss", "test loss", 1.0)]
         if self._has_accuracy:
             measures.append(("test_accuracy", "test accuracy in %", 100.0))
-        figure = new_figure(5 * len(measures), 3.4)
+        finished = [e for e in self.entries if e.histories]
+        figure = new_figure(5 * len(measures), 3.2 + 0.2 * len(finished))
         for axes, (key, label, scale) in zip(
             figure.subplots(1, len(measures), squeeze=False)[0], measures, strict=True
         ):
             plain(axes)
-            finished = [e for e in self.entries if e.histories]
             for e, color in zip(finished, COLORS * len(finished), strict=False):
                 by_epoch = list(zip(*[[scale * r[key] for r in h] for h in e.histories], strict=True))
                 epochs = range(1, len(by_epoch) + 1)
@@ -117,8 +117,9 @@ class Comparison:
                 )
             axes.set(xlabel="epoch", ylabel=label)
             axes.locator_params("x", integer=True)
-            if finished:
-                axes.legend(frameon=False, fontsize=8)
+        if finished:
+            lines, labels = figure.axes[0].get_legend_handles_labels()
+            figure.legend(lines, labels, loc="outside lower left", frameon=False, fontsize=8)
         return figure
 
     def __str__(self) -> str:

@@ -209,7 +209,8 @@ class _Session:
         right = (outputs.argmax(1) == y).sum() if classified else torch.zeros_like(loss)
         measured = [loss.double(), right.double()]
         if recipe.clip:
-            measured.append(nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip).double())
+            total = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+            measured.append(total.double())
         value, right, *norm = torch.stack(measured).tolist()  # one wait for the device
         if not math.isfinite(value):
             began = origin(self.model, x, recipe.bf16)
@@ -218,6 +219,8 @@ class _Session:
             raise NonFiniteLossError(
                 f"the loss is {value} at step {self.step}, but the gradient of {broken_gradient(self.model)}."
             )
+        if recipe.clip:
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), recipe.clip, total)
         self.optimizer.step()
         for stage in self.stages:
             stage.project()
