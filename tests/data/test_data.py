@@ -122,6 +122,38 @@ def test_image_folders(tmp_path: Path) -> None:
     assert mm.load_data(str(mixed)).shape == (3, 224, 224)
 
 
+def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
+    folder = _images(tmp_path / "deep", size=(8, 8))
+    ramp = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
+    for file in folder.rglob("*.png"):
+        Image.fromarray(ramp).save(file)
+    train = mm.load_data(str(folder)).train
+    assert isinstance(train, Arrays)
+    assert train.inputs.shape[1:] == (1, 8, 8)
+    assert np.array_equal(train.inputs[0, 0].numpy(), ramp // 257)
+    Image.fromarray(np.ones((8, 8), np.float32)).save(folder / "a" / "float.tiff")
+    with pytest.raises(ValueError, match=r"float.tiff has the mode F; expected 8 or 16 bits"):
+        mm.load_data(str(folder))
+
+
+def test_one_image_with_colour_keeps_all_in_colour(tmp_path: Path) -> None:
+    folder = _images(tmp_path / "grey", size=(8, 8))
+    files = sorted(folder.rglob("*.png"))
+    for file in files[:-1]:
+        Image.open(file).convert("L").save(file)
+    assert mm.load_data(str(folder)).shape == (3, 8, 8)
+    Image.open(files[-1]).convert("L").save(files[-1])
+    assert mm.load_data(str(folder)).shape == (1, 8, 8)
+
+
+def test_a_split_of_one_s_own_images_keeps_the_shares_of_the_classes(tmp_path: Path) -> None:
+    folder = _images(tmp_path / "uneven", "a", 40, (8, 8))
+    _images(tmp_path / "uneven", "b", 10, (8, 8))
+    data = mm.load_data(str(folder))
+    assert isinstance(data.test, Arrays)
+    assert torch.bincount(data.test.targets).tolist() == [8, 2]
+
+
 def test_images_that_do_not_fit_in_memory_are_decoded_when_asked_for(tmp_path: Path, monkeypatch: Any) -> None:
     folder = str(_images(tmp_path / "large", size=(8, 8)))
     in_memory = mm.load_data(folder, image_size=8)
@@ -141,9 +173,23 @@ def test_bad_image_folders(tmp_path: Path) -> None:
         mm.load_data(str(empty))
     with pytest.raises(ValueError, match="found a"):
         mm.load_data(str(_images(tmp_path / "one", "a")))
+    with_docs = _images(tmp_path / "docs", "a")
+    (with_docs / "notes").mkdir()
+    (with_docs / "notes" / "read.txt").write_text("me")
+    with pytest.raises(ValueError, match=r"one per class; found a\."):
+        mm.load_data(str(with_docs))
+    for part, classes in (("train", "ab"), ("test", "abc")):
+        _images(tmp_path / "parts" / part, classes)
+    with pytest.raises(ValueError, match="c has test images and no training images"):
+        mm.load_data(str(tmp_path / "parts"))
+    with pytest.raises(ValueError, match="image_size is 0; expected an integer of at least 1"):
+        mm.load_data(str(_images(tmp_path / "sized")), image_size=0)
     corrupt = _images(tmp_path / "corrupt")
     (corrupt / "b" / "3.png").write_bytes((corrupt / "b" / "3.png").read_bytes()[:60])
     with pytest.raises(ValueError, match=r"b/3\.png is no readable image"):
+        mm.load_data(str(corrupt))
+    (corrupt / "b" / "3.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"b/3\.png is no readable image; remove or replace it"):
         mm.load_data(str(corrupt))
 
 

@@ -270,7 +270,7 @@ def test_what_is_no_weight_does_not_decay() -> None:
             self.matrix = nn.Parameter(torch.ones(2, 3))
 
     model = nn.ModuleDict(
-        {"norm": nn.LayerNorm((3, 8, 8)), "own": Scaled(), "narrow": nn.Conv2d(4, 1, 1), "one": nn.Linear(5, 1)}
+        {"norm": nn.LayerNorm([3, 8, 8]), "own": Scaled(), "narrow": nn.Conv2d(4, 1, 1), "one": nn.Linear(5, 1)}
     )
     names = {p: name for name, p in model.named_parameters()}
     decayed, others = mm.SGD(weight_decay=0.1).build(model).param_groups

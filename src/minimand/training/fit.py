@@ -207,20 +207,19 @@ class _Session:
             loss, outputs = self.method.backward(self.forward, x, y, self.loss)
         classified = self.data.task == "classification"
         right = (outputs.argmax(1) == y).sum() if classified else torch.zeros_like(loss)
-        measured = [loss.double(), right.double()]
-        if recipe.clip:
-            total = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-            measured.append(total.double())
-        value, right, *norm = torch.stack(measured).tolist()  # one wait for the device
+        gradients = (p.grad for p in self.model.parameters() if p.grad is not None)
+        norms = [nn.utils.get_total_norm(gradients)] if recipe.clip else []
+        measured = [part.double() for part in (loss, right, *norms)]
+        value, right, *found = torch.stack(measured).tolist()  # one wait for the device
         if not math.isfinite(value):
             began = origin(self.model, x, recipe.bf16)
             raise NonFiniteLossError(f"the loss is {value} at step {self.step}. It began {began}.")
-        if not all(map(math.isfinite, norm)):
+        if not all(map(math.isfinite, found)):
             raise NonFiniteLossError(
                 f"the loss is {value} at step {self.step}, but the gradient of {broken_gradient(self.model)}."
             )
-        if recipe.clip:
-            nn.utils.clip_grads_with_norm_(self.model.parameters(), recipe.clip, total)
+        for norm in norms:
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), recipe.clip, norm)
         self.optimizer.step()
         for stage in self.stages:
             stage.project()
