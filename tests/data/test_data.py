@@ -197,6 +197,7 @@ def test_bad_image_folders(tmp_path: Path) -> None:
     ("name", "error", "message"),
     [
         ("cifar", ValueError, r"unknown data set 'cifar'\. Did you mean 'cifar10'"),
+        ("missing_folder", ValueError, "Nor is there a folder 'missing_folder'; .* owner/name"),
         ("cifar10(fold='x')", ValueError, "unknown argument of cifar10 'fold'. Did you mean 'folder'"),
         ("cifar10(folder='nowhere')", FileNotFoundError, "no train.*parquet in 'nowhere'"),
         ("./nowhere/images", FileNotFoundError, "no folder './nowhere/images'"),

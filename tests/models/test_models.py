@@ -153,6 +153,7 @@ def test_models_fit_the_data() -> None:
     ("make", "message"),
     [
         (lambda: mm.create_model("resnet_20"), r"unknown model 'resnet_20'\. Did you mean 'resnet20'"),
+        (lambda: mm.create_model("resnet21"), "Did you mean 'resnet20'"),
         (lambda: mm.create_model("resnet20", widht=8), "unknown setting of resnet20 'widht'. Did you mean 'width'"),
         (lambda: mm.create_model("resnet20", num_classes=0), "num_classes is 0; expected an integer of at least 1"),
         (lambda: mm.create_model("resnet20", in_channels=1.5), "in_channels is 1.5"),  # type: ignore[arg-type]
