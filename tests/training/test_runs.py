@@ -304,6 +304,18 @@ def test_broken_weights_never_replace_good_ones(tmp_path: Path, step: int) -> No
         json.loads(line, parse_constant=pytest.fail)
 
 
+def test_a_buffer_may_be_infinite(tmp_path: Path) -> None:
+    class Masked(nn.Linear):
+        mask: torch.Tensor
+
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return super().forward(input.maximum(self.mask))
+
+    model = Masked(2, 2)
+    model.register_buffer("mask", torch.full((2,), -torch.inf))
+    mm.fit(model, _data(), recipe=RECIPE, run=tmp_path / "run")
+
+
 def test_a_checkpoint_that_lacks_a_part_is_named(tmp_path: Path) -> None:
     found = checkpoints.Checkpoint({"model": {"w": torch.ones(1)}, "random": {"cpu": torch.ones(1)}}, {"step": 1})
     path = checkpoints.save(found, tmp_path, 1)

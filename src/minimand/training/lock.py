@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 try:
@@ -25,11 +25,18 @@ def locked(folder: Path) -> Iterator[bool]:
     descriptor = os.open(folder, os.O_RDONLY)
     _held.add(descriptor)
     try:
-        free = False
-        with suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = True
-        yield free
+        yield _try_to_lock(descriptor)
     finally:
         _held.discard(descriptor)
         os.close(descriptor)
+
+
+def _try_to_lock(descriptor: int) -> bool:
+    assert fcntl is not None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True

@@ -1,7 +1,5 @@
 """Where did a loss that is NaN or infinite begin?"""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
@@ -54,11 +52,6 @@ def broken_gradient(model: nn.Module) -> str | None:
     """The first parameter whose gradient is not finite, with what it is; None if there is none."""
     gradients = ((name, p.grad) for name, p in model.named_parameters() if p.grad is not None)
     return next((f"{name} is {_worst(g)}" for name, g in gradients if not _finite(g)), None)
-
-
-def all_finite(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether no tensor holds a NaN or an infinity."""
-    return all(map(_finite, tensors.values()))
 
 
 def _finite(value: object) -> bool:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,14 +95,14 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(f"cannot write the run to {str(self.folder)!r} ({error.strerror}).") from None
-        try:
-            with locked(self.folder) as free:
-                if not free:
-                    raise RunError(f"another process trains in {self.folder}; wait for its end or name another folder.")
+        with locked(self.folder) as free:
+            if not free:
+                raise RunError(f"another process trains in {self.folder}; wait for its end or name another folder.")
+            try:
                 yield
-        finally:
-            if not any(self.folder.iterdir()):
-                self.folder.rmdir()
+            finally:
+                with suppress(OSError):  # it is not empty
+                    self.folder.rmdir()
 
     def begin(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Begin in the claimed folder, or check that it holds a run of the same configuration.
