@@ -14,6 +14,7 @@ from minimand.theory.kernel import INPUT, Answer, Binding, exactly, kernel
 from minimand.theory.scalars import Number
 from minimand.theory.symbols import Combination
 
+
 # With a prox a stage runs as the algorithm is written.
 PROGRAMMED = {name: a for name, a in ALGORITHMS.items() if "prox" not in a.oracles}
 

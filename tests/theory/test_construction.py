@@ -34,9 +34,7 @@ def test_a_shallow_network_is_a_deep_narrow_one(
     torch.testing.assert_close(deep(x), shallow(x), rtol=0, atol=1e-10)
     assert deep.stem.out_features == d_in + d_out
     assert len(deep.stage.layers) == neurons
-    hidden = [
-        m.out_features for m in deep.stage.modules() if isinstance(m, nn.Linear) and m.out_features != d_in + d_out
-    ]
+    hidden = [m.out_features for m in deep.stage.modules() if isinstance(m, nn.Linear) and m.out_features != d_in + d_out]
     assert set(hidden) <= {1}
 
 

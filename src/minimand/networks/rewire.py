@@ -229,9 +229,7 @@ def _nothing_found(model: nn.Module, where: Any) -> str:
 def _check_algorithm(algorithm: Algorithm) -> None:
     read = kernel(algorithm, 2)
     if not read.single or algorithm.oracles[0].startswith("prox"):
-        raise ValueError(
-            f"{algorithm} asks several answers in a step, or a prox; rewiring has one block for each step."
-        )
+        raise ValueError(f"{algorithm} asks several answers in a step, or a prox; rewiring has one block for each step.")
     consistent, why = consistency(read)
     if not consistent:
         raise ValueError(f"{algorithm} is not consistent ({why}), so it would change a model even where it rests.")
@@ -239,3 +237,4 @@ def _check_algorithm(algorithm: Algorithm) -> None:
 
 def _parameter_name(coefficient: str) -> str:
     return f"rewired_{coefficient}"
+

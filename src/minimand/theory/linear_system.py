@@ -63,7 +63,9 @@ class LinearSystem:
         Q = _closure(C.vstack(read), A)
         A = _solve(Q.transpose(), (Q * A).transpose()).transpose()
         C, read = (_solve(Q.transpose(), X.transpose()).transpose() for X in (C, read))
-        return LinearSystem(matrix(A), matrix(Q * B), matrix(C), self.D, matrix(Q * start), matrix(read), self.exact)
+        return LinearSystem(
+            matrix(A), matrix(Q * B), matrix(C), self.D, matrix(Q * start), matrix(read), self.exact
+        )
 
     @cached_property
     def poles(self) -> tuple[Pole, ...]:

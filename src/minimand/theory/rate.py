@@ -87,8 +87,7 @@ def rate(
 
     def point(combination: Combination) -> Any:
         return sum(
-            (float(c) * points[atom] for atom, c in combination.terms.items()),
-            start=pepit.Point(is_leaf=False, decomposition_dict={}),
+            (float(c) * points[atom] for atom, c in combination.terms.items()), start=pepit.Point(is_leaf=False, decomposition_dict={})
         )
 
     for query in read.queries:

@@ -9,9 +9,7 @@ Tree = tuple["Tree", ...]
 """A rooted tree: the subtrees at its root."""
 
 
-def runge_kutta_order(
-    a: Sequence[Sequence[Fraction]], b: Sequence[Fraction], is_zero: Callable[[Fraction], bool]
-) -> int:
+def runge_kutta_order(a: Sequence[Sequence[Fraction]], b: Sequence[Fraction], is_zero: Callable[[Fraction], bool]) -> int:
     """The largest p for which every tree t of at most p vertices has b . weights(t) = 1 / density(t).
 
     Args:
@@ -35,10 +33,7 @@ def _weights(tree: Tree, a: Sequence[Sequence[Fraction]]) -> list[Fraction]:
     """The elementary weight of a tree at each stage."""
     below = [_weights(subtree, a) for subtree in tree]
     return [
-        prod(
-            (sum((c * w for c, w in zip(row, weights, strict=True)), Fraction(0)) for weights in below),
-            start=Fraction(1),
-        )
+        prod((sum((c * w for c, w in zip(row, weights, strict=True)), Fraction(0)) for weights in below), start=Fraction(1))
         for row in a
     ]
 
