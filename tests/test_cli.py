@@ -2,6 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 import minimand as mm
 from minimand.cli import main
@@ -10,6 +11,15 @@ OWN = """
 import minimand as mm
 class Half(mm.algorithms.HeavyBall):
     momentum: mm.Coefficient = 0.5
+"""
+
+SLOW = """
+import minimand as mm
+class My(mm.Algorithm):
+    step_size: mm.Coefficient = 1.0
+    def start(self, x): return x
+    def step(self, state, gradient, k): return state - {} * self.step_size(k) * gradient(state)
+    def read(self, state): return state
 """
 
 RINGS = ["--data", "nested_rings(samples=100)", "--model", "mlp(width=8)", "--epochs", "2"]
@@ -70,8 +80,71 @@ def test_an_algorithm_of_one_s_own(capsys: pytest.CaptureFixture, tmp_path: Path
     _run(capsys, "train", *RINGS, "--algorithm", "own.py:Half", "--run", "mine")
     assert "a folder never decides what code runs" in _fails(capsys, "train", "--run", "mine")
     assert "was finished before" in _run(capsys, "train", "--run", "mine", "--algorithm", "own.py:Half")
-    assert "unknown algorithm 'Half'" in _fails(capsys, "evaluate", "mine")
+    message = _fails(capsys, "evaluate", "mine")
+    assert "'own:Half(step_size=1.0, momentum=0.5)' is your own" in message
+    assert "--algorithm path/to/file.py:MyMethod" in message
     assert "accuracy" in _run(capsys, "evaluate", "mine", "--algorithm", "own.py:Half")
+    assert "a run of 'own:Half" in _fails(capsys, "evaluate", "mine", "--algorithm", "gradient_descent")
+    text = _run(capsys, "cite", "mine")
+    assert "wu2024optdnn" in text
+    assert "polyak1964heavyball" not in text
+
+
+def test_a_changed_algorithm_is_another(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    """The same text for other code: neither resumed, nor evaluated, nor taken for finished."""
+    (tmp_path / "own.py").write_text(SLOW.format(0.5))
+    _run(capsys, "train", *RINGS, "--algorithm", "own.py:My", "--run", "mine")
+    (tmp_path / "own.py").unlink()
+    (tmp_path / "other.py").write_text(SLOW.format(0.01))
+    message = _fails(capsys, "train", "--run", "mine", "--algorithm", "other.py:My", *RINGS)
+    assert "the algorithm is not what it was" in message.replace("command.algorithm", "")
+    assert "is not what it was when the run" in _fails(capsys, "evaluate", "mine", "--algorithm", "other.py:My")
+
+
+def test_algorithms_that_read_the_same_are_told_apart(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    for name, factor in (("a", 0.5), ("b", 0.01)):
+        (tmp_path / f"{name}.py").write_text(SLOW.format(factor))
+    text = _run(capsys, "compare", *RINGS, "--seeds", "1", "--quiet", "--algorithm", "a.py:My", "b.py:My")
+    rows = [re.search(rf"My\(step_size=1.0\) \[{name}.py \w+\] +(.*)", text) for name in "ab"]
+    assert rows[0] is not None
+    assert rows[1] is not None
+    assert rows[0].group(1).split()[:2] != rows[1].group(1).split()[:2]
+
+
+EVIL = """
+from pathlib import Path
+import minimand as mm
+Path(__file__).with_name("ran").touch()
+class My(mm.algorithms.HeavyBall): pass
+"""
+
+
+@pytest.mark.parametrize("suffix", ["py", "pyc"])
+def test_a_tampered_run_runs_nothing(capsys: pytest.CaptureFixture, tmp_path: Path, suffix: str) -> None:
+    _run(capsys, "train", *RINGS, "--run", "mine", "--quiet")
+    (tmp_path / f"evil.{suffix}").write_text(EVIL)
+    config = yaml.safe_load((tmp_path / "mine" / "config.yaml").read_text())
+    config["model"]["algorithm"] = config["command"]["algorithm"] = f"evil.{suffix}:My"
+    (tmp_path / "mine" / "config.yaml").write_text(yaml.safe_dump(config))
+    for arguments in (["train", "--run", "mine"], ["evaluate", "mine"]):
+        _fails(capsys, *arguments)
+    assert "wu2024optdnn" in _run(capsys, "cite", "mine")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_cite_names_the_default_model_and_the_method(capsys: pytest.CaptureFixture) -> None:
+    _run(capsys, "train", "--data", "nested_rings(samples=100)", "--epochs", "1", "--quiet")
+    text = _run(capsys, "cite", "runs/1")
+    for key in ("wu2024optdnn", "polyak1964heavyball", "rumelhart1986", "sander2021momentum"):
+        assert key in text
+    assert "nothing to cite: parity has no reference" in _fails(capsys, "cite", "parity")
+
+
+def test_evaluate_says_which_checkpoint_it_passes_over(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    _run(capsys, "train", *RINGS, "--run", "mine", "--quiet")
+    newest = sorted((tmp_path / "mine" / "checkpoints").iterdir())[-1]
+    newest.write_bytes(newest.read_bytes()[:-10])
+    assert f"{newest.name} is cut short" in " ".join(_run(capsys, "evaluate", "mine").split())
 
 
 def test_certify_prints_a_table_each_and_draws(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
@@ -79,6 +152,10 @@ def test_certify_prints_a_table_each_and_draws(capsys: pytest.CaptureFixture, tm
     assert "HeavyBall(step_size=1.0, momentum=0.5), 6 layers, residual binding" in text
     assert "rho = z^2 - 1,  sigma = 2 z" in text
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {"heavy_ball.svg", "leapfrog.svg"}
+    _run(capsys, "certify", "heavy_ball", "heavy_ball(momentum=-0.9)", "--depth", "6", "--plot", "two")
+    assert {p.name for p in (tmp_path / "two").iterdir()} == {
+        "heavy_ball.svg", "heavy_ball_step_size_1.0_momentum_-0.9.svg",
+    }  # fmt: skip
     assert "<svg" in (tmp_path / "figures" / "leapfrog.svg").read_text()
 
 
@@ -112,7 +189,15 @@ def test_list_names_everything(capsys: pytest.CaptureFixture, what: str, names: 
         (["evaluate", "nowhere"], "'nowhere' is no run: it does not exist"),
         (["evaluate", "."], "'.' is no run: it holds no config.yaml"),
         (["certify", "heavyball"], "Did you mean 'heavy_ball'"),
-        (["certify"], "unknown algorithm ''"),
+        (["certify"], "no algorithm to certify"),
+        (["train", "--data", "digits", "--device", "foo"], "device is 'foo'; expected 'cpu'"),
+        (["train", "--data", "digits", "--device", "cuda:99"], "device is 'cuda:99', but this machine has"),
+        (["train", "--data", "digits", "--seed", "99999999999999999999"], "expected an integer from 0 to 2^63 - 1"),
+        (["train", "--data", "digits", "--checkpoint-every", "-1"], "checkpoint_every is -1.0; expected seconds"),
+        (["train", "--data", "digits", "--model", "mlp(width=2.5)"], "width is 2.5; expected an integer"),
+        (["train", "--data", "digits", "--model", "mlp(width=4,width=5)"], "it has width twice"),
+        (["train", "--data", "digits", "--lr", "nan"], "lr is nan; expected a positive number"),
+        (["compare", "--data", "nested_rings", "--algorithm", "heavy_ball", "HeavyBall"], "twice; expected each once"),
         (["certify", "heavy_ball", "--depth", "0"], "depth is 0"),
         (["compare", "--data", "digits", "--algorithm", "heavyball"], "Did you mean 'heavy_ball'"),
         (["compare", "--data", "digits", "--seeds", "0"], "seeds is 0"),
@@ -133,3 +218,9 @@ def test_an_unexpected_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("minimand.data.list_data", lambda: {}["missing"])
     with pytest.raises(KeyError):
         main(["list", "data"])
+
+
+def test_a_bug_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minimand.cli.reading._first_line", None)
+    with pytest.raises(TypeError):
+        main(["list", "algorithms"])

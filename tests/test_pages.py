@@ -37,6 +37,20 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert names["result"].test_accuracy > 0.7
 
 
+@pytest.mark.parametrize("page", ["index.md", "training.md"])
+def test_the_examples_of_the_pages_run(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """In order, in one session; but for what reads a folder or the hub."""
+    monkeypatch.chdir(tmp_path)
+    names: dict = {"__name__": page}
+    for block in _blocks((ROOT / "docs" / page).read_text(), "python"):
+        if "path/to" not in block:
+            exec(compile(block, page, "exec"), names)
+    assert list(tmp_path.glob("runs/*/report.html"))
+    assert names["mm"].evaluate(names["model"], "digits").accuracy > 0.9
+
+
 def test_the_pages_name_only_what_there_is() -> None:
     """Commands, options and names in the text exist."""
     import minimand as mm

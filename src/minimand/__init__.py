@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .algorithms import Learnable as Learnable
     from .citing import bibliography as bibliography
     from .citing import cite as cite
+    from .data import Augmentation as Augmentation
     from .data import Data as Data
     from .data import list_data as list_data
     from .data import load_data as load_data
@@ -54,7 +55,7 @@ _DEFINED_IN = {
     "algorithms": ("Algorithm", "Coefficient", "Learnable"),
     "blocks": (),
     "citing": ("bibliography", "cite"),
-    "data": ("Data", "list_data", "load_data"),
+    "data": ("Augmentation", "Data", "list_data", "load_data"),
     "models": ("UnrolledNetwork", "create_model", "list_models", "model_info"),
     "networks": ("Network", "rewire", "rewired", "unroll"),
     "report": ("explain", "fit"),

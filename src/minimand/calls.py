@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,13 +28,28 @@ def parse_call(
         return tree.id, {}
     if not (isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args):
         raise ValueError(f"cannot read the {what} {text!r}; {expected}.")
-    return tree.func.id, {str(k.arg): _literal(k.value, text, makers or {}) for k in tree.keywords}
+    return tree.func.id, _named(tree, text, makers or {})
+
+
+def file_name(text: str) -> str:
+    """Such text as part of a file's name."""
+    return re.sub(r"[^a-z0-9.-]+", "_", text.lower()).strip("_")
+
+
+def _named(call: ast.Call, text: str, makers: Mapping[str, Callable[..., Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for keyword in call.keywords:
+        if keyword.arg is None or keyword.arg in found:
+            what = "** instead of a name" if keyword.arg is None else f"{keyword.arg} twice"
+            raise ValueError(f"cannot read {text!r}: it has {what}; expected each argument once, by its name.")
+        found[keyword.arg] = _literal(keyword.value, text, makers)
+    return found
 
 
 def _literal(node: ast.expr, text: str, makers: Mapping[str, Callable[..., Any]]) -> Any:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in makers:
         positional = [_literal(argument, text, makers) for argument in node.args]
-        named = {str(k.arg): _literal(k.value, text, makers) for k in node.keywords}
+        named = _named(node, text, makers)
         try:
             return makers[node.func.id](*positional, **named)
         except TypeError as error:

@@ -20,8 +20,17 @@ def bibliography(*things: Any) -> str:
 
 
 def cite(*things: Any) -> None:
-    """Print the `bibliography` of things: `mm.cite(model, method, data)`."""
-    print(bibliography(*things))
+    """Print the `bibliography` of things: `mm.cite(model, method, data)`.
+
+    Raises:
+        ValueError: nothing to cite: no things, or none with a reference.
+    """
+    found = bibliography(*things)
+    if not found:
+        named = ", ".join(thing if isinstance(thing, str) else type(thing).__name__ for thing in things)
+        what = f"{named} has no reference" if things else "nothing was named"
+        raise ValueError(f"nothing to cite: {what}; expected algorithms, models, methods, data sets or runs.")
+    print(found)
 
 
 def _references(thing: Any) -> Iterable[str]:
@@ -46,7 +55,7 @@ def _named(name: str) -> Iterable[str]:
     from .names import unknown_name
 
     bare = name.partition("(")[0]
-    if bare in builtin or ".py:" in bare:
+    if bare in builtin or ".py:" in name:
         return as_algorithm(name).references
     if bare in list_models():
         return model_info(bare).references

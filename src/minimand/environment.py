@@ -10,21 +10,43 @@ import torch
 from . import __version__
 
 
-def environment() -> dict[str, Any]:
+def default_device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def as_device(name: str | torch.device) -> torch.device:
+    """The device of a name.
+
+    Raises:
+        ValueError: there is none of that name, or not on this machine.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device is {name!r}; expected 'cpu', 'cuda' or 'cuda:0'.") from None
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ValueError(f"device is {str(name)!r}, but this machine has {count} GPUs; expected {default_device()}.")
+    return device
+
+
+def environment(device: torch.device | None = None) -> dict[str, Any]:
     """Date, versions and hardware, to be kept beside every result."""
     return {
         "date": time.strftime("%Y-%m-%d %H:%M"),
         "minimand": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "hardware": hardware(),
+        "hardware": hardware(device),
     }
 
 
-def hardware() -> str:
-    """The accelerator, or the processor with the number of threads that torch uses."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+def hardware(device: torch.device | None = None) -> str:
+    """The GPU, or the processor with the number of threads that torch uses."""
+    device = device or default_device()
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     return f"{_processor()}, {torch.get_num_threads()} threads"
 
 

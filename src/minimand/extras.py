@@ -9,7 +9,7 @@ def require(package: str, extra: str, purpose: str) -> Any:
     try:
         return import_module(package)
     except ModuleNotFoundError as error:
-        if error.name != package:
+        if error.name not in (package, package.partition(".")[0]):
             raise
         raise ModuleNotFoundError(
             f"{package} is needed {purpose} and is not installed; run: pip install 'minimand[{extra}]'",

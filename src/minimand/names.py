@@ -1,12 +1,19 @@
 """Errors about names: they say what was given, what was expected and the nearest thing that works."""
 
+import re
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> ValueError:
     """The error for a `name` that is not among `known`; `what` says what it should have named."""
     known = sorted(known)
-    nearest = get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    nearest = min(get_close_matches(name, known, n=5, cutoff=0.5), key=lambda other: _distance(name, other), default="")
+    hint = f" Did you mean {nearest!r}?" if nearest else ""
     return ValueError(f"unknown {what} {name!r}.{hint} Known: {', '.join(known) or 'none'}.")
+
+
+def _distance(name: str, other: str) -> tuple[float, int]:
+    """How unlike two names are; of equally like ones the number in them decides: resnet21 is resnet20, not resnet32."""
+    numbers = [int(match.group()) if (match := re.search(r"\d+", text)) else 0 for text in (name, other)]
+    return -SequenceMatcher(None, name, other).ratio(), abs(numbers[0] - numbers[1])

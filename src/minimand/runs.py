@@ -1,12 +1,13 @@
 """A run opened again: its model, data and recipe, from what its folder says."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from .algorithms import Algorithm
-from .data import Data, load_data
-from .models import UnrolledNetwork, create_model
-from .training import Recipe, Run, RunError
+from .algorithms import Algorithm, as_algorithm, builtin, specification
+from .data import Data, list_data, load_data
+from .models import UnrolledNetwork
+from .training import Backpropagation, Recipe, Run, RunError, fingerprint
 from .training.checkpoint import CheckpointError, load_weights
 from .training.recipe import from_config
 
@@ -22,23 +23,26 @@ class Reopened:
     loss: str | None
     seed: int
 
-    def load_trained(self) -> int:
-        """Give the model the weights of the last checkpoint, averaged ones if there are; returns its step.
+    def load_trained(self) -> tuple[int, list[str]]:
+        """Give the model the weights of the last checkpoint, averaged ones if there are.
+
+        Returns:
+            Its step, and what was wrong with newer ones.
 
         Raises:
             CheckpointError: there is none, or none that can be read, or it is of another model.
         """
-        found, _ = self.run.last_checkpoint()
+        found, problems = self.run.last_checkpoint()
         if found is None:
             raise CheckpointError(f"{self.run.folder} has no checkpoint yet.")
         weights = found.tensors["model"]
         if "average" in found.tensors:
             weights = {k.removeprefix("module."): v for k, v in found.tensors["average"].items() if "module." in k}
         load_weights(self.model, weights, str(self.run.checkpoints))
-        return found.state["step"]
+        return found.state["step"], problems
 
 
-def reopen(folder: str, algorithm: Algorithm | str | None = None) -> Reopened:
+def reopen(folder: str | Path, algorithm: Algorithm | str | None = None) -> Reopened:
     """Open the run in a folder.
 
     Args:
@@ -46,22 +50,46 @@ def reopen(folder: str, algorithm: Algorithm | str | None = None) -> Reopened:
         algorithm: needed if the run's is not one of the built-in ones: a folder never decides what code runs.
 
     Raises:
-        RunError: the folder is no run, or one of a model or of data that Python code gave.
+        RunError: the folder is no run, or one of a model or of data that Python code gave, or `algorithm` is not the
+            run's. ValueError: the algorithm is needed.
     """
     run = Run.existing(folder)
     config = run.config()
     try:
-        model, data = dict(config["model"]), dict(config["data"])
+        model, data, stored = dict(config["model"]), dict(config["data"]), dict(config["fingerprints"])
         recipe, loss, seed = from_config(config["recipe"]), config["loss"], config["seed"]
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{folder}/config.yaml is not a run's configuration ({error}).") from None
-    if "model" not in model or "name" not in data:
-        what = "model" if "model" not in model else "data"
+    if "model" not in model or "name" not in data or "loss" in stored:
+        what = "model" if "model" not in model else "data" if "name" not in data else "loss"
         raise RunError(f"the {what} of {folder} came from Python code; call mm.fit there again to go on.")
     if algorithm is not None:
-        model["algorithm"] = algorithm
-    return Reopened(run, _create(model), load_data(**data), recipe, loss, seed)
+        given = as_algorithm(algorithm)
+        if specification(given) != model["algorithm"]:
+            raise RunError(f"algorithm is {specification(given)!r}, but {folder} is a run of {model['algorithm']!r}.")
+        model["algorithm"] = given
+    made = UnrolledNetwork(**model)
+    if fingerprint.of_model(made) != stored.get("algorithm"):
+        raise RunError(f"the code of {model['algorithm']} is not what it was when the run in {folder} began.")
+    return Reopened(run, made, load_data(**data), recipe, loss, seed)
 
 
-def _create(model: dict[str, Any]) -> UnrolledNetwork:
-    return create_model(model.pop("model"), **model)
+def used_by(folder: str | Path) -> list[Any]:
+    """What a run used, as things to cite; an algorithm of one's own is left out.
+
+    Raises:
+        RunError: the folder is no run.
+    """
+    config = Run.existing(folder).config()
+    model, data, method = (config.get(part) for part in ("model", "data", "method"))
+    found: list[Any] = []
+    if isinstance(model, dict) and "model" in model:
+        found.append(model["model"])
+        name = str(model.get("algorithm")).partition("(")[0]
+        if name in builtin:
+            found.append(name)
+    if method == Backpropagation.__name__:
+        found.append(Backpropagation())
+    if isinstance(data, dict) and data.get("name") in list_data():
+        found.append(data["name"])
+    return found

@@ -122,6 +122,38 @@ def test_image_folders(tmp_path: Path) -> None:
     assert mm.load_data(str(mixed)).shape == (3, 224, 224)
 
 
+def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
+    folder = _images(tmp_path / "deep", size=(8, 8))
+    ramp = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
+    for file in folder.rglob("*.png"):
+        Image.fromarray(ramp).save(file)
+    train = mm.load_data(str(folder)).train
+    assert isinstance(train, Arrays)
+    assert train.inputs.shape[1:] == (1, 8, 8)
+    assert np.array_equal(train.inputs[0, 0].numpy(), ramp // 257)
+    Image.fromarray(np.ones((8, 8), np.float32)).save(folder / "a" / "float.tiff")
+    with pytest.raises(ValueError, match=r"float.tiff has the mode F; expected 8 or 16 bits"):
+        mm.load_data(str(folder))
+
+
+def test_one_image_with_colour_keeps_all_in_colour(tmp_path: Path) -> None:
+    folder = _images(tmp_path / "grey", size=(8, 8))
+    files = sorted(folder.rglob("*.png"))
+    for file in files[:-1]:
+        Image.open(file).convert("L").save(file)
+    assert mm.load_data(str(folder)).shape == (3, 8, 8)
+    Image.open(files[-1]).convert("L").save(files[-1])
+    assert mm.load_data(str(folder)).shape == (1, 8, 8)
+
+
+def test_a_split_of_one_s_own_images_keeps_the_shares_of_the_classes(tmp_path: Path) -> None:
+    folder = _images(tmp_path / "uneven", "a", 40, (8, 8))
+    _images(tmp_path / "uneven", "b", 10, (8, 8))
+    data = mm.load_data(str(folder))
+    assert isinstance(data.test, Arrays)
+    assert torch.bincount(data.test.targets).tolist() == [8, 2]
+
+
 def test_images_that_do_not_fit_in_memory_are_decoded_when_asked_for(tmp_path: Path, monkeypatch: Any) -> None:
     folder = str(_images(tmp_path / "large", size=(8, 8)))
     in_memory = mm.load_data(folder, image_size=8)
@@ -141,9 +173,23 @@ def test_bad_image_folders(tmp_path: Path) -> None:
         mm.load_data(str(empty))
     with pytest.raises(ValueError, match="found a"):
         mm.load_data(str(_images(tmp_path / "one", "a")))
+    with_docs = _images(tmp_path / "docs", "a")
+    (with_docs / "notes").mkdir()
+    (with_docs / "notes" / "read.txt").write_text("me")
+    with pytest.raises(ValueError, match=r"one per class; found a\."):
+        mm.load_data(str(with_docs))
+    for part, classes in (("train", "ab"), ("test", "abc")):
+        _images(tmp_path / "parts" / part, classes)
+    with pytest.raises(ValueError, match="c has test images and no training images"):
+        mm.load_data(str(tmp_path / "parts"))
+    with pytest.raises(ValueError, match="image_size is 0; expected an integer of at least 1"):
+        mm.load_data(str(_images(tmp_path / "sized")), image_size=0)
     corrupt = _images(tmp_path / "corrupt")
     (corrupt / "b" / "3.png").write_bytes((corrupt / "b" / "3.png").read_bytes()[:60])
     with pytest.raises(ValueError, match=r"b/3\.png is no readable image"):
+        mm.load_data(str(corrupt))
+    (corrupt / "b" / "3.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"b/3\.png is no readable image; remove or replace it"):
         mm.load_data(str(corrupt))
 
 
@@ -151,11 +197,12 @@ def test_bad_image_folders(tmp_path: Path) -> None:
     ("name", "error", "message"),
     [
         ("cifar", ValueError, r"unknown data set 'cifar'\. Did you mean 'cifar10'"),
+        ("missing_folder", ValueError, "Nor is there a folder 'missing_folder'; .* owner/name"),
         ("cifar10(fold='x')", ValueError, "unknown argument of cifar10 'fold'. Did you mean 'folder'"),
         ("cifar10(folder='nowhere')", FileNotFoundError, "no train.*parquet in 'nowhere'"),
         ("./nowhere/images", FileNotFoundError, "no folder './nowhere/images'"),
         ("parity(bits=40)", ValueError, "bits is 40; expected 1 to 20"),
-        ("telgarsky(folds=0)", ValueError, "folds is 0; expected at least 1"),
+        ("telgarsky(folds=0)", ValueError, "folds is 0; expected an integer of at least 1"),
     ],
 )
 def test_bad_names(name: str, error: type[Exception], message: str) -> None:
@@ -185,7 +232,7 @@ def test_what_may_stand_for_data() -> None:
     ("value", "message"),
     [
         (3, "data is int; expected a name, an mm.Data, or a pair"),
-        ((_pairs(), 3), "test is int; expected a pair of tensors"),
+        ((_pairs(), 3), r"test is int; expected a pair \(inputs, targets\) of tensors"),
         ((iter([]), _pairs()), "has no length; expected a loader"),
     ],
 )
@@ -280,3 +327,74 @@ def test_without_a_network_the_hub_says_what_to_do(monkeypatch: Any) -> None:
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     with pytest.raises(ValueError, match="cannot load 'someone/images' from the hub .* name a folder"):
         mm.load_data("someone/images")
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.bool])
+def test_any_integers_are_classes(dtype: torch.dtype) -> None:
+    x, y = _pairs()
+    y = (y % 2).to(dtype)
+    data = as_data(((x.numpy(), y.numpy()), (x, y)))
+    assert data.num_outputs == 2
+    assert isinstance(data.train, Arrays)
+    assert data.train.targets.dtype == torch.int64
+
+
+def _batches(*batches: Any) -> list[Any]:
+    return list(batches)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ((_pairs()[0], _pairs()[1][:, None]), r"train are torch.int64 of the shape \(2, 1\).*squeeze"),
+        ((_pairs()[0], _pairs(9)[1]), "train has 10 inputs with 9 targets"),
+        ((_pairs()[0], _pairs()[1] - 1), "has a sample of class -1; expected 0 to 1"),
+        ([], "train: list is empty"),
+        (_batches((torch.ones(2, 1), torch.ones(2), 1)), "a batch of train is tuple of 3; expected a pair"),
+        (_batches({"x": 1}), "a batch of train is dict; expected a pair"),
+        ([{"x": torch.ones(2), "y": torch.ones(2)}], "a batch of train is dict"),
+        (TensorDataset(torch.zeros(0, 1), torch.zeros(0)), "train is an empty TensorDataset"),
+    ],
+)
+def test_samples_that_do_not_fit_are_named(part: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        as_data((part, _pairs()))
+
+
+def test_train_and_test_have_to_be_of_a_kind() -> None:
+    x, y = _pairs()
+    with pytest.raises(ValueError, match=r"the shape \(1,\) in train and \(2,\) in test"):
+        as_data(((x, y), (x.repeat(1, 2), y)))
+    with pytest.raises(ValueError, match="class 3; expected 0 to 2"):
+        as_data(((x, y), (x, y + 1)))
+    with pytest.raises(ValueError, match="torch.int64 in train and torch.float32 in test"):
+        as_data(((x, y), (x, y.float())))
+
+
+def test_a_loader_is_read_once_to_know_its_classes() -> None:
+    x, y = _pairs(20)
+    reads = []
+
+    class Batches:
+        def __len__(self) -> int:
+            return 4
+
+        def __iter__(self):
+            for i in range(4):
+                reads.append(i)
+                yield x[5 * i : 5 * i + 5], y[5 * i : 5 * i + 5]
+
+    data = as_data((Batches(), (x, y)))
+    assert (len(data.train), data.num_outputs) == (20, 3)
+    assert (len(data.train), len(reads)) == (20, 5)  # the first batch, to see what it is, and all
+
+
+def test_a_loader_with_its_own_generator_follows_the_seed() -> None:
+    x, y = _pairs(20)
+    orders = []
+    for start in (1, 2):
+        own = torch.Generator().manual_seed(start)
+        loader = Loader(DataLoader(TensorDataset(x, y), batch_size=5, shuffle=True, generator=own))
+        orders.append(torch.cat([b for b, _ in loader.batches(5, seed=7)]))
+    assert torch.equal(orders[0], orders[1])
+    assert not torch.equal(orders[0], x)

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -111,10 +112,32 @@ def test_a_folder_never_decides_what_code_runs(tmp_path: Path) -> None:
 
     model = mm.create_model("mlp", Own(), in_channels=4)
     model.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="unknown algorithm 'Own'"):
+    with pytest.raises(ValueError, match=r"'own:Own\(.* pass algorithm="):
         UnrolledNetwork.from_pretrained(tmp_path)
     loaded = UnrolledNetwork.from_pretrained(tmp_path, algorithm=Own())
     assert isinstance(loaded.algorithm, Own)
+
+
+def test_a_folder_that_names_a_file_does_not_run_it(tmp_path: Path) -> None:
+    mark, config = tmp_path / "ran", tmp_path / "config.json"
+    (tmp_path / "evil.py").write_text(
+        f"import minimand as mm\nopen({str(mark)!r}, 'w').close()\nclass My(mm.algorithms.HeavyBall): pass"
+    )
+    _create("mlp").save_pretrained(tmp_path)
+    config.write_text(json.dumps({**json.loads(config.read_text()), "algorithm": f"{tmp_path}/evil.py:My"}))
+    with pytest.raises(ValueError, match="a folder never decides what code runs"):
+        UnrolledNetwork.from_pretrained(tmp_path)
+    assert not mark.exists()
+    assert (
+        type(UnrolledNetwork.from_pretrained(tmp_path, algorithm=f"{tmp_path}/evil.py:My").algorithm).__name__ == "My"
+    )
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    model = mm.create_model("mlp", num_classes=np.int64(3), in_channels=4)  # type: ignore[arg-type]
+    model.save_pretrained(tmp_path)
+    assert UnrolledNetwork.from_pretrained(tmp_path).num_classes == 3
+    assert model(torch.zeros(0, 4)).shape == (0, 3)
 
 
 def test_models_fit_the_data() -> None:
@@ -130,10 +153,14 @@ def test_models_fit_the_data() -> None:
     ("make", "message"),
     [
         (lambda: mm.create_model("resnet_20"), r"unknown model 'resnet_20'\. Did you mean 'resnet20'"),
+        (lambda: mm.create_model("resnet21"), "Did you mean 'resnet20'"),
         (lambda: mm.create_model("resnet20", widht=8), "unknown setting of resnet20 'widht'. Did you mean 'width'"),
         (lambda: mm.create_model("resnet20", num_classes=0), "num_classes is 0; expected an integer of at least 1"),
         (lambda: mm.create_model("resnet20", in_channels=1.5), "in_channels is 1.5"),  # type: ignore[arg-type]
-        (lambda: mm.create_model("mlp", width=0), "width is 0; expected at least 1"),
+        (lambda: mm.create_model("mlp", width=0), "width is 0; expected an integer of at least 1"),
+        (lambda: mm.create_model("mlp", width="a"), "width is 'a'; expected an integer of at least 1"),
+        (lambda: mm.create_model("resnet20", width=-2), "width is -2; expected an integer of at least 1"),
+        (lambda: create_for("mlp(num_classes=3)", (4,), 2), "unknown setting of mlp 'num_classes'"),
         (lambda: mm.create_model("resnet20", "heavyball"), "Did you mean 'heavy_ball'"),
         (
             lambda: mm.create_model("resnet20")(torch.randn(2, 1, 8, 8)),

@@ -108,8 +108,20 @@ def test_explain_says_what_a_model_is() -> None:
     ):
         assert words in text
     assert "momentum by layer" not in text
-    with pytest.raises(TypeError, match="model is Linear; expected one that"):
+    with pytest.raises(TypeError, match="model is Linear; expected one that mm.create_model made, or a stage"):
         mm.explain(nn.Linear(2, 2))  # type: ignore[arg-type]
+
+
+def test_explain_a_stage_of_one_s_own_blocks() -> None:
+    blocks = [nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4)) for _ in range(3)]
+    stage = mm.unroll("heavy_ball(momentum=Learnable(0.5, 0, 1))", blocks)
+    found = mm.explain(stage)
+    assert found.title == "a single stage"
+    assert found.lines[0] == f"{3 * (4 * 8 + 8 + 8 * 4 + 4) + 3} parameters"
+    assert found.lines[1].endswith("in 1 stage of 3 layers")
+    assert "momentum by layer: 0.500 0.500 0.500" in found.lines
+    assert found.certificate.gains == pytest.approx((1.75, 1.5, 1.0))
+    assert "with momentum 0 it would be GradientDescent(step_size=1.0): x + T(x), ResNet" in found.lines
 
 
 def test_explain_certifies_the_values_that_were_learned() -> None:

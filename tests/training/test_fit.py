@@ -139,6 +139,7 @@ def test_bf16_trains_the_same_network() -> None:
     for one in (recipe, replace(recipe, bf16=True)):
         losses.append(mm.fit(_mlp(), _rings(), recipe=one).test_loss)
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert losses[1] != losses[0]
 
 
 def test_tensors_sets_and_loaders_train_a_module_of_one_s_own() -> None:
@@ -165,29 +166,59 @@ def test_losses(loss: Any) -> None:
         ({"loss": "cross_entropi"}, ValueError, "Did you mean 'cross_entropy'"),
         ({"data": "telgarsky", "loss": "cross_entropy"}, ValueError, "telgarsky is a regression; expected 'mse'"),
         ({"data": 3}, TypeError, "data is int; expected a name"),
+        ({"loss": 3}, TypeError, "loss is 3; expected 'cross_entropy', 'mse' or a function"),
+        ({"model": "mlp"}, TypeError, r"model is 'mlp'; expected a module, mm.create_model\('mlp', ...\)"),
+        ({"model": nn.ReLU()}, ValueError, "model ReLU has no parameters to train"),
+        ({"recipe": "sgd"}, TypeError, r"recipe is 'sgd'; expected one such as mm.Recipe"),
+        ({"method": "backprop"}, TypeError, r"method is 'backprop'; expected one such as mm.Backpropagation\(\)"),
+        ({"method": mm.Backpropagation}, TypeError, r"expected one such as mm.Backpropagation\(\)"),
+        ({"callbacks": print}, TypeError, "callbacks is a function; expected a list of functions"),
+        ({"checkpoint_every": -1}, ValueError, "checkpoint_every is -1; expected seconds"),
+        ({"seed": 2**64}, ValueError, "expected an integer from 0 to"),
+        ({"device": "foo"}, ValueError, "device is 'foo'; expected 'cpu'"),
+        ({"model": nn.Linear(2, 5)}, ValueError, r"have the shape \(\d+, 5\); nested_rings has 2 classes: .*2\)"),
+        ({"model": nn.Linear(2, 1)}, ValueError, r"have the shape \(\d+, 1\)"),
+        ({"loss": lambda outputs, y: outputs}, TypeError, "loss returned a tensor of shape .*expected a scalar"),
+        ({"loss": "mse", "recipe": mm.Recipe(label_smoothing=0.1)}, ValueError, "but the loss is 'mse'"),
+        (
+            {"loss": lambda o, y: o.sum(), "recipe": mm.Recipe(label_smoothing=0.1)},
+            ValueError,
+            "a function of your own",
+        ),
+        ({"data": "telgarsky", "recipe": mm.Recipe(label_smoothing=0.1)}, ValueError, "but the loss is 'mse'"),
     ],
 )
 def test_bad_input(arguments: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        mm.fit(_mlp(), **{"data": _rings(40), **arguments})
+        mm.fit(**{"model": _mlp(), "data": _rings(40), **arguments})
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: mm.Recipe(epochs=0), r"Recipe.epochs is 0; expected 1 to inf"),
+        (lambda: mm.Recipe(epochs=0), "Recipe.epochs is 0; expected an integer, at least 1"),
+        (lambda: mm.Recipe(epochs=1.5), "Recipe.epochs is 1.5; expected an integer"),  # type: ignore[arg-type]
+        (lambda: mm.Recipe(ema=1.0), "Recipe.ema is 1.0; expected 0 to below 1"),
+        (lambda: mm.Recipe(optimizer=mm.AdamW), r"expected mm.SGD\(...\) or mm.AdamW\(...\)"),  # type: ignore[arg-type]
+        (lambda: mm.Recipe(optimizer="adam"), "Recipe.optimizer is 'adam'"),  # type: ignore[arg-type]
+        (lambda: mm.Recipe(schedule="cosine"), "Recipe.schedule is 'cosine'"),  # type: ignore[arg-type]
+        (lambda: mm.SGD(lr=float("nan")), "SGD.lr is nan; expected a positive number"),
+        (lambda: mm.SGD(momentum=2), "SGD.momentum is 2; expected 0 to below 1"),
+        (lambda: mm.AdamW(weight_decay=-1), "AdamW.weight_decay is -1; expected at least 0"),
+        (lambda: mm.Cosine(warmup=2), "Cosine.warmup is 2; expected 0 to below 1"),
         (lambda: mm.Recipe(label_smoothing=1.5), "Recipe.label_smoothing is 1.5; expected 0 to 1"),
-        (lambda: mm.Recipe(optimizer=mm.SGD(lr=0)), "Recipe.optimizer.lr is 0; expected a positive number"),
+        (lambda: mm.Recipe(optimizer=mm.SGD(lr=0)), "SGD.lr is 0; expected a positive number"),
     ],
 )
 def test_bad_recipes(make: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         make()
 
 
 @pytest.mark.parametrize("schedule", [mm.Cosine(), mm.Cosine(warmup=0.2), mm.OneCycle(), mm.Step((0.3, 0.6), 0.5)])
 def test_schedules(schedule: Any) -> None:
     values = [schedule.factor(i / 1000) for i in range(1000)]
+    assert values[0] >= 0.1  # the first step does something
     assert max(values) == pytest.approx(1, abs=6e-3)
     assert min(values) >= 0
     peak = values.index(max(values))
@@ -203,8 +234,8 @@ def test_recipes_read_back_from_their_configuration() -> None:
     recipes = [
         mm.Recipe(),
         mm.Recipe(3, 7, mm.AdamW(betas=(0.8, 0.9)), mm.Step(at=(0.1,)), ema=0.9, bf16=True),
-        default_recipe(mm.load_data("digits")),
-        default_recipe(_rings()),
+        default_recipe(mm.load_data("digits"), torch.device("cpu")),
+        default_recipe(_rings(), torch.device("cpu")),
     ]
     for recipe in recipes:
         assert from_config(as_config(recipe)) == recipe
@@ -221,10 +252,93 @@ class _Breaks(nn.Module):
         return {"nan": torch.log(-x.abs()), "inf": x / 0}[self.kind]
 
 
+def test_label_smoothing_spreads_a_share_of_the_target_over_all_classes() -> None:
+    data = _rings(40)
+    outputs, y = torch.randn(7, 2), torch.arange(7) % 2
+    log_p = outputs.log_softmax(1)
+    expected = -(0.7 * log_p[range(7), y] + 0.3 * log_p.mean(1)).mean()
+    torch.testing.assert_close(as_loss(None, data, 0.3)(outputs, y), expected)
+    trained = [mm.fit(_mlp(), data, recipe=mm.Recipe(1, 40, label_smoothing=s)).history[0] for s in (0.0, 0.3)]
+    assert trained[0]["train_loss"] != trained[1]["train_loss"]
+
+
+def test_what_is_no_weight_does_not_decay() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1, 4, 1, 1))
+            self.matrix = nn.Parameter(torch.ones(2, 3))
+
+    model = nn.ModuleDict(
+        {"norm": nn.LayerNorm([3, 8, 8]), "own": Scaled(), "narrow": nn.Conv2d(4, 1, 1), "one": nn.Linear(5, 1)}
+    )
+    names = {p: name for name, p in model.named_parameters()}
+    decayed, others = mm.SGD(weight_decay=0.1).build(model).param_groups
+    assert {names[p] for p in decayed["params"]} == {"own.matrix", "narrow.weight", "one.weight"}
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0)
+    assert len(others["params"]) == len(names) - 3
+
+
+def test_a_model_may_have_a_method_called_project() -> None:
+    class Own(nn.Linear):
+        def project(self, x: torch.Tensor) -> torch.Tensor:
+            raise AssertionError
+
+    mm.fit(Own(2, 2), _rings(40), recipe=mm.Recipe(1, 20))
+
+
+def test_the_end_is_told_of_the_weights_that_are_returned() -> None:
+    model = _mlp()
+    told: list[list[torch.Tensor]] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Finished):
+            told.append(_weights(model))
+
+    mm.fit(model, _rings(60), recipe=mm.Recipe(epochs=1, batch_size=20, ema=0.5), callbacks=[watch])
+    assert _same(told[0], _weights(model))
+
+
+def test_a_loader_s_labels_are_checked_as_they_come() -> None:
+    x, y = torch.randn(40, 2), torch.arange(40) % 2
+    test = DataLoader(TensorDataset(x, torch.where(torch.arange(40) == 30, 2, y)), batch_size=10)
+    with pytest.raises(ValueError, match="given has a sample of class 2; expected 0 to 1"):
+        mm.fit(_mlp(), ((x, y), test), recipe=mm.Recipe(1, 20))
+
+
+def test_a_gradient_that_is_not_finite_is_named() -> None:
+    class Root(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.offset = nn.Linear(2, 2), nn.Parameter(torch.zeros(2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(x) + self.offset.sqrt()
+
+    model = Root()
+    with pytest.raises(NonFiniteLossError, match="at step 0, but the gradient of offset is infinite"):
+        mm.fit(model, _rings(40), recipe=mm.Recipe(1, 20, clip=1.0))
+    assert torch.equal(model.offset, torch.zeros(2))
+
+
 @pytest.mark.parametrize("kind", ["nan", "inf"])
 def test_a_loss_that_is_not_finite_names_the_layer(kind: str) -> None:
     model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), _Breaks(kind), nn.Linear(4, 2))
     with pytest.raises(NonFiniteLossError, match=r"at step 0. It began in the output of 2 \(_Breaks\)"):
+        mm.fit(model, _rings(40), recipe=mm.Recipe(1, 20))
+
+
+def test_a_module_that_computes_between_its_modules_is_named() -> None:
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(2, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x) / 0
+
+    model = nn.Sequential(nn.Linear(2, 2), Outer(), nn.ReLU(inplace=True))
+    with pytest.raises(NonFiniteLossError, match=r"in the output of 1 \(Outer\), .*, between its modules"):
         mm.fit(model, _rings(40), recipe=mm.Recipe(1, 20))
 
 
@@ -274,3 +388,7 @@ def test_evaluation_is_exact_and_leaves_the_mode() -> None:
     model.train()
     mm.evaluate(model, data, data.test, loss)
     assert model.training
+    by_name = mm.evaluate(model, "nested_rings(samples=700)")
+    assert (by_name.loss, by_name.accuracy) == pytest.approx((found.loss, found.accuracy))
+    with pytest.raises(ValueError, match=r"outputs for \d+ samples have the shape \(\d+, 3\)"):
+        mm.evaluate(nn.Linear(2, 3), data)

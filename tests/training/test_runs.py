@@ -106,6 +106,39 @@ def test_random_transforms_go_on_to_the_same_bits(tmp_path: Path, kind: str) -> 
     assert _same(go("parts"), whole)
 
 
+class _Drawing(nn.Module):
+    """Draws from numpy and from Python in its forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x) * (1 + 0.1 * np.random.rand() + 0.1 * random.random())
+
+
+def test_other_generators_go_on_to_the_same_bits(tmp_path: Path) -> None:
+    x = torch.randn(60, 2)
+    part = TensorDataset(x, (x[:, 0] > 0).long())
+
+    def go(folder: str, start: int, **more: Any) -> nn.Module:
+        torch.manual_seed(0)
+        model = _Drawing()
+        np.random.seed(start)
+        random.seed(start)
+        own = torch.Generator().manual_seed(start)
+        train = DataLoader(part, batch_size=10, shuffle=True, generator=own)
+        recipe = mm.Recipe(epochs=2, optimizer=mm.SGD(lr=0.01))
+        run = tmp_path / folder
+        return mm.fit(model, (train, part), recipe=recipe, run=run, checkpoint_every=0, **more).model
+
+    whole = go("whole", 0)
+    for start, stop in ((1, 2), (2, 9)):
+        with pytest.raises(_Stop):
+            go("parts", start, callbacks=[_stop_at(stop)])
+    assert _same(go("parts", 3), whole)
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     first = mm.fit(_model(), _data(), recipe=RECIPE, run=str(tmp_path / "run"))
     steps: list[Event] = []
@@ -149,7 +182,7 @@ def test_no_readable_checkpoint_is_an_error(tmp_path: Path) -> None:
     mm.fit(_model(), _data(), recipe=RECIPE, run=str(tmp_path / "run"))
     for path in checkpoints.paths(tmp_path / "run" / "checkpoints"):
         path.write_bytes(b"\x10")
-    with pytest.raises(CheckpointError, match="is cut short or no checkpoint"):
+    with pytest.raises(CheckpointError, match=r"is cut short or no checkpoint.*Delete the folder .*checkpoints"):
         mm.fit(_model(), _data(), recipe=RECIPE, run=str(tmp_path / "run"))
 
 
@@ -177,6 +210,117 @@ def test_a_run_of_something_else_is_refused(tmp_path: Path, change: dict[str, An
         change["model"] = mm.create_model("mlp", change["model"], in_channels=2, num_classes=2, width=8)
     with pytest.raises(RunError, match=message):
         mm.fit(**{"model": _model(), "data": _data(), "recipe": RECIPE, "run": str(tmp_path / "run"), **change})
+
+
+def _given(shift: float = 0.0) -> Any:
+    x = torch.linspace(-1, 1, 80).view(40, 2)
+    part = (x + shift, (x[:, 0] > 0).long())
+    return part, part
+
+
+def _scheduled(momentum: float) -> nn.Module:
+    torch.manual_seed(0)
+    return mm.create_model("mlp", mm.algorithms.HeavyBall(momentum=lambda k: momentum), in_channels=2, num_classes=2)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "what"),
+    [
+        ({"data": _given()}, {"data": _given(0.1)}, "data"),
+        ({"loss": lambda o, y: (o**2).mean()}, {"loss": lambda o, y: (o**2).sum()}, "loss"),
+        ({"model": lambda: _scheduled(0.0)}, {"model": lambda: _scheduled(0.9)}, "algorithm"),
+    ],
+)
+def test_code_and_tensors_that_changed_are_noticed(tmp_path: Path, before: Any, after: Any, what: str) -> None:
+    def go(given: dict[str, Any]) -> mm.training.FitResult:
+        arguments = {"data": _given(), "recipe": mm.Recipe(1, 20), "run": tmp_path / "run", **given}
+        return mm.fit(**{**arguments, "model": given.get("model", _model)()})
+
+    first = go(before)
+    assert go(before).test_loss == first.test_loss
+    with pytest.raises(RunError, match=f"another configuration: the {what} is not what it was"):
+        go(after)
+
+
+def test_what_cannot_be_told_apart_is_said(tmp_path: Path) -> None:
+    (x, y), _ = _given()
+    data = (DataLoader(TensorDataset(x, y), batch_size=20), (x, y))
+    told: list[Event] = []
+    for _ in range(2):
+        told.clear()
+        mm.fit(_model(), data, recipe=mm.Recipe(1, 20), run=tmp_path / "run", callbacks=[told.append])
+    assert [e.message for e in told if isinstance(e, Warned)] == [
+        "whether the data is what it was when the run began cannot be told."
+    ]
+
+
+def test_a_run_that_fails_at_once_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        mm.fit(nn.Linear(3, 2), _data(), recipe=RECIPE, run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    mm.fit(nn.Linear(2, 2), _data(), recipe=RECIPE, run=tmp_path / "run")
+
+
+def test_a_run_without_a_checkpoint_may_begin_anew(tmp_path: Path) -> None:
+    with pytest.raises(_Stop):
+        mm.fit(_model(), _data(), recipe=RECIPE, run=tmp_path / "run", callbacks=[_stop_at(2)])
+    assert (tmp_path / "run" / "config.yaml").is_file()
+    mm.fit(_model(), _data(), recipe=mm.Recipe(1, 20), run=tmp_path / "run")
+    assert Run.existing(tmp_path / "run").config()["recipe"]["Recipe"]["epochs"] == 1
+
+
+def test_one_process_at_a_time_in_a_folder(tmp_path: Path) -> None:
+    met: list[str] = []
+
+    def meet(event: Event) -> None:
+        if isinstance(event, StepDone) and event.step == 1:
+            code = "import sys; from minimand.training import Run; Run(sys.argv[1]).claimed().__enter__()"
+            found = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True)
+            met.append(found.stderr)
+
+    mm.fit(_model(), _data(), recipe=RECIPE, run=tmp_path / "run", callbacks=[meet])
+    assert "another process trains in" in met[0]
+    mm.fit(_model(), _data(), recipe=RECIPE, run=tmp_path / "run")  # the end lets go
+
+
+@pytest.mark.parametrize("step", [13, 15])
+def test_broken_weights_never_replace_good_ones(tmp_path: Path, step: int) -> None:
+    """In the middle of an epoch and by the very last update; what is there stays good, and the log JSON."""
+    model = _model()
+
+    def break_it(event: Event) -> None:
+        if isinstance(event, StepDone) and event.step == step:
+            next(model.parameters()).data.fill_(torch.nan)
+
+    with pytest.raises(mm.training.NonFiniteLossError, match=r"which an earlier update made NaN|after epoch 3"):
+        mm.fit(model, _data(), recipe=mm.Recipe(3, 20), run=tmp_path / "run", callbacks=[break_it], checkpoint_every=0)
+    kept = checkpoints.paths(tmp_path / "run" / "checkpoints")
+    assert kept
+    for path in kept:
+        found = checkpoints.load(path)
+        assert all(t.isfinite().all() for t in found.tensors["model"].values())
+        assert found.state["step"] < step or step == 13
+    for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
+
+
+def test_a_buffer_may_be_infinite(tmp_path: Path) -> None:
+    class Masked(nn.Linear):
+        mask: torch.Tensor
+
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return super().forward(input.maximum(self.mask))
+
+    model = Masked(2, 2)
+    model.register_buffer("mask", torch.full((2,), -torch.inf))
+    mm.fit(model, _data(), recipe=RECIPE, run=tmp_path / "run")
+
+
+def test_a_checkpoint_that_lacks_a_part_is_named(tmp_path: Path) -> None:
+    found = checkpoints.Checkpoint({"model": {"w": torch.ones(1)}, "random": {"cpu": torch.ones(1)}}, {"step": 1})
+    path = checkpoints.save(found, tmp_path, 1)
+    with pytest.raises(CheckpointError, match=r"lacks evaluation, .*another version of minimand"):
+        checkpoints.load(path)
 
 
 def test_folders_that_are_no_runs(tmp_path: Path) -> None:
@@ -222,7 +366,7 @@ def test_a_run_is_opened_again(tmp_path: Path) -> None:
     model = mm.create_model("mlp", "nesterov", in_channels=2, num_classes=2, width=8)
     result = mm.fit(model, _data(), recipe=RECIPE, run=str(tmp_path / "run"))
     opened = reopen(str(tmp_path / "run"))
-    assert opened.load_trained() == 15
+    assert opened.load_trained() == (15, [])
     assert _same(opened.model, result.model)
     assert opened.recipe == RECIPE
 
@@ -296,6 +440,6 @@ def test_an_interrupt_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on" in errors.decode()
+    assert f"minimand train --run {tmp_path}/run goes on" in errors.decode()
     saved = checkpoints.load(checkpoints.paths(tmp_path / "run" / "checkpoints")[-1]).state["step"]
     assert saved >= 50

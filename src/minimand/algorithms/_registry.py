@@ -30,13 +30,14 @@ builtin = _builtin()
 """Every algorithm of this package by name: one public file each, found by being there."""
 
 
-def as_algorithm(value: "Algorithm | type[Algorithm] | str") -> Algorithm:
+def as_algorithm(value: "Algorithm | type[Algorithm] | str", allow_files: bool = True) -> Algorithm:
     """The algorithm that `value` stands for.
 
     Args:
         value: an algorithm, a class of one, or text: a registry name (`heavy_ball`, `HeavyBall`) or
             `path/to/file.py:MyMethod`, optionally with coefficients as literals:
             `heavy_ball(momentum=0.9)`, `heavy_ball(momentum=Learnable(0.5, 0, 1))`. Nothing is evaluated.
+        allow_files: whether text may name a file, whose code then runs. False for text that a folder gave.
 
     Raises:
         ValueError: unknown name, unreadable text, a file that does not import or lacks the class.
@@ -45,11 +46,7 @@ def as_algorithm(value: "Algorithm | type[Algorithm] | str") -> Algorithm:
     if isinstance(value, Algorithm):
         return value
     if isinstance(value, str):
-        head, parenthesis, arguments = value.strip().partition("(")
-        source, _, name = head.rpartition(":")
-        name, coefficients = parse_call(name + parenthesis + arguments, "algorithm", {"Learnable": Learnable})
-        cls = _load(Path(source), name) if source else _by_name(name)
-        return call_with(cls, coefficients, cls.__name__)
+        return _from_text(value.strip(), allow_files)
     if inspect.isclass(value) and issubclass(value, Algorithm):
         return value()
     raise TypeError(f"{value!r} is no algorithm; expected an mm.Algorithm or a name such as 'heavy_ball'.")
@@ -58,10 +55,40 @@ def as_algorithm(value: "Algorithm | type[Algorithm] | str") -> Algorithm:
 def specification(algorithm: Algorithm) -> str:
     """Text from which `as_algorithm` makes a built-in algorithm again (schedules excepted: they are code).
 
-    Of an algorithm of one's own it is the class with its coefficients: a file never names what code is to run.
+    An algorithm of one's own is marked as such, `own:MyMethod(...)`: a file never names what code is to run, and
+    one's own `HeavyBall` is not the built-in one.
     """
     cls, arguments = type(algorithm), repr(algorithm).partition("(")[2]
-    return f"{cls.name() if builtin.get(cls.name()) is cls else cls.__name__}({arguments}"
+    return f"{cls.name() if builtin.get(cls.name()) is cls else _OWN + cls.__name__}({arguments}"
+
+
+_OWN = "own:"
+
+
+def is_own(specified: str) -> bool:
+    """Whether a `specification` is of an algorithm that is not built in."""
+    return specified.startswith(_OWN)
+
+
+def _from_text(text: str, allow_files: bool) -> Algorithm:
+    source, _, call = text.rpartition(".py:")
+    if not allow_files and (source or is_own(text)):
+        raise ValueError(
+            f"the algorithm {text!r} is your own, and a folder never decides what code runs; give it again: pass "
+            "algorithm=, or --algorithm path/to/file.py:MyMethod on the command line."
+        )
+    if not source and ":" in text:
+        raise ValueError(f"cannot read the algorithm {text!r}; expected a name, or path/to/file.py:MyMethod.")
+    try:
+        name, coefficients = parse_call(call, "algorithm", {"Learnable": Learnable})
+    except ValueError as error:
+        if allow_files:
+            raise
+        raise ValueError(
+            f"{error} A coefficient that is a function is code, which no folder keeps: pass algorithm=."
+        ) from None
+    cls = _load(Path(f"{source}.py"), name) if source else _by_name(name)
+    return call_with(cls, coefficients, cls.__name__)
 
 
 def _by_name(name: str) -> type[Algorithm]:
@@ -84,7 +111,7 @@ def _load(path: Path, name: str) -> type[Algorithm]:
         sys.modules[module_name] = module
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[module_name]
             raise ValueError(f"{path} does not import: {type(error).__name__}: {error}") from error
     found = vars(sys.modules[module_name])

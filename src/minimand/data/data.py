@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -49,16 +50,43 @@ class Data:
     def prepare(self, inputs: Tensor) -> Tensor:
         """What a model sees: floats, normalized; images in channels-last layout. (N, ...) to (N, ...)."""
         inputs = inputs.float().div_(255) if inputs.dtype == torch.uint8 else inputs.float()
-        shape = (1, -1) + (1,) * (inputs.ndim - 2)
-        mean = torch.tensor(self.mean, device=inputs.device).view(shape)
-        std = torch.tensor(self.std, device=inputs.device).view(shape)
+        mean, std = _constants(self.mean, self.std, inputs.ndim, inputs.device)
         inputs = (inputs - mean) / std
         return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
+
+    def check_classes(self, targets: Tensor) -> None:
+        """Raise ValueError unless the targets (N,) are classes of this data."""
+        low, high = map(int, targets.aminmax())
+        if low < 0 or high >= len(self.classes):
+            wrong = low if low < 0 else high
+            raise ValueError(
+                f"{self.name} has a sample of class {wrong}; expected 0 to {len(self.classes) - 1}. The classes are "
+                "counted from 0, and the training samples have to show the highest."
+            )
+
+    def check_outputs(self, outputs: Tensor, n: int) -> None:
+        """Raise ValueError unless a model's outputs for n samples have the shape that the task needs."""
+        expected = (n, self.num_outputs)
+        if tuple(outputs.shape) != expected and not (expected == (n, 1) and tuple(outputs.shape) == (n,)):
+            what = f"{len(self.classes)} classes" if self.task == "classification" else f"targets of {self.outputs}"
+            raise ValueError(
+                f"the model's outputs for {n} samples have the shape {tuple(outputs.shape)}; {self.name} has {what}: "
+                f"expected {expected}."
+            )
 
     def __str__(self) -> str:
         what = f"{len(self.classes)} classes" if self.task == "classification" else f"regression to {self.outputs}"
         shape = " x ".join(map(str, self.shape))
         return f"{self.name}: {len(self.train)} + {len(self.test)} samples of {shape}, {what}, from {self.source}"
+
+
+@lru_cache
+def _constants(
+    mean: tuple[float, ...], std: tuple[float, ...], ndim: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    shape = (1, -1) + (1,) * (ndim - 2)
+    with torch.inference_mode(False):  # kept for training, whoever asked first
+        return torch.tensor(mean, device=device).view(shape), torch.tensor(std, device=device).view(shape)
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

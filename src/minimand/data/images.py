@@ -84,29 +84,41 @@ def image_folder(folder: str, image_size: int | None = None) -> Data:
         folder: its path. Without a test part, a fixed fifth of the images is set aside.
         image_size: images are scaled and cropped to this many pixels; by default the size they have, or 224 where
             they differ.
+
+    Raises:
+        ValueError: fewer than two classes, a class without training images, an image that cannot be read.
     """
     place = Path(folder)
-    classes = _class_folders(place)
+    by_part = _class_folders(place)
+    classes = by_part[0]
     if len(classes) < 2:
         found = f"found {', '.join(sorted(classes)) or 'none'}"
         raise ValueError(f"image folder {folder!r}: expected at least two folders of images, one per class; {found}.")
+    strange = sorted(set().union(*by_part) - classes)
+    if strange:
+        raise ValueError(f"image folder {folder!r}: {', '.join(strange)} has test images and no training images.")
     found = _datasets().load_dataset("imagefolder", data_dir=str(place))
     return _from_splits(found, place.resolve().name, str(place), _DEFAULT, image_size)
 
 
-def _class_folders(place: Path) -> set[str]:
+def _class_folders(place: Path) -> list[set[str]]:
+    """The names of the folders with images, in the whole or in each part, the training part first."""
+    image = require("PIL.Image", "data", "to read images")
+    suffixes = set(image.registered_extensions())
     parts = [place / part for part in ("train", *_TEST_NAMES) if (place / part).is_dir()]
-    return {
-        inner.name
+    return [
+        {
+            inner.name
+            for inner in part.iterdir()
+            if inner.is_dir() and any(file.suffix.lower() in suffixes for file in inner.rglob("*"))
+        }
         for part in parts or [place]
-        for inner in part.iterdir()
-        if inner.is_dir() and any(file.is_file() for file in inner.rglob("*"))
-    }
+    ]
 
 
 def _datasets() -> Any:
     datasets = require("datasets", "data", "to read images")
-    require("PIL", "data", "to read images")
+    require("PIL.Image", "data", "to read images")
     datasets.disable_progress_bars()
     return datasets
 
@@ -117,19 +129,22 @@ def _from_splits(
     source: str,
     augmentation: Augmentation,
     image_size: int | None,
+    colour: bool = False,
 ) -> Data:
+    if image_size is not None and (not isinstance(image_size, int) or image_size < 1):
+        raise ValueError(f"image_size is {image_size!r}; expected an integer of at least 1.")
     train = splits["train"] if "train" in splits else splits[next(iter(splits))]
     rest = [splits[key] for key in _TEST_NAMES if key in splits]
     if not rest:
-        halves = train.train_test_split(test_size=0.2, seed=0)
-        train, rest = halves["train"], [halves["test"]]
-    test = rest[0]
+        train, test = _halves(train, _columns(train, name)[1])
+    else:
+        test = rest[0]
     image, label = _columns(train, name)
     names = getattr(train.features[label], "names", None)
     classes = names or [str(i) for i in range(int(max(train[label])) + 1)]
     train, test = train.cast_column(image, _undecoded()), test.cast_column(image, _undecoded())
     first = _open(train[0][image], "the first image")
-    mode = "L" if first.mode in ("1", "L") else "RGB"
+    mode = "L" if _is_grey(first) and not colour else "RGB"
     channels = 1 if mode == "L" else 3
     height, width = (image_size, image_size) if image_size else (first.height, first.width)
     read: tuple[Samples, Samples]
@@ -137,13 +152,16 @@ def _from_splits(
         try:
             arrays = [_read(part, image, label, mode, (height, width), bool(image_size)) for part in (train, test)]
         except _SizesDiffer:
-            return _from_splits(splits, name, source, augmentation, _SIZE_IF_THEY_DIFFER)
+            return _from_splits(splits, name, source, augmentation, _SIZE_IF_THEY_DIFFER, colour)
+        except _SomeHaveColour:
+            return _from_splits(splits, name, source, augmentation, image_size, colour=True)
         mean, std = channel_statistics(arrays[0].inputs)
         read = arrays[0], arrays[1]
     else:
         height = width = image_size or _SIZE_IF_THEY_DIFFER
         mean, std = _IMAGENET
         size = (height, width)
+        mode, channels = "RGB", 3  # one of the images not looked at may have colour
         read = Items(_Images(train, image, label, mode, size)), Items(_Images(test, image, label, mode, size))
     return Data(
         name,
@@ -174,6 +192,24 @@ class _SizesDiffer(Exception):
     """Images of several sizes, where the size was to be theirs."""
 
 
+class _SomeHaveColour(Exception):
+    """An image with colour, where all were to be grey."""
+
+
+def _is_grey(image: "PIL.Image.Image") -> bool:
+    return image.mode in ("1", "L", "LA")
+
+
+def _halves(split: "datasets.Dataset", label: str) -> "tuple[datasets.Dataset, datasets.Dataset]":
+    """Four fifths and a fifth, of each class where every one has enough."""
+    import datasets
+
+    counts = np.unique(split[label][:], return_counts=True)[1]
+    even = isinstance(split.features[label], datasets.ClassLabel) and counts.min() > 1 and len(split) >= 5 * len(counts)
+    found = split.train_test_split(test_size=0.2, seed=0, stratify_by_column=label if even else None)
+    return found["train"], found["test"]
+
+
 class _Images(Dataset):
     """Images of a column, decoded when they are asked for."""
 
@@ -192,6 +228,8 @@ def _read(split: "datasets.Dataset", image: str, label: str, mode: str, size: tu
     images = []
     for i, cell in enumerate(split[image]):
         found = _open(cell, f"image {i}")
+        if mode == "L" and not _is_grey(found):
+            raise _SomeHaveColour
         if scale:
             found = _scaled(found, size)
         elif (found.height, found.width) != size:
@@ -207,8 +245,15 @@ def _open(cell: dict[str, Any], where: str) -> "PIL.Image.Image":
         content = Path(cell["path"]).read_bytes() if cell["bytes"] is None else cell["bytes"]
         found = Image.open(BytesIO(content))
         found.load()
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:  # what Pillow raises for broken files
+    except UnidentifiedImageError:
+        raise ValueError(f"{cell['path'] or where} is no readable image; remove or replace it.") from None
+    except (OSError, SyntaxError) as error:  # what else Pillow raises for broken files
         raise ValueError(f"{cell['path'] or where} is no readable image ({error}); remove or replace it.") from None
+    if found.mode.startswith("I;16") or (found.mode, found.format) == ("I", "PNG"):
+        # 16 bits of grey, which Pillow would clip to 8, not scale.
+        return Image.fromarray((np.asarray(found).astype(np.int64) // 257).astype(np.uint8))
+    if found.mode.startswith(("I", "F")):
+        raise ValueError(f"{cell['path'] or where} has the mode {found.mode}; expected 8 or 16 bits a channel.")
     return found
 
 

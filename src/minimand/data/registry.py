@@ -72,5 +72,6 @@ def load_data(name: str, **options: Any) -> Data:
     elif "/" in name:
         raise FileNotFoundError(f"no folder {name!r}.")
     else:
-        raise unknown_name("data set", bare, _KNOWN)
+        error = unknown_name("data set", bare, _KNOWN)
+        raise ValueError(f"{error} Nor is there a folder {name!r}; a data set of the hub is named owner/name.")
     return replace(found, loaded={"name": name, **options})

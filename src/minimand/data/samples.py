@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,9 +51,9 @@ class Arrays:
         return len(self.inputs)
 
     def batches(self, size: int, seed: int | None = None, first: int = 0) -> Iterator[Batch]:
-        order = _order(len(self), seed)
+        order = _order(len(self), seed).to(self.inputs.device)
         for b in range(first, self.count(size, seed is not None)):
-            chosen = order[b * size : (b + 1) * size].to(self.inputs.device)
+            chosen = order[b * size : (b + 1) * size]
             yield self.inputs[chosen], self.targets[chosen]
 
     def count(self, size: int, shuffled: bool) -> int:
@@ -92,18 +93,32 @@ class Loader:
     loader: Any
 
     def __post_init__(self) -> None:
-        if not isinstance(self.loader, Sized):
+        try:
+            length = len(self.loader)
+        except TypeError:
             raise TypeError(
                 f"{type(self.loader).__name__} has no length; expected a loader that knows how many batches."
-            )
+            ) from None
+        if length == 0:
+            raise ValueError(f"{type(self.loader).__name__} is empty; expected a loader of at least one batch.")
 
     def __len__(self) -> int:
         dataset = getattr(self.loader, "dataset", None)
-        return len(dataset) if isinstance(dataset, Sized) else sum(len(batch[1]) for batch in self.loader)
+        return len(dataset) if isinstance(dataset, Sized) else self.counted[0]
+
+    @cached_property
+    def counted(self) -> tuple[int, int]:
+        """How many samples there are, and the highest class: one pass over the batches, made once."""
+        found = [(len(targets), int(targets.max())) for _, targets in self.loader]
+        return sum(n for n, _ in found), max(highest for _, highest in found)
 
     def batches(self, size: int, seed: int | None = None, first: int = 0) -> Iterator[Batch]:
         if seed is not None:
-            _seed(seed)
+            seed_everything(seed)
+            for part in (self.loader, getattr(self.loader, "sampler", None)):
+                generator = getattr(part, "generator", None)
+                if isinstance(generator, torch.Generator):
+                    generator.manual_seed(seed)
         found = iter(self.loader)
         for _ in range(first):  # now, not when the first batch is asked for: skipping draws random numbers
             next(found)
@@ -125,7 +140,7 @@ class _BatchReader(Dataset):
     def __getitem__(self, b: int) -> Any:
         chosen = self.order[b * self.size : (b + 1) * self.size].tolist()
         with torch.random.fork_rng(devices=[]):
-            _seed((self.seed or 0) * 1_000_003 + b)
+            seed_everything((self.seed or 0) * 1_000_003 + b)
             return default_collate([self.dataset[i] for i in chosen])
 
 
@@ -138,7 +153,8 @@ def _count(n: int, size: int, shuffled: bool) -> int:
     return max(n // size, 1) if shuffled else -(-n // size)
 
 
-def _seed(seed: int) -> None:
+def seed_everything(seed: int) -> None:
+    """Let all random numbers of this process, by torch, numpy and Python, follow from a seed."""
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)

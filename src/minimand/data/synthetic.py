@@ -30,7 +30,8 @@ def nested_rings(samples: int = 4000, seed: int = 0) -> Data:
 
 def parity(bits: int = 8) -> Data:
     """Whether the number of ones among `bits` entries of -1 and 1 is odd. All 2^bits points, for training and test."""
-    if not 1 <= bits <= 20:
+    _positive("bits", bits)
+    if bits > 20:
         raise ValueError(f"bits is {bits}; expected 1 to 20.")
     points = torch.tensor(list(product((-1.0, 1.0), repeat=bits)))
     samples = Arrays(points, (points > 0).sum(1) % 2)
@@ -44,6 +45,7 @@ def telgarsky(folds: int = 3, points: int = 513) -> Data:
     grid, test points halfway between them. Predicting 1/2 has the squared error 1/12.
     """
     _positive("folds", folds)
+    _positive("points", points)
     if points < 2:
         raise ValueError(f"points is {points}; expected at least 2.")
     grid = torch.linspace(0, 1, points)
@@ -59,5 +61,5 @@ def telgarsky(folds: int = 3, points: int = 513) -> Data:
 
 
 def _positive(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} is {value}; expected at least 1.")
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is {value!r}; expected an integer of at least 1.")

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
@@ -29,8 +28,8 @@ class ModelInfo:
     name: str
     description: str
     build: Callable[..., Parts]
-    settings: Mapping[str, Any]
-    """What a caller may set, with its defaults."""
+    settings: Mapping[str, int]
+    """What a caller may set, with its defaults; positive integers."""
     binding: Binding
     references: tuple[str, ...]
     takes_vectors: bool = False

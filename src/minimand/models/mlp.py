@@ -13,9 +13,6 @@ def mlp(*, width: int, depth: int, hidden: int, binding: Binding, num_classes: i
     Under the residual binding T is linear - ReLU - linear with `hidden` units; under the operator binding it is
     ReLU(W x), the plain layer of Li et al. 2018.
     """
-    for name, size in {"width": width, "depth": depth, "hidden": hidden}.items():
-        if size < 1:
-            raise ValueError(f"{name} is {size}; expected at least 1.")
     blocks = [two_layer(width, hidden) if binding == "residual" else one_layer(width) for _ in range(depth)]
     stem = nn.Sequential(nn.Flatten(), nn.Linear(in_channels, width))
     return Parts(stem, [(None, blocks)], nn.Linear(width, num_classes))

@@ -1,6 +1,8 @@
 """The network that an algorithm gives: a stem, stages with transitions between them, and a head."""
 
-from typing import Any, cast
+import operator
+from pathlib import Path
+from typing import Any, Self, cast
 
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
@@ -53,27 +55,43 @@ class UnrolledNetwork(
     ) -> None:
         super().__init__()
         info = model_info(model)
-        self.algorithm = as_algorithm(algorithm)
+        self.algorithm = as_algorithm(algorithm, allow_files=False)  # text here may come from a folder
         self.binding: Binding = binding or info.binding
-        for name, value in {"num_classes": num_classes, "in_channels": in_channels}.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is {value!r}; expected an integer of at least 1.")
         for name in settings:
             if name not in info.settings:
                 raise unknown_name(f"setting of {model}", name, {*info.settings, "num_classes", "in_channels"})
-        settings = {**info.settings, **settings}
+        sizes = {"num_classes": num_classes, "in_channels": in_channels, **info.settings, **settings}
+        sizes = {name: _positive(name, value) for name, value in sizes.items()}
         self.info = info
-        self.num_classes, self.in_channels = num_classes, in_channels
+        self.num_classes, self.in_channels = sizes["num_classes"], sizes["in_channels"]
         self._config = self._hub_mixin_config = {
             "model": model,
             "algorithm": specification(self.algorithm),
             "binding": self.binding,
-            "num_classes": num_classes,
-            "in_channels": in_channels,
-            **settings,
+            **sizes,
         }
-        parts = info.build(binding=self.binding, num_classes=num_classes, in_channels=in_channels, **settings)
-        self._assemble(parts)
+        self._assemble(info.build(binding=self.binding, **sizes))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        algorithm: Algorithm | type[Algorithm] | str | None = None,
+        **options: Any,
+    ) -> Self:
+        """The network that `save_pretrained` or `push_to_hub` stored.
+
+        Args:
+            pretrained_model_name_or_path: a folder, or owner/name on the hub.
+            algorithm: needed if the stored one is not built in: no folder decides what code runs.
+            **options: those of the Hugging Face hub, such as `revision`.
+
+        Raises:
+            ValueError: the algorithm is needed.
+        """
+        given = {} if algorithm is None else {"algorithm": as_algorithm(algorithm)}
+        return super().from_pretrained(pretrained_model_name_or_path, **given, **options)
 
     def _assemble(self, parts: Parts) -> None:
         stages = [unroll(self.algorithm, blocks, self.binding) if blocks else None for _, blocks in parts.stages]
@@ -122,7 +140,7 @@ class UnrolledNetwork(
         return dict(self._config)
 
     def _check(self, x: Tensor) -> None:
-        channels = x[0].numel() if self.info.takes_vectors else x.shape[1] if x.ndim == 4 else -1
+        channels = x.shape[1:].numel() if self.info.takes_vectors else x.shape[1] if x.ndim == 4 else -1
         if channels != self.in_channels:
             expected = "(N, ...) with {} numbers per sample" if self.info.takes_vectors else "(N, {}, H, W)"
             raise ValueError(
@@ -132,6 +150,16 @@ class UnrolledNetwork(
 
 
 Part = Unrolled | Bridge
+
+
+def _positive(name: str, value: Any) -> int:
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"{name} is {value!r}; expected an integer of at least 1.")
+    return number
 
 
 def _stage_by_layer(part: Part) -> list[Unrolled | None]:

@@ -4,8 +4,9 @@ import math
 from fnmatch import fnmatch
 from typing import Any
 
-from ..algorithms import Algorithm
+from ..algorithms import Algorithm, as_algorithm
 from ..calls import parse_call
+from ..names import unknown_name
 from ..theory.kernel import Binding
 from . import convnext, imagenet_resnet, mlp, resnet, vit  # noqa: F401 - families register their names
 from .info import model_info, names
@@ -37,7 +38,7 @@ def create_model(
 
     Example: `mm.create_model("resnet20", algorithm="heavy_ball(momentum=0.9)", num_classes=100)`.
     """
-    return UnrolledNetwork(name, algorithm, binding, num_classes, in_channels, **settings)
+    return UnrolledNetwork(name, as_algorithm(algorithm), binding, num_classes, in_channels, **settings)
 
 
 def default_model(data_shape: tuple[int, ...]) -> str:
@@ -62,10 +63,13 @@ def create_for(
         binding: as for `create_model`.
 
     Raises:
-        ValueError: a model of images for vectors; unknown names.
+        ValueError: a model of images for vectors; unknown names; settings that follow from the data.
     """
     name, settings = parse_call(name, "model")
     info = model_info(name)
+    for setting in settings:
+        if setting not in info.settings:
+            raise unknown_name(f"setting of {name}", setting, info.settings)
     if len(data_shape) != 3 and not info.takes_vectors:
         raise ValueError(f"{name} takes images, but a sample has the shape {data_shape}; mlp takes vectors.")
     channels = math.prod(data_shape) if info.takes_vectors else data_shape[0]

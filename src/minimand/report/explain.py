@@ -19,17 +19,19 @@ class Explanation:
         return "\n".join([self.title, *(f"  {line}" for line in self.lines), "", str(self.certificate)])
 
 
-def explain(model: UnrolledNetwork) -> Explanation:
-    """Explain a model that `mm.create_model` made.
+def explain(model: UnrolledNetwork | Unrolled) -> Explanation:
+    """Explain a model that `mm.create_model` made, or a stage that `mm.unroll` made.
 
     The certificate is that of its longest stage, with the values that learnable coefficients have now.
 
     Raises:
         TypeError: another kind of module.
     """
-    if not isinstance(model, UnrolledNetwork):
-        raise TypeError(f"model is {type(model).__name__}; expected one that mm.create_model made.")
-    stages = model.stages
+    if not isinstance(model, UnrolledNetwork | Unrolled):
+        raise TypeError(
+            f"model is {type(model).__name__}; expected one that mm.create_model made, or a stage that mm.unroll made."
+        )
+    stages = _stages(model)
     meaning = {
         "residual": "residual binding: gradient(x) = -T(x), so gradient descent is x + T(x)",
         "operator": "operator binding: gradient(x) = x - T(x), so gradient descent is T(x)",
@@ -44,19 +46,24 @@ def explain(model: UnrolledNetwork) -> Explanation:
         *_coefficients(stages),
         *_without_momentum(model),
     ]
-    return Explanation(f"{model.info.name}: {model.info.description}", tuple(lines), certify_model(model))
+    title = f"{model.info.name}: {model.info.description}" if isinstance(model, UnrolledNetwork) else "a single stage"
+    return Explanation(title, tuple(lines), certify_model(model))
 
 
-def certify_model(model: UnrolledNetwork) -> Certificate:
+def certify_model(model: UnrolledNetwork | Unrolled) -> Certificate:
     """The certificate of a model's longest stage, with its blocks and the current values of its coefficients."""
-    stage = max(model.stages, key=lambda stage: len(stage.layers))
+    stage = max(_stages(model), key=lambda stage: len(stage.layers))
     block = getattr(stage.layers[0], "block", None)
     return certify(stage.learned(), len(stage.layers), stage.binding, block=block, **_sizes(model))
 
 
-def _sizes(model: UnrolledNetwork) -> dict[str, int]:
-    """Width, input and output of a model whose state is a vector."""
-    if not model.info.takes_vectors:
+def _stages(model: UnrolledNetwork | Unrolled) -> list[Unrolled]:
+    return [model] if isinstance(model, Unrolled) else model.stages
+
+
+def _sizes(model: UnrolledNetwork | Unrolled) -> dict[str, int]:
+    """Width, input and output of a model whose state is a vector, where they are known."""
+    if isinstance(model, Unrolled) or not model.info.takes_vectors:
         return {}
     return {"width": model.config["width"], "d_in": model.in_channels, "d_out": model.num_classes}
 
@@ -73,7 +80,7 @@ def _coefficients(stages: list[Unrolled]) -> list[str]:
     ]
 
 
-def _without_momentum(model: UnrolledNetwork) -> list[str]:
+def _without_momentum(model: UnrolledNetwork | Unrolled) -> list[str]:
     algorithm = model.algorithm
     if "momentum" not in algorithm.coefficients():
         return []

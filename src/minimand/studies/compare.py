@@ -1,20 +1,22 @@
 """Algorithms side by side: same data, same blocks, several seeds."""
 
 import json
-import re
 import statistics
+import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..algorithms import Algorithm, as_algorithm, specification
+from ..calls import file_name
 from ..citing import bibliography
 from ..data import Data, as_data
-from ..environment import environment
-from ..models import create_for
+from ..environment import as_device, default_device, environment
+from ..models import UnrolledNetwork, create_for
 from ..report import fit
 from ..report.explain import certify_model
 from ..report.figures import COLORS, new_figure, plain
@@ -23,7 +25,7 @@ from ..report.size import count_flops
 from ..tables import table_text
 from ..theory import Certificate
 from ..theory.kernel import Binding
-from ..training import FitResult, Recipe, default_recipe
+from ..training import FitResult, NonFiniteLossError, Recipe, default_recipe, fingerprint
 from ..training.events import Callback
 from ..training.run import write_whole
 
@@ -46,6 +48,8 @@ class Entry:
     seconds: list[float]
     """Of training, by seed."""
     histories: list[list[dict[str, Any]]] = field(repr=False)
+    diverged: list[int] = field(default_factory=list)
+    """The seeds whose loss became NaN or infinite; they are in none of the lists above."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +64,24 @@ class Comparison:
     entries: list[Entry]
     certificates: dict[str, Certificate] = field(repr=False)
 
+    @property
+    def _has_accuracy(self) -> bool:
+        return any(e.accuracies for e in self.entries)
+
     def columns(self) -> list[str]:
         """The heads of the table."""
-        accuracy = ["test accuracy %"] if self.entries[0].accuracies else []
+        accuracy = ["test accuracy %"] if self._has_accuracy else []
         return ["algorithm", *accuracy, "test loss", "training s", "parameters", "MFLOPs"]
 
     def rows(self) -> list[list[str]]:
-        """The table: mean and standard deviation over the seeds."""
+        """The table: mean and standard deviation over the seeds that did not diverge, and how many did."""
         found = []
         for e in self.entries:
-            accuracy = [_spread([100 * a for a in e.accuracies], 2)] if e.accuracies else []
+            accuracy = [_spread([100 * a for a in e.accuracies], 2)] if self._has_accuracy else []
             flops = "unknown" if e.flops is None else f"{e.flops / 1e6:.1f}"
-            seconds = f"{statistics.mean(e.seconds):.0f}"
-            found.append([e.algorithm, *accuracy, _spread(e.losses, 4), seconds, f"{e.parameters:,}", flops])
+            some = f" ({len(e.diverged)} of {len(self.seeds)} diverged)" if e.diverged and e.losses else ""
+            seconds = _spread(e.seconds, 0, deviation=False)
+            found.append([e.algorithm, *accuracy, _spread(e.losses, 4) + some, seconds, f"{e.parameters:,}", flops])
         return found
 
     @property
@@ -91,14 +100,15 @@ class Comparison:
     def plot(self) -> "Figure":
         """Test loss and accuracy over the epochs: the mean over seeds, and their range."""
         measures = [("test_loss", "test loss", 1.0)]
-        if self.entries[0].accuracies:
+        if self._has_accuracy:
             measures.append(("test_accuracy", "test accuracy in %", 100.0))
-        figure = new_figure(5 * len(measures), 3.4)
+        finished = [e for e in self.entries if e.histories]
+        figure = new_figure(5 * len(measures), 3.2 + 0.2 * len(finished))
         for axes, (key, label, scale) in zip(
             figure.subplots(1, len(measures), squeeze=False)[0], measures, strict=True
         ):
             plain(axes)
-            for e, color in zip(self.entries, COLORS * len(self.entries), strict=False):
+            for e, color in zip(finished, COLORS * len(finished), strict=False):
                 by_epoch = list(zip(*[[scale * r[key] for r in h] for h in e.histories], strict=True))
                 epochs = range(1, len(by_epoch) + 1)
                 axes.plot(epochs, [statistics.mean(v) for v in by_epoch], color=color, label=e.algorithm)
@@ -107,7 +117,9 @@ class Comparison:
                 )
             axes.set(xlabel="epoch", ylabel=label)
             axes.locator_params("x", integer=True)
-            axes.legend(frameon=False, fontsize=8)
+        if finished:
+            lines, labels = figure.axes[0].get_legend_handles_labels()
+            figure.legend(lines, labels, loc="outside lower left", frameon=False, fontsize=8)
         return figure
 
     def __str__(self) -> str:
@@ -121,13 +133,14 @@ def compare(
     seeds: int = 3,
     recipe: Recipe | None = None,
     binding: Binding | None = None,
-    folder: str = "runs/comparison",
+    folder: str | Path = "runs/comparison",
     callbacks: Callable[[str], Sequence[Callback]] = lambda label: (),
+    device: str | torch.device | None = None,
 ) -> Comparison:
     """Train the same model with each algorithm on the same data from the same weights, once for each seed.
 
     The folder holds a run for each, comparison.json, table.md, figure.svg and report.html. The same call on the
-    same folder goes on where it was.
+    same folder goes on where it was. A run whose loss becomes NaN or infinite is told as diverged.
 
     Args:
         algorithms: at least one; names with coefficients, or algorithms.
@@ -138,46 +151,104 @@ def compare(
         binding: by default the model's own.
         folder: where everything is kept.
         callbacks: makes the callbacks of each run from its label.
+        device: by default a GPU where there is one, else the CPU.
+
+    Raises:
+        ValueError: no algorithms, or one given twice; nothing is trained then.
     """
+    if isinstance(algorithms, str | Algorithm):
+        raise TypeError(f"algorithms is {algorithms!r}, a single one; expected a list: [{algorithms!r}].")
     if not algorithms:
         raise ValueError("algorithms is empty; expected at least one.")
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; expected at least 1.")
-    chosen = [as_algorithm(a) for a in algorithms]
     data = as_data(data)
-    recipe = recipe or default_recipe(data)
+    where = default_device() if device is None else as_device(device)
+    recipe = recipe or default_recipe(data, where)
+    # All are built and certified before the first is trained.
+    chosen = _contestants(algorithms, lambda a: create_for(model, data.shape, data.num_outputs, a, binding))
     place = Path(folder)
-    entries, certificates, paths, models = [], {}, [], []
-    for algorithm in chosen:
+    entries, paths = [], []
+    for contestant in chosen:
         results: list[FitResult] = []
-        network = create_for(model, data.shape, data.num_outputs, algorithm, binding)
+        diverged = []
         for seed in range(seeds):
             torch.manual_seed(seed)
-            network = create_for(model, data.shape, data.num_outputs, algorithm, binding)
-            run = place / f"{_file_name(specification(algorithm))}-seed{seed}"
-            label = f"{algorithm} seed {seed}"
-            results.append(fit(network, data, recipe=recipe, run=str(run), seed=seed, callbacks=callbacks(label)))
-            paths.append((f"{run.name}/report.html", label))
-        entries.append(_entry(str(algorithm), results, data))
-        certificates[str(algorithm)] = certify_model(network)
-        models.append(network)
+            network = create_for(model, data.shape, data.num_outputs, contestant.algorithm, binding)
+            run = place / f"{contestant.file_name}-seed{seed}"
+            label = f"{contestant.label} seed {seed}"
+            try:
+                results.append(
+                    fit(network, data, recipe=recipe, run=run, seed=seed, device=where, callbacks=callbacks(label))
+                )
+                paths.append((f"{run.name}/report.html", label))
+            except NonFiniteLossError:
+                diverged.append(seed)
+        entries.append(_entry(contestant, results, diverged, data))
     comparison = Comparison(
-        data.name, model, _described(recipe), list(range(seeds)), environment(), entries, certificates
+        data.name,
+        model,
+        _described(recipe),
+        list(range(seeds)),
+        environment(where),
+        entries,
+        {contestant.label: contestant.certificate for contestant in chosen},
     )
-    _keep(comparison, place, paths, bibliography(*models, data))
+    _keep(comparison, place, paths, bibliography(*[contestant.model for contestant in chosen], data))
     return comparison
 
 
-def _entry(name: str, results: Sequence[FitResult], data: Data) -> Entry:
-    model = results[0].model
+@dataclass(frozen=True)
+class _Contestant:
+    """An algorithm with a model that it runs in, and what tells it from the others."""
+
+    algorithm: Algorithm
+    model: UnrolledNetwork
+    certificate: Certificate
+    fingerprint: str
+
+    label: str = ""
+    """Short, and no other's."""
+
+    @property
+    def file_name(self) -> str:
+        return f"{file_name(specification(self.algorithm))}-{self.fingerprint[:8]}"
+
+
+def _contestants(
+    algorithms: Sequence[Algorithm | str], create: Callable[[Algorithm], UnrolledNetwork]
+) -> list[_Contestant]:
+    found: list[_Contestant] = []
+    for given in algorithms:
+        algorithm = as_algorithm(given)
+        model = create(algorithm)
+        print_ = str(fingerprint.of_model(model))
+        if any((specification(c.algorithm), c.fingerprint) == (specification(algorithm), print_) for c in found):
+            raise ValueError(f"algorithms has {algorithm} twice; expected each once.")
+        found.append(_Contestant(algorithm, model, certify_model(model), print_))
+    names = Counter(str(c.algorithm) for c in found)
+    return [replace(c, label=_label(c, alone=names[str(c.algorithm)] == 1)) for c in found]
+
+
+def _label(contestant: _Contestant, alone: bool) -> str:
+    """The algorithm; with its file and its fingerprint where another reads the same."""
+    if alone:
+        return str(contestant.algorithm)
+    module = sys.modules.get(type(contestant.algorithm).__module__)
+    file = Path(getattr(module, "__file__", None) or "").name
+    return f"{contestant.algorithm} [{file} {contestant.fingerprint[:4]}]"
+
+
+def _entry(contestant: _Contestant, results: Sequence[FitResult], diverged: list[int], data: Data) -> Entry:
     return Entry(
-        name,
-        sum(p.numel() for p in model.parameters()),
-        count_flops(model, data.shape),
+        contestant.label,
+        sum(p.numel() for p in contestant.model.parameters()),
+        count_flops(contestant.model, data.shape),
         [r.test_accuracy for r in results if r.test_accuracy is not None],
         [r.test_loss for r in results],
         [sum(record["seconds"] for record in r.history) for r in results],
         [r.history for r in results],
+        diverged,
     )
 
 
@@ -215,9 +286,11 @@ def _keep(comparison: Comparison, place: Path, paths: list[tuple[str, str]], ref
     write_page("comparison.html", place / "report.html", content)
 
 
-def _spread(values: Sequence[float], digits: int) -> str:
+def _spread(values: Sequence[float], digits: int, deviation: bool = True) -> str:
+    if not values:
+        return "diverged"
     mean = f"{statistics.mean(values):.{digits}f}"
-    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+    return mean if len(values) < 2 or not deviation else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
 def _described(recipe: Recipe) -> str:
@@ -226,7 +299,3 @@ def _described(recipe: Recipe) -> str:
         f"{recipe.epochs} epochs of {optimizer} at {recipe.optimizer.lr:g}, {type(recipe.schedule).__name__}, "
         f"batches of {recipe.batch_size}"
     )
-
-
-def _file_name(text: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "_", text.lower()).strip("_")

@@ -15,13 +15,17 @@ from torch import Tensor, nn
 _KEPT = 2
 
 
+# What training keeps beside the tensors.
+_STATE = {"step", "optimizer", "sums", "seconds", "metrics", "history", "evaluation", "random"}
+
+
 class CheckpointError(ValueError):
     """A checkpoint that is cut short, unreadable or of another model."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors by section (`model`, `ema`, `optimizer`, `random`) and the plain state beside them."""
+    """Tensors by section (`model`, `average`, `optimizer`, `random`) and the plain state beside them."""
 
     tensors: dict[str, dict[str, Tensor]]
     state: dict[str, Any]
@@ -81,8 +85,11 @@ def load(path: Path) -> Checkpoint:
             for key in file.keys():  # noqa: SIM118 - not a mapping
                 section, _, name = key.partition("/")
                 tensors.setdefault(section, {})[name] = file.get_tensor(key)
-    except (SafetensorError, KeyError, OSError, ValueError) as error:
+        missing = sorted((_STATE - state.keys()) | ({"model", "random"} - tensors.keys()))
+    except (SafetensorError, AttributeError, KeyError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is cut short or no checkpoint of minimand ({error}).") from None
+    if missing:
+        raise CheckpointError(f"{path} lacks {', '.join(missing)}; another version of minimand wrote it.")
     return Checkpoint(tensors, state)
 
 
@@ -99,7 +106,7 @@ def load_last(folder: Path) -> tuple[Checkpoint | None, list[str]]:
         except CheckpointError as error:
             problems.append(str(error))
     if problems:
-        raise CheckpointError(" ".join(problems))
+        raise CheckpointError(f"{' '.join(problems)} Delete the folder {folder} to begin the run again.")
     return None, []
 
 

@@ -1,12 +1,13 @@
 """Loss, accuracy and confusion of a model on samples."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
-from ..data import Data, Samples
-from .losses import Loss
+from ..data import Samples, as_data
+from .losses import Loss, as_loss
 
 
 @dataclass(frozen=True)
@@ -21,26 +22,46 @@ class Evaluation:
 _BATCH = 512
 
 
-def evaluate(model: nn.Module, data: Data, samples: Samples, loss: Loss, bf16: bool = False) -> Evaluation:
-    """Run a model over samples in evaluation mode; its mode is restored."""
+def evaluate(
+    model: nn.Module, data: Any, samples: Samples | None = None, loss: str | Loss | None = None, bf16: bool = False
+) -> Evaluation:
+    """Run a model over samples in evaluation mode; its mode is restored.
+
+    Args:
+        model: from a batch to outputs (N, classes), or (N, d) for a regression.
+        data: as for `mm.fit`.
+        samples: by default the test samples of the data.
+        loss: as for `mm.fit`.
+        bf16: run under bfloat16 autocast.
+
+    Raises:
+        ValueError: outputs of another shape, or targets that are no classes of the data.
+    """
+    data = as_data(data)
+    judge = as_loss(loss, data)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     classes = len(data.classes)
     total = torch.zeros((), device=device)
+    right = torch.zeros((), dtype=torch.long, device=device)
     confusion = torch.zeros(classes * classes, dtype=torch.long, device=device)
     seen, training = 0, model.training
     model.eval()
     try:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            for inputs, targets in samples.batches(_BATCH):
+            for inputs, targets in (samples or data.test).batches(_BATCH):
                 x, y = data.prepare(inputs.to(device)), targets.to(device)
-                outputs = model(x)
-                total += loss(outputs.float(), y) * len(y)
+                if data.task == "classification":
+                    y = y.long()
+                    data.check_classes(y)
+                outputs = model(x).float()
+                total += judge(outputs, y) * len(y)
                 seen += len(y)
                 if data.task == "classification":
-                    confusion += torch.bincount(y * classes + outputs.argmax(1), minlength=classes**2)
+                    predicted = outputs.argmax(1)
+                    right += (predicted == y).sum()
+                    confusion += torch.bincount(y * classes + predicted, minlength=classes**2)
     finally:
         model.train(training)
     if data.task != "classification":
         return Evaluation(float(total) / seen)
-    table = confusion.view(classes, classes)
-    return Evaluation(float(total) / seen, float(table.diagonal().sum()) / seen, table.tolist())
+    return Evaluation(float(total) / seen, int(right) / seen, confusion.view(classes, classes).tolist())

@@ -2,9 +2,10 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -12,17 +13,22 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..data import Data, as_data
-from ..environment import environment
+from ..data import Arrays, Data, as_data
+from ..data.samples import seed_everything
+from ..environment import as_device, environment
+from ..networks import Unrolled
 from . import checkpoint
+from .arguments import check_arguments, check_seed
 from .backpropagation import Backpropagation, Method
 from .checkpoint import Checkpoint
+from .configuration import configuration, unchecked
 from .evaluate import Evaluation, evaluate
 from .events import Callback, EpochDone, Event, Finished, Saved, Started, StepDone, Stopped, Warned
 from .interrupts import Interrupts, deferred_interrupts
 from .losses import Loss, as_loss
-from .nonfinite import NonFiniteLossError, origin
-from .recipe import Recipe, as_config, default_recipe
+from .nonfinite import NonFiniteLossError, broken_gradient, broken_parameter, origin
+from .randomness import random_state, restore_random_state
+from .recipe import Recipe, default_recipe
 from .run import Run
 
 
@@ -52,7 +58,7 @@ def fit(
     method: Method | None = None,
     recipe: Recipe | None = None,
     loss: str | Loss | None = None,
-    run: str | Run | None = None,
+    run: str | Path | Run | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     callbacks: Iterable[Callback] = (),
@@ -65,7 +71,8 @@ def fit(
         data: a name, an `mm.Data`, or a pair (train, test) of tensors, data sets or loaders.
         method: what decides the updates; `mm.Backpropagation()` by default.
         recipe: optimizer, schedule, epochs ...; by default a short one that suits the data.
-        loss: "cross_entropy", "mse", or a function of (outputs, targets); by default what suits the task.
+        loss: "cross_entropy", "mse", or a function of (outputs, targets); by default what suits the task: integer
+            targets are classes, floating-point ones a regression.
         run: the folder of the run. Given again with the same settings, the run goes on where it was, to the same
             bits as if it had not been interrupted. None keeps nothing on disk.
         seed: decides the order of the samples and every random choice in training; not the model's weights, which
@@ -75,18 +82,20 @@ def fit(
         checkpoint_every: seconds between checkpoints.
 
     Raises:
-        NonFiniteLossError: the loss became NaN or infinite; names the layer where it began.
-        RunError: `run` holds something else. CheckpointError: its checkpoint is of another model.
+        NonFiniteLossError: the loss, a gradient or a weight became NaN or infinite; names where it began.
+        RunError: `run` holds something else, or another process trains in it. CheckpointError: its checkpoint is of
+        another model. TypeError, ValueError: an argument that cannot be used, or data that the model does not fit.
     """
+    method = Backpropagation() if method is None else method
+    check_arguments(model, method, recipe, loss, callbacks, checkpoint_every)
+    check_seed(seed)
     data = as_data(data)
     if device is not None:
-        model.to(device)
-    recipe = recipe or default_recipe(data)
-    folder = Run(run) if isinstance(run, str) else run
-    session = _Session(
-        model, data, method or Backpropagation(), recipe, loss, folder, seed, tuple(callbacks), checkpoint_every
-    )
-    return session.train()
+        model.to(as_device(device))
+    recipe = recipe or default_recipe(data, next(model.parameters()).device)
+    folder = Run(run) if isinstance(run, str | Path) else run
+    with nullcontext() if folder is None else folder.claimed():
+        return _Session(model, data, method, recipe, loss, folder, seed, tuple(callbacks), checkpoint_every).train()
 
 
 class _Session:
@@ -108,9 +117,12 @@ class _Session:
         self.run, self.seed, self.callbacks = run, seed, callbacks
         self.checkpoint_every, self.saved = checkpoint_every, time.monotonic()
         convert_conv2d_weight_memory_format(model, torch.channels_last)  # as batches are; a fifth faster on CPUs
-        self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        self.device = next(model.parameters()).device
         self.loss = as_loss(loss, data, recipe.label_smoothing)
-        self.test_loss = as_loss(loss, data)
+        self.test_loss = loss
+        self.stages = [module for module in model.modules() if isinstance(module, Unrolled)]
+        # Those in memory were checked before.
+        self.check_each = data.task == "classification" and not isinstance(data.train, Arrays)
         self.train_samples, self.test_samples = data.train.to(self.device), data.test.to(self.device)
         self.augment = recipe.augmentation or data.augmentation
         self.optimizer = recipe.optimizer.build(model)
@@ -125,7 +137,8 @@ class _Session:
         self.sums = torch.zeros(3, dtype=torch.double)
         self.seconds = 0.0
         if run is not None:
-            run.begin(_configuration(model, data, method, recipe, loss, seed), environment())
+            self.config = configuration(model, data, method, recipe, loss, seed, self.device)
+            run.begin(self.config, environment(self.device))
 
     def tell(self, event: Event) -> None:
         for callback in self.callbacks:
@@ -139,12 +152,14 @@ class _Session:
                 while self.step < self.steps:
                     self._epoch(self.step // self.steps_per_epoch, interrupts)
         except BaseException as error:
+            if self.run is not None and self.step == 0:
+                self.run.discard()
             self.tell(Stopped(error))
             raise
         assert self.evaluation is not None
-        self.tell(Finished(self.history[-1]))
         if self.average is not None:
             self.model.load_state_dict(self.average.module.state_dict())
+        self.tell(Finished(self.history[-1]))
         return FitResult(
             self.model,
             self.data,
@@ -160,14 +175,14 @@ class _Session:
         first = self.step - epoch * self.steps_per_epoch
         if first == 0:
             # All that is random in an epoch follows from the seed and its number.
-            torch.manual_seed(_mixed(self.seed, epoch))
+            seed_everything(_mixed(self.seed, epoch))
             self.sums.zero_()
             self.seconds = 0.0
         self.began = time.monotonic()
         self.model.train()
         batches = self.train_samples.batches(self.recipe.batch_size, _mixed(self.seed, epoch), first)
-        if first > 0:
-            self._restore_random()  # making the batches may have drawn
+        if first > 0:  # making the batches may have drawn
+            restore_random_state(self.device, *self._random)
         for inputs, targets in batches:
             self._update(inputs, targets, epoch)
             due = interrupts.asked or time.monotonic() - self.saved >= self.checkpoint_every
@@ -179,7 +194,10 @@ class _Session:
 
     def _update(self, inputs: Tensor, targets: Tensor, epoch: int) -> None:
         recipe = self.recipe
+        if self.check_each and targets.device.type == "cpu":
+            self.data.check_classes(targets)
         inputs, y = inputs.to(self.device), targets.to(self.device)
+        y = y.long() if self.data.task == "classification" else y
         x = self.data.prepare(self.augment(inputs) if inputs.ndim == 4 else inputs)
         rate = recipe.optimizer.lr * recipe.schedule.factor(self.step / self.steps)
         for group in self.optimizer.param_groups:
@@ -189,16 +207,22 @@ class _Session:
             loss, outputs = self.method.backward(self.forward, x, y, self.loss)
         classified = self.data.task == "classification"
         right = (outputs.argmax(1) == y).sum() if classified else torch.zeros_like(loss)
-        value, right = torch.stack([loss.double(), right.double()]).tolist()  # one wait for the device
+        gradients = (p.grad for p in self.model.parameters() if p.grad is not None)
+        norms = [nn.utils.get_total_norm(gradients)] if recipe.clip else []
+        measured = [part.double() for part in (loss, right, *norms)]
+        value, right, *found = torch.stack(measured).tolist()  # one wait for the device
         if not math.isfinite(value):
-            raise NonFiniteLossError(f"the loss is {value} at step {self.step}. It began {origin(self.model, x)}.")
-        if recipe.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
+            began = origin(self.model, x, recipe.bf16)
+            raise NonFiniteLossError(f"the loss is {value} at step {self.step}. It began {began}.")
+        if not all(map(math.isfinite, found)):
+            raise NonFiniteLossError(
+                f"the loss is {value} at step {self.step}, but the gradient of {broken_gradient(self.model)}."
+            )
+        for norm in norms:
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), recipe.clip, norm)
         self.optimizer.step()
-        for module in self.model.modules():
-            project = getattr(module, "project", None)
-            if callable(project):
-                project()
+        for stage in self.stages:
+            stage.project()
         if self.average is not None:
             self.average.update_parameters(self.model)
         self.sums += torch.tensor([value * len(y), right, len(y)], dtype=torch.double)
@@ -208,6 +232,9 @@ class _Session:
     def _end(self, epoch: int) -> None:
         evaluated = self.model if self.average is None else self.average.module
         self.evaluation = evaluate(evaluated, self.data, self.test_samples, self.test_loss, self.recipe.bf16)
+        if not math.isfinite(self.evaluation.loss):
+            self._check_weights()
+            raise NonFiniteLossError(f"the test loss is {self.evaluation.loss} after epoch {epoch + 1}.")
         loss, right, seen = self.sums.tolist()
         record = {
             "epoch": epoch + 1,
@@ -224,13 +251,18 @@ class _Session:
             self._save()
         self.tell(EpochDone(epoch, record))
 
+    def _check_weights(self) -> None:
+        """So that no checkpoint with broken weights takes the place of a good one."""
+        broken = broken_parameter(self.model)  # a buffer may be infinite on purpose, as masks are
+        if broken:
+            raise NonFiniteLossError(f"no weight may be infinite or NaN. After step {self.step} there is {broken}.")
+
     def _save(self) -> None:
         if self.run is None:
             return
+        self._check_weights()
         tensors, plain = checkpoint.pack_optimizer(self.optimizer)
-        random = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state(self.device)
+        random, more_random = random_state(self.device)
         sections = {"model": self.model.state_dict(), "optimizer": tensors, "random": random}
         if self.average is not None:
             sections["average"] = self.average.state_dict()
@@ -242,6 +274,7 @@ class _Session:
             "metrics": self.run.position(),
             "history": self.history,
             "evaluation": None if self.evaluation is None else asdict(self.evaluation),
+            "random": more_random,
         }
         path = checkpoint.save(Checkpoint(sections, state), self.run.checkpoints, self.step)
         self.saved = time.monotonic()
@@ -256,6 +289,8 @@ class _Session:
         self.run.rewind(0 if found is None else found.state["metrics"])
         if found is None:
             return
+        for name in unchecked(self.config):
+            self.tell(Warned(f"whether the {name} is what it was when the run began cannot be told."))
         checkpoint.load_weights(self.model, found.tensors["model"], str(self.run.checkpoints))
         checkpoint.unpack_optimizer(self.optimizer, found.tensors.get("optimizer", {}), found.state["optimizer"])
         if self.average is not None:
@@ -264,12 +299,7 @@ class _Session:
         self.sums = torch.tensor(found.state["sums"], dtype=torch.double)
         self.seconds = found.state["seconds"]
         self.evaluation = found.state["evaluation"] and Evaluation(**found.state["evaluation"])
-        self._random = found.tensors["random"]
-
-    def _restore_random(self) -> None:
-        torch.set_rng_state(self._random["cpu"])
-        if "cuda" in self._random:
-            torch.cuda.set_rng_state(self._random["cuda"], self.device)
+        self._random = found.tensors["random"], found.state["random"]
 
 
 def _stop_if(interrupts: Interrupts) -> None:
@@ -279,18 +309,3 @@ def _stop_if(interrupts: Interrupts) -> None:
 
 def _mixed(seed: int, epoch: int) -> int:
     return (seed * 1_000_003 + epoch) % 2**63
-
-
-def _configuration(
-    model: nn.Module, data: Data, method: Method, recipe: Recipe, loss: str | Loss | None, seed: int
-) -> dict[str, Any]:
-    """What decides the result of a run, as plain values."""
-    config = getattr(model, "config", None)
-    return {
-        "model": config if isinstance(config, Mapping) else {"class": type(model).__qualname__},
-        "data": dict(data.loaded) or {"shape": list(data.shape), "train": len(data.train), "test": len(data.test)},
-        "method": as_config(method),
-        "recipe": as_config(recipe),
-        "loss": loss if isinstance(loss, str | None) else getattr(loss, "__qualname__", repr(loss)),
-        "seed": seed,
-    }

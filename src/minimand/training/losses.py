@@ -19,10 +19,21 @@ def mse(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def as_loss(loss: str | Loss | None, data: Data, label_smoothing: float = 0.0) -> Loss:
-    """The loss that a name or a callable stands for; None for what the task is judged by."""
-    if callable(loss):
-        return loss
+    """The loss that a name or a callable stands for; None for what the task is judged by.
+
+    It raises ValueError for outputs of another shape than the data needs.
+    """
     name = loss or ("cross_entropy" if data.task == "classification" else "mse")
+    if label_smoothing and name != "cross_entropy":
+        shown = repr(name) if isinstance(name, str) else "a function of your own"
+        raise ValueError(
+            f"Recipe.label_smoothing is {label_smoothing}, but the loss is {shown}; expected 'cross_entropy', or "
+            "label_smoothing=0."
+        )
+    return partial(_checked, _named(name, data, label_smoothing) if isinstance(name, str) else name, data)
+
+
+def _named(name: str, data: Data, label_smoothing: float) -> Loss:
     if name == "cross_entropy":
         if data.task != "classification":
             raise ValueError(f"loss is 'cross_entropy', but {data.name} is a regression; expected 'mse'.")
@@ -30,6 +41,15 @@ def as_loss(loss: str | Loss | None, data: Data, label_smoothing: float = 0.0) -
     if name == "mse":
         return one_hot_mse if data.task == "classification" else mse
     raise unknown_name("loss", name, ("cross_entropy", "mse"))
+
+
+def _checked(loss: Loss, data: Data, outputs: Tensor, targets: Tensor) -> Tensor:
+    data.check_outputs(outputs, len(targets))
+    value = loss(outputs, targets)
+    if not isinstance(value, Tensor) or value.ndim:
+        shape = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"loss returned {shape}; expected a scalar tensor: the mean over the batch.")
+    return value
 
 
 def one_hot_mse(outputs: Tensor, targets: Tensor) -> Tensor:

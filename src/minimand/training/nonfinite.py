@@ -5,40 +5,53 @@ from torch import Tensor, nn
 
 
 class NonFiniteLossError(ArithmeticError):
-    """Training met a loss that is NaN or infinite. The message names the layer where it began."""
+    """Training met a loss, a gradient or a weight that is NaN or infinite. The message names where it began."""
 
 
-def origin(model: nn.Module, x: Tensor) -> str:
-    """Run the model on the batch again and say what was not finite first."""
+def origin(model: nn.Module, x: Tensor, bf16: bool = False) -> str:
+    """Run the model on the batch again, as training does, and say what was not finite first."""
     if not _finite(x):
         return "in the batch itself: an input is not finite"
-    for name, parameter in model.named_parameters():
-        if not _finite(parameter):
-            return f"in the parameter {name}, which an earlier update made {_worst(parameter)}: lower the learning rate"
+    broken = broken_parameter(model)
+    if broken:
+        return f"in the parameter {broken}: lower the learning rate"
     found: list[str] = []
+    entered: list[bool] = []
 
-    def watch(name: str, module: nn.Module):
-        def hook(_: nn.Module, inputs: object, output: object) -> None:
-            if not found and not _finite(output):
-                found.append(f"in the output of {name} ({type(module).__name__}), whose inputs are finite")
+    def enter(_: nn.Module, inputs: object) -> None:
+        entered.append(_finite(inputs))
 
-        return hook
+    def leave(module: nn.Module, inputs: object, output: object) -> None:
+        if entered.pop() and not found and not _finite(output):  # what is inside leaves first
+            kind = type(module).__name__
+            name = f"{names[module]} ({kind})" if names[module] else f"the model ({kind})"
+            inside = ", between its modules" if list(module.children()) else ""
+            found.append(f"in the output of {name}, whose inputs are finite{inside}")
 
-    hooks = [m.register_forward_hook(watch(name, m)) for name, m in model.named_modules() if not list(m.children())]
+    names = {module: name for name, module in model.named_modules()}
+    hooks = [m.register_forward_pre_hook(enter) for m in names] + [m.register_forward_hook(leave) for m in names]
     state = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
-        with torch.no_grad(), torch.random.fork_rng():
-            output = model(x)
+        with torch.no_grad(), torch.random.fork_rng(), torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+            model(x)
     finally:
         for hook in hooks:
             hook.remove()
         for name, buffer in model.named_buffers():
             buffer.copy_(state[name])
-    if found:
-        return found[0]
-    return (
-        "in the loss: the outputs are finite" if _finite(output) else "between modules: every module's output is finite"
-    )
+    return found[0] if found else "in the loss: the outputs are finite"
+
+
+def broken_parameter(model: nn.Module) -> str | None:
+    """The first parameter that is not finite, with what it became; None if there is none."""
+    broken = ((name, p) for name, p in model.named_parameters() if not _finite(p))
+    return next((f"{name}, which an earlier update made {_worst(p)}" for name, p in broken), None)
+
+
+def broken_gradient(model: nn.Module) -> str | None:
+    """The first parameter whose gradient is not finite, with what it is; None if there is none."""
+    gradients = ((name, p.grad) for name, p in model.named_parameters() if p.grad is not None)
+    return next((f"{name} is {_worst(g)}" for name, g in gradients if not _finite(g)), None)
 
 
 def _finite(value: object) -> bool:

@@ -6,10 +6,34 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
 
 from ..calls import call_with
 from ..data import Augmentation, Data
 from ..names import unknown_name
+
+
+def _check(name: str, value: Any, low: float, high: float, whole: bool = False, below: bool = False) -> None:
+    """Raise ValueError unless a number is from low to high, or below it."""
+    number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    if number and low <= value <= high and not (below and value == high):
+        return
+    bounds = f"at least {low:g}" if high == math.inf else f"{low:g} to {'below ' * below}{high:g}"
+    raise ValueError(f"{name} is {value!r}; expected {'an integer, ' * whole}{bounds}.")
+
+
+def _check_kind(name: str, value: Any, kinds: tuple[type, ...]) -> None:
+    """Raise TypeError unless a value is of one of some classes."""
+    if not isinstance(value, kinds):
+        expected = " or ".join(f"mm.{kind.__name__}(...)" for kind in kinds)
+        raise TypeError(f"{name} is {value!r}; expected {expected}.")
+
+
+def _check_rate(name: str, lr: Any, weight_decay: Any) -> None:
+    _check(f"{name}.weight_decay", weight_decay, 0, math.inf, below=True)
+    if not (isinstance(lr, int | float) and 0 < lr < math.inf):
+        raise ValueError(f"{name}.lr is {lr!r}; expected a positive number.")
 
 
 @dataclass(frozen=True)
@@ -19,6 +43,10 @@ class SGD:
     lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
+
+    def __post_init__(self) -> None:
+        _check_rate("SGD", self.lr, self.weight_decay)
+        _check("SGD.momentum", self.momentum, 0, 1, below=True)
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimizer of a model's parameters."""
@@ -34,29 +62,55 @@ class AdamW:
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.05
 
+    def __post_init__(self) -> None:
+        _check_rate("AdamW", self.lr, self.weight_decay)
+        for i in range(2):
+            _check(f"AdamW.betas[{i}]", self.betas[i], 0, 1, below=True)
+
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimizer of a model's parameters."""
         return torch.optim.AdamW(_groups(model, self.weight_decay), lr=self.lr, betas=self.betas)
 
 
 def _groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Weights decay; biases, normalization and coefficients, all of them vectors, do not."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    matrices = [p for p in parameters if p.ndim >= 2]
-    vectors = [p for p in parameters if p.ndim < 2]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    """Weights decay; biases, normalization, scales and coefficients do not."""
+    decays: dict[nn.Parameter, bool] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            if parameter.requires_grad:
+                decays.setdefault(parameter, _is_weight(module, parameter))
+    return [
+        {"params": [p for p, decayed in decays.items() if decayed is which], "weight_decay": weight_decay * which}
+        for which in (True, False)
+    ]
+
+
+_NORMALIZATIONS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+def _is_weight(module: nn.Module, parameter: nn.Parameter) -> bool:
+    if parameter.ndim < 2 or isinstance(module, _NORMALIZATIONS):
+        return False
+    # A scale of one's own is a vector that is shaped to be broadcast; a layer's weight may have that shape too.
+    return isinstance(module, nn.Linear | _ConvNd) or sum(length > 1 for length in parameter.shape) > 1
 
 
 @dataclass(frozen=True)
 class Cosine:
-    """The learning rate falls to 0 along half a cosine, after a linear warm-up over a fraction of training."""
+    """The learning rate falls to 0 along half a cosine, after a linear warm-up over a fraction of training.
+
+    The warm-up begins at a tenth: at 0 the first steps would change nothing.
+    """
 
     warmup: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check("Cosine.warmup", self.warmup, 0, 1, below=True)
 
     def factor(self, progress: float) -> float:
         """What the learning rate is multiplied by, from `progress` 0 to 1."""
         if progress < self.warmup:
-            return progress / self.warmup
+            return 0.1 + 0.9 * progress / self.warmup
         return (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup))) / 2
 
 
@@ -66,6 +120,10 @@ class OneCycle:
 
     rise: float = 0.25
     start: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check("OneCycle.rise", self.rise, 0, 1, below=True)
+        _check("OneCycle.start", self.start, 0, 1)
 
     def factor(self, progress: float) -> float:
         """What the learning rate is multiplied by, from `progress` 0 to 1."""
@@ -80,6 +138,11 @@ class Step:
 
     at: tuple[float, ...] = (0.5, 0.75)
     by: float = 0.1
+
+    def __post_init__(self) -> None:
+        for i, milestone in enumerate(self.at):
+            _check(f"Step.at[{i}]", milestone, 0, 1)
+        _check("Step.by", self.by, 0, 1)
 
     def factor(self, progress: float) -> float:
         """What the learning rate is multiplied by, from `progress` 0 to 1."""
@@ -107,51 +170,48 @@ class Recipe:
     """What is done to images; None for what the data has."""
 
     def __post_init__(self) -> None:
-        for name, low, high in _BOUNDS:
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ValueError(f"Recipe.{name} is {value}; expected {low:g} to {high:g}.")
-        if self.optimizer.lr <= 0:
-            raise ValueError(f"Recipe.optimizer.lr is {self.optimizer.lr}; expected a positive number.")
+        _check("Recipe.epochs", self.epochs, 1, math.inf, whole=True)
+        _check("Recipe.batch_size", self.batch_size, 1, math.inf, whole=True)
+        _check("Recipe.label_smoothing", self.label_smoothing, 0, 1)
+        _check("Recipe.ema", self.ema, 0, 1, below=True)
+        _check("Recipe.clip", self.clip, 0, math.inf, below=True)
+        _check_kind("Recipe.optimizer", self.optimizer, (SGD, AdamW))
+        _check_kind("Recipe.schedule", self.schedule, (OneCycle, Cosine, Step))
+        if self.augmentation is not None:
+            _check_kind("Recipe.augmentation", self.augmentation, (Augmentation,))
 
-
-_BOUNDS = (
-    ("epochs", 1, math.inf),
-    ("batch_size", 1, math.inf),
-    ("label_smoothing", 0, 1),
-    ("ema", 0, 1),
-    ("clip", 0, math.inf),
-)
 
 # A first look at any data set in about the same time: how many samples are seen, at most and at least how often.
 _SAMPLES_SEEN = 120_000
 _EPOCHS = (2, 30)
 
 
-def default_recipe(data: Data) -> Recipe:
+def default_recipe(data: Data, device: torch.device) -> Recipe:
     """A short recipe for a first look: SGD for images, Adam for vectors; few epochs of large data, many of small."""
     low, high = _EPOCHS
     epochs = min(max(round(_SAMPLES_SEEN / len(data.train)), low), high)
     if len(data.shape) == 3:
-        return Recipe(epochs=epochs, bf16=hardware_has_bf16())
+        return Recipe(epochs=epochs, bf16=has_bf16(device))
     adam = AdamW(lr=5e-3, weight_decay=0.0)
     return Recipe(epochs=epochs, batch_size=min(128, len(data.train)), optimizer=adam, schedule=Cosine())
 
 
-def hardware_has_bf16() -> bool:
-    """Whether bfloat16 is fast here: on the GPU, or on a processor with instructions for it."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+def has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is fast there: on a GPU of today, or on a processor with instructions for it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 and newer
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def as_config(value: Any) -> Any:
     """A dataclass as plain values: {class name: {field: value}}, or the class name where it has no fields."""
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         values = {field.name: as_config(getattr(value, field.name)) for field in fields(value)}
         return {type(value).__name__: values} if values else type(value).__name__
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple | list):
+        return [as_config(part) for part in value]
+    return value if isinstance(value, str | int | float | None) else type(value).__qualname__
 
 
 def from_config(config: Any) -> Any:

@@ -2,11 +2,13 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from . import checkpoint
+from .lock import locked
 
 
 class RunError(ValueError):
@@ -82,8 +84,30 @@ class Run:
             raise RunError(f"{self._config} is no run's configuration.")
         return found
 
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Make the folder and keep other processes from training in it; what stays empty is taken away again.
+
+        Raises:
+            RunError: another process has it. OSError: the folder cannot be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"cannot write the run to {str(self.folder)!r} ({error.strerror}).") from None
+        with locked(self.folder) as free:
+            if not free:
+                raise RunError(f"another process trains in {self.folder}; wait for its end or name another folder.")
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # it is not empty
+                    self.folder.rmdir()
+
     def begin(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-        """Make the folder, or check that it holds a run of the same configuration.
+        """Begin in the claimed folder, or check that it holds a run of the same configuration.
+
+        A run without a checkpoint has nothing to lose: it may be begun again with another configuration.
 
         Raises:
             RunError: the folder holds something else, or a run with another configuration.
@@ -91,17 +115,17 @@ class Run:
         """
         import yaml
 
-        if not self.is_new:
+        if not self.is_new and checkpoint.paths(self.checkpoints):
             before = {k: v for k, v in self.config().items() if k not in ("command", "environment")}
             changed = _differences(before, json.loads(json.dumps(config)))
             if changed:
                 raise RunError(
-                    f"{self.folder} holds a run with another configuration: {'; '.join(changed)}. Name another folder."
+                    f"{self.folder} holds a run with another configuration: {'; '.join(changed)}. What a run was begun "
+                    "with decides all of it, its schedule too; name another folder."
                 )
             return
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if any(p for p in self.folder.iterdir() if not p.name.endswith(".part")):
+            if self.is_new and any(p for p in self.folder.iterdir() if not p.name.endswith(".part")):
                 raise RunError(f"{self.folder} holds files but no run; name an empty or a new folder.")
             command = {} if self._command is None else {"command": dict(self._command)}
             plain = json.loads(json.dumps({**config, **command, "environment": environment}))
@@ -109,10 +133,16 @@ class Run:
         except OSError as error:
             raise OSError(f"cannot write the run to {str(self.folder)!r} ({error.strerror}).") from None
 
+    def discard(self) -> None:
+        """Take away what `begin` left, if there is no checkpoint."""
+        if not checkpoint.paths(self.checkpoints):
+            self._config.unlink(missing_ok=True)
+            self._metrics.unlink(missing_ok=True)
+
     def log(self, record: Mapping[str, Any]) -> None:
         """Append a record to the metrics."""
         with self._metrics.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(record, allow_nan=False) + "\n")
 
     def position(self) -> int:
         """How many bytes of metrics there are, to come back to."""
@@ -139,4 +169,7 @@ def _differences(before: Any, now: Any, path: str = "") -> list[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         keys = sorted(before.keys() | now.keys())
         return [d for k in keys for d in _differences(before.get(k), now.get(k), f"{path}.{k}" if path else k)]
-    return [] if before == now else [f"{path} was {before!r} and is {now!r}"]
+    if before == now:
+        return []
+    _, fingerprint, name = path.rpartition("fingerprints.")
+    return [f"the {name} is not what it was"] if fingerprint else [f"{path} was {before!r} and is {now!r}"]

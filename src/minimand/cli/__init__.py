@@ -1,0 +1,55 @@
+"""The command line: one frozen dataclass a command, whose fields are its options."""
+
+import linecache
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from tyro.conf import FlagCreatePairsOff, subcommand
+
+from .reading import Certify, Cite, Evaluate, List
+from .training import Compare, Train
+
+_Command = (
+    Annotated[Train, subcommand("train")]
+    | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Certify, subcommand("certify")]
+    | Annotated[Compare, subcommand("compare")]
+    | Annotated[List, subcommand("list")]
+    | Annotated[Cite, subcommand("cite")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; a mistake in what it was given ends it with a message and the exit status 2."""
+    command: Any = tyro.cli(
+        FlagCreatePairsOff[_Command],
+        prog="minimand",
+        description="Deep networks whose architecture and training are derived from optimization problems.",
+        args=arguments,
+    )
+    try:
+        command(Console())
+    except KeyboardInterrupt as interrupt:
+        print("\n" + "; ".join(["stopped", *map(str, interrupt.args)]), file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if not (_is_meant(error) or isinstance(error, OSError)):
+            raise
+        print(f"minimand: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _is_meant(error: Exception) -> bool:
+    """Whether a `raise` of our own ended the command; any other error is a bug and shows its traceback."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    file = trace.tb_frame.f_code.co_filename
+    ours = Path(file).is_relative_to(Path(__file__).parents[1])
+    return ours and linecache.getline(file, trace.tb_lineno).strip().startswith("raise ")

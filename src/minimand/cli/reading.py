@@ -1,0 +1,131 @@
+"""Commands that read what there is: runs, algorithms, names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from ..tables import make_table
+from ..theory.kernel import Binding
+from .options import Text, Whole
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Evaluate the last checkpoint of a run on its test samples."""
+
+    run: Positional[str]
+    """The run's folder."""
+    algorithm: Text = None
+    """Needed if the run's algorithm is your own: path/to/file.py:MyMethod."""
+    device: Text = None
+    """Such as cuda; by default a GPU where there is one, else the CPU."""
+
+    def __call__(self, console: Console) -> None:
+        from ..environment import as_device, default_device
+        from ..runs import reopen
+        from ..training import evaluate
+
+        opened = reopen(self.run, self.algorithm)
+        step, problems = opened.load_trained()
+        for problem in problems:
+            console.print(f"note: {problem} The one before it is used.", highlight=False)
+        data, model = opened.data, opened.model.to(as_device(self.device) if self.device else default_device())
+        found = evaluate(model, data, loss=opened.loss, bf16=opened.recipe.bf16)
+        rows = [
+            ["samples", f"{len(data.test):,} of {data.name}"],
+            ["step", f"{step:,}"],
+            ["loss", f"{found.loss:.4f}"],
+        ]
+        if found.accuracy is not None and found.confusion is not None:
+            rows.append(["accuracy", f"{100 * found.accuracy:.2f} %"])
+            for i, name in enumerate(data.classes):
+                rows.append([f"  {name}", f"{100 * found.confusion[i][i] / max(sum(found.confusion[i]), 1):.2f} %"])
+        console.print(make_table(["", ""], rows))
+
+
+@dataclass(frozen=True)
+class Certify:
+    """Certify algorithms: consistency, stability, order, gains, inverse, universality."""
+
+    algorithm: Positional[tuple[str, ...]]
+    """Names, with coefficients if need be, or path/to/file.py:MyMethod."""
+    depth: int = 20
+    """Layers."""
+    binding: Binding = "residual"
+    """How a block becomes a gradient."""
+    width: Whole = None
+    """Of the state."""
+    d_in: Whole = None
+    """The length of the input."""
+    d_out: Whole = None
+    """The length of the output."""
+    plot: Text = None
+    """Write the poles, gains and wiring of each algorithm to this folder."""
+
+    def __call__(self, console: Console) -> None:
+        from ..algorithms import as_algorithm, specification
+        from ..calls import file_name
+        from ..theory import certify
+
+        if not self.algorithm:
+            raise ValueError("no algorithm to certify; expected names (minimand list algorithms) or file.py:MyMethod.")
+        taken: set[str] = set()
+        for i, algorithm in enumerate(map(as_algorithm, self.algorithm)):
+            found = certify(algorithm, self.depth, self.binding, self.width, self.d_in, self.d_out)
+            if i:
+                console.print()
+            console.print(make_table(["", "", ""], found.rows(), found.title))
+            if self.plot:
+                folder = Path(self.plot)
+                folder.mkdir(parents=True, exist_ok=True)
+                whole = specification(algorithm)
+                short = file_name(whole.partition("(")[0])
+                name = file_name(whole) if short in taken else short
+                taken.add(name)
+                path = folder / f"{name}.svg"
+                found.plot().savefig(path)
+                console.print(f"figure: {path}", highlight=False)
+
+
+@dataclass(frozen=True)
+class List:
+    """List what there is."""
+
+    what: Positional[Literal["algorithms", "models", "data"]]
+
+    def __call__(self, console: Console) -> None:
+        from ..algorithms import builtin
+        from ..data import list_data
+        from ..models import list_models, model_info
+
+        if self.what == "algorithms":
+            rows = [[name, _first_line(cls.__doc__)] for name, cls in builtin.items()]
+        elif self.what == "models":
+            rows = [[name, model_info(name).description] for name in list_models()]
+        else:
+            rows = [[name, line] for name, line in list_data().items()]
+        console.print(make_table(["name", "description"], rows))
+
+
+@dataclass(frozen=True)
+class Cite:
+    """Print the BibTeX of algorithms, models and data sets, or of what a run used."""
+
+    things: Positional[tuple[str, ...]]
+    """Names, or folders of runs."""
+
+    def __call__(self, console: Console) -> None:
+        from ..citing import cite
+        from ..runs import used_by
+
+        things: list[Any] = []
+        for thing in self.things:
+            things += used_by(thing) if Path(thing).is_dir() else [thing]
+        cite(*things)
+
+
+def _first_line(docstring: str | None) -> str:
+    return (docstring or "").strip().partition("\n")[0]

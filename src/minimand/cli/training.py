@@ -1,0 +1,196 @@
+"""Commands that train."""
+
+import shlex
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from rich.console import Console
+from tyro.conf import arg
+
+from ..tables import make_table
+from .options import Decimal, Text, Whole
+
+_Binding = Annotated[Literal["default", "residual", "operator"], arg(help_behavior_hint="")]
+_Precision = Annotated[Literal["default", "fp32", "bf16"], arg(help_behavior_hint="")]
+
+_DEFAULTS = {"algorithm": "heavy_ball", "seed": 0}
+
+
+@dataclass(frozen=True)
+class _Training:
+    data: Text = None
+    """A named data set, a folder of Parquet files or of images by class, or owner/name on the hub. By default
+    Fashion-MNIST if it is on the machine, else the digits."""
+    folder: Text = None
+    """Where the files of a named data set are, such as cifar10's."""
+    model: Text = None
+    """A named model; settings may follow, as in "mlp(width=32)". By default resnet20, or mlp for
+    vectors."""
+    binding: _Binding = "default"
+    """How a block becomes a gradient; by default what the model is known for."""
+    epochs: Whole = None
+    """By default few for large data and more for small."""
+    batch_size: Whole = None
+    """Samples in an update; 128 by default."""
+    lr: Decimal = None
+    """The highest learning rate."""
+    precision: _Precision = "default"
+    """By default bf16 (autocast) for images where the hardware has it."""
+    device: Text = None
+    """Such as cuda; by default a GPU where there is one, else the CPU."""
+    compile: bool = False
+    """Run the model through torch.compile."""
+    quiet: bool = False
+    """Print only the result."""
+
+
+@dataclass(frozen=True)
+class Train(_Training):
+    """Train a network, evaluate it and write a report. An existing run is resumed."""
+
+    algorithm: Text = None
+    """A name, with coefficients if need be, as in "heavy_ball(momentum=0.9)"; or path/to/file.py:MyMethod. By
+    default heavy_ball."""
+    run: Text = None
+    """The run's folder; by default a new one in runs/."""
+    seed: Whole = None
+    """Decides the first weights, the order of the samples and every random choice; 0 by default."""
+    checkpoint_every: float = 60.0
+    """Seconds between checkpoints."""
+
+    def __call__(self, console: Console) -> None:
+        import torch
+
+        from ..algorithms import as_algorithm
+        from ..environment import as_device, default_device
+        from ..models import create_for, default_model
+        from ..report import fit
+        from ..training import Run, default_recipe
+        from ..training.arguments import check_seed
+        from ..training.recipe import from_config
+
+        folder = Path(self.run) if self.run else _new_folder()
+        options = _options(self, Run(folder).command())
+        run = Run(folder, options)
+        check_seed(options["seed"])
+        device = as_device(self.device) if self.device else default_device()
+        algorithm = as_algorithm(options["algorithm"])
+        data = _load(options, console, self.quiet)
+        torch.manual_seed(options["seed"])
+        name = options["model"] or default_model(data.shape)
+        model = create_for(name, data.shape, data.num_outputs, algorithm, options["binding"])
+        recipe = default_recipe(data, device) if run.is_new else from_config(run.config()["recipe"])
+        try:
+            result = fit(
+                model,
+                data,
+                recipe=_recipe(options, recipe),
+                run=run,
+                seed=options["seed"],
+                device=device,
+                callbacks=[] if self.quiet else [_progress(console)],
+                checkpoint_every=self.checkpoint_every,
+            )
+        except KeyboardInterrupt:
+            own = ["--algorithm", options["algorithm"]] if ".py:" in options["algorithm"] else []
+            again = shlex.join(["minimand", "train", "--run", str(folder), *own])
+            raise KeyboardInterrupt(f"{again} goes on from the last checkpoint") from None
+        console.print(make_table(["", ""], _result_rows(result, str(algorithm), name)))
+        console.print(f"report: {run.report}", highlight=False)
+
+
+@dataclass(frozen=True)
+class Compare(_Training):
+    """Train the same model with several algorithms: same data, same first weights, several seeds."""
+
+    algorithm: tuple[str, ...] = ("gradient_descent", "heavy_ball", "nesterov_y")
+    """The algorithms, as for train."""
+    seeds: int = 3
+    """How many; they are 0, 1, ..."""
+    run: str = "runs/comparison"
+    """The folder; the same command on the same folder goes on where it was."""
+
+    def __call__(self, console: Console) -> None:
+        from ..environment import as_device, default_device
+        from ..models import default_model
+        from ..studies import compare
+        from ..training import default_recipe
+
+        options = _options(self, {})
+        device = as_device(self.device) if self.device else default_device()
+        data = _load(options, console, self.quiet)
+        try:
+            comparison = compare(
+                self.algorithm,
+                data,
+                options["model"] or default_model(data.shape),
+                self.seeds,
+                _recipe(options, default_recipe(data, device)),
+                options["binding"],
+                self.run,
+                callbacks=lambda label: [] if self.quiet else [_progress(console, label)],
+                device=device,
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command goes on from the last checkpoint") from None
+        console.print(make_table(comparison.columns(), comparison.rows()))
+        console.print(comparison.note, highlight=False)
+        console.print(f"report: {self.run}/report.html", highlight=False)
+
+
+def _options(given: _Training, before: dict[str, Any]) -> dict[str, Any]:
+    """The options of a training: given now, else given when its run began, else the defaults."""
+    from ..algorithms import as_algorithm
+    from ..data import default_data
+
+    kept = {f.name for f in fields(Train)} - {"run", "quiet", "device", "checkpoint_every"}
+    now = {n: v for n, v in vars(given).items() if n in kept and v is not None and v is not False and v != "default"}
+    if "algorithm" not in now and "algorithm" in before:
+        as_algorithm(before["algorithm"], allow_files=False)
+    options = {**dict.fromkeys(sorted(kept)), **_DEFAULTS, "compile": False, **before, **now}
+    return options if options["data"] else {**options, "data": default_data()}
+
+
+def _load(options: dict[str, Any], console: Console, quiet: bool) -> Any:
+    from ..data import load_data
+
+    folder = {"folder": options["folder"]} if options["folder"] else {}
+    data = load_data(options["data"], **folder)
+    if not quiet:
+        console.print(f"data: {data}", highlight=False)
+    return data
+
+
+def _recipe(options: dict[str, Any], recipe: Any) -> Any:
+    """A recipe with what the options change in it."""
+    changes = {name: options[name] for name in ("epochs", "batch_size") if options[name] is not None}
+    if options["precision"]:
+        changes["bf16"] = options["precision"] == "bf16"
+    if options["compile"]:
+        changes["compile"] = True
+    if options["lr"] is not None:
+        changes["optimizer"] = replace(recipe.optimizer, lr=options["lr"])
+    return replace(recipe, **changes)
+
+
+def _new_folder() -> Path:
+    """runs/1, runs/2 ...: the first that is free."""
+    number = 1
+    while Path(f"runs/{number}").exists():
+        number += 1
+    return Path(f"runs/{number}")
+
+
+def _progress(console: Console, label: str = "") -> Any:
+    from ..training import ShowProgress
+
+    return ShowProgress(console, label)
+
+
+def _result_rows(result: Any, algorithm: str, model: str) -> list[list[str]]:
+    rows = [["algorithm", algorithm], ["model", model], ["test loss", f"{result.test_loss:.4f}"]]
+    if result.test_accuracy is not None:
+        rows.append(["test accuracy", f"{100 * result.test_accuracy:.2f} %"])
+    seconds = sum(record["seconds"] for record in result.history)
+    return [*rows, ["epochs", str(len(result.history))], ["training", f"{seconds:.0f} s"]]

@@ -1,0 +1,78 @@
+"""What text may stand for an algorithm, and what code it may run."""
+
+from pathlib import Path
+
+import pytest
+
+import minimand as mm
+from minimand.algorithms import as_algorithm, specification
+from minimand.algorithms._registry import is_own
+
+OWN = """
+import minimand as mm
+from pathlib import Path
+Path(__file__).with_name("ran").touch()
+class HeavyBall(mm.algorithms.HeavyBall):
+    pass
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    folder = tmp_path / "my (files)"
+    folder.mkdir()
+    (folder / "own.py").write_text(OWN)
+    return folder / "own.py"
+
+
+def test_a_path_may_have_parentheses(own: Path) -> None:
+    assert as_algorithm(f"{own}:HeavyBall(momentum=0.25)").coefficients()["momentum"](0) == 0.25
+
+
+def test_one_s_own_class_is_not_the_built_in_one_of_its_name(own: Path) -> None:
+    text = specification(as_algorithm(f"{own}:HeavyBall"))
+    assert text == "own:HeavyBall(step_size=1.0, momentum=0.5)"
+    assert is_own(text)
+    assert not is_own(specification(mm.algorithms.HeavyBall()))
+    with pytest.raises(ValueError, match=r"'own:HeavyBall\(.* is your own, and a folder never .* pass algorithm="):
+        as_algorithm(text, allow_files=False)
+
+
+def test_text_of_a_folder_runs_no_file(own: Path) -> None:
+    with pytest.raises(ValueError, match="a folder never decides what code runs"):
+        as_algorithm(f"{own}:HeavyBall", allow_files=False)
+    assert not own.with_name("ran").exists()
+    assert as_algorithm("heavy_ball(momentum=0.9)", allow_files=False) == mm.algorithms.HeavyBall(momentum=0.9)
+
+
+def test_only_python_files_are_read(own: Path) -> None:
+    for suffix in (".pyc", ".txt", ""):
+        other = own.with_suffix(suffix)
+        other.write_text(OWN)
+        with pytest.raises(ValueError, match=r"expected a name, or path/to/file\.py:MyMethod"):
+            as_algorithm(f"{other}:HeavyBall")
+    assert not own.with_name("ran").exists()
+
+
+def test_a_stored_schedule_asks_for_the_algorithm() -> None:
+    text = specification(mm.algorithms.HeavyBall(momentum=lambda k: 0.5))
+    with pytest.raises(ValueError, match="A coefficient that is a function is code, .* pass algorithm="):
+        as_algorithm(text, allow_files=False)
+
+
+def test_a_file_that_ends_the_process_does_not(tmp_path: Path) -> None:
+    (tmp_path / "ends.py").write_text("import sys; sys.exit(3)")
+    with pytest.raises(ValueError, match="does not import: SystemExit: 3"):
+        as_algorithm(f"{tmp_path}/ends.py:MyMethod")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("heavy_ball(momentum=0.5, momentum=0.6)", "it has momentum twice"),
+        ("heavy_ball(**{})", r"it has \*\* instead of a name"),
+    ],
+)
+def test_each_argument_once(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        as_algorithm(text)
