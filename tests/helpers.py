@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 import minimand as mm
 from minimand.algorithms import Algorithm, builtin
+from minimand.blocks.convnext import ConvNeXtBranch
+from minimand.blocks.transformer import TransformerBranch
 from minimand.networks import Unrolled
 from minimand.theory.kernel import BINDINGS as BINDINGS
 from minimand.theory.kernel import Binding
@@ -82,7 +84,12 @@ ALGORITHMS: dict[str, Algorithm] = {
 }
 """Every built-in algorithm, with its defaults and learnable, and kinds that no built-in is."""
 
-SHAPES: dict[str, tuple[int, ...]] = {"dense": (3, 6), "convolutional": (3, 4, 5, 5)}
+SHAPES: dict[str, tuple[int, ...]] = {
+    "dense": (3, 6),
+    "convolutional": (3, 4, 5, 5),
+    "convnext": (2, 4, 5, 5),
+    "transformer": (2, 3, 6),
+}
 """The shape of a batch, by family of blocks."""
 
 
@@ -90,6 +97,10 @@ def make_block(family: str) -> nn.Module:
     """A block that keeps the family's shape; its activation is smooth, so that finite differences apply."""
     if family == "dense":
         return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 6))
+    if family == "convnext":
+        return ConvNeXtBranch(4, layer_scale=0.5)
+    if family == "transformer":
+        return TransformerBranch(6, heads=2)
     return nn.Sequential(nn.Conv2d(4, 3, 3, padding=1), nn.GroupNorm(1, 3), nn.Tanh(), nn.Conv2d(3, 4, 3, padding=1))
 
 

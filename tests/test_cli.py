@@ -46,7 +46,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_train_evaluate_and_cite(capsys: pytest.CaptureFixture) -> None:
-    text = _run(capsys, "train", *RINGS)
+    text = _run(capsys, "train", *RINGS, "--algorithm", "heavy_ball")
     assert "data: nested_rings: 100 + 100 samples of 2, 2 classes" in text
     assert "epoch 2/2" in text
     assert "HeavyBall(step_size=1.0, momentum=0.5)" in text
@@ -55,6 +55,7 @@ def test_train_evaluate_and_cite(capsys: pytest.CaptureFixture) -> None:
     evaluated = _run(capsys, "evaluate", "runs/1")
     assert re.search(rf"accuracy +{accuracy}", evaluated)
     assert "inner" in evaluated
+    assert "GradientDescent(step_size=1.0)" in _run(capsys, "train", *RINGS)  # what the named model is known for
     cited = _run(capsys, "cite", "runs/1", "telgarsky")
     assert "polyak1964heavyball" in cited
     assert "telgarsky2016benefits" in cited

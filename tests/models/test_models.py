@@ -10,6 +10,8 @@ from torch import nn
 import minimand as mm
 from helpers import BINDINGS
 from minimand.models import UnrolledNetwork, create_for
+from minimand.models.network import Bridge
+from minimand.networks import Layer, Unrolled
 from minimand.theory.kernel import Binding
 
 SMALL = {"mlp": {"width": 8, "depth": 3, "hidden": 4}}
@@ -24,8 +26,12 @@ def _batch(name: str) -> torch.Tensor:
     return torch.randn(2, 12) if name == "mlp" else torch.randn(2, 3, 8, 8)
 
 
+# Those for ImageNet have tests of their own, at their own size.
+AT_32 = [name for name in mm.list_models() if name == "mlp" or mm.model_info(name).settings == {"width": 16}]
+
+
 @pytest.mark.parametrize("binding", BINDINGS)
-@pytest.mark.parametrize("name", mm.list_models())
+@pytest.mark.parametrize("name", AT_32)
 def test_every_model_is_a_network(name: str, binding: Binding) -> None:
     """stem, layers and head, step by step, are the fast forward pass; every parameter learns."""
     model = _create(name, "nesterov_y(momentum=0.3)", binding).eval()
@@ -177,3 +183,45 @@ def test_bad_input(make, message: str) -> None:
 def test_names_are_listed_by_pattern() -> None:
     assert mm.list_models("wrn*") == ["wrn16_4", "wrn28_4"]
     assert all(mm.model_info(name).references for name in mm.list_models())
+
+
+def test_hb_net_is_as_printed() -> None:
+    """x_next = T(x) + x - x_previous in each stage (Li et al. 2018, 1.7 of the facts); as many parameters as ResNet."""
+    torch.manual_seed(0)
+    model = mm.create_model("hb_net20").eval()
+    x = torch.randn(2, 3, 8, 8)
+    y = model.stem.module(x)
+    for part in model.body:
+        if isinstance(part, Unrolled):
+            previous = y
+            for layer in part.layers:
+                y, previous = cast(Layer, layer).block(y) + y - previous, y
+        else:
+            y = cast(Bridge, part).module(y)
+    torch.testing.assert_close(model(x), model.head.module(y), rtol=1e-4, atol=1e-4)
+    assert sum(p.numel() for p in model.parameters()) == 269_722
+
+
+def test_a_name_may_say_the_algorithm() -> None:
+    model = mm.create_model("apg2_preact_resnet20")
+    assert model.algorithm == mm.algorithms.NesterovY()
+    assert mm.create_model("heavy_ball_resnet20", "fista").algorithm == mm.algorithms.Fista()
+    assert mm.model_info("linearized_admm_mlp").algorithm == "linearized_admm"
+    with pytest.raises(ValueError, match="unknown model 'apg3_resnet20'"):
+        mm.create_model("apg3_resnet20")
+
+
+@pytest.mark.parametrize("algorithm", ["linearized_admm", "merge_and_run"])
+def test_two_oracles_are_two_blocks_in_a_layer(algorithm: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = mm.create_model("preact_resnet20", algorithm, width=4).eval()
+    layers = [layer for stage in model.stages for layer in stage.layers]
+    assert all(set(cast(nn.ModuleDict, layer.block)) == {"gradient_f", "gradient_g"} for layer in layers)
+    x = torch.randn(2, 3, 8, 8)
+    state = model.stem(x)
+    for layer in model.layers:
+        state = layer(state)
+    torch.testing.assert_close(model.head(state), model(x), rtol=1e-4, atol=1e-5)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(mm.UnrolledNetwork.from_pretrained(tmp_path).eval()(x), model(x))
+    assert "gradient_f" in str(mm.explain(model))

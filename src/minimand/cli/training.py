@@ -14,7 +14,7 @@ from .options import Decimal, Text, Whole
 _Binding = Annotated[Literal["default", "residual", "operator"], arg(help_behavior_hint="")]
 _Precision = Annotated[Literal["default", "fp32", "bf16"], arg(help_behavior_hint="")]
 
-_DEFAULTS = {"algorithm": "heavy_ball", "seed": 0}
+_DEFAULTS = {"seed": 0}
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Train(_Training):
 
     algorithm: Text = None
     """A name, with coefficients if need be, as in "heavy_ball(momentum=0.9)"; or path/to/file.py:MyMethod. By
-    default heavy_ball."""
+    default what the named model is known for, and heavy_ball where none is named."""
     run: Text = None
     """The run's folder; by default a new one in runs/."""
     seed: Whole = None
@@ -75,7 +75,8 @@ class Train(_Training):
         run = Run(folder, options)
         check_seed(options["seed"])
         device = as_device(self.device) if self.device else default_device()
-        algorithm = as_algorithm(options["algorithm"])
+        named = options["algorithm"] or (None if options["model"] else "heavy_ball")
+        algorithm = named and as_algorithm(named)
         data = _load(options, console, self.quiet)
         torch.manual_seed(options["seed"])
         name = options["model"] or default_model(data.shape)
@@ -93,10 +94,10 @@ class Train(_Training):
                 checkpoint_every=self.checkpoint_every,
             )
         except KeyboardInterrupt:
-            own = ["--algorithm", options["algorithm"]] if ".py:" in options["algorithm"] else []
+            own = ["--algorithm", named] if named and ".py:" in named else []
             again = shlex.join(["minimand", "train", "--run", str(folder), *own])
             raise KeyboardInterrupt(f"{again} goes on from the last checkpoint") from None
-        console.print(make_table(["", ""], _result_rows(result, str(algorithm), name)))
+        console.print(make_table(["", ""], _result_rows(result, str(model.algorithm), name)))
         console.print(f"report: {run.report}", highlight=False)
 
 
@@ -146,7 +147,7 @@ def _options(given: _Training, before: dict[str, Any]) -> dict[str, Any]:
 
     kept = {f.name for f in fields(Train)} - {"run", "quiet", "device", "checkpoint_every"}
     now = {n: v for n, v in vars(given).items() if n in kept and v is not None and v is not False and v != "default"}
-    if "algorithm" not in now and "algorithm" in before:
+    if "algorithm" not in now and before.get("algorithm"):
         as_algorithm(before["algorithm"], allow_files=False)
     options = {**dict.fromkeys(sorted(kept)), **_DEFAULTS, "compile": False, **before, **now}
     return options if options["data"] else {**options, "data": default_data()}

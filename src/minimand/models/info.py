@@ -1,10 +1,11 @@
 """What a named model is, and where families put their names."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
+from ..algorithms import builtin
 from ..names import unknown_name
 from ..theory.kernel import Binding
 
@@ -34,6 +35,8 @@ class ModelInfo:
     references: tuple[str, ...]
     takes_vectors: bool = False
     """Whether a sample is a vector (images are flattened) and `in_channels` its length."""
+    algorithm: str = "gradient_descent"
+    """What the network runs if nothing else is asked for."""
 
 
 _MODELS: dict[str, ModelInfo] = {}
@@ -45,14 +48,16 @@ def register(info: ModelInfo) -> None:
 
 
 def model_info(name: str) -> ModelInfo:
-    """The model of a name.
+    """The model of a name; a name with an algorithm's before it, as in `apg2_convnext_tiny`, runs that algorithm.
 
     Raises:
         ValueError: there is none; names the nearest.
     """
-    if name not in _MODELS:
-        raise unknown_name("model", name, _MODELS)
-    return _MODELS[name]
+    for prefix, algorithm in {"": None, "apg2_": "nesterov_y", **{f"{a}_": a for a in builtin}}.items():
+        info = _MODELS.get(name.removeprefix(prefix)) if name.startswith(prefix) else None
+        if info is not None:
+            return info if algorithm is None else replace(info, name=name, algorithm=algorithm)
+    raise unknown_name("model", name, _MODELS)
 
 
 def names() -> list[str]:

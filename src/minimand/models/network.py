@@ -1,6 +1,7 @@
 """The network that an algorithm gives: a stem, stages with transitions between them, and a head."""
 
 import operator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from ..algorithms import Algorithm, as_algorithm, specification
 from ..names import unknown_name
 from ..networks import Unrolled, unroll
+from ..networks.unrolled import Blocks
 from ..theory.kernel import Binding
 from .info import Parts, model_info
 
@@ -47,7 +49,7 @@ class UnrolledNetwork(
     def __init__(
         self,
         model: str,
-        algorithm: Algorithm | type[Algorithm] | str = "gradient_descent",
+        algorithm: Algorithm | type[Algorithm] | str | None = None,
         binding: Binding | None = None,
         num_classes: int = 10,
         in_channels: int = 3,
@@ -55,7 +57,8 @@ class UnrolledNetwork(
     ) -> None:
         super().__init__()
         info = model_info(model)
-        self.algorithm = as_algorithm(algorithm, allow_files=False)  # text here may come from a folder
+        # Text here may come from a folder.
+        self.algorithm = as_algorithm(algorithm or info.algorithm, allow_files=False)
         self.binding: Binding = binding or info.binding
         for name in settings:
             if name not in info.settings:
@@ -70,7 +73,8 @@ class UnrolledNetwork(
             "binding": self.binding,
             **sizes,
         }
-        self._assemble(info.build(binding=self.binding, **sizes))
+        # As many blocks in a layer as it asks oracles.
+        self._assemble(*[info.build(binding=self.binding, **sizes) for _ in self.algorithm.oracles])
 
     @classmethod
     def from_pretrained(
@@ -93,8 +97,11 @@ class UnrolledNetwork(
         given = {} if algorithm is None else {"algorithm": as_algorithm(algorithm)}
         return super().from_pretrained(pretrained_model_name_or_path, **given, **options)
 
-    def _assemble(self, parts: Parts) -> None:
-        stages = [unroll(self.algorithm, blocks, self.binding) if blocks else None for _, blocks in parts.stages]
+    def _assemble(self, parts: Parts, *more: Parts) -> None:
+        stages = [
+            unroll(self.algorithm, self._by_oracle(*blocks), self.binding) if blocks[0] else None
+            for blocks in zip(*[[blocks for _, blocks in p.stages] for p in (parts, *more)], strict=True)
+        ]
         body: list[Part] = []
         previous = None
         self.stem = Bridge(parts.stem, None, stages[0] if parts.stages[0][0] is None else None)
@@ -106,6 +113,11 @@ class UnrolledNetwork(
             previous = stage
         self.body = nn.ModuleList(body)
         self.head = Bridge(parts.head, previous, None)
+
+    def _by_oracle(self, *blocks: Sequence[nn.Module]) -> Blocks:
+        if len(blocks) == 1:
+            return blocks[0]
+        return [dict(zip(self.algorithm.oracles, layer, strict=True)) for layer in zip(*blocks, strict=True)]
 
     @property
     def _parts(self) -> list["Part"]:

@@ -20,7 +20,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 def create_model(
     name: str,
-    algorithm: Algorithm | type[Algorithm] | str = "gradient_descent",
+    algorithm: Algorithm | type[Algorithm] | str | None = None,
     binding: Binding | None = None,
     num_classes: int = 10,
     in_channels: int = 3,
@@ -29,8 +29,9 @@ def create_model(
     """A named model with an algorithm for its skeleton.
 
     Args:
-        name: one of `list_models()`.
-        algorithm: an algorithm, its class, or its name with coefficients.
+        name: one of `list_models()`, with an algorithm's name before it if that one is to run (`apg2_convnext_tiny`).
+        algorithm: an algorithm, its class, or its name with coefficients; by default what the model is known for,
+            gradient descent for most.
         binding: how a block becomes a gradient; by default what the family is known for.
         num_classes: the length of the output.
         in_channels: the channels of an image, or the numbers in a sample where the model takes vectors.
@@ -38,7 +39,8 @@ def create_model(
 
     Example: `mm.create_model("resnet20", algorithm="heavy_ball(momentum=0.9)", num_classes=100)`.
     """
-    return UnrolledNetwork(name, as_algorithm(algorithm), binding, num_classes, in_channels, **settings)
+    chosen = None if algorithm is None else as_algorithm(algorithm)
+    return UnrolledNetwork(name, chosen, binding, num_classes, in_channels, **settings)
 
 
 def default_model(data_shape: tuple[int, ...]) -> str:
@@ -50,7 +52,7 @@ def create_for(
     name: str,
     data_shape: tuple[int, ...],
     num_outputs: int,
-    algorithm: Algorithm | type[Algorithm] | str = "gradient_descent",
+    algorithm: Algorithm | type[Algorithm] | str | None = None,
     binding: Binding | None = None,
 ) -> UnrolledNetwork:
     """A named model whose input and output fit samples of a shape.

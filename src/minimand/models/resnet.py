@@ -27,6 +27,7 @@ def resnet(
     num_classes: int,
     in_channels: int,
     widening: int = 1,
+    plain: bool = False,
 ) -> Parts:
     """Three stages of width, 2 width and 4 width channels; (depth - 2) / 6 blocks each.
 
@@ -40,6 +41,7 @@ def resnet(
         preactivation: normalization and activation before each convolution, not after.
         projection: shortcuts that change the shape are learned, not padded with zeros.
         widening: factor on the channels of all stages.
+        plain: blocks without a skip under the operator binding too.
     """
     if depth < 8 or (depth - 2) % 6 not in (0, 2):
         n = max(round((depth - 2) / 6), 1)
@@ -52,7 +54,7 @@ def resnet(
 
     def block(channels: int) -> nn.Module:
         made = branch(channels, channels)
-        return made if binding == "residual" else Skip(made, nn.Identity(), activation())
+        return made if plain or binding == "residual" else Skip(made, nn.Identity(), activation())
 
     def transition(channels: int, out_channels: int, stride: int) -> nn.Module:
         shortcut = projection_shortcut if projection else PaddedShortcut
@@ -102,5 +104,19 @@ for _depth, _widening in ((16, 4), (28, 4)):
             {"width": 16},
             "residual",
             ("zagoruyko2016wide",),
+        )
+    )
+# Li et al. 2018: x_next = T(x) + x - x_previous, T two convolutions without a skip. What the paper leaves open: a stage
+# starts with x_previous = x, a block that changes the shape is an ordinary residual one, nothing follows the sum.
+for _depth in (20, 56, 110):
+    register(
+        ModelInfo(
+            f"hb_net{_depth}",
+            f"HB-Net of {_depth} layers; T is two convolutions",
+            partial(resnet, depth=_depth, preactivation=False, projection=False, plain=True),
+            {"width": 16},
+            "operator",
+            ("li2018optimization",),
+            algorithm="heavy_ball(momentum=1)",
         )
     )

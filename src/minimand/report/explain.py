@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from torch import nn
+
 from ..models import UnrolledNetwork
 from ..networks import Unrolled
 from ..theory import Certificate, certify, identify
@@ -54,6 +56,8 @@ def certify_model(model: UnrolledNetwork | Unrolled) -> Certificate:
     """The certificate of a model's longest stage, with its blocks and the current values of its coefficients."""
     stage = max(_stages(model), key=lambda stage: len(stage.layers))
     block = getattr(stage.layers[0], "block", None)
+    if isinstance(block, nn.ModuleDict):  # of several oracles the blocks are built alike
+        block = next(iter(block.values()))
     return certify(stage.learned(), len(stage.layers), stage.binding, block=block, **_sizes(model))
 
 
