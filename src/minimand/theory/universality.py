@@ -179,14 +179,15 @@ def _needs_block(statement: Statement, e: Evidence) -> Statement:
     skip = "the identity plus " if e.binding == "operator" else ""
     if e.block is None:
         return _provided(statement, f"T can be {skip}any two-layer map of the whole state")
-    if e.block.two_layer == "no":
-        return _failed(statement, f"the block has {e.block.reason}", "a block with one hidden layer")
     if e.block.convolutional:
+        reading = "read the block as fully connected, where the statement holds"
         return _failed(
             statement,
             "the block is convolutional: no full two-layer map of the whole state, which no theorem here covers",
-            "read the block as fully connected, where the statement holds",
+            reading if e.block.two_layer == "yes" else "",
         )
+    if e.block.two_layer == "no":
+        return _failed(statement, f"the block has {e.block.reason}", "a block with one hidden layer")
     if skip and e.block.identity == "no":
         return _failed(statement, "under the operator binding the block has to contain a skip", "add one")
     if e.block.two_layer == "unknown" or (skip and e.block.identity == "unknown"):
