@@ -2,15 +2,19 @@
 
 import math
 from fnmatch import fnmatch
+from importlib import import_module
 from typing import Any
 
 from ..algorithms import Algorithm, as_algorithm
 from ..calls import parse_call
 from ..names import unknown_name
 from ..theory.kernel import Binding
-from . import convnext, imagenet_resnet, mlp, resnet, vit  # noqa: F401 - families register their names
 from .info import model_info, names
 from .network import UnrolledNetwork
+
+# Families register their names, and are listed in this order.
+for _family in ("mlp", "resnet", "imagenet_resnet", "convnext", "vit"):
+    import_module(f"{__package__}.{_family}")
 
 
 def list_models(pattern: str = "*") -> list[str]:
