@@ -26,6 +26,7 @@ docs: .venv/dev
 bench: .venv/dev
 	$(BIN)/python benchmarks/skeleton.py
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/rewire.py
 
 clean:
 	rm -rf .venv site runs
