@@ -57,11 +57,13 @@ def _named(name: str) -> Iterable[str]:
     bare = name.partition("(")[0]
     if bare in builtin or ".py:" in name:
         return as_algorithm(name).references
-    if bare in list_models():
-        return model_info(bare).references
     if bare in list_data():
         return data_references(bare)
-    raise unknown_name("name to cite", bare, [*builtin, *list_models(), *list_data()])
+    try:
+        info = model_info(bare)
+    except ValueError:
+        raise unknown_name("name to cite", bare, [*builtin, *list_models(), *list_data()]) from None
+    return [*info.references, *as_algorithm(info.algorithm).references]
 
 
 @cache
