@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 
 import minimand as mm
 from minimand.algorithms._growing import growing_t
-from minimand.theory import rate
+from minimand.theory import plot_rate, rate
 
 pytest.importorskip("PEPit")
 
@@ -47,6 +48,24 @@ def test_no_bound_is_a_result() -> None:
     found = rate("linearized_admm", steps=2)
     assert found.bound is None
     assert "no bound was found" in str(found)
+
+
+def test_a_certificate_shows_it_when_asked() -> None:
+    certificate = mm.certify("gradient_descent", depth=4, rate=(0, 1))
+    assert certificate.rate == rate("gradient_descent", steps=4)
+    assert "worst case" in str(certificate)
+    assert "f(x_N) - f* <= 0.05556 |x_0 - x*|^2 for 1-smooth convex f, N = 4" in " ".join(str(certificate).split())
+    assert certificate.to_dict()["rate"]["steps"] == 4
+    assert mm.certify("gradient_descent", depth=4).rate is None
+
+
+def test_a_plot_has_a_point_for_each_momentum() -> None:
+    figure = plot_rate("heavy_ball", [0.0, 0.3], steps=2)
+    (line,) = figure.axes[0].lines
+    np.testing.assert_allclose(np.asarray(line.get_xdata()), [0.0, 0.3])
+    assert np.asarray(line.get_ydata())[0] == pytest.approx(1 / 10, rel=1e-4)
+    with pytest.raises(ValueError, match="Extragradient has no momentum to vary"):
+        plot_rate("extragradient", [0.1])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from ..tables import make_table
 from ..theory.kernel import Binding
-from .options import Text, Whole
+from .options import Pair, Text, Whole
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ class Certify:
     """The length of the input."""
     d_out: Whole = None
     """The length of the output."""
+    rate: Pair = None
+    """MU L: also find the worst case over MU-strongly convex, L-smooth functions."""
     plot: Text = None
     """Write the poles, gains and wiring of each algorithm to this folder."""
 
@@ -74,7 +76,7 @@ class Certify:
             raise ValueError("no algorithm to certify; expected names (minimand list algorithms) or file.py:MyMethod.")
         taken: set[str] = set()
         for i, algorithm in enumerate(map(as_algorithm, self.algorithm)):
-            found = certify(algorithm, self.depth, self.binding, self.width, self.d_in, self.d_out)
+            found = certify(algorithm, self.depth, self.binding, self.width, self.d_in, self.d_out, rate=self.rate)
             if i:
                 console.print()
             console.print(make_table(["", "", ""], found.rows(), found.title))

@@ -1,6 +1,7 @@
 """One screen on a model: which algorithm, which binding, what it can do, what it would be without momentum."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -65,7 +66,7 @@ def _stages(model: UnrolledNetwork | Unrolled) -> list[Unrolled]:
     return [model] if isinstance(model, Unrolled) else model.stages
 
 
-def _sizes(model: UnrolledNetwork | Unrolled) -> dict[str, int]:
+def _sizes(model: UnrolledNetwork | Unrolled) -> dict[str, Any]:
     """Width, input and output of a model whose state is a vector, where they are known."""
     if isinstance(model, Unrolled) or not model.info.takes_vectors:
         return {}

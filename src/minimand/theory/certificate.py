@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ from ..tables import table_text
 from .inverse import Inverse, inverse
 from .kernel import INPUT, Binding, Kernel, check_binding, consistency, extended, kernel
 from .linear_system import Pole
+from .rate import Rate
+from .rate import rate as worst_case
 from .stability import order, tail, zero_stability
 from .symbols import Combination
 from .table import Gains, certificate_rows, gains_by_layer
@@ -49,6 +51,8 @@ class Certificate:
     """How many tensors the state holds at the start and at the end."""
     exact: bool
     reasons: Mapping[str, str]
+    rate: Rate | None = None
+    """The worst case after as many steps as there are layers, where it was asked for."""
     ends: Mapping[str, Certificate] = field(default_factory=dict)
     """The certificates with each learnable coefficient at either bound."""
     kernel: Kernel = field(repr=False, compare=False, kw_only=True)
@@ -83,6 +87,7 @@ class Certificate:
             "memory": list(self.memory),
             "exact": self.exact,
             "reasons": dict(self.reasons),
+            "rate": None if self.rate is None else asdict(self.rate),
             "ends": {name: end.to_dict() for name, end in self.ends.items()},
         }
 
@@ -113,6 +118,7 @@ def certify(
     d_in: int | None = None,
     d_out: int | None = None,
     block: Any = None,
+    rate: tuple[float, float] | None = None,
 ) -> Certificate:
     """Certify the network that an algorithm gives.
 
@@ -125,6 +131,7 @@ def certify(
         d_in: the size of the input.
         d_out: the size of the output.
         block: a module; whether it holds a two-layer map is found by walking it.
+        rate: (mu, L); also find the worst case over mu-strongly convex, L-smooth functions (extra `theory`).
 
     Raises:
         NonlinearStepError: a step that is not linear in states and answers, with the operation and the line.
@@ -190,6 +197,7 @@ def certify(
             "order": accuracy.reason + _start_note(gradients, accuracy.order, accuracy.speed),
             "block": "" if structure is None else structure.reason,
         },
+        rate=None if rate is None else worst_case(algorithm, *rate, steps=depth),
         ends={
             f"{name} = {value:g}": certify(
                 algorithm.rebind(**{**current, name: value}), depth, binding, width, d_in, d_out, block

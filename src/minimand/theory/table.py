@@ -42,6 +42,8 @@ def certificate_rows(c: "Certificate") -> list[Row]:
             failures.setdefault(str(statement).partition(": ")[2], []).append(statement.name)
     found += [("not universal", ", ".join(names), reason) for reason, names in failures.items()]
     found += [(f"at {name}", "", _brief(end)) for name, end in c.ends.items()]
+    if c.rate is not None:
+        found.append(("worst case", "", str(c.rate)))
     if not c.exact:
         found.append(("numbers", "", "coefficients that are not simple fractions were compared to 1e-9"))
     return found
