@@ -1,5 +1,6 @@
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -201,8 +202,99 @@ def test_what_is_no_chain_is_found_out_at_the_first_call() -> None:
         (_model(), "heavy_ball", "10", "unknown module of Sequential '10'"),
         (_model(), "heavy_ball", ["1.0"], "nothing to rewire"),
         (mm.rewire(_model(), "heavy_ball"), "heavy_ball", None, "is rewired already; undo it first"),
+        (mm.create_model("mlp"), "heavy_ball", None, "runs an algorithm already; give mm.create_model"),
     ],
 )
 def test_bad_input(model: nn.Module, algorithm: str, where, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         mm.rewire(model, algorithm, where)
+
+
+class InPlace(Residual):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(torch.relu_(x))
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_block_that_writes_into_its_input_is_refused(grad: bool) -> None:
+    x = torch.randn(4, 6)
+    with torch.set_grad_enabled(grad):
+        with pytest.raises(RuntimeError, match="0 writes into its input.*without inplace=True"):
+            mm.rewire(nn.Sequential(InPlace(), InPlace()), "heavy_ball")(x.clone())
+        with pytest.raises(ValueError, match=r"block 0 \(InPlace\) writes into its input"):
+            mm.unroll("heavy_ball", [InPlace(), InPlace()])(x.clone())
+
+
+class Masked(Residual):
+    def forward(self, mask: Tensor, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return x + mask * self.branch(x)
+
+
+class WithMask(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Masked() for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(torch.ones(6), x)
+        return x
+
+
+def test_the_state_may_come_after_a_mask() -> None:
+    model = WithMask()
+    x = torch.randn(4, 6)
+    blocks = [Residual() for _ in range(3)]
+    for block, layer in zip(blocks, model.layers, strict=True):
+        block.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(
+        mm.rewire(model, "heavy_ball(momentum=0.4)")(x), mm.unroll("heavy_ball(momentum=0.4)", blocks, "operator")(x)
+    )
+
+
+class Named(Residual):
+    def forward(self, x: Tensor) -> Any:
+        return {"hidden": super().forward(x)}
+
+
+def test_a_block_that_returns_something_else_is_named() -> None:
+    with pytest.raises(RuntimeError, match="0 returned dict; a rewired block has to return a tensor"):
+        mm.rewire(nn.Sequential(Named(), Named()), "heavy_ball")(torch.randn(2, 6))
+
+
+def test_two_rewirings_of_one_model_keep_their_own_algorithm() -> None:
+    model = nn.ModuleDict({name: nn.Sequential(Residual(), Residual()) for name in "ab"})
+    names = list(model.state_dict())
+    mm.rewire(model["a"], "nesterov_y(momentum=Learnable(0.5, 0, 0.9))")
+    mm.rewire(model["b"], "heavy_ball(momentum=Learnable(0.2, 0, 1))")
+    done = mm.rewired(model)
+    assert done is not None
+    assert [type(a).__name__ for a in done.algorithms] == ["NesterovY", "HeavyBall"]
+    assert "a.0 ... a.1  (2 blocks) by NesterovY" in str(done)
+    done.undo()
+    assert mm.rewired(model) is None
+    assert list(model.state_dict()) == names
+
+
+def test_fit_keeps_learnable_coefficients_within_their_bounds() -> None:
+    torch.manual_seed(0)
+    model = mm.rewire(_model(), "heavy_ball(momentum=Learnable(0.5, 0.499, 0.501))")
+    data = [(torch.randn(64, 3), torch.randint(2, (64,))) for _ in range(2)]
+    mm.fit(model, tuple(data), recipe=mm.Recipe(epochs=3, batch_size=16, optimizer=mm.SGD(lr=0.3)))
+    momentum = model.get_parameter("1.0.rewired_momentum")
+    assert sorted({round(v, 4) for v in momentum.tolist()}) in ([0.499, 0.5], [0.5, 0.501], [0.499, 0.5, 0.501])
+    done = mm.rewired(model)
+    assert done is not None
+    assert done.algorithms[0].coefficients()["momentum"](2) == pytest.approx(float(momentum.detach()[2]))
+
+
+def test_a_run_with_other_blocks_rewired_is_another(tmp_path: Path) -> None:
+    def trained(where: str, epochs: int = 1) -> None:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Sequential(Residual(), Residual()), nn.Sequential(Residual(), Residual()))
+        data = tuple((torch.randn(32, 6), torch.randint(6, (32,))) for _ in range(2))
+        mm.fit(mm.rewire(model, "heavy_ball", where), data, recipe=mm.Recipe(epochs=epochs), run=tmp_path / "run")
+
+    trained("0")
+    with pytest.raises(mm.training.run.RunError, match="the algorithm is not what it was"):
+        trained("1")

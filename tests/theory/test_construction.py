@@ -46,6 +46,9 @@ def test_what_cannot_be_constructed_is_refused() -> None:
         mm.theory.construct(shallow, "leapfrog")
     with pytest.raises(ValueError, match=r"expected nn.Sequential\(nn.Linear, activation, nn.Linear\)"):
         mm.theory.construct(nn.Sequential(nn.Linear(2, 5), nn.ReLU()), "gradient_descent")
+    for activation in (nn.Softmax(-1), nn.PReLU(5), nn.LayerNorm(5), nn.Linear(5, 5)):
+        with pytest.raises(ValueError, match="an activation that acts entry by entry"):
+            mm.theory.construct(nn.Sequential(nn.Linear(2, 5), activation, nn.Linear(5, 1)), "gradient_descent")
     with pytest.raises(ValueError, match="Did you mean 'heavy_ball'"):
         mm.theory.construct(shallow, "heavy_bal")
 

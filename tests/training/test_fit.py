@@ -234,8 +234,8 @@ def test_recipes_read_back_from_their_configuration() -> None:
     recipes = [
         mm.Recipe(),
         mm.Recipe(3, 7, mm.AdamW(betas=(0.8, 0.9)), mm.Step(at=(0.1,)), ema=0.9, bf16=True),
-        default_recipe(mm.load_data("digits"), torch.device("cpu")),
-        default_recipe(_rings(), torch.device("cpu")),
+        default_recipe(mm.load_data("digits"), mm.create_model("resnet20"), torch.device("cpu")),
+        default_recipe(_rings(), nn.Linear(2, 2), torch.device("cpu")),
     ]
     for recipe in recipes:
         assert from_config(as_config(recipe)) == recipe

@@ -81,7 +81,7 @@ class Train(_Training):
         torch.manual_seed(options["seed"])
         name = options["model"] or default_model(data.shape)
         model = create_for(name, data.shape, data.num_outputs, algorithm, options["binding"])
-        recipe = default_recipe(data, device) if run.is_new else from_config(run.config()["recipe"])
+        recipe = default_recipe(data, model, device) if run.is_new else from_config(run.config()["recipe"])
         try:
             result = fit(
                 model,
@@ -114,20 +114,22 @@ class Compare(_Training):
 
     def __call__(self, console: Console) -> None:
         from ..environment import as_device, default_device
-        from ..models import default_model
+        from ..models import create_for, default_model
         from ..studies import compare
         from ..training import default_recipe
 
         options = _options(self, {})
         device = as_device(self.device) if self.device else default_device()
         data = _load(options, console, self.quiet)
+        name = options["model"] or default_model(data.shape)
+        recipe = default_recipe(data, create_for(name, data.shape, data.num_outputs), device)
         try:
             comparison = compare(
                 self.algorithm,
                 data,
-                options["model"] or default_model(data.shape),
+                name,
                 self.seeds,
-                _recipe(options, default_recipe(data, device)),
+                _recipe(options, recipe),
                 options["binding"],
                 self.run,
                 callbacks=lambda label: [] if self.quiet else [_progress(console, label)],

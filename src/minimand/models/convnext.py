@@ -71,6 +71,7 @@ for _name, _depths, _widths in (
             {},
             "residual",
             ("liu2022convnext",),
+            smallest=32,
         )
     )
 for _name, _depth, _width in (("small", 18, 384), ("base", 18, 768)):
@@ -82,5 +83,6 @@ for _name, _depth, _width in (("small", 18, 384), ("base", 18, 768)):
             {"width": _width},
             "residual",
             ("liu2022convnext",),
+            smallest=16,
         )
     )

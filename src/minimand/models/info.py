@@ -35,6 +35,8 @@ class ModelInfo:
     references: tuple[str, ...]
     takes_vectors: bool = False
     """Whether a sample is a vector (images are flattened) and `in_channels` its length."""
+    smallest: int = 1
+    """The least side of an image that it takes, in pixels."""
     algorithm: str = "gradient_descent"
     """What the network runs if nothing else is asked for."""
 

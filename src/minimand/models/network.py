@@ -152,6 +152,11 @@ class UnrolledNetwork(
         return dict(self._config)
 
     def _check(self, x: Tensor) -> None:
+        if not self.info.takes_vectors and x.ndim == 4 and min(x.shape[2:]) < self.info.smallest:
+            raise ValueError(
+                f"{self.info.name} was given images of {x.shape[2]} x {x.shape[3]}; expected at least "
+                f"{self.info.smallest} x {self.info.smallest}."
+            )
         channels = x.shape[1:].numel() if self.info.takes_vectors else x.shape[1] if x.ndim == 4 else -1
         if channels != self.in_channels:
             expected = "(N, ...) with {} numbers per sample" if self.info.takes_vectors else "(N, {}, H, W)"

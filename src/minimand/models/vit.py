@@ -24,7 +24,8 @@ class Patches(nn.Module):
         if x.shape[-2:] != (self.image_size, self.image_size):
             raise ValueError(
                 f"images are {x.shape[-2]} x {x.shape[-1]}; expected {self.image_size} x {self.image_size}: the "
-                f"positions are those of one size. Create the model with image_size={x.shape[-1]}."
+                f"positions are those of one size. Create the model with image_size={x.shape[-1]}, and a patch that "
+                "divides it."
             )
         tokens = self.patches(x).flatten(2).transpose(1, 2)
         return torch.cat([self.class_token.expand(len(x), -1, -1), tokens], dim=1) + self.positions

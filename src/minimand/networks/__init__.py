@@ -2,6 +2,7 @@
 
 from .network import Network as Network
 from .rewire import Rewiring as Rewiring
+from .rewire import project_rewired as project_rewired
 from .rewire import rewire as rewire
 from .rewire import rewired as rewired
 from .unrolled import Layer as Layer

@@ -4,8 +4,8 @@ The binding is the operator's, T = the block as it stands, skip included: with m
 block returns is its answer; the hook hands on the next query in its place, and after the last block the output.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ..algorithms import Algorithm, as_algorithm
+from ..algorithms._algorithm import is_proximal
+from ..algorithms._coefficient import Learned
 from ..names import unknown_name
 from ..theory.kernel import consistency, kernel
 from .coefficients import clamped, fresh, project
 from .execution import Execution
-from .unrolled import program_of
+from .unrolled import Unrolled, program_of, version
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -29,28 +31,36 @@ _LISTED = 12
 class Rewiring:
     """What `rewire` did to a model."""
 
-    model: nn.Module
-    algorithm: Algorithm
+    model: nn.Module = field(repr=False)
     runs: tuple[tuple[str, ...], ...]
     """The names of the blocks, run by run."""
+    algorithms: tuple[Algorithm, ...]
+    """What each run is wired by, with the values that learnable coefficients have now."""
+    originals: tuple[Algorithm, ...] = field(repr=False)
+    """The same as they were given."""
 
     def undo(self) -> nn.Module:
         """Take the hooks and the learnable coefficients off again; returns the model as it was."""
-        for names in self.runs:
+        for names, algorithm in zip(self.runs, self.algorithms, strict=True):
             for name in names:
                 block = self.model.get_submodule(name)
                 for key in [key for key, hook in block._forward_hooks.items() if isinstance(hook, _Hook)]:
                     del block._forward_hooks[key]
                     block._forward_hooks_with_kwargs.pop(key, None)
             first = self.model.get_submodule(names[0])
-            for coefficient in self.algorithm.learnable():
+            for key in [key for key, hook in first._forward_pre_hooks.items() if isinstance(hook, _Before)]:
+                del first._forward_pre_hooks[key]
+                first._forward_pre_hooks_with_kwargs.pop(key, None)
+            for coefficient in algorithm.learnable():
                 delattr(first, _parameter_name(coefficient))
         return self.model
 
     def __str__(self) -> str:
-        lines = [f"{type(self.model).__name__} rewired by {self.algorithm}:"]
-        lines += [f"  {names[0]} ... {names[-1]}  ({len(names)} blocks)" for names in self.runs]
-        return "\n".join(lines)
+        lines = [
+            f"  {names[0]} ... {names[-1]}  ({len(names)} blocks) by {algorithm}"
+            for names, algorithm in zip(self.runs, self.algorithms, strict=True)
+        ]
+        return "\n".join([f"{type(self.model).__name__} rewired:", *lines])
 
 
 def rewire(
@@ -59,8 +69,9 @@ def rewire(
     """Wire the blocks of any model as an algorithm does, in place and without touching its code.
 
     A run is two or more consecutive children of one container, of the same class and parameter shapes, each with
-    modules inside. Names in the state dict stay; learnable coefficients are added to the first block of a run as
-    `rewired_...`. Shapes are checked at the first call. `rewired(model)` tells what was done and undoes it.
+    modules inside. A block must not write into its input (no `inplace=True` on it). Names in the state dict stay;
+    learnable coefficients are added to the first block of a run as `rewired_...`. Shapes are checked at each call
+    but compiled ones. `rewired(model)` tells what was done and undoes it.
 
     Args:
         model: any module whose blocks keep the shape: of timm, torchvision, transformers, one's own.
@@ -68,11 +79,15 @@ def rewire(
         where: names of containers; by default every nn.Sequential and nn.ModuleList.
 
     Raises:
-        ValueError: nothing matched (lists what was looked at); a model that is rewired already; an algorithm that
-            asks several answers a step or is not consistent.
+        ValueError: nothing matched (lists what was looked at); a model that is rewired already, or that an
+            algorithm wires by itself; an algorithm that asks several answers a step or is not consistent.
     """
     algorithm = as_algorithm(algorithm)
     _check_algorithm(algorithm)
+    if any(isinstance(module, Unrolled) for module in model.modules()):
+        raise ValueError(
+            f"{type(model).__name__} runs an algorithm already; give mm.create_model or mm.unroll another."
+        )
     if rewired(model) is not None:
         raise ValueError(f"{type(model).__name__} is rewired already; undo it first: mm.rewired(model).undo().")
     runs = list(_runs(model, where))
@@ -93,7 +108,18 @@ def rewired(model: nn.Module) -> Rewiring | None:
                 names.setdefault(hook.run, []).append(name)
     if not names:
         return None
-    return Rewiring(model, next(iter(names)).algorithm, tuple(map(tuple, names.values())))
+    return Rewiring(
+        model,
+        tuple(map(tuple, names.values())),
+        tuple(run.current() for run in names),
+        tuple(run.algorithm for run in names),
+    )
+
+
+def project_rewired(model: nn.Module) -> list[Callable[[], None]]:
+    """For each run of a rewired model what brings its learnable coefficients back within their bounds."""
+    hooks = (hook for module in model.modules() for hook in module._forward_hooks.values())
+    return [hook.run.project for hook in hooks if isinstance(hook, _Hook) and hook.k == 0 and hook.run.learnable]
 
 
 class _Run:
@@ -104,20 +130,35 @@ class _Run:
         self.first = blocks[0]
         self.learnable = dict(algorithm.learnable())
         self.execution = self._execution()
-        self.checked = False
+        self.before: dict[int, int] = {}
         self._reset()
 
     def attach(self, blocks: list[nn.Module]) -> None:
         like = next(self.first.parameters())
         for name, vector in fresh(self.learnable, len(blocks)).items():
-            self.first.register_parameter(_parameter_name(name), nn.Parameter(vector.detach().to(like.device)))
+            like_first = vector.detach().to(like.device, like.dtype if like.is_floating_point() else vector.dtype)
+            self.first.register_parameter(_parameter_name(name), nn.Parameter(like_first))
+        self.first.register_forward_pre_hook(_Before(self), with_kwargs=True)
         for k, block in enumerate(blocks):
             block.register_forward_hook(_Hook(self, k), with_kwargs=True)
+
+    def current(self) -> Algorithm:
+        """The algorithm with the values of its learnable coefficients as numbers."""
+        values = {name: v.detach().tolist() for name, v in clamped(self.learnable, self._vectors()).items()}
+        return self.algorithm.rebind(
+            **{n: Learned(c.initial, c.low, c.high, tuple(values[n])) for n, c in self.learnable.items()}
+        )
+
+    def project(self) -> None:
+        """Bring the learnable coefficients back within their bounds."""
+        project(self.learnable, self._vectors())
 
     def after(self, k: int, query: Tensor, answer: Tensor) -> Tensor:
         """The next query, or the output, from the answer of block k."""
         if k == 0:
+            before = self.version
             self._reset()
+            self.version = before
             self.registers[0] = query
             self.learned = self._values() if self.learnable else {}
         elif k != self.position:
@@ -126,13 +167,12 @@ class _Run:
                 "to run one after another; activation checkpointing of single blocks, which runs them again, "
                 "cannot be combined with rewiring."
             )
-        if not self.checked and not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling():
             self._check(k, query, answer)
         following = self.execution.answer(self.registers, k, answer, self.learned)
-        self.position, self.handed_on = k + 1, following
+        self.position, self.handed_on, self.version = k + 1, following, version(following)
         if self.position == len(self.names):
             self._reset()
-            self.checked = True
         return following
 
     def _check(self, k: int, query: Tensor, answer: Tensor) -> None:
@@ -140,6 +180,11 @@ class _Run:
             raise RuntimeError(
                 f"{self.names[k]} was not given what {self.names[k - 1]} returned: these blocks are not applied one "
                 "after another, or something stands between them. Name the containers to rewire by `where`."
+            )
+        if version(query) != self.version:
+            raise RuntimeError(
+                f"{self.names[k]} writes into its input, which the algorithm still needs. Build its first operation "
+                "without inplace=True."
             )
         if answer.shape != query.shape:
             raise RuntimeError(
@@ -151,13 +196,16 @@ class _Run:
         self.registers: list[Any] = [None] * self.execution.registers
         self.position = 0
         self.handed_on: Tensor | None = None
+        self.version = 0
         self.learned: dict[str, tuple[Tensor, ...]] = {}
 
     def _values(self) -> dict[str, tuple[Tensor, ...]]:
-        vectors = {name: getattr(self.first, _parameter_name(name)) for name in self.learnable}
         if self.first.training and not torch.compiler.is_compiling():
-            project(self.learnable, vectors)
-        return {name: vector.unbind() for name, vector in clamped(self.learnable, vectors).items()}
+            self.project()
+        return {name: vector.unbind() for name, vector in clamped(self.learnable, self._vectors()).items()}
+
+    def _vectors(self) -> dict[str, Tensor]:
+        return {name: getattr(self.first, _parameter_name(name)) for name in self.learnable}
 
     def _execution(self) -> Execution:
         found = program_of(self.algorithm, len(self.names), "operator")
@@ -177,15 +225,48 @@ class _Run:
         self.execution = self._execution()
 
 
+class _Before:
+    """Notes the versions of what the first block is given, to see whether it writes into it."""
+
+    def __init__(self, run: _Run) -> None:
+        self.run = run
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.run.before = {} if torch.compiler.is_compiling() else {id(v): version(v) for v in _tensors(args, kwargs)}
+
+
 class _Hook:
     def __init__(self, run: _Run, k: int) -> None:
         self.run, self.k = run, k
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        query = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
-        if isinstance(output, Tensor):
-            return self.run.after(self.k, query, output)
-        return type(output)([self.run.after(self.k, query, output[0]), *output[1:]])  # transformers: (hidden, ...)
+        several = isinstance(output, tuple | list)  # transformers: (hidden, ...)
+        answer = output[0] if several and output else output
+        name = self.run.names[self.k]
+        if not isinstance(answer, Tensor):
+            raise RuntimeError(
+                f"{name} returned {type(output).__name__}; a rewired block has to return a tensor, or a tuple that "
+                "begins with one. Name the containers to rewire by `where`."
+            )
+        given = _tensors(args, kwargs)
+        if self.k == 0:
+            alike = [v for v in given if v.shape == answer.shape] or given
+        else:
+            alike = [v for v in given if v is self.run.handed_on] or given
+        if not alike:
+            raise RuntimeError(f"{name} was given no tensor; a rewired block has to be asked at one.")
+        query = alike[0]
+        if self.k == 0:
+            self.run.version = self.run.before.get(id(query), 0)
+        following = self.run.after(self.k, query, answer)
+        if not several:
+            return following
+        rest = [following, *output[1:]]
+        return type(output)(*rest) if hasattr(output, "_fields") else type(output)(rest)
+
+
+def _tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    return [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
 
 
 def _runs(model: nn.Module, where: str | Iterable[str] | None) -> Iterator[list[str]]:
@@ -228,7 +309,7 @@ def _nothing_found(model: nn.Module, where: Any) -> str:
 
 def _check_algorithm(algorithm: Algorithm) -> None:
     read = kernel(algorithm, 2)
-    if not read.single or algorithm.oracles[0].startswith("prox"):
+    if not read.single or is_proximal(algorithm.oracles[0]):
         raise ValueError(
             f"{algorithm} asks several answers in a step, or a prox; rewiring has one block for each step."
         )

@@ -168,7 +168,13 @@ def unroll(algorithm: Algorithm | str, blocks: Blocks, binding: Binding = "resid
 def ask(block: nn.Module, oracle: str, x: Tensor, layer: int, *step_size: float | Tensor) -> Tensor:
     """T(x) of one layer; raises ValueError if the block changes the shape."""
     module = block[oracle] if isinstance(block, nn.ModuleDict) else block
+    before = version(x)
     answer = module(x, *step_size)
+    if version(x) != before:
+        raise ValueError(
+            f"block {layer} ({type(module).__name__}) writes into its input, which the algorithm still needs. Build "
+            "its first operation without inplace=True."
+        )
     if not isinstance(answer, Tensor):
         raise ValueError(
             f"block {layer} ({type(module).__name__}) returned {type(answer).__name__}; a block has to return a tensor."
@@ -179,6 +185,11 @@ def ask(block: nn.Module, oracle: str, x: Tensor, layer: int, *step_size: float 
             "to keep the shape. Change shapes between stages."
         )
     return answer
+
+
+def version(x: Tensor) -> int:
+    """How often a tensor was written into; 0 where that is not counted."""
+    return 0 if torch.compiler.is_compiling() or x.is_inference() else x._version
 
 
 def _as_block(block: Any, k: int, algorithm: Algorithm) -> nn.Module:

@@ -164,7 +164,7 @@ def compare(
         raise ValueError(f"seeds is {seeds}; expected at least 1.")
     data = as_data(data)
     where = default_device() if device is None else as_device(device)
-    recipe = recipe or default_recipe(data, where)
+    recipe = recipe or default_recipe(data, create_for(model, data.shape, data.num_outputs), where)
     # All are built and certified before the first is trained.
     chosen = _contestants(algorithms, lambda a: create_for(model, data.shape, data.num_outputs, a, binding))
     place = Path(folder)

@@ -134,9 +134,19 @@ def _silent(oracle: str, binding: Binding) -> nn.Module:
 def _parts(shallow: nn.Module) -> tuple[nn.Linear, nn.Module, nn.Linear]:
     if isinstance(shallow, nn.Sequential) and len(shallow) == 3:
         first, activation, last = shallow
-        if isinstance(first, nn.Linear) and isinstance(last, nn.Linear) and not isinstance(activation, nn.Linear):
+        if isinstance(first, nn.Linear) and isinstance(last, nn.Linear) and _acts_entry_by_entry(activation, first):
             return first, activation, last
     raise ValueError(
         f"shallow is {type(shallow).__name__}{[type(m).__name__ for m in shallow.children()]}; "
-        "expected nn.Sequential(nn.Linear, activation, nn.Linear)."
+        "expected nn.Sequential(nn.Linear, activation, nn.Linear), with an activation that acts entry by entry."
     )
+
+
+def _acts_entry_by_entry(activation: nn.Module, first: nn.Linear) -> bool:
+    v = torch.linspace(-2, 2, 5 * first.out_features).to(first.weight).reshape(5, -1)
+    try:
+        with torch.no_grad():
+            together, apart = activation(v), torch.cat([activation(column) for column in v.split(1, dim=1)], dim=1)
+    except (RuntimeError, ValueError):  # torch's, on a size that the module does not take
+        return False
+    return together.shape == apart.shape and torch.allclose(together, apart)

@@ -28,6 +28,8 @@ class Rate:
     L: float
     steps: int
     measure: Measure
+    terms: int
+    """How many functions are summed: one for each oracle."""
     bound: float | None
     """The largest of the measure with |x_0 - x*| <= 1; None where the solver found none."""
     status: str
@@ -41,7 +43,8 @@ class Rate:
     @property
     def functions(self) -> str:
         """The class of functions, in words."""
-        return f"{self.L:g}-smooth " + (f"{self.mu:g}-strongly " if self.mu else "") + "convex f"
+        one = f"{self.L:g}-smooth " + (f"{self.mu:g}-strongly " if self.mu else "") + "convex f"
+        return one if self.terms == 1 else f"f a sum of {self.terms}, those with a gradient {one.removesuffix(' f')}"
 
     def __str__(self) -> str:
         if self.bound is None:
@@ -119,7 +122,7 @@ def rate(
     bound = problem.solve(verbose=0)
     status = str(problem.wrapper.prob.status)
     found = None if bound is None or not status.startswith("optimal") else float(bound)
-    return Rate(str(algorithm), mu, L, steps, measure, found, status)
+    return Rate(str(algorithm), mu, L, steps, measure, len(oracles), found, status)
 
 
 def plot_rate(

@@ -35,14 +35,17 @@ def of_algorithm(algorithm: Algorithm, depth: int) -> str:
 
 def of_model(model: nn.Module) -> str | None:
     """Of the algorithms that a model runs; None if there are none."""
-    runs = [(m.algorithm, len(m.layers), m.binding) for m in model.modules() if isinstance(m, Unrolled)]
+    runs: list[tuple[Algorithm, int, Any]] = [
+        (m.algorithm, len(m.layers), m.binding) for m in model.modules() if isinstance(m, Unrolled)
+    ]
     rewiring = rewired(model)
     if rewiring is not None:
-        runs += [(rewiring.algorithm, len(names), "operator") for names in rewiring.runs]
+        runs += [(a, len(n), n) for a, n in zip(rewiring.originals, rewiring.runs, strict=True)]
     if not runs:
         return None
+    # Stages share an algorithm, and its kernel takes a while.
     found = {(id(algorithm), depth): of_algorithm(algorithm, depth) for algorithm, depth, _ in runs}
-    return _digest([(found[id(algorithm), depth], depth, binding) for algorithm, depth, binding in runs])
+    return _digest([(found[id(algorithm), depth], depth, where) for algorithm, depth, where in runs])
 
 
 def of_data(data: Data) -> str | None:

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..data import Arrays, Data, as_data
 from ..data.samples import seed_everything
 from ..environment import as_device, environment
-from ..networks import Unrolled
+from ..networks import Unrolled, project_rewired
 from . import checkpoint
 from .arguments import check_arguments, check_seed
 from .backpropagation import Backpropagation, Method
@@ -92,7 +92,7 @@ def fit(
     data = as_data(data)
     if device is not None:
         model.to(as_device(device))
-    recipe = recipe or default_recipe(data, next(model.parameters()).device)
+    recipe = recipe or default_recipe(data, model, next(model.parameters()).device)
     folder = Run(run) if isinstance(run, str | Path) else run
     with nullcontext() if folder is None else folder.claimed():
         return _Session(model, data, method, recipe, loss, folder, seed, tuple(callbacks), checkpoint_every).train()
@@ -120,7 +120,8 @@ class _Session:
         self.device = next(model.parameters()).device
         self.loss = as_loss(loss, data, recipe.label_smoothing)
         self.test_loss = loss
-        self.stages = [module for module in model.modules() if isinstance(module, Unrolled)]
+        stages = [module.project for module in model.modules() if isinstance(module, Unrolled)]
+        self.projections = [*stages, *project_rewired(model)]
         # Those in memory were checked before.
         self.check_each = data.task == "classification" and not isinstance(data.train, Arrays)
         self.train_samples, self.test_samples = data.train.to(self.device), data.test.to(self.device)
@@ -221,8 +222,8 @@ class _Session:
         for norm in norms:
             nn.utils.clip_grads_with_norm_(self.model.parameters(), recipe.clip, norm)
         self.optimizer.step()
-        for stage in self.stages:
-            stage.project()
+        for project in self.projections:
+            project()
         if self.average is not None:
             self.average.update_parameters(self.model)
         self.sums += torch.tensor([value * len(y), right, len(y)], dtype=torch.double)

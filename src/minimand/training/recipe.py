@@ -186,11 +186,14 @@ _SAMPLES_SEEN = 120_000
 _EPOCHS = (2, 30)
 
 
-def default_recipe(data: Data, device: torch.device) -> Recipe:
-    """A short recipe for a first look: SGD for images, Adam for vectors; few epochs of large data, many of small."""
+def default_recipe(data: Data, model: nn.Module, device: torch.device) -> Recipe:
+    """A short recipe for a first look: few epochs of large data, many of small.
+
+    SGD for networks with normalization, which bear its learning rate, on images; Adam for all others.
+    """
     low, high = _EPOCHS
     epochs = min(max(round(_SAMPLES_SEEN / len(data.train)), low), high)
-    if len(data.shape) == 3:
+    if len(data.shape) == 3 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
         return Recipe(epochs=epochs, bf16=has_bf16(device))
     adam = AdamW(lr=5e-3, weight_decay=0.0)
     return Recipe(epochs=epochs, batch_size=min(128, len(data.train)), optimizer=adam, schedule=Cosine())
