@@ -38,7 +38,7 @@ def _references(thing: Any) -> Iterable[str]:
         return _named(thing)
     found: list[str] = []
     known = False
-    for part in (thing, getattr(thing, "info", None), getattr(thing, "algorithm", None)):
+    for part in (thing, getattr(thing, "info", None), getattr(thing, "algorithm", None), *_wiring(thing)):
         references = getattr(part, "references", None)
         if references is not None:
             known = True
@@ -46,6 +46,16 @@ def _references(thing: Any) -> Iterable[str]:
     if not known:
         raise TypeError(f"{type(thing).__name__} has no references; expected a model, an algorithm, a method or data.")
     return found
+
+
+def _wiring(thing: Any) -> Iterable[Any]:
+    """The algorithms that a model was rewired by."""
+    if not hasattr(thing, "named_modules"):
+        return ()
+    from .networks import rewired
+
+    found = rewired(thing)
+    return () if found is None else found.originals
 
 
 def _named(name: str) -> Iterable[str]:

@@ -108,7 +108,7 @@ def test_explain_says_what_a_model_is() -> None:
     ):
         assert words in text
     assert "momentum by layer" not in text
-    with pytest.raises(TypeError, match="model is Linear; expected one that mm.create_model made, or a stage"):
+    with pytest.raises(TypeError, match="model is Linear; expected one that mm.create_model, mm.unroll or mm.rewire made"):
         mm.explain(nn.Linear(2, 2))  # type: ignore[arg-type]
 
 
@@ -171,3 +171,21 @@ def test_every_reference_is_in_the_bibliography() -> None:
     assert text.count("@") == len(set(re.findall(r"@\w+\{(\w+),", text)))
     for entry in text.split("\n\n"):
         assert {"author", "title", "year"} <= set(re.findall(r"^  (\w+)\s*=", entry, re.M))
+
+
+def test_a_rewired_model_says_what_it_is(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(*[nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 2)) for _ in range(3)])
+    mm.rewire(model, "heavy_ball(momentum=Learnable(0.3, 0, 0.8))")
+    explained = str(mm.explain(model))
+    assert "0 ... 2  (3 blocks) by HeavyBall" in explained
+    assert "3 layers, operator binding" in explained
+    assert "polyak1964heavyball" in mm.bibliography(model)
+    result = mm.fit(model, "nested_rings", recipe=mm.Recipe(epochs=1), run=tmp_path / "run")
+    assert result.run is not None
+    assert result.run.config()["rewired"] == [
+        "0 1 2: HeavyBall(step_size=1.0, momentum=Learnable(0.3, low=0, high=0.8))"
+    ]
+    page = result.run.report.read_text()
+    assert "0 ... 2  (3 blocks) by HeavyBall" in page
+    assert "Polyak" in page

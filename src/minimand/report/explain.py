@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from ..models import UnrolledNetwork
-from ..networks import Unrolled
+from ..networks import Rewiring, Unrolled, rewired
 from ..theory import Certificate, certify, identify
 
 
@@ -22,17 +22,21 @@ class Explanation:
         return "\n".join([self.title, *(f"  {line}" for line in self.lines), "", str(self.certificate)])
 
 
-def explain(model: UnrolledNetwork | Unrolled) -> Explanation:
-    """Explain a model that `mm.create_model` made, or a stage that `mm.unroll` made.
+def explain(model: nn.Module) -> Explanation:
+    """Explain a model of `mm.create_model`, a stage of `mm.unroll`, or a model that `mm.rewire` wired.
 
-    The certificate is that of its longest stage, with the values that learnable coefficients have now.
+    The certificate is that of its longest stage (or run of blocks), with the values that learnable coefficients have
+    now.
 
     Raises:
         TypeError: another kind of module.
     """
+    rewiring = rewired(model)
+    if rewiring is not None:
+        return _explain_rewired(model, rewiring)
     if not isinstance(model, UnrolledNetwork | Unrolled):
         raise TypeError(
-            f"model is {type(model).__name__}; expected one that mm.create_model made, or a stage that mm.unroll made."
+            f"model is {type(model).__name__}; expected one that mm.create_model, mm.unroll or mm.rewire made."
         )
     stages = _stages(model)
     meaning = {
@@ -51,6 +55,15 @@ def explain(model: UnrolledNetwork | Unrolled) -> Explanation:
     ]
     title = f"{model.info.name}: {model.info.description}" if isinstance(model, UnrolledNetwork) else "a single stage"
     return Explanation(title, tuple(lines), certify_model(model))
+
+
+def _explain_rewired(model: nn.Module, rewiring: Rewiring) -> Explanation:
+    blocks, algorithm = max(zip(rewiring.runs, rewiring.algorithms, strict=True), key=lambda run: len(run[0]))
+    lines = [f"{sum(p.numel() for p in model.parameters()):,} parameters"]
+    lines += [line.strip() for line in str(rewiring).splitlines()[1:]]
+    lines.append("operator binding: T is a block as it stands, so gradient descent is the model as it was")
+    certificate = certify(algorithm, len(blocks), "operator", block=model.get_submodule(blocks[0]))
+    return Explanation(f"{type(model).__name__}, rewired", tuple(lines), certificate)
 
 
 def certify_model(model: UnrolledNetwork | Unrolled) -> Certificate:

@@ -11,6 +11,7 @@ from torch import nn
 from ..citing import bibliography
 from ..data import Data
 from ..models import UnrolledNetwork
+from ..networks import rewired
 from ..training import FitResult
 from ..training.run import write_whole
 from .explain import explain, learned_coefficients
@@ -31,7 +32,7 @@ def write_report(result: FitResult) -> Path:
     model, data, config = result.model, result.data, result.run.config()
     figures = Figures()
     known = model if isinstance(model, UnrolledNetwork) else None
-    explanation = explain(known) if known else None
+    explanation = explain(model) if known or rewired(model) else None
     coefficients = learned_coefficients(known.stages) if known else {}
     confusion = result.evaluation.confusion
     rows = result.history
@@ -48,7 +49,7 @@ def write_report(result: FitResult) -> Path:
         "history_columns": [name.replace("_", " ") for name in rows[0] if rows[0][name] is not None],
         "history": [[_short(v) for v in row.values() if v is not None] for row in rows],
         "config": _yaml(config),
-        "bibliography": bibliography(*([known] if known else []), result.method, data),
+        "bibliography": bibliography(*([model] if explanation else []), result.method, data),
         "missing": figures.missing,
     }
     write_page("run.html", result.run.report, content)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..data import Data
+from ..networks import rewired
 from . import fingerprint
 from .backpropagation import Method
 from .losses import Loss
@@ -34,8 +35,13 @@ def configuration(
         prints["data"] = UNKNOWN
     if own_loss is not None:
         prints["loss"] = fingerprint.of_loss(own_loss, data, device) or UNKNOWN
+    wiring = rewired(model)
+    wired = {}
+    if wiring is not None:
+        wired["rewired"] = [f"{' '.join(n)}: {a}" for n, a in zip(wiring.runs, wiring.originals, strict=True)]
     return {
         "model": dict(config) if isinstance(config, Mapping) else {"class": type(model).__qualname__},
+        **wired,
         "data": dict(data.loaded) or {"shape": list(data.shape), "train": len(data.train), "test": len(data.test)},
         "method": as_config(method),
         "recipe": as_config(recipe),
