@@ -108,7 +108,9 @@ def test_explain_says_what_a_model_is() -> None:
     ):
         assert words in text
     assert "momentum by layer" not in text
-    with pytest.raises(TypeError, match="model is Linear; expected one that mm.create_model, mm.unroll or mm.rewire made"):
+    with pytest.raises(
+        TypeError, match="model is Linear; expected one that mm.create_model, mm.unroll or mm.rewire made"
+    ):
         mm.explain(nn.Linear(2, 2))  # type: ignore[arg-type]
 
 
