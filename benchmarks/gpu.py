@@ -14,10 +14,16 @@ from typing import TextIO
 
 import skeleton
 import torch
+from torch import nn
 
 import minimand as mm
 from minimand.environment import environment, hardware
 from minimand.training.events import Event, StepDone
+
+
+def make_block(oracle: str) -> nn.Module:
+    """A block for an oracle: two layers for a gradient, soft thresholding for a prox."""
+    return mm.blocks.SoftThreshold(32, 0.1) if oracle == "prox" else mm.blocks.two_layer(32, 32)
 
 
 def check_stages(device: torch.device) -> None:
@@ -25,7 +31,7 @@ def check_stages(device: torch.device) -> None:
     for name, cls in mm.algorithms.builtin.items():
         for binding in ("residual", "operator"):
             torch.manual_seed(0)
-            blocks = [mm.blocks.two_layer(32, 32) for _ in range(6)]
+            blocks = [{oracle: make_block(oracle) for oracle in cls.oracles} for _ in range(6)]
             stage = mm.unroll(cls().rebind(step_size=0.5), blocks, binding).double()
             x = torch.randn(8, 32, dtype=torch.double)
             expected = stage(x)
@@ -72,7 +78,7 @@ def main() -> None:
     printed = io.StringIO()
     began = time.monotonic()
     with contextlib.redirect_stdout(_Both(sys.stdout, printed)):
-        print(", ".join(f"{key} {value}" for key, value in environment().items()))
+        print(", ".join(f"{key} {value}" for key, value in environment(device).items()))
         check_stages(device)
         check_runs(device)
         for compiled in (False, True):
@@ -82,7 +88,7 @@ def main() -> None:
                     print("stopped: eight minutes are over")
                     break
     if options.out:
-        path = Path(options.out) / f"{hardware().replace(' ', '-')}.txt"
+        path = Path(options.out) / f"{hardware(device).replace(' ', '-')}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(printed.getvalue())
 

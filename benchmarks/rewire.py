@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--mode", choices=("eager", "compiled"), default="eager")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    found = environment()
+    found = environment(torch.device(options.device))
     print(f"{found['date']}, {found['hardware']}, torch {found['torch']}, Python {sys.version.split()[0]}")
     for name, (make, x) in models().items():
         if options.model and name not in options.model:

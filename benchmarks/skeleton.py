@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--mode", choices=("eager", "compiled", "both"), default="both")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    found = environment()
+    found = environment(torch.device(options.device))
     print(f"{found['date']}, {found['hardware']}, torch {found['torch']}, Python {sys.version.split()[0]}")
     for compiled in {"eager": [False], "compiled": [True], "both": [False, True]}[options.mode]:
         for name in options.model:
