@@ -11,4 +11,4 @@ class Prox(nn.Module):
 
     def forward(self, point: Tensor, step_size: float | Tensor) -> Tensor:
         """The minimizer, of the shape of `point`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method forward(self, point, step_size).")

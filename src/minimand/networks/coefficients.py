@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..algorithms import Learnable
+from ..algorithms import Algorithm, Learnable
+from ..algorithms._coefficient import Learned
 
 
 def fresh(learnable: Mapping[str, Learnable], layers: int) -> dict[str, nn.Parameter]:
@@ -21,6 +22,13 @@ def clamped(learnable: Mapping[str, Learnable], vectors: Mapping[str, Tensor]) -
         # The gradient passes the clamp, or a coefficient at its bound could never leave it.
         found[name] = vector + (vector.clamp(float(c.low), float(c.high)) - vector).detach()
     return found
+
+
+def learned(algorithm: Algorithm, vectors: Mapping[str, Tensor]) -> Algorithm:
+    """The algorithm with the current values of its coefficients as numbers, to certify."""
+    learnable = algorithm.learnable()
+    values = {name: vector.detach().tolist() for name, vector in clamped(learnable, vectors).items()}
+    return algorithm.rebind(**{n: Learned(c.initial, c.low, c.high, tuple(values[n])) for n, c in learnable.items()})
 
 
 @torch.no_grad()

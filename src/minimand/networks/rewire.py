@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from ..algorithms import Algorithm, as_algorithm
 from ..algorithms._algorithm import is_proximal
-from ..algorithms._coefficient import Learned
 from ..names import unknown_name
 from ..theory.kernel import consistency, kernel
-from .coefficients import clamped, fresh, project
+from .coefficients import clamped, fresh, learned, project
 from .execution import Execution
 from .unrolled import Unrolled, program_of, version
 
@@ -130,7 +129,9 @@ class _Run:
         self.first = blocks[0]
         self.learnable = dict(algorithm.learnable())
         self.execution = self._execution()
+        # Versions of what the first block was given, and of what the next one has to be asked at.
         self.before: dict[int, int] = {}
+        self.version = 0
         self._reset()
 
     def attach(self, blocks: list[nn.Module]) -> None:
@@ -144,10 +145,7 @@ class _Run:
 
     def current(self) -> Algorithm:
         """The algorithm with the values of its learnable coefficients as numbers."""
-        values = {name: v.detach().tolist() for name, v in clamped(self.learnable, self._vectors()).items()}
-        return self.algorithm.rebind(
-            **{n: Learned(c.initial, c.low, c.high, tuple(values[n])) for n, c in self.learnable.items()}
-        )
+        return learned(self.algorithm, self._vectors())
 
     def project(self) -> None:
         """Bring the learnable coefficients back within their bounds."""
@@ -156,9 +154,7 @@ class _Run:
     def after(self, k: int, query: Tensor, answer: Tensor) -> Tensor:
         """The next query, or the output, from the answer of block k."""
         if k == 0:
-            before = self.version
             self._reset()
-            self.version = before
             self.registers[0] = query
             self.learned = self._values() if self.learnable else {}
         elif k != self.position:
@@ -196,7 +192,6 @@ class _Run:
         self.registers: list[Any] = [None] * self.execution.registers
         self.position = 0
         self.handed_on: Tensor | None = None
-        self.version = 0
         self.learned: dict[str, tuple[Tensor, ...]] = {}
 
     def _values(self) -> dict[str, tuple[Tensor, ...]]:

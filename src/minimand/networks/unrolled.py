@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from ..algorithms import Algorithm, as_algorithm
 from ..algorithms._algorithm import is_proximal
-from ..algorithms._coefficient import Learned, Read
+from ..algorithms._coefficient import Read
 from ..blocks.proximal import Prox
 from ..theory.kernel import Binding, check_binding, exactly
 from ..theory.scalars import Number, UnknownCoefficientError
-from .coefficients import clamped, fresh, project
+from .coefficients import clamped, fresh, learned, project
 from .execution import Execution
 from .realization import cheapest_program
 
@@ -71,12 +71,7 @@ class Unrolled(nn.Module):
 
     def learned(self) -> Algorithm:
         """The algorithm with the current values of its coefficients as numbers, to certify."""
-        if not self._learnable:
-            return self.algorithm
-        values = {name: vector.detach().tolist() for name, vector in clamped(self._learnable, self._vectors()).items()}
-        return self.algorithm.rebind(
-            **{n: Learned(c.initial, c.low, c.high, tuple(values[n])) for n, c in self._learnable.items()}
-        )
+        return learned(self.algorithm, self._vectors())
 
     def project(self) -> None:
         """Bring the learnable coefficients back within their bounds; training does so after each step."""
