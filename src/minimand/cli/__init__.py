@@ -11,6 +11,7 @@ from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, subcommand
 
 from .reading import Certify, Cite, Evaluate, List
+from .study import Study
 from .training import Compare, Train
 
 _Command = (
@@ -18,6 +19,7 @@ _Command = (
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Certify, subcommand("certify")]
     | Annotated[Compare, subcommand("compare")]
+    | Annotated[Study, subcommand("study")]
     | Annotated[List, subcommand("list")]
     | Annotated[Cite, subcommand("cite")]
 )
