@@ -10,5 +10,5 @@ from .running import run_study as run_study
 from .study import list_studies as list_studies
 
 # Studies register their names, and are listed in this order.
-for _study in ("simulation",):
+for _study in ("simulation", "rings", "parity", "telgarsky"):
     import_module(f"{__package__}.{_study}")

@@ -46,7 +46,8 @@ class Bench:
             if self.data_folder is None:
                 raise ValueError("this study needs ImageNet; name its folder of train/ and val/ images as data_folder.")
             return load_data(self.data_folder, image_size=224)
-        return load_data(name, **({"folder": self.data_folder} if self.data_folder and name != "digits" else {}))
+        in_files = self.data_folder is not None and name in ("cifar10", "cifar100")
+        return load_data(name, **({"folder": self.data_folder} if in_files else {}))
 
 
 def _first(samples: Any, count: int | None) -> Any:
