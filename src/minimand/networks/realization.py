@@ -39,7 +39,7 @@ def cheapest_program(algorithm: Algorithm, depth: int, binding: Binding) -> Prog
     def program(policy: Policy, layers: int) -> Program:
         return _Machine(algorithm, binding, *policy).run(layers)
 
-    few, more = min(depth, _PILOT_LAYERS), min(depth, 2 * _PILOT_LAYERS)
+    pilots = few, more = min(depth, _PILOT_LAYERS), min(depth, 2 * _PILOT_LAYERS)
 
     def outlook(policy: Policy) -> tuple[float, float]:
         # What is cheapest for some layers is so for many, unless its sums grow; and much sooner found out.
@@ -49,8 +49,8 @@ def cheapest_program(algorithm: Algorithm, depth: int, binding: Binding) -> Prog
 
     written = program(_AS_WRITTEN, depth)
     allowed = max(_ALLOWED_CANCELLATION, 2 * written.cancellation)
-    # What cancels early is dropped early: its numbers may grow without bound.
-    sound = (policy for policy in _policies() if program(policy, few).cancellation <= allowed)
+    # What cancels too much early is dropped early: its numbers may grow without bound.
+    sound = (policy for policy in _policies() if all(program(policy, n).cancellation <= allowed for n in pilots))
     found = (program(policy, depth) for policy in sorted(sound, key=outlook))
     return next((p for p in found if p.cancellation <= allowed), written)
 
