@@ -1,10 +1,12 @@
-"""What rewiring costs: a training step of five real models with an algorithm around their blocks, against as they are.
+"""What rewiring costs: a training step of real models with an algorithm around their blocks, against as they are.
 
-Needs the extra `vision`. `python benchmarks/rewire.py --help`; results/ holds committed runs.
+Needs the extra `vision`, and for one of the models transformers. `python benchmarks/rewire.py --help`; results/ holds
+committed runs.
 """
 
 import argparse
 import copy
+import importlib.util
 import sys
 from collections.abc import Callable
 
@@ -32,24 +34,51 @@ class Encoder(nn.Module):
         return self.head(self.encoder(x).mean(dim=1))
 
 
+class Bert(nn.Module):
+    """The encoder of transformers, small and without dropout, with a classifier on the mean of its tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from transformers import BertConfig, BertModel
+
+        config = BertConfig(
+            hidden_size=192,
+            num_hidden_layers=6,
+            num_attention_heads=3,
+            intermediate_size=768,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+        self.encoder = BertModel(config, add_pooling_layer=False)
+        self.head = nn.Linear(192, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.encoder(x).last_hidden_state.mean(dim=1))
+
+
 def models() -> dict[str, tuple[Callable[[], nn.Module], Tensor]]:
     """Makers of the models, with a batch for each."""
     timm = require_timm()
     import torchvision
 
     images = torch.randn(16, 3, 64, 64)
-    return {
+    found: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
         "timm resnet50": (lambda: timm.create_model("resnet50", num_classes=10), images),
         "timm convnext_atto": (lambda: timm.create_model("convnext_atto", num_classes=10), images),
         "timm vit_tiny": (lambda: timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=10), images),
         "torch TransformerEncoder": (Encoder, torch.randn(16, 65, 192)),
         "torchvision resnet34": (lambda: torchvision.models.resnet34(num_classes=10), images),
+        "transformers Bert": (Bert, torch.randint(1000, (16, 65))),
     }
+    if importlib.util.find_spec("transformers") is None:
+        print("transformers Bert: left out, transformers is not installed")
+        del found["transformers Bert"]
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", nargs="+", help="some of the five")
+    parser.add_argument("--model", nargs="+", help="some of them, by name")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1, help="1 gives the steadiest CPU times")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

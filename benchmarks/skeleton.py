@@ -87,14 +87,17 @@ def race(
     networks: dict[str, nn.Module], x: Tensor, y: Tensor, rounds: int, device: torch.device, compiled: bool
 ) -> None:
     """Print the median ratio of each network's step to the first one's of the same round."""
+    torch.compiler.reset()  # past a number of networks of one class torch would compile no more
     running: dict[str, nn.Module] = {}
     for label, network in networks.items():
         network = network.to(device)
         convert_conv2d_weight_memory_format(network, torch.channels_last)
-        running[label] = cast(nn.Module, torch.compile(network)) if compiled else network
+        running[label] = cast(nn.Module, torch.compile(network, fullgraph=True)) if compiled else network
     x, y = x.to(device), y.to(device)
     if x.ndim == 4:
         x = x.contiguous(memory_format=torch.channels_last)
+    for label, network in running.items():  # not another's graph
+        torch.testing.assert_close(network(x), networks[label](x), rtol=1e-2, atol=1e-2)
     seconds: dict[str, list[float]] = {label: [] for label in running}
     for i in range(rounds + 3):
         for label, network in running.items():

@@ -1,13 +1,17 @@
 """What the tests sweep over, listed once."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 import minimand as mm
 from minimand.algorithms import Algorithm, builtin
+from minimand.algorithms._algorithm import is_proximal
+from minimand.blocks import OnUnknown, SoftThreshold, one_layer, post_activation, pre_activation, two_layer
 from minimand.blocks.convnext import ConvNeXtBranch
+from minimand.blocks.convolutional import bottleneck
 from minimand.blocks.transformer import TransformerBranch
 from minimand.networks import Unrolled
 from minimand.theory.kernel import BINDINGS as BINDINGS
@@ -50,11 +54,11 @@ class Growing(mm.Algorithm):
 
 
 class Shrink(mm.blocks.Prox):
-    """The prox of c |p|^2 / 2: linear, so that the symbolic reading predicts it."""
+    """The prox of c |p|^2 / 2."""
 
     def __init__(self, c: float = 0.3) -> None:
         super().__init__()
-        self.c = c
+        self.c = nn.Parameter(torch.tensor(c))
 
     def forward(self, point: Tensor, step_size: float | Tensor) -> Tensor:
         return point / (1 + step_size * self.c)
@@ -84,35 +88,43 @@ ALGORITHMS: dict[str, Algorithm] = {
 }
 """Every built-in algorithm, with its defaults and learnable, and kinds that no built-in is."""
 
-SHAPES: dict[str, tuple[int, ...]] = {
-    "dense": (3, 6),
-    "convolutional": (3, 4, 5, 5),
-    "convnext": (2, 4, 5, 5),
-    "transformer": (2, 3, 6),
+
+class Family(NamedTuple):
+    """A family of blocks that keep a shape."""
+
+    shape: tuple[int, ...]
+    """Of a batch."""
+    block: Callable[[], nn.Module]
+    prox: Callable[[], nn.Module] = Shrink
+    """What answers the prox of an algorithm that asks one."""
+
+
+_IMAGES = (3, 4, 5, 5)
+
+FAMILIES: dict[str, Family] = {
+    "linear": Family((3, 6), lambda: nn.Linear(6, 6)),
+    "one-layer": Family((3, 6), lambda: one_layer(6)),
+    "two-layer": Family((3, 6), lambda: two_layer(6, 5)),
+    "sparse": Family((3, 6), lambda: OnUnknown(nn.Linear(6, 4)), lambda: SoftThreshold(4, 0.1, learned=True)),
+    "post-activation": Family(_IMAGES, lambda: post_activation(4, 4)),
+    "pre-activation": Family(_IMAGES, lambda: pre_activation(4, 4)),
+    "bottleneck": Family((3, 8, 5, 5), lambda: bottleneck(8, 8)),
+    "convnext": Family(_IMAGES, lambda: ConvNeXtBranch(4, layer_scale=0.5)),
+    "transformer": Family((2, 3, 6), lambda: TransformerBranch(6, heads=2)),
 }
-"""The shape of a batch, by family of blocks."""
+"""Every family of blocks."""
 
 
-def make_block(family: str) -> nn.Module:
-    """A block that keeps the family's shape; its activation is smooth, so that finite differences apply."""
-    if family == "dense":
-        return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 6))
-    if family == "convnext":
-        return ConvNeXtBranch(4, layer_scale=0.5)
-    if family == "transformer":
-        return TransformerBranch(6, heads=2)
-    return nn.Sequential(nn.Conv2d(4, 3, 3, padding=1), nn.GroupNorm(1, 3), nn.Tanh(), nn.Conv2d(3, 4, 3, padding=1))
-
-
-def make_blocks(algorithm: Algorithm, depth: int, family: str = "dense") -> Any:
+def make_blocks(algorithm: Algorithm, depth: int, family: str = "two-layer") -> list[Any]:
     """Blocks for `depth` layers, one for each oracle."""
+    _, block, prox = FAMILIES[family]
     if len(algorithm.oracles) == 1:
-        return [make_block(family) for _ in range(depth)]
-    return [{o: Shrink() if o == "prox" else make_block(family) for o in algorithm.oracles} for _ in range(depth)]
+        return [block() for _ in range(depth)]
+    return [{o: prox() if is_proximal(o) else block() for o in algorithm.oracles} for _ in range(depth)]
 
 
 def make_stage(
-    algorithm: Algorithm, binding: Binding, depth: int = 4, family: str = "dense", seed: int = 0
+    algorithm: Algorithm, binding: Binding, depth: int = 4, family: str = "two-layer", seed: int = 0
 ) -> Unrolled:
     """A stage in double precision."""
     torch.manual_seed(seed)

@@ -278,6 +278,7 @@ def test_training_leaves_an_incomplete_batch_out_and_evaluation_does_not() -> No
     assert [len(y) for _, y in samples.batches(16, seed=0)] == [10]
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on one core
 def test_workers_read_the_same_batches() -> None:
     items = TensorDataset(*_pairs(20))
     here = list(Items(items, workers=0).batches(4, seed=1))

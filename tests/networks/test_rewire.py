@@ -1,5 +1,6 @@
 import copy
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 import minimand as mm
 from minimand.blocks import two_layer
+from minimand.vision import require_timm
 
 L = mm.Learnable
 
@@ -144,12 +146,63 @@ def test_learnable_coefficients_train_and_stay_within_bounds() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["nesterov_y", "heavy_ball(momentum=Learnable(0.5, 0, 1))"])
-def test_it_compiles_as_one_graph_and_exports(algorithm: str) -> None:
-    model = mm.rewire(_model(), algorithm).eval()
+def test_it_compiles_as_one_graph_exports_and_traces(algorithm: str) -> None:
+    model = mm.rewire(_model(), algorithm)
     x = torch.randn(4, 3)
     expected = model(x)
     torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="aot_eager")(x), expected)
-    torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that tracing is deprecated, and that shapes are looked at
+        traced: Any = torch.jit.trace(model, x)
+    torch.testing.assert_close(traced(x), expected)
+    torch.testing.assert_close(torch.export.export(model.eval(), (x,)).module()(x), expected)
+
+
+def test_a_graph_compiled_before_is_not_run_for_another_wiring() -> None:
+    """Whether of the same model or of another of its class."""
+    torch.compiler.reset()
+    x = torch.randn(4, 3)
+    model = _model()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    before = compiled(x)
+    for algorithm in ("heavy_ball(momentum=0.5)", "heavy_ball(momentum=0.9)"):
+        other = mm.rewire(_model(), algorithm)
+        assert not torch.allclose(other(x), before)
+        torch.testing.assert_close(torch.compile(other, fullgraph=True, backend="eager")(x), other(x))
+    mm.rewire(model, "nesterov_y")
+    torch.testing.assert_close(compiled(x), model(x))
+    done = mm.rewired(model)
+    assert done is not None
+    done.undo()
+    torch.testing.assert_close(compiled(x), before)
+    assert "forward" not in model.get_submodule("1.0").__dict__
+
+
+def test_an_encoder_of_transformers_is_rewired() -> None:
+    require_timm()  # makes torchvision, which transformers imports, importable beside a CPU build of torch
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=16, vocab_size=20
+    )
+    model = transformers.BertModel(config, add_pooling_layer=False).eval()
+    x = torch.randint(20, (2, 5))
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    before = model(x, mask)[0]
+    blocks = mm.unroll("nesterov_y", list(copy.deepcopy(model.encoder.layer)), "operator")
+
+    done = mm.rewired(mm.rewire(model, "heavy_ball(momentum=0)"))
+    assert done is not None
+    assert [len(run) for run in done.runs] == [3]
+    assert torch.equal(model(x, mask)[0], before)
+    mm.rewire(done.undo(), "nesterov_y")
+    expected = model(x)[0]
+    torch.testing.assert_close(expected, blocks(model.embeddings(x)))
+    assert not torch.allclose(model(x, mask)[0], before)
+    torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="eager")(x)[0], expected)
+    torch.testing.assert_close(torch.export.export(model, (x,)).module()(x)[0], expected)
+    again = mm.rewired(model)
+    assert again is not None
+    assert torch.equal(again.undo()(x, mask)[0], before)
 
 
 def test_a_failed_call_leaves_nothing_behind() -> None:

@@ -1,110 +1,18 @@
-import copy
 import math
-import pickle
-from typing import Any, cast
+from typing import cast
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import minimand as mm
-from helpers import ALGORITHMS, BINDINGS, SHAPES, Shrink, by_layers, make_block, make_stage
-from minimand.theory.kernel import Binding, kernel
-from minimand.theory.symbols import Combination
-
-
-@pytest.mark.parametrize("binding", BINDINGS)
-@pytest.mark.parametrize("family", SHAPES)
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_the_fast_stage_and_its_layers_are_one_function(name: str, family: str, binding: Binding) -> None:
-    stage = make_stage(ALGORITHMS[name], binding, depth=5, family=family)
-    x = torch.randn(SHAPES[family], dtype=torch.double, requires_grad=True)
-    fast, written = stage(x), by_layers(stage, x)
-    torch.testing.assert_close(fast, written, rtol=1e-9, atol=1e-11)
-    parameters = [x, *stage.parameters()]
-    weights = torch.randn_like(fast)
-    for a, b in zip(
-        torch.autograd.grad(fast, parameters, weights, allow_unused=True),
-        torch.autograd.grad(written, parameters, weights, allow_unused=True),
-        strict=True,
-    ):
-        torch.testing.assert_close(*[torch.zeros(1).double() if g is None else g for g in (a, b)], rtol=1e-7, atol=1e-9)
-
-
-@pytest.mark.parametrize("binding", BINDINGS)
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_the_gradient_agrees_with_finite_differences(name: str, binding: Binding) -> None:
-    stage = make_stage(ALGORITHMS[name], binding, depth=3)
-    names = [n for n, _ in stage.named_parameters() if "coefficients" in n or n.endswith("0.weight")]
-
-    def run(x: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
-        return torch.func.functional_call(stage, dict(zip(names, values, strict=True)), (x,))
-
-    given = [stage.get_parameter(n) for n in names]
-    x = torch.randn(2, 6, dtype=torch.double, requires_grad=True)
-    assert torch.autograd.gradcheck(run, (x, *given))
-
-
-@pytest.mark.parametrize("binding", BINDINGS)
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_symbols_and_tensors_agree_on_linear_blocks(name: str, binding: Binding) -> None:
-    """With T_k = c_k x, every query and the output are multiples of x: the kernel predicts them."""
-    algorithm = ALGORITHMS[name]
-    depth = 5
-    slopes = np.linspace(-0.8, 0.9, depth)
-    stage = mm.unroll(
-        algorithm,
-        [_linear(algorithm, c, binding) for c in slopes],
-        binding,
-    ).double()
-    k = kernel(algorithm, depth, binding)
-    values: dict = {"x": 1.0}
-    for query in k.queries:
-        slope = slopes[query.answer.layer]
-        own = float(query.point.coefficient(query.answer))  # a prox asks at the point that its answer leads to
-        values[query.answer] = slope * _value(query.point, {**values, query.answer: 0.0}) / (1 - slope * own)
-    x = torch.randn(4, dtype=torch.double)
-    torch.testing.assert_close(stage(x), _value(k.output, values) * x, rtol=1e-10, atol=1e-10)
-
-
-class _Multiply(nn.Module):
-    def __init__(self, factor: float) -> None:
-        super().__init__()
-        self.factor = float(factor)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.factor * x
-
-
-def _linear(algorithm: mm.Algorithm, c: float, binding: Binding) -> Any:
-    """Blocks T(x) = c x; the prox of such a T is linear too."""
-    slope = -c if binding == "residual" else 1 - c
-    answers = {o: Shrink(slope) if o == "prox" else _Multiply(c) for o in algorithm.oracles}
-    return answers if len(answers) > 1 else answers[algorithm.oracles[0]]
-
-
-def _value(point: Combination, values: dict) -> float:
-    return sum(float(c) * values[atom] for atom, c in point.terms.items())
-
-
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_consistent_methods_rest(name: str) -> None:
-    """T = 0 under the residual binding and T = identity under the operator binding leave the input as it is."""
-    algorithm = ALGORITHMS[name]
-    x = torch.randn(5)
-    at_rest: dict[Binding, float] = {"residual": 0.0, "operator": 1.0}
-    for binding, factor in at_rest.items():
-        block = _linear(algorithm, factor, binding)
-        torch.testing.assert_close(mm.unroll(algorithm, [block] * 6, binding)(x), x, rtol=0, atol=1e-6)
-
-
-def test_all_sweeped_algorithms_are_consistent() -> None:
-    assert all(mm.certify(a, depth=6).consistent for a in ALGORITHMS.values())
+from helpers import ALGORITHMS, by_layers, make_stage
+from minimand.blocks import two_layer
+from minimand.theory.kernel import Binding
 
 
 def test_gradient_descent_is_a_residual_or_a_plain_network() -> None:
-    blocks = [make_block("dense") for _ in range(3)]
+    blocks = [two_layer(6, 5) for _ in range(3)]
     x = torch.randn(2, 6)
     residual = plain = x
     for block in blocks:
@@ -135,7 +43,7 @@ def test_forms_of_nesterov_agree_as_networks() -> None:
         def read(self, state):
             return state[0]
 
-    blocks = [make_block("dense") for _ in range(9)]
+    blocks = [two_layer(6, 5) for _ in range(9)]
     for block in blocks:  # the momentum amplifies; keep the outputs of order 1
         for p in block.parameters():
             p.data.mul_(0.5)
@@ -167,22 +75,6 @@ def test_a_learnable_coefficient_has_one_entry_a_layer_and_leaves_its_bound() ->
     torch.testing.assert_close(stage(x), clamped(x))
     stage.project()
     assert momentum.tolist() == [0.0, 0.0, 1.0, 0.5]
-
-
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_state_dict_copies_and_pickles_keep_the_function(name: str) -> None:
-    algorithm = ALGORITHMS[name]
-    stage, other = make_stage(algorithm, "residual"), make_stage(algorithm, "residual", seed=1)
-    x = torch.randn(2, 6, dtype=torch.double)
-    copied = copy.deepcopy(stage)
-    other.load_state_dict(stage.state_dict())
-    assert torch.equal(other(x), stage(x))
-    with torch.no_grad():
-        stage.get_parameter(next(n for n, _ in stage.named_parameters() if n.endswith("weight"))).add_(1)
-    assert not torch.equal(copied(x), stage(x))
-    assert torch.equal(by_layers(copied, x), by_layers(other, x))
-    if "scheduled" not in name:  # a lambda cannot be pickled
-        assert torch.equal(pickle.loads(pickle.dumps(stage))(x), stage(x))
 
 
 def test_a_layer_does_not_own_its_stage() -> None:

@@ -1,10 +1,12 @@
 import json
+import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import minimand as mm
+from minimand.cli import main
 from minimand.runs import reopen
 from minimand.training import CheckpointError, Run, RunError
 from minimand.training import checkpoint as checkpoints
@@ -398,23 +401,34 @@ _TRAIN = [
 ]
 
 
-def test_random_kills_lose_nothing(tmp_path: Path) -> None:
+def test_random_kills_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGKILL at 24 random moments, resumed each time: the end is that of an uninterrupted run, to the bit."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*_TRAIN, "--run", str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
-    folder = tmp_path / "killed"
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    # Start-up would take most of a process's life: they are forked from one that has imported everything.
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(
+        [f"minimand.{p}" for p in ("cli", "data", "models", "training")] + ["torch._dynamo"]
+    )
+
+    def start(folder: Path) -> BaseProcess:
+        process = processes.Process(target=main, args=([*_TRAIN[3:], "--run", str(folder)],))
+        process.start()
+        return process
+
+    def finish(folder: Path) -> checkpoints.Checkpoint:
+        process = start(folder)
+        process.join()
+        assert process.exitcode == 0
+        return checkpoints.load(checkpoints.paths(folder / "checkpoints")[-1])
+
     for moment in torch.rand(24, generator=torch.Generator().manual_seed(0)).tolist():
-        process = subprocess.Popen(
-            [*_TRAIN, "--run", str(folder)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        # Start-up takes most of a process's life; wait for the first sign of this one, then a random while.
-        _wait_for_progress(folder, process)
+        process = start(tmp_path / "killed")
+        _wait_for_progress(tmp_path / "killed", process)
         time.sleep(0.1 * moment)
-        process.send_signal(signal.SIGKILL)
-        _, errors = process.communicate()
-        assert process.returncode == -signal.SIGKILL, errors.decode()
-    subprocess.run([*_TRAIN, "--run", str(folder)], check=True, env=environment, capture_output=True)
-    finished = [checkpoints.load(checkpoints.paths(f / "checkpoints")[-1]) for f in (tmp_path / "whole", folder)]
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    finished = [finish(tmp_path / name) for name in ("whole", "killed")]
     for section in ("model", "optimizer", "random"):
         a, b = (f.tensors[section] for f in finished)
         assert a.keys() == b.keys()
@@ -422,12 +436,12 @@ def test_random_kills_lose_nothing(tmp_path: Path) -> None:
     assert finished[0].state["step"] == finished[1].state["step"]
 
 
-def _wait_for_progress(folder: Path, process: subprocess.Popen) -> None:
+def _wait_for_progress(folder: Path, process: BaseProcess) -> None:
     def mark() -> list[str]:
         return sorted(p.name for p in folder.glob("checkpoints/*"))
 
     before = mark()
-    while process.poll() is None and mark() == before:
+    while process.is_alive() and mark() == before:
         time.sleep(0.005)
 
 

@@ -7,6 +7,7 @@ program; the one that passes over memory least often is taken.
 """
 
 from collections.abc import Callable, Hashable, Iterator
+from functools import cache
 from itertools import product
 from operator import itemgetter
 from typing import Literal, cast, get_args
@@ -34,19 +35,23 @@ def cheapest_program(algorithm: Algorithm, depth: int, binding: Binding) -> Prog
         UnknownCoefficientError: the step needs the value of a learnable coefficient.
     """
 
+    @cache
     def program(policy: Policy, layers: int) -> Program:
         return _Machine(algorithm, binding, *policy).run(layers)
 
+    pilots = few, more = min(depth, _PILOT_LAYERS), min(depth, 2 * _PILOT_LAYERS)
+
     def outlook(policy: Policy) -> tuple[float, float]:
         # What is cheapest for some layers is so for many, unless its sums grow; and much sooner found out.
-        few, more = (program(policy, min(depth, layers)) for layers in (_PILOT_LAYERS, 2 * _PILOT_LAYERS))
-        growth = (more.cost - few.cost) / _PILOT_LAYERS
-        return more.cost + growth * max(depth - 2 * _PILOT_LAYERS, 0), more.cancellation
+        pilot = program(policy, more)
+        growth = (pilot.cost - program(policy, few).cost) / _PILOT_LAYERS
+        return pilot.cost + growth * (depth - more), pilot.cancellation
 
-    ranked = sorted(_policies(), key=outlook)
     written = program(_AS_WRITTEN, depth)
     allowed = max(_ALLOWED_CANCELLATION, 2 * written.cancellation)
-    found = (program(policy, depth) for policy in ranked)
+    # What cancels too much early is dropped early: its numbers may grow without bound.
+    sound = (policy for policy in _policies() if all(program(policy, n).cancellation <= allowed for n in pilots))
+    found = (program(policy, depth) for policy in sorted(sound, key=outlook))
     return next((p for p in found if p.cancellation <= allowed), written)
 
 

@@ -46,6 +46,8 @@ class Rewiring:
                 for key in [key for key, hook in block._forward_hooks.items() if isinstance(hook, _Hook)]:
                     del block._forward_hooks[key]
                     block._forward_hooks_with_kwargs.pop(key, None)
+                if getattr(block.__dict__.get("forward"), "__func__", None) is type(block).forward:
+                    del block.__dict__["forward"]
             first = self.model.get_submodule(names[0])
             for key in [key for key, hook in first._forward_pre_hooks.items() if isinstance(hook, _Before)]:
                 del first._forward_pre_hooks[key]
@@ -70,7 +72,7 @@ def rewire(
     A run is two or more consecutive children of one container, of the same class and parameter shapes, each with
     modules inside. A block must not write into its input (no `inplace=True` on it). Names in the state dict stay;
     learnable coefficients are added to the first block of a run as `rewired_...`. Shapes are checked at each call
-    but compiled ones. `rewired(model)` tells what was done and undoes it.
+    but compiled and traced ones. `rewired(model)` tells what was done and undoes it.
 
     Args:
         model: any module whose blocks keep the shape: of timm, torchvision, transformers, one's own.
@@ -142,6 +144,9 @@ class _Run:
         self.first.register_forward_pre_hook(_Before(self), with_kwargs=True)
         for k, block in enumerate(blocks):
             block.register_forward_hook(_Hook(self, k), with_kwargs=True)
+            # A graph compiled for blocks without hooks is run for those with hooks as well: torch.compile does not
+            # look. It does look for a `forward` of the block's own.
+            block.__dict__.setdefault("forward", block.forward)
 
     def current(self) -> Algorithm:
         """The algorithm with the values of its learnable coefficients as numbers."""
@@ -163,7 +168,7 @@ class _Run:
                 "to run one after another; activation checkpointing of single blocks, which runs them again, "
                 "cannot be combined with rewiring."
             )
-        if not torch.compiler.is_compiling():
+        if not _traced():
             self._check(k, query, answer)
         following = self.execution.answer(self.registers, k, answer, self.learned)
         self.position, self.handed_on, self.version = k + 1, following, version(following)
@@ -195,7 +200,7 @@ class _Run:
         self.learned: dict[str, tuple[Tensor, ...]] = {}
 
     def _values(self) -> dict[str, tuple[Tensor, ...]]:
-        if self.first.training and not torch.compiler.is_compiling():
+        if self.first.training and not _traced():
             self.project()
         return {name: vector.unbind() for name, vector in clamped(self.learnable, self._vectors()).items()}
 
@@ -227,7 +232,7 @@ class _Before:
         self.run = run
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.run.before = {} if torch.compiler.is_compiling() else {id(v): version(v) for v in _tensors(args, kwargs)}
+        self.run.before = {} if _traced() else {id(v): version(v) for v in _tensors(args, kwargs)}
 
 
 class _Hook:
@@ -258,6 +263,11 @@ class _Hook:
             return following
         rest = [following, *output[1:]]
         return type(output)(*rest) if hasattr(output, "_fields") else type(output)(rest)
+
+
+def _traced() -> bool:
+    # What is recorded is run again: no checks of the example it was recorded on, no writing into parameters.
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
