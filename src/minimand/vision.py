@@ -12,25 +12,29 @@ _libraries: list[Any] = []
 def require_timm() -> Any:
     """Import timm.
 
-    torchvision's wheels need CUDA libraries: beside a CPU build of torch its compiled operators do not load, and its
-    import stops at `torchvision::nms`. With the schemas declared, all that needs no such operator works.
-
     Raises:
         ModuleNotFoundError: the extra is not installed.
     """
-    if not _torchvision_imports():
-        _declare()
+    require_torchvision("by timm")
     return require("timm", "vision", "for timm's models")
 
 
-def _torchvision_imports() -> bool:
+def require_torchvision(purpose: str) -> Any:
+    """Import torchvision.
+
+    Its wheels need CUDA libraries: beside a CPU build of torch its compiled operators do not load, and its import
+    stops at `torchvision::nms`. With the schemas declared, all that needs no such operator works.
+
+    Raises:
+        ModuleNotFoundError: the extra is not installed; names the purpose.
+    """
     try:
-        require("torchvision", "vision", "by timm")
+        return require("torchvision", "vision", purpose)
     except RuntimeError as error:
         if "torchvision::nms does not exist" not in str(error):
             raise
-        return False
-    return True
+    _declare()
+    return import_module("torchvision")
 
 
 def _declare() -> None:
@@ -40,4 +44,3 @@ def _declare() -> None:
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _libraries.append(library)
-    import_module("torchvision")

@@ -159,11 +159,39 @@ def test_images_that_do_not_fit_in_memory_are_decoded_when_asked_for(tmp_path: P
     in_memory = mm.load_data(folder, image_size=8)
     monkeypatch.setattr("minimand.data.images._BYTES_IN_MEMORY", 0)
     data = mm.load_data(folder, image_size=8)
-    assert isinstance(data.train, Items)
-    x, y = next(Items(data.train.dataset, workers=0).batches(9))
-    expected, targets = next(in_memory.train.batches(9))
+    assert isinstance(data.test, Items)
+    x, y = next(Items(data.test.dataset, workers=0).batches(9))
+    expected, targets = next(in_memory.test.batches(9))
     assert torch.equal(x, expected)
     assert torch.equal(y, targets)
+
+
+def test_training_images_that_do_not_fit_in_memory_are_cropped_at_random(tmp_path: Path, monkeypatch: Any) -> None:
+    """Colours that tell the place show which part each one is: its area and its ratio, and that it is drawn anew."""
+    place = np.arange(100, dtype=np.uint8) * 2
+    image = np.stack([*np.meshgrid(place, place), np.zeros((100, 100), np.uint8)], axis=-1)
+    folder = _images(tmp_path / "large", count=100)
+    for file in folder.rglob("*.png"):
+        Image.fromarray(image).save(file)
+    monkeypatch.setattr("minimand.data.images._BYTES_IN_MEMORY", 0)
+    data = mm.load_data(str(folder), image_size=16)
+    assert data.augmentation == Augmentation(flip=True)
+    assert isinstance(data.train, Items)
+    train = Items(data.train.dataset, workers=0)
+    whole = list(train.batches(40, seed=1))
+    x = torch.cat([inputs for inputs, _ in whole]).float()
+    # From the middle of the first pixel to that of the last.
+    width, height = ((x[:, c, -1, -1] - x[:, c, 0, 0]) / 2 * 16 / 15 for c in (0, 1))
+    area, ratio = width * height / 100**2, width / height
+    assert area.min() > 0.07
+    assert area.max() < 1.02
+    assert float(area.mean()) == pytest.approx(0.5, abs=0.07)
+    assert ratio.min() > 0.7
+    assert ratio.max() < 1.45
+    assert len({tuple(corner.tolist()) for corner in x[:, :2, 0, 0]}) > 100
+    rest = list(train.batches(40, seed=1, first=2))
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(whole[2:], rest, strict=True))
+    assert not torch.equal(whole[0][0], next(train.batches(40, seed=2))[0])
 
 
 def test_bad_image_folders(tmp_path: Path) -> None:
@@ -284,38 +312,6 @@ def test_workers_read_the_same_batches() -> None:
     here = list(Items(items, workers=0).batches(4, seed=1))
     there = list(Items(items, workers=2).batches(4, seed=1))
     assert all(torch.equal(a, b) for (a, _), (b, _) in zip(here, there, strict=True))
-
-
-def test_pad_and_crop_moves_each_image_by_at_most_the_padding() -> None:
-    image = torch.arange(1, 37, dtype=torch.uint8).view(1, 1, 6, 6)
-    batch = image.expand(200, -1, -1, -1)
-    moved = Augmentation(pad=2)(batch)
-    padded = torch.nn.functional.pad(image, (2,) * 4)[0, 0]
-    crops = [padded[i : i + 6, j : j + 6] for i in range(5) for j in range(5)]
-    seen = {next(n for n, crop in enumerate(crops) if torch.equal(crop, m[0])) for m in moved}
-    assert len(seen) > 20
-
-
-def test_flip_mirrors_half_of_the_images() -> None:
-    batch = torch.rand(400, 1, 3, 5)
-    flipped = Augmentation(flip=True)(batch)
-    mirrored = sum(torch.equal(a.flip(-1), b) for a, b in zip(batch, flipped, strict=True))
-    kept = sum(torch.equal(a, b) for a, b in zip(batch, flipped, strict=True))
-    assert mirrored + kept == 400
-    assert 150 < mirrored < 250
-
-
-def test_cutout_blanks_a_square() -> None:
-    holes = (Augmentation(cutout=4)(torch.ones(300, 2, 12, 12)) == 0).float()
-    assert torch.equal(holes[:, 0], holes[:, 1])
-    areas = holes[:, 0].sum((1, 2))
-    assert areas.max() == 16
-    assert areas.min() >= 4  # at a corner
-
-
-def test_no_augmentation_changes_nothing() -> None:
-    batch = torch.rand(3, 1, 4, 4)
-    assert torch.equal(Augmentation()(batch), batch)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="checks the message of a machine without a network")

@@ -206,6 +206,9 @@ def test_bad_input(arguments: dict, error: type[Exception], message: str) -> Non
         (lambda: mm.SGD(momentum=2), "SGD.momentum is 2; expected 0 to below 1"),
         (lambda: mm.AdamW(weight_decay=-1), "AdamW.weight_decay is -1; expected at least 0"),
         (lambda: mm.Cosine(warmup=2), "Cosine.warmup is 2; expected 0 to below 1"),
+        (lambda: mm.Cosine(floor=-0.1), "Cosine.floor is -0.1; expected 0 to 1"),
+        (lambda: mm.Recipe(mixup=-1), "Recipe.mixup is -1; expected at least 0"),
+        (lambda: mm.Recipe(cutmix=float("inf")), "Recipe.cutmix is inf; expected at least 0"),
         (lambda: mm.Recipe(label_smoothing=1.5), "Recipe.label_smoothing is 1.5; expected 0 to 1"),
         (lambda: mm.Recipe(optimizer=mm.SGD(lr=0)), "SGD.lr is 0; expected a positive number"),
     ],
@@ -230,10 +233,18 @@ def test_schedules(schedule: Any) -> None:
         assert values[-1] < 0.01
 
 
+def test_a_cosine_ends_at_its_floor() -> None:
+    published = mm.Cosine(warmup=20 / 300, floor=1e-6 / 4e-3)
+    assert 4e-3 * published.factor(1) == pytest.approx(1e-6, rel=1e-9)
+    assert 4e-3 * published.factor(160 / 300) == pytest.approx((4e-3 + 1e-6) / 2)  # half way down
+    assert published.factor(20 / 300) == pytest.approx(1)
+
+
 def test_recipes_read_back_from_their_configuration() -> None:
     recipes = [
         mm.Recipe(),
         mm.Recipe(3, 7, mm.AdamW(betas=(0.8, 0.9)), mm.Step(at=(0.1,)), ema=0.9, bf16=True),
+        mm.Recipe(mixup=0.8, cutmix=1, augmentation=mm.Augmentation(4, randaugment=9, erase=0.25)),
         default_recipe(mm.load_data("digits"), mm.create_model("resnet20"), torch.device("cpu")),
         default_recipe(_rings(), nn.Linear(2, 2), torch.device("cpu")),
     ]
@@ -257,7 +268,7 @@ def test_label_smoothing_spreads_a_share_of_the_target_over_all_classes() -> Non
     outputs, y = torch.randn(7, 2), torch.arange(7) % 2
     log_p = outputs.log_softmax(1)
     expected = -(0.7 * log_p[range(7), y] + 0.3 * log_p.mean(1)).mean()
-    torch.testing.assert_close(as_loss(None, data, 0.3)(outputs, y), expected)
+    torch.testing.assert_close(as_loss(None, data, mm.Recipe(label_smoothing=0.3))(outputs, y), expected)
     trained = [mm.fit(_mlp(), data, recipe=mm.Recipe(1, 40, label_smoothing=s)).history[0] for s in (0.0, 0.3)]
     assert trained[0]["train_loss"] != trained[1]["train_loss"]
 

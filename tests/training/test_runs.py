@@ -109,6 +109,24 @@ def test_random_transforms_go_on_to_the_same_bits(tmp_path: Path, kind: str) -> 
     assert _same(go("parts"), whole)
 
 
+def test_mixed_and_augmented_batches_go_on_to_the_same_bits(tmp_path: Path) -> None:
+    part = (torch.rand(60, 1, 8, 8), torch.arange(60) % 3)
+    augmentation = mm.Augmentation(pad=1, flip=True, cutout=2, randaugment=9, erase=0.5)
+    recipe = mm.Recipe(2, 10, mm.SGD(lr=0.1), mixup=0.8, cutmix=1.0, label_smoothing=0.1, augmentation=augmentation)
+
+    def go(folder: str, **more: Any) -> nn.Module:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+        run = tmp_path / folder
+        return mm.fit(model, (part, part), recipe=recipe, run=run, checkpoint_every=0, **more).model
+
+    whole = go("whole")
+    for stop in (2, 9):
+        with pytest.raises(_Stop):
+            go("parts", callbacks=[_stop_at(stop)])
+    assert _same(go("parts"), whole)
+
+
 class _Drawing(nn.Module):
     """Draws from numpy and from Python in its forward pass."""
 

@@ -1,5 +1,7 @@
 """Images from the hub, from Parquet files and from folders, through the library `datasets` (extra `data`)."""
 
+import math
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,8 @@ _TEST_NAMES = ("test", "validation", "val")
 _DEFAULT = Augmentation(pad=4, flip=True)
 _BYTES_IN_MEMORY = 4 * 2**30
 _SIZE_IF_THEY_DIFFER = 224
+_PART_AREA = (0.08, 1.0)
+_PART_RATIO = (3 / 4, 4 / 3)
 # What models trained on ImageNet expect, for images that are too many to be measured first.
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -162,7 +166,8 @@ def _from_splits(
         mean, std = _IMAGENET
         size = (height, width)
         mode, channels = "RGB", 3  # one of the images not looked at may have colour
-        read = Items(_Images(train, image, label, mode, size)), Items(_Images(test, image, label, mode, size))
+        read = Items(_Images(train, image, label, mode, size, True)), Items(_Images(test, image, label, mode, size))
+        augmentation = replace(augmentation, pad=0)  # they are cropped at random already
     return Data(
         name,
         read[0],
@@ -211,17 +216,26 @@ def _halves(split: "datasets.Dataset", label: str) -> "tuple[datasets.Dataset, d
 
 
 class _Images(Dataset):
-    """Images of a column, decoded when they are asked for."""
+    """Images of a column, decoded when they are asked for: the centre of each, or a part that torch draws."""
 
-    def __init__(self, split: "datasets.Dataset", image: str, label: str, mode: str, size: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        split: "datasets.Dataset",
+        image: str,
+        label: str,
+        mode: str,
+        size: tuple[int, int],
+        random: bool = False,
+    ) -> None:
         self.split, self.image, self.label, self.mode, self.size = split, image, label, mode, size
+        self.crop = _random_part if random else _scaled
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
         row = self.split[i]
-        return _pixels(_scaled(_open(row[self.image], f"image {i}"), self.size), self.mode), row[self.label]
+        return _pixels(self.crop(_open(row[self.image], f"image {i}"), self.size), self.mode), row[self.label]
 
 
 def _read(split: "datasets.Dataset", image: str, label: str, mode: str, size: tuple[int, int], scale: bool) -> Arrays:
@@ -266,6 +280,18 @@ def _scaled(image: "PIL.Image.Image", size: tuple[int, int]) -> "PIL.Image.Image
     )
     left, top = (large.width - width) // 2, (large.height - height) // 2
     return large.crop((left, top, left + width, top + height))
+
+
+def _random_part(image: "PIL.Image.Image", size: tuple[int, int]) -> "PIL.Image.Image":
+    """A part of the image, scaled to the size, as is usual in training on ImageNet (Szegedy et al. 2015)."""
+    for _ in range(10):
+        area = image.width * image.height * float(torch.empty(()).uniform_(*_PART_AREA))
+        ratio = math.exp(float(torch.empty(()).uniform_(*map(math.log, _PART_RATIO))))
+        width, height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < width <= image.width and 0 < height <= image.height:
+            left, top = (int(torch.randint(1 + spare, ())) for spare in (image.width - width, image.height - height))
+            return image.convert("RGB").resize((size[1], size[0]), box=(left, top, left + width, top + height))
+    return _scaled(image, size)
 
 
 def _pixels(image: "PIL.Image.Image", mode: str) -> Tensor:

@@ -38,7 +38,10 @@ def draw_curves(history: Sequence[dict[str, Any]]) -> "Figure":
     for axes, (what, scale) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         plain(axes)
         for part, color, style in (("train", COLORS[1], "--"), ("test", COLORS[0], "-")):
-            values = [scale * record[f"{part}_{what}"] for record in history]
+            found = [record[f"{part}_{what}"] for record in history]
+            if None in found:  # the accuracy of mixed samples
+                continue
+            values = [scale * value for value in found]
             epochs = [record["epoch"] for record in history]
             axes.plot(epochs, values, style, color=color, label=part, marker="o" if len(values) < 5 else None)
         axes.set(xlabel="epoch", ylabel=f"{what}{' in %' if scale > 1 else ''}")

@@ -26,6 +26,7 @@ from .evaluate import Evaluation, evaluate
 from .events import Callback, EpochDone, Event, Finished, Saved, Started, StepDone, Stopped, Warned
 from .interrupts import Interrupts, deferred_interrupts
 from .losses import Loss, as_loss
+from .mixing import as_mixing
 from .nonfinite import NonFiniteLossError, broken_gradient, broken_parameter, origin
 from .randomness import random_state, restore_random_state
 from .recipe import Recipe, default_recipe
@@ -118,10 +119,12 @@ class _Session:
         self.checkpoint_every, self.saved = checkpoint_every, time.monotonic()
         convert_conv2d_weight_memory_format(model, torch.channels_last)  # as batches are; a fifth faster on CPUs
         self.device = next(model.parameters()).device
-        self.loss = as_loss(loss, data, recipe.label_smoothing)
+        self.loss = as_loss(loss, data, recipe)
+        self.mixing = as_mixing(recipe, data)
         self.test_loss = loss
         stages = [module.project for module in model.modules() if isinstance(module, Unrolled)]
         self.projections = [*stages, *project_rewired(model)]
+        self.counted = data.task == "classification" and self.mixing is None
         # Those in memory were checked before.
         self.check_each = data.task == "classification" and not isinstance(data.train, Arrays)
         self.train_samples, self.test_samples = data.train.to(self.device), data.test.to(self.device)
@@ -200,14 +203,15 @@ class _Session:
         inputs, y = inputs.to(self.device), targets.to(self.device)
         y = y.long() if self.data.task == "classification" else y
         x = self.data.prepare(self.augment(inputs) if inputs.ndim == 4 else inputs)
+        if self.mixing is not None:
+            x, y = self.mixing(x, y)
         rate = recipe.optimizer.lr * recipe.schedule.factor(self.step / self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.bf16):
             loss, outputs = self.method.backward(self.forward, x, y, self.loss)
-        classified = self.data.task == "classification"
-        right = (outputs.argmax(1) == y).sum() if classified else torch.zeros_like(loss)
+        right = (outputs.argmax(1) == y).sum() if self.counted else torch.zeros_like(loss)
         gradients = (p.grad for p in self.model.parameters() if p.grad is not None)
         norms = [nn.utils.get_total_norm(gradients)] if recipe.clip else []
         measured = [part.double() for part in (loss, right, *norms)]
@@ -241,7 +245,7 @@ class _Session:
             "epoch": epoch + 1,
             "step": self.step,
             "train_loss": loss / seen,
-            "train_accuracy": right / seen if self.data.task == "classification" else None,
+            "train_accuracy": right / seen if self.counted else None,
             "test_loss": self.evaluation.loss,
             "test_accuracy": self.evaluation.accuracy,
             "seconds": self.seconds + time.monotonic() - self.began,

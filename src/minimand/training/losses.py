@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..data import Data
 from ..names import unknown_name
+from .recipe import Recipe
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(outputs, targets) to a scalar."""
@@ -18,19 +19,29 @@ def mse(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.mse_loss(outputs, targets.reshape(outputs.shape).to(outputs.dtype))
 
 
-def as_loss(loss: str | Loss | None, data: Data, label_smoothing: float = 0.0) -> Loss:
+def as_loss(loss: str | Loss | None, data: Data, recipe: Recipe | None = None) -> Loss:
     """The loss that a name or a callable stands for; None for what the task is judged by.
 
     It raises ValueError for outputs of another shape than the data needs.
+
+    Args:
+        loss: as for `mm.fit`.
+        data: what is learned.
+        recipe: with what is done to targets in training.
+
+    Raises:
+        ValueError: an unknown loss, or one that the data or the recipe does not suit.
     """
     name = loss or ("cross_entropy" if data.task == "classification" else "mse")
-    if label_smoothing and name != "cross_entropy":
-        shown = repr(name) if isinstance(name, str) else "a function of your own"
-        raise ValueError(
-            f"Recipe.label_smoothing is {label_smoothing}, but the loss is {shown}; expected 'cross_entropy', or "
-            "label_smoothing=0."
-        )
-    return partial(_checked, _named(name, data, label_smoothing) if isinstance(name, str) else name, data)
+    softened = {part: getattr(recipe, part, 0.0) for part in ("label_smoothing", "mixup", "cutmix")}
+    for part, value in softened.items():
+        if value and name != "cross_entropy":
+            shown = repr(name) if isinstance(name, str) else "a function of your own"
+            raise ValueError(
+                f"Recipe.{part} is {value}, but the loss is {shown}; expected 'cross_entropy', or {part}=0."
+            )
+    own = _named(name, data, softened["label_smoothing"]) if isinstance(name, str) else name
+    return partial(_checked, own, data)
 
 
 def _named(name: str, data: Data, label_smoothing: float) -> Loss:

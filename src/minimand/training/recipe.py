@@ -10,17 +10,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from ..calls import call_with
+from ..checks import check_number
 from ..data import Augmentation, Data
 from ..names import unknown_name
-
-
-def _check(name: str, value: Any, low: float, high: float, whole: bool = False, below: bool = False) -> None:
-    """Raise ValueError unless a number is from low to high, or below it."""
-    number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if number and low <= value <= high and not (below and value == high):
-        return
-    bounds = f"at least {low:g}" if high == math.inf else f"{low:g} to {'below ' * below}{high:g}"
-    raise ValueError(f"{name} is {value!r}; expected {'an integer, ' * whole}{bounds}.")
 
 
 def _check_kind(name: str, value: Any, kinds: tuple[type, ...]) -> None:
@@ -31,7 +23,7 @@ def _check_kind(name: str, value: Any, kinds: tuple[type, ...]) -> None:
 
 
 def _check_rate(name: str, lr: Any, weight_decay: Any) -> None:
-    _check(f"{name}.weight_decay", weight_decay, 0, math.inf, below=True)
+    check_number(f"{name}.weight_decay", weight_decay, 0, math.inf, below=True)
     if not (isinstance(lr, int | float) and 0 < lr < math.inf):
         raise ValueError(f"{name}.lr is {lr!r}; expected a positive number.")
 
@@ -46,7 +38,7 @@ class SGD:
 
     def __post_init__(self) -> None:
         _check_rate("SGD", self.lr, self.weight_decay)
-        _check("SGD.momentum", self.momentum, 0, 1, below=True)
+        check_number("SGD.momentum", self.momentum, 0, 1, below=True)
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimizer of a model's parameters."""
@@ -65,7 +57,7 @@ class AdamW:
     def __post_init__(self) -> None:
         _check_rate("AdamW", self.lr, self.weight_decay)
         for i in range(2):
-            _check(f"AdamW.betas[{i}]", self.betas[i], 0, 1, below=True)
+            check_number(f"AdamW.betas[{i}]", self.betas[i], 0, 1, below=True)
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimizer of a model's parameters."""
@@ -97,21 +89,25 @@ def _is_weight(module: nn.Module, parameter: nn.Parameter) -> bool:
 
 @dataclass(frozen=True)
 class Cosine:
-    """The learning rate falls to 0 along half a cosine, after a linear warm-up over a fraction of training.
+    """The learning rate falls along half a cosine, after a linear warm-up over a fraction of training.
 
     The warm-up begins at a tenth: at 0 the first steps would change nothing.
     """
 
     warmup: float = 0.0
+    floor: float = 0.0
+    """Where it ends, as a fraction of the highest rate."""
 
     def __post_init__(self) -> None:
-        _check("Cosine.warmup", self.warmup, 0, 1, below=True)
+        check_number("Cosine.warmup", self.warmup, 0, 1, below=True)
+        check_number("Cosine.floor", self.floor, 0, 1)
 
     def factor(self, progress: float) -> float:
         """What the learning rate is multiplied by, from `progress` 0 to 1."""
         if progress < self.warmup:
             return 0.1 + 0.9 * progress / self.warmup
-        return (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup))) / 2
+        fall = (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup))) / 2
+        return self.floor + (1 - self.floor) * fall
 
 
 @dataclass(frozen=True)
@@ -122,8 +118,8 @@ class OneCycle:
     start: float = 0.1
 
     def __post_init__(self) -> None:
-        _check("OneCycle.rise", self.rise, 0, 1, below=True)
-        _check("OneCycle.start", self.start, 0, 1)
+        check_number("OneCycle.rise", self.rise, 0, 1, below=True)
+        check_number("OneCycle.start", self.start, 0, 1)
 
     def factor(self, progress: float) -> float:
         """What the learning rate is multiplied by, from `progress` 0 to 1."""
@@ -141,8 +137,8 @@ class Step:
 
     def __post_init__(self) -> None:
         for i, milestone in enumerate(self.at):
-            _check(f"Step.at[{i}]", milestone, 0, 1)
-        _check("Step.by", self.by, 0, 1)
+            check_number(f"Step.at[{i}]", milestone, 0, 1)
+        check_number("Step.by", self.by, 0, 1)
 
     def factor(self, progress: float) -> float:
         """What the learning rate is multiplied by, from `progress` 0 to 1."""
@@ -158,6 +154,13 @@ class Recipe:
     optimizer: SGD | AdamW = SGD()
     schedule: OneCycle | Cosine | Step = OneCycle()
     label_smoothing: float = 0.0
+    mixup: float = 0.0
+    """Each sample is averaged with another one of its batch, and their targets alike, by a share drawn for each batch
+    from Beta(mixup, mixup) (Zhang et al. 2018); 0 for none."""
+    cutmix: float = 0.0
+    """A rectangle of each image, of a share of its area drawn like that, is pasted into another one, and their targets
+    are averaged by the areas (Yun et al. 2019); 0 for none. With mixup too, each batch has one of the two, with equal
+    probability. What is mixed has no training accuracy."""
     ema: float = 0.0
     """Decay per step of the moving average of the weights that is evaluated; 0 for none."""
     clip: float = 0.0
@@ -170,11 +173,13 @@ class Recipe:
     """What is done to images; None for what the data has."""
 
     def __post_init__(self) -> None:
-        _check("Recipe.epochs", self.epochs, 1, math.inf, whole=True)
-        _check("Recipe.batch_size", self.batch_size, 1, math.inf, whole=True)
-        _check("Recipe.label_smoothing", self.label_smoothing, 0, 1)
-        _check("Recipe.ema", self.ema, 0, 1, below=True)
-        _check("Recipe.clip", self.clip, 0, math.inf, below=True)
+        check_number("Recipe.epochs", self.epochs, 1, math.inf, whole=True)
+        check_number("Recipe.batch_size", self.batch_size, 1, math.inf, whole=True)
+        check_number("Recipe.label_smoothing", self.label_smoothing, 0, 1)
+        check_number("Recipe.mixup", self.mixup, 0, math.inf, below=True)
+        check_number("Recipe.cutmix", self.cutmix, 0, math.inf, below=True)
+        check_number("Recipe.ema", self.ema, 0, 1, below=True)
+        check_number("Recipe.clip", self.clip, 0, math.inf, below=True)
         _check_kind("Recipe.optimizer", self.optimizer, (SGD, AdamW))
         _check_kind("Recipe.schedule", self.schedule, (OneCycle, Cosine, Step))
         if self.augmentation is not None:
