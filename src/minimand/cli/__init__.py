@@ -11,13 +11,14 @@ from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, subcommand
 
 from .reading import Certify, Cite, Evaluate, List
-from .training import Compare, Train
+from .training import Compare, Search, Train
 
 _Command = (
     Annotated[Train, subcommand("train")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Certify, subcommand("certify")]
     | Annotated[Compare, subcommand("compare")]
+    | Annotated[Search, subcommand("search")]
     | Annotated[List, subcommand("list")]
     | Annotated[Cite, subcommand("cite")]
 )

@@ -2,3 +2,5 @@
 
 from .compare import Comparison as Comparison
 from .compare import compare as compare
+from .search import search as search
+from .search_result import Search as Search
