@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import minimand as mm
-from minimand.studies.multistep import KNOWN, Multistep
+from minimand.studies.multistep import KNOWN, from_parameters
 from minimand.studies.search_result import Trial
 
 MODULE = sys.modules["minimand.studies.search"]
@@ -71,7 +71,9 @@ def test_everything_is_kept(found: mm.studies.Search) -> None:
     page = (found.folder / "report.html").read_text()
     assert "akiba2019optuna" in page
     assert found.best.method.formula in page
-    assert str(found.best.number) in [row[0] for row in found.rows()]
+    assert found.rows()[0][0] == str(found.best.number)
+    assert {row[-1] for row in found.rows()} >= set(KNOWN)
+    assert found.source in str(found)
 
 
 def test_the_nearest_are_near_and_not_one_network_in_two_words(found: mm.studies.Search) -> None:
@@ -117,21 +119,21 @@ def test_a_study_in_a_database_of_one_s_own(tmp_path: Path) -> None:
     task: dict[str, Any] = {"data": "telgarsky(points=64)", "storage": storage, "steps": 1}
     trials = _trials(tmp_path / "a", 2, **task)
     assert [t.outcome for t in trials] == ["trained"] * 2
-    assert trials[0].method == Multistep(*KNOWN["gradient_descent"])
+    assert trials[0].method == from_parameters(KNOWN["gradient_descent"])
     assert _trials(tmp_path / "a", 2, **task) == trials
     assert len(_trials(tmp_path / "b", 1, **task)) == 1
     assert not list(tmp_path.glob("*/study.db"))
 
 
 def test_one_outside_the_region_is_not_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """b1 = 1/2, b0 = -1/2: only the last block reaches the output."""
-    silent = {"reflection1": 0.0, "step_size1": 0.5, "step_size2": -0.5}
+    """x_next = x - (1 - 1) grad(x) - 1 grad(x_previous): the last block does not reach the output."""
+    silent = {"reflection1": 0.0, "step_size": 1.0, "damping1": -1.0}
     monkeypatch.setattr(MODULE, "known_parameters", lambda steps: {"silent": silent})
     monkeypatch.setattr(MODULE._Task, "train", None)
     lines: list[str] = []
     with pytest.raises(ValueError, match="none of the 1 trials was trained to its end: 1 not certified"):
         _trials(tmp_path / "new", 1, tell=lines.append)
-    assert lines[0].endswith("not certified: the gain of layer 0, 1 is 0")
+    assert lines[0].endswith("not certified: the gain of layer 2 is 0")
 
 
 def test_losses_that_are_not_finite_are_told(tmp_path: Path) -> None:

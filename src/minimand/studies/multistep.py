@@ -10,12 +10,12 @@ from ..algorithms.linear_multistep import LinearMultistep
 PRECISION = 2
 """Decimals of a coefficient: few, so that the algorithm found is readable and its symbolic reading exact."""
 
-KNOWN: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "gradient_descent": ((), (1.0,)),
-    "heavy_ball": ((0.5,), (1.0,)),
-    "nesterov_y": ((0.5,), (1.5, -0.5)),
+KNOWN: dict[str, dict[str, float]] = {
+    "gradient_descent": {"step_size": 1.0},
+    "heavy_ball": {"step_size": 1.0, "reflection1": 0.5},
+    "nesterov_y": {"step_size": 1.0, "reflection1": 0.5, "damping1": 0.5},
 }
-"""Momenta and step sizes of algorithms that a search begins with; of `nesterov_y` up to its read-out."""
+"""Algorithms that a search begins with, by the parameters that are not 0; `nesterov_y` up to its read-out."""
 
 
 @dataclass(frozen=True)
@@ -86,41 +86,37 @@ class Multistep:
 def ranges(steps: int) -> dict[str, tuple[float, float]]:
     """What a method of so many steps is described by: parameters with their least and greatest values.
 
-    The reflections are those of Schur and Cohn: the roots of the momenta's polynomial lie inside the unit disc if
-    and only if all are below 1 in size. A single one is the momentum itself.
+    The reflections are those of Schur and Cohn: all are below 1 in size if and only if the roots that the momenta
+    decide lie inside the unit disc. A single one is the momentum. The step size is the sum of all step sizes, and
+    positive: the method goes downhill. The dampings weigh differences of gradients, as in `HessianDamped`.
     """
-    reflections = {f"reflection{j + 1}": (-0.99, 0.99) for j in range(steps - 1)}
-    # A sign of all step sizes is a sign of all blocks: the first is positive.
-    return {**reflections, "step_size1": (0.01, 3.0)} | {f"step_size{j + 1}": (-2.0, 2.0) for j in range(1, steps)}
+    reflections = {f"reflection{j}": (-0.99, 0.99) for j in range(1, steps)}
+    return {**reflections, "step_size": (0.01, 3.0), **{f"damping{j}": (-2.0, 2.0) for j in range(1, steps)}}
 
 
 def from_parameters(parameters: Mapping[str, float]) -> Multistep:
     """The method that parameters of `ranges` describe, rounded."""
     steps = (len(parameters) + 1) // 2
     values = [parameters[name] for name in ranges(steps)]
+    reflections, step_size, dampings = values[: steps - 1], values[steps - 1], values[steps:]
     momenta: list[float] = []
-    for k in values[: steps - 1]:
+    for k in reflections:
         momenta = [*(m - k * other for m, other in zip(momenta, reversed(momenta), strict=True)), k]
-    return Multistep(_rounded(momenta), _rounded(values[steps - 1 :]))
+    step_sizes = [new - old for new, old in zip([*dampings, 0.0], [-step_size, *dampings], strict=True)]
+    return Multistep(_rounded(momenta), _rounded(step_sizes))
 
 
 def known_parameters(steps: int) -> dict[str, dict[str, float]]:
     """The parameters of the known algorithms that are methods of so many steps."""
-    found = {}
-    for name, (momenta, step_sizes) in KNOWN.items():
-        if max(len(momenta) + 1, len(step_sizes)) <= steps:
-            # With at most one momentum it is the reflection.
-            values = [*_padded(momenta, steps - 1), *_padded(step_sizes, steps)]
-            found[name] = dict(zip(ranges(steps), values, strict=True))
+    names, found = list(ranges(steps)), {}
+    for name, given in KNOWN.items():
+        if given.keys() <= set(names):
+            found[name] = {**dict.fromkeys(names, 0.0), **given}
     return found
 
 
 def _rounded(values: Sequence[float]) -> tuple[float, ...]:
     return tuple(round(v, PRECISION) + 0.0 for v in values)  # + 0.0 makes -0.0 a 0
-
-
-def _padded(values: tuple[float, ...], length: int) -> tuple[float, ...]:
-    return values + (0.0,) * (length - len(values))
 
 
 def _past(steps: int) -> list[str]:
@@ -152,7 +148,7 @@ def _harmless(text: str) -> str:
 
 
 _TEMPLATE = '''\
-"""What a search found; an algorithm's name may be path/to/found.py:Found."""
+"""The algorithm that a search found, by name path/to/found.py:Found."""
 
 from typing import Any
 

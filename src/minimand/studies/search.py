@@ -163,7 +163,9 @@ def _opened(place: Path, storage: str | None, settings: dict[str, Any], epochs: 
     try:
         database = _database(url)
         try:
-            pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=epochs // 3)
+            # A trial worse than the median is stopped after a third of its epochs, or after two.
+            third = max(epochs // 3, 1)
+            pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=third, interval_steps=third)
             study = optuna.create_study(storage=database, study_name=name, pruner=pruner, load_if_exists=True)
             changed = differences(study.user_attrs.get("settings", settings), settings)
             if changed:
@@ -321,13 +323,13 @@ def _about(
     """The docstring of what was found, below its formula."""
     descent = [t for t in best_first(trials) if t.method.known == "gradient_descent"]
     against = f", against {descent[0].loss:.4f} of gradient descent" if descent else ""
-    order = f"order {certificate.order}" if certificate.order is not None else "no order"
     why = f" ({certificate.reasons['order']})" if certificate.reasons["order"] else ""
     listed = ", ".join(f"{apart:.4g} from {name}" for name, apart in near)
     return [
         f"Found by `minimand search` on {task.data.name} with {task.model}, {task.recipe.epochs} epochs: validation "
         f"loss {best.loss:.4f}, the lowest of {len(trials)} trials{against} (seed {task.seed}, {best.date}).",
-        f"Converges: nothing is known of it as a minimizer. Zero-stable, and of {order} for x' = -grad(x){why}.",
+        "Converges: nothing is known of it as a minimizer. Zero-stable, and of order "
+        f"{certificate.order} for x' = -grad(x){why}.",
         f"Network: a linear multistep network; over {task.depth} layers its kernel is at the L1 distance {listed}.",
     ]
 
