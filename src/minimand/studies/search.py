@@ -117,7 +117,6 @@ class _Task:
     recipe: Recipe
     seed: int
     device: torch.device
-
     plain: UnrolledNetwork
     """The model run by gradient descent."""
 
@@ -164,7 +163,7 @@ def _opened(place: Path, storage: str | None, settings: dict[str, Any], epochs: 
         database = _database(url)
         try:
             # A trial worse than the median is stopped after a third of its epochs, or after two.
-            third = max(epochs // 3, 1)
+            third = -(-epochs // 3)
             pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=third, interval_steps=third)
             study = optuna.create_study(storage=database, study_name=name, pruner=pruner, load_if_exists=True)
             changed = differences(study.user_attrs.get("settings", settings), settings)
@@ -288,9 +287,9 @@ def _conclude(
     file = place / "found.py"
     write_whole(file, best.method.source(_about(task, trials, best, certificate, near)))
     found = as_algorithm(f"{file}:Found")
-    known = [name for name in KNOWN if equivalent(found, name).relation == "identical"]
+    is_known = any(equivalent(found, name).relation == "identical" for name in KNOWN)
     comparison = compare(
-        [*([] if known else [found]), *KNOWN],
+        [*([] if is_known else [found]), *KNOWN],
         task.data,
         task.model,
         seeds,
