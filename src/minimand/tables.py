@@ -1,5 +1,6 @@
 """Tables that a person reads, on a terminal or as text."""
 
+import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -34,3 +35,15 @@ def table_text(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
         if note:
             console.print(note, markup=False)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The table in Markdown."""
+    lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Mean and standard deviation; a single value alone."""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"

@@ -86,3 +86,12 @@ def test_an_unknown_has_no_value() -> None:
     for use in (lambda: float(m), lambda: m < 1, lambda: 1 / m, lambda: m**0.5):
         with pytest.raises(UnknownCoefficientError, match="learnable"):
             use()
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=60))
+def test_what_is_not_exact_stays_short_and_as_near_as_a_float_can_tell(factors: list[float]) -> None:
+    product, reference = Number({(): Fraction(1)}, exact=False), Fraction(1)
+    for factor in factors:
+        product, reference = product * factor / 3, reference * Number.of(factor).value / 3
+    assert abs(product.value / reference - 1) < 1e-30
+    assert product.value.denominator.bit_length() < 600

@@ -11,6 +11,7 @@ from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, subcommand
 
 from .reading import Certify, Cite, Evaluate, List
+from .study import Study
 from .training import Compare, Search, Train
 
 _Command = (
@@ -19,6 +20,7 @@ _Command = (
     | Annotated[Certify, subcommand("certify")]
     | Annotated[Compare, subcommand("compare")]
     | Annotated[Search, subcommand("search")]
+    | Annotated[Study, subcommand("study")]
     | Annotated[List, subcommand("list")]
     | Annotated[Cite, subcommand("cite")]
 )

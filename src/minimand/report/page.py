@@ -2,7 +2,7 @@
 
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,12 +64,17 @@ class Figures:
 
     def embed(self, draw: Callable[[], "Figure"]) -> str | None:
         """The figure as a data URI, or None where it cannot be drawn."""
+        found = self.embed_all(lambda: {"": draw()})
+        return found[0][1] if found else None
+
+    def embed_all(self, draw: Callable[[], Mapping[str, "Figure"]]) -> list[tuple[str, str]]:
+        """Captions with their figures as data URIs; none where they cannot be drawn."""
         try:
-            text = svg(draw())
+            texts = [(caption, svg(figure)) for caption, figure in draw().items()]
         except ModuleNotFoundError as error:
             self.missing = f"No figures: {error}."
-            return None
-        return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
+            return []
+        return [(c, "data:image/svg+xml;base64," + base64.b64encode(t.encode()).decode()) for c, t in texts]
 
 
 def write_page(template: str, path: Path, content: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from ..report.explain import certify_model
 from ..report.figures import COLORS, new_figure, plain
 from ..report.page import Figures, write_page
 from ..report.size import count_flops
-from ..tables import table_text
+from ..tables import markdown, spread, table_text
 from ..theory import Certificate
 from ..theory.kernel import Binding
 from ..training import FitResult, NonFiniteLossError, Recipe, default_recipe, fingerprint
@@ -77,11 +77,11 @@ class Comparison:
         """The table: mean and standard deviation over the seeds that did not diverge, and how many did."""
         found = []
         for e in self.entries:
-            accuracy = [_spread([100 * a for a in e.accuracies], 2)] if self._has_accuracy else []
+            accuracy = [_over_seeds([100 * a for a in e.accuracies], 2)] if self._has_accuracy else []
             flops = "unknown" if e.flops is None else f"{e.flops / 1e6:.1f}"
             some = f" ({len(e.diverged)} of {len(self.seeds)} diverged)" if e.diverged and e.losses else ""
-            seconds = _spread(e.seconds, 0, deviation=False)
-            found.append([e.algorithm, *accuracy, _spread(e.losses, 4) + some, seconds, f"{e.parameters:,}", flops])
+            seconds = f"{statistics.mean(e.seconds):.0f}" if e.seconds else "diverged"
+            found.append([e.algorithm, *accuracy, _over_seeds(e.losses, 4) + some, seconds, f"{e.parameters:,}", flops])
         return found
 
     @property
@@ -94,8 +94,7 @@ class Comparison:
 
     def markdown(self) -> str:
         """The table in Markdown, with its note."""
-        lines = [self.columns(), ["---"] + ["---:"] * (len(self.columns()) - 1), *self.rows()]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{self.note}\n"
+        return f"{markdown(self.columns(), self.rows())}\n\n{self.note}\n"
 
     def plot(self) -> "Figure":
         """Test loss and accuracy over the epochs: the mean over seeds, and their range."""
@@ -286,11 +285,8 @@ def _keep(comparison: Comparison, place: Path, paths: list[tuple[str, str]], ref
     write_page("comparison.html", place / "report.html", content)
 
 
-def _spread(values: Sequence[float], digits: int, deviation: bool = True) -> str:
-    if not values:
-        return "diverged"
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return mean if len(values) < 2 or not deviation else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+def _over_seeds(values: Sequence[float], digits: int) -> str:
+    return spread(values, digits) if values else "diverged"
 
 
 def _described(recipe: Recipe) -> str:

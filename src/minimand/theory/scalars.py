@@ -14,6 +14,10 @@ TOLERANCE = 1e-9
 # irrational value is approximated: below the spacing of floats.
 _SIMPLE, _FINE = 10_000, 10**9
 
+# Bits that a number keeps which is not exact: its digits beyond a float's mean nothing, and would double with each
+# product.
+_KEPT_BITS = 128
+
 _Monomial = tuple[tuple[Hashable, int], ...]
 
 
@@ -31,6 +35,10 @@ class Number:
 
     terms: Mapping[_Monomial, Fraction]
     exact: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.exact:
+            object.__setattr__(self, "terms", {m: _shortened(c) for m, c in self.terms.items()})
 
     @staticmethod
     def of(value: Any) -> "Number":
@@ -193,6 +201,15 @@ def _rational(value: Any) -> tuple[Fraction, bool]:
     if float(simple) == value:
         return simple, True
     return literal.limit_denominator(_FINE) if abs(value) > 1e-3 else literal, False
+
+
+def _shortened(fraction: Fraction) -> Fraction:
+    """The fraction, or one of fewer digits that differs by less than a float can tell."""
+    bits = fraction.denominator.bit_length()
+    if bits <= 2 * _KEPT_BITS:
+        return fraction
+    scale = 1 << max(_KEPT_BITS + bits - fraction.numerator.bit_length(), 0)
+    return Fraction(fraction.numerator * scale // fraction.denominator, scale)
 
 
 def _times(left: _Monomial, right: _Monomial) -> _Monomial:
