@@ -169,6 +169,33 @@ def test_compare_prints_one_table(capsys: pytest.CaptureFixture, tmp_path: Path)
     assert (tmp_path / "c" / "report.html").is_file()
 
 
+def test_search_prints_what_it_found(
+    capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = ["search", *RINGS, "--trials", "3", "--seeds", "1", "--run", "s"]
+    text = _run(capsys, *search)
+    assert re.search(r"trial 1/3  x_next = x - grad\(x\): validation loss [0-9.]+\n", text)
+    assert "trial 1  epoch" not in text
+    assert (tmp_path / "s" / "found.py").read_text() in text
+    assert "kernel distance 0 from" in text
+    assert re.search(r"GradientDescent\(step_size=1.0\) +[0-9.]+ +[0-9.]+", text)
+    certified = _run(capsys, "certify", "s/found.py:Found", "--depth", "8")
+    stable, gains = (
+        next(line.strip() for line in certified.splitlines() if line.startswith(n)) for n in ("zero", "gains")
+    )
+    assert stable in text
+    assert gains in text
+
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("minimand.studies.search", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        main(search)
+    assert stopped.value.code == 130
+    assert "the same command goes on where it was" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("what", "names"),
     [("algorithms", list(mm.algorithms.builtin)), ("models", mm.list_models()), ("data", list(mm.list_data()))],
@@ -202,6 +229,11 @@ def test_list_names_everything(capsys: pytest.CaptureFixture, what: str, names: 
         (["certify", "heavy_ball", "--depth", "0"], "depth is 0"),
         (["compare", "--data", "digits", "--algorithm", "heavyball"], "Did you mean 'heavy_ball'"),
         (["compare", "--data", "digits", "--seeds", "0"], "seeds is 0"),
+        (["search", "--data", "nested_rings", "--trials", "0"], "trials is 0; expected an integer of at least 1"),
+        (
+            ["search", "--data", "nested_rings", "--run", "s", "--storage", "mine"],
+            "storage is 'mine', which Optuna cannot open",
+        ),
         (["list", "algorithm"], "invalid choice 'algorithm'"),
         (["cite"], "nothing to cite"),
         (["cite", "resnet"], "Did you mean 'resnet"),

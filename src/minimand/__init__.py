@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .report import explain as explain
     from .report import fit as fit
     from .studies import compare as compare
+    from .studies import search as search
     from .theory import certify as certify
     from .theory import equivalent as equivalent
     from .theory import identify as identify
@@ -59,7 +60,7 @@ _DEFINED_IN = {
     "models": ("UnrolledNetwork", "create_model", "list_models", "model_info"),
     "networks": ("Network", "rewire", "rewired", "unroll"),
     "report": ("explain", "fit"),
-    "studies": ("compare",),
+    "studies": ("compare", "search"),
     "theory": ("certify", "equivalent", "identify"),
     "training": ("AdamW", "Backpropagation", "Cosine", "OneCycle", "Recipe", "SGD", "Step", "evaluate"),
 }

@@ -1,12 +1,12 @@
 """Algorithms by name: the built-in ones, and a user's own from a file."""
 
 import hashlib
-import importlib.util
 import inspect
 import pkgutil
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from ..calls import call_with, parse_call
 from ..names import unknown_name
@@ -102,15 +102,14 @@ def _load(path: Path, name: str) -> type[Algorithm]:
     if not path.is_file():
         raise ValueError(f"no algorithm file {str(path)!r}.")
     path = path.resolve()
-    module_name = f"minimand_user_{path.stem}_{hashlib.sha1(str(path).encode()).hexdigest()[:8]}"
+    # A file that was changed is another module; Python's own cache would tell it by its length and the second.
+    source = path.read_bytes()
+    module_name = f"minimand_user_{path.stem}_{hashlib.sha1(str(path).encode() + source).hexdigest()[:8]}"
     if module_name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(module_name, path)
-        assert spec is not None  # a .py file always has a loader
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module_name] = module
+        module = sys.modules[module_name] = ModuleType(module_name)
+        module.__file__ = str(path)
         try:
-            spec.loader.exec_module(module)
+            exec(compile(source, path, "exec"), vars(module))
         except (Exception, SystemExit) as error:
             del sys.modules[module_name]
             raise ValueError(f"{path} does not import: {type(error).__name__}: {error}") from error

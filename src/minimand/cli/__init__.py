@@ -12,13 +12,14 @@ from tyro.conf import FlagCreatePairsOff, subcommand
 
 from .reading import Certify, Cite, Evaluate, List
 from .study import Study
-from .training import Compare, Train
+from .training import Compare, Search, Train
 
 _Command = (
     Annotated[Train, subcommand("train")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Certify, subcommand("certify")]
     | Annotated[Compare, subcommand("compare")]
+    | Annotated[Search, subcommand("search")]
     | Annotated[Study, subcommand("study")]
     | Annotated[List, subcommand("list")]
     | Annotated[Cite, subcommand("cite")]

@@ -113,33 +113,85 @@ class Compare(_Training):
     """The folder; the same command on the same folder goes on where it was."""
 
     def __call__(self, console: Console) -> None:
-        from ..environment import as_device, default_device
-        from ..models import create_for, default_model
         from ..studies import compare
-        from ..training import default_recipe
 
-        options = _options(self, {})
-        device = as_device(self.device) if self.device else default_device()
-        data = _load(options, console, self.quiet)
-        name = options["model"] or default_model(data.shape)
-        recipe = default_recipe(data, create_for(name, data.shape, data.num_outputs), device)
         try:
             comparison = compare(
                 self.algorithm,
-                data,
-                name,
-                self.seeds,
-                _recipe(options, recipe),
-                options["binding"],
-                self.run,
+                seeds=self.seeds,
+                folder=self.run,
                 callbacks=lambda label: [] if self.quiet else [_progress(console, label)],
-                device=device,
+                **_several(self, console),
             )
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command goes on from the last checkpoint") from None
         console.print(make_table(comparison.columns(), comparison.rows()))
         console.print(comparison.note, highlight=False)
         console.print(f"report: {self.run}/report.html", highlight=False)
+
+
+@dataclass(frozen=True)
+class Search(_Training):
+    """Look for better coefficients in the certified region, and compare what is found with the known algorithms."""
+
+    steps: int = 2
+    """How many of its last states and answers a step reads."""
+    trials: int = 50
+    """How many algorithms are looked at in all."""
+    seed: int = 1000
+    """Decides what is held out of training, what is suggested and every trial's training."""
+    seeds: int = 3
+    """How many trainings of each algorithm the final comparison makes; they are seeded 0, 1, ..."""
+    run: str = "runs/search"
+    """The folder; the same command on the same folder goes on where it was."""
+    storage: Text = None
+    """The URL of a database for the trials, as Optuna takes it; by default an SQLite file in the folder."""
+
+    def __call__(self, console: Console) -> None:
+        from ..studies import search
+
+        try:
+            found = search(
+                steps=self.steps,
+                trials=self.trials,
+                seed=self.seed,
+                seeds=self.seeds,
+                folder=self.run,
+                storage=self.storage,
+                callbacks=lambda label: [] if self.quiet else [_progress(console, label)],
+                tell=lambda line: None if self.quiet else console.print(line, highlight=False, markup=False),
+                **_several(self, console),
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command goes on where it was") from None
+        console.print(make_table(found.columns(), found.rows()))
+        console.print(found.note, highlight=False)
+        console.print(f"\n{found.source}", highlight=False, markup=False, soft_wrap=True)
+        console.print(make_table(["", "", ""], found.certificate.rows(), found.certificate.title))
+        console.print("\n".join(["", *found.lines, ""]), highlight=False, markup=False)
+        console.print(make_table(found.comparison.columns(), found.comparison.rows()))
+        console.print(found.comparison.note, highlight=False)
+        console.print(f"algorithm: {self.run}/found.py:Found\nreport: {self.run}/report.html", highlight=False)
+
+
+def _several(given: _Training, console: Console) -> dict[str, Any]:
+    """What a command that trains many models hands on of its options."""
+    from ..environment import as_device, default_device
+    from ..models import create_for, default_model
+    from ..training import default_recipe
+
+    options = _options(given, {})
+    device = as_device(given.device) if given.device else default_device()
+    data = _load(options, console, given.quiet)
+    name = options["model"] or default_model(data.shape)
+    recipe = default_recipe(data, create_for(name, data.shape, data.num_outputs), device)
+    return {
+        "data": data,
+        "model": name,
+        "recipe": _recipe(options, recipe),
+        "binding": options["binding"],
+        "device": device,
+    }
 
 
 def _options(given: _Training, before: dict[str, Any]) -> dict[str, Any]:
@@ -188,7 +240,7 @@ def _new_folder() -> Path:
 def _progress(console: Console, label: str = "") -> Any:
     from ..training import ShowProgress
 
-    return ShowProgress(console, label)
+    return ShowProgress(console, label, every_epoch=not label.startswith("trial "))
 
 
 def _result_rows(result: Any, algorithm: str, model: str) -> list[list[str]]:

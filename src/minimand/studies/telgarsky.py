@@ -86,9 +86,9 @@ register(
         "Telgarsky's sawtooth over teeth, width and depth (Wu et al. 2024)",
         "The tent map 1 - |2 x - 1| composed k times on [0, 1] has 2^(k - 1) teeth; 513 points of an even grid to "
         "train on, the points halfway between them to test. Predicting 1/2 scores 1/12 = 0.0833. A linear stem to 8 "
-        "entries, blocks 8 - h - 8 with ReLU under the residual binding, a linear head; k, h and the depth are swept from where "
-        "no skeleton learns the function to where all do. Full batches, 600 epochs of Adam at 5e-3 with a cosine, "
-        "gradients clipped to norm 1.\n\n"
+        "entries, blocks 8 - h - 8 with ReLU under the residual binding, a linear head; k, h and the depth are swept "
+        "from where no skeleton learns the function to where all do. Full batches, 600 epochs of Adam at 5e-3 with a "
+        "cosine, gradients clipped to norm 1.\n\n"
         "Wu et al. report lower errors than ResNet's for their networks; their numbers and sizes are not known here.",
         ("wu2024optdnn", "telgarsky2016benefits"),
         _cells,

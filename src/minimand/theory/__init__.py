@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from .certificate import Certificate as Certificate
 from .certificate import certify as certify
+from .distance import distance as distance
 from .equivalence import Equivalence as Equivalence
 from .equivalence import Identification as Identification
 from .equivalence import equivalent as equivalent

@@ -62,22 +62,32 @@ def _compare(first: Algorithm, second: Algorithm, a: Kernel, b: Kernel) -> Equiv
     def found(relation: Relation, scale: float | None = None, difference: str = "") -> Equivalence:
         return Equivalence(str(first), str(second), relation, a.depth, exact, scale, difference)
 
-    # Oracles correspond by their place in the signature: their names, and the order they are asked in, may differ.
-    first_queries, second_queries = _by_place(a, first.oracles), _by_place(b, second.oracles)
-    if first_queries.keys() != second_queries.keys():
+    pairs = aligned(first, second, a, b)
+    if pairs is None:
         return found("different", difference="their steps ask other oracles")
-    atoms = {q.answer: first_queries[place].answer for place, q in second_queries.items()}
-    points = [(q.point, _renamed(second_queries[place].point, atoms)) for place, q in first_queries.items()]
-    outputs = (a.output, _renamed(b.output, atoms))
+    *points, outputs = pairs
     different = next((i for i, (p, q) in enumerate(points) if not p.same(q)), None)
     if different is None:
         return found("identical" if outputs[0].same(outputs[1]) else "up to read-out")
-    scale = _scale([*points, outputs])
+    scale = _scale(pairs)
     p, q = points[different]
     difference = f"query {different} is {p} against {q}"
     if scale is not None:
         return found("rescaled", float(scale), difference)
     return found("different", difference=difference)
+
+
+def aligned(first: Algorithm, second: Algorithm, a: Kernel, b: Kernel) -> list[tuple[Combination, Combination]] | None:
+    """The queries, and last the output, of both kernels in pairs, in the first one's atoms; None if none correspond.
+
+    Oracles correspond by their place in the signature: their names, and the order they are asked in, may differ.
+    """
+    first_queries, second_queries = _by_place(a, first.oracles), _by_place(b, second.oracles)
+    if first_queries.keys() != second_queries.keys():
+        return None
+    atoms = {q.answer: first_queries[place].answer for place, q in second_queries.items()}
+    points = [(q.point, _renamed(second_queries[place].point, atoms)) for place, q in first_queries.items()]
+    return [*points, (a.output, _renamed(b.output, atoms))]
 
 
 def _by_place(k: Kernel, oracles: tuple[str, ...]) -> dict[tuple[int, int, int], Query]:

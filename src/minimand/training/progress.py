@@ -5,14 +5,16 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .events import EpochDone, Event, Finished, Saved, Started, StepDone, Stopped, Warned
+from .events import EpochDone, Event, Finished, Started, StepDone, Stopped, Warned
 
 
 class ShowProgress:
-    """A callback that shows a run as it goes. Plain lines, one an epoch, unless `console` is a terminal."""
+    """A callback that shows a run as it goes: a line an epoch, and a bar where `console` is a terminal."""
 
-    def __init__(self, console: Console | None = None, label: str = "") -> None:
+    def __init__(self, console: Console | None = None, label: str = "", every_epoch: bool = True) -> None:
+        """Without `every_epoch` there is only the bar."""
         self.console = console or Console(stderr=True)
+        self.every_epoch = every_epoch
         self.label = f"{label}  " if label else ""
         self.progress: Progress | None = None
         self.epochs = 0
@@ -24,13 +26,13 @@ class ShowProgress:
             case StepDone() if self.progress is not None:
                 text = f"epoch {event.epoch + 1}/{self.epochs}  loss {event.loss:.4f}"
                 self.progress.update(self.task, completed=event.step, description=self.label + text)
-            case EpochDone():
+            case EpochDone() if self.every_epoch:
                 self._say(f"{self.label}epoch {event.epoch + 1}/{self.epochs}  {describe(event.metrics)}")
             case Warned(message):
                 self._say(f"{self.label}note: {message}")
             case Finished() | Stopped():
                 self.close()
-            case Saved():
+            case _:
                 pass
 
     def _start(self, event: Started) -> None:

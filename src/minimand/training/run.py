@@ -117,7 +117,7 @@ class Run:
 
         if not self.is_new and checkpoint.paths(self.checkpoints):
             before = {k: v for k, v in self.config().items() if k not in ("command", "environment")}
-            changed = _differences(before, json.loads(json.dumps(config)))
+            changed = differences(before, json.loads(json.dumps(config)))
             if changed:
                 raise RunError(
                     f"{self.folder} holds a run with another configuration: {'; '.join(changed)}. What a run was begun "
@@ -165,10 +165,11 @@ def write_whole(path: Path, text: str) -> None:
     os.replace(part, path)
 
 
-def _differences(before: Any, now: Any, path: str = "") -> list[str]:
+def differences(before: Any, now: Any, path: str = "") -> list[str]:
+    """What changed from one configuration to another, in words."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = sorted(before.keys() | now.keys())
-        return [d for k in keys for d in _differences(before.get(k), now.get(k), f"{path}.{k}" if path else k)]
+        return [d for k in keys for d in differences(before.get(k), now.get(k), f"{path}.{k}" if path else k)]
     if before == now:
         return []
     _, fingerprint, name = path.rpartition("fingerprints.")
