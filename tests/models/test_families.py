@@ -1,5 +1,7 @@
 """ImageNet families: sizes as published, logits as timm's."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -12,6 +14,9 @@ PARAMETERS = {
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,
     "resnet101": 44_549_160,
+    "densenet121": 7_978_856,
+    "densenet169": 14_149_480,
+    "densenet201": 20_013_928,
     "convnext_atto": 3_695_520,
     "convnext_tiny": 28_589_128,
     "convnext_small": 50_223_688,
@@ -32,7 +37,7 @@ def test_the_skeleton_adds_no_parameters(name: str, algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("binding", ["residual", "operator"])
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "convnext_atto", "vit_tiny"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "densenet121", "convnext_atto", "vit_tiny"])
 def test_logits_are_those_of_timm(name: str, binding) -> None:
     timm = require_timm()
     torch.manual_seed(0)
@@ -63,7 +68,15 @@ def test_weights_of_another_architecture_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18", "convnext_atto", "convnext_isotropic_small", "vit_tiny(image_size=32, patch=8)"]
+    "name",
+    [
+        "resnet18",
+        "densenet121(growth=8)",
+        "agd_net121(growth=8)",
+        "convnext_atto",
+        "convnext_isotropic_small",
+        "vit_tiny(image_size=32, patch=8)",
+    ],
 )
 def test_every_family_is_the_same_network_step_by_step(name: str) -> None:
     torch.manual_seed(0)
@@ -74,6 +87,18 @@ def test_every_family_is_the_same_network_step_by_step(name: str) -> None:
         state = layer(state)
     with torch.no_grad():
         torch.testing.assert_close(model.head(state), model(x))
+
+
+@pytest.mark.parametrize("name", ["densenet40_12", "densenet121"])
+def test_the_smallest_image_is_said(name: str) -> None:
+    model = mm.create_model(name, growth=1).eval()
+    least = mm.model_info(name).smallest
+    assert model(torch.randn(1, 3, least, least)).shape == (1, 10)
+    with pytest.raises(ValueError, match=f"expected at least {least} x {least}"):
+        model(torch.randn(1, 3, least - 1, least - 1))
+    model.info = replace(model.info, smallest=1)
+    with pytest.raises(RuntimeError, match="Output size is too small"):
+        model(torch.randn(1, 3, least - 1, least - 1))
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ from minimand.models.network import Bridge
 from minimand.networks import Layer, Unrolled
 from minimand.theory.kernel import Binding
 
-SMALL = {"mlp": {"width": 8, "depth": 3, "hidden": 4}}
+SMALL = {"hidden": {"width": 8, "depth": 3, "hidden": 4}, "growth": {"growth": 2}, "width": {"width": 4}}
 
 
 def _create(name: str, algorithm: str = "heavy_ball", binding: Binding | None = None) -> UnrolledNetwork:
-    settings = SMALL.get(name, {"width": 4})
+    settings = next(small for setting, small in SMALL.items() if setting in mm.model_info(name).settings)
     return mm.create_model(name, algorithm, binding, num_classes=5, in_channels=12 if name == "mlp" else 3, **settings)
 
 
@@ -27,7 +27,11 @@ def _batch(name: str) -> torch.Tensor:
 
 
 # Those for ImageNet have tests of their own, at their own size.
-AT_32 = [name for name in mm.list_models() if name == "mlp" or mm.model_info(name).settings == {"width": 16}]
+AT_32 = [
+    name
+    for name, settings in ((name, mm.model_info(name).settings) for name in mm.list_models())
+    if name == "mlp" or settings.get("width") == 16 or settings.get("growth") == 12
+]
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
@@ -69,6 +73,37 @@ def test_sizes_are_the_published_ones(name: str, parameters: int, layers: int) -
     assert len(model.layers) == layers
 
 
+@pytest.mark.parametrize(
+    ("size", "layers", "growth", "bottleneck"),
+    [("40_12", 12, 12, False), ("52_12", 16, 12, False), ("_bc100_12", 16, 12, True)],
+)
+def test_a_densenet_has_the_sizes_of_its_formula(size: str, layers: int, growth: int, bottleneck: bool) -> None:
+    """Huang et al. 2017: 1.0 M with 40 layers, 0.8 M with 100 in the BC form."""
+
+    def layer(c: int) -> int:
+        if not bottleneck:
+            return 2 * c + 9 * c * growth
+        return 2 * c + c * 4 * growth + 2 * 4 * growth + 9 * 4 * growth * growth
+
+    c = 24 if bottleneck else 16
+    expected = 27 * c
+    for stage in range(3):
+        expected += sum(layer(c + k * growth) for k in range(layers))
+        c += layers * growth
+        if stage < 2:
+            kept = c // 2 if bottleneck else c
+            expected += 2 * c + c * kept
+            c = kept
+    expected += 2 * c + 10 * c + 10
+    with torch.device("meta"):
+        model = mm.create_model(f"densenet{size}")
+        assert sum(p.numel() for p in model.parameters()) == expected
+        assert len(model.layers) == 3 * layers + 2
+        if not bottleneck:  # a factor for each pair of z's in a stage
+            found = sum(p.numel() for p in mm.create_model(f"agd_net{size}").parameters())
+            assert found == expected + 3 * layers * (layers + 1) // 2
+
+
 def test_gradient_descent_is_the_residual_network_itself() -> None:
     """The blocks of a pre-activation ResNet give one network under both bindings, and that of its own modules."""
     models = []
@@ -100,7 +135,7 @@ def test_history_restarts_at_every_transition() -> None:
     assert torch.equal(state[0], state[1])
 
 
-@pytest.mark.parametrize("name", ["mlp", "resnet20", "preact_resnet20"])
+@pytest.mark.parametrize("name", ["mlp", "resnet20", "preact_resnet20", "agd_net40_12"])
 def test_saved_and_loaded_models_are_the_same(name: str, tmp_path: Path) -> None:
     model = _create(name, "heavy_ball(momentum=Learnable(0.5, 0, 1))").eval()
     model.save_pretrained(tmp_path)
@@ -200,6 +235,27 @@ def test_hb_net_is_as_printed() -> None:
             y = cast(Bridge, part).module(y)
     torch.testing.assert_close(model(x), model.head.module(y), rtol=1e-4, atol=1e-4)
     assert sum(p.numel() for p in model.parameters()) == 269_722
+
+
+def test_dmrnet_is_as_printed() -> None:
+    """z_next = T(z) + (z + y) / 2, y_next = T'(y) + (z + y) / 2 in each stage (Li et al. 2018, equation 20)."""
+    torch.manual_seed(0)
+    model = mm.create_model("dmrnet20").eval()
+    x = torch.randn(2, 3, 8, 8)
+    h = model.stem.module(x)
+    for part in model.body:
+        if isinstance(part, Unrolled):
+            z = y = h
+            for layer in part.layers:
+                first, second = (cast(nn.ModuleDict, cast(Layer, layer).block)[f"gradient_{s}"] for s in "fg")
+                z, y = first(z) + (z + y) / 2, second(y) + (z + y) / 2
+            h = (z + y) / 2
+        else:
+            h = cast(Bridge, part).module(h)
+    torch.testing.assert_close(model(x), model.head.module(h), rtol=1e-4, atol=1e-4)
+    # ResNet's, and the second stream's blocks of two convolutions and two normalizations.
+    second_stream = sum(n * (2 * 9 * c * c + 4 * c) for n, c in ((3, 16), (2, 32), (2, 64)))
+    assert sum(p.numel() for p in model.parameters()) == 269_722 + second_stream
 
 
 def test_a_name_may_say_the_algorithm() -> None:

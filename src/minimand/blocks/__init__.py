@@ -6,6 +6,7 @@ from .convolutional import post_activation as post_activation
 from .convolutional import pre_activation as pre_activation
 from .dense import one_layer as one_layer
 from .dense import two_layer as two_layer
+from .densely_connected import DenseLayer as DenseLayer
 from .proximal import Prox as Prox
 from .sparse import OnUnknown as OnUnknown
 from .sparse import SoftThreshold as SoftThreshold

@@ -48,7 +48,7 @@ def _head(width: int, num_classes: int) -> nn.Sequential:
 
 
 def _initialized(parts: Parts) -> Parts:
-    for part in (parts.stem, parts.head, *(m for change, blocks in parts.stages for m in (change, *blocks) if m)):
+    for part in parts.modules:
         for module in part.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)

@@ -48,9 +48,10 @@ def imagenet_resnet(
         stages.append((change, [block(out_channels) for _ in range(depth - (change is not None))]))
         channels = out_channels
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
-    for part in (stem, head, *(m for change, blocks in stages for m in (change, *blocks) if m is not None)):
-        initialize(part)
-    return Parts(stem, stages, head)
+    parts = Parts(stem, stages, head)
+    for module in parts.modules:
+        initialize(module)
+    return parts
 
 
 for _depth, _depths, _bottlenecks in (

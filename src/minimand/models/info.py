@@ -21,6 +21,12 @@ class Parts:
     stages: Sequence[tuple[nn.Module | None, Sequence[nn.Module]]]
     head: nn.Module
 
+    @property
+    def modules(self) -> list[nn.Module]:
+        """All that there are."""
+        stages = [module for change, blocks in self.stages for module in (change, *blocks) if module is not None]
+        return [self.stem, self.head, *stages]
+
 
 @dataclass(frozen=True)
 class ModelInfo:

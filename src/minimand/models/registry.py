@@ -13,7 +13,7 @@ from .info import model_info, names
 from .network import UnrolledNetwork
 
 # Families register their names, and are listed in this order.
-for _family in ("mlp", "resnet", "imagenet_resnet", "convnext", "vit"):
+for _family in ("mlp", "resnet", "imagenet_resnet", "densenet", "convnext", "vit"):
     import_module(f"{__package__}.{_family}")
 
 

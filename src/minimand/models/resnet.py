@@ -74,9 +74,10 @@ def resnet(
     pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes)]
     stem = nn.Sequential(convolution(in_channels, width), *([] if preactivation else norm))
     head = nn.Sequential(*(norm if preactivation else []), *pool)
-    for part in (stem, head, *(m for change, made in stages for m in (change, *made) if m is not None)):
-        initialize(part)
-    return Parts(stem, stages, head)
+    parts = Parts(stem, stages, head)
+    for module in parts.modules:
+        initialize(module)
+    return parts
 
 
 _KINDS: tuple[tuple[str, bool, Binding, str, str], ...] = (
@@ -118,5 +119,19 @@ for _depth in (20, 56, 110):
             "operator",
             ("li2018optimization",),
             algorithm="heavy_ball(momentum=1)",
+        )
+    )
+# Zhao et al. 2018, as in equation 20 of Li et al. 2018: each stream goes to its own T plus the mean of both.
+for _depth in (20, 56, 110):
+    register(
+        ModelInfo(
+            f"dmrnet{_depth}",
+            f"DMRNet of two streams of {_depth} layers; T is two convolutions; our choice: the streams start alike, "
+            "nothing follows their sums, their mean goes through a residual block to the next stage",
+            partial(resnet, depth=_depth, preactivation=False, projection=False),
+            {"width": 16},
+            "residual",
+            ("zhao2018dmrnet", "li2018optimization"),
+            algorithm="merge_and_run",
         )
     )

@@ -1,0 +1,102 @@
+"""DenseNet (Huang et al. 2017) and AGD-Net (Li et al. 2018)."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from torch import nn
+
+from ..blocks.convolutional import Skip, convolution, initialize
+from ..blocks.densely_connected import DenseLayer
+from ..theory.kernel import Binding
+from .info import ModelInfo, Parts, register
+
+
+def densenet(
+    *,
+    layers: Sequence[int],
+    growth: int,
+    bottleneck: bool,
+    imagenet: bool,
+    beta: float | None,
+    binding: Binding,
+    num_classes: int,
+    in_channels: int,
+) -> Parts:
+    """Stages whose state holds their input and a slot for what each layer adds; transitions read all of it.
+
+    T is a `DenseLayer`, with a skip under the operator binding: gradient descent is DenseNet under both.
+
+    Args:
+        layers: of each stage.
+        growth: channels that a layer adds.
+        bottleneck: the BC form: a 1 x 1 convolution first in each layer, and transitions that halve the channels.
+        imagenet: a 7 x 7 stem with pooling.
+        beta: of AGD-Net's second sum; None is DenseNet.
+    """
+
+    def block(k: int, depth: int) -> nn.Module:
+        layer = DenseLayer(channels, growth, k, depth, bottleneck, beta)
+        return layer if binding == "residual" else Skip(layer, nn.Identity(), nn.Identity())
+
+    channels = 2 * growth if bottleneck else 16
+    start: list[nn.Module] = [convolution(in_channels, channels)]
+    if imagenet:
+        wide = nn.Conv2d(in_channels, channels, 7, 2, 3, bias=False)
+        start = [wide, nn.BatchNorm2d(channels), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
+    stages = []
+    for depth in layers:
+        if stages:
+            kept = channels // 2 if bottleneck else channels
+            narrow = nn.Conv2d(channels, kept, 1, bias=False)
+            start = [nn.BatchNorm2d(channels), nn.ReLU(inplace=True), narrow, nn.AvgPool2d(2)]
+            channels = kept
+        # Of the last three dimensions the channels alone are padded: the empty slots.
+        start.append(nn.ZeroPad3d((0, 0, 0, 0, 0, depth * growth)))
+        stages.append((nn.Sequential(*start), [block(k, depth) for k in range(depth)]))
+        channels += depth * growth
+    (stem, first), *rest = stages
+    norm = [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+    head = nn.Sequential(*norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
+    parts = Parts(stem, [(None, first), *rest], head)
+    for module in parts.modules:
+        initialize(module)
+    return parts
+
+
+_SIZES: dict[str, tuple[tuple[int, ...], int, bool]] = {
+    "40_12": ((12, 12, 12), 12, False),
+    "52_12": ((16, 16, 16), 12, False),
+    "_bc100_12": ((16, 16, 16), 12, True),
+    "121": ((6, 12, 24, 16), 32, True),
+    "169": ((6, 12, 32, 32), 32, True),
+    "201": ((6, 12, 48, 32), 32, True),
+}
+"""Layers of each stage, growth, bottleneck."""
+
+
+def _register(family: str, size: str, beta: float | None, what: str, references: tuple[str, ...]) -> None:
+    layers, growth, bottleneck = _SIZES[size]
+    imagenet = len(layers) == 4
+    depth = (1 + bottleneck) * sum(layers) + len(layers) + 1
+    register(
+        ModelInfo(
+            family + size,
+            f"{'ImageNet' if imagenet else 'CIFAR'} {what.format(depth)}",
+            partial(densenet, layers=layers, bottleneck=bottleneck, imagenet=imagenet, beta=beta),
+            {"growth": growth},
+            "residual",
+            references,
+            smallest=29 if imagenet else 4,  # one pixel is left of it
+        )
+    )
+
+
+for _size in _SIZES:
+    _register("densenet", _size, None, "DenseNet of {} layers; T fills the layer's slot", ("huang2017densenet",))
+for _size in ("40_12", "52_12", "121"):
+    # With a bottleneck the a_j stand at its 1 x 1 convolution, a choice as well.
+    _what = (
+        "AGD-Net of {} layers; T is equation 21 of Li et al. 2018, beta 0.1; our choice: a T for each pair of layers, "
+        "a 1 at first, a transition reads all z"
+    )
+    _register("agd_net", _size, 0.1, _what, ("li2018optimization", "huang2017densenet"))
