@@ -69,7 +69,7 @@ def test_features_only(timm: Any, name: str, features: int) -> None:
     assert [y.shape[1] for y in maps] == net.feature_info.channels()
     assert [32 // y.shape[2] for y in maps] == net.feature_info.reduction()
     assert len(maps) == features
-    sum(y.square().sum() for y in maps).backward()
+    torch.stack([y.square().sum() for y in maps]).sum().backward()
     assert all(p.grad is not None for p in net.parameters())
 
 
@@ -82,7 +82,7 @@ def test_some_features_of_a_network(timm: Any) -> None:
     for y, z in zip(net(x), whole.forward_intermediates(x, (0, 1), intermediates_only=True), strict=True):
         assert torch.equal(y, z)
     assert net.feature_info.channels() == [4, 8]
-    sum(y.square().sum() for y in net(x)).backward()
+    torch.stack([y.square().sum() for y in net(x)]).sum().backward()
     assert all(p.grad is not None for p in net.parameters())
 
 
