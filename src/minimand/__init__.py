@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from .names import unknown_name
+from .vision import after_timm
 
 if TYPE_CHECKING:
     from . import algorithms as algorithms
@@ -81,3 +82,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+after_timm(lambda: import_module(".models.timm_registry", __name__).register_in_timm())

@@ -2,12 +2,11 @@
 
 import platform
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-
-from . import __version__
 
 
 def default_device() -> torch.device:
@@ -35,7 +34,7 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
     """Date, versions and hardware, to be kept beside every result."""
     return {
         "date": time.strftime("%Y-%m-%d %H:%M"),
-        "minimand": __version__,
+        "minimand": version("minimand"),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "hardware": hardware(device),

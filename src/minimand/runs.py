@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .algorithms import Algorithm, as_algorithm, builtin, specification
+from .blocks.stochastic_depth import DropPath
 from .data import Data, list_data, load_data
 from .models import UnrolledNetwork
 from .training import Backpropagation, Recipe, Run, RunError, fingerprint
@@ -88,6 +89,8 @@ def used_by(folder: str | Path) -> list[Any]:
         name = str(model.get("algorithm")).partition("(")[0]
         if name in builtin:
             found.append(name)
+        if model.get("drop_path"):
+            found.append(DropPath(model["drop_path"]))
     if method == Backpropagation.__name__:
         found.append(Backpropagation())
     if isinstance(data, dict) and data.get("name") in list_data():

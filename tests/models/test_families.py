@@ -1,11 +1,13 @@
 """ImageNet families: sizes as published, logits as timm's."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 import minimand as mm
+from minimand.blocks.stochastic_depth import DropPath
 from minimand.vision import require_timm
 
 # Parameters with 1,000 classes, as timm and torchvision list them.
@@ -54,6 +56,58 @@ def test_logits_are_those_of_timm(name: str, binding) -> None:
             assert not torch.allclose(ours(x), expected)
         else:
             torch.testing.assert_close(ours(x), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("binding", ["residual", "operator"])
+@pytest.mark.parametrize("name", ["convnext_atto", "vit_tiny"])
+def test_training_with_stochastic_depth_is_that_of_timm(name: str, binding) -> None:
+    """The same blocks are dropped for the same samples: one draw for each, with the same probability."""
+    torch.manual_seed(0)
+    theirs = require_timm().create_model(TIMM[name], num_classes=5, drop_path_rate=0.6)
+    for p in theirs.parameters():
+        if p.ndim == 1:
+            torch.nn.init.normal_(p, 0.5, 0.3)
+    ours = mm.create_model(name, binding=binding, num_classes=5, drop_path=0.6)
+    mm.models.from_timm(ours, theirs)
+    x = torch.randn(4, 3, 224 if "vit" in name else 32, 224 if "vit" in name else 32)
+    outputs = []
+    with torch.no_grad():
+        for model, training in ((theirs, True), (ours, True), (ours, False)):
+            torch.manual_seed(1)
+            outputs.append(model.train(training)(x))
+    expected, trained, evaluated = outputs
+    torch.testing.assert_close(trained, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    assert not torch.allclose(evaluated, expected, rtol=1e-2)
+
+
+@pytest.mark.parametrize("binding", ["residual", "operator"])
+@pytest.mark.parametrize("algorithm", ["heavy_ball(momentum=0.7)", "linearized_admm"])
+def test_what_is_dropped_is_the_branch(algorithm: str, binding) -> None:
+    """With every branch dropped the network is the one whose branches are 0, whatever its algorithm."""
+    torch.manual_seed(0)
+    model = mm.create_model("convnext_atto", algorithm, binding, drop_path=0.5)
+    x = torch.randn(2, 3, 32, 32)
+    drops = [m for m in model.modules() if isinstance(m, DropPath)]
+    assert len(drops) == 12 * len(model.algorithm.oracles)
+    assert [d.p for d in drops[:: len(model.algorithm.oracles)]] == pytest.approx([0.5 * k / 11 for k in range(12)])
+    for drop in drops:
+        drop.p = 1.0
+    with torch.no_grad():
+        dropped = model.train()(x)
+        for name, p in model.named_parameters():
+            if name.endswith("gamma"):
+                p.zero_()
+        torch.testing.assert_close(dropped, model.eval()(x))
+
+
+def test_stochastic_depth_is_stored_and_cited(tmp_path: Path) -> None:
+    model = mm.models.create_for("convnext_isotropic_small(width=12, drop_path=0.1)", (3, 32, 32), 5)
+    model.save_pretrained(tmp_path)
+    loaded = mm.UnrolledNetwork.from_pretrained(tmp_path)
+    assert loaded.config == model.config
+    assert [m.p for m in loaded.modules() if isinstance(m, DropPath)][-1] == 0.1
+    assert "huang2016stochastic" in mm.bibliography(loaded)
+    assert "huang2016stochastic" not in mm.bibliography("convnext_isotropic_small")
 
 
 def test_weights_of_another_architecture_are_refused() -> None:

@@ -196,11 +196,17 @@ def test_models_fit_the_data() -> None:
         (lambda: mm.create_model("resnet_20"), r"unknown model 'resnet_20'\. Did you mean 'resnet20'"),
         (lambda: mm.create_model("resnet21"), "Did you mean 'resnet20'"),
         (lambda: mm.create_model("resnet20", widht=8), "unknown setting of resnet20 'widht'. Did you mean 'width'"),
-        (lambda: mm.create_model("resnet20", num_classes=0), "num_classes is 0; expected an integer of at least 1"),
+        (lambda: mm.create_model("resnet20", num_classes=-1), "num_classes is -1; expected an integer of at least 0"),
+        (lambda: mm.create_model("resnet20", num_classes=True), "num_classes is True; expected an integer"),
         (lambda: mm.create_model("resnet20", in_channels=1.5), "in_channels is 1.5"),  # type: ignore[arg-type]
         (lambda: mm.create_model("mlp", width=0), "width is 0; expected an integer of at least 1"),
         (lambda: mm.create_model("mlp", width="a"), "width is 'a'; expected an integer of at least 1"),
         (lambda: mm.create_model("resnet20", width=-2), "width is -2; expected an integer of at least 1"),
+        (lambda: mm.create_model("vit_tiny", drop_path=1), "drop_path is 1; expected a probability of at least 0"),
+        (lambda: mm.create_model("vit_tiny", drop_path="a"), "drop_path is 'a'; expected a probability"),
+        (lambda: mm.create_model("vit_tiny", drop_path=float("nan")), "drop_path is nan; expected a probability"),
+        (lambda: mm.create_model("vit_tiny", drop_path=True), "drop_path is True; expected a probability"),
+        (lambda: mm.create_model("resnet18", drop_path=0.1), "unknown setting of resnet18 'drop_path'"),
         (lambda: create_for("mlp(num_classes=3)", (4,), 2), "unknown setting of mlp 'num_classes'"),
         (lambda: mm.create_model("resnet20", "heavyball"), "Did you mean 'heavy_ball'"),
         (
@@ -218,6 +224,17 @@ def test_bad_input(make, message: str) -> None:
 def test_names_are_listed_by_pattern() -> None:
     assert mm.list_models("wrn*") == ["wrn16_4", "wrn28_4"]
     assert all(mm.model_info(name).references for name in mm.list_models())
+    assert mm.list_models("no_such_model") == []
+
+
+def test_names_with_an_algorithm_are_listed_where_no_plain_one_matches() -> None:
+    plain = mm.list_models()
+    assert mm.list_models("apg2_*") == [f"apg2_{name}" for name in plain]
+    assert mm.list_models("*convnext_tiny") == ["convnext_tiny"]
+    assert mm.list_models("linearized_admm_wrn*") == ["linearized_admm_wrn16_4", "linearized_admm_wrn28_4"]
+    assert mm.list_models("ista_*") == []  # it needs a known prox
+    for name in mm.list_models("*_mlp"):
+        assert mm.create_model(name, in_channels=4, width=4, depth=2)(torch.randn(2, 4)).shape == (2, 10)
 
 
 def test_hb_net_is_as_printed() -> None:

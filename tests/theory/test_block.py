@@ -5,6 +5,7 @@ from torch import nn
 
 import minimand as mm
 from minimand.blocks import Skip, post_activation, pre_activation, two_layer
+from minimand.blocks.stochastic_depth import DropPath
 from minimand.theory.block import block_structure
 
 
@@ -84,6 +85,7 @@ class _Gated(_Functional):
         (nn.Sequential(nn.ConvTranspose2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1)), "yes", "no", True),
         (nn.Sequential(nn.TransformerEncoderLayer(4, 1, 8)), "unknown", "unknown", False),
         (Skip(two_layer(4, 2), nn.Linear(4, 4), nn.Identity()), "yes", "no", False),
+        (Skip(nn.Sequential(two_layer(4, 2), DropPath(0.5)), nn.Identity(), nn.Identity()), "yes", "yes", False),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,
 )

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .stochastic_depth import DropPath
+
 
 class LayerNorm2d(nn.LayerNorm):
     """Layer normalization over the channels of (N, C, H, W)."""
@@ -15,9 +17,15 @@ class LayerNorm2d(nn.LayerNorm):
 
 
 class ConvNeXtBranch(nn.Module):
-    """T = gamma Linear(GELU(Linear(LayerNorm(depthwise 7 x 7)))): (N, C, H, W) to the same."""
+    """T = gamma Linear(GELU(Linear(LayerNorm(depthwise 7 x 7)))): (N, C, H, W) to the same.
 
-    def __init__(self, channels: int, layer_scale: float | None = 1e-6) -> None:
+    Args:
+        channels: C.
+        layer_scale: the value that gamma starts with; without it there is no gamma.
+        drop_path: the probability with which training drops T for a sample.
+    """
+
+    def __init__(self, channels: int, layer_scale: float | None = 1e-6, drop_path: float = 0.0) -> None:
         super().__init__()
         self.gamma = nn.Parameter(torch.full((channels,), layer_scale)) if layer_scale is not None else None
         self.depthwise = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
@@ -27,6 +35,7 @@ class ConvNeXtBranch(nn.Module):
             nn.GELU(),
             nn.Linear(4 * channels, channels),
         )
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same."""
@@ -34,4 +43,4 @@ class ConvNeXtBranch(nn.Module):
         rows = self.contract(self.activation(self.expand(rows)))
         if self.gamma is not None:
             rows = rows * self.gamma
-        return rows.permute(0, 3, 1, 2)
+        return self.drop_path(rows.permute(0, 3, 1, 2))

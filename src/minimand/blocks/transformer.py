@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .stochastic_depth import DropPath
+
 
 class Attention(nn.Module):
     """Multi-head self-attention: (N, tokens, C) to the same."""
@@ -20,17 +22,25 @@ class Attention(nn.Module):
 
 
 class TransformerBranch(nn.Module):
-    """T(z) = A(z) + M(z + A(z)), A attention and M a token-wise map of two layers: (N, tokens, C) to the same."""
+    """T(z) = A(z) + M(z + A(z)), A attention and M a token-wise map of two layers: (N, tokens, C) to the same.
 
-    def __init__(self, channels: int, heads: int) -> None:
+    Args:
+        channels: C, a multiple of `heads`.
+        heads: of the attention.
+        drop_path: the probability with which training drops A, and on its own M, for a sample.
+    """
+
+    def __init__(self, channels: int, heads: int, drop_path: float = 0.0) -> None:
         super().__init__()
         self.norm_attention = nn.LayerNorm(channels, eps=1e-6)
         self.attention = Attention(channels, heads)
         self.norm_map = nn.LayerNorm(channels, eps=1e-6)
         self.expand, self.activation = nn.Linear(channels, 4 * channels), nn.GELU()
         self.contract = nn.Linear(4 * channels, channels)
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, z: Tensor) -> Tensor:
         """(N, tokens, C) to the same."""
-        attended = self.attention(self.norm_attention(z))
-        return attended + self.contract(self.activation(self.expand(self.norm_map(z + attended))))
+        attended = self.drop_path(self.attention(self.norm_attention(z)))
+        mapped = self.contract(self.activation(self.expand(self.norm_map(z + attended))))
+        return attended + self.drop_path(mapped)

@@ -7,37 +7,48 @@ from torch import nn
 
 from ..blocks.convnext import ConvNeXtBranch, LayerNorm2d
 from ..blocks.convolutional import Skip
+from ..blocks.stochastic_depth import growing_rates
 from ..theory.kernel import Binding
 from .info import ModelInfo, Parts, register
 
 
 def convnext(
-    *, depths: Sequence[int], widths: Sequence[int], binding: Binding, num_classes: int, in_channels: int
+    *,
+    depths: Sequence[int],
+    widths: Sequence[int],
+    drop_path: float,
+    binding: Binding,
+    num_classes: int,
+    in_channels: int,
 ) -> Parts:
     """Stages of constant width with a strided 2 x 2 convolution between them, after a stem of patches 4 x 4.
 
     Args:
         depths: blocks of each stage.
         widths: channels of each stage.
+        drop_path: the probability of dropping the last block in training; it grows linearly from 0 in the first.
     """
+    rates = iter(growing_rates(drop_path, sum(depths)))
     stem = nn.Sequential(nn.Conv2d(in_channels, widths[0], 4, 4), LayerNorm2d(widths[0], eps=1e-6))
     stages = []
     for i, (depth, width) in enumerate(zip(depths, widths, strict=True)):
         down = None
         if i > 0:
             down = nn.Sequential(LayerNorm2d(widths[i - 1], eps=1e-6), nn.Conv2d(widths[i - 1], width, 2, 2))
-        stages.append((down, [_block(width, binding, layer_scale=1e-6) for _ in range(depth)]))
+        stages.append((down, [_block(width, binding, 1e-6, next(rates)) for _ in range(depth)]))
     return _initialized(Parts(stem, stages, _head(widths[-1], num_classes)))
 
 
-def isotropic(*, depth: int, width: int, binding: Binding, num_classes: int, in_channels: int) -> Parts:
+def isotropic(
+    *, depth: int, width: int, drop_path: float, binding: Binding, num_classes: int, in_channels: int
+) -> Parts:
     """One stage, as a vision transformer has, after a stem of patches 16 x 16; no layer scale."""
-    blocks = [_block(width, binding, layer_scale=None) for _ in range(depth)]
+    blocks = [_block(width, binding, None, rate) for rate in growing_rates(drop_path, depth)]
     return _initialized(Parts(nn.Conv2d(in_channels, width, 16, 16), [(None, blocks)], _head(width, num_classes)))
 
 
-def _block(width: int, binding: Binding, layer_scale: float | None) -> nn.Module:
-    branch = ConvNeXtBranch(width, layer_scale)
+def _block(width: int, binding: Binding, layer_scale: float | None, drop_path: float) -> nn.Module:
+    branch = ConvNeXtBranch(width, layer_scale, drop_path)
     return branch if binding == "residual" else Skip(branch, nn.Identity(), nn.Identity())
 
 
@@ -68,7 +79,7 @@ for _name, _depths, _widths in (
             f"convnext_{_name}",
             f"ConvNeXt of {sum(_depths)} blocks, {_widths[0]} to {_widths[-1]} channels; T is the branch",
             partial(convnext, depths=_depths, widths=_widths),
-            {},
+            {"drop_path": 0.0},
             "residual",
             ("liu2022convnext",),
             smallest=32,
@@ -80,7 +91,7 @@ for _name, _depth, _width in (("small", 18, 384), ("base", 18, 768)):
             f"convnext_isotropic_{_name}",
             f"isotropic ConvNeXt of {_depth} blocks, {_width} channels; T is the branch",
             partial(isotropic, depth=_depth),
-            {"width": _width},
+            {"width": _width, "drop_path": 0.0},
             "residual",
             ("liu2022convnext",),
             smallest=16,

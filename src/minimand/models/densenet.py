@@ -87,6 +87,7 @@ def _register(family: str, size: str, beta: float | None, what: str, references:
             "residual",
             references,
             smallest=29 if imagenet else 4,  # one pixel is left of it
+            image_size=224 if imagenet else 32,
         )
     )
 

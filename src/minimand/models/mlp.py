@@ -15,7 +15,7 @@ def mlp(*, width: int, depth: int, hidden: int, binding: Binding, num_classes: i
     """
     blocks = [two_layer(width, hidden) if binding == "residual" else one_layer(width) for _ in range(depth)]
     stem = nn.Sequential(nn.Flatten(), nn.Linear(in_channels, width))
-    return Parts(stem, [(None, blocks)], nn.Linear(width, num_classes))
+    return Parts(stem, [(None, blocks)], nn.Sequential(nn.Linear(width, num_classes)))
 
 
 register(

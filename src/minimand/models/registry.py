@@ -9,7 +9,7 @@ from ..algorithms import Algorithm, as_algorithm
 from ..calls import parse_call
 from ..names import unknown_name
 from ..theory.kernel import Binding
-from .info import model_info, names
+from .info import model_info, names, prefixed_names
 from .network import UnrolledNetwork
 
 # Families register their names, and are listed in this order.
@@ -18,8 +18,12 @@ for _family in ("mlp", "resnet", "imagenet_resnet", "densenet", "convnext", "vit
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The names of the models that match a shell pattern: `list_models("preact_*")`."""
-    return [name for name in names() if fnmatch(name, pattern)]
+    """The names of the models that match a shell pattern: `list_models("preact_*")`.
+
+    Where none does, those with an algorithm's name before them: `list_models("apg2_*")`.
+    """
+    plain = [name for name in names() if fnmatch(name, pattern)]
+    return plain or [name for name in prefixed_names() if fnmatch(name, pattern)]
 
 
 def create_model(
@@ -37,7 +41,7 @@ def create_model(
         algorithm: an algorithm, its class, or its name with coefficients; by default what the model is known for,
             gradient descent for most.
         binding: how a block becomes a gradient; by default what the family is known for.
-        num_classes: the length of the output.
+        num_classes: the length of the output; 0 for no classifier, so that the output is the features.
         in_channels: the channels of an image, or the numbers in a sample where the model takes vectors.
         **settings: the model's own, such as `width`; `model_info(name).settings` lists them.
 

@@ -94,6 +94,7 @@ for _prefix, _preactivation, _binding, _what, _reference in _KINDS:
                 {"width": 16},
                 _binding,
                 (_reference,),
+                image_size=32,
             )
         )
 for _depth, _widening in ((16, 4), (28, 4)):
@@ -105,6 +106,7 @@ for _depth, _widening in ((16, 4), (28, 4)):
             {"width": 16},
             "residual",
             ("zagoruyko2016wide",),
+            image_size=32,
         )
     )
 # Li et al. 2018: x_next = T(x) + x - x_previous, T two convolutions without a skip. What the paper leaves open: a stage
@@ -118,6 +120,7 @@ for _depth in (20, 56, 110):
             {"width": 16},
             "operator",
             ("li2018optimization",),
+            image_size=32,
             algorithm="heavy_ball(momentum=1)",
         )
     )
@@ -132,6 +135,7 @@ for _depth in (20, 56, 110):
             {"width": 16},
             "residual",
             ("zhao2018dmrnet", "li2018optimization"),
+            image_size=32,
             algorithm="merge_and_run",
         )
     )

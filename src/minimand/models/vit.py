@@ -1,9 +1,12 @@
 """Vision transformers (Dosovitskiy et al. 2021; sizes of Touvron et al. 2021)."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from ..blocks.convolutional import Skip
+from ..blocks.stochastic_depth import growing_rates
 from ..blocks.transformer import TransformerBranch
 from ..theory.kernel import Binding
 from .info import ModelInfo, Parts, register
@@ -39,6 +42,12 @@ class ClassToken(nn.Module):
         return z[:, 0]
 
 
+def as_map(z: Tensor) -> Tensor:
+    """(N, 1 + side^2, width), without the class token, to (N, width, side, side)."""
+    side = math.isqrt(z.shape[1] - 1)
+    return z[:, 1:].transpose(1, 2).unflatten(-1, (side, side))
+
+
 def vit(
     *,
     width: int,
@@ -46,6 +55,7 @@ def vit(
     heads: int,
     patch: int,
     image_size: int,
+    drop_path: float,
     binding: Binding,
     num_classes: int,
     in_channels: int,
@@ -58,21 +68,21 @@ def vit(
         heads: of the attention.
         patch: side of a patch in pixels; it divides `image_size`.
         image_size: side of an image in pixels.
+        drop_path: the probability of dropping the last block in training; it grows linearly from 0 in the first.
     """
     if image_size % patch:
         raise ValueError(f"patch is {patch}; expected a divisor of image_size = {image_size}.")
     if width % heads:
         raise ValueError(f"width is {width}; expected a multiple of heads = {heads}.")
-    branches = [TransformerBranch(width, heads) for _ in range(depth)]
+    branches = [TransformerBranch(width, heads, rate) for rate in growing_rates(drop_path, depth)]
     for branch in branches:
         for module in branch.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
     blocks = branches if binding == "residual" else [Skip(b, nn.Identity(), nn.Identity()) for b in branches]
-    # The classifier reads the class token alone; normalization is token-wise, so the order does not matter.
-    head = nn.Sequential(ClassToken(), nn.LayerNorm(width, eps=1e-6), nn.Linear(width, num_classes))
-    return Parts(Patches(in_channels, width, patch, image_size), [(None, blocks)], head)
+    head = nn.Sequential(nn.LayerNorm(width, eps=1e-6), ClassToken(), nn.Linear(width, num_classes))
+    return Parts(Patches(in_channels, width, patch, image_size), [(None, blocks)], head, as_map)
 
 
 for _name, _width, _heads in (("tiny", 192, 3), ("small", 384, 6), ("base", 768, 12)):
@@ -81,7 +91,7 @@ for _name, _width, _heads in (("tiny", 192, 3), ("small", 384, 6), ("base", 768,
             f"vit_{_name}",
             f"vision transformer of 12 blocks, {_width} channels, {_heads} heads; T(z) = A(z) + M(z + A(z))",
             vit,
-            {"width": _width, "depth": 12, "heads": _heads, "patch": 16, "image_size": 224},
+            {"width": _width, "depth": 12, "heads": _heads, "patch": 16, "image_size": 224, "drop_path": 0.0},
             "residual",
             ("dosovitskiy2021vit", "touvron2021deit"),
         )

@@ -83,7 +83,7 @@ def _sizes(model: UnrolledNetwork | Unrolled) -> dict[str, Any]:
     """Width, input and output of a model whose state is a vector, where they are known."""
     if isinstance(model, Unrolled) or not model.info.takes_vectors:
         return {}
-    return {"width": model.config["width"], "d_in": model.in_channels, "d_out": model.num_classes}
+    return {"width": model.config["width"], "d_in": model.in_channels, "d_out": model.num_classes or model.num_features}
 
 
 def learned_coefficients(stages: list[Unrolled]) -> dict[str, list[list[float]]]:

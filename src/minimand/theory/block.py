@@ -60,7 +60,7 @@ def block_structure(block: nn.Module) -> BlockStructure:
     if not isinstance(block, nn.Module):
         raise TypeError(f"block is {type(block).__name__}; expected a module.")
     try:
-        graph = fx.Tracer().trace(block)
+        graph = _Tracer().trace(block)
     except Exception as error:  # tracing runs the user's code, which may raise anything
         why = f"torch.fx cannot trace {type(block).__name__} ({type(error).__name__})"
         return BlockStructure("unknown", "unknown", False, why)
@@ -79,6 +79,13 @@ def block_structure(block: nn.Module) -> BlockStructure:
     if found.level == _ACTIVATED:
         why = "an activation after its last linear map, and so no linear - activation - linear to its output"
     return BlockStructure("no", found.identity, found.convolutional, why)
+
+
+class _Tracer(fx.Tracer):
+    """Does not look into what is known to change nothing."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, _SAME_MODULES) or super().is_leaf_module(m, module_qualified_name)
 
 
 _LINEAR, _ACTIVATED, _SECOND_LINEAR = 1, 2, 3
