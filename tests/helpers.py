@@ -12,6 +12,7 @@ from minimand.algorithms._algorithm import is_proximal
 from minimand.blocks import OnUnknown, SoftThreshold, one_layer, post_activation, pre_activation, two_layer
 from minimand.blocks.convnext import ConvNeXtBranch
 from minimand.blocks.convolutional import bottleneck
+from minimand.blocks.densely_connected import DenseLayer
 from minimand.blocks.transformer import TransformerBranch
 from minimand.networks import Unrolled
 from minimand.theory.kernel import BINDINGS as BINDINGS
@@ -109,6 +110,9 @@ FAMILIES: dict[str, Family] = {
     "post-activation": Family(_IMAGES, lambda: post_activation(4, 4)),
     "pre-activation": Family(_IMAGES, lambda: pre_activation(4, 4)),
     "bottleneck": Family((3, 8, 5, 5), lambda: bottleneck(8, 8)),
+    # A dense layer does not read the slot that it fills: mixed, so that under `operator` something is left of the input.
+    # In training mode its batch norm would divide by the variance of slots yet empty.
+    "dense": Family((2, 8, 5, 5), lambda: nn.Sequential(nn.Conv2d(8, 8, 1), DenseLayer(4, 2, k=1, layers=2)).eval()),
     "convnext": Family(_IMAGES, lambda: ConvNeXtBranch(4, layer_scale=0.5)),
     "transformer": Family((2, 3, 6), lambda: TransformerBranch(6, heads=2)),
 }
