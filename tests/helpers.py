@@ -110,7 +110,7 @@ FAMILIES: dict[str, Family] = {
     "post-activation": Family(_IMAGES, lambda: post_activation(4, 4)),
     "pre-activation": Family(_IMAGES, lambda: pre_activation(4, 4)),
     "bottleneck": Family((3, 8, 5, 5), lambda: bottleneck(8, 8)),
-    # A dense layer does not read the slot that it fills: mixed, so that under `operator` something is left of the input.
+    # Mixed, as a dense layer does not read the slot that it fills: under `operator` nothing of the input would be left.
     # In training mode its batch norm would divide by the variance of slots yet empty.
     "dense": Family((2, 8, 5, 5), lambda: nn.Sequential(nn.Conv2d(8, 8, 1), DenseLayer(4, 2, k=1, layers=2)).eval()),
     "convnext": Family(_IMAGES, lambda: ConvNeXtBranch(4, layer_scale=0.5)),

@@ -7,39 +7,43 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-_WIDTH = 110
+_WIDTH = 120
 
 
-def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> "Table":
-    """A table without lines; columns with a name are numbers but for the first and a description."""
+def make_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None, labels: int = 1
+) -> "Table":
+    """A table without lines; columns with a name are numbers but for the first `labels` and a description."""
     from rich.table import Table
     from rich.text import Text
 
     heading = None if title is None else Text(title)
     table = Table(title=heading, title_justify="left", box=None, pad_edge=False, show_header=any(columns))
     for i, name in enumerate(columns):
-        numeric = bool(name) and i > 0 and name != "description"
+        numeric = bool(name) and i >= labels and name != "description"
         table.add_column(name, justify="right" if numeric else "left", style="bold" if i == 0 else "", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     return table
 
 
-def table_text(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None, note: str = "") -> str:
+def table_text(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None, note: str = "", labels: int = 1
+) -> str:
     """The table as plain text."""
     from rich.console import Console
 
     console = Console(width=_WIDTH, no_color=True, highlight=False, force_terminal=False)
     with console.capture() as captured:
-        console.print(make_table(columns, rows, title))
+        console.print(make_table(columns, rows, title, labels))
         if note:
             console.print(note, markup=False)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The table in Markdown."""
-    lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *rows]
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], labels: int = 1) -> str:
+    """The table in Markdown; all columns but the first `labels` are numbers."""
+    lines = [columns, ["---"] * labels + ["---:"] * (len(columns) - labels), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 

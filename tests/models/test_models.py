@@ -75,7 +75,7 @@ def test_sizes_are_the_published_ones(name: str, parameters: int, layers: int) -
 
 @pytest.mark.parametrize(
     ("size", "layers", "growth", "bottleneck"),
-    [("40_12", 12, 12, False), ("52_12", 16, 12, False), ("_bc100_12", 16, 12, True)],
+    [("22_12", 6, 12, False), ("40_12", 12, 12, False), ("52_12", 16, 12, False), ("_bc100_12", 16, 12, True)],
 )
 def test_a_densenet_has_the_sizes_of_its_formula(size: str, layers: int, growth: int, bottleneck: bool) -> None:
     """Huang et al. 2017: 1.0 M with 40 layers, 0.8 M with 100 in the BC form."""

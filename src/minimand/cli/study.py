@@ -47,7 +47,7 @@ class _Run:
         from ..training import ShowProgress
 
         def tell(line: str) -> None:
-            console.print(line, highlight=False, markup=False)
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
         try:
             result = run_study(
@@ -79,7 +79,7 @@ class _Table:
     def __call__(self, console: Console) -> None:
         from ..studies import read_study
 
-        console.print(str(read_study(self.name, self.scale, self.run)), highlight=False, markup=False)
+        console.print(str(read_study(self.name, self.scale, self.run)), highlight=False, markup=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ def densenet(
 
 
 _SIZES: dict[str, tuple[tuple[int, ...], int, bool]] = {
+    "22_12": ((6, 6, 6), 12, False),
     "40_12": ((12, 12, 12), 12, False),
     "52_12": ((16, 16, 16), 12, False),
     "_bc100_12": ((16, 16, 16), 12, True),
@@ -94,7 +95,7 @@ def _register(family: str, size: str, beta: float | None, what: str, references:
 
 for _size in _SIZES:
     _register("densenet", _size, None, "DenseNet of {} layers; T fills the layer's slot", ("huang2017densenet",))
-for _size in ("40_12", "52_12", "121"):
+for _size in ("22_12", "40_12", "52_12", "121"):
     # With a bottleneck the a_j stand at its 1 x 1 convolution, a choice as well.
     _what = (
         "AGD-Net of {} layers; T is equation 21 of Li et al. 2018, beta 0.1; our choice: a T for each pair of layers, "

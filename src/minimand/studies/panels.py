@@ -35,3 +35,24 @@ def draw_sweep(
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=2, frameon=False, fontsize=8)
     return figure
+
+
+def draw_rows(measurements: Sequence[Measurement], labels: Sequence[str], column: Column) -> "Figure":
+    """A value of each cell: a row for each, a point for each seed and a line at their mean; colours by first label."""
+    found: dict[tuple[str, ...], list[float]] = {}
+    for m in measurements:
+        if column.key in m.values:
+            found.setdefault(tuple(str(m.cell[name]) for name in labels), []).append(
+                column.factor * m.values[column.key]
+            )
+    first = list(dict.fromkeys(key[0] for key in found))
+    figure = new_figure(7.5, 0.8 + 0.27 * len(found))
+    axes = plain(figure.subplots())
+    for row, (key, values) in enumerate(found.items()):
+        color = COLORS[first.index(key[0]) % len(COLORS)]
+        axes.plot(values, [row] * len(values), "o", color=color, markersize=4, alpha=0.7)
+        axes.plot([statistics.mean(values)] * 2, [row - 0.35, row + 0.35], color=color, linewidth=2)
+    axes.set_yticks(range(len(found)), [", ".join(key) for key in found], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel(column.heading)
+    return figure

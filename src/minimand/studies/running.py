@@ -70,14 +70,14 @@ class StudyResult:
 
     def markdown(self) -> str:
         """The table in Markdown, with its note."""
-        return f"{markdown(self.columns(), self.rows())}\n\n{self.note}\n"
+        return f"{markdown(self.columns(), self.rows(), len(self.study.labels))}\n\n{self.note}\n"
 
     def figures(self) -> dict[str, "Figure"]:
         """Captions and figures."""
         return dict(self.study.figures(self.measurements))
 
     def __str__(self) -> str:
-        return table_text(self.columns(), self.rows(), note=self.note)
+        return table_text(self.columns(), self.rows(), note=self.note, labels=len(self.study.labels))
 
 
 def run_study(

@@ -4,18 +4,37 @@ import json
 import zlib
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..data import Data
+from ..models import create_for
+from ..report.size import count_flops
 from ..training import FitResult, Recipe, fit
 from ..training.recipe import as_config, from_config
 from .bench import Bench
-from .study import Cell
+from .study import Cell, Column, Scale
+
+ERROR = Column("error", "test error %", 2, 100)
+COLUMNS = (
+    ERROR,
+    Column("loss", "test loss", 3),
+    Column("parameters", "M parameters", 3, 1e-6),
+    Column("flops", "M FLOPs", 1, 1e-6),
+)
+"""What `measure_classifier` measures."""
 
 
 def kept(recipe: Recipe) -> dict[str, Any]:
     """A recipe as plain values, to be kept in a cell."""
     return as_config(recipe)
+
+
+def images(scale: Scale, train: int, test: int = 2000) -> dict[str, Any]:
+    """The part of a cell that says which images: a few digits, the first so many of CIFAR-10, or all of them."""
+    if scale == "smoke":
+        return {"data": "digits", "train": 100, "test": 100}
+    return {"data": "cifar10", "train": train, "test": test} if scale == "cpu" else {"data": "cifar10"}
 
 
 def train(model: nn.Module, data: Data, cell: Cell, seed: int, bench: Bench, resume: bool = True) -> FitResult:
@@ -34,3 +53,23 @@ def train(model: nn.Module, data: Data, cell: Cell, seed: int, bench: Bench, res
     run = bench.runs / name if resume else None
     label = f"{cell.get('model', '')} {cell.get('algorithm', '')} seed {seed}".strip()
     return fit(model, data, recipe=recipe, run=run, seed=seed, device=bench.device, callbacks=bench.callbacks(label))
+
+
+def measure_classifier(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+    """Error, loss and size of the named model `cell["model"]`, trained with `cell["algorithm"]` if there is one."""
+    data = bench.data(cell["data"], cell.get("train"), cell.get("test"), cell.get("enlarged", 1))
+    torch.manual_seed(seed)
+    model = create_for(cell["model"], data.shape, data.num_outputs, cell.get("algorithm"))
+    return classified(model, data, cell, seed, bench)
+
+
+def classified(model: nn.Module, data: Data, cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+    """Error, loss and size of a classifier, after training."""
+    result = train(model, data, cell, seed, bench)
+    assert result.test_accuracy is not None
+    return {
+        "error": 1 - result.test_accuracy,
+        "loss": result.test_loss,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "flops": count_flops(model, data.shape),
+    }
