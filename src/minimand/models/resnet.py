@@ -101,7 +101,8 @@ for _depth, _widening in ((16, 4), (28, 4)):
     register(
         ModelInfo(
             f"wrn{_depth}_{_widening}",
-            f"wide ResNet of {_depth} layers, {_widening} times as wide, pre-activation; T is the branch",
+            f"wide ResNet of {_depth} layers, {_widening} times as wide, pre-activation; T is the branch, of which a "
+            f"stage has {(_depth - 4) // 6 - 1}",
             partial(resnet, depth=_depth, widening=_widening, preactivation=True, projection=True),
             {"width": 16},
             "residual",

@@ -72,11 +72,13 @@ def _register(
 _register(
     "optdnn",
     "Skeletons of wide and shallow and of narrow and deep networks, with error and FLOPs (Wu et al. 2024)",
-    "Wide and shallow is WRN-16-4 (at cpu scale a quarter as wide), narrow and deep the pre-activation ResNet of 110 "
-    "layers (at cpu scale 56, half as wide). T is the branch of a block: the skeletons have the same blocks and the "
-    "same FLOPs, but for linearized ADMM with two blocks a layer.",
-    ("wrn16_4", "preact_resnet110"),
-    ("wrn16_4(width=4)", "preact_resnet56(width=8)"),
+    "Wide and shallow is WRN-28-4 (at cpu scale a pre-activation ResNet of 20 layers and 14 channels), narrow and deep "
+    "the pre-activation ResNet of 110 layers (at cpu scale 56 layers and 8 channels, for about the same FLOPs). T is "
+    "the branch of a block: the skeletons have the same blocks and FLOPs, but for linearized ADMM with two blocks a "
+    "layer. WRN-16-4 is of no use here: two blocks a stage, of which the first changes the shape and is an ordinary "
+    "residual one, leave the algorithm a single step, and nearly all algorithms begin alike.",
+    ("wrn28_4", "preact_resnet110"),
+    ("preact_resnet20(width=14)", "preact_resnet56(width=8)"),
     ("gradient_descent", "heavy_ball(momentum=0.5)", "nesterov_y(momentum=0.5)", "fista"),
     train=6_000,
 )
