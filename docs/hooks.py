@@ -2,13 +2,17 @@
 
 import io
 import re
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 from textwrap import indent
 from typing import Any
 
+from markdown.extensions.toc import slugify
 from mkdocs.structure.files import File, Files
 
 import minimand as mm
+from minimand.report.figures import svg
+from minimand.studies import StudyResult, list_studies, read_study
 
 
 def on_files(files: Files, config: Any, **_: Any) -> Files:
@@ -17,7 +21,15 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
         picture = io.StringIO()
         _certificate(name).plot().savefig(picture, format="svg", metadata={"Date": None})
         files.append(File.generated(config, f"figures/algorithms/{name}.svg", content=picture.getvalue()))
+    for name in list_studies():
+        for i, figure in enumerate(_study(name).figures().values()):
+            files.append(File.generated(config, f"figures/studies/{name}-{i}.svg", content=svg(figure)))
     return files
+
+
+@cache
+def _study(name: str) -> StudyResult:
+    return read_study(name, folder=Path("results/studies") / f"{name}-cpu")
 
 
 @cache
@@ -50,9 +62,45 @@ def _algorithm_cards() -> str:
         cards.append(
             f"## {cls.__name__}\n\n`{first}`\n\n{paragraphs}\n\n**Coefficients:** {coefficients}\n\n"
             f"![Poles, gains and wiring of {cls.__name__}](figures/algorithms/{name}.svg)\n\n"
+            f"{_measured(name)}\n\n"
             f'??? note "Certificate"\n\n    ```text\n{indent(str(_certificate(name)), "    ")}\n    ```'
         )
     return "\n\n".join(cards)
+
+
+def _measured(name: str) -> str:
+    """A sentence on what the study of all algorithms found."""
+    rows = {row[0]: row for row in _study("gallery").rows()}
+    if name not in rows:
+        return "**Measured:** not beside the others, as its prox has to be known."
+    error, loss = rows[name][1:3]
+    usual = rows["gradient_descent"]
+    beside = "" if name == "gradient_descent" else f"; gradient descent: {usual[1]} %, {usual[2]}"
+    return (
+        f"**Measured:** 12 layers on the digits, three seeds: test error {error} %, test loss {loss}{beside} "
+        "([all of them](studies.md#every-algorithm-with-the-same-blocks))."
+    )
+
+
+def _study_section(name: str) -> str:
+    result = _study(name)
+    study, table = result.study, result.markdown()
+    if len(result.rows()) > 24:
+        table = f'??? note "Table"\n\n{indent(table, "    ")}'
+    figures = "\n\n".join(
+        f"![{caption}](figures/studies/{name}-{i}.svg)\n\n*{caption}.*" for i, caption in enumerate(result.figures())
+    )
+    command = f"```console\n$ minimand study run {name}{_options(result)}\n```"
+    return f"## {study.title}\n\n{study.about}\n\n{command}\n\n{table}\n\n{figures}"
+
+
+def _options(result: StudyResult) -> str:
+    return " --folder path/to/cifar10" if any(m.cell.get("data") == "cifar10" for m in result.measurements) else ""
+
+
+def _studies() -> str:
+    rows = [[f"`{name}`", f"[{title}](#{slugify(title, '-')})"] for name, title in list_studies().items()]
+    return _table(["name", "what it is"], rows)
 
 
 def _models() -> str:
@@ -78,4 +126,11 @@ def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
 
-_TABLES = {"algorithms": _algorithms, "algorithm_cards": _algorithm_cards, "models": _models, "data": _data}
+_TABLES = {
+    "algorithms": _algorithms,
+    "algorithm_cards": _algorithm_cards,
+    "models": _models,
+    "data": _data,
+    "studies": _studies,
+    **{f"study_{name}": partial(_study_section, name) for name in list_studies()},
+}

@@ -257,3 +257,32 @@ def test_a_bug_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("minimand.cli.reading._first_line", None)
     with pytest.raises(TypeError):
         main(["list", "algorithms"])
+
+
+def test_studies_are_listed_run_and_printed(capsys: pytest.CaptureFixture) -> None:
+    listed = _run(capsys, "study", "list")
+    assert re.search(r"^parity +Parity", listed, re.M)
+    printed = _run(capsys, "study", "run", "parity", "--scale", "smoke")
+    assert len(re.findall(r"^\d/6  hidden 2, depth 8", printed, re.M)) == 6
+    table = printed[printed.index("hidden  depth") :].partition("report: ")[0]
+    assert _run(capsys, "study", "table", "parity", "--scale", "smoke") == table
+    again = _run(capsys, "study", "run", "parity", "--scale", "smoke")
+    assert "1/6" not in again
+    assert table in again
+    assert Path("runs/studies/parity-smoke/report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "pariti"), "parity"),
+        (("run", "parity", "--scale", "big"), "smoke"),
+        (("run", "parity", "--scale", "smoke", "--seeds", "0"), "seeds is 0; expected an integer of at least 1"),
+        (("run", "apg2", "--scale", "paper"), "--folder"),
+        (("run", "hb_agd", "--folder", "nowhere"), "nowhere"),
+        (("table", "parity"), "minimand study run parity --scale cpu"),
+    ],
+)
+def test_a_study_refuses(capsys: pytest.CaptureFixture, arguments: tuple[str, ...], message: str) -> None:
+    assert message in _fails(capsys, "study", *arguments)
+    assert not list(Path().glob("runs/studies/*/results.json"))

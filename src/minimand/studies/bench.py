@@ -46,7 +46,10 @@ class Bench:
     def _load(self, name: str) -> Data:
         if name == "imagenet":
             if self.data_folder is None:
-                raise ValueError("this study needs ImageNet; name its folder of train/ and val/ images as data_folder.")
+                raise ValueError(
+                    "data_folder is None, but this study needs ImageNet; expected its folder of train/ and val/ images "
+                    "(--folder)."
+                )
             return load_data(self.data_folder, image_size=224)
         if self.data_folder is None or name not in ("cifar10", "cifar100"):
             return load_data(name)

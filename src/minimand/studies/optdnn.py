@@ -30,22 +30,20 @@ def _recipe(scale: Scale) -> dict[str, Any]:
 _SETTING = (
     "At paper scale 200 epochs of CIFAR-10 with SGD at 0.1, weight decay 5e-4, batches of 128 and a cosine, with "
     "strong augmentation: shifts, flips, RandAugment of magnitude 9 and Cutout of 16 pixels. At cpu scale 5 epochs of "
-    "the first {} images with batches of 64 at 0.05, shifts and flips; the error is that on the first 2,000 test "
+    "the first 4,000 images with batches of 64 at 0.05, shifts and flips; the error is that on the first 2,000 test "
     "images.\n\n"
     "The numbers of the paper's tables, its algorithms' coefficients, networks and recipe are not known here; all of "
     "the above is our choice."
 )
 
 
-def _register(
-    name: str, title: str, about: str, full: Sequence[str], small: Sequence[str], few: Sequence[str], train: int
-) -> None:
+def _register(name: str, title: str, about: str, full: Sequence[str], small: Sequence[str], few: Sequence[str]) -> None:
     """A study of all algorithms on the `full` models at paper scale, of a `few` on the `small` ones below."""
 
     def cells(scale: Scale) -> list[Cell]:
         paper = scale == "paper"
         return [
-            {"model": model, "algorithm": algorithm, **images(scale, train), "recipe": _recipe(scale)}
+            {"model": model, "algorithm": algorithm, **images(scale, 4_000), "recipe": _recipe(scale)}
             for model in (full if paper else small)
             for algorithm in (_ALGORITHMS if paper else few)
         ]
@@ -54,7 +52,7 @@ def _register(
         Study(
             name,
             title,
-            f"{about} {_SETTING.format(f'{train:,}')}",
+            f"{about} {_SETTING}",
             ("wu2024optdnn",),
             cells,
             measure_classifier,
@@ -80,7 +78,6 @@ _register(
     ("wrn28_4", "preact_resnet110"),
     ("preact_resnet20(width=14)", "preact_resnet56(width=8)"),
     ("gradient_descent", "heavy_ball(momentum=0.5)", "nesterov_y(momentum=0.5)", "fista"),
-    train=6_000,
 )
 _register(
     "optdnn_dense",
@@ -90,5 +87,4 @@ _register(
     ("densenet40_12", "densenet_bc100_12"),
     ("densenet22_12(growth=4)",),
     ("gradient_descent", "heavy_ball(momentum=0.5)", "nesterov_y(momentum=0.5)"),
-    train=4_000,
 )

@@ -1,0 +1,107 @@
+"""Each study, by one sweep; and what some of them measure."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import minimand as mm
+from minimand.algorithms import as_algorithm
+from minimand.data.synthetic import nested_rings
+from minimand.models import create_for
+from minimand.studies import list_studies, rings, run_study
+from minimand.studies.running import read_study
+from minimand.studies.study import SCALES, study_named
+from minimand.training.recipe import from_config
+
+ROOT = Path(__file__).parents[2]
+FACTS = ROOT.parent / "shared" / "facts" / "architectures.md"
+
+
+@pytest.mark.parametrize("name", list_studies())
+def test_a_study_runs(name: str, tmp_path: Path) -> None:
+    """At smoke scale: a row for every cell, with a value in every column."""
+    result = run_study(name, "smoke", folder=tmp_path)
+    assert len(result.rows()) == len(result.study.cells("smoke"))
+    assert all(cell for row in result.rows() for cell in row[:-1])
+    for caption, figure in result.figures().items():
+        assert caption
+        assert any(axes.has_data() for axes in figure.axes)
+
+
+@pytest.mark.parametrize("name", list_studies())
+def test_the_cells_of_a_study(name: str) -> None:
+    """At every scale they are plain, differ in what the table shows, and name models and recipes that exist."""
+    study = study_named(name)
+    for scale in SCALES:
+        cells = study.cells(scale)
+        assert json.loads(json.dumps(cells)) == cells
+        assert len({tuple(str(cell[label]) for label in study.labels) for cell in cells}) == len(cells)
+        for cell in cells:
+            assert isinstance(from_config(cell["recipe"]), mm.Recipe)
+            if "algorithm" in cell:
+                as_algorithm(cell["algorithm"])
+        for model in {cell["model"] for cell in cells if "model" in cell and name != "rewired"}:
+            with torch.device("meta"):
+                assert create_for(model, (64,) if model.startswith("mlp") else (3, 32, 32), 10)
+
+
+@pytest.mark.parametrize("name", list_studies())
+def test_the_results_in_the_repository_are_those_of_the_study(name: str) -> None:
+    """Whoever changes a study measures it again."""
+    result = read_study(name, "cpu", ROOT / "results" / "studies" / f"{name}-cpu")
+    study = result.study
+    assert len(result.rows()) == len(study.cells("cpu"))
+    assert {m.seed for m in result.measurements} >= {0, 1, 2}
+    assert len(result.measurements) >= 3 * len(study.cells("cpu"))
+    assert f"{{{{ study_{name} }}}}" in (ROOT / "docs" / "studies.md").read_text()
+    assert sum(m.seconds for m in result.measurements) < 45 * 60  # half an hour on two cores
+
+
+@pytest.mark.skipif(not FACTS.is_file(), reason="the published numbers are not there")
+@pytest.mark.parametrize("name", ["simulation", "hb_agd"])
+def test_published_numbers_are_as_published(name: str) -> None:
+    study, text = study_named(name), FACTS.read_text()
+    found = [study.published(cell) for cell in study.cells("paper")]
+    facts = {float(n) for n in re.findall(r"\d+\.?\d*", text)}
+    assert found
+    assert set(map(float, found)) <= facts
+
+
+class _Circle(nn.Module):
+    """Takes what is farther than `radius` from 0 for the outer ring."""
+
+    def __init__(self, radius: float) -> None:
+        super().__init__()
+        self.radius = nn.Parameter(torch.tensor(radius))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gap = x.norm(dim=1) - self.radius
+        return torch.stack([-gap, gap], 1)
+
+
+def test_the_margin_of_a_circle_is_its_distance_from_the_samples() -> None:
+    samples = nested_rings(500, 0).test
+    assert isinstance(samples, mm.data.Arrays)
+    distance = (samples.inputs.norm(dim=1) - 2.5).abs().min()
+    found = rings._margin(_Circle(2.5), samples.inputs, samples.targets)
+    assert found == pytest.approx(float(distance), abs=8 / 400)  # the grid's spacing
+    assert rings._margin(_Circle(2.0), samples.inputs, samples.targets) == 0
+
+
+def test_a_measurement_is_what_fit_gives(tmp_path: Path) -> None:
+    """The last cell of a study, trained by hand."""
+    measured = run_study("gallery", "smoke", folder=tmp_path).measurements[-1]
+    cell, data = measured.cell, mm.load_data("digits")
+    few = mm.data.Arrays(data.train.inputs[:100], data.train.targets[:100])  # pyright: ignore[reportAttributeAccessIssue]
+    torch.manual_seed(0)
+    model = create_for(cell["model"], data.shape, data.num_outputs, cell["algorithm"])
+    mm.fit(model, replace(data, train=few), recipe=from_config(cell["recipe"]), seed=0)
+    found = mm.evaluate(model, data)
+    assert found.accuracy is not None
+    assert measured.values["error"] == pytest.approx(1 - found.accuracy)
+    assert measured.values["loss"] == pytest.approx(found.loss, rel=1e-4)
