@@ -66,6 +66,7 @@ def test_the_results_in_the_repository_are_those_of_the_study(name: str) -> None
 @pytest.mark.parametrize("name", ["simulation", "hb_agd"])
 def test_published_numbers_are_as_published(name: str) -> None:
     study, text = study_named(name), FACTS.read_text()
+    assert study.published is not None
     found = [study.published(cell) for cell in study.cells("paper")]
     facts = {float(n) for n in re.findall(r"\d+\.?\d*", text)}
     assert found

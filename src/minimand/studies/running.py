@@ -37,7 +37,8 @@ class StudyResult:
 
     def columns(self) -> list[str]:
         """The heads of the table."""
-        return [*self.study.labels, *(c.heading for c in self.study.columns), "published"]
+        published = ["published"] if self.study.published else []
+        return [*self.study.labels, *(c.heading for c in self.study.columns), *published]
 
     def rows(self) -> list[list[str]]:
         """A row for each cell: mean and standard deviation over the seeds."""
@@ -47,7 +48,8 @@ class StudyResult:
             if measured:
                 labels = [str(cell[name]) for name in self.study.labels]
                 values = [_entry(measured, c) for c in self.study.columns]
-                found.append([*labels, *values, self.study.published(cell)])
+                published = [self.study.published(cell)] if self.study.published else []
+                found.append([*labels, *values, *published])
         return found
 
     @property

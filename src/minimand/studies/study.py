@@ -55,8 +55,8 @@ class Study:
     labels: tuple[str, ...]
     """The settings that tell the rows of the table apart."""
     columns: tuple[Column, ...]
-    published: Callable[[Cell], str] = lambda cell: "unknown"
-    """What the source reports for the first column, at its own scale."""
+    published: Callable[[Cell], str] | None = lambda cell: "unknown"
+    """What the source reports for the first column, at its own scale; None where there is no source."""
     figures: Callable[[Sequence[Measurement]], Mapping[str, "Figure"]] = field(default=lambda measurements: {})
     """Captions and figures."""
 
