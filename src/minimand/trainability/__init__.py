@@ -1,0 +1,3 @@
+"""Why a network trains or does not, and what to do: theory at initialization, measures, remedies."""
+
+from . import meanfield as meanfield
