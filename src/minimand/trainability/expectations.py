@@ -42,6 +42,18 @@ def pair(phi: Activation, q: float, c: float) -> Pair:
     return phi.remembered(_pair, q, c)
 
 
+def squared_slopes(phi: Activation, q: float) -> tuple[np.ndarray, np.ndarray]:
+    """The distribution of phi'(h)^2 for h of variance q: values and their probabilities."""
+    near = 2.0 ** np.arange(-12, 1)
+    z, weights = _rule(_within(np.concatenate([_PANELS, near, -near, _bends(phi, q) / np.sqrt(q)])))
+    weights = weights * _density(z)
+    d = phi(np.sqrt(q) * z)[1] ** 2
+    # Values that are nearly the same are one, with its mean.
+    where = np.unique(np.round((d - d.min()) / max(float(np.ptp(d)), 1e-300) * 256), return_inverse=True)[1]
+    mass = np.bincount(where, weights)
+    return np.bincount(where, weights * d) / mass, mass / mass.sum()
+
+
 def _moments(phi: Activation, q: float) -> Moments:
     z, weights = _rule(_within(np.concatenate([_PANELS, _bends(phi, q) / np.sqrt(q)])))
     value, slope = phi(np.sqrt(q) * z)
