@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.conv import _ConvNd
 
 from ..checks import check_number
@@ -91,7 +92,8 @@ def singular_values(fn: Callable[[Tensor], Tensor], x: Tensor, k: int = 6, which
     check_number("k", k, 1, math.inf, whole=True)
     if not x.is_floating_point():
         raise TypeError(f"x is of {x.dtype}; a Jacobian needs floating input: for tokens, start from their embedding.")
-    with torch.enable_grad():
+    # Fused attention and cuDNN's recurrent networks have no second derivative.
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
         x = x.detach().clone().requires_grad_()
         y = fn(x)
         if not isinstance(y, Tensor):
