@@ -253,6 +253,33 @@ def test_the_tangent_kernel_is_that_of_the_jacobian() -> None:
         spectrum.ntk(model, x[:1].double())
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_extremes_of_the_hessian() -> None:
+    pytest.importorskip("curvlinops")
+    torch.manual_seed(0)
+    model, x, target = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), torch.randn(9, 3), torch.randn(9, 2)
+
+    def loss(prediction: Tensor, target: Tensor) -> Tensor:
+        return (prediction - target).square().mean() + prediction[:, 0].mean() * 0.3
+
+    shapes = [p.shape for p in model.parameters()]
+
+    def of_vector(vector: Tensor) -> Tensor:
+        parts = vector.split([shape.numel() for shape in shapes])
+        named = zip(
+            dict(model.named_parameters()), (p.view(s) for p, s in zip(parts, shapes, strict=True)), strict=True
+        )
+        return loss(torch.func.functional_call(model, dict(named), x), target)
+
+    flat = nn.utils.parameters_to_vector(model.parameters()).detach()
+    hessian = torch.autograd.functional.hessian(of_vector, flat)
+    assert isinstance(hessian, Tensor)
+    values = torch.linalg.eigvalsh(hessian)
+    found = spectrum.hessian_extremes(model, loss, x, target)
+    assert found == pytest.approx((values[0].item(), values[-1].item()), rel=1e-3)
+    assert all(p.grad is None for p in model.parameters())
+
+
 @pytest.mark.parametrize(("factor", "stable"), [(0.98, True), (1.02, False)])
 def test_the_largest_step_is_where_gradient_descent_ceases_to_converge(factor: float, stable: bool) -> None:
     torch.manual_seed(0)

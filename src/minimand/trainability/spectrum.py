@@ -1,6 +1,7 @@
 """Spectra: of the Jacobian from input to output, in theory and measured; of convolutions; of the tangent kernel."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -12,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.conv import _ConvNd
 
 from ..checks import check_number
+from ..extras import require
 from ..names import unknown_name
 from . import expectations
 from .activation import activation
@@ -246,3 +248,38 @@ def ntk(model: nn.Module, x: Tensor) -> TangentKernel:
     rounding = torch.finfo(parameters[0].dtype).eps * len(values) * values[-1]
     ratio = float(values[-1] / values[0]) if values[0] > rounding else math.inf
     return TangentKernel(kernel, float(values[-1]), ratio)
+
+
+class _Mean(nn.Module):
+    """A loss that is what it is: of one batch, so that nothing is to be weighed."""
+
+    reduction = "mean"
+
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return self.loss(prediction, target)
+
+
+def hessian_extremes(
+    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, target: Tensor
+) -> tuple[float, float]:
+    """The smallest and the largest eigenvalue of the Hessian of the loss of a batch, by curvlinops (extra `curvature`).
+
+    Gradient descent is stable near a minimum for steps below 2 / largest. The model must say the same twice: put it in
+    `eval` mode if it has dropout.
+    """
+    from scipy.sparse.linalg import eigsh
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a package that it brings
+        curvlinops = require("curvlinops", "curvature", "to find eigenvalues of the Hessian")
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
+        hessian = curvlinops.HessianLinearOperator(model, _Mean(loss), parameters, [(x, target)]).to_scipy()
+        start = np.random.default_rng(0).standard_normal(hessian.shape[0])
+        options: dict[str, Any] = {"v0": start, "tol": 1e-4, "return_eigenvectors": False}
+        smallest, largest = (eigsh(hessian, 1, which=end, **options)[0] for end in ("SA", "LA"))
+    return float(smallest), float(largest)
