@@ -250,3 +250,14 @@ def _softmax(h: Tensor) -> Tensor:
 def test_what_is_no_activation_is_refused(phi, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         meanfield.moments(phi, 1.0)
+
+
+def test_results_are_cited() -> None:
+    results = (
+        meanfield.critical_point("tanh"),
+        meanfield.depth_scales("relu", 1.0, 0.1),
+        mm.trainability.spectrum.residual(1.0),
+        mm.trainability.spectrum.ntk(nn.Linear(2, 1), torch.eye(2)),
+    )
+    text = mm.bibliography(*results)
+    assert all(key in text for key in ("schoenholz2017deep", "pennington2018emergence", "jacot2018neural"))

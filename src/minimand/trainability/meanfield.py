@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -34,6 +34,7 @@ _ONE, _ROUNDING = 1e-6, 1e-12
 class CriticalPoint:
     """Standard deviations of weights and biases for which gradients neither grow nor die, at the length q."""
 
+    references: ClassVar = ("poole2016exponential", "schoenholz2017deep")
     sigma_w: float
     sigma_b: float
     q: float
@@ -54,6 +55,7 @@ class DepthScales:
     An infinite scale means no exponential decay; a negative one, growth.
     """
 
+    references: ClassVar = ("poole2016exponential", "schoenholz2017deep")
     q: float
     """The variance of h that the layers lead to from 1: inf where they diverge."""
     c: float

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ Which = Literal["LM", "all"]
 class SpectrumTheory:
     """What the squared singular values of a Jacobian are in a wide network."""
 
+    references: ClassVar = ("pennington2018emergence", "tarnowski2019dynamical")
     mean: float
     var: float
     largest: float | None
@@ -205,6 +206,7 @@ def convolution_norm(convolution: nn.Module, size: int | Sequence[int]) -> float
 class TangentKernel:
     """The neural tangent kernel of some samples: inner products of the gradients of the output."""
 
+    references: ClassVar = ("jacot2018neural",)
     kernel: np.ndarray
     largest: float
     condition: float
