@@ -152,6 +152,13 @@ def test_depth_scales_where_lengths_vanish_or_explode() -> None:
     assert (found.q, found.xi_grad) == (math.inf, pytest.approx(-1 / math.log(2)))
 
 
+def test_angles_of_hard_thresholds_spread() -> None:
+    """With sign the correlation map is 2/pi arcsin(c): from any angle to a right one, by 2/pi a layer."""
+    found = meanfield.depth_scales(torch.sign, 1.0, 0.0)
+    assert (found.q, found.c, found.chi1) == (1, pytest.approx(0, abs=1e-6), 0)
+    assert found.xi_c == pytest.approx(-1 / math.log(2 / math.pi), rel=1e-6)
+
+
 def test_lengths_of_tanh_fall_as_half_over_depth() -> None:
     """q_l l -> 1/2 from above at sigma_w = 1, sigma_b = 0 (facts 1.3)."""
     lengths = [layer.q for layer in meanfield.trajectory("tanh", 1.0, 0.0, 3001)]

@@ -33,7 +33,7 @@ class Factors:
         if ensemble not in get_args(Ensemble):
             raise unknown_name("ensemble", str(ensemble), get_args(Ensemble))
         check_number("depth", depth, 1, math.inf, whole=True)
-        check_number("q", q, 0, math.inf, below=True)
+        check_number("q", q, 1e-20, math.inf, below=True)
         phi = activation(phi)
         m = expectations.moments(phi, float(q))
         if m.mu1 == 0:
