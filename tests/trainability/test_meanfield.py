@@ -84,6 +84,8 @@ def test_half_stable_points_are_what_auto_gives_for_gelu_and_its_kin(name: str) 
     assert point.kind == "half_stable"
     assert (point.q, point.sigma_w**2, point.sigma_b**2) == (close(q), close(weights), close(biases))
     assert meanfield.critical_point(name, depth=40) == point
+    assert meanfield.critical_point(name, policy="half_stable") == point
+    assert meanfield.critical_point(name, policy="line") == meanfield.critical_point(name, q=1.0)
     assert meanfield.gain(name, "critical") == point.sigma_w
 
 

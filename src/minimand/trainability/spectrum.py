@@ -29,8 +29,8 @@ class SpectrumTheory:
     references: ClassVar = ("pennington2018emergence", "tarnowski2019dynamical")
     mean: float
     var: float
-    largest: float | None
-    """The end of their density; None where it has none."""
+    largest: float
+    """The end of their density."""
 
 
 def theory(phi: Any, ensemble: Ensemble, depth: int, q: float, *, sigma_w: float | None = None) -> SpectrumTheory:
@@ -58,8 +58,8 @@ def density(
 ) -> np.ndarray:
     """The density of the squared singular values at the values `at`, all above 0, as `theory` has their moments.
 
-    It is seen from a thousandth of a turn beside the real line, so jumps and atoms are smoothed over a share of 0.005
-    of where they are; the atom that dead units put at 0 is not part of it.
+    Jumps and atoms are smoothed over about a thousandth of where they are; the atom that dead units put at 0 is not
+    part of it.
     """
     at = np.asarray(at, dtype=float)
     if not (at > 0).all():
