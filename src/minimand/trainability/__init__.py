@@ -1,0 +1,5 @@
+"""Why a network trains or does not, and what to do: theory at initialization, measures, remedies."""
+
+from . import meanfield as meanfield
+from . import spectrum as spectrum
+from .finite_width import fluctuation_beta as fluctuation_beta
