@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from . import report as report
     from . import studies as studies
     from . import theory as theory
+    from . import trainability as trainability
     from . import training as training
     from .algorithms import Algorithm as Algorithm
     from .algorithms import Coefficient as Coefficient
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from .theory import certify as certify
     from .theory import equivalent as equivalent
     from .theory import identify as identify
+    from .trainability import normalize as normalize
+    from .trainability import normalized as normalized
     from .training import SGD as SGD
     from .training import AdamW as AdamW
     from .training import Backpropagation as Backpropagation
@@ -63,6 +66,7 @@ _DEFINED_IN = {
     "report": ("explain", "fit"),
     "studies": ("compare", "search"),
     "theory": ("certify", "equivalent", "identify"),
+    "trainability": ("normalize", "normalized"),
     "training": ("AdamW", "Backpropagation", "Cosine", "OneCycle", "Recipe", "SGD", "Step", "evaluate"),
 }
 _PUBLIC = {name: module for module, names in _DEFINED_IN.items() for name in names}

@@ -1,6 +1,6 @@
 import json
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,7 +14,11 @@ from minimand.models.network import Bridge
 from minimand.networks import Layer, Unrolled
 from minimand.theory.kernel import Binding
 
-SMALL = {"hidden": {"width": 8, "depth": 3, "hidden": 4}, "growth": {"growth": 2}, "width": {"width": 4}}
+SMALL: dict[str, dict[str, Any]] = {
+    "hidden": {"width": 8, "depth": 3, "hidden": 4},
+    "growth": {"growth": 2},
+    "width": {"width": 4},
+}
 
 
 def _create(name: str, algorithm: str = "heavy_ball", binding: Binding | None = None) -> UnrolledNetwork:

@@ -42,7 +42,7 @@ def test_every_model_is_scaled_and_phi_of_0_changes_nothing(name: str) -> None:
     same = scale(name, 0)
     assert (str(same), same.settings) == (name, info.settings)
     assert same.image_size == (None if info.takes_vectors else info.image_size)
-    larger = scale(name, 1).settings
+    larger = scale(name, 2).settings
     grown = {n for n, value in larger.items() if value > info.settings[n]}
     assert {"depth"} < grown
     assert larger == {n: value if n in grown else info.settings[n] for n, value in larger.items()}

@@ -2,8 +2,6 @@
 
 from torch import Tensor, nn
 
-from .switchable import SwitchNorm
-
 
 class ByPosition(nn.Module):
     """A normalization of the last axis, for the channels of (N, C, ...): each position on its own."""
@@ -18,7 +16,7 @@ class ByPosition(nn.Module):
 
 
 class ByChannel(nn.Module):
-    """A normalization of (N, C) or (N, C, L), for channels first, (N, C, ...), or last, (N, ..., C)."""
+    """A normalization of (N, C, L), for channels first, (N, C, ...), or last, (N, ..., C)."""
 
     def __init__(self, norm: nn.Module, channels_last: bool) -> None:
         super().__init__()
@@ -27,17 +25,9 @@ class ByChannel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """To the same shape."""
         first = x.movedim(-1, 1) if self.channels_last else x
-        y = self.norm(first.flatten(2) if first.ndim > 3 else first).reshape(first.shape)
+        y = self.norm(first.reshape(first.shape[0], first.shape[1], -1)).reshape(first.shape)
         return y.movedim(1, -1) if self.channels_last else y
 
 
-NORMALIZATIONS = (
-    nn.modules.batchnorm._NormBase,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-    SwitchNorm,
-    ByPosition,
-    ByChannel,
-)
+NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, ByPosition, ByChannel)
 """What normalizes activations."""

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils.parametrize import register_parametrization
 
-Layer = TypeVar("Layer", nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-Convolution = TypeVar("Convolution", nn.Conv1d, nn.Conv2d, nn.Conv3d)
+Layer = TypeVar("Layer", bound=nn.Linear | _ConvNd)
+Convolution = TypeVar("Convolution", bound=nn.Conv1d | nn.Conv2d | nn.Conv3d)
 
 # As many as torch's spectral_norm begins with.
 _STEPS_AT_FIRST = 15

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from ..blocks.normalization import NORMALIZATIONS
 from ..calls import call_with
 from ..checks import check_number
 from ..data import Augmentation, Data
@@ -77,11 +77,8 @@ def _groups(model: nn.Module, weight_decay: float) -> list[dict]:
     ]
 
 
-_NORMALIZATIONS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-
-
 def _is_weight(module: nn.Module, parameter: nn.Parameter) -> bool:
-    if parameter.ndim < 2 or isinstance(module, _NORMALIZATIONS):
+    if parameter.ndim < 2 or isinstance(module, NORMALIZATIONS):
         return False
     # A scale of one's own is a vector that is shaped to be broadcast; a layer's weight may have that shape too.
     return isinstance(module, nn.Linear | _ConvNd) or sum(length > 1 for length in parameter.shape) > 1
