@@ -105,6 +105,8 @@ class _Reached:
 def _reach(node: fx.Node, kind: str, nodes: dict[fx.Node, _Reached]) -> _Reached:
     if node.op == "placeholder":
         return _Reached(depends=True, identity="yes")
+    if node.target is getattr and node.args[1] == "shape":  # no data
+        return _Reached()
     before = [nodes[n] for n in node.all_input_nodes if nodes[n].depends]
     if not before:
         return _Reached()

@@ -38,6 +38,11 @@ class Normalized:
     left: tuple[tuple[str, str], ...]
     """Name and why: what might have been changed and was not."""
 
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Keys into references.bib."""
+        return _REFERENCES[parse_call(self.kind, "normalization")[0]]
+
     def __str__(self) -> str:
         alike: dict[tuple[str, str], list[str]] = defaultdict(list)
         for name, before, after in self.changed:
@@ -188,6 +193,20 @@ _WEIGHTS: dict[str, Callable[..., Callable[[nn.Module], nn.Module]]] = {
     "standardized": _standardized,
 }
 """Each takes the settings that a kind may have."""
+
+_REFERENCES: dict[str, tuple[str, ...]] = {
+    "batch": ("ioffe2015batchnorm",),
+    "layer": ("ba2016layernorm",),
+    "instance": ("ulyanov2016instancenorm",),
+    "group": ("wu2018groupnorm",),
+    "rms": ("zhang2019rmsnorm",),
+    "switchable": ("luo2018switchable",),
+    "none": (),
+    "weight": ("salimans2016weightnorm",),
+    "spectral": ("miyato2018spectralnorm",),
+    "operator_norm": ("miyato2018spectralnorm",),
+    "standardized": ("qiao2019standardization", "brock2021signal"),
+}
 
 
 def _between(model: nn.Module, maker: Maker) -> tuple[list[_Change], list[tuple[str, str]]]:

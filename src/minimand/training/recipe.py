@@ -162,6 +162,9 @@ class Recipe:
     """Decay per step of the moving average of the weights that is evaluated; 0 for none."""
     clip: float = 0.0
     """The norm that gradients are scaled down to; 0 for none."""
+    adaptive_clip: float = 0.0
+    """Gradients of a unit are scaled down to this times the norm of its weights, in all layers but the final one (Brock
+    et al. 2021; 0.01 is a usual value); 0 for none."""
     bf16: bool = False
     """Run under bfloat16 autocast."""
     compile: bool = False
@@ -177,6 +180,10 @@ class Recipe:
         check_number("Recipe.cutmix", self.cutmix, 0, math.inf, below=True)
         check_number("Recipe.ema", self.ema, 0, 1, below=True)
         check_number("Recipe.clip", self.clip, 0, math.inf, below=True)
+        check_number("Recipe.adaptive_clip", self.adaptive_clip, 0, math.inf, below=True)
+        if self.clip and self.adaptive_clip:
+            given = f"Recipe.clip is {self.clip} and Recipe.adaptive_clip {self.adaptive_clip}"
+            raise ValueError(f"{given}; expected one of them to be 0.")
         _check_kind("Recipe.optimizer", self.optimizer, (SGD, AdamW))
         _check_kind("Recipe.schedule", self.schedule, (OneCycle, Cosine, Step))
         if self.augmentation is not None:
