@@ -31,6 +31,9 @@ def test_timm_has_every_model_of_images_and_keeps_its_own(timm: Any) -> None:
         "resnet34",
         "resnet50",
         "resnet101",
+        "resnext50_32x4d",
+        "resnext101_32x8d",
+        *(f"densenet{depth}" for depth in (121, 169, 201)),
         *(f"convnext_{x}" for x in ("atto", "tiny", "small", "base")),
     }
     assert set(names) - ours == kept

@@ -32,20 +32,21 @@ class SwitchNorm(nn.modules.batchnorm._NormBase):
         Raises:
             ValueError: another number of channels; one value for each channel in training.
         """
-        x = input
-        if x.ndim < 2 or x.shape[1] != self.num_features:
-            raise ValueError(f"SwitchNorm was given {tuple(x.shape)}; expected (N, {self.num_features}, ...).")
+        if input.ndim < 2 or input.shape[1] != self.num_features:
+            raise ValueError(f"SwitchNorm was given {tuple(input.shape)}; expected (N, {self.num_features}, ...).")
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
         positions = x.reshape(*x.shape[:2], -1)
-        if self.training and len(x) * positions.shape[2] < 2:
+        values = len(x) * positions.shape[2]
+        if self.training and values < 2:
             raise ValueError(f"SwitchNorm was given {tuple(x.shape)}; training needs two values for each channel.")
-        mean, square = positions.mean(2), positions.square().mean(2)  # (N, C)
-        # The moments of a sample and of the batch are averages of these.
-        means = [mean, mean.mean(1, keepdim=True), mean.mean(0, keepdim=True)]
-        squares = [square, square.mean(1, keepdim=True), square.mean(0, keepdim=True)]
-        variances = [s - m.square() for s, m in zip(squares, means, strict=True)]
+        variance, mean = torch.var_mean(positions, 2, correction=0)  # (N, C)
+        means, variances = [mean], [variance]
+        for axis in (1, 0):  # of a sample and of the batch: the mean of the variances and the variance of the means
+            between, middle = torch.var_mean(mean, axis, correction=0, keepdim=True)
+            means.append(middle)
+            variances.append(variance.mean(axis, keepdim=True) + between)
         running_mean, running_var = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
         if self.training:
-            values = len(x) * positions.shape[2]
             with torch.no_grad():  # the unbiased variance, as torch's batch normalization keeps
                 running_mean.lerp_(means[2][0].to(running_mean.dtype), cast(float, self.momentum))
                 unbiased = variances[2][0] * values / (values - 1)
@@ -54,11 +55,11 @@ class SwitchNorm(nn.modules.batchnorm._NormBase):
             means[2], variances[2] = running_mean[None], running_var[None]
         first = 1 if positions.shape[2] == 1 else 0
         mean = _mixed(means[first:], self.mean_weights[first:])
-        scale = (_mixed(variances[first:], self.variance_weights[first:]).clamp_min(0) + self.eps).rsqrt()
+        scale = (_mixed(variances[first:], self.variance_weights[first:]) + self.eps).rsqrt()
         scale = scale if self.weight is None else scale * self.weight
         shift = -mean * scale if self.bias is None else self.bias - mean * scale
         shape = [*scale.shape, *[1] * (x.ndim - 2)]
-        return x * scale.reshape(shape) + shift.reshape(shape)
+        return (x * scale.reshape(shape) + shift.reshape(shape)).to(input.dtype)
 
 
 def _mixed(parts: list[Tensor], weights: Tensor) -> Tensor:
