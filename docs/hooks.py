@@ -14,6 +14,8 @@ import minimand as mm
 from minimand.report.figures import svg
 from minimand.studies import StudyResult, list_studies, read_study
 
+_RESULTS = Path(__file__).parents[1] / "results" / "studies"
+
 
 def on_files(files: Files, config: Any, **_: Any) -> Files:
     """Add a picture of each algorithm: poles, gains, wiring."""
@@ -29,7 +31,7 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
 
 @cache
 def _study(name: str) -> StudyResult:
-    return read_study(name, folder=Path("results/studies") / f"{name}-cpu")
+    return read_study(name, folder=_RESULTS / f"{name}-cpu")
 
 
 @cache

@@ -80,6 +80,15 @@ def test_a_cell_that_has_changed_is_measured_anew(made: list, tmp_path: Path) ->
     assert made == [(2, 0)]
 
 
+def test_a_recipe_that_has_more_fields_than_then_is_the_same(tmp_path: Path) -> None:
+    run_study("parity", "smoke", folder=tmp_path)
+    file = tmp_path / "results.json"
+    text = file.read_text()
+    file.write_text(text.replace('"mixup": 0.0, ', ""))
+    assert file.read_text() != text
+    assert len(read_study("parity", "smoke", tmp_path).rows()) == 6
+
+
 def test_bad_input_is_named_and_leaves_nothing(made: list, tmp_path: Path) -> None:
     place = tmp_path / "place"
     bad: list[tuple[dict[str, Any], str]] = [

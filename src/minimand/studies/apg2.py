@@ -49,7 +49,7 @@ def _large(drop_path: float, warmup: int, model: str, algorithm: str) -> dict[st
 def _small(scale: Scale, model: str, algorithm: str) -> dict[str, Any]:
     epochs, augmentation = (5, Augmentation(pad=4, flip=True)) if scale == "cpu" else (1, Augmentation())
     recipe = Recipe(epochs, 64, AdamW(2e-3), Cosine(warmup=0.1), augmentation=augmentation)
-    cell = {"network": model.partition("(")[0], "model": model, "algorithm": algorithm, **images(scale, 10_000)}
+    cell = {"network": model.partition("(")[0], "model": model, "algorithm": algorithm, **images(scale, 5_000)}
     return cell | {"enlarged": 4 if scale == "smoke" else 1, "recipe": kept(recipe)}
 
 
@@ -73,7 +73,7 @@ register(
         "not known. At paper scale ImageNet with the recipe of ConvNeXt: AdamW at 4e-3, batches of 4,096, 300 epochs, "
         "20 or 50 of warm-up, mixup 0.8, CutMix 1, RandAugment, random erasing 0.25, label smoothing 0.1, drop-path, "
         "a moving average of 0.9999; the published errors without APG2 are those of Liu et al. 2022 and Touvron et al. "
-        "2021. At cpu scale 5 epochs of the first 10,000 images of CIFAR-10, AdamW at 2e-3, batches of 64, shifts and "
+        "2021. At cpu scale 5 epochs of the first 5,000 images of CIFAR-10, AdamW at 2e-3, batches of 64, shifts and "
         "flips, and the error on the first 2,000 test images; ConvNeXt sees them in 64 patches, the transformer (96 "
         "channels, 6 blocks) in 16.",
         ("wu2024optdnn", "liu2022convnext", "dosovitskiy2021vit", "touvron2021deit"),

@@ -29,7 +29,7 @@ def draw_sweep(
             at = sorted(found)
             axes.plot(at, [statistics.mean(found[a]) for a in at], "o-", color=color, markersize=3, label=name)
             axes.fill_between(at, [min(found[a]) for a in at], [max(found[a]) for a in at], color=color, alpha=0.12)
-        axes.set_title(f"{panel} {value}", fontsize=9)
+        axes.set_title(value if isinstance(value, str) else f"{panel} {value}", fontsize=9)
         axes.set_xlabel(x)
     figure.axes[0].set_ylabel(column.heading)
     handles, labels = figure.axes[0].get_legend_handles_labels()

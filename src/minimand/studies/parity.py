@@ -5,25 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..models import create_for
 from ..report.figures import COLORS, new_figure, plain
 from ..training import AdamW, Cosine, Recipe
 from .bench import Bench
 from .panels import draw_sweep
 from .study import Cell, Column, Measurement, Scale, Study, register
-from .trained import kept, train
+from .trained import SKELETONS, created, kept, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_ALGORITHMS = (
-    "gradient_descent",
-    "heavy_ball(momentum=0.5)",
-    "heavy_ball(momentum=0.9)",
-    "nesterov_y(momentum=0.5)",
-    "fista",
-    "linearized_admm",
-)
+_ALGORITHMS = (*SKELETONS, "linearized_admm")
 _ACCURACY = Column("accuracy", "accuracy %", 1, 100)
 _SHOWN = (2, 8)
 """Hidden units and depth of the networks whose outputs are drawn."""
@@ -43,9 +35,8 @@ def _cells(scale: Scale) -> list[Cell]:
 
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     data = bench.data(f"parity(bits={cell['bits']})")
-    torch.manual_seed(seed)
     name = f"mlp(width={cell['width']}, depth={cell['depth']}, hidden={cell['hidden']})"
-    model = create_for(name, data.shape, data.num_outputs, cell["algorithm"])
+    model = created(name, data, cell, seed)
     result = train(model, data, cell, seed, bench, resume=False)
     values: dict[str, Any] = {
         "accuracy": result.test_accuracy,

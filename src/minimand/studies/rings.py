@@ -14,19 +14,12 @@ from ..report.figures import new_figure
 from ..training import AdamW, Cosine, Recipe
 from .bench import Bench
 from .study import Cell, Column, Measurement, Scale, Study, register
-from .trained import kept, train
+from .trained import SKELETONS, kept, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_ALGORITHMS = (
-    "gradient_descent",
-    "heavy_ball(momentum=0.5)",
-    "heavy_ball(momentum=0.9)",
-    "nesterov_y(momentum=0.5)",
-    "fista",
-    "linearized_admm",
-)
+_ALGORITHMS = (*SKELETONS, "linearized_admm")
 _SIDE = 4.0
 """The figure shows [-4, 4]^2."""
 _SHOWN = 60

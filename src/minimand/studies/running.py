@@ -17,6 +17,7 @@ from ..tables import markdown, spread, table_text
 from ..training import NonFiniteLossError
 from ..training.events import Callback
 from ..training.lock import locked
+from ..training.recipe import as_config, from_config
 from ..training.run import write_whole
 from .bench import Bench
 from .study import SCALES, Cell, Column, Measurement, Scale, Study, study_named
@@ -202,13 +203,18 @@ def _read(place: Path, study: Study, scale: Scale) -> list[Measurement]:
     try:
         found: Any = json.loads(_file(place).read_text(encoding="utf-8"))
         held = found["study"], found["scale"]
-        measurements = [Measurement(**m) for m in found["measurements"]]
+        measurements = [Measurement(**{**m, "cell": _completed(m["cell"])}) for m in found["measurements"]]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{_file(place)} holds no study's results ({error}).") from None
     if held != (study.name, scale):
         raise ValueError(f"{place} holds {held[0]} at {held[1]} scale; expected {study.name} at {scale} scale.")
     cells = study.cells(scale)
     return [m for m in measurements if m.cell in cells]
+
+
+def _completed(cell: dict[str, Any]) -> dict[str, Any]:
+    """A cell whose recipe has what recipes have been given since, by default."""
+    return cell | {"recipe": as_config(from_config(cell["recipe"]))} if "recipe" in cell else cell
 
 
 def _entry(measured: Sequence[Measurement], column: Column) -> str:

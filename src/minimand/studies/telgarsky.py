@@ -5,24 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..models import create_for
 from ..report.figures import COLORS, new_figure, plain
 from ..training import AdamW, Cosine, Recipe
 from .bench import Bench
 from .panels import draw_sweep
 from .study import Cell, Column, Measurement, Scale, Study, register
-from .trained import kept, train
+from .trained import SKELETONS, created, kept, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_ALGORITHMS = (
-    "gradient_descent",
-    "heavy_ball(momentum=0.5)",
-    "heavy_ball(momentum=0.9)",
-    "nesterov_y(momentum=0.5)",
-    "fista",
-)
 _ERROR = Column("mse", "test MSE", 5)
 _SHOWN = 257
 """Points of a drawn function."""
@@ -37,15 +29,14 @@ def _cells(scale: Scale) -> list[Cell]:
         for folds in ((2,) if scale == "smoke" else (3, 4))
         for hidden in ((4,) if scale == "smoke" else (4, 16))
         for depth in ((4,) if scale == "smoke" else (4, 8, 16))
-        for algorithm in _ALGORITHMS
+        for algorithm in SKELETONS
     ]
 
 
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     data = bench.data(f"telgarsky(folds={cell['folds']}, points={cell['points']})")
-    torch.manual_seed(seed)
     name = f"mlp(width={cell['width']}, depth={cell['depth']}, hidden={cell['hidden']})"
-    model = create_for(name, data.shape, data.num_outputs, cell["algorithm"])
+    model = created(name, data, cell, seed)
     result = train(model, data, cell, seed, bench, resume=False)
     values: dict[str, Any] = {"mse": result.test_loss}
     if seed == 0:

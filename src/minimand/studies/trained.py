@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..data import Data
-from ..models import create_for
+from ..models import UnrolledNetwork, create_for
 from ..report.size import count_flops
 from ..training import FitResult, Recipe, fit
 from ..training.recipe import as_config, from_config
@@ -23,6 +23,16 @@ COLUMNS = (
     Column("flops", "M FLOPs", 1, 1e-6),
 )
 """What `measure_classifier` measures."""
+
+
+SKELETONS = (
+    "gradient_descent",
+    "heavy_ball(momentum=0.5)",
+    "heavy_ball(momentum=0.9)",
+    "nesterov_y(momentum=0.5)",
+    "fista",
+)
+"""What the small studies compare."""
 
 
 def kept(recipe: Recipe) -> dict[str, Any]:
@@ -58,9 +68,13 @@ def train(model: nn.Module, data: Data, cell: Cell, seed: int, bench: Bench, res
 def measure_classifier(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     """Error, loss and size of the named model `cell["model"]`, trained with `cell["algorithm"]` if there is one."""
     data = bench.data(cell["data"], cell.get("train"), cell.get("test"), cell.get("enlarged", 1))
+    return classified(created(cell["model"], data, cell, seed), data, cell, seed, bench)
+
+
+def created(name: str, data: Data, cell: Cell, seed: int) -> UnrolledNetwork:
+    """A named model for some data, run by the algorithm in its cell; its weights are drawn from the seed."""
     torch.manual_seed(seed)
-    model = create_for(cell["model"], data.shape, data.num_outputs, cell.get("algorithm"))
-    return classified(model, data, cell, seed, bench)
+    return create_for(name, data.shape, data.num_outputs, cell.get("algorithm"))
 
 
 def classified(model: nn.Module, data: Data, cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
