@@ -1,0 +1,1 @@
+"""Where training starts, and why it fails."""
