@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from . import report as report
     from . import studies as studies
     from . import theory as theory
+    from . import trainability as trainability
     from . import training as training
     from .algorithms import Algorithm as Algorithm
     from .algorithms import Coefficient as Coefficient
@@ -63,6 +64,7 @@ _DEFINED_IN = {
     "report": ("explain", "fit"),
     "studies": ("compare", "search"),
     "theory": ("certify", "equivalent", "identify"),
+    "trainability": (),
     "training": ("AdamW", "Backpropagation", "Cosine", "OneCycle", "Recipe", "SGD", "Step", "evaluate"),
 }
 _PUBLIC = {name: module for module, names in _DEFINED_IN.items() for name in names}

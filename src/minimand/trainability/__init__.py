@@ -1,1 +1,3 @@
-"""Where training starts, and why it fails."""
+"""Why a network trains or does not, and what to do: theory at initialization, measures, remedies."""
+
+from . import meanfield as meanfield

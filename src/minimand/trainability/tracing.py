@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -42,7 +42,8 @@ class Activation:
     """A function applied to every entry, with the arguments it was called with."""
 
     name: str
-    function: Callable[[Tensor], Tensor]
+    function: Callable[[Tensor], Tensor] = field(compare=False)
+    arguments: str = ""
 
     def __str__(self) -> str:
         return self.name
@@ -323,16 +324,15 @@ def _base(tensor: Tensor) -> Tensor:
 
 def _activation(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Activation:
     function = getattr(torch, name, None) or getattr(F, name)
-    bound = {key: _plain(value) for key, value in kwargs.items() if key not in (*_OF_THE_CALL, "input")}
-    rest = [_plain(value) for value in args[1:]]
+    bound = {key: value for key, value in kwargs.items() if key not in (*_OF_THE_CALL, "input")}
+    rest = args[1:]
+    if name == "prelu":
+        # Slopes that are learned start as constants; of several the mean.
+        slopes = [float(slope.detach().mean()) for slope in (*rest, *bound.values())]
+        function, rest, bound = F.leaky_relu, slopes, {}
     if not rest and not bound:
         return Activation(name, function)
-    return Activation(name, lambda x: function(x, *rest, **bound))
-
-
-def _plain(value: Any) -> Any:
-    """A learned slope as the constant it is for initialization: its mean."""
-    return value.detach().mean().reshape(1) if isinstance(value, Tensor) else value
+    return Activation(name, lambda x: function(x, *rest, **bound), f"{rest}{bound}")
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
