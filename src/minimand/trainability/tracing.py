@@ -3,8 +3,8 @@
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,10 @@ LAYERS = (
     nn.RNNCellBase,
 )
 """The modules whose weights mix features: what initialization and diagnosis speak of."""
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+"""The modules that normalize."""
+BATCH = -1
+"""Stands for the batch where calls are listed."""
 
 _ACTIVATIONS = {
     *("relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus"),
@@ -28,6 +32,7 @@ _ACTIVATIONS = {
     *("hardshrink", "threshold", "clamp", "clamp_min", "erf", "sin", "cos", "atan", "sign"),
 }
 _SAME = {"arctan": "atan", "special_erf": "erf", "clip": "clamp", "log_sigmoid": "logsigmoid", "sgn": "sign"}
+_SUMS = ("add", "iadd", "radd")
 # Arguments that do not change which function it is.
 _OF_THE_CALL = ("inplace", "training", "out")
 
@@ -37,10 +42,25 @@ class Activation:
     """A function applied to every entry, with the arguments it was called with."""
 
     name: str
-    function: Callable[[Tensor], Tensor]
+    function: Callable[[Tensor], Tensor] = field(compare=False)
+    arguments: str = ""
 
     def __str__(self) -> str:
         return self.name
+
+
+class Since(NamedTuple):
+    """What a tensor met after it left a layer, or came in with the batch: of each kind the last."""
+
+    activation: Activation | None = None
+    norm: str | None = None
+    """The module, by name."""
+    scale: nn.Parameter | None = None
+    """A learned factor."""
+
+
+Origins = dict[int, Since]
+"""The calls that a tensor comes from without another layer between, `BATCH` among them."""
 
 
 @dataclass
@@ -71,6 +91,8 @@ class Trace:
     unused: tuple[str, ...]
     """Layers that did not run."""
     output: Any
+    sums: tuple[tuple[Origins, Origins], ...] = ()
+    """Where two tensors that come from the batch were added: a skip and its branch, most often."""
 
     @property
     def first(self) -> dict[str, Call]:
@@ -129,10 +151,15 @@ def trace(model: nn.Module, batch: Any, visit: Visit | None = None) -> Trace:
             stack.callback(module.register_forward_pre_hook(flow.enter).remove)
             hook = functools.partial(flow.leave, name)
             stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
+        for name, module in model.named_modules():
+            if isinstance(module, NORMS):
+                stack.callback(module.register_forward_hook(functools.partial(flow.normalized, name)).remove)
+        flow.begin((args, kwargs))
         with flow:
             output = model(*args, **kwargs)
     ran = {call.name for call in flow.calls}
-    return Trace(tuple(flow.calls), tuple(name for name in found if name not in ran), output)
+    unused = tuple(name for name in found if name not in ran)
+    return Trace(tuple(flow.calls), unused, output, tuple(flow.sums))
 
 
 @contextmanager
@@ -207,26 +234,39 @@ class _Flow(TorchFunctionMode):
         self.calls: list[Call] = []
         self.counts: dict[nn.Module, int] = {}
         self.numbers = WeakTensorKeyDictionary()
-        # For each tensor the calls it comes from, without another layer between, and the last activation since.
         self.origins = WeakTensorKeyDictionary()
+        self.sums: list[tuple[Origins, Origins]] = []
         self.numbered = self.inside = 0
 
+    def begin(self, batch: Any) -> None:
+        for tensor in _tensors(batch):
+            self.origins[tensor] = {BATCH: Since()}
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
         if self.inside:
             return output
-        name = getattr(func, "__name__", "")
-        written = (args[0],) if name == "__setitem__" else tuple(_tensors(output))
-        if not written:
-            return output
-        origins = self._origins((args, kwargs or {}))
-        name = name.removesuffix("_")
+        name = getattr(func, "__name__", "").strip("_")
         name = _SAME.get(name, name)
-        if origins and name in _ACTIVATIONS:
-            found = _activation(name, args, kwargs or {})
-            for index in origins:
+        written = (args[0],) if name == "setitem" else tuple(_tensors(output))
+        origins = self._origins((args, kwargs)) if written else {}
+        if not origins:
+            return output
+        if name in _ACTIVATIONS:
+            found = _activation(name, args, kwargs)
+            for index in origins.keys() - {BATCH}:
                 self.calls[index].activation = self.calls[index].activation or found
-            origins = dict.fromkeys(origins, found)
+            origins = {index: since._replace(activation=found) for index, since in origins.items()}
+        elif name in _SUMS:
+            parts = [self._origins(arg) for arg in args[:2]]
+            if len(parts) == 2 and all(parts):
+                self.sums.append((parts[0], parts[1]))
+        elif name in ("mul", "imul", "rmul"):
+            factors = [_base(arg) for arg in _tensors(args)]
+            scale = next((factor for factor in factors if isinstance(factor, nn.Parameter)), None)
+            if scale is not None:
+                origins = {index: since._replace(scale=scale) for index, since in origins.items()}
         for tensor in written:
             self.origins[tensor] = origins
         return output
@@ -240,7 +280,8 @@ class _Flow(TorchFunctionMode):
         run = self.counts.get(module, 0)
         self.counts[module] = run + 1
         reads = tuple(map(self._number, _tensors((args, kwargs))))
-        call = Call(len(self.calls), name, module, run, reads, (), self._origins((args, kwargs)))
+        after = {i: since.activation for i, since in self._origins((args, kwargs)).items() if i != BATCH}
+        call = Call(len(self.calls), name, module, run, reads, (), after)
         self.calls.append(call)
         if self.visit is not None and written:
             with torch._C.DisableTorchFunction():
@@ -250,14 +291,24 @@ class _Flow(TorchFunctionMode):
                 written[0] = instead
         call.writes = tuple(map(self._number, written))
         for tensor in written:
-            self.origins[tensor] = {call.index: None}
+            self.origins[tensor] = {call.index: Since()}
         return output
 
-    def _origins(self, value: Any) -> dict[int, Activation | None]:
-        found: dict[int, Activation | None] = {}
+    def normalized(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
+        for tensor in _tensors(output):
+            origins = self.origins.get(tensor) or {}
+            self.origins[tensor] = {index: since._replace(norm=name) for index, since in origins.items()}
+
+    def _origins(self, value: Any) -> Origins:
+        found: Origins = {}
         for tensor in _tensors(value):
-            for index, activation in (self.origins.get(tensor) or {}).items():
-                found[index] = found.get(index) or activation
+            for index, since in (self.origins.get(tensor) or {}).items():
+                before = found.get(index, Since())
+                found[index] = Since(
+                    before.activation or since.activation,
+                    before.norm or since.norm,
+                    since.scale if before.scale is None else before.scale,
+                )
         return found
 
     def _number(self, tensor: Tensor) -> int:
@@ -267,18 +318,21 @@ class _Flow(TorchFunctionMode):
         return self.numbers[tensor]
 
 
+def _base(tensor: Tensor) -> Tensor:
+    return tensor if tensor._base is None else tensor._base
+
+
 def _activation(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Activation:
     function = getattr(torch, name, None) or getattr(F, name)
-    bound = {key: _plain(value) for key, value in kwargs.items() if key not in (*_OF_THE_CALL, "input")}
-    rest = [_plain(value) for value in args[1:]]
+    bound = {key: value for key, value in kwargs.items() if key not in (*_OF_THE_CALL, "input")}
+    rest = args[1:]
+    if name == "prelu":
+        # Slopes that are learned start as constants; of several the mean.
+        slopes = [float(slope.detach().mean()) for slope in (*rest, *bound.values())]
+        function, rest, bound = F.leaky_relu, slopes, {}
     if not rest and not bound:
         return Activation(name, function)
-    return Activation(name, lambda x: function(x, *rest, **bound))
-
-
-def _plain(value: Any) -> Any:
-    """A learned slope as the constant it is for initialization: its mean."""
-    return value.detach().mean().reshape(1) if isinstance(value, Tensor) else value
+    return Activation(name, lambda x: function(x, *rest, **bound), f"{rest}{bound}")
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
