@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..names import unknown_name
-from .tracing import Call, layers, measured, trace, undisturbed
+from .tracing import Call, Trace, layers, measured, trace, undisturbed
 
 Loss = str | Callable[..., Tensor]
 """A name, or a function of (outputs, targets), or of the outputs alone where there is no target."""
@@ -75,12 +75,14 @@ class LayerStat:
 
 @dataclass(frozen=True)
 class Measured:
-    """The layers of a model in the order they ran, and the calls they are measured on."""
+    """The layers of a model in the order they ran."""
 
     layers: tuple[LayerStat, ...]
-    calls: tuple[Call, ...]
-    modules: dict[str, nn.Module]
+    trace: Trace
+    gradients: dict[nn.Parameter, float]
+    """The squared norm for each parameter that has one."""
     samples: int
+    """0 where no layer read a floating-point tensor."""
 
 
 def measure(
@@ -102,7 +104,7 @@ def measure(
             stack.callback(module.register_forward_pre_hook(recorder.read, with_kwargs=True).remove)
         stack.callback(root.register_forward_hook(recorder.backward).remove)
         seen = trace(root, batch, recorder.wrote)
-    return recorder.result(seen.calls)
+    return recorder.result(seen)
 
 
 class _Recorder:
@@ -187,8 +189,9 @@ class _Recorder:
     def _add(self, slot: int, gradient: Tensor) -> None:
         self.gradients[slot] = self.gradients.get(slot, 0) + _squares(gradient)
 
-    def result(self, calls: tuple[Call, ...]) -> Measured:
+    def result(self, trace: Trace) -> Measured:
         """Everything on one wait for the device."""
+        calls = trace.calls
         kinds = [[found.get(i) for i in range(len(self.tensors))] for found in self.found.values()]
         norms = [p.detach() for call in calls for p in call.module.parameters()]
         device = self.signals[0].device
@@ -208,8 +211,8 @@ class _Recorder:
         sizes = [[next(numbers) for _ in call.module.parameters()] for call in calls]
         return Measured(
             tuple(self._stat(i, calls, signals, gradients, weights, sizes[i]) for i in range(len(calls))),
-            calls,
-            layers(self.model),
+            trace,
+            {p: value for p, value in weights.items() if not math.isnan(value)},
             self.samples,
         )
 

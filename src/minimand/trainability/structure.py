@@ -51,10 +51,10 @@ class Structure:
     def of(cls, model: nn.Module, found: Measured) -> "Structure":
         """Read from the layers that ran."""
         kinds = Counter(s.activation for s in found.layers if s.activation)
-        hidden = found.layers[:-1]
+        hidden, calls = found.layers[:-1], found.trace.calls
         modules = list(model.modules())
         return cls(
-            plain=all(len(call.after) <= 1 for call in found.calls)
+            plain=not found.trace.sums and all(len(call.after) <= 1 for call in calls)
             and not any(isinstance(m, nn.MultiheadAttention) for m in modules),
             recurrent=any(isinstance(m, nn.RNNBase | nn.RNNCellBase) for m in modules),
             normalized=any(isinstance(m, NORMS) or "Norm" in type(m).__name__ for m in modules),
@@ -62,7 +62,7 @@ class Structure:
             depth=len(found.layers),
             beta=sum(1 / (s.shape[1] if len(s.shape) == 4 else s.shape[-1]) for s in hidden if s.shape),
             steps=frozenset(s.name for s in found.layers if s.activation == "sign"),
-            frozen=frozenset(c.name for c in found.calls if not any(p.requires_grad for p in c.module.parameters())),
+            frozen=frozenset(c.name for c in calls if not any(p.requires_grad for p in c.module.parameters())),
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .growth import LIMIT, Growth, faded, growths, times
-from .remedy import Remedy
+from .remedy import INPUT, Remedy
 from .statistics import LayerStat
 from .structure import Structure
 
@@ -30,7 +30,6 @@ _SEVERITY: dict[Code, Severity] = {
 # Of what tells samples apart, 1 - cosine, this fraction has to be left; inputs as alike as `_ALIKE` never had it.
 _APART, _ALIKE = 1 / 15, 0.02
 _SATURATED, _DEAD = 0.5, 0.95
-INPUT = "the input"
 
 
 @dataclass(frozen=True)
