@@ -117,7 +117,7 @@ def diagnose(
     check_number("probes", probes, 1, math.inf, whole=True)
     found = measure(model, batch, loss, target, probes)
     structure = Structure.of(model, found)
-    blocked = frozenset(i for i, s in enumerate(found.layers[:-1]) if s.weight_gradient == 0)
+    blocked = frozenset(i for i, s in enumerate(found.layers[:-1]) if s.blocked)
     freed = freed_by_moving_zeros(model, batch, blocked) if blocked else frozenset()
     stats = with_theory(found, structure)
     verdict = judge(stats, structure, freed, _broken(model))
@@ -126,7 +126,7 @@ def diagnose(
         found.samples,
         stats,
         tuple(judge_layer(i, stats, freed) for i in range(len(stats))),
-        replace(verdict, remedy=remedy(verdict.code, verdict.layer, structure)),
+        replace(verdict, remedy=remedy(verdict.code, verdict.layer, structure, stats)),
         structure,
     )
 

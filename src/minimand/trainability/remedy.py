@@ -1,11 +1,13 @@
 """What repairs a network: calls where there are some, else what a person has to change."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 from torch import nn
 
+from .statistics import LayerStat
 from .structure import Structure
 
 INPUT = "the input"
@@ -41,14 +43,14 @@ class Remedy:
             function(model, argument, **({"batch": batch} if name == "initialize" else {}))
 
 
-def remedy(code: str, layer: str | None, structure: Structure) -> Remedy | None:
+def remedy(code: str, layer: str | None, structure: Structure, stats: Sequence[LayerStat]) -> Remedy | None:
     """The remedy for a verdict's code and layer; None where nothing has to be repaired."""
     if code in ("ok", "structural_zero"):
         return None
     if layer == INPUT:
         return Remedy(advice="standardize the inputs: (x - x.mean(0)) / x.std(0).clamp_min(1e-6)")
-    if layer in structure.steps and code == "dead":
-        return Remedy(advice="give the step a gradient, straight through: h + (torch.sign(h) - h).detach()")
+    if code == "dead" and any(stat.cut and stat.name == layer for stat in stats):
+        return Remedy(advice="give the step after it a gradient, straight through: h + (torch.sign(h) - h).detach()")
     calls = (("initialize", _scheme(code, structure)),)
     if layer in structure.frozen:
         return Remedy(calls, f'model.get_submodule("{layer}").requires_grad_(True)')

@@ -72,6 +72,16 @@ class LayerStat:
     expected_cosine: float = math.nan
     expected_chi: float = math.nan
 
+    @property
+    def blocked(self) -> bool:
+        """Whether a gradient of it is exactly 0."""
+        return 0.0 in (self.weight_gradient, self.gradient, self.read_gradient)
+
+    @property
+    def cut(self) -> bool:
+        """Whether its signal passes on but no gradient comes back."""
+        return self.gradient == 0 and self.dead < 0.5
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -226,8 +236,9 @@ class _Recorder:
         sizes: list[float],
     ) -> LayerStat:
         call, (read, wrote) = calls[i], self.pairs[i]
-        follower = next((c.index for c in calls[i + 1 :] if i in c.after), None)
-        given = _UNKNOWN if follower is None or self.pairs[follower][0] < 0 else signals[self.pairs[follower][0]]
+        follower = next((c for c in calls[i + 1 :] if i in c.after and self.pairs[c.index][0] >= 0), None)
+        given = _UNKNOWN if follower is None else signals[self.pairs[follower.index][0]]
+        alone = follower is not None and len(follower.after) == 1  # else a gate, or a skip, has a part in it
         own, arriving = (_UNKNOWN if slot < 0 else signals[slot] for slot in (read, wrote)[::-1])
         squares = [weights[p] for p in call.module.parameters() if not math.isnan(weights[p])]
         gradient = math.sqrt(sum(squares)) if squares else math.nan
@@ -252,7 +263,7 @@ class _Recorder:
             nonfinite=own.nonfinite,
             zero=given.zero,
             dead=given.dead,
-            saturated=_saturated(call, given),
+            saturated=_saturated(call, given) if alone else math.nan,
             gradient=of("probe", wrote) / entries,
             chi=_ratio(arrived(i), arrived(i + 1)),
             loss_gradient=of("loss", wrote) / entries,

@@ -37,8 +37,6 @@ class Structure:
     depth: int
     beta: float
     """The sum of 1 / width over the hidden layers."""
-    steps: frozenset[str]
-    """The layers followed by a step function."""
     frozen: frozenset[str]
     """The layers of which no parameter is trained."""
 
@@ -61,7 +59,6 @@ class Structure:
             activation=kinds.most_common(1)[0][0] if kinds else None,
             depth=len(found.layers),
             beta=sum(1 / (s.shape[1] if len(s.shape) == 4 else s.shape[-1]) for s in hidden if s.shape),
-            steps=frozenset(s.name for s in found.layers if s.activation == "sign"),
             frozen=frozenset(c.name for c in calls if not any(p.requires_grad for p in c.module.parameters())),
         )
 
@@ -77,7 +74,7 @@ def freed_by_moving_zeros(model: nn.Module, batch: Any, blocked: frozenset[int])
         for _ in range(_ROUNDS if zeros else 0):
             found = measure(model, batch, at_output=True)
             alive = [p for p in zeros if found.gradients.get(p, 0.0) > 0 and not bool(p.any())]
-            still = {i for i in blocked if found.layers[i].weight_gradient == 0}
+            still = {i for i in blocked if found.layers[i].blocked}
             if not alive or not still:
                 return frozenset(blocked - still)
             for i, p in enumerate(alive):

@@ -71,12 +71,12 @@ def judge(
         freed: the layers whose gradient is 0 only until tensors that start at 0 move.
         broken: the parameter that is not finite, if there is one.
     """
-    signal, gradient = growths(stats)
+    signal, gradient = growths(stats, structure.plain)
     return (
         _nonfinite(stats, broken)
         or _blocked(stats, freed)
         or _grown("exploding", stats, max(signal, gradient, key=lambda growth: growth.total))
-        or _saturated(stats)
+        or _saturated(stats, structure)
         or _grown("vanishing", stats, min(signal, gradient, key=lambda growth: growth.total))
         or _collapsed(stats)
         or _dead_units(stats)
@@ -94,7 +94,7 @@ def judge_layer(i: int, stats: Sequence[LayerStat], freed: frozenset[int] = froz
         return Verdict("nonfinite", name, stat.nonfinite, f"{100 * stat.nonfinite:.3g} % of its output is not finite")
     if i in freed:
         return Verdict("structural_zero", name, 0.0, "it has no gradient until a tensor that starts at 0 moves")
-    if stat.weight_gradient == 0 and i < len(stats) - 1 and faded(stats, i) > -LIMIT:
+    if stat.blocked and i < len(stats) - 1 and faded(stats, i) > -LIMIT:
         return Verdict("dead", name, 0.0, "its gradient is exactly 0")
     if stat.dead > _DEAD:
         return _dead_units([stat, stat]) or Verdict("ok", name)
@@ -131,17 +131,20 @@ def _nonfinite(stats: Sequence[LayerStat], broken: str | None) -> Verdict | None
 
 def _blocked(stats: Sequence[LayerStat], freed: frozenset[int]) -> Verdict | None:
     """A gradient that is exactly 0: cut off, or faded below the smallest number."""
-    i = next((i for i in reversed(range(len(stats) - 1)) if stats[i].weight_gradient == 0 and i not in freed), None)
-    if i is None:
+    found = [i for i in range(len(stats) - 1) if stats[i].blocked and i not in freed]
+    if not found:
         return None
+    i = found[-1]
     fading = faded(stats, i)
     if fading < -LIMIT:
-        reason = f"the squared gradient shrinks {times(fading)} on its way back, then underflows to 0"
+        reason = f"the squared gradient shrinks {times(-fading)} on its way back, then underflows to 0"
         return Verdict("vanishing", label(stats[i]), fading, reason)
-    below = "its gradient is" if i == 0 else "the gradients of it and of what is before it are"
-    dead = f"; {100 * stats[i].dead:.3g} % of its units are 0 for every sample" if stats[i].dead > 0 else ""
-    step = "; a step function follows it" if stats[i].activation == "sign" else ""
-    return Verdict("dead", label(stats[i]), 0.0, f"{below} exactly 0{dead}{step}")
+    lost = next((j for j in found if stats[j].dead > _DEAD), None)
+    if lost is not None:
+        why = f"{100 * stats[lost].dead:.3g} % of its units are 0 for every sample, and no gradient passes it"
+        return Verdict("dead", label(stats[lost]), stats[lost].dead, why)
+    why = "its signal passes, but the gradient is cut off after it" if stats[i].cut else "no gradient passes it"
+    return Verdict("dead", label(stats[i]), 0.0, why)
 
 
 def _grown(code: Literal["exploding", "vanishing"], stats: Sequence[LayerStat], growth: Growth) -> Verdict | None:
@@ -153,9 +156,11 @@ def _grown(code: Literal["exploding", "vanishing"], stats: Sequence[LayerStat], 
     return Verdict(code, at, growth.total, f"{growth}{shape}")
 
 
-def _saturated(stats: Sequence[LayerStat]) -> Verdict | None:
-    known = [s for s in stats if s.saturated > _SATURATED]
-    if not known:
+def _saturated(stats: Sequence[LayerStat], structure: Structure) -> Verdict | None:
+    known = [s for s in stats if not math.isnan(s.saturated)]
+    # One layer stops all that passes it; a gate beside a skip does not.
+    enough = 1 if structure.plain else (len(known) + 1) // 2
+    if not known or sum(s.saturated > _SATURATED for s in known) < enough:
         return None
     worst = max(known, key=lambda s: s.saturated)
     reason = f"{100 * worst.saturated:.3g} % of its units are at the ends of {worst.activation}, where it has no slope"
