@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .theory import certify as certify
     from .theory import equivalent as equivalent
     from .theory import identify as identify
+    from .trainability import diagnose as diagnose
     from .training import SGD as SGD
     from .training import AdamW as AdamW
     from .training import Backpropagation as Backpropagation
@@ -65,6 +66,7 @@ _DEFINED_IN = {
     "studies": ("compare", "search"),
     "theory": ("certify", "equivalent", "identify"),
     "trainability": (),
+    "trainability": ("diagnose",),
     "training": ("AdamW", "Backpropagation", "Cosine", "OneCycle", "Recipe", "SGD", "Step", "evaluate"),
 }
 _PUBLIC = {name: module for module, names in _DEFINED_IN.items() for name in names}

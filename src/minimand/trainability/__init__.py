@@ -1,3 +1,7 @@
 """Why a network trains or does not, and what to do: theory at initialization, measures, remedies."""
 
 from . import meanfield as meanfield
+from .diagnose import TrainabilityReport as TrainabilityReport
+from .diagnose import diagnose as diagnose
+from .statistics import LayerStat as LayerStat
+from .verdict import Verdict as Verdict

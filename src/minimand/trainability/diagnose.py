@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from ..checks import check_number
 from ..tables import table_text
@@ -82,9 +83,9 @@ class TrainabilityReport:
 
     def plot(self) -> "Figure":
         """Second moment, cosine and gradient against the layer, theory dashed (extra `plots`)."""
-        from .figures import draw_layers
+        from .drawing import draw_layers
 
-        return draw_layers(self.layers)
+        return draw_layers(self.layers, f"{self.model}: {self.verdict.code}")
 
 
 def diagnose(
@@ -115,7 +116,10 @@ def diagnose(
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is {type(model).__name__}; expected a module.")
     check_number("probes", probes, 1, math.inf, whole=True)
-    found = measure(model, batch, loss, target, probes)
+    try:
+        found = measure(model, batch, loss, target, probes)
+    except (RuntimeError, IndexError) as error:
+        raise ValueError(f"{type(model).__name__} fails on a batch of {_shape(batch)}: {error}") from error
     structure = Structure.of(model, found)
     blocked = frozenset(i for i, s in enumerate(found.layers[:-1]) if s.blocked)
     freed = freed_by_moving_zeros(model, batch, blocked) if blocked else frozenset()
@@ -129,6 +133,11 @@ def diagnose(
         replace(verdict, remedy=remedy(verdict.code, verdict.layer, structure, stats)),
         structure,
     )
+
+
+def _shape(batch: Any) -> str:
+    shapes = [f"shape {tuple(leaf.shape)}" for leaf in tree_leaves(batch) if isinstance(leaf, torch.Tensor)]
+    return " and ".join(shapes)
 
 
 def _broken(model: nn.Module) -> str | None:

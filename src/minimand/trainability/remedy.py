@@ -24,11 +24,14 @@ class Remedy:
     calls: tuple[tuple[str, str], ...] = ()
     """Pairs such as ("initialize", "critical")."""
     advice: str = ""
+    unfreeze: str = ""
+    """The layer that has to be trained."""
 
     def __str__(self) -> str:
         batch = {"initialize": ", batch=x"}
         calls = [f'mm.{name}(model, "{argument}"{batch.get(name, "")})' for name, argument in self.calls]
-        return ", then ".join([*([self.advice] if self.advice else []), *calls])
+        thaw = [f'model.get_submodule("{self.unfreeze}").requires_grad_(True)'] if self.unfreeze else []
+        return ", then ".join([*([self.advice] if self.advice else []), *thaw, *calls])
 
     def apply(self, model: nn.Module, batch: Any) -> None:
         """Make the calls, in place.
@@ -38,8 +41,10 @@ class Remedy:
         """
         if not self.calls:
             raise ValueError(f"nothing can be repaired by a call; expected of you: {self.advice or 'nothing'}.")
+        if self.unfreeze:
+            model.get_submodule(self.unfreeze).requires_grad_(True)
         for name, argument in self.calls:
-            function = getattr(import_module("minimand.trainability"), name)
+            function = getattr(import_module(f"minimand.trainability.{name}"), name)
             function(model, argument, **({"batch": batch} if name == "initialize" else {}))
 
 
@@ -52,16 +57,20 @@ def remedy(code: str, layer: str | None, structure: Structure, stats: Sequence[L
     if code == "dead" and any(stat.cut and stat.name == layer for stat in stats):
         return Remedy(advice="give the step after it a gradient, straight through: h + (torch.sign(h) - h).detach()")
     calls = (("initialize", _scheme(code, structure)),)
-    if layer in structure.frozen:
-        return Remedy(calls, f'model.get_submodule("{layer}").requires_grad_(True)')
+    if code == "dead" and layer in structure.frozen:
+        return Remedy(calls, unfreeze=layer or "")
     if structure.normalized and structure.plain and code == "exploding":
         calls = (("normalize", "none"), *calls)
     return Remedy(calls)
 
 
 def _scheme(code: str, structure: Structure) -> str:
-    if not structure.plain or structure.recurrent or structure.activation in (None, "sigmoid", "softplus"):
+    if structure.recurrent or structure.activation in (None, "softplus"):
         return "auto"
+    if not structure.plain:
+        return "auto" if structure.normalized else "depth"
+    if structure.activation == "sigmoid":
+        return "sigmoid_recentred"
     if not structure.rectifies:
         return "critical"
     return "looks_linear" if structure.depth > _DEEP or code in ("collapsed", "fluctuation") else "kaiming"
