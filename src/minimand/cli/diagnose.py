@@ -126,7 +126,9 @@ def _own(text: str) -> Any:
         try:
             made = call_with(made, arguments, name)
         except TypeError as error:
-            raise ValueError(f"{text} cannot be made ({error}); expected arguments, as in file.py:Net(width=64).") from error
+            raise ValueError(
+                f"{text} cannot be made ({error}); expected arguments, as in file.py:Net(width=64)."
+            ) from error
     if not isinstance(made, nn.Module):
         raise TypeError(f"{text} is {type(made).__name__}; expected a module, or a class or function that makes one.")
     return made

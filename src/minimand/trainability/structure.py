@@ -52,7 +52,8 @@ class Structure:
         hidden, calls = found.layers[:-1], found.trace.calls
         modules = list(model.modules())
         return cls(
-            plain=not found.trace.sums and all(len(call.after) <= 1 for call in calls)
+            plain=not found.trace.sums
+            and all(len(call.after) <= 1 for call in calls)
             and not any(isinstance(m, nn.MultiheadAttention) for m in modules),
             recurrent=any(isinstance(m, nn.RNNBase | nn.RNNCellBase) for m in modules),
             normalized=any(isinstance(m, NORMS) or "Norm" in type(m).__name__ for m in modules),
