@@ -89,7 +89,9 @@ def _ending_last(name: str, module: nn.Module, gain: float = 1.0) -> Branch:
     norms = {f"{name}.{inner}" for inner, m in module.named_modules() if isinstance(m, NORMS)}
     after = [inner for inner in order[order.index(found[-1]) + 1 :] if inner in norms] if found[-1] in order else []
     norm = after[-1] if after and not isinstance(module, TransformerBranch | ConvNeXtBranch) else None
-    factor = next((f"{name}.{p}" for p, _ in module.named_parameters(recurse=False) if p in ("gamma", "layer_scale")), None)
+    factor = next(
+        (f"{name}.{p}" for p, _ in module.named_parameters(recurse=False) if p in ("gamma", "layer_scale")), None
+    )
     return Branch(tuple(found), tuple(ends), norm, factor, gain)
 
 

@@ -48,11 +48,15 @@ def write(model: nn.Module, name: str, value: Tensor) -> None:
         try:
             setattr(owner, leaf, value)
         except (NotImplementedError, RuntimeError, ValueError) as error:
-            raise ValueError(f"{name} is parametrized by {kinds}, which cannot take this value: {error} {advice}") from None
+            raise ValueError(
+                f"{name} is parametrized by {kinds}, which cannot take this value: {error} {advice}"
+            ) from None
         seen = getattr(owner, leaf)
         off = float((seen - value).abs().max()) if value.numel() else 0.0
         if not off <= 1e-2 * float(value.abs().max()):
-            raise ValueError(f"{name} is parametrized by {kinds}, which made another value of the one set (off by {off:.3g}). {advice}")
+            raise ValueError(
+                f"{name} is parametrized by {kinds}, which made another of the value set, off by {off:.3g}. {advice}"
+            )
 
 
 def parametrized_by(owner: nn.Module, leaf: str) -> list[nn.Module]:
