@@ -65,7 +65,6 @@ _DEFINED_IN = {
     "report": ("explain", "fit"),
     "studies": ("compare", "search"),
     "theory": ("certify", "equivalent", "identify"),
-    "trainability": (),
     "trainability": ("diagnose",),
     "training": ("AdamW", "Backpropagation", "Cosine", "OneCycle", "Recipe", "SGD", "Step", "evaluate"),
 }

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from setup_a import WIDTH, chain, residual
@@ -39,7 +40,7 @@ class Attention(nn.Module):
         self.attentions = nn.ModuleList(nn.MultiheadAttention(size, 4, batch_first=True) for _ in range(blocks))
         self.layers = nn.ModuleList(nn.Linear(size, size) for _ in range(blocks))
         for layer in self.layers:
-            nn.init.normal_(layer.weight, std=2 / math.sqrt(size))  # pyright: ignore[reportArgumentType]
+            nn.init.normal_(layer.get_parameter("weight"), std=2 / math.sqrt(size))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.embed(x.reshape(-1, 8, 8))
@@ -50,35 +51,35 @@ class Attention(nn.Module):
 
 
 def dead_relu() -> nn.Module:
-    model = chain(nn.ReLU, 2.0, depth=6)
-    nn.init.constant_(model[4].bias, -100.0)  # pyright: ignore[reportArgumentType]
+    model: Any = chain(nn.ReLU, 2.0, depth=6)
+    nn.init.constant_(model[4].bias, -100.0)
     return model
 
 
 def sign_after_relu() -> nn.Module:
-    model = chain(nn.ReLU, 2.0, depth=4)
+    model: Any = chain(nn.ReLU, 2.0, depth=4)
     return nn.Sequential(*model[:4], Sign(), *model[4:])
 
 
 def frozen() -> nn.Module:
-    model = chain(nn.Tanh, 1.0, depth=5)
-    nn.init.zeros_(model[4].weight)  # pyright: ignore[reportArgumentType]
+    model: Any = chain(nn.Tanh, 1.0, depth=5)
+    nn.init.zeros_(model[4].weight)
     model[4].requires_grad_(False)
     return model
 
 
 def with_nan() -> nn.Module:
-    model = chain(nn.ReLU, 2.0, depth=5)
-    model[4].weight.data[3, 7] = math.nan  # pyright: ignore[reportIndexIssue, reportCallIssue, reportArgumentType]
+    model: Any = chain(nn.ReLU, 2.0, depth=5)
+    model[4].weight.data[3, 7] = math.nan
     return model
 
 
 def fixup(blocks: int = 20) -> nn.Module:
-    model = residual(1.0, blocks=blocks)
+    model: Any = residual(1.0, blocks=blocks)
     for block in model[1:-1]:
-        nn.init.zeros_(block.second.weight)  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
-    nn.init.zeros_(model[-1].weight)  # pyright: ignore[reportArgumentType]
-    nn.init.zeros_(model[-1].bias)  # pyright: ignore[reportArgumentType]
+        nn.init.zeros_(block.second.weight)
+    nn.init.zeros_(model[-1].weight)
+    nn.init.zeros_(model[-1].bias)
     return model
 
 
@@ -114,4 +115,4 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[Tensor], Tensor], s
     "zero initialization misread": (fixup, _as_it_is, "structural_zero", "1.first"),
     "exploding attention": (Attention, _as_it_is, "exploding", None),
 }
-"""By name: what makes the network, what is done to a batch (N, 64), the code of the verdict, its layer if it is sure."""
+"""By name: what makes the network, what is done to a batch (N, 64), the code of the verdict, and its layer if sure."""

@@ -5,3 +5,5 @@ from .diagnose import TrainabilityReport as TrainabilityReport
 from .diagnose import diagnose as diagnose
 from .statistics import LayerStat as LayerStat
 from .verdict import Verdict as Verdict
+from .initialize import initialize as initialize
+from .report import InitReport as InitReport

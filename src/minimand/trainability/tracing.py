@@ -329,7 +329,7 @@ def _activation(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Ac
     if name == "prelu":
         # Slopes that are learned start as constants; of several the mean.
         slopes = [float(slope.detach().mean()) for slope in (*rest, *bound.values())]
-        function, rest, bound = F.leaky_relu, slopes, {}
+        return Activation(name, lambda x: F.leaky_relu(x, sum(slopes) / len(slopes)), f"{slopes}")
     if not rest and not bound:
         return Activation(name, function)
     return Activation(name, lambda x: function(x, *rest, **bound), f"{rest}{bound}")

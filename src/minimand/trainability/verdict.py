@@ -192,8 +192,8 @@ def _fluctuates(structure: Structure) -> Verdict | None:
     if not (structure.plain and structure.rectifies and beta > 1) or structure.normalized or structure.recurrent:
         return None
     reason = (
-        f"the sum of 1 / width over its layers is {beta:.3g}: from one draw of the weights to the next the logarithm of "
-        f"squared gradients has the deviation {math.sqrt(5 * beta):.2g}"
+        f"the sum of 1 / width over its layers is {beta:.3g}: from one draw of the weights to the next the logarithm "
+        f"of squared gradients has the deviation {math.sqrt(5 * beta):.2g}"
     )
     return Verdict("fluctuation", None, beta, reason)
 
