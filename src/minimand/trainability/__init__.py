@@ -3,7 +3,7 @@
 from . import meanfield as meanfield
 from .diagnose import TrainabilityReport as TrainabilityReport
 from .diagnose import diagnose as diagnose
-from .statistics import LayerStat as LayerStat
-from .verdict import Verdict as Verdict
 from .initialize import initialize as initialize
 from .report import InitReport as InitReport
+from .statistics import LayerStat as LayerStat
+from .verdict import Verdict as Verdict
