@@ -1,4 +1,4 @@
-"""What `fit(..., diagnose=True)` costs: whole trainings with and without, interleaved; and one diagnosis in forward passes.
+"""What `fit(..., diagnose=True)` costs: whole trainings with and without, interleaved; and one diagnosis by itself.
 
 `python benchmarks/diagnose.py --help`.
 """
@@ -8,11 +8,14 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import torch
 
 import minimand as mm
 from minimand.environment import environment
+from minimand.training import default_recipe
 
 MODELS = {
     "mlp(depth=30) on the digits": ("mlp(width=64, depth=30)", "digits"),
@@ -38,7 +41,8 @@ def main() -> None:
     print(f"{found['date']}, {found['hardware']}, torch {found['torch']}, Python {sys.version.split()[0]}")
     for label, (name, data_name) in MODELS.items():
         data = mm.load_data(data_name)
-        recipe = mm.Recipe(epochs=max(1, options.steps * 128 // len(data.train)), batch_size=128)
+        epochs = max(1, options.steps * 128 // len(data.train))
+        recipe = replace(default_recipe(data, make(name, data), torch.device("cpu")), epochs=epochs, batch_size=128)
 
         def train(diagnose: bool, name: str = name, data: mm.Data = data, recipe: mm.Recipe = recipe) -> None:
             torch.manual_seed(0)
@@ -50,13 +54,22 @@ def main() -> None:
             plain, watched = seconds(lambda: train(False)), seconds(lambda: train(True))
             ratios.append(watched / plain)
         model, x = make(name, data), data.prepare(next(iter(data.train.batches(32, 0)))[0])
-        once = statistics.median(seconds(lambda: mm.diagnose(model, x)) for _ in range(10))
-        forward = statistics.median(seconds(lambda: model(x)) for _ in range(10))
-        spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
+        once, forward = (middle(partial(call, model, x)) for call in (mm.diagnose, run))
+        steps = recipe.epochs * data.train.count(128, True)
         print(
-            f"{label}, {recipe.epochs * data.train.count(128, True)} steps: with / without {statistics.median(ratios):.3f} "
-            f"({spread}); a diagnosis of 32 samples takes {once / forward:.1f} forward passes"
+            f"{label}, {steps} steps: with / without {statistics.median(ratios):.3f} ({min(ratios):.3f} to "
+            f"{max(ratios):.3f}); a diagnosis of 32 samples takes {once / forward:.1f} forward passes"
         )
+
+
+def run(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """A forward pass."""
+    return model(x)
+
+
+def middle(call: Callable[[], object]) -> float:
+    """The median seconds of ten calls."""
+    return statistics.median(seconds(call) for _ in range(10))
 
 
 def make(name: str, data: mm.Data) -> torch.nn.Module:

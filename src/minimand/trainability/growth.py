@@ -54,7 +54,7 @@ def times(growth: float) -> str:
 
 
 def _growth(what: str, sizes: dict[int, float], plain: bool) -> Growth:
-    """By the slope of a line through all, so that what is special at the ends does not count, or by a larger jump."""
+    """By the slope of a line through all, so that what is special at the ends does not count, or by a jump."""
     points = [(step, i, math.log(v)) for step, (i, v) in enumerate(sizes.items()) if 0 < v < math.inf]
     if len(points) < 2:
         return Growth(what)
@@ -71,6 +71,8 @@ def _growth(what: str, sizes: dict[int, float], plain: bool) -> Growth:
     for j in range(2, len(logs) - 1 if plain else 0):
         k = min(j, len(logs) - j, _WINDOW) // 2 * 2
         jump = fmean(logs[j : j + k]) - fmean(logs[j - k : j])
-        if abs(jump) > abs(found.total):
-            found = Growth(what, jump, points[j][1])
+        # Along a line the difference is at most half of the whole.
+        if abs(jump) > (0.6 if found.at is None else 1) * abs(found.total):
+            # A layer shows in the gradient of what it reads itself, and in the signal that the next one reads.
+            found = Growth(what, jump, points[j][1] - (what == "signal"))
     return found
