@@ -84,6 +84,8 @@ def test_half_stable_points_are_what_auto_gives_for_gelu_and_its_kin(name: str) 
     assert point.kind == "half_stable"
     assert (point.q, point.sigma_w**2, point.sigma_b**2) == (close(q), close(weights), close(biases))
     assert meanfield.critical_point(name, depth=40) == point
+    assert meanfield.critical_point(name, policy="half_stable") == point
+    assert meanfield.critical_point(name, policy="line") == meanfield.critical_point(name, q=1.0)
     assert meanfield.gain(name, "critical") == point.sigma_w
 
 
@@ -150,6 +152,13 @@ def test_depth_scales_where_lengths_vanish_or_explode() -> None:
     assert (found.q, found.c, found.xi_q, found.xi_grad) == (1, 1, math.inf, math.inf)
     found = meanfield.depth_scales("relu", 2.0, 0.3)
     assert (found.q, found.xi_grad) == (math.inf, pytest.approx(-1 / math.log(2)))
+
+
+def test_angles_of_hard_thresholds_spread() -> None:
+    """With sign the correlation map is 2/pi arcsin(c): from any angle to a right one, by 2/pi a layer."""
+    found = meanfield.depth_scales(torch.sign, 1.0, 0.0)
+    assert (found.q, found.c, found.chi1) == (1, pytest.approx(0, abs=1e-6), 0)
+    assert found.xi_c == pytest.approx(-1 / math.log(2 / math.pi), rel=1e-6)
 
 
 def test_lengths_of_tanh_fall_as_half_over_depth() -> None:
@@ -250,3 +259,14 @@ def _softmax(h: Tensor) -> Tensor:
 def test_what_is_no_activation_is_refused(phi, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         meanfield.moments(phi, 1.0)
+
+
+def test_results_are_cited() -> None:
+    results = (
+        meanfield.critical_point("tanh"),
+        meanfield.depth_scales("relu", 1.0, 0.1),
+        mm.trainability.spectrum.residual(1.0),
+        mm.trainability.spectrum.ntk(nn.Linear(2, 1), torch.eye(2)),
+    )
+    text = mm.bibliography(*results)
+    assert all(key in text for key in ("schoenholz2017deep", "pennington2018emergence", "jacot2018neural"))

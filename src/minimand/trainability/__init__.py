@@ -1,8 +1,10 @@
 """Why a network trains or does not, and what to do: theory at initialization, measures, remedies."""
 
 from . import meanfield as meanfield
+from . import spectrum as spectrum
 from .diagnose import TrainabilityReport as TrainabilityReport
 from .diagnose import diagnose as diagnose
+from .finite_width import fluctuation_beta as fluctuation_beta
 from .initialize import initialize as initialize
 from .report import InitReport as InitReport
 from .statistics import LayerStat as LayerStat

@@ -21,25 +21,26 @@ class Moments(NamedTuple):
     slope: float
 
 
-class Pair(NamedTuple):
-    """Of phi at two Gaussians of variance q and correlation c.
-
-    E phi(u) phi(v), E phi'(u) phi'(v), and E (phi(u) - phi(v))^2 / 2, exact also where the two are nearly one.
-    """
-
-    product: float
-    slopes: float
-    gap: float
-
-
 def moments(phi: Activation, q: float) -> Moments:
     """The moments at a variance q above 0."""
     return phi.remembered(_moments, q)
 
 
-def pair(phi: Activation, q: float, c: float) -> Pair:
-    """The moments of two inputs of variance q above 0 with correlation c."""
-    return phi.remembered(_pair, q, c)
+def gap(phi: Activation, q: float, c: float) -> float:
+    """E (phi(u) - phi(v))^2 / 2 for two Gaussians of variance q above 0 and correlation c, exact also near c = 1."""
+    return phi.remembered(_gap, q, c)
+
+
+def squared_slopes(phi: Activation, q: float) -> tuple[np.ndarray, np.ndarray]:
+    """The distribution of phi'(h)^2 for h of variance q: values and their probabilities."""
+    near = 2.0 ** np.arange(-12, 1)
+    z, weights = _rule(_within(np.concatenate([_PANELS, near, -near, _bends(phi, q) / np.sqrt(q)])))
+    weights = weights * _density(z)
+    d = phi(np.sqrt(q) * z)[1] ** 2
+    # Values that are nearly the same are one, with its mean.
+    where = np.unique(np.round((d - d.min()) / max(float(np.ptp(d)), 1e-300) * 256), return_inverse=True)[1]
+    mass = np.bincount(where, weights)
+    return np.bincount(where, weights * d) / mass, mass / mass.sum()
 
 
 def _moments(phi: Activation, q: float) -> Moments:
@@ -53,17 +54,15 @@ def _moments(phi: Activation, q: float) -> Moments:
     return Moments(*map(float, found))
 
 
-def _pair(phi: Activation, q: float, c: float) -> Pair:
+def _gap(phi: Activation, q: float, c: float) -> float:
     # u, v = sqrt(q) (along x +- across y) with x and y independent; the integrand is even in y.
     along, across = (np.sqrt(max(q * (1 + s * c) / 2, 1e-300)) for s in (1, -1))
     bends = _bends(phi, q)
     y, outer = _rule(_within(np.concatenate([[0.0], _PANELS, bends / across]), low=0.0))
     crossed = np.concatenate([bends[None] - across * y[:, None], bends[None] + across * y[:, None]], 1) / along
     x, inner = _rule(np.sort(np.concatenate([np.tile(_PANELS, (len(y), 1)), np.clip(crossed, -_FAR, _FAR)], 1)))
-    (u, u_slope), (v, v_slope) = (phi(along * x + sign * across * y[:, None]) for sign in (1, -1))
-    weights = 2 * outer[:, None] * _density(y)[:, None] * inner * _density(x)
-    gap = float((weights * (u - v) ** 2).sum() / 2)
-    return Pair(moments(phi, q).second - gap, float((weights * u_slope * v_slope).sum()), gap)
+    u, v = (phi(along * x + sign * across * y[:, None])[0] for sign in (1, -1))
+    return float(outer * _density(y) @ (inner * _density(x) * (u - v) ** 2).sum(1))
 
 
 def _bends(phi: Activation, q: float) -> np.ndarray:

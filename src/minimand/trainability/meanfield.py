@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -34,6 +34,7 @@ _ONE, _ROUNDING = 1e-6, 1e-12
 class CriticalPoint:
     """Standard deviations of weights and biases for which gradients neither grow nor die, at the length q."""
 
+    references: ClassVar = ("poole2016exponential", "schoenholz2017deep")
     sigma_w: float
     sigma_b: float
     q: float
@@ -54,6 +55,7 @@ class DepthScales:
     An infinite scale means no exponential decay; a negative one, growth.
     """
 
+    references: ClassVar = ("poole2016exponential", "schoenholz2017deep")
     q: float
     """The variance of h that the layers lead to from 1: inf where they diverge."""
     c: float
@@ -170,8 +172,7 @@ def correlation_map(phi: Any, c: float, q: float, sigma_w: float, sigma_b: float
     if q_next == 0:
         return float(c)
     # From the gap, as the product would lose the digits of correlations near 1.
-    gap = expectations.pair(activation(phi), float(q), float(c)).gap if c < 1 else 0.0
-    return 1 - sigma_w**2 * gap / q_next
+    return 1 - sigma_w**2 * (expectations.gap(activation(phi), float(q), float(c)) if c < 1 else 0.0) / q_next
 
 
 def chi(phi: Any, q: float, sigma_w: float) -> float:
@@ -324,19 +325,20 @@ def _fixed_c(phi: Activation, sigma_w: float, sigma_b: float, q: float) -> float
     def excess(c: float) -> float:
         return (1 - correlation_map(phi, c, q, sigma_w, sigma_b)) / (1 - c) - 1
 
-    if _angle_factor(phi, sigma_w, sigma_b, q, 1.0) <= 1 + _ONE:
-        return 1.0
-    if excess(0.0) > -1e-9:
-        return 0.0
     high = 1 - 1e-6
-    return _root(excess, 0.0, high) if excess(high) > 0 else 1.0
+    if excess(high) <= _ONE:
+        return 1.0
+    return _root(excess, 0.0, high) if excess(0.0) < -1e-9 else 0.0
 
 
 def _angle_factor(phi: Activation, sigma_w: float, sigma_b: float, q: float, c: float) -> float:
-    """The slope of the correlation map at c."""
-    slopes = expectations.pair(phi, q, c).slopes if c < 1 else expectations.moments(phi, q).mu1
-    q_next = sigma_w**2 * _second(phi, q) + sigma_b**2
-    return sigma_w**2 * slopes * q / q_next if q_next else 1.0
+    """The slope of the correlation map at c; by a difference, which also holds for jumps, below 1."""
+    if c == 1:
+        q_next = length_map(phi, q, sigma_w, sigma_b)
+        return sigma_w**2 * expectations.moments(phi, q).mu1 * q / q_next if q_next else 1.0
+    step = min(1e-4, (1 - c) / 2)
+    up, down = (correlation_map(phi, c + s, q, sigma_w, sigma_b) for s in (step, -step))
+    return (up - down) / (2 * step)
 
 
 def _crossings(f: Callable[[float], float]) -> list[tuple[float, float]]:
