@@ -9,7 +9,17 @@ from torch import Tensor, nn
 import minimand as mm
 from minimand.algorithms import Algorithm, builtin
 from minimand.algorithms._algorithm import is_proximal
-from minimand.blocks import OnUnknown, SoftThreshold, one_layer, post_activation, pre_activation, two_layer
+from minimand.blocks import (
+    HighwayBranch,
+    OnUnknown,
+    ResidualScale,
+    SoftThreshold,
+    SwitchNorm,
+    one_layer,
+    post_activation,
+    pre_activation,
+    two_layer,
+)
 from minimand.blocks.convnext import ConvNeXtBranch
 from minimand.blocks.convolutional import bottleneck
 from minimand.blocks.densely_connected import DenseLayer
@@ -110,6 +120,10 @@ FAMILIES: dict[str, Family] = {
     "post-activation": Family(_IMAGES, lambda: post_activation(4, 4)),
     "pre-activation": Family(_IMAGES, lambda: pre_activation(4, 4)),
     "bottleneck": Family((3, 8, 5, 5), lambda: bottleneck(8, 8)),
+    "resnext": Family((3, 8, 5, 5), lambda: bottleneck(8, 8, groups=2, widening=2)),
+    # Scaled, as with weights of 0 its gate is half open and T is not 0.
+    "highway": Family((3, 6), lambda: nn.Sequential(HighwayBranch(6), ResidualScale(nn.Linear(6, 6), "fixup"))),
+    "switchable": Family((3, 2, 3), lambda: nn.Sequential(nn.Conv1d(2, 2, 1), SwitchNorm(2), nn.Conv1d(2, 2, 1))),
     # Mixed, as a dense layer does not read the slot that it fills: under `operator` nothing of the input would be left.
     # In training mode its batch norm would divide by the variance of slots yet empty.
     "dense": Family((2, 8, 5, 5), lambda: nn.Sequential(nn.Conv2d(8, 8, 1), DenseLayer(4, 2, k=1, layers=2)).eval()),

@@ -51,6 +51,15 @@ def test_the_examples_of_the_pages_run(
     assert names["mm"].evaluate(names["model"], "digits").accuracy > 0.9
 
 
+def test_the_page_on_trainability_says_what_happens(capsys: pytest.CaptureFixture) -> None:
+    names: dict = {"__name__": "trainability"}
+    for block in _blocks((ROOT / "docs" / "trainability.md").read_text(), "python"):
+        exec(compile(block, "trainability.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "GroupNorm of 8 groups -> SwitchNorm" in printed
+    assert "resnet50(depth=19, width=70) 258" in printed
+
+
 def test_the_pages_name_only_what_there_is() -> None:
     """Commands, options and names in the text exist."""
     import minimand as mm

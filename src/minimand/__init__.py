@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from .theory import equivalent as equivalent
     from .theory import identify as identify
     from .trainability import diagnose as diagnose
+    from .trainability import normalize as normalize
+    from .trainability import normalized as normalized
     from .training import SGD as SGD
     from .training import AdamW as AdamW
     from .training import Backpropagation as Backpropagation
@@ -66,6 +68,7 @@ _DEFINED_IN = {
     "studies": ("compare", "search"),
     "theory": ("certify", "equivalent", "identify"),
     "trainability": ("diagnose",),
+    "trainability": ("normalize", "normalized"),
     "training": ("AdamW", "Backpropagation", "Cosine", "OneCycle", "Recipe", "SGD", "Step", "evaluate"),
 }
 _PUBLIC = {name: module for module, names in _DEFINED_IN.items() for name in names}

@@ -49,13 +49,14 @@ def _references(thing: Any) -> Iterable[str]:
 
 
 def _wiring(thing: Any) -> Iterable[Any]:
-    """The algorithms that a model was rewired by."""
+    """The algorithms that a model was rewired by, and its normalizations."""
     if not hasattr(thing, "named_modules"):
         return ()
     from .networks import rewired
+    from .trainability import normalized
 
     found = rewired(thing)
-    return () if found is None else found.originals
+    return (*(() if found is None else found.originals), *normalized(thing))
 
 
 def _named(name: str) -> Iterable[str]:

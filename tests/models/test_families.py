@@ -16,6 +16,8 @@ PARAMETERS = {
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,
     "resnet101": 44_549_160,
+    "resnext50_32x4d": 25_028_904,
+    "resnext101_32x8d": 88_791_336,
     "densenet121": 7_978_856,
     "densenet169": 14_149_480,
     "densenet201": 20_013_928,
@@ -39,7 +41,9 @@ def test_the_skeleton_adds_no_parameters(name: str, algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("binding", ["residual", "operator"])
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "densenet121", "convnext_atto", "vit_tiny"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "resnet50", "resnext50_32x4d", "densenet121", "convnext_atto", "vit_tiny"]
+)
 def test_logits_are_those_of_timm(name: str, binding) -> None:
     timm = require_timm()
     torch.manual_seed(0)
@@ -51,7 +55,7 @@ def test_logits_are_those_of_timm(name: str, binding) -> None:
     x = torch.randn(1, 3, 224 if "vit" in name else 64, 224 if "vit" in name else 64)
     with torch.no_grad():
         expected = theirs(x)
-        if binding == "residual" and name.startswith("resnet"):
+        if binding == "residual" and name.startswith("resn"):
             # Without the last activation of each block it is another network.
             assert not torch.allclose(ours(x), expected)
         else:
@@ -153,6 +157,13 @@ def test_the_smallest_image_is_said(name: str) -> None:
     model.info = replace(model.info, smallest=1)
     with pytest.raises(RuntimeError, match="Output size is too small"):
         model(torch.randn(1, 3, least - 1, least - 1))
+
+
+def test_groups_have_to_share_the_channels() -> None:
+    with pytest.raises(ValueError, match="width is 24; expected a multiple of 16: 32 groups"):
+        mm.create_model("resnext50_32x4d", width=24)
+    with pytest.raises(ValueError, match="depth is 3; expected at least 4, a block for each stage"):
+        mm.create_model("resnet50", depth=3)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import json
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,23 +14,29 @@ from minimand.models.network import Bridge
 from minimand.networks import Layer, Unrolled
 from minimand.theory.kernel import Binding
 
-SMALL = {"hidden": {"width": 8, "depth": 3, "hidden": 4}, "growth": {"growth": 2}, "width": {"width": 4}}
+SMALL: dict[str, dict[str, Any]] = {
+    "hidden": {"width": 8, "depth": 3, "hidden": 4},
+    "growth": {"growth": 2},
+    "width": {"width": 4},
+}
 
 
 def _create(name: str, algorithm: str = "heavy_ball", binding: Binding | None = None) -> UnrolledNetwork:
-    settings = next(small for setting, small in SMALL.items() if setting in mm.model_info(name).settings)
-    return mm.create_model(name, algorithm, binding, num_classes=5, in_channels=12 if name == "mlp" else 3, **settings)
+    info = mm.model_info(name)
+    settings = next(small for setting, small in SMALL.items() if setting in info.settings)
+    in_channels = 12 if info.takes_vectors else 3
+    return mm.create_model(name, algorithm, binding, num_classes=5, in_channels=in_channels, **settings)
 
 
 def _batch(name: str) -> torch.Tensor:
-    return torch.randn(2, 12) if name == "mlp" else torch.randn(2, 3, 8, 8)
+    return torch.randn(2, 12) if mm.model_info(name).takes_vectors else torch.randn(2, 3, 8, 8)
 
 
 # Those for ImageNet have tests of their own, at their own size.
 AT_32 = [
     name
-    for name, settings in ((name, mm.model_info(name).settings) for name in mm.list_models())
-    if name == "mlp" or settings.get("width") == 16 or settings.get("growth") == 12
+    for name, info in ((name, mm.model_info(name)) for name in mm.list_models())
+    if info.takes_vectors or info.settings.get("width") == 16 or info.settings.get("growth") == 12
 ]
 
 

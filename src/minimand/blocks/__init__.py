@@ -7,7 +7,13 @@ from .convolutional import pre_activation as pre_activation
 from .dense import one_layer as one_layer
 from .dense import two_layer as two_layer
 from .densely_connected import DenseLayer as DenseLayer
+from .highway import HighwayBranch as HighwayBranch
+from .normalized_weight import operator_norm as operator_norm
+from .normalized_weight import weight_standardization as weight_standardization
 from .proximal import Prox as Prox
+from .residual_scale import ResidualScale as ResidualScale
+from .residual_scale import ScalarBias as ScalarBias
 from .sparse import OnUnknown as OnUnknown
 from .sparse import SoftThreshold as SoftThreshold
 from .sparse import least_squares as least_squares
+from .switchable import SwitchNorm as SwitchNorm

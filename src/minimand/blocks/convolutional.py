@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def convolution(channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+def convolution(channels: int, out_channels: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """3 x 3, padded, without bias: a normalization follows."""
-    return nn.Conv2d(channels, out_channels, 3, stride, padding=1, bias=False)
+    return nn.Conv2d(channels, out_channels, 3, stride, padding=1, groups=groups, bias=False)
 
 
 def post_activation(channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
@@ -33,14 +33,19 @@ def pre_activation(channels: int, out_channels: int, stride: int = 1) -> nn.Sequ
     )
 
 
-def bottleneck(channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
-    """1 x 1 to a quarter, 3 x 3, 1 x 1 back: (N, channels, H, W) to (N, out_channels, H / stride, W / stride)."""
-    inner = out_channels // 4
+def bottleneck(channels: int, out_channels: int, stride: int = 1, groups: int = 1, widening: int = 1) -> nn.Sequential:
+    """1 x 1 to a quarter, 3 x 3, 1 x 1 back: (N, channels, H, W) to (N, out_channels, H / stride, W / stride).
+
+    In `groups` of channels, and `widening` times as wide inside, it is the block of ResNeXt (Xie et al. 2017).
+    """
+    inner = widening * out_channels // 4
+    if inner % groups:
+        raise ValueError(f"a bottleneck of {inner} channels inside cannot be split into {groups} groups.")
     return nn.Sequential(
         nn.Conv2d(channels, inner, 1, bias=False),
         nn.BatchNorm2d(inner),
         nn.ReLU(inplace=True),
-        convolution(inner, inner, stride),
+        convolution(inner, inner, stride, groups),
         nn.BatchNorm2d(inner),
         nn.ReLU(inplace=True),
         nn.Conv2d(inner, out_channels, 1, bias=False),

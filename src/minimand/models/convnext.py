@@ -9,13 +9,14 @@ from ..blocks.convnext import ConvNeXtBranch, LayerNorm2d
 from ..blocks.convolutional import Skip
 from ..blocks.stochastic_depth import growing_rates
 from ..theory.kernel import Binding
-from .info import ModelInfo, Parts, register
+from .info import ModelInfo, Parts, register, shared
 
 
 def convnext(
     *,
     depths: Sequence[int],
-    widths: Sequence[int],
+    depth: int,
+    width: int,
     drop_path: float,
     binding: Binding,
     num_classes: int,
@@ -25,17 +26,19 @@ def convnext(
 
     Args:
         depths: blocks of each stage.
-        widths: channels of each stage.
+        depth: blocks of all stages, in the proportion of `depths`.
+        width: channels of the first stage; each later one has twice as many.
         drop_path: the probability of dropping the last block in training; it grows linearly from 0 in the first.
     """
-    rates = iter(growing_rates(drop_path, sum(depths)))
+    rates = iter(growing_rates(drop_path, depth))
+    widths = [width * 2**i for i in range(len(depths))]
     stem = nn.Sequential(nn.Conv2d(in_channels, widths[0], 4, 4), LayerNorm2d(widths[0], eps=1e-6))
     stages = []
-    for i, (depth, width) in enumerate(zip(depths, widths, strict=True)):
+    for i, (blocks, width) in enumerate(zip(shared(depth, depths), widths, strict=True)):
         down = None
         if i > 0:
             down = nn.Sequential(LayerNorm2d(widths[i - 1], eps=1e-6), nn.Conv2d(widths[i - 1], width, 2, 2))
-        stages.append((down, [_block(width, binding, 1e-6, next(rates)) for _ in range(depth)]))
+        stages.append((down, [_block(width, binding, 1e-6, next(rates)) for _ in range(blocks)]))
     return _initialized(Parts(stem, stages, _head(widths[-1], num_classes)))
 
 
@@ -68,18 +71,18 @@ def _initialized(parts: Parts) -> Parts:
     return parts
 
 
-for _name, _depths, _widths in (
-    ("atto", (2, 2, 6, 2), (40, 80, 160, 320)),
-    ("tiny", (3, 3, 9, 3), (96, 192, 384, 768)),
-    ("small", (3, 3, 27, 3), (96, 192, 384, 768)),
-    ("base", (3, 3, 27, 3), (128, 256, 512, 1024)),
+for _name, _depths, _width in (
+    ("atto", (2, 2, 6, 2), 40),
+    ("tiny", (3, 3, 9, 3), 96),
+    ("small", (3, 3, 27, 3), 96),
+    ("base", (3, 3, 27, 3), 128),
 ):
     register(
         ModelInfo(
             f"convnext_{_name}",
-            f"ConvNeXt of {sum(_depths)} blocks, {_widths[0]} to {_widths[-1]} channels; T is the branch",
-            partial(convnext, depths=_depths, widths=_widths),
-            {"drop_path": 0.0},
+            f"ConvNeXt of {sum(_depths)} blocks, {_width} to {8 * _width} channels; T is the branch",
+            partial(convnext, depths=_depths),
+            {"depth": sum(_depths), "width": _width, "drop_path": 0.0},
             "residual",
             ("liu2022convnext",),
             smallest=32,
@@ -90,8 +93,8 @@ for _name, _depth, _width in (("small", 18, 384), ("base", 18, 768)):
         ModelInfo(
             f"convnext_isotropic_{_name}",
             f"isotropic ConvNeXt of {_depth} blocks, {_width} channels; T is the branch",
-            partial(isotropic, depth=_depth),
-            {"width": _width, "drop_path": 0.0},
+            isotropic,
+            {"depth": _depth, "width": _width, "drop_path": 0.0},
             "residual",
             ("liu2022convnext",),
             smallest=16,

@@ -8,12 +8,13 @@ from torch import nn
 from ..blocks.convolutional import Skip, convolution, initialize
 from ..blocks.densely_connected import DenseLayer
 from ..theory.kernel import Binding
-from .info import ModelInfo, Parts, register
+from .info import ModelInfo, Parts, register, shared
 
 
 def densenet(
     *,
     layers: Sequence[int],
+    depth: int,
     growth: int,
     bottleneck: bool,
     imagenet: bool,
@@ -28,14 +29,15 @@ def densenet(
 
     Args:
         layers: of each stage.
+        depth: layers of all stages, in the proportion of `layers`.
         growth: channels that a layer adds.
         bottleneck: the BC form: a 1 x 1 convolution first in each layer, and transitions that halve the channels.
         imagenet: a 7 x 7 stem with pooling.
         beta: of AGD-Net's second sum; None is DenseNet.
     """
 
-    def block(k: int, depth: int) -> nn.Module:
-        layer = DenseLayer(channels, growth, k, depth, bottleneck, beta)
+    def block(k: int, blocks: int) -> nn.Module:
+        layer = DenseLayer(channels, growth, k, blocks, bottleneck, beta)
         return layer if binding == "residual" else Skip(layer, nn.Identity(), nn.Identity())
 
     channels = 2 * growth if bottleneck else 16
@@ -44,16 +46,16 @@ def densenet(
         wide = nn.Conv2d(in_channels, channels, 7, 2, 3, bias=False)
         start = [wide, nn.BatchNorm2d(channels), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
     stages = []
-    for depth in layers:
+    for blocks in shared(depth, layers):
         if stages:
             kept = channels // 2 if bottleneck else channels
             narrow = nn.Conv2d(channels, kept, 1, bias=False)
             start = [nn.BatchNorm2d(channels), nn.ReLU(inplace=True), narrow, nn.AvgPool2d(2)]
             channels = kept
         # Of the last three dimensions the channels alone are padded: the empty slots.
-        start.append(nn.ZeroPad3d((0, 0, 0, 0, 0, depth * growth)))
-        stages.append((nn.Sequential(*start), [block(k, depth) for k in range(depth)]))
-        channels += depth * growth
+        start.append(nn.ZeroPad3d((0, 0, 0, 0, 0, blocks * growth)))
+        stages.append((nn.Sequential(*start), [block(k, blocks) for k in range(blocks)]))
+        channels += blocks * growth
     (stem, first), *rest = stages
     norm = [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
     head = nn.Sequential(*norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
@@ -84,7 +86,7 @@ def _register(family: str, size: str, beta: float | None, what: str, references:
             family + size,
             f"{'ImageNet' if imagenet else 'CIFAR'} {what.format(depth)}",
             partial(densenet, layers=layers, bottleneck=bottleneck, imagenet=imagenet, beta=beta),
-            {"growth": growth},
+            {"depth": sum(layers), "growth": growth},
             "residual",
             references,
             smallest=29 if imagenet else 4,  # one pixel is left of it

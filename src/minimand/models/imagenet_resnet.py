@@ -1,17 +1,27 @@
-"""Residual networks for ImageNet (He et al. 2016), post-activation, with learned shortcuts."""
+"""Residual networks for ImageNet (He et al. 2016; Xie et al. 2017), post-activation, with learned shortcuts."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
 from torch import nn
 
-from ..blocks.convolutional import Skip, bottleneck, initialize, post_activation
+from ..blocks.convolutional import Skip, bottleneck, initialize, post_activation, projection
 from ..theory.kernel import Binding
-from .info import ModelInfo, Parts, register
+from .info import ModelInfo, Parts, register, shared
 
 
 def imagenet_resnet(
-    *, depths: Sequence[int], bottlenecks: bool, width: int, binding: Binding, num_classes: int, in_channels: int
+    *,
+    depths: Sequence[int],
+    bottlenecks: bool,
+    depth: int,
+    width: int,
+    binding: Binding,
+    num_classes: int,
+    in_channels: int,
+    groups: int = 1,
+    widening: int = 1,
 ) -> Parts:
     """Four stages after a 7 x 7 stem; a block that changes the shape is a transition.
 
@@ -21,9 +31,19 @@ def imagenet_resnet(
     Args:
         depths: blocks of each stage, the transition included.
         bottlenecks: blocks of three convolutions, four times as wide.
+        depth: blocks of all stages, in the proportion of `depths`.
         width: channels of the stem.
+        groups: of the middle convolution of a bottleneck (ResNeXt).
+        widening: factor on its channels.
     """
-    branch, expansion = (bottleneck, 4) if bottlenecks else (post_activation, 1)
+    if width * widening % groups:
+        least = math.lcm(groups, widening) // widening
+        raise ValueError(
+            f"width is {width}; expected a multiple of {least}: {groups} groups have to share the channels."
+        )
+    branch, expansion = (
+        (partial(bottleneck, groups=groups, widening=widening), 4) if bottlenecks else (post_activation, 1)
+    )
 
     def block(channels: int) -> nn.Module:
         made = branch(channels, channels)
@@ -37,15 +57,13 @@ def imagenet_resnet(
     )
     stages = []
     channels = width
-    for i, depth in enumerate(depths):
+    for i, blocks in enumerate(shared(depth, depths)):
         out_channels, stride = expansion * width * 2**i, 1 if i == 0 else 2
         change = None
         if (out_channels, stride) != (channels, 1):
-            shortcut = nn.Sequential(
-                nn.Conv2d(channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
-            )
+            shortcut = nn.Sequential(projection(channels, out_channels, stride), nn.BatchNorm2d(out_channels))
             change = Skip(branch(channels, out_channels, stride), shortcut, nn.ReLU(inplace=True))
-        stages.append((change, [block(out_channels) for _ in range(depth - (change is not None))]))
+        stages.append((change, [block(out_channels) for _ in range(blocks - (change is not None))]))
         channels = out_channels
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
     parts = Parts(stem, stages, head)
@@ -54,19 +72,32 @@ def imagenet_resnet(
     return parts
 
 
-for _depth, _depths, _bottlenecks in (
-    (18, (2, 2, 2, 2), False),
-    (34, (3, 4, 6, 3), False),
-    (50, (3, 4, 6, 3), True),
-    (101, (3, 4, 23, 3), True),
-):
+def _register(name: str, what: str, reference: str, depths: Sequence[int], bottlenecks: bool, **options: int) -> None:
+    width_in_multiples = options.get("groups", 1) // options.get("widening", 1)
     register(
         ModelInfo(
-            f"resnet{_depth}",
-            f"ImageNet ResNet of {_depth} layers, post-activation; T is the whole block",
-            partial(imagenet_resnet, depths=_depths, bottlenecks=_bottlenecks),
-            {"width": 64},
+            name,
+            f"ImageNet {what}, post-activation; T is the whole block",
+            partial(imagenet_resnet, depths=depths, bottlenecks=bottlenecks, **options),
+            {"depth": sum(depths), "width": 64},
             "operator",
-            ("he2016resnet",),
+            (reference,),
+            multiples={"width": width_in_multiples},
         )
+    )
+
+
+_register("resnet18", "ResNet of 18 layers", "he2016resnet", (2, 2, 2, 2), False)
+_register("resnet34", "ResNet of 34 layers", "he2016resnet", (3, 4, 6, 3), False)
+_register("resnet50", "ResNet of 50 layers", "he2016resnet", (3, 4, 6, 3), True)
+_register("resnet101", "ResNet of 101 layers", "he2016resnet", (3, 4, 23, 3), True)
+for _layers, _depths, _width in ((50, (3, 4, 6, 3), 4), (101, (3, 4, 23, 3), 8)):
+    _register(
+        f"resnext{_layers}_32x{_width}d",
+        f"ResNeXt of {_layers} layers, 32 groups of {_width} channels in the first stage",
+        "xie2017resnext",
+        _depths,
+        True,
+        groups=32,
+        widening=_width // 2,
     )

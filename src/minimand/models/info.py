@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
@@ -54,6 +54,8 @@ class ModelInfo:
     """The side of the images that it was made for, in pixels."""
     algorithm: str = "gradient_descent"
     """What the network runs if nothing else is asked for."""
+    multiples: Mapping[str, int] = field(default_factory=dict)
+    """Settings that have to be multiples of a number."""
 
     def complete(self, settings: Mapping[str, Any]) -> dict[str, int | float]:
         """The settings, with the defaults of those that are not given.
@@ -76,6 +78,23 @@ def integer(name: str, value: Any, least: int = 1) -> int:
     if number < least:
         raise ValueError(f"{name} is {value!r}; expected an integer of at least {least}.")
     return number
+
+
+def shared(blocks: int, depths: Sequence[int]) -> list[int]:
+    """Blocks for stages in the proportion of `depths`, each at least 1: the largest remainders are rounded up.
+
+    Raises:
+        ValueError: fewer blocks than stages.
+    """
+    if blocks < len(depths):
+        raise ValueError(f"depth is {blocks}; expected at least {len(depths)}, a block for each stage.")
+    exact = [blocks * depth / sum(depths) for depth in depths]
+    found = [max(1, int(share)) for share in exact]
+    while sum(found) != blocks:
+        change = 1 if sum(found) < blocks else -1
+        i = max((i for i, n in enumerate(found) if n + change > 0), key=lambda i: change * (exact[i] - found[i]))
+        found[i] += change
+    return found
 
 
 def _setting(name: str, value: Any, default: float) -> float:

@@ -1,8 +1,12 @@
 """Fully connected networks of constant width."""
 
+from collections.abc import Sequence
+
 from torch import nn
 
+from ..blocks.convolutional import Skip
 from ..blocks.dense import one_layer, two_layer
+from ..blocks.highway import HighwayBranch
 from ..theory.kernel import Binding
 from .info import ModelInfo, Parts, register
 
@@ -14,6 +18,17 @@ def mlp(*, width: int, depth: int, hidden: int, binding: Binding, num_classes: i
     ReLU(W x), the plain layer of Li et al. 2018.
     """
     blocks = [two_layer(width, hidden) if binding == "residual" else one_layer(width) for _ in range(depth)]
+    return _around(blocks, width, num_classes, in_channels)
+
+
+def highway(*, width: int, depth: int, binding: Binding, num_classes: int, in_channels: int) -> Parts:
+    """The same with highway layers: gradient descent is the highway network under both bindings."""
+    branches = [HighwayBranch(width) for _ in range(depth)]
+    blocks = branches if binding == "residual" else [Skip(b, nn.Identity(), nn.Identity()) for b in branches]
+    return _around(blocks, width, num_classes, in_channels)
+
+
+def _around(blocks: Sequence[nn.Module], width: int, num_classes: int, in_channels: int) -> Parts:
     stem = nn.Sequential(nn.Flatten(), nn.Linear(in_channels, width))
     return Parts(stem, [(None, blocks)], nn.Sequential(nn.Linear(width, num_classes)))
 
@@ -26,6 +41,17 @@ register(
         {"width": 64, "depth": 8, "hidden": 64},
         "residual",
         ("wu2024optdnn", "li2018optimization"),
+        takes_vectors=True,
+    )
+)
+register(
+    ModelInfo(
+        "highway",
+        "fully connected highway network; T(x) = t (h - x) with h = ReLU(H x) and a gate t",
+        highway,
+        {"width": 64, "depth": 8},
+        "residual",
+        ("srivastava2015highway",),
         takes_vectors=True,
     )
 )

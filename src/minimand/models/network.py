@@ -10,10 +10,12 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from ..algorithms import Algorithm, as_algorithm, specification
+from ..blocks.normalization import NORMALIZATIONS
 from ..blocks.stochastic_depth import DropPath
 from ..networks import Unrolled, unroll
 from ..networks.unrolled import Blocks
 from ..theory.kernel import Binding
+from ..trainability import normalize, normalized
 from .info import Parts, integer, model_info
 
 
@@ -54,6 +56,7 @@ class UnrolledNetwork(
         binding: Binding | None = None,
         num_classes: int = 10,
         in_channels: int = 3,
+        normalization: str | Sequence[str] = (),
         **settings: Any,
     ) -> None:
         super().__init__()
@@ -64,7 +67,7 @@ class UnrolledNetwork(
         self.info = info
         self.num_classes, self.in_channels = integer("num_classes", num_classes, 0), integer("in_channels", in_channels)
         settings = info.complete(settings)
-        self._config = self._hub_mixin_config = {
+        self._config = {
             "model": model,
             "algorithm": specification(self.algorithm),
             "binding": self.binding,
@@ -77,6 +80,8 @@ class UnrolledNetwork(
         self._assemble(*[info.build(binding=self.binding, **sizes) for _ in self.algorithm.oracles])
         if self.num_classes == 0:
             self.reset_classifier(0)
+        for kind in [normalization] if isinstance(normalization, str) else normalization:
+            normalize(self, kind)
 
     @classmethod
     def from_pretrained(
@@ -97,7 +102,13 @@ class UnrolledNetwork(
             ValueError: the algorithm is needed.
         """
         given = {} if algorithm is None else {"algorithm": as_algorithm(algorithm)}
-        return super().from_pretrained(pretrained_model_name_or_path, **given, **options)
+        # Weights that are not there, or not taken, are another model's.
+        return super().from_pretrained(pretrained_model_name_or_path, **given, **{"strict": True, **options})
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Store the network in a folder; the options are those of the Hugging Face hub."""
+        self._hub_mixin_config = self.config
+        return super().save_pretrained(save_directory, **options)
 
     def _assemble(self, parts: Parts, *more: Parts) -> None:
         stages = [
@@ -187,7 +198,7 @@ class UnrolledNetwork(
             raise ValueError(f"{self.info.name} takes vectors; features are of models that take images.")
         side = self._config.get("image_size", self.info.image_size)
         with torch.device("meta"):  # shapes alone; no algorithm changes them
-            twin = UnrolledNetwork(**{**self._config, "algorithm": "gradient_descent"}).eval()
+            twin = UnrolledNetwork(**{**self.config, "algorithm": "gradient_descent"}).eval()
             maps = twin.forward_intermediates(torch.empty(1, self.in_channels, side, side), intermediates_only=True)
         names = {module: name for name, module in self.named_modules()}
         return [
@@ -233,7 +244,7 @@ class UnrolledNetwork(
     @property
     def _norm(self) -> list[nn.Module]:
         """What the head does before it pools."""
-        return list(takewhile(lambda m: isinstance(m, nn.BatchNorm2d | nn.LayerNorm | nn.ReLU), self._head))
+        return list(takewhile(lambda m: isinstance(m, (*NORMALIZATIONS, nn.ReLU)), self._head))
 
     @property
     def _has_one_stage(self) -> bool:
@@ -294,7 +305,8 @@ class UnrolledNetwork(
     @property
     def config(self) -> dict[str, Any]:
         """What `create_model` makes this network from."""
-        return dict(self._config)
+        kinds = [done.kind for done in normalized(self)]
+        return {**self._config, **({"normalization": kinds} if kinds else {})}
 
     @property
     def references(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Models by name."""
 
 import math
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from importlib import import_module
 from typing import Any
@@ -32,6 +33,7 @@ def create_model(
     binding: Binding | None = None,
     num_classes: int = 10,
     in_channels: int = 3,
+    normalization: str | Sequence[str] = (),
     **settings: Any,
 ) -> UnrolledNetwork:
     """A named model with an algorithm for its skeleton.
@@ -43,12 +45,13 @@ def create_model(
         binding: how a block becomes a gradient; by default what the family is known for.
         num_classes: the length of the output; 0 for no classifier, so that the output is the features.
         in_channels: the channels of an image, or the numbers in a sample where the model takes vectors.
+        normalization: kinds of `mm.normalize`, one after another; by default what the family is known for.
         **settings: the model's own, such as `width`; `model_info(name).settings` lists them.
 
     Example: `mm.create_model("resnet20", algorithm="heavy_ball(momentum=0.9)", num_classes=100)`.
     """
     chosen = None if algorithm is None else as_algorithm(algorithm)
-    return UnrolledNetwork(name, chosen, binding, num_classes, in_channels, **settings)
+    return UnrolledNetwork(name, chosen, binding, num_classes, in_channels, normalization, **settings)
 
 
 def default_model(data_shape: tuple[int, ...]) -> str:

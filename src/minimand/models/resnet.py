@@ -14,7 +14,7 @@ from ..blocks.convolutional import (
 )
 from ..blocks.convolutional import projection as projection_shortcut
 from ..theory.kernel import Binding
-from .info import ModelInfo, Parts, register
+from .info import ModelInfo, Parts, register, shared
 
 
 def resnet(
@@ -29,24 +29,20 @@ def resnet(
     widening: int = 1,
     plain: bool = False,
 ) -> Parts:
-    """Three stages of width, 2 width and 4 width channels; (depth - 2) / 6 blocks each.
+    """Three stages of width, 2 width and 4 width channels.
 
     A block that changes the shape is a transition: an ordinary residual block, after which the algorithm
     starts anew. Under the residual binding T is a block's branch; under the operator binding it is the whole
     block, its skip and last activation included.
 
     Args:
-        depth: layers with weights; 6 n + 2, or 6 n + 4 as wide ResNets count.
+        depth: blocks of all stages, transitions included; where they cannot be as many in each, the first has more.
         width: channels of the first stage, before widening.
         preactivation: normalization and activation before each convolution, not after.
         projection: shortcuts that change the shape are learned, not padded with zeros.
         widening: factor on the channels of all stages.
         plain: blocks without a skip under the operator binding too.
     """
-    if depth < 8 or (depth - 2) % 6 not in (0, 2):
-        n = max(round((depth - 2) / 6), 1)
-        raise ValueError(f"depth is {depth}; expected 6 n + 2 or 6 n + 4; the nearest is {6 * n + 2}.")
-    blocks = (depth - 2) // 6
     branch = pre_activation if preactivation else post_activation
 
     def activation() -> nn.Module:
@@ -62,7 +58,7 @@ def resnet(
 
     stages = []
     channels = width
-    for i in range(3):
+    for i, blocks in enumerate(shared(depth, (1, 1, 1))):
         out_channels, stride = width * widening * 2**i, 1 if i == 0 else 2
         if (out_channels, stride) == (channels, 1):
             stages.append((None, [block(channels) for _ in range(blocks)]))
@@ -90,8 +86,8 @@ for _prefix, _preactivation, _binding, _what, _reference in _KINDS:
             ModelInfo(
                 f"{_prefix}{_depth}",
                 f"CIFAR ResNet of {_depth} layers, {_what}",
-                partial(resnet, depth=_depth, preactivation=_preactivation, projection=False),
-                {"width": 16},
+                partial(resnet, preactivation=_preactivation, projection=False),
+                {"depth": (_depth - 2) // 6 * 3, "width": 16},
                 _binding,
                 (_reference,),
                 image_size=32,
@@ -103,8 +99,8 @@ for _depth, _widening in ((16, 4), (28, 4)):
             f"wrn{_depth}_{_widening}",
             f"wide ResNet of {_depth} layers, {_widening} times as wide, pre-activation; T is the branch, of which a "
             f"stage has {(_depth - 4) // 6 - 1}",
-            partial(resnet, depth=_depth, widening=_widening, preactivation=True, projection=True),
-            {"width": 16},
+            partial(resnet, widening=_widening, preactivation=True, projection=True),
+            {"depth": (_depth - 2) // 6 * 3, "width": 16},
             "residual",
             ("zagoruyko2016wide",),
             image_size=32,
@@ -117,8 +113,8 @@ for _depth in (20, 56, 110):
         ModelInfo(
             f"hb_net{_depth}",
             f"HB-Net of {_depth} layers; T is two convolutions",
-            partial(resnet, depth=_depth, preactivation=False, projection=False, plain=True),
-            {"width": 16},
+            partial(resnet, preactivation=False, projection=False, plain=True),
+            {"depth": (_depth - 2) // 6 * 3, "width": 16},
             "operator",
             ("li2018optimization",),
             image_size=32,
@@ -132,8 +128,8 @@ for _depth in (20, 56, 110):
             f"dmrnet{_depth}",
             f"DMRNet of two streams of {_depth} layers; T is two convolutions; our choice: the streams start alike, "
             "nothing follows their sums, their mean goes through a residual block to the next stage",
-            partial(resnet, depth=_depth, preactivation=False, projection=False),
-            {"width": 16},
+            partial(resnet, preactivation=False, projection=False),
+            {"depth": (_depth - 2) // 6 * 3, "width": 16},
             "residual",
             ("zhao2018dmrnet", "li2018optimization"),
             image_size=32,

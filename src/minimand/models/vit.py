@@ -94,5 +94,6 @@ for _name, _width, _heads in (("tiny", 192, 3), ("small", 384, 6), ("base", 768,
             {"width": _width, "depth": 12, "heads": _heads, "patch": 16, "image_size": 224, "drop_path": 0.0},
             "residual",
             ("dosovitskiy2021vit", "touvron2021deit"),
+            multiples={"width": _heads, "image_size": 16},
         )
     )

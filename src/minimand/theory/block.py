@@ -82,10 +82,10 @@ def block_structure(block: nn.Module) -> BlockStructure:
 
 
 class _Tracer(fx.Tracer):
-    """Does not look into what is known to change nothing."""
+    """Does not look into what is known to change nothing, or only the scale."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, _SAME_MODULES) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, _SAME_MODULES + _HARMLESS_MODULES) or super().is_leaf_module(m, module_qualified_name)
 
 
 _LINEAR, _ACTIVATED, _SECOND_LINEAR = 1, 2, 3
@@ -105,6 +105,8 @@ class _Reached:
 def _reach(node: fx.Node, kind: str, nodes: dict[fx.Node, _Reached]) -> _Reached:
     if node.op == "placeholder":
         return _Reached(depends=True, identity="yes")
+    if node.target is getattr and node.args[1] == "shape":  # no data
+        return _Reached()
     before = [nodes[n] for n in node.all_input_nodes if nodes[n].depends]
     if not before:
         return _Reached()

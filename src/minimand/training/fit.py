@@ -22,6 +22,7 @@ from . import checkpoint
 from .arguments import check_arguments, check_seed
 from .backpropagation import Backpropagation, Method
 from .checkpoint import Checkpoint
+from .clipping import clip_adaptively
 from .configuration import configuration, unchecked
 from .evaluate import Evaluation, evaluate
 from .events import Callback, EpochDone, Event, Finished, Saved, Started, StepDone, Stopped, Warned
@@ -227,7 +228,7 @@ class _Session:
             loss, outputs = self.method.backward(self.forward, x, y, self.loss)
         right = (outputs.argmax(1) == y).sum() if self.counted else torch.zeros_like(loss)
         gradients = (p.grad for p in self.model.parameters() if p.grad is not None)
-        norms = [nn.utils.get_total_norm(gradients)] if recipe.clip else []
+        norms = [nn.utils.get_total_norm(gradients)] if recipe.clip or recipe.adaptive_clip else []
         measured = [part.double() for part in (loss, right, *norms)]
         value, right, *found = torch.stack(measured).tolist()  # one wait for the device
         if not math.isfinite(value):
@@ -237,8 +238,10 @@ class _Session:
             raise NonFiniteLossError(
                 f"the loss is {value} at step {self.step}, but the gradient of {broken_gradient(self.model)}."
             )
-        for norm in norms:
-            nn.utils.clip_grads_with_norm_(self.model.parameters(), recipe.clip, norm)
+        if recipe.clip:
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), recipe.clip, norms[0])
+        if recipe.adaptive_clip:
+            clip_adaptively(self.model, recipe.adaptive_clip)
         self.optimizer.step()
         for project in self.projections:
             project()

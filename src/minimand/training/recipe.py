@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from ..blocks.normalization import NORMALIZATIONS
 from ..calls import call_with
 from ..checks import check_number
 from ..data import Augmentation, Data
@@ -77,11 +77,8 @@ def _groups(model: nn.Module, weight_decay: float) -> list[dict]:
     ]
 
 
-_NORMALIZATIONS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-
-
 def _is_weight(module: nn.Module, parameter: nn.Parameter) -> bool:
-    if parameter.ndim < 2 or isinstance(module, _NORMALIZATIONS):
+    if parameter.ndim < 2 or isinstance(module, NORMALIZATIONS):
         return False
     # A scale of one's own is a vector that is shaped to be broadcast; a layer's weight may have that shape too.
     return isinstance(module, nn.Linear | _ConvNd) or sum(length > 1 for length in parameter.shape) > 1
@@ -165,6 +162,9 @@ class Recipe:
     """Decay per step of the moving average of the weights that is evaluated; 0 for none."""
     clip: float = 0.0
     """The norm that gradients are scaled down to; 0 for none."""
+    adaptive_clip: float = 0.0
+    """Gradients of a unit are scaled down to this times the norm of its weights, in all layers but the final one (Brock
+    et al. 2021; 0.01 is a usual value); 0 for none."""
     bf16: bool = False
     """Run under bfloat16 autocast."""
     compile: bool = False
@@ -180,6 +180,10 @@ class Recipe:
         check_number("Recipe.cutmix", self.cutmix, 0, math.inf, below=True)
         check_number("Recipe.ema", self.ema, 0, 1, below=True)
         check_number("Recipe.clip", self.clip, 0, math.inf, below=True)
+        check_number("Recipe.adaptive_clip", self.adaptive_clip, 0, math.inf, below=True)
+        if self.clip and self.adaptive_clip:
+            given = f"Recipe.clip is {self.clip} and Recipe.adaptive_clip {self.adaptive_clip}"
+            raise ValueError(f"{given}; expected one of them to be 0.")
         _check_kind("Recipe.optimizer", self.optimizer, (SGD, AdamW))
         _check_kind("Recipe.schedule", self.schedule, (OneCycle, Cosine, Step))
         if self.augmentation is not None:

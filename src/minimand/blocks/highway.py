@@ -1,0 +1,24 @@
+"""The layer of highway networks (Srivastava et al. 2015)."""
+
+import torch
+from torch import Tensor, nn
+
+
+class HighwayBranch(nn.Module):
+    """T(x) = t (h - x) with h = ReLU(H x), t = sigmoid(G x): (N, width) to the same.
+
+    x + T(x) = t h + (1 - t) x is a highway layer.
+
+    Args:
+        width: of x.
+        bias: what the gate's bias starts with; negative, so that a layer at first carries most of its input on.
+    """
+
+    def __init__(self, width: int, bias: float = -2.0) -> None:
+        super().__init__()
+        self.transform, self.activation, self.gate = nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
+        nn.init.constant_(self.gate.bias, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, width) to the same."""
+        return torch.sigmoid(self.gate(x)) * (self.activation(self.transform(x)) - x)

@@ -1,0 +1,62 @@
+"""Compound scaling (Tan & Le 2019): depth, width and resolution of a model grow together."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..calls import parse_call
+from ..checks import check_number
+from .info import model_info
+
+_WIDTHS = ("width", "hidden", "growth")
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A model of another size; as text a name with settings: `resnet50(depth=19, width=70)`."""
+
+    name: str
+    settings: Mapping[str, Any]
+    """For `mm.create_model(name, **settings)`."""
+    image_size: int | None
+    """The side of the images that it is for, in pixels; None where it takes vectors."""
+
+    def __str__(self) -> str:
+        defaults = model_info(self.name).settings
+        changed = ", ".join(f"{name}={value}" for name, value in self.settings.items() if value != defaults[name])
+        return f"{self.name}({changed})" if changed else self.name
+
+
+def scale(name: str, phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1.15) -> Scaled:
+    """A named model with alpha^phi times the blocks, beta^phi times the width and gamma^phi times the image's side.
+
+    Its operations grow by about (alpha beta^2 gamma^2)^phi, with the defaults 1.92^phi; those of a DenseNet by up to
+    another alpha^phi, as its layers read all earlier ones; a model of vectors has no gamma. Numbers are rounded to the
+    nearest that the model takes. The defaults are EfficientNet's, found for its blocks.
+
+    Args:
+        name: a model's name, with settings if need be: `"mlp(width=32)"`.
+        phi: how much larger; 0 for the model as it is, negative for a smaller one.
+        alpha: base for the depth.
+        beta: base for the width.
+        gamma: base for the image's side.
+
+    Raises:
+        ValueError: an unknown name or setting; numbers that are not finite, or a base below 1.
+    """
+    check_number("phi", phi, -math.inf, math.inf, below=True)
+    for base, value in {"alpha": alpha, "beta": beta, "gamma": gamma}.items():
+        check_number(base, value, 1, math.inf, below=True)
+    name, given = parse_call(name, "model")
+    info = model_info(name)
+    settings: dict[str, Any] = dict(info.complete(given))
+    factors = {"depth": alpha**phi, "image_size": gamma**phi, **dict.fromkeys(_WIDTHS, beta**phi)}
+
+    def scaled(setting: str, value: float) -> int:
+        multiple = info.multiples.get(setting, 1)
+        return multiple * max(1, round(value * factors[setting] / multiple))
+
+    settings |= {setting: scaled(setting, value) for setting, value in settings.items() if setting in factors}
+    side = settings.get("image_size") or scaled("image_size", info.image_size)
+    return Scaled(name, settings, None if info.takes_vectors else int(side))
