@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from . import studies as studies
     from . import theory as theory
     from . import trainability as trainability
+    from . import trainability as trainability
     from . import training as training
     from .algorithms import Algorithm as Algorithm
     from .algorithms import Coefficient as Coefficient
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from .theory import certify as certify
     from .theory import equivalent as equivalent
     from .theory import identify as identify
+    from .trainability import InitReport as InitReport
+    from .trainability import initialize as initialize
     from .training import SGD as SGD
     from .training import AdamW as AdamW
     from .training import Backpropagation as Backpropagation
@@ -65,6 +68,7 @@ _DEFINED_IN = {
     "studies": ("compare", "search"),
     "theory": ("certify", "equivalent", "identify"),
     "trainability": (),
+    "trainability": ("InitReport", "initialize"),
     "training": ("AdamW", "Backpropagation", "Cosine", "OneCycle", "Recipe", "SGD", "Step", "evaluate"),
 }
 _PUBLIC = {name: module for module, names in _DEFINED_IN.items() for name in names}
