@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from . import studies as studies
     from . import theory as theory
     from . import trainability as trainability
-    from . import trainability as trainability
     from . import training as training
     from .algorithms import Algorithm as Algorithm
     from .algorithms import Coefficient as Coefficient
@@ -67,7 +66,6 @@ _DEFINED_IN = {
     "report": ("explain", "fit"),
     "studies": ("compare", "search"),
     "theory": ("certify", "equivalent", "identify"),
-    "trainability": (),
     "trainability": ("InitReport", "initialize"),
     "training": ("AdamW", "Backpropagation", "Cosine", "OneCycle", "Recipe", "SGD", "Step", "evaluate"),
 }
