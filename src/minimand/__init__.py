@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from .theory import certify as certify
     from .theory import equivalent as equivalent
     from .theory import identify as identify
+    from .trainability import InitReport as InitReport
     from .trainability import diagnose as diagnose
+    from .trainability import initialize as initialize
     from .trainability import normalize as normalize
     from .trainability import normalized as normalized
     from .training import SGD as SGD
@@ -69,6 +71,7 @@ _DEFINED_IN = {
     "theory": ("certify", "equivalent", "identify"),
     "trainability": ("diagnose",),
     "trainability": ("normalize", "normalized"),
+    "trainability": ("InitReport", "initialize"),
     "training": ("AdamW", "Backpropagation", "Cosine", "OneCycle", "Recipe", "SGD", "Step", "evaluate"),
 }
 _PUBLIC = {name: module for module, names in _DEFINED_IN.items() for name in names}

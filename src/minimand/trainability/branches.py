@@ -60,13 +60,13 @@ def _of_stages(model: nn.Module) -> Iterator[Branch]:
         if not isinstance(stage, Unrolled):
             continue
         reach = gains(stage.learned(), len(stage.layers))
-        # A layer may ask several times; what counts is what all its answers do.
+        # A layer may ask several times, and several blocks: its answers are shared among them.
         calls = len(reach) // len(stage.layers)
         for k, layer in enumerate(stage.layers):
             assert isinstance(layer, Layer)
             own = layer.block
             parts = own.items() if isinstance(own, nn.ModuleDict) else [("", own)]
-            gain = math.sqrt(sum(float(g) ** 2 for g in reach[k * calls : (k + 1) * calls]))
+            gain = math.sqrt(sum(float(g) ** 2 for g in reach[k * calls : (k + 1) * calls]) / len(parts))
             for part, block in parts:
                 path = f"{name}.layers.{k}.block".removeprefix(".") + f".{part}" * bool(part)
                 skips = isinstance(block, Skip)

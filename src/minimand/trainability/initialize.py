@@ -1,6 +1,7 @@
 """Where training starts: the weights of any model, by a named scheme."""
 
 import copy
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,11 +16,12 @@ from torch.nn.utils import parametrize
 from ..checks import check_number
 from ..names import unknown_name
 from .activation import ACTIVATIONS
+from .branches import Branch
 from .branches import branches as find_branches
 from .job import Job, Layer, deviation
 from .report import InitReport
 from .schemes import read_scheme
-from .tracing import Activation, Trace, check_parameters, layers, measured, trace, undisturbed
+from .tracing import LAYERS, Activation, Trace, check_parameters, layers, measured, trace, undisturbed
 from .weights import read
 
 # Modules of torch's activation file that are no function of a single number.
@@ -44,9 +46,9 @@ def initialize(
 
     Linear, convolutional, attention and recurrent layers are set, their biases to 0 unless the scheme says otherwise;
     normalization, embeddings, frozen parameters and whatever is excluded stay. With a batch, which layer reads which
-    activation, and what is a residual branch, is seen as the batch runs through; without, every layer but the first is
-    taken to read the model's one activation. If anything is refused the model is as it was. Mode, buffers,
-    requires_grad and torch's random state stay in any case.
+    activation, and what is a residual branch, is seen as the batch runs through; without, every layer but the first
+    of the model, or of a branch, is taken to read the model's one activation. If anything is refused the model is as
+    it was. Mode, buffers, requires_grad and torch's random state stay in any case.
 
     Args:
         model: any module.
@@ -60,8 +62,8 @@ def initialize(
         depth: the number of layers that `critical` chooses its point for; by default those of the model.
         branches: names of the modules whose output is added to a skip, if they are not to be looked for.
         exclude: names of modules or parameters, or patterns as of file names.
-        generator: what random numbers come from, on its device; by default a copy of torch's on the CPU as it is now,
-            which does not move by it.
+        generator: what random numbers come from, on its device; by default one on the CPU with a seed that follows
+            from torch's random state as it is now, which does not move by it.
         dry_run: report, and change nothing.
 
     Raises:
@@ -85,6 +87,8 @@ def initialize(
                 f"recurrent layers that are not excluded. Looked at {kinds}."
             )
         parts = find_branches(model, seen, branches)
+        if seen is None:
+            found = _within_branches(model, found, parts)
         job = Job(model, found, parts, batch, target, loss, depth or len(found), generator, left_alone=left)
         said = chosen(job, options)
         if not job.settings and not job.notes:
@@ -141,11 +145,7 @@ def _given(activation: Any) -> Activation:
 
 def _only_activation(model: nn.Module) -> Activation | None:
     """The activation of all its modules; None for a model of recurrent layers and at most one other."""
-    kinds = {
-        repr(module): module
-        for module in model.modules()
-        if type(module).__module__ == "torch.nn.modules.activation" and not isinstance(module, _NOT_BY_ENTRY)
-    }
+    kinds = {repr(module): module for module in model.modules() if _is_activation(module)}
     names = Counter(repr(module).replace("inplace=True", "") for module in kinds.values())
     if len(names) == 1:
         module = copy.deepcopy(next(iter(kinds.values())))
@@ -162,12 +162,35 @@ def _only_activation(model: nn.Module) -> Activation | None:
     )
 
 
+def _within_branches(model: nn.Module, found: list[Layer], parts: list[Branch]) -> list[Layer]:
+    """In a branch, a layer reads the activation only if one is registered between the layer before and it.
+
+    Where none is registered at all, the first layer of a branch reads none: the sum, or a normalization.
+    """
+    behind: set[str] = set()
+    activated = False
+    for name, module in model.named_modules():
+        activated = activated or _is_activation(module)
+        if isinstance(module, LAYERS):
+            behind |= {name} if activated else set()
+            activated = False
+    inside = {name for part in parts for name in part.layers}
+    plain = inside - behind if inside & behind else {part.layers[0] for part in parts}
+    return [replace(layer, reads=None) if layer.name in plain else layer for layer in found]
+
+
+def _is_activation(module: nn.Module) -> bool:
+    return type(module).__module__ == "torch.nn.modules.activation" and not isinstance(module, _NOT_BY_ENTRY)
+
+
 def _generator(given: torch.Generator | None, dry_run: bool) -> torch.Generator:
     if given is not None and not dry_run:
         return given
-    own = torch.Generator("cpu" if given is None else given.device)
-    own.set_state(torch.get_rng_state() if given is None else given.get_state())
-    return own
+    if given is not None:
+        return torch.Generator(given.device).set_state(given.get_state())
+    # Not the state itself: weights and whatever torch draws next would be the same numbers.
+    digest = hashlib.sha256(torch.get_rng_state().numpy().tobytes()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8]))
 
 
 def _excluded(model: nn.Module, exclude: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -194,7 +217,7 @@ def _others(job: Job) -> dict[str, str]:
 
 @contextmanager
 def _as_it_was_if_refused(model: nn.Module) -> Iterator[None]:
-    values = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
+    values = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
     before = {(module, leaf) for module in model.modules() for leaf in _parametrized(module)}
     try:
         yield
@@ -204,8 +227,8 @@ def _as_it_was_if_refused(model: nn.Module) -> Iterator[None]:
                 if (module, leaf) not in before:
                     parametrize.remove_parametrizations(module, leaf, leave_parametrized=False)
         with torch.no_grad():
-            for parameter, value in values:
-                parameter.copy_(value)
+            for tensor, value in values:
+                tensor.copy_(value)
         raise
 
 

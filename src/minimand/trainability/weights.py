@@ -53,7 +53,7 @@ def write(model: nn.Module, name: str, value: Tensor) -> None:
             ) from None
         seen = getattr(owner, leaf)
         off = float((seen - value).abs().max()) if value.numel() else 0.0
-        if not off <= 1e-2 * float(value.abs().max()):
+        if not off <= torch.finfo(value.dtype).eps ** 0.5 * float(value.abs().max()):
             raise ValueError(
                 f"{name} is parametrized by {kinds}, which made another of the value set, off by {off:.3g}. {advice}"
             )
