@@ -69,9 +69,7 @@ _DEFINED_IN = {
     "report": ("explain", "fit"),
     "studies": ("compare", "search"),
     "theory": ("certify", "equivalent", "identify"),
-    "trainability": ("diagnose",),
-    "trainability": ("normalize", "normalized"),
-    "trainability": ("InitReport", "initialize"),
+    "trainability": ("InitReport", "diagnose", "initialize", "normalize", "normalized"),
     "training": ("AdamW", "Backpropagation", "Cosine", "OneCycle", "Recipe", "SGD", "Step", "evaluate"),
 }
 _PUBLIC = {name: module for module, names in _DEFINED_IN.items() for name in names}

@@ -234,6 +234,22 @@ def test_the_report_can_be_read_kept_and_drawn() -> None:
     assert gradient.lines[1].get_ydata()[1] == pytest.approx(report.layers[1].read_gradient, rel=9)  # pyright: ignore[reportIndexIssue]
 
 
+def test_jacobian_and_curvature_on_request() -> None:
+    model = nn.Sequential(nn.Linear(12, 12, bias=False), nn.Dropout(0.5), nn.Linear(12, 12, bias=False))
+    for linear in (model[0], model[2]):
+        nn.init.orthogonal_(linear.weight, 1.5)  # pyright: ignore[reportArgumentType]
+    x = torch.randn(5, 12)
+    report = mm.diagnose(model, x, jacobian=True, curvature=True)
+    assert report.jacobian == pytest.approx([2.25] * 12, rel=1e-5)
+    assert report.curvature is not None
+    # <g_i, g_j> of a two-layer linear network, along a direction u of the output: both factors are orthogonal.
+    expected = torch.linalg.eigvalsh(2 * 1.5**2 * x.double() @ x.double().T)
+    assert report.curvature.kernel_largest == pytest.approx(float(expected[-1]), rel=1e-4)
+    assert "mean square 5.06" in str(report)
+    with pytest.raises(ValueError, match="one floating-point tensor; it is a tensor of torch.int64"):
+        mm.diagnose(Tokens(), torch.randint(50, (4, 9)), jacobian=True)
+
+
 def test_bad_input_is_named() -> None:
     model, x = nn.Linear(4, 2), torch.randn(8, 4)
     cases: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [

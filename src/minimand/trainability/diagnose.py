@@ -10,9 +10,11 @@ from torch.utils._pytree import tree_leaves
 
 from ..checks import check_number
 from ..tables import table_text
+from . import curvature as curvatures
+from .curvature import Curvature
 from .expected import with_theory
 from .remedy import remedy
-from .statistics import LayerStat, Loss, measure
+from .statistics import LayerStat, Loss, as_function, measure
 from .structure import Structure, freed_by_moving_zeros
 from .verdict import Verdict, judge, judge_layer, label
 
@@ -35,6 +37,9 @@ class TrainabilityReport:
     verdict: Verdict
     """On the whole."""
     structure: Structure
+    jacobian: tuple[float, ...] | None = None
+    """Singular values from the input to the output, largest first."""
+    curvature: Curvature | None = None
 
     def rows(self) -> list[list[str]]:
         """The table, as text."""
@@ -64,7 +69,19 @@ class TrainabilityReport:
             kept = sorted({round(i * (len(rows) - 1) / (_SHOWN - 1)) for i in range(_SHOWN)})
             rows, note = [rows[i] for i in kept], f"{_SHOWN} of {len(rows)} layers\n"
         title = f"{self.model}, {self.samples} samples"
-        return table_text(self.columns(), rows, title, f"{note}{self.verdict}", labels=3)
+        return table_text(self.columns(), rows, title, "\n".join([f"{note}{self.verdict}", *self._extras()]), labels=3)
+
+    def _extras(self) -> list[str]:
+        lines = []
+        if self.jacobian is not None:
+            square = sum(v**2 for v in self.jacobian) / max(len(self.jacobian), 1)
+            ends = f"{self.jacobian[0]:.3g} to {self.jacobian[-1]:.3g}" if self.jacobian else "none"
+            lines.append(f"singular values of the Jacobian: {ends}, mean square {square:.3g}")
+        if self.curvature is not None:
+            c = self.curvature
+            lines.append(f"tangent kernel: condition {c.kernel_condition:.3g}, largest step {c.largest_step:.3g}")
+            lines += [f"Hessian: {c.hessian[0]:.3g} to {c.hessian[1]:.3g}"] if c.hessian else []
+        return lines
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; None where a number is not known."""
@@ -79,7 +96,8 @@ class TrainabilityReport:
             "reason": self.verdict.reason,
             "action": self.verdict.action,
         }
-        return _plain({"model": self.model, "samples": self.samples, "verdict": whole, "layers": layers})
+        extras = {"jacobian": self.jacobian, "curvature": None if self.curvature is None else asdict(self.curvature)}
+        return _plain({"model": self.model, "samples": self.samples, "verdict": whole, "layers": layers, **extras})
 
     def plot(self) -> "Figure":
         """Second moment, cosine and gradient against the layer, theory dashed (extra `plots`)."""
@@ -95,6 +113,8 @@ def diagnose(
     loss: Loss | None = None,
     target: Any = None,
     probes: int = 1,
+    jacobian: bool = False,
+    curvature: bool = False,
 ) -> TrainabilityReport:
     """Say whether a network would train from its present weights, why not, and what repairs it.
 
@@ -109,6 +129,9 @@ def diagnose(
             then its gradients are measured as well. By default what suits the target.
         target: what the outputs should be.
         probes: how many random vectors are sent back; more make `chi` more exact.
+        jacobian: also find singular values of the Jacobian of the first sample, in eval mode.
+        curvature: also find the largest step by the tangent kernel and, with a target, the ends of the Hessian's
+            spectrum (extra `curvature`).
 
     Raises:
         ValueError, TypeError: an argument that cannot be used.
@@ -132,6 +155,10 @@ def diagnose(
         tuple(judge_layer(i, stats, freed) for i in range(len(stats))),
         replace(verdict, remedy=remedy(verdict.code, verdict.layer, structure, stats)),
         structure,
+        curvatures.jacobian(model, batch) if jacobian else None,
+        curvatures.curvature(model, batch, None if target is None else as_function(loss, target), target)
+        if curvature
+        else None,
     )
 
 

@@ -342,14 +342,21 @@ def _loss_of(loss: Loss | None, output: Any, target: Any) -> Tensor:
         outputs = next(t for t in _tensors(output) if t.is_floating_point())
         if target is None:
             raise ValueError(f"loss is {loss!r} but there is no target; expected target=, what the outputs should be.")
-        name = loss or ("mse" if target.is_floating_point() else "cross_entropy")
-        if name not in _NAMED:
-            raise unknown_name("loss", name, _NAMED)
-        value = _NAMED[name](outputs, target)
+        value = as_function(loss, target)(outputs, target)
     if not isinstance(value, Tensor) or value.ndim:
         what = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"loss returned {what}; expected a scalar tensor: the mean over the batch.")
     return value
+
+
+def as_function(loss: Loss | None, target: Any) -> Callable[..., Tensor]:
+    """The loss as a function; by default what suits the target. Raises ValueError for an unknown name."""
+    if callable(loss):
+        return loss
+    name = loss or ("mse" if target.is_floating_point() else "cross_entropy")
+    if name not in _NAMED:
+        raise unknown_name("loss", name, _NAMED)
+    return _NAMED[name]
 
 
 def _squares(t: Tensor) -> Tensor:
