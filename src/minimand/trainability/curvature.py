@@ -53,8 +53,9 @@ def curvature(model: nn.Module, batch: Any, loss: Callable[[Tensor, Tensor], Ten
     with undisturbed(model):
         model.eval()
         kernel = spectrum.ntk(model, x)
-        given = loss is not None and target is not None
-        hessian = spectrum.hessian_extremes(model, loss, x, target[:_SAMPLES]) if given and loss else None
+        hessian = None
+        if loss is not None and target is not None:
+            hessian = spectrum.hessian_extremes(model, loss, x, target[:_SAMPLES])
     return Curvature(kernel.largest, kernel.condition, kernel.largest_step, hessian)
 
 
