@@ -286,3 +286,45 @@ def test_studies_are_listed_run_and_printed(capsys: pytest.CaptureFixture) -> No
 def test_a_study_refuses(capsys: pytest.CaptureFixture, arguments: tuple[str, ...], message: str) -> None:
     assert message in _fails(capsys, "study", *arguments)
     assert not list(Path().glob("runs/studies/*/results.json"))
+
+
+NET = """
+from torch import nn, tanh
+class Net(nn.Module):
+    def __init__(self, depth=30):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(64, 64) for _ in range(depth))
+        self.head = nn.Linear(64, 10)
+    def forward(self, x):
+        x = x.flatten(1)
+        for layer in self.layers:
+            x = tanh(layer(x))
+        return self.head(x)
+ready = Net(2)
+def words(): return nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 9))
+number = 3
+"""
+
+
+def test_diagnose_reads_and_repairs_a_model_of_ones_own(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    Path("net.py").write_text(NET)
+    text = " ".join(_run(capsys, "diagnose", "net.py:Net", "--data", "digits", "--fix", "--plot", "layers.svg").split())
+    assert text.index("vanishing at layers.1") < text.index("repaired") < text.index("ok: ")
+    assert 'mm.initialize(model, "critical", batch=x)' in text
+    assert Path("layers.svg").is_file()
+    assert "vanishing" in _run(capsys, "diagnose", "net.py:Net(depth=12)", "--shape", "64")
+    assert "nothing to repair" in _run(capsys, "diagnose", "net.py:ready", "--shape", "64", "--fix")
+    assert "ok: " in _run(capsys, "diagnose", "net.py:words", "--shape", "7", "--tokens", "9")
+    assert "ok: " in _run(capsys, "diagnose", "mlp(width=32)", "--data", "digits")
+    cases = [
+        (["net.py:Nett", "--shape", "64"], "Did you mean 'Net'"),
+        (["net.py:Net"], "needs a batch; expected --shape"),
+        (["net.py:Net", "--shape", "63"], "Net fails on a batch of shape (64, 63)"),
+        (["net.py:Net(dept=3)", "--shape", "64"], "Did you mean 'depth'"),
+        (["net.py:number", "--shape", "64"], "is int; expected a module"),
+        (["other.py:Net", "--shape", "64"], "no model file 'other.py'"),
+        (["mpl", "--data", "digits"], "Did you mean 'mlp'"),
+        (["net.py:Net", "--shape", "64", "--batch-size", "0"], "batch_size is 0"),
+    ]
+    for arguments, message in cases:
+        assert message in _fails(capsys, "diagnose", *arguments)

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from .theory import certify as certify
     from .theory import equivalent as equivalent
     from .theory import identify as identify
+    from .trainability import InitReport as InitReport
+    from .trainability import diagnose as diagnose
+    from .trainability import initialize as initialize
     from .trainability import normalize as normalize
     from .trainability import normalized as normalized
     from .training import SGD as SGD
@@ -66,7 +69,7 @@ _DEFINED_IN = {
     "report": ("explain", "fit"),
     "studies": ("compare", "search"),
     "theory": ("certify", "equivalent", "identify"),
-    "trainability": ("normalize", "normalized"),
+    "trainability": ("InitReport", "diagnose", "initialize", "normalize", "normalized"),
     "training": ("AdamW", "Backpropagation", "Cosine", "OneCycle", "Recipe", "SGD", "Step", "evaluate"),
 }
 _PUBLIC = {name: module for module, names in _DEFINED_IN.items() for name in names}

@@ -1,14 +1,11 @@
 """Algorithms by name: the built-in ones, and a user's own from a file."""
 
-import hashlib
 import inspect
 import pkgutil
-import sys
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
-from ..calls import call_with, parse_call
+from ..calls import call_with, parse_call, run_file
 from ..names import unknown_name
 from ._algorithm import Algorithm
 from ._coefficient import Learnable
@@ -99,21 +96,7 @@ def _by_name(name: str) -> type[Algorithm]:
 
 
 def _load(path: Path, name: str) -> type[Algorithm]:
-    if not path.is_file():
-        raise ValueError(f"no algorithm file {str(path)!r}.")
-    path = path.resolve()
-    # A file that was changed is another module; Python's own cache would tell it by its length and the second.
-    source = path.read_bytes()
-    module_name = f"minimand_user_{path.stem}_{hashlib.sha1(str(path).encode() + source).hexdigest()[:8]}"
-    if module_name not in sys.modules:
-        module = sys.modules[module_name] = ModuleType(module_name)
-        module.__file__ = str(path)
-        try:
-            exec(compile(source, path, "exec"), vars(module))
-        except (Exception, SystemExit) as error:
-            del sys.modules[module_name]
-            raise ValueError(f"{path} does not import: {type(error).__name__}: {error}") from error
-    found = vars(sys.modules[module_name])
+    module_name, found = run_file(path, "algorithm")
     algorithms = [key for key, value in found.items() if inspect.isclass(value) and issubclass(value, Algorithm)]
     if name not in found:
         own = [key for key in algorithms if found[key].__module__ == module_name]

@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, subcommand
 
+from .diagnose import Diagnose
 from .reading import Certify, Cite, Evaluate, List
 from .study import Study
 from .training import Compare, Search, Train
@@ -18,6 +19,7 @@ _Command = (
     Annotated[Train, subcommand("train")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Certify, subcommand("certify")]
+    | Annotated[Diagnose, subcommand("diagnose")]
     | Annotated[Compare, subcommand("compare")]
     | Annotated[Search, subcommand("search")]
     | Annotated[Study, subcommand("study")]

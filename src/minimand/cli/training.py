@@ -58,6 +58,8 @@ class Train(_Training):
     """Decides the first weights, the order of the samples and every random choice; 0 by default."""
     checkpoint_every: float = 60.0
     """Seconds between checkpoints."""
+    diagnose: bool = False
+    """Diagnose the model as it begins, and stop a run that cannot learn."""
 
     def __call__(self, console: Console) -> None:
         import torch
@@ -92,6 +94,7 @@ class Train(_Training):
                 device=device,
                 callbacks=[] if self.quiet else [_progress(console)],
                 checkpoint_every=self.checkpoint_every,
+                diagnose=self.diagnose,
             )
         except KeyboardInterrupt:
             own = ["--algorithm", named] if named and ".py:" in named else []
@@ -199,7 +202,7 @@ def _options(given: _Training, before: dict[str, Any]) -> dict[str, Any]:
     from ..algorithms import as_algorithm
     from ..data import default_data
 
-    kept = {f.name for f in fields(Train)} - {"run", "quiet", "device", "checkpoint_every"}
+    kept = {f.name for f in fields(Train)} - {"run", "quiet", "device", "checkpoint_every", "diagnose"}
     now = {n: v for n, v in vars(given).items() if n in kept and v is not None and v is not False and v != "default"}
     if "algorithm" not in now and before.get("algorithm"):
         as_algorithm(before["algorithm"], allow_files=False)

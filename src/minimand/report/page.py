@@ -45,6 +45,8 @@ def write_report(result: FitResult) -> Path:
         "certificate_rows": explanation.certificate.rows() if explanation else [],
         "certificate_figure": figures.embed(explanation.certificate.plot) if explanation else None,
         "coefficients": figures.embed(lambda: draw_coefficients(coefficients)) if coefficients else None,
+        "diagnosis": None if result.diagnosis is None else str(result.diagnosis.verdict),
+        "diagnosis_figure": None if result.diagnosis is None else figures.embed(result.diagnosis.plot),
         "confusion": figures.embed(lambda: draw_confusion(confusion, data.classes)) if confusion else None,
         "history_columns": [name.replace("_", " ") for name in rows[0] if rows[0][name] is not None],
         "history": [[_short(v) for v in row.values() if v is not None] for row in rows],

@@ -18,3 +18,4 @@ from .recipe import Step as Step
 from .recipe import default_recipe as default_recipe
 from .run import Run as Run
 from .run import RunError as RunError
+from .watch import DoomedRunError as DoomedRunError

@@ -17,6 +17,7 @@ from ..data import Arrays, Data, as_data
 from ..data.samples import seed_everything
 from ..environment import as_device, environment
 from ..networks import Unrolled, project_rewired
+from ..trainability import TrainabilityReport
 from . import checkpoint
 from .arguments import check_arguments, check_seed
 from .backpropagation import Backpropagation, Method
@@ -32,6 +33,7 @@ from .nonfinite import NonFiniteLossError, broken_gradient, broken_parameter, or
 from .randomness import random_state, restore_random_state
 from .recipe import Recipe, default_recipe
 from .run import Run
+from .watch import Watch
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class FitResult:
     """One record an epoch."""
     evaluation: Evaluation
     run: Run | None
+    diagnosis: TrainabilityReport | None = None
+    """Of the model before its first step, if it was asked for."""
 
     def __str__(self) -> str:
         accuracy = "" if self.test_accuracy is None else f"test accuracy {100 * self.test_accuracy:.2f} %, "
@@ -65,6 +69,7 @@ def fit(
     device: str | torch.device | None = None,
     callbacks: Iterable[Callback] = (),
     checkpoint_every: float = 60.0,
+    diagnose: bool = False,
 ) -> FitResult:
     """Train a model, in place.
 
@@ -82,8 +87,11 @@ def fit(
         device: by default where the model is.
         callbacks: functions that are told each event (`minimand.training.events`).
         checkpoint_every: seconds between checkpoints.
+        diagnose: look at signals and gradients before the first step and a few times early on (`mm.diagnose`), and stop
+            a run that cannot learn.
 
     Raises:
+        DoomedRunError: `diagnose` found why the loss does not fall; says what repairs it.
         NonFiniteLossError: the loss, a gradient or a weight became NaN or infinite; names where it began.
         RunError: `run` holds something else, or another process trains in it. CheckpointError: its checkpoint is of
         another model. TypeError, ValueError: an argument that cannot be used, or data that the model does not fit.
@@ -97,7 +105,9 @@ def fit(
     recipe = recipe or default_recipe(data, model, next(model.parameters()).device)
     folder = Run(run) if isinstance(run, str | Path) else run
     with nullcontext() if folder is None else folder.claimed():
-        return _Session(model, data, method, recipe, loss, folder, seed, tuple(callbacks), checkpoint_every).train()
+        session = _Session(model, data, method, recipe, loss, folder, seed, tuple(callbacks), checkpoint_every)
+        session.watch = Watch(model, session.tell) if diagnose else None
+        return session.train()
 
 
 class _Session:
@@ -141,6 +151,7 @@ class _Session:
         # Sums over the epoch so far: loss x samples, right answers, samples; and its seconds before this process.
         self.sums = torch.zeros(3, dtype=torch.double)
         self.seconds = 0.0
+        self.watch: Watch | None = None
         if run is not None:
             self.config = configuration(model, data, method, recipe, loss, seed, self.device)
             run.begin(self.config, environment(self.device))
@@ -174,6 +185,7 @@ class _Session:
             self.history,
             self.evaluation,
             self.run,
+            self.watch and self.watch.first,
         )
 
     def _epoch(self, epoch: int, interrupts: Interrupts) -> None:
@@ -206,6 +218,8 @@ class _Session:
         x = self.data.prepare(self.augment(inputs) if inputs.ndim == 4 else inputs)
         if self.mixing is not None:
             x, y = self.mixing(x, y)
+        if self.watch is not None:
+            self.watch.before(self.step, x)
         rate = recipe.optimizer.lr * recipe.schedule.factor(self.step / self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -235,6 +249,8 @@ class _Session:
             self.average.update_parameters(self.model)
         self.sums += torch.tensor([value * len(y), right, len(y)], dtype=torch.double)
         self.step += 1
+        if self.watch is not None:
+            self.watch.after(value)
         self.tell(StepDone(self.step, epoch, value, rate))
 
     def _end(self, epoch: int) -> None:

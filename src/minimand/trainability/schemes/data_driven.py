@@ -1,0 +1,178 @@
+"""Weights set by what a batch of data does in the network."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ...checks import check_number
+from ..job import Job
+from ..tracing import Call, arguments, measured, trace, undisturbed
+from ..weights import read
+from .isometry import orthogonal
+from .registry import scheme
+
+# Below this share of its deviation a layer's output tells samples no longer apart.
+_ALIKE = 1e-4
+_EPSILON = 1e-5
+
+
+@scheme("batch", traced=False)
+def lsuv(job: Job, orthonormal: bool = True, tolerance: float = 0.1) -> None:
+    """Orthogonal weights, then each divided by the deviation of its output on the batch (Mishkin & Matas, 2016).
+
+    In one forward pass: a layer is rescaled as it runs and what it returned with it, so that the next one reads what
+    it will read. With biases 0 that is exact. Layers whose weights are all 0, as at the end of a branch, keep them;
+    recurrent layers, whose output is not proportional to a weight, are left orthogonal. Where the output may not
+    follow the weight either, as with standardized weights, a second pass measures what was reached.
+    """
+    check_number("tolerance", tolerance, 0, math.inf)
+    names = {layer.name: layer for layer in job.layers}
+    zero = [layer for layer in job.layers if not any(read(job.model, name).any() for name in layer.named("weight"))]
+    for layer in zero:
+        job.left_alone.update(dict.fromkeys([*layer.named("weight"), *layer.named("bias")], "its weights are 0"))
+    _refuse_shared(job)
+    if orthonormal:
+        orthogonal(job)
+    reached: dict[str, float] = {}
+
+    def rescale(call: Call, output: Tensor) -> Tensor | None:
+        layer = names.get(call.name)
+        if layer is None or layer in zero or layer.recurrent:
+            return None
+        if call.run:
+            raise ValueError(f"{call.name} runs more than once: no one scale is right for all its runs. Exclude it.")
+        attention = isinstance(call.module, nn.MultiheadAttention)
+        name = layer.parameter("out_proj.weight" if attention else "weight")
+        if not job.may_set(name):
+            return None
+        for bias in layer.named("bias"):
+            if read(job.model, bias).any():
+                raise ValueError(
+                    f"{bias} is not 0, so the output is not proportional to the weight; do not exclude it."
+                )
+        std = _deviation(job, call.name, output)
+        job.multiply(name, 1 / std)
+        reached[call.name] = 1.0
+        return output / std
+
+    def look(call: Call, output: Tensor) -> None:
+        if call.name in reached:
+            reached[call.name] = _deviation(job, call.name, output)
+
+    with undisturbed(job.model), torch.no_grad():
+        measured(job.model)
+        seen = trace(job.model, job.batch, rescale)
+        if not all(_proportional(names[name].module) for name in reached):
+            trace(job.model, job.batch, look)
+    for name, std in reached.items():
+        if abs(std - 1) > tolerance:
+            job.notes.append(f"{name} did not converge: its output has std {std:.4g}, expected 1 within {tolerance:g}.")
+    orthogonal_only = {name: "recurrent" for name, layer in names.items() if layer.recurrent}
+    orthogonal_only |= {name: "not run by this batch" for name in seen.unused if name in names}
+    for name, why in orthogonal_only.items():
+        job.notes.append(f"{name} is not rescaled: {why}.")
+
+
+@scheme("batch", traced=False)
+def metainit(job: Job, steps: int = 100, lr: float = 0.1, momentum: float = 0.9) -> None:
+    """Learn the norms of the weights so that a gradient step meets little curvature (Dauphin & Schoenholz, 2019).
+
+    Minimizes mean |(g - H g) / (g + eps sign g) - 1| over the norms by signed gradient descent with momentum, from
+    the weights as they are, and keeps the best norms met. Needs `target` and `loss`; an activation with second
+    derivatives serves best.
+
+    Raises:
+        ValueError: no loss or target, or gradients so small that the quotient says nothing.
+    """
+    check_number("steps", steps, 1, math.inf, whole=True)
+    check_number("lr", lr, 0, math.inf)
+    check_number("momentum", momentum, 0, 1, below=True)
+    if job.loss is None or job.target is None:
+        raise ValueError("metainit follows the gradient of a loss; give loss=, such as F.cross_entropy, and target=.")
+    names = [name for layer in job.layers for name in layer.named("weight") if job.may_set(name)]
+    weights = {name: read(job.model, name) for name in names if read(job.model, name).any()}
+    factors, velocity = [1.0] * len(weights), [0.0] * len(weights)
+    first, best = None, (math.inf, list(factors))
+    with undisturbed(job.model), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        measured(job.model)
+        for _ in range(steps + 1):
+            leaves = [
+                torch.tensor(f, dtype=w.dtype, device=w.device) for f, w in zip(factors, weights.values(), strict=True)
+            ]
+            for leaf in leaves:
+                leaf.requires_grad_()
+            scaled = {name: leaf * w for leaf, (name, w) in zip(leaves, weights.items(), strict=True)}
+            quotient = _gradient_quotient(job, scaled)
+            first = float(quotient.detach()) if first is None else first
+            best = min(best, (float(quotient.detach()), list(factors)))
+            slopes = torch.autograd.grad(quotient, leaves, allow_unused=True)
+            for i, (slope, weight) in enumerate(zip(slopes, weights.values(), strict=True)):
+                sign = 0.0 if slope is None else float(slope.sign())
+                velocity[i] = momentum * velocity[i] - lr * sign
+                # The step is in the norm of the weight, which stays above 0.
+                factors[i] = max(factors[i] + velocity[i] / float(weight.norm()), 1e-2)
+    for name, factor in zip(weights, best[1], strict=True):
+        job.multiply(name, factor)
+    job.notes.append(f"gradient quotient {first:.4g} before, {best[0]:.4g} after; {steps} steps.")
+
+
+def _gradient_quotient(job: Job, weights: dict[str, Tensor]) -> Tensor:
+    args, kwargs = arguments(job.batch)
+    assert job.loss is not None
+    values = list(weights.values())
+    loss = job.loss(functional_call(job.model, weights, args, kwargs), job.target)
+    gradients = torch.autograd.grad(loss, values, create_graph=True)
+    size = max(float(g.detach().abs().max()) for g in gradients)
+    if not size > 10 * _EPSILON:
+        raise ValueError(
+            f"the largest gradient is {size:.3g}, far below what metainit can tell from 0 ({_EPSILON:g}): set the "
+            "scale first, by 'critical' or 'lsuv'."
+        )
+    products = torch.autograd.grad(
+        sum((g.square().sum() for g in gradients), torch.zeros(())) / 2, values, create_graph=True
+    )
+    terms = [((g - h) / (g + _EPSILON * _sign(g)) - 1).abs() for g, h in zip(gradients, products, strict=True)]
+    return sum((t.sum() for t in terms), torch.zeros(())) / sum(t.numel() for t in terms)
+
+
+def _sign(g: Tensor) -> Tensor:
+    return torch.where(g.detach() >= 0, 1.0, -1.0)
+
+
+def _refuse_shared(job: Job) -> None:
+    holders: dict[nn.Parameter, str] = {}
+    for name, parameter in job.model.named_parameters(remove_duplicate=False):
+        other = holders.setdefault(parameter, name)
+        if other != name:
+            raise ValueError(
+                f"{name} and {other} are one parameter: no one scale is right for both. Exclude their layers."
+            )
+
+
+def _deviation(job: Job, name: str, output: Tensor) -> float:
+    output = output.detach().float()
+    if not bool(output.isfinite().all()):
+        bad = [n for n, p in job.model.named_parameters() if not bool(p.isfinite().all())]
+        raise ValueError(
+            f"{name} returned values that are not finite. Parameters with such values: {', '.join(bad) or 'none'}."
+        )
+    std, size = float(output.std(correction=0)), float(output.square().mean().sqrt())
+    if std <= 1e-6 * size:
+        raise ValueError(
+            f"the output of {name} is {float(output.flatten()[0]):.3g} everywhere: its input is constant, or 0 because "
+            "the units before it are dead. Give a batch that varies, or exclude it."
+        )
+    across = float(output.std(0, correction=0).square().mean().sqrt())
+    if len(output) > 1 and across < _ALIKE * std:
+        job.notes.append(
+            f"{name} can hardly tell samples apart: they deviate by {across / std:.1e} of its output's std."
+        )
+    return std
+
+
+def _proportional(module: nn.Module) -> bool:
+    """Whether a layer's output is its weight's multiple, as of those of torch."""
+    return all(cls.__module__.startswith("torch.") for cls in type(module).__mro__[:-1])

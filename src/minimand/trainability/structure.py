@@ -1,0 +1,94 @@
+"""What kind of network it is, as far as a remedy depends on it, and which of its zeros are meant."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from .statistics import Measured, measure
+
+NORMS = (
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+    nn.LocalResponseNorm,
+)
+"""The normalizations of torch."""
+
+_RECTIFIERS = ("relu", "leaky_relu", "prelu", "rrelu", "relu6")
+_PERTURBATION, _ROUNDS = 1e-3, 6
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A network in a few words."""
+
+    plain: bool
+    """Each layer reads what one other gave: there are no skips."""
+    recurrent: bool
+    normalized: bool
+    activation: str | None
+    """The most frequent one."""
+    depth: int
+    beta: float
+    """The sum of 1 / width over the hidden layers."""
+    frozen: frozenset[str]
+    """The layers of which no parameter is trained."""
+
+    @property
+    def rectifies(self) -> bool:
+        """Whether the activation is ReLU or its like."""
+        return self.activation in _RECTIFIERS
+
+    @classmethod
+    def of(cls, model: nn.Module, found: Measured) -> "Structure":
+        """Read from the layers that ran."""
+        kinds = Counter(s.activation for s in found.layers if s.activation)
+        hidden, calls = found.layers[:-1], found.trace.calls
+        modules = list(model.modules())
+        return cls(
+            plain=not found.trace.sums
+            and all(len(call.after) <= 1 for call in calls)
+            and not any(isinstance(m, nn.MultiheadAttention) for m in modules),
+            recurrent=any(isinstance(m, nn.RNNBase | nn.RNNCellBase) for m in modules),
+            normalized=any(isinstance(m, NORMS) or "Norm" in type(m).__name__ for m in modules),
+            activation=kinds.most_common(1)[0][0] if kinds else None,
+            depth=len(found.layers),
+            beta=sum(1 / (s.shape[1] if len(s.shape) == 4 else s.shape[-1]) for s in hidden if s.shape),
+            frozen=frozenset(c.name for c in calls if not any(p.requires_grad for p in c.module.parameters())),
+        )
+
+
+def freed_by_moving_zeros(model: nn.Module, batch: Any, blocked: frozenset[int]) -> frozenset[int]:
+    """Of the layers without gradient, those that have one as soon as tensors that are all zero move.
+
+    Only tensors that have a gradient are moved, as training would, by 1e-3; then again, until nothing new moves. So a
+    zero that starts a branch is told from one that training never leaves.
+    """
+    zeros = [p for p in model.parameters() if p.requires_grad and p.numel() and not bool(p.any())]
+    with _put_back(zeros), torch.no_grad():
+        for _ in range(_ROUNDS if zeros else 0):
+            found = measure(model, batch, at_output=True)
+            alive = [p for p in zeros if found.gradients.get(p, 0.0) > 0 and not bool(p.any())]
+            still = {i for i in blocked if found.layers[i].blocked}
+            if not alive or not still:
+                return frozenset(blocked - still)
+            for i, p in enumerate(alive):
+                noise = torch.randn(p.shape, generator=torch.Generator().manual_seed(i))
+                p.add_(noise.to(p), alpha=_PERTURBATION)
+    return frozenset()
+
+
+@contextmanager
+def _put_back(zeros: list[nn.Parameter]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for p in zeros:
+                p.zero_()

@@ -1,0 +1,322 @@
+"""What each scheme promises, measured."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import minimand as mm
+from minimand.theory.response import gains
+from minimand.trainability import meanfield
+
+
+def plain(depth: int, width: int, activation: Callable[[], nn.Module], inputs: int | None = None) -> Any:
+    first = nn.Linear(inputs or width, width)
+    rest = [module for _ in range(depth - 1) for module in (activation(), nn.Linear(width, width))]
+    return nn.Sequential(first, *rest)
+
+
+class Residual(nn.Module):
+    """x + W2 relu(W1 x), without the library's classes."""
+
+    def __init__(self, depth: int, width: int) -> None:
+        super().__init__()
+        self.stem = nn.Linear(width, width)
+        self.first = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.second = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.head = nn.Linear(width, 4)
+
+    def features(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for first, second in zip(self.first, self.second, strict=True):
+            x = x + second(F.relu(first(x)))
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+
+def seeded(seed: int = 1) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_naive_zero_gives_hidden_layers_no_gradient() -> None:
+    model = plain(3, 8, nn.Tanh)
+    mm.initialize(model, "naive(std=0)")
+    model(torch.randn(4, 8)).square().sum().backward()
+    assert all(not p.grad.any() for name, p in model.named_parameters() if p.grad is not None)
+    mm.initialize(model, "naive(std=0.1, sparsity=0.75)")
+    assert float((model[0].weight == 0).float().mean()) == 0.75
+
+
+def test_variances_are_those_of_the_rules() -> None:
+    layer: Any = nn.Linear(300, 700)
+    for scheme, variance in {
+        "lecun": 1 / 300,
+        "xavier": 2 / 1000,
+        "xavier(gain=2.0, distribution='uniform')": 8 / 1000,
+        "geometric(c=3)": 3 / math.sqrt(300 * 700),
+        "kaiming(slope=0)": 2 / 300,
+        "kaiming(slope=0.5, mode='fan_out')": 2 / 1.25 / 700,
+    }.items():
+        (setting, _) = mm.initialize(layer, scheme, generator=seeded()).settings
+        assert setting.std_after**2 == pytest.approx(variance, rel=0.02)
+        if "uniform" in scheme:
+            assert float(layer.weight.detach().abs().max()) == pytest.approx(math.sqrt(3 * variance), rel=1e-3)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, lambda: nn.LeakyReLU(0.3), nn.Tanh, nn.GELU])
+def test_kaiming_keeps_the_second_moment_behind_the_activation_that_is_read(
+    activation: Callable[[], nn.Module],
+) -> None:
+    model: Any = nn.Sequential(nn.Linear(64, 800), activation(), nn.Linear(800, 800))
+    x = torch.randn(400, 64)
+    mm.initialize(model, "kaiming", batch=x, generator=seeded())
+    assert float(model(x).detach().square().mean()) == pytest.approx(1.0, rel=0.1)
+
+
+def test_orthogonal_networks_have_equal_singular_values() -> None:
+    model = plain(10, 32, nn.Identity).double()
+    mm.initialize(model, "orthogonal(gain=1.1)")
+    values = torch.linalg.svdvals(torch.func.jacrev(model)(torch.randn(32).double()))
+    torch.testing.assert_close(values, torch.full((32,), 1.1**10, dtype=torch.float64))
+
+
+def test_delta_orthogonal_convolutions_are_isometries() -> None:
+    layer: Any = nn.Conv2d(6, 10, 3, padding=1, padding_mode="circular", bias=False).double()
+    mm.initialize(layer, "delta_orthogonal")
+    kernel = torch.fft.fft2(layer.weight.detach(), s=(8, 8)).permute(2, 3, 0, 1)
+    assert float((torch.linalg.svdvals(kernel) - 1).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("layer", "why"),
+    [
+        (nn.Conv2d(4, 2, 3), "4 channels in and 2 out"),
+        (nn.Conv2d(4, 4, 3, groups=2), "has 2 groups"),
+        (nn.Conv2d(4, 4, 2), "even kernel"),
+        (nn.Conv2d(4, 4, 3, stride=2), "has stride 2"),
+        (nn.ConvTranspose2d(4, 4, 3), "is transposed"),
+    ],
+)
+def test_delta_orthogonal_says_what_it_is_not_defined_for(layer: nn.Module, why: str) -> None:
+    model: Any = nn.Sequential(nn.Linear(3, 3), layer)
+    with pytest.raises(ValueError, match=f"1 .*{why}.*exclude=\\('1',\\)"):
+        mm.initialize(model, "delta_orthogonal")
+    mm.initialize(model, "critical(weights='orthogonal')", activation="tanh")
+
+
+def test_looks_linear_networks_keep_norms_and_angles_through_fifty_relus() -> None:
+    model = plain(51, 16, nn.ReLU)[:-1].append(nn.Linear(16, 8)).double()
+    model[0] = nn.Linear(8, 16).double()
+    mm.initialize(model, "looks_linear")
+    x = torch.randn(5, 8).double()
+    torch.testing.assert_close(model(x) @ model(x).T, x @ x.T)
+
+
+def test_looks_linear_refuses_odd_widths_and_other_activations() -> None:
+    with pytest.raises(ValueError, match="odd number of units, 7"):
+        mm.initialize(plain(3, 7, nn.ReLU), "looks_linear")
+    with pytest.raises(ValueError, match="for relu and leaky_relu"):
+        mm.initialize(plain(3, 8, nn.Tanh), "looks_linear")
+
+
+@pytest.mark.parametrize("weights", ["orthogonal", "gaussian"])
+@pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU, nn.SELU])
+def test_critical_networks_hold_the_length_they_were_set_to(weights: str, activation: type[nn.Module]) -> None:
+    model = plain(10, 500, activation)
+    x = 3 * torch.randn(64, 500)
+    report = mm.initialize(model, f"critical(weights={weights!r}, q=0.5)", batch=x, generator=seeded())
+    assert float(model[0](x).detach().square().mean()) == pytest.approx(0.5, rel=0.1)
+    point = meanfield.critical_point(activation(), q=0.5)
+    # Where no length is held, it wanders.
+    wander = 0.5 if point.kind == "homogeneous" else 0.25
+    assert float(model(x).detach().square().mean()) == pytest.approx(0.5, rel=wander)
+    assert report.settings[2].gain == point.sigma_w
+
+
+def test_critical_weights_carry_gradients_where_others_lose_them() -> None:
+    ratios = {}
+    for scheme in ("auto", "lecun"):
+        model = plain(30, 100, nn.Sigmoid)
+        x = torch.randn(20, 100)
+        mm.initialize(model, scheme, batch=x, generator=seeded())
+        h = model[0](x)
+        (gradient,) = torch.autograd.grad(model[1:](h), h, torch.randn(20, 100))
+        ratios[scheme] = float(gradient.square().mean())
+    # 1.7e-38 and 0.26 at width 512 in the facts that the schemes rest on.
+    assert ratios["lecun"] < 1e-30
+    assert 0.01 < ratios["auto"] < 3
+
+
+def test_an_unstable_point_that_is_asked_for_is_said_to_be_so() -> None:
+    report = mm.initialize(plain(4, 8, nn.GELU), "critical(q=1.0)")
+    assert any("lengths leave q = 1" in note for note in report.notes)
+    assert "half_stable" in mm.initialize(plain(4, 8, nn.GELU), "critical").notes[0]
+    with pytest.raises(ValueError, match="Softplus.*no critical point"):
+        mm.initialize(plain(4, 8, nn.Softplus), "critical")
+
+
+def test_depth_keeps_the_variance_below_e_whatever_the_depth() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(50, 200)
+    for depth in (4, 64):
+        model: Any = Residual(depth, 200)
+        report = mm.initialize(model, "auto", batch=x, generator=seeded())
+        assert report.scheme == "auto: depth"
+        assert 1.8 < float(model.features(x).detach().square().mean()) < 3.2
+
+
+@pytest.mark.parametrize(
+    "algorithm", ["heavy_ball(momentum=0.9)", "fista", "gradient_descent", "nesterov_y(momentum=0.7)"]
+)
+def test_branches_of_our_networks_are_scaled_by_the_gains_of_the_algorithm(algorithm: str) -> None:
+    torch.manual_seed(0)
+    model: Any = mm.create_model("mlp", algorithm, in_channels=100, width=100, hidden=100, depth=16)
+    mm.initialize(model, "depth", generator=seeded())
+    (stage,) = model.stages
+    expected = 1 / math.sqrt(float((gains(model.algorithm, 16) ** 2).sum()))
+    last = stage.layers[3].block[2].weight.detach()
+    assert float(last.std()) == pytest.approx(expected * math.sqrt(2 / 100), rel=0.05)
+    x = torch.randn(100, 100)
+    # The branches together add about as much as there was, whatever the algorithm's own growth.
+    assert 1.5 < float(stage(x).detach().square().mean()) < 6
+
+
+def test_depth_scales_the_last_normalization_where_there_is_one() -> None:
+    model: Any = mm.create_model("resnet20", num_classes=4)
+    mm.initialize(model, "depth")
+    stage = model.stages[0]
+    gamma = stage.layers[0].block.branch[4].weight
+    torch.testing.assert_close(gamma, torch.full_like(gamma, 7**-0.5))
+
+
+@pytest.mark.parametrize("scheme", ["skipinit", "rezero"])
+def test_silent_branches_make_the_identity_and_learn_their_factor_first(scheme: str) -> None:
+    model: Any = Residual(5, 16)
+    x = torch.randn(8, 16)
+    report = mm.initialize(model, scheme, batch=x)
+    torch.testing.assert_close(model.features(x), model.stem(x))
+    model(x).square().sum().backward()
+    for first, second in zip(model.first, model.second, strict=True):
+        assert not first.weight.grad.any()
+        assert not second.parametrizations.weight.original.grad.any()
+        assert second.parametrizations.weight[0].factor.grad.abs() > 0
+        assert second.parametrizations.weight[0].factor is second.parametrizations.bias[0].factor
+    assert len(report.notes) == 5
+    # A second time over: the branches open again, and no second factor appears.
+    names = set(model.state_dict())
+    mm.initialize(model, scheme, batch=x)
+    torch.testing.assert_close(model.features(x), model.stem(x))
+    assert set(model.state_dict()) == names
+
+
+@pytest.mark.parametrize(("name", "channels"), [("resnet20", 16), ("convnext_atto", 40)])
+def test_skipinit_uses_the_factors_that_are_there(name: str, channels: int) -> None:
+    model: Any = mm.create_model(name, num_classes=4)
+    names = set(model.state_dict())
+    mm.initialize(model, "skipinit")
+    assert set(model.state_dict()) == names
+    x = torch.rand(2, channels, 8, 8)
+    torch.testing.assert_close(model.stages[0](x), x)
+
+
+def test_fixup_is_what_it_says() -> None:
+    model: Any = Residual(9, 64)
+    x = torch.randn(8, 64)
+    mm.initialize(model, "fixup", batch=x, generator=seeded())
+    torch.testing.assert_close(model.features(x), model.stem(x))
+    assert not model(x).detach().any()
+    # m = 2: L^(-1/2) of variance 1 / fan_in, as the branch reads the sum.
+    assert float(model.first[0].weight.detach().std()) == pytest.approx(9**-0.5 * 64**-0.5, rel=0.05)
+    gradients = ()
+    for _ in range(3):
+        loss = F.cross_entropy(model(x), torch.arange(8) % 4)
+        gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+        with torch.no_grad():
+            for p, g in zip(model.parameters(), gradients, strict=True):
+                p -= 0.5 * g
+    assert all(g is not None and g.any() for g in gradients)
+
+
+def test_fixup_refuses_normalization_and_branches_of_one_layer() -> None:
+    with pytest.raises(ValueError, match="without normalization"):
+        mm.initialize(mm.create_model("resnet20"), "fixup")
+    model: Any = mm.unroll("gradient_descent", [nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(2)])
+    with pytest.raises(ValueError, match="two layers or more"):
+        mm.initialize(model, "fixup")
+    with pytest.raises(ValueError, match=r"none was found in Sequential.*branches="):
+        mm.initialize(plain(3, 4, nn.ReLU), "depth", batch=torch.ones(1, 4))
+
+
+def test_branches_may_be_declared() -> None:
+    model: Any = Residual(3, 8)
+    report = mm.initialize(model, "depth", activation="relu", branches=("second.0", "second.1", "second.2"))
+    assert report.notes == (f"3 branches, each times {3**-0.5:.4g}.",)
+    with pytest.raises(ValueError, match=r"'second.7'\. Did you mean 'second"):
+        mm.initialize(model, "depth", activation="relu", branches=("second.7",))
+
+
+def test_recurrent_gates_are_orthogonal_and_the_forget_gate_open() -> None:
+    model: Any = nn.LSTM(3, 8, num_layers=2)
+    mm.initialize(model, "recurrent")
+    for gate in model.weight_hh_l1.detach().chunk(4):
+        torch.testing.assert_close(gate @ gate.T, torch.eye(8))
+    bias = (model.bias_ih_l0 + model.bias_hh_l0).detach()
+    assert bias.tolist() == [0.0] * 8 + [1.0] * 8 + [0.0] * 16
+    mm.initialize(model, "recurrent(timescale=50)")
+    inputs, forget, *_ = (model.bias_ih_l0 + model.bias_hh_l0).detach().chunk(4)
+    torch.testing.assert_close(inputs, -forget)
+    assert 0 <= float(forget.min()) <= float(forget.max()) <= math.log(49)
+    cell: Any = nn.GRUCell(3, 8)
+    mm.initialize(cell, "recurrent(timescale=50)")
+    assert cell.bias_ih[8:16].min() > 0
+    with pytest.raises(ValueError, match="the model has Linear"):
+        mm.initialize(nn.Linear(2, 2), "recurrent")
+
+
+def test_metainit_lowers_the_quotient_and_sets_norms_alone() -> None:
+    torch.manual_seed(0)
+    model = plain(4, 16, nn.Tanh)
+    mm.initialize(model, "kaiming(slope=0)", generator=seeded())
+    before = [p.detach().clone() for p in model.parameters()]
+    x, y = torch.randn(32, 16), torch.randint(0, 16, (32,))
+    report = mm.initialize(model, "metainit(steps=20)", batch=x, target=y, loss=F.cross_entropy)
+    first, best = (float(word) for word in report.notes[0].split() if word[0].isdigit() and "." in word)
+    assert best < first
+    for old, new in zip(before, model.parameters(), strict=True):
+        if old.ndim == 2:
+            cosine = F.cosine_similarity(old.flatten(), new.detach().flatten(), dim=0)
+            assert float(cosine) == pytest.approx(1.0, abs=1e-5)
+        else:
+            assert torch.equal(old, new)
+    mm.initialize(model, "naive(std=1e-4)")
+    with pytest.raises(ValueError, match="set the scale first"):
+        mm.initialize(model, "metainit", batch=x, target=y, loss=F.cross_entropy)
+    with pytest.raises(ValueError, match="give loss="):
+        mm.initialize(model, "metainit", batch=x)
+
+
+@pytest.mark.parametrize(
+    ("model", "chosen"),
+    [
+        (plain(3, 64, nn.ReLU), "auto: kaiming"),
+        (plain(3, 8, nn.GELU), "auto: critical"),
+        (plain(3, 8, nn.Tanh), "auto: critical"),
+        (plain(3, 8, nn.Sigmoid), "auto: sigmoid_recentred"),
+        (nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 8)), "auto: kaiming"),
+        (mm.create_model("mlp", in_channels=8), "auto: depth"),
+        (nn.LSTM(8, 8), "auto: recurrent"),
+    ],
+)
+def test_auto_chooses_by_the_structure(model: nn.Module, chosen: str) -> None:
+    assert mm.initialize(model).scheme == chosen
+
+
+def test_auto_warns_of_relu_networks_too_deep_for_their_width() -> None:
+    assert "fluctuate" in mm.initialize(plain(20, 16, nn.ReLU)).notes[0]
+    assert not mm.initialize(plain(3, 64, nn.ReLU)).notes
