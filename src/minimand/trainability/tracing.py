@@ -166,12 +166,7 @@ def trace(model: nn.Module, batch: Any, visit: Visit | None = None) -> Trace:
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Put back, at the end, the mode of every module, the buffers, and torch's random state."""
     modes = {module: module.training for module in model.modules()}
-    buffers = [
-        (module, name, buffer, buffer.clone())
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
+    back = buffers_back(model)
     tensors = [*model.parameters(), *model.buffers()]
     devices = {tensor.device for tensor in tensors if tensor.device.type == "cuda"}
     try:
@@ -180,9 +175,24 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+        back()
+
+
+def buffers_back(model: nn.Module) -> Callable[[], None]:
+    """What puts the buffers back as they are now, the same tensors with the same values."""
+    kept = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+
+    def back() -> None:
         with torch.no_grad():
-            for module, name, buffer, value in buffers:
+            for module, name, buffer, value in kept:
                 module._buffers[name] = buffer.copy_(value)
+
+    return back
 
 
 def measured(model: nn.Module) -> None:
