@@ -52,6 +52,7 @@ class ZeroBranch(nn.Module):
         super().__init__()
         self.first, self.second = nn.Linear(32, 32), nn.Linear(32, 32)
         nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.second(self.first(x).relu())
@@ -92,12 +93,12 @@ def outcome(model: nn.Module, batch: Tensor, apply: Callable[[nn.Module, Tensor]
         return f"refused: {error}"[:110]
     told = [*map(str, getattr(report, "notes", ())), *(str(w.message) for w in caught)]
     if not all(p.isfinite().all() for p in model.parameters()):
-        return "weights that are not finite" + f" ({told[0]})"[:60] * bool(told)
+        return "weights that are not finite" + (f"; {told[0]}"[:70] if told else "")
     x = torch.nan_to_num(batch)
     stds = deviations(model, x if x.any() else X)
     output = float(model(x).detach().var())
     text = f"layers' std {min(stds):.3g} to {max(stds):.3g}, output variance {output:.3g}"
-    return text + f"; {told[0]}"[:70] * bool(told)
+    return text + (f"; {told[0]}"[:70] if told else "")
 
 
 def deviations(model: nn.Module, batch: Tensor) -> list[float]:
@@ -134,7 +135,7 @@ def cost(depth: int, apply: Callable[[nn.Module, Tensor], Any]) -> tuple[int, fl
 
 def main() -> None:
     try:
-        package = importlib.import_module("lsuv")
+        package = importlib.import_module("lsuv.lsuvinit")
     except ModuleNotFoundError:
         raise SystemExit("the package lsuv is what this compares with: pip install lsuv") from None
     tools: dict[str, Callable[[nn.Module, Tensor], Any]] = {
