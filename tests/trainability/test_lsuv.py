@@ -156,7 +156,9 @@ def test_what_does_not_converge_is_reported_with_what_it_reached() -> None:
     report = mm.initialize(model, "lsuv", batch=x)
     note = report.notes[0]
     assert note.startswith("0 did not converge")
-    assert f"{deviations(model, x)['0']:.4g}" in note
+    found = deviations(model, x)
+    assert f"{found['0']:.4g}" in note
+    assert found["2"] == pytest.approx(1.0, abs=1e-4)
 
 
 def test_a_network_whose_samples_become_alike_is_noted() -> None:

@@ -21,7 +21,7 @@ from .branches import branches as find_branches
 from .job import Job, Layer, deviation
 from .report import InitReport
 from .schemes import read_scheme
-from .tracing import LAYERS, Activation, Trace, check_parameters, layers, measured, trace, undisturbed
+from .tracing import LAYERS, Activation, Trace, buffers_back, check_parameters, layers, measured, trace, undisturbed
 from .weights import read
 
 # Modules of torch's activation file that are no function of a single number.
@@ -217,7 +217,8 @@ def _others(job: Job) -> dict[str, str]:
 
 @contextmanager
 def _as_it_was_if_refused(model: nn.Module) -> Iterator[None]:
-    values = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
+    values = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
+    back = buffers_back(model)
     before = {(module, leaf) for module in model.modules() for leaf in _parametrized(module)}
     try:
         yield
@@ -227,8 +228,9 @@ def _as_it_was_if_refused(model: nn.Module) -> Iterator[None]:
                 if (module, leaf) not in before:
                     parametrize.remove_parametrizations(module, leaf, leave_parametrized=False)
         with torch.no_grad():
-            for tensor, value in values:
-                tensor.copy_(value)
+            for parameter, value in values:
+                parameter.copy_(value)
+        back()
         raise
 
 

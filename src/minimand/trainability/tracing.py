@@ -81,6 +81,8 @@ class Call:
     """The calls whose output reaches this one without passing another layer, and the last activation on the way."""
     activation: Activation | None = None
     """The first activation that its output reaches without passing another layer; None if there is none."""
+    given: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+    """Its arguments, while it is visited."""
 
 
 @dataclass(frozen=True)
@@ -166,12 +168,7 @@ def trace(model: nn.Module, batch: Any, visit: Visit | None = None) -> Trace:
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Put back, at the end, the mode of every module, the buffers, and torch's random state."""
     modes = {module: module.training for module in model.modules()}
-    buffers = [
-        (module, name, buffer, buffer.clone())
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
+    back = buffers_back(model)
     tensors = [*model.parameters(), *model.buffers()]
     devices = {tensor.device for tensor in tensors if tensor.device.type == "cuda"}
     try:
@@ -180,9 +177,24 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+        back()
+
+
+def buffers_back(model: nn.Module) -> Callable[[], None]:
+    """What puts the buffers back as they are now, the same tensors with the same values."""
+    kept = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+
+    def back() -> None:
         with torch.no_grad():
-            for module, name, buffer, value in buffers:
+            for module, name, buffer, value in kept:
                 module._buffers[name] = buffer.copy_(value)
+
+    return back
 
 
 def measured(model: nn.Module) -> None:
@@ -200,7 +212,7 @@ def arguments(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The positional and the named arguments that a batch stands for; raises ValueError if empty or not finite."""
     named = dict(batch) if isinstance(batch, Mapping) else {}
     listed = () if isinstance(batch, Mapping) else tuple(batch) if isinstance(batch, tuple | list) else (batch,)
-    given = list(_tensors((listed, named)))
+    given = list(tensors((listed, named)))
     if not given:
         raise ValueError(f"batch is {type(batch).__name__}; expected a tensor, or a tuple or mapping of arguments.")
     for tensor in given:
@@ -239,7 +251,7 @@ class _Flow(TorchFunctionMode):
         self.numbered = self.inside = 0
 
     def begin(self, batch: Any) -> None:
-        for tensor in _tensors(batch):
+        for tensor in tensors(batch):
             self.origins[tensor] = {BATCH: Since()}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -249,7 +261,7 @@ class _Flow(TorchFunctionMode):
             return output
         name = getattr(func, "__name__", "").strip("_")
         name = _SAME.get(name, name)
-        written = (args[0],) if name == "setitem" else tuple(_tensors(output))
+        written = (args[0],) if name == "setitem" else tuple(tensors(output))
         origins = self._origins((args, kwargs)) if written else {}
         if not origins:
             return output
@@ -263,7 +275,7 @@ class _Flow(TorchFunctionMode):
             if len(parts) == 2 and all(parts):
                 self.sums.append((parts[0], parts[1]))
         elif name in ("mul", "imul", "rmul"):
-            factors = [_base(arg) for arg in _tensors(args)]
+            factors = [_base(arg) for arg in tensors(args)]
             scale = next((factor for factor in factors if isinstance(factor, nn.Parameter)), None)
             if scale is not None:
                 origins = {index: since._replace(scale=scale) for index, since in origins.items()}
@@ -276,16 +288,18 @@ class _Flow(TorchFunctionMode):
 
     def leave(self, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         self.inside -= 1
-        written = list(_tensors(output))
+        written = list(tensors(output))
         run = self.counts.get(module, 0)
         self.counts[module] = run + 1
-        reads = tuple(map(self._number, _tensors((args, kwargs))))
+        reads = tuple(map(self._number, tensors((args, kwargs))))
         after = {i: since.activation for i, since in self._origins((args, kwargs)).items() if i != BATCH}
         call = Call(len(self.calls), name, module, run, reads, (), after)
         self.calls.append(call)
         if self.visit is not None and written:
+            call.given = (args, kwargs)
             with torch._C.DisableTorchFunction():
                 instead = self.visit(call, written[0])
+            call.given = ((), {})
             if instead is not None:
                 output = _replaced(output, instead)
                 written[0] = instead
@@ -295,13 +309,13 @@ class _Flow(TorchFunctionMode):
         return output
 
     def normalized(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
-        for tensor in _tensors(output):
+        for tensor in tensors(output):
             origins = self.origins.get(tensor) or {}
             self.origins[tensor] = {index: since._replace(norm=name) for index, since in origins.items()}
 
     def _origins(self, value: Any) -> Origins:
         found: Origins = {}
-        for tensor in _tensors(value):
+        for tensor in tensors(value):
             for index, since in (self.origins.get(tensor) or {}).items():
                 before = found.get(index, Since())
                 found[index] = Since(
@@ -335,15 +349,16 @@ def _activation(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Ac
     return Activation(name, lambda x: function(x, *rest, **bound), f"{rest}{bound}")
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors(value: Any) -> Iterator[Tensor]:
+    """Those in a tensor, a mapping, a tuple or a list, however deep."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _tensors(item)
+            yield from tensors(item)
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors(item)
 
 
 def _replaced(output: Any, first: Tensor) -> Any:
@@ -351,6 +366,6 @@ def _replaced(output: Any, first: Tensor) -> Any:
     if isinstance(output, Tensor):
         return first
     kept = list(output)
-    at = next(i for i, item in enumerate(kept) if any(True for _ in _tensors(item)))
+    at = next(i for i, item in enumerate(kept) if any(True for _ in tensors(item)))
     kept[at] = _replaced(kept[at], first)
     return type(output)(*kept) if hasattr(output, "_fields") else type(output)(kept)

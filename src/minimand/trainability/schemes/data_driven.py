@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...checks import check_number
 from ..job import Job
-from ..tracing import Call, arguments, measured, trace, undisturbed
+from ..tracing import Call, arguments, measured, tensors, trace, undisturbed
 from ..weights import read
 from .isometry import orthogonal
 from .registry import scheme
@@ -17,6 +17,7 @@ from .registry import scheme
 # Below this share of its deviation a layer's output tells samples no longer apart.
 _ALIKE = 1e-4
 _EPSILON = 1e-5
+_ATTEMPTS = 10
 
 
 @scheme("batch", traced=False)
@@ -25,8 +26,8 @@ def lsuv(job: Job, orthonormal: bool = True, tolerance: float = 0.1) -> None:
 
     In one forward pass: a layer is rescaled as it runs and what it returned with it, so that the next one reads what
     it will read. With biases 0 that is exact. Layers whose weights are all 0, as at the end of a branch, keep them;
-    recurrent layers, whose output is not proportional to a weight, are left orthogonal. Where the output may not
-    follow the weight either, as with standardized weights, a second pass measures what was reached.
+    recurrent layers, whose output is not proportional to a weight, are left orthogonal. A layer of one's own, whose
+    output may not follow its weight, as with standardized weights, is run again to see what was reached.
     """
     check_number("tolerance", tolerance, 0, math.inf)
     names = {layer.name: layer for layer in job.layers}
@@ -36,7 +37,6 @@ def lsuv(job: Job, orthonormal: bool = True, tolerance: float = 0.1) -> None:
     _refuse_shared(job)
     if orthonormal:
         orthogonal(job)
-    reached: dict[str, float] = {}
 
     def rescale(call: Call, output: Tensor) -> Tensor | None:
         layer = names.get(call.name)
@@ -55,21 +55,22 @@ def lsuv(job: Job, orthonormal: bool = True, tolerance: float = 0.1) -> None:
                 )
         std = _deviation(job, call.name, output)
         job.multiply(name, 1 / std)
-        reached[call.name] = 1.0
-        return output / std
-
-    def look(call: Call, output: Tensor) -> None:
-        if call.name in reached:
-            reached[call.name] = _deviation(job, call.name, output)
+        if _proportional(call.module):
+            return output / std
+        for _ in range(_ATTEMPTS):
+            output = next(tensors(call.module.forward(*call.given[0], **call.given[1])))
+            std = _deviation(job, call.name, output)
+            if abs(std - 1) <= tolerance:
+                return output
+            job.multiply(name, 1 / std)
+        job.notes.append(
+            f"{call.name} did not converge: its output has std {std:.4g}, expected 1 within {tolerance:g}."
+        )
+        return output
 
     with undisturbed(job.model), torch.no_grad():
         measured(job.model)
         seen = trace(job.model, job.batch, rescale)
-        if not all(_proportional(names[name].module) for name in reached):
-            trace(job.model, job.batch, look)
-    for name, std in reached.items():
-        if abs(std - 1) > tolerance:
-            job.notes.append(f"{name} did not converge: its output has std {std:.4g}, expected 1 within {tolerance:g}.")
     orthogonal_only = {name: "recurrent" for name, layer in names.items() if layer.recurrent}
     orthogonal_only |= {name: "not run by this batch" for name in seen.unused if name in names}
     for name, why in orthogonal_only.items():

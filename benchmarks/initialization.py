@@ -1,0 +1,160 @@
+"""LSUV against the package lsuv (pip install lsuv): forward passes, time, and the cases that trip it.
+
+Run: python benchmarks/initialization.py
+"""
+
+import contextlib
+import importlib
+import io
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+import minimand as mm
+from minimand.tables import table_text
+from minimand.trainability.tracing import Call, measured, trace, undisturbed
+
+
+class Backwards(nn.Module):
+    """Registered last to first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last, self.middle, self.first = nn.Linear(32, 4), nn.Linear(32, 32), nn.Linear(32, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.middle(self.first(3 * x).relu()).relu())
+
+
+class Shared(nn.Module):
+    """One layer, four times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Linear(32, 32), nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(4):
+            x = self.layer(x).relu()
+        return self.head(x)
+
+
+class ZeroBranch(nn.Module):
+    """x + 0 at the start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(32, 32), nn.Linear(32, 32)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(self.first(x).relu())
+
+
+class Standardized(nn.Linear):
+    """Its output does not follow its weight."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, (self.weight - self.weight.mean()) / self.weight.std(), self.bias)
+
+
+def plain(depth: int) -> nn.Module:
+    return nn.Sequential(*[m for _ in range(depth) for m in (nn.Linear(32, 32), nn.ReLU())])
+
+
+X = torch.randn(256, 32, generator=torch.Generator().manual_seed(0))
+CASES: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
+    "weight norm": (lambda: nn.Sequential(parametrizations.weight_norm(nn.Linear(32, 32))), 3 * X),
+    "orthogonal parametrization": (lambda: nn.Sequential(parametrizations.orthogonal(nn.Linear(32, 32))), 5 * X),
+    "registered backwards": (Backwards, X),
+    "shared layer": (Shared, X),
+    "batch of zeros": (lambda: plain(3), torch.zeros_like(X)),
+    "batch with NaN": (lambda: plain(3), X.clone().fill_diagonal_(float("nan"))),
+    "zero-initialized branches": (lambda: nn.Sequential(*[ZeroBranch() for _ in range(20)]), X),
+    "standardized weights": (lambda: nn.Sequential(Standardized(32, 32), nn.ReLU(), nn.Linear(32, 32)), X),
+}
+
+
+def outcome(model: nn.Module, batch: Tensor, apply: Callable[[nn.Module, Tensor], Any]) -> str:
+    """What a user is told, and what the network then does."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            report = apply(model, batch)
+    except ValueError as error:
+        return f"refused: {error}"[:110]
+    told = [*map(str, getattr(report, "notes", ())), *(str(w.message) for w in caught)]
+    if not all(p.isfinite().all() for p in model.parameters()):
+        return "weights that are not finite" + (f"; {told[0]}"[:70] if told else "")
+    x = torch.nan_to_num(batch)
+    stds = deviations(model, x if x.any() else X)
+    output = float(model(x).detach().var())
+    text = f"layers' std {min(stds):.3g} to {max(stds):.3g}, output variance {output:.3g}"
+    return text + (f"; {told[0]}"[:70] if told else "")
+
+
+def deviations(model: nn.Module, batch: Tensor) -> list[float]:
+    found: list[float] = []
+
+    def look(call: Call, y: Tensor) -> None:
+        found.append(float(y.std()))
+
+    with undisturbed(model), torch.no_grad():
+        measured(model)
+        trace(model, batch, look)
+    return found
+
+
+def cost(depth: int, apply: Callable[[nn.Module, Tensor], Any]) -> tuple[int, float]:
+    """Forward passes, and milliseconds: the median of five."""
+    passes, seconds = 0, []
+    for _ in range(5):
+        model, count = plain(depth), 0
+
+        def counted(*_: Any) -> None:
+            nonlocal count
+            count += 1
+
+        handle = model.register_forward_pre_hook(counted)
+        start = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()):
+            apply(model, X)
+        seconds.append(time.perf_counter() - start)
+        passes = count
+        handle.remove()
+    return passes, 1e3 * sorted(seconds)[2]
+
+
+def main() -> None:
+    try:
+        package = importlib.import_module("lsuv.lsuvinit")
+    except ModuleNotFoundError:
+        raise SystemExit("the package lsuv is what this compares with: pip install lsuv") from None
+    tools: dict[str, Callable[[nn.Module, Tensor], Any]] = {
+        "minimand": lambda model, batch: mm.initialize(model, "lsuv", batch=batch),
+        "lsuv": lambda model, batch: package.LSUVinit(model, batch, verbose=False),
+    }
+    rows = []
+    for depth in (20, 40):
+        for name, apply in tools.items():
+            passes, milliseconds = cost(depth, apply)
+            rows.append([f"{depth} layers", name, str(passes), f"{milliseconds:.1f}"])
+    print(table_text(["", "tool", "forward passes", "ms"], rows, labels=2))
+    print()
+    for case, (make, batch) in CASES.items():
+        print(case)
+        for name, apply in tools.items():
+            torch.manual_seed(0)
+            print(f"  {name:10}{outcome(make(), batch, apply)}")
+
+
+if __name__ == "__main__":
+    main()
