@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-_WIDTH = 120
+_WIDTH = 110
 
 
 def make_table(

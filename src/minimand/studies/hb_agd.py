@@ -52,8 +52,7 @@ def _cells(scale: Scale) -> list[Cell]:
 
 def _published(cell: Cell) -> str:
     if cell["model"] in _SMALL:
-        model = _SMALL[cell["model"]]
-        return f"{_PUBLISHED[model][0]:.2f} ({model})"
+        return f"{_PUBLISHED[_SMALL[cell['model']]][0]:.2f}"
     column = ("cifar10", "cifar100", "cifar10+", "cifar100+").index(cell["on"])
     return f"{_PUBLISHED[cell['model']][column]:.2f}"
 
