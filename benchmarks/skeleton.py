@@ -92,7 +92,7 @@ def race(
     for label, network in networks.items():
         network = network.to(device)
         convert_conv2d_weight_memory_format(network, torch.channels_last)
-        running[label] = cast(nn.Module, torch.compile(network, fullgraph=True)) if compiled else network
+        running[label] = mm.compiled(network, fullgraph=True) if compiled else network
     x, y = x.to(device), y.to(device)
     if x.ndim == 4:
         x = x.contiguous(memory_format=torch.channels_last)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .models import list_models as list_models
     from .models import model_info as model_info
     from .networks import Network as Network
+    from .networks import compiled as compiled
     from .networks import rewire as rewire
     from .networks import rewired as rewired
     from .networks import unroll as unroll
@@ -65,7 +66,7 @@ _DEFINED_IN = {
     "citing": ("bibliography", "cite"),
     "data": ("Augmentation", "Data", "list_data", "load_data"),
     "models": ("UnrolledNetwork", "create_model", "list_models", "model_info"),
-    "networks": ("Network", "rewire", "rewired", "unroll"),
+    "networks": ("Network", "compiled", "rewire", "rewired", "unroll"),
     "report": ("explain", "fit"),
     "studies": ("compare", "search"),
     "theory": ("certify", "equivalent", "identify"),

@@ -76,8 +76,12 @@ def test_a_cell_that_has_changed_is_measured_anew(made: list, tmp_path: Path) ->
     file.write_text(file.read_text().replace('"x": 2', '"x": 20'))
     assert len(read_study("made", "cpu", tmp_path).rows()) == 2
     made.clear()
-    run_study("made", "cpu", seeds=1, folder=tmp_path)
+    told: list[str] = []
+    run_study("made", "cpu", seeds=1, folder=tmp_path, tell=told.append)
     assert made == [(2, 0)]
+    assert told[0].startswith("1 measurements of other settings stay")
+    assert '"x": 20' in file.read_text()
+    assert len(read_study("made", "cpu", tmp_path).measurements) == 3
 
 
 def test_a_recipe_that_has_more_fields_than_then_is_the_same(tmp_path: Path) -> None:
@@ -119,6 +123,13 @@ def test_a_folder_of_something_else_is_refused(made: list, tmp_path: Path) -> No
         assert file.read_text() == text
 
 
+def test_files_of_something_else_are_not_touched(made: list, tmp_path: Path) -> None:
+    (tmp_path / "table.md").write_text("mine")
+    with pytest.raises(ValueError, match="holds files but no study"):
+        run_study("made", "cpu", folder=tmp_path)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("table.md", "mine")]
+
+
 def test_two_processes_do_not_measure_in_one_folder(made: list, tmp_path: Path) -> None:
     with locked(tmp_path) as free:
         assert free
@@ -129,3 +140,5 @@ def test_two_processes_do_not_measure_in_one_folder(made: list, tmp_path: Path) 
 def test_what_is_not_measured_cannot_be_read(made: list, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="minimand study run made --scale cpu"):
         read_study("made", "cpu", tmp_path)
+    with pytest.raises(ValueError, match="scale is 'tiny'"):
+        read_study("made", "tiny", tmp_path)  # pyright: ignore[reportArgumentType]

@@ -1,5 +1,6 @@
 """Algorithms run with tensors."""
 
+from .compiled import compiled as compiled
 from .network import Network as Network
 from .rewire import Rewiring as Rewiring
 from .rewire import project_rewired as project_rewired

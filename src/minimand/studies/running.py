@@ -109,27 +109,29 @@ def run_study(
         ValueError: unknown study or scale; the folder holds another study, or another process measures there.
     """
     study = study_named(name)
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; expected {', '.join(map(repr, SCALES))}.")
+    _check_scale(scale)
     count = _SEEDS[scale] if seeds is None else seeds
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ValueError(f"seeds is {seeds!r}; expected an integer of at least 1.")
     place = default_folder(name, scale) if folder is None else Path(folder)
     where = default_device() if device is None else as_device(device)
-    kept = _read(place, study, scale)
-    todo = [(cell, seed) for seed in range(count) for cell in study.cells(scale) if not _holds(kept, cell, seed)]
-    if todo:
-        place.mkdir(parents=True, exist_ok=True)
-        with locked(place) as free:
-            if not free:
-                raise ValueError(f"another process measures in {place}; wait for its end or name another folder.")
-            bench = Bench(place / "runs", data_folder, where, callbacks)
-            for i, measurement in enumerate(_measured(study, todo, bench)):
-                kept.append(measurement)
-                write_whole(_file(place), _json(study, scale, kept))
-                tell(f"{i + 1}/{len(todo)}  {_told(study, measurement)}")
-    result = StudyResult(study, scale, kept)
-    _show(result, place)
+    _check_place(place)
+    place.mkdir(parents=True, exist_ok=True)
+    with locked(place) as free:
+        if not free:
+            raise ValueError(f"another process measures in {place}; wait for its end or name another folder.")
+        kept = _read(place, study, scale)
+        cells = study.cells(scale)
+        if others := sum(m.cell not in cells for m in kept):
+            tell(f"{others} measurements of other settings stay in {_file(place)} and count for nothing")
+        todo = [(cell, seed) for seed in range(count) for cell in cells if not _holds(kept, cell, seed)]
+        bench = Bench(place / "runs", data_folder, where, callbacks)
+        for i, measurement in enumerate(_measured(study, todo, bench)):
+            kept.append(measurement)
+            write_whole(_file(place), _json(study, scale, kept))
+            tell(f"{i + 1}/{len(todo)}  {_told(study, measurement)}")
+        result = _result(study, scale, kept)
+        _show(result, place)
     return result
 
 
@@ -140,18 +142,36 @@ def read_study(name: str, scale: Scale = "cpu", folder: str | Path | None = None
         FileNotFoundError: nothing; ValueError: the folder holds another study.
     """
     study = study_named(name)
+    _check_scale(scale)
     place = default_folder(name, scale) if folder is None else Path(folder)
-    kept = _read(place, study, scale)
-    if not kept:
+    result = _result(study, scale, _read(place, study, scale))
+    if not result.measurements:
         raise FileNotFoundError(
             f"no results of {name} in {place}; `minimand study run {name} --scale {scale}` measures them."
         )
-    return StudyResult(study, scale, kept)
+    return result
 
 
 def default_folder(name: str, scale: Scale) -> Path:
     """runs/studies/<name>-<scale>."""
     return Path("runs/studies") / f"{name}-{scale}"
+
+
+def _check_scale(scale: Any) -> None:
+    if scale not in SCALES:
+        raise ValueError(f"scale is {scale!r}; expected {', '.join(map(repr, SCALES))}.")
+
+
+def _check_place(place: Path) -> None:
+    """Raise ValueError if the folder holds anything but a study."""
+    started = (_file(place), place / "runs")
+    if place.is_dir() and any(place.iterdir()) and not any(path.exists() for path in started):
+        raise ValueError(f"{place} holds files but no study; name an empty or a new folder.")
+
+
+def _result(study: Study, scale: Scale, kept: Sequence[Measurement]) -> StudyResult:
+    cells = study.cells(scale)
+    return StudyResult(study, scale, [m for m in kept if m.cell in cells])
 
 
 def _show(result: StudyResult, place: Path) -> None:
@@ -197,7 +217,7 @@ def _json(study: Study, scale: Scale, kept: Sequence[Measurement]) -> str:
 
 
 def _read(place: Path, study: Study, scale: Scale) -> list[Measurement]:
-    """The measurements of cells that are still the study's."""
+    """The measurements that a folder holds."""
     if not _file(place).is_file():
         return []
     try:
@@ -208,8 +228,7 @@ def _read(place: Path, study: Study, scale: Scale) -> list[Measurement]:
         raise ValueError(f"{_file(place)} holds no study's results ({error}).") from None
     if held != (study.name, scale):
         raise ValueError(f"{place} holds {held[0]} at {held[1]} scale; expected {study.name} at {scale} scale.")
-    cells = study.cells(scale)
-    return [m for m in measurements if m.cell in cells]
+    return measurements
 
 
 def _completed(cell: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..data import Arrays, Data, as_data
 from ..data.samples import seed_everything
 from ..environment import as_device, environment
-from ..networks import Unrolled, project_rewired
+from ..networks import Unrolled, compiled, project_rewired
 from ..trainability import TrainabilityReport
 from . import checkpoint
 from .arguments import check_arguments, check_seed
@@ -142,7 +142,7 @@ class _Session:
         self.augment = recipe.augmentation or data.augmentation
         self.optimizer = recipe.optimizer.build(model)
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
-        self.forward = cast(nn.Module, torch.compile(model)) if recipe.compile else model
+        self.forward = compiled(model) if recipe.compile else model
         self.steps_per_epoch = self.train_samples.count(recipe.batch_size, shuffled=True)
         self.steps = recipe.epochs * self.steps_per_epoch
         self.step = 0
