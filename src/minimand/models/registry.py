@@ -39,7 +39,8 @@ def create_model(
     """A named model with an algorithm for its skeleton.
 
     Args:
-        name: one of `list_models()`, with an algorithm's name before it if that one is to run (`apg2_convnext_tiny`).
+        name: one of `list_models()`, with an algorithm's name before it if that one is to run (`apg2_convnext_tiny`),
+            and settings after it if you like (`resnet20(width=8)`).
         algorithm: an algorithm, its class, or its name with coefficients; by default what the model is known for,
             gradient descent for most.
         binding: how a block becomes a gradient; by default what the family is known for.
@@ -50,6 +51,8 @@ def create_model(
 
     Example: `mm.create_model("resnet20", algorithm="heavy_ball(momentum=0.9)", num_classes=100)`.
     """
+    name, given = parse_call(name, "model")
+    settings = {**given, **settings}
     chosen = None if algorithm is None else as_algorithm(algorithm)
     return UnrolledNetwork(name, chosen, binding, num_classes, in_channels, normalization, **settings)
 

@@ -8,6 +8,7 @@ from torch import nn
 from .network import UnrolledNetwork
 
 Model = TypeVar("Model", bound=UnrolledNetwork)
+_EXPECTED: dict[type, str] = {UnrolledNetwork: "what mm.create_model gives", nn.Module: "a model of timm"}
 
 
 @torch.no_grad()
@@ -20,13 +21,16 @@ def from_timm(model: Model, timm_model: nn.Module) -> Model:
     Raises:
         ValueError: another architecture; names the first tensor that does not fit. Nothing is copied then.
     """
+    for name, given, kind in (("model", model, UnrolledNetwork), ("timm_model", timm_model, nn.Module)):
+        if not isinstance(given, kind):
+            raise TypeError(f"{name} is {type(given).__name__}; expected {_EXPECTED[kind]}.")
     ours = {name: value for name, value in model.state_dict().items() if ".coefficients." not in name}
     theirs: dict[str, Any] = timm_model.state_dict()
     for (name, value), (other, given) in zip(ours.items(), theirs.items(), strict=False):
         if _shape(value) != _shape(given):
             raise ValueError(
                 f"{model.info.name} is not the architecture of {type(timm_model).__name__}: {name} has the shape "
-                f"{tuple(value.shape)}, timm's {other} {tuple(given.shape)}."
+                f"{tuple(value.shape)}, timm's {other} {tuple(given.shape)}. num_classes here is {model.num_classes}."
             )
     if len(ours) != len(theirs):
         raise ValueError(

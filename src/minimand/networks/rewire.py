@@ -83,6 +83,8 @@ def rewire(
         ValueError: nothing matched (lists what was looked at); a model that is rewired already, or that an
             algorithm wires by itself; an algorithm that asks several answers a step or is not consistent.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is {model!r}; expected an nn.Module, such as timm.create_model(...) gives.")
     algorithm = as_algorithm(algorithm)
     _check_algorithm(algorithm)
     if any(isinstance(module, Unrolled) for module in model.modules()):
@@ -288,7 +290,10 @@ def _containers(model: nn.Module, where: str | Iterable[str] | None) -> Iterator
     if where is None:
         yield from ((n, m) for n, m in modules.items() if isinstance(m, nn.Sequential | nn.ModuleList))
         return
-    for name in [where] if isinstance(where, str) else where:
+    given = [where] if isinstance(where, str) else where
+    if not isinstance(given, Iterable) or not given:
+        raise ValueError(f"where is {where!r}; expected names of containers, or None to look at all.")
+    for name in given:
         if name not in modules:
             raise unknown_name(f"module of {type(model).__name__}", name, modules)
         yield name, modules[name]

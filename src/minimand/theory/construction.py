@@ -134,10 +134,16 @@ def _silent(oracle: str, binding: Binding) -> nn.Module:
 def _parts(shallow: nn.Module) -> tuple[nn.Linear, nn.Module, nn.Linear]:
     if isinstance(shallow, nn.Sequential) and len(shallow) == 3:
         first, activation, last = shallow
-        if isinstance(first, nn.Linear) and isinstance(last, nn.Linear) and _acts_entry_by_entry(activation, first):
+        if (
+            isinstance(first, nn.Linear)
+            and isinstance(last, nn.Linear)
+            and first.out_features == last.in_features
+            and _acts_entry_by_entry(activation, first)
+        ):
             return first, activation, last
+    children = [str(m) for m in shallow.children()] if isinstance(shallow, nn.Module) else ""
     raise ValueError(
-        f"shallow is {type(shallow).__name__}{[type(m).__name__ for m in shallow.children()]}; "
+        f"shallow is {type(shallow).__name__}{children}; "
         "expected nn.Sequential(nn.Linear, activation, nn.Linear), with an activation that acts entry by entry."
     )
 
