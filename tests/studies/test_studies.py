@@ -14,7 +14,7 @@ import minimand as mm
 from minimand.algorithms import as_algorithm
 from minimand.data.synthetic import nested_rings
 from minimand.models import create_for
-from minimand.studies import explosion, initialization, list_studies, rings, run_study
+from minimand.studies import explosion, initialization, list_studies, rings, run_study, trainable_depth
 from minimand.studies.running import read_study
 from minimand.studies.study import SCALES, study_named
 from minimand.training.recipe import from_config
@@ -121,6 +121,15 @@ def test_networks_of_the_initialization_study_are_equally_deep() -> None:
         model = initialization._network(cell, 0, data)
         assert sum(isinstance(m, nn.Linear) for m in model.modules()) == cell["depth"]
         assert model(torch.zeros(2, *data.shape)).shape == (2, 10)
+
+
+def test_the_line_of_trainable_depth_is_the_shorter_scale() -> None:
+    """Angles and gradients shrink alike below the critical point; above it gradients grow faster than angles settle."""
+    assert trainable_depth._reach("tanh", math.sqrt(1.3)) == pytest.approx(6 * 7.8341, rel=1e-4)
+    assert trainable_depth._reach("tanh", math.sqrt(2)) == pytest.approx(6 / math.log(1.047666), rel=1e-4)
+    for variance in (1.5, 2.5):
+        reach = trainable_depth._reach("ReLU", math.sqrt(variance))
+        assert reach == pytest.approx(6 / abs(math.log(variance / 2)))
 
 
 def test_a_measurement_is_what_fit_gives(tmp_path: Path) -> None:

@@ -25,5 +25,6 @@ for _study in (
     "explosion",
     "initialization",
     "bn_explosion",
+    "trainable_depth",
 ):
     import_module(f"{__package__}.{_study}")

@@ -81,8 +81,9 @@ register(
         "Gaussian (their size has no effect). A random vector is sent back from the output, in float64; measured is by "
         f"what factor the squared norm of the gradient grows from a layer to the one before it, a geometric mean over "
         f"all layers but {_ENDS} at either end. At cpu scale 24 layers of 512 units, at paper scale 50 of 1000.\n\n"
-        "The theory is for infinite width: pi / (pi - 1) = 1.467 for ReLU in large batches, (B - 2) / (B - 3) for "
-        "linear layers and a batch of B. The published width and depth were not looked up.",
+        "Beside it stands theory for infinite width: pi / (pi - 1) = 1.467 for ReLU in large batches, "
+        "(B - 2) / (B - 3) for linear layers and a batch of B. The formulas are recalled of the paper; its own widths "
+        "and depths were not looked up.",
         ("yang2019batchnorm",),
         _cells,
         _measure,

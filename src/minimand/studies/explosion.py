@@ -93,7 +93,7 @@ register(
         f"many iterations gradient descent along w needs until the loss is below {_LOSS:g} from the worst of 21 starts "
         f"from {_STARTS[0]} to {_STARTS[1]}, at the constant step that is best for that, of a grid 5 % apart. Nothing "
         "is random: the seeds agree.\n\n"
-        "The survey shows the landscape and no numbers.",
+        "The survey shows the landscape as a picture, which was not at hand to compare with.",
         ("sun2019optimization",),
         _cells,
         _measure,
