@@ -1,6 +1,7 @@
 """Each study, by one sweep; and what some of them measure."""
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import minimand as mm
 from minimand.algorithms import as_algorithm
 from minimand.data.synthetic import nested_rings
 from minimand.models import create_for
-from minimand.studies import list_studies, rings, run_study
+from minimand.studies import explosion, initialization, list_studies, rings, run_study, trainable_depth
 from minimand.studies.running import read_study
 from minimand.studies.study import SCALES, study_named
 from minimand.training.recipe import from_config
@@ -42,7 +43,8 @@ def test_the_cells_of_a_study(name: str) -> None:
         assert json.loads(json.dumps(cells)) == cells
         assert len({tuple(str(cell[label]) for label in study.labels) for cell in cells}) == len(cells)
         for cell in cells:
-            assert isinstance(from_config(cell["recipe"]), mm.Recipe)
+            if "recipe" in cell:
+                assert isinstance(from_config(cell["recipe"]), mm.Recipe)
             if "algorithm" in cell:
                 as_algorithm(cell["algorithm"])
         for model in {cell["model"] for cell in cells if "model" in cell and name != "rewired"}:
@@ -92,6 +94,42 @@ def test_the_margin_of_a_circle_is_its_distance_from_the_samples() -> None:
     found = rings._margin(_Circle(2.5), samples.inputs, samples.targets)
     assert found == pytest.approx(float(distance), abs=8 / 400)  # the grid's spacing
     assert rings._margin(_Circle(2.0), samples.inputs, samples.targets) == 0
+
+
+@pytest.mark.parametrize("layers", [7, 10])
+def test_gradient_descent_of_the_chain(layers: int) -> None:
+    """One start and one step at a time, in plain numbers."""
+
+    def needed(w: float, step: float) -> float:
+        for iteration in range(1000):
+            if (w**layers - 1) ** 2 < 1e-3:
+                return iteration
+            w -= step * 2 * layers * (w**layers - 1) * w ** (layers - 1)
+            if abs(w) > 2:
+                break
+        return math.inf
+
+    steps = [0.95**i / layers**2 for i in range(1, 100)]
+    best = min(max(needed(0.9 + 0.01 * i, step) for i in range(21)) for step in steps)
+    assert explosion._iterations(layers) == best
+    assert explosion._slope(0.8, layers) == pytest.approx(2 * layers * (0.8**layers - 1) * 0.8 ** (layers - 1))
+
+
+def test_networks_of_the_initialization_study_are_equally_deep() -> None:
+    data = mm.load_data("digits")
+    for cell in study_named("initialization").cells("smoke"):
+        model = initialization._network(cell, 0, data)
+        assert sum(isinstance(m, nn.Linear) for m in model.modules()) == cell["depth"]
+        assert model(torch.zeros(2, *data.shape)).shape == (2, 10)
+
+
+def test_the_line_of_trainable_depth_is_the_shorter_scale() -> None:
+    """Angles and gradients shrink alike below the critical point; above it gradients grow faster than angles settle."""
+    assert trainable_depth._reach("tanh", math.sqrt(1.3)) == pytest.approx(6 * 7.8341, rel=1e-4)
+    assert trainable_depth._reach("tanh", math.sqrt(2)) == pytest.approx(6 / math.log(1.047666), rel=1e-4)
+    for variance in (1.5, 2.5):
+        reach = trainable_depth._reach("ReLU", math.sqrt(variance))
+        assert reach == pytest.approx(6 / abs(math.log(variance / 2)))
 
 
 def test_a_measurement_is_what_fit_gives(tmp_path: Path) -> None:

@@ -12,5 +12,19 @@ from .search_result import Search as Search
 from .study import list_studies as list_studies
 
 # Studies register their names, and are listed in this order.
-for _study in ("simulation", "rings", "parity", "telgarsky", "hb_agd", "optdnn", "apg2", "rewired", "gallery"):
+for _study in (
+    "simulation",
+    "rings",
+    "parity",
+    "telgarsky",
+    "hb_agd",
+    "optdnn",
+    "apg2",
+    "rewired",
+    "gallery",
+    "explosion",
+    "initialization",
+    "bn_explosion",
+    "trainable_depth",
+):
     import_module(f"{__package__}.{_study}")

@@ -237,12 +237,19 @@ def _completed(cell: dict[str, Any]) -> dict[str, Any]:
 
 
 def _entry(measured: Sequence[Measurement], column: Column) -> str:
-    values = [column.factor * m.values[column.key] for m in measured if column.key in m.values]
-    if not values:
+    found = [m.values[column.key] for m in measured if column.key in m.values]
+    if not found:
         return "diverged" if any("diverged" in m.values for m in measured) else ""
+    if isinstance(found[0], str):
+        return ", ".join(dict.fromkeys(found))
+    values = [column.factor * value for value in found]
     lost = len(measured) - len(values)
     exact = all(value == values[0] for value in values)
-    mean = f"{statistics.mean(values):,.{column.digits}f}" if exact else spread(values, column.digits)
+    mean = (
+        f"{statistics.mean(values):,.{column.digits}{column.style}}"
+        if exact
+        else spread(values, column.digits, column.style)
+    )
     return mean + (f" ({lost} of {len(measured)} diverged)" if lost else "")
 
 

@@ -25,19 +25,22 @@ class Measurement:
     cell: dict[str, Any]
     seed: int
     values: dict[str, Any]
-    """Numbers; lists where a figure needs them. {"diverged": 1} for a training whose loss became NaN or infinite."""
+    """Numbers and words; lists where a figure needs them. {"diverged": 1} for a training whose loss became NaN or
+    infinite."""
     seconds: float
     environment: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A value in a table: factor times values[key], with so many digits."""
+    """A value in a table: factor times values[key], with so many digits; or words, as they are."""
 
     key: str
     heading: str
     digits: int = 2
     factor: float = 1.0
+    style: Literal["f", "e"] = "f"
+    """How numbers are written: e for those of many sizes."""
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,19 @@
 """Cells that are measured by training a network."""
 
 import json
+import math
 import zlib
+from collections.abc import Callable
+from itertools import chain, pairwise
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..data import Data
+from ..data import Augmentation, Data
 from ..models import UnrolledNetwork, create_for
 from ..report.size import count_flops
-from ..training import FitResult, Recipe, fit
+from ..training import SGD, FitResult, Recipe, Step, fit
 from ..training.recipe import as_config, from_config
 from .bench import Bench
 from .study import Cell, Column, Scale
@@ -38,6 +41,24 @@ SKELETONS = (
 def kept(recipe: Recipe) -> dict[str, Any]:
     """A recipe as plain values, to be kept in a cell."""
     return as_config(recipe)
+
+
+def few_steps(rate: float, batch: int) -> Recipe:
+    """One epoch at a constant rate: as many steps as there are batches."""
+    return Recipe(1, batch, SGD(rate, weight_decay=0.0), Step(at=()), augmentation=Augmentation())
+
+
+def plain_network(
+    width: int,
+    depth: int,
+    activation: Callable[[], nn.Module],
+    data: Data,
+    norm: Callable[[int], nn.Module] | None = None,
+) -> nn.Sequential:
+    """`depth` linear layers, an activation after each but the last, if need be behind a normalization."""
+    widths = [math.prod(data.shape), *[width] * (depth - 1)]
+    hidden = [(nn.Linear(a, b), *([norm(b)] if norm else []), activation()) for a, b in pairwise(widths)]
+    return nn.Sequential(nn.Flatten(), *chain.from_iterable(hidden), nn.Linear(width, data.num_outputs))
 
 
 def images(scale: Scale, train: int, test: int = 2000) -> dict[str, Any]:
