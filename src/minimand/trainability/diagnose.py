@@ -113,6 +113,7 @@ def diagnose(
     loss: Loss | None = None,
     target: Any = None,
     probes: int = 1,
+    theory: bool = True,
     jacobian: bool = False,
     curvature: bool = False,
 ) -> TrainabilityReport:
@@ -129,6 +130,7 @@ def diagnose(
             then its gradients are measured as well. By default what suits the target.
         target: what the outputs should be.
         probes: how many random vectors are sent back; more make `chi` more exact.
+        theory: also say what mean-field theory expects of a plain network, which takes longer than measuring it.
         jacobian: also find singular values of the Jacobian of the first sample, in eval mode.
         curvature: also find the largest step by the tangent kernel and, with a target, the ends of the Hessian's
             spectrum (extra `curvature`).
@@ -146,7 +148,7 @@ def diagnose(
     structure = Structure.of(model, found)
     blocked = frozenset(i for i, s in enumerate(found.layers[:-1]) if s.blocked)
     freed = freed_by_moving_zeros(model, batch, blocked) if blocked else frozenset()
-    stats = with_theory(found, structure)
+    stats = with_theory(found, structure) if theory else found.layers
     verdict = judge(stats, structure, freed, _broken(model))
     return TrainabilityReport(
         type(model).__name__,
