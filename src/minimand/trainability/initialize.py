@@ -21,7 +21,7 @@ from .branches import branches as find_branches
 from .job import Job, Layer, deviation
 from .report import InitReport
 from .schemes import read_scheme
-from .tracing import LAYERS, Activation, Trace, buffers_back, check_parameters, layers, measured, trace, undisturbed
+from .tracing import Activation, Trace, buffers_back, check_parameters, is_layer, layers, measured, trace, undisturbed
 from .weights import read
 
 # Modules of torch's activation file that are no function of a single number.
@@ -102,6 +102,7 @@ def initialize(
         {**job.left_alone, **_others(job)},
         tuple(job.notes),
         dry_run,
+        tuple(job.references),
     )
 
 
@@ -171,7 +172,7 @@ def _within_branches(model: nn.Module, found: list[Layer], parts: list[Branch]) 
     activated = False
     for name, module in model.named_modules():
         activated = activated or _is_activation(module)
-        if isinstance(module, LAYERS):
+        if is_layer(module):
             behind |= {name} if activated else set()
             activated = False
     inside = {name for part in parts for name in part.layers}

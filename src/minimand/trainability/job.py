@@ -67,6 +67,8 @@ class Job:
     settings: dict[str, Setting] = field(default_factory=dict)
     left_alone: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    references: list[str] = field(default_factory=list)
+    """Keys into references.bib, of every scheme that had a part in it."""
     before: dict[str, float] = field(default_factory=dict)
     owners: dict[nn.Parameter, str] = field(default_factory=dict)
 
@@ -77,7 +79,7 @@ class Job:
 
             def make(weight: Tensor, own: Sequence[Block] = own) -> None:
                 for block in own:
-                    fill(weight[block.rows], block)
+                    fill(block.of(weight), block)
 
             self.set(name, rule, make, own[0].fan_in, own[0].fan_out, gain)
         for name in layer.named("bias"):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-LAYERS = (
+_LAYERS = (
     nn.Linear,
     nn.Bilinear,
     nn.modules.conv._ConvNd,
@@ -20,7 +20,6 @@ LAYERS = (
     nn.RNNBase,
     nn.RNNCellBase,
 )
-"""The modules whose weights mix features: what initialization and diagnosis speak of."""
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 """The modules that normalize."""
 BATCH = -1
@@ -110,12 +109,22 @@ class Trace:
 Visit = Callable[[Call, Tensor], Tensor | None]
 
 
+def is_layer(module: nn.Module) -> bool:
+    """Whether its weights mix features: what initialization and diagnosis speak of."""
+    return isinstance(module, _LAYERS) or is_conv1d(module)
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Whether it is the linear layer of GPT-2 in transformers, whose weight is (in, out)."""
+    return any((c.__module__, c.__name__) == ("transformers.pytorch_utils", "Conv1D") for c in type(module).__mro__)
+
+
 def layers(model: nn.Module) -> dict[str, nn.Module]:
     """The layers with a weight, by name, in the order of registration; a layer inside another is part of it."""
     found: dict[str, nn.Module] = {}
     inside: set[nn.Module] = set()
     for name, module in model.named_modules():
-        if module not in inside and isinstance(module, LAYERS):
+        if module not in inside and is_layer(module):
             found[name] = module
             inside.update(module.modules())
     return found

@@ -4,11 +4,7 @@ import torch
 
 from ..job import Job, Layer
 from ..tracing import NORMS, Activation
-from .isometry import critical
-from .recurrent import recurrent
-from .registry import scheme
-from .residual import depth
-from .variance import kaiming, sigmoid_recentred
+from .registry import SCHEMES, scheme
 
 # Beyond it the sizes of ReLU signals fluctuate more than they stay: 5 sum 1 / width.
 _FLUCTUATION = 1.0
@@ -26,10 +22,10 @@ def auto(job: Job) -> str:
     rest, own = [[layer for layer in job.layers if layer.recurrent is kind] for kind in (False, True)]
     if own:
         job.layers = own
-        recurrent(job)
+        SCHEMES["recurrent"](job, {})
         job.layers = rest
     if rest:
-        {"depth": depth, "kaiming": kaiming, "sigmoid_recentred": sigmoid_recentred, "critical": critical}[chosen](job)
+        SCHEMES[chosen](job, {})
     job.layers = rest + own
     return " and ".join([chosen] * bool(rest) + ["recurrent"] * bool(own))
 
