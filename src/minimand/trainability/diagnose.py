@@ -12,7 +12,7 @@ from ..checks import check_number
 from ..tables import table_text
 from . import curvature as curvatures
 from .curvature import Curvature
-from .expected import with_theory
+from .expected import Product, as_product, with_theory
 from .remedy import remedy
 from .statistics import LayerStat, Loss, as_function, measure
 from .structure import Structure, freed_by_moving_zeros
@@ -39,6 +39,8 @@ class TrainabilityReport:
     structure: Structure
     jacobian: tuple[float, ...] | None = None
     """Singular values from the input to the output, largest first."""
+    product: Product | None = None
+    """What free probability knows of them, if it applies."""
     curvature: Curvature | None = None
 
     def rows(self) -> list[list[str]]:
@@ -100,10 +102,14 @@ class TrainabilityReport:
         return _plain({"model": self.model, "samples": self.samples, "verdict": whole, "layers": layers, **extras})
 
     def plot(self) -> "Figure":
-        """Second moment, cosine and gradient against the layer, theory dashed (extra `plots`)."""
-        from .drawing import draw_layers
+        """Second moment, cosine and gradient against the layer, theory dashed (extra `plots`).
 
-        return draw_layers(self.layers, f"{self.model}: {self.verdict.code}")
+        And the singular values of the Jacobian, where they were asked for, under the density that free probability
+        gives them.
+        """
+        from .drawing import draw_report
+
+        return draw_report(self.layers, f"{self.model}: {self.verdict.code}", self.jacobian, self.product)
 
 
 def diagnose(
@@ -158,6 +164,7 @@ def diagnose(
         replace(verdict, remedy=remedy(verdict.code, verdict.layer, structure, stats)),
         structure,
         curvatures.jacobian(model, batch) if jacobian else None,
+        as_product(found, structure) if jacobian else None,
         curvatures.curvature(model, batch, None if target is None else as_function(loss, target), target)
         if curvature
         else None,
