@@ -70,6 +70,7 @@ SUITS = {
     "rezero": {"skips", "our mlp"},
     "fixup": {"skips", "our mlp"},
     "depth": {"skips", "ours", "our mlp", "transformer"},
+    "deepnorm": {"transformer"},
     "recurrent": {"recurrent"},
     "sigmoid_recentred": {"sigmoids"},
     "looks_linear": {"cnn", "skips", "our mlp"},

@@ -59,7 +59,7 @@ def as_product(found: Measured, structure: Structure) -> Product | None:
         phis = {_known(function, known) for function in functions[: len(functions) - head]}
     except (ValueError, TypeError):  # no function of single numbers
         return None
-    ensembles = {_ensemble(weight) for weight in weights}
+    ensembles: set[Ensemble | None] = {_ensemble(weight) for weight in weights}
     lengths = [stat.second_moment for stat in found.layers[: len(modules) - head]]
     if len(phis) > 1 or len(ensembles) > 1 or not 0 < min(lengths) <= max(lengths) < math.inf:
         return None

@@ -54,7 +54,7 @@ def initialize(
         model: any module.
         scheme: a name, with options as in "critical(q=0.5)": naive, lecun, xavier, geometric, kaiming,
             sigmoid_recentred, orthogonal, delta_orthogonal, critical, looks_linear, lsuv, metainit, depth, skipinit,
-            rezero, fixup, recurrent; or auto, which chooses by the structure.
+            rezero, fixup, deepnorm, recurrent; or auto, which chooses by the structure.
         batch: what the model is called with: a tensor, a tuple of arguments, a mapping of named ones.
         target: what the loss compares with (metainit).
         loss: of the model's output and the target (metainit).
