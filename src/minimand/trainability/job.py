@@ -12,7 +12,7 @@ from . import meanfield
 from .branches import Branch
 from .fans import Block, blocks
 from .report import Setting
-from .tracing import Activation
+from .tracing import Applied
 from .weights import read, sources, why_not, write
 
 Fill = Callable[[Tensor, Block], Any]
@@ -27,9 +27,9 @@ class Layer:
 
     name: str
     module: nn.Module
-    reads: Activation | None
+    reads: Applied | None
     """The activation it reads the output of; None for the batch, a sum or a normalization."""
-    follows: Activation | None
+    follows: Applied | None
     """The activation that its output goes to."""
     first: bool
     """Whether it reads the batch."""
@@ -167,7 +167,7 @@ def deviation(value: Tensor) -> float:
 
 
 @lru_cache(maxsize=256)
-def gain(activation: Activation | None) -> float:
+def gain(activation: Applied | None) -> float:
     """By how much weights of variance 1 / fan_in have to grow to make up for an activation: E phi(z)^2 back to 1."""
     return 1.0 if activation is None else meanfield.gain(activation.function)
 

@@ -10,7 +10,7 @@ from ...checks import check_number
 from ...names import unknown_name
 from ..fans import Block
 from ..job import Fill, Job, gain
-from ..tracing import Activation
+from ..tracing import Applied
 from ..weights import read
 from .registry import scheme
 
@@ -120,5 +120,5 @@ def _drawn(job: Job, variance: Variance, distribution: str) -> Fill:
     return fill
 
 
-def _for(activation: Activation | None) -> str:
+def _for(activation: Applied | None) -> str:
     return "" if activation is None else f" for {activation}"
