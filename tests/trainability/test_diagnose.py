@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import broken
+import numpy as np
 import pytest
 import setup_a
 import torch
@@ -40,13 +41,14 @@ def test_what_is_broken_is_named_and_repaired(name: str, digits: Any) -> None:
     verdict = mm.diagnose(model, x).verdict
     assert verdict.code == code, str(verdict)
     assert layer in (None, verdict.layer)
-    if verdict.remedy is not None and verdict.remedy.calls and ("normalize", "none") not in verdict.remedy.calls:
+    if verdict.remedy is not None and verdict.remedy.calls:
         verdict.remedy.apply(model, x)
         assert mm.diagnose(model, x).verdict.code == "ok"
 
 
 @pytest.mark.parametrize(
-    "name", ["dead ReLU", "frozen layer", "NaN weight", "saturated sigmoid", "exploding attention"]
+    "name",
+    ["dead ReLU", "frozen layer", "NaN weight", "saturated sigmoid", "exploding attention", "too deep batch norm"],
 )
 def test_the_remedy_works_in_training(name: str, digits: Any) -> None:
     make, _, _, _ = broken.NETWORKS[name]
@@ -248,6 +250,25 @@ def test_jacobian_and_curvature_on_request() -> None:
     assert "mean square 5.06" in str(report)
     with pytest.raises(ValueError, match="one floating-point tensor; it is a tensor of torch.int64"):
         mm.diagnose(Tokens(), torch.randint(50, (4, 9)), jacobian=True)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "activation"),
+    [("critical(q=0.25)", nn.Tanh), ("critical(weights='gaussian', q=0.25)", nn.Tanh), ("kaiming", nn.ReLU)],
+)
+def test_singular_values_are_drawn_under_their_density(scheme: str, activation: type[nn.Module]) -> None:
+    parts = [part for _ in range(4) for part in (nn.Linear(120, 120), activation())]
+    model, x = nn.Sequential(*parts, nn.Linear(120, 120)), torch.randn(16, 120)
+    mm.initialize(model, scheme, batch=x)
+    report = mm.diagnose(model, x, jacobian=True)
+    axes = report.plot().axes[-1]
+    at, density = (np.asarray(part, dtype=float) for part in axes.lines[0].get_data())
+    values = np.array(report.jacobian)
+    # How many are between two points, away from 0, where the density is steep.
+    middle = (at > 0.2 * values.max()) & (at < 0.6 * values.max())
+    inside = (values > at[middle][0]) & (values < at[middle][-1])
+    assert inside.mean() == pytest.approx(density[middle].sum() * (at[1] - at[0]), abs=0.1)
+    assert not mm.diagnose(nn.Sequential(*parts, nn.Linear(120, 10)), x, jacobian=True).plot().axes[-1].lines
 
 
 def test_bad_input_is_named() -> None:

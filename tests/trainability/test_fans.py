@@ -6,6 +6,7 @@ from torch import nn
 
 import minimand as mm
 from minimand.trainability.fans import blocks
+from minimand.vision import require_timm
 
 
 @pytest.mark.parametrize(
@@ -100,3 +101,27 @@ def test_matrices_and_back() -> None:
     expected = torch.einsum("goi,gi->go", block.matrices(layer.weight), x.view(2, 3))
     torch.testing.assert_close(layer(x).flatten(), expected.flatten())
     assert math.prod(layer.weight.shape) == block.matrices(layer.weight).numel()
+
+
+def test_the_layers_of_gpt2_lie_on_their_side() -> None:
+    """Their weights are (in, out): query, key and value are columns."""
+    require_timm()  # makes torchvision, which transformers imports, importable beside a CPU build of torch
+    transformers = pytest.importorskip("transformers")
+    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 16, "vocab_size": 50}
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0))
+    ids = {"input_ids": torch.randint(50, (6, 9))}
+    assert [stat.kind for stat in mm.diagnose(model, ids).layers] == ["Conv1D"] * 8 + ["Linear"]
+    layer = model.transformer.h[0]
+    assert [(b.fan_in, b.fan_out) for b in blocks(layer.attn.c_attn, "h.0.attn.c_attn")] == [(16, 16)] * 3
+    assert [(b.fan_in, b.fan_out) for b in blocks(layer.mlp.c_fc, "h.0.mlp.c_fc")] == [(16, 64)]
+    mm.initialize(model, "orthogonal", exclude=["lm_head"])
+    for part in layer.attn.c_attn.weight.split(16, 1):
+        torch.testing.assert_close(part @ part.T, torch.eye(16))
+    # Attention and the layers after it, in each of two blocks.
+    report = mm.initialize(model, "skipinit", batch=ids)
+    assert sum("a learned factor of 0" in note for note in report.notes) == 4
+    states = model(**ids, output_hidden_states=True).hidden_states
+    torch.testing.assert_close(states[-1], model.transformer.ln_f(states[0]))
+    with pytest.raises(ValueError, match=r"lm_head\.weight and transformer\.wte\.weight are one parameter"):
+        mm.initialize(model, "lsuv", batch=ids)
+    assert "transformer.h.0.mlp.c_fc" in str(mm.initialize(model, "lsuv", batch=ids, exclude=["lm_head"]))

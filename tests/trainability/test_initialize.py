@@ -70,6 +70,7 @@ SUITS = {
     "rezero": {"skips", "our mlp"},
     "fixup": {"skips", "our mlp"},
     "depth": {"skips", "ours", "our mlp", "transformer"},
+    "deepnorm": {"transformer"},
     "recurrent": {"recurrent"},
     "sigmoid_recentred": {"sigmoids"},
     "looks_linear": {"cnn", "skips", "our mlp"},
@@ -222,3 +223,14 @@ def test_the_activation_may_be_given_as_a_name_a_function_or_a_module() -> None:
     assert gains == pytest.approx([2**0.5] * 4)
     with pytest.raises(ValueError, match="unknown activation 'rleu'"):
         mm.initialize(nn.Linear(4, 4), activation="rleu")
+
+
+def test_what_is_cited_is_what_was_used() -> None:
+    plain = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2))
+    assert "Poole" in mm.bibliography(mm.initialize(plain, "auto"))
+    assert "Fixup" in mm.bibliography(mm.initialize(Skips(), "fixup", batch=torch.randn(4, 6)))
+    both = mm.bibliography(mm.initialize(nn.LSTM(4, 4), "auto"), mm.Recipe(adaptive_clip=0.01))
+    assert "Jozefowicz" in both
+    assert "Simonyan" in both
+    for scheme in SCHEMES.values():
+        assert mm.bibliography(scheme).count("@") == len(scheme.references)

@@ -320,3 +320,31 @@ def test_auto_chooses_by_the_structure(model: nn.Module, chosen: str) -> None:
 def test_auto_warns_of_relu_networks_too_deep_for_their_width() -> None:
     assert "fluctuate" in mm.initialize(plain(20, 16, nn.ReLU)).notes[0]
     assert not mm.initialize(plain(3, 64, nn.ReLU)).notes
+
+
+def test_deepnorm_is_the_normalized_sum_of_a_longer_skip_and_a_smaller_branch() -> None:
+    def encoder() -> nn.TransformerEncoder:
+        layer = nn.TransformerEncoderLayer(64, 4, 128, dropout=0.0, batch_first=True)
+        return nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+
+    model, plain = encoder(), encoder()
+    for _ in range(2):  # once more changes nothing but the numbers drawn
+        mm.initialize(model, "deepnorm")
+    held = {name.replace("parametrizations.", "").removesuffix(".original"): p for name, p in model.named_parameters()}
+    plain.load_state_dict(held)
+    alpha, beta = 6**0.25, 24**-0.25
+    x = expected = torch.randn(2, 5, 64)
+    for layer in plain.layers:
+        assert isinstance(layer, nn.TransformerEncoderLayer)
+        q, k, v = layer.self_attn.in_proj_weight.split(64)
+        for weight, gain in [(q, 1), (k, 1), (v, beta), (layer.self_attn.out_proj.weight, beta)]:
+            assert float(weight.detach().std()) == pytest.approx(gain / 8, rel=0.05)
+        assert float(layer.linear2.weight.detach().std()) == pytest.approx(beta / math.sqrt(96), rel=0.05)
+        expected = layer.norm1(alpha * expected + layer.self_attn(expected, expected, expected)[0])
+        expected = layer.norm2(alpha * expected + layer.linear2(F.relu(layer.linear1(expected))))
+    torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model.eval()(x), expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="normalizes first"):
+        mm.initialize(nn.TransformerEncoderLayer(8, 2, norm_first=True), "deepnorm")
+    with pytest.raises(ValueError, match=r"layers\.1\.linear2 is excluded"):
+        mm.initialize(encoder(), "deepnorm", exclude=["layers.1.linear2"])

@@ -291,3 +291,9 @@ def test_the_largest_step_is_where_gradient_descent_ceases_to_converge(factor: f
         optimizer.step()
         losses.append(loss.item())
     assert (losses[-1] < losses[300] + 1e-9) == stable
+
+
+def test_an_orthogonal_head_only_stretches_the_density() -> None:
+    at = np.linspace(0.2, 3.0, 7)
+    whole = spectrum.density("tanh", "orthogonal", 3, 0.25, 1.3**2 * at, sigma_w=1.3, head=True)
+    assert 1.3**2 * whole == pytest.approx(spectrum.density("tanh", "orthogonal", 3, 0.25, at, sigma_w=1.3), rel=1e-6)

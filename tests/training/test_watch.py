@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import minimand as mm
 from minimand.report import fit
 from minimand.training import DoomedRunError
 from minimand.training.events import Warned
+from minimand.training.watch import Watch
 
 
 def _net(depth: int) -> nn.Module:
@@ -38,3 +40,21 @@ def test_watching_changes_no_bit_of_a_sound_run(tmp_path: Any) -> None:
     assert watched.diagnosis.verdict.code == "ok"
     assert "Trainability before the first step" in (tmp_path / "True" / "report.html").read_text()
     assert "Trainability" not in (tmp_path / "False" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("falls", "looks"), [(True, 1), (False, 2)])
+def test_a_run_that_learns_is_looked_at_once(falls: bool, looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def look(*args: Any, **options: Any) -> Any:
+        seen.append(mm.diagnose(*args, **options))
+        return seen[-1]
+
+    monkeypatch.setattr("minimand.training.watch.diagnose", look)
+    watch, x = Watch(_net(3), seen.append), torch.randn(64, 2)
+    for step in range(201):
+        watch.before(step, x)
+        watch.after(1 / (1 + step * falls))
+    assert len(seen) == looks
+    # Theory would cost more than the pass itself.
+    assert all(math.isnan(stat.expected_chi) for report in seen for stat in report.layers)

@@ -10,6 +10,13 @@ from ..names import unknown_name
 
 ScaleMode = Literal["skipinit", "rezero", "fixup", "depth"]
 
+_REFERENCES: dict[str, tuple[str, ...]] = {
+    "skipinit": ("de2020skipinit",),
+    "rezero": ("bachlechner2021rezero",),
+    "fixup": ("zhang2019fixup",),
+    "depth": ("hanin2018start",),
+}
+
 
 class ResidualScale(nn.Module):
     """T(x) = a branch(x), with one number a: (N, ...) as the branch.
@@ -37,6 +44,11 @@ class ResidualScale(nn.Module):
             raise ValueError(f"blocks is {blocks}; mode='depth' needs the number of blocks, at least 1.")
         else:
             self.register_buffer("scale", torch.tensor(1 / math.sqrt(blocks)))
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Keys into references.bib."""
+        return _REFERENCES[self.mode]
 
     def forward(self, x: Tensor) -> Tensor:
         """Shapes as the branch's."""

@@ -12,7 +12,7 @@ from ..checks import check_number
 from ..tables import table_text
 from . import curvature as curvatures
 from .curvature import Curvature
-from .expected import with_theory
+from .expected import Product, as_product, with_theory
 from .remedy import remedy
 from .statistics import LayerStat, Loss, as_function, measure
 from .structure import Structure, freed_by_moving_zeros
@@ -39,6 +39,8 @@ class TrainabilityReport:
     structure: Structure
     jacobian: tuple[float, ...] | None = None
     """Singular values from the input to the output, largest first."""
+    product: Product | None = None
+    """What free probability knows of them, if it applies."""
     curvature: Curvature | None = None
 
     def rows(self) -> list[list[str]]:
@@ -100,10 +102,14 @@ class TrainabilityReport:
         return _plain({"model": self.model, "samples": self.samples, "verdict": whole, "layers": layers, **extras})
 
     def plot(self) -> "Figure":
-        """Second moment, cosine and gradient against the layer, theory dashed (extra `plots`)."""
-        from .drawing import draw_layers
+        """Second moment, cosine and gradient against the layer, theory dashed (extra `plots`).
 
-        return draw_layers(self.layers, f"{self.model}: {self.verdict.code}")
+        And the singular values of the Jacobian, where they were asked for, under the density that free probability
+        gives them.
+        """
+        from .drawing import draw_report
+
+        return draw_report(self.layers, f"{self.model}: {self.verdict.code}", self.jacobian, self.product)
 
 
 def diagnose(
@@ -113,6 +119,7 @@ def diagnose(
     loss: Loss | None = None,
     target: Any = None,
     probes: int = 1,
+    theory: bool = True,
     jacobian: bool = False,
     curvature: bool = False,
 ) -> TrainabilityReport:
@@ -129,6 +136,7 @@ def diagnose(
             then its gradients are measured as well. By default what suits the target.
         target: what the outputs should be.
         probes: how many random vectors are sent back; more make `chi` more exact.
+        theory: also say what mean-field theory expects of a plain network, which takes longer than measuring it.
         jacobian: also find singular values of the Jacobian of the first sample, in eval mode.
         curvature: also find the largest step by the tangent kernel and, with a target, the ends of the Hessian's
             spectrum (extra `curvature`).
@@ -146,7 +154,7 @@ def diagnose(
     structure = Structure.of(model, found)
     blocked = frozenset(i for i, s in enumerate(found.layers[:-1]) if s.blocked)
     freed = freed_by_moving_zeros(model, batch, blocked) if blocked else frozenset()
-    stats = with_theory(found, structure)
+    stats = with_theory(found, structure) if theory else found.layers
     verdict = judge(stats, structure, freed, _broken(model))
     return TrainabilityReport(
         type(model).__name__,
@@ -156,6 +164,7 @@ def diagnose(
         replace(verdict, remedy=remedy(verdict.code, verdict.layer, structure, stats)),
         structure,
         curvatures.jacobian(model, batch) if jacobian else None,
+        as_product(found, structure) if jacobian else None,
         curvatures.curvature(model, batch, None if target is None else as_function(loss, target), target)
         if curvature
         else None,

@@ -5,10 +5,13 @@ torch counts both from the shape alone, which is wrong for grouped, transposed a
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+
+from .tracing import is_conv1d
 
 _PACKED = ("qkv", "in_proj", "query_key_value", "c_attn")
 
@@ -20,11 +23,17 @@ class Block:
     parameter: str
     """Its name within the layer."""
     rows: slice
-    """Where it lies along the first dimension."""
+    """Where it lies along the dimension of the outputs, or of the inputs of a transposed convolution."""
     fan_in: float
     fan_out: float
     groups: int = 1
     transposed: bool = False
+    flipped: bool = False
+    """Whether the parameter's first dimension is the input."""
+
+    def of(self, parameter: Tensor) -> Tensor:
+        """This part of its parameter: a view whose rows are outputs, or inputs of a transposed convolution."""
+        return (parameter.T if self.flipped else parameter)[self.rows]
 
     def matrices(self, weight: Tensor) -> Tensor:
         """(groups, outputs, inputs x taps): a view of a tensor of the block's shape, or else a copy."""
@@ -55,8 +64,10 @@ def _blocks(module: nn.Module, name: str) -> Iterator[Block]:
         fan_in = module.in1_features * module.in2_features
         yield Block("weight", slice(None), fan_in, module.out_features)
     elif isinstance(module, nn.Linear):
-        packed = name.endswith(_PACKED) and module.out_features == 3 * module.in_features
-        yield from _stacked("weight", 3 if packed else 1, module.out_features, module.in_features)
+        yield from _linear(name, module.out_features, module.in_features)
+    elif is_conv1d(module):
+        inputs, outputs = cast(Tensor, module.weight).shape
+        yield from (replace(block, flipped=True) for block in _linear(name, outputs, inputs))
     elif isinstance(module, nn.MultiheadAttention):
         size = module.embed_dim
         if module.in_proj_weight is not None:
@@ -71,6 +82,10 @@ def _blocks(module: nn.Module, name: str) -> Iterator[Block]:
                 yield Block(parameter, slice(None), weight.shape[1], weight.shape[0])
             elif parameter.startswith("weight"):
                 yield from _stacked(parameter, weight.shape[0] // module.hidden_size, *weight.shape)
+
+
+def _linear(name: str, outputs: int, inputs: int) -> Iterator[Block]:
+    return _stacked("weight", 3 if name.endswith(_PACKED) and outputs == 3 * inputs else 1, outputs, inputs)
 
 
 def _stacked(parameter: str, count: int, rows: int, columns: int) -> Iterator[Block]:

@@ -1,7 +1,13 @@
 """What mean-field theory leaves out: how widely networks of finite width scatter at initialization."""
 
+from collections.abc import Sequence
+
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
+
+from .tracing import layers
+
+# What the kinds of layers call the number of their outputs.
+_WIDTHS = ("out_features", "out_channels", "hidden_size", "embed_dim", "nf")
 
 
 def fluctuation_beta(model: nn.Module) -> float:
@@ -13,11 +19,16 @@ def fluctuation_beta(model: nn.Module) -> float:
     upper bound for convolutions; skips, which make the scatter smaller, are not seen.
 
     Raises:
-        ValueError: the model has no linear layer and no convolution.
+        ValueError: the model has no linear, convolutional, attention or recurrent layer.
     """
-    layers = [m for m in model.modules() if isinstance(m, nn.Linear | _ConvNd)]
-    if not layers:
+    found = list(layers(model).values())
+    if not found:
         raise ValueError(
             f"{type(model).__name__} has no linear layer and no convolution; their widths are what counts."
         )
-    return sum(1 / (m.out_features if isinstance(m, nn.Linear) else m.out_channels) for m in layers[:-1])
+    return beta_of(found)
+
+
+def beta_of(modules: Sequence[nn.Module]) -> float:
+    """The same of layers in their order, the last of which is no hidden one."""
+    return sum(1 / next(getattr(module, name) for name in _WIDTHS if hasattr(module, name)) for module in modules[:-1])

@@ -16,20 +16,23 @@ Ensemble = Literal["orthogonal", "gaussian"]
 
 @dataclass(frozen=True)
 class Factors:
-    """Free probability of the product of `depth` factors W D.
+    """Free probability of the product of `depth` factors W D, and with `maps` = depth + 1 of one more W.
 
     With d = phi'^2, M(t) = E td / (1 - td) and m = M(t), the S-transforms multiply to
-    S = (S_W (1 + m) / m t)^depth, and a squared singular value is lambda = (1 + m) / (m S).
+    S = S_W^maps ((1 + m) / m t)^depth, and a squared singular value is lambda = (1 + m) / (m S).
     """
 
     d: np.ndarray
     weights: np.ndarray
     depth: int
+    maps: int
     sigma_w: float
     gaussian: bool
 
     @classmethod
-    def of(cls, phi: Any, ensemble: Ensemble, depth: int, q: float, sigma_w: float | None) -> "Factors":
+    def of(
+        cls, phi: Any, ensemble: Ensemble, depth: int, q: float, sigma_w: float | None, head: bool = False
+    ) -> "Factors":
         if ensemble not in get_args(Ensemble):
             raise unknown_name("ensemble", str(ensemble), get_args(Ensemble))
         check_number("depth", depth, 1, math.inf, whole=True)
@@ -39,7 +42,8 @@ class Factors:
         if m.mu1 == 0:
             raise ValueError(f"{phi.name} has slope 0 at inputs of variance {q:g}: its Jacobian is 0.")
         d, weights = expectations.squared_slopes(phi, float(q))
-        return cls(d, weights, depth, m.mu1**-0.5 if sigma_w is None else sigma_w, ensemble == "gaussian")
+        scale = m.mu1**-0.5 if sigma_w is None else sigma_w
+        return cls(d, weights, depth, depth + head, scale, ensemble == "gaussian")
 
     def edge(self) -> float:
         """The largest value: the least lambda over real t from 0 to 1 / max d."""
@@ -58,10 +62,10 @@ class Factors:
         t = t.astype(complex)
         inverse = 1 / (1 - t[:, None] * self.d)
         m, slope = t * (self.d * inverse @ self.weights), self.d * inverse**2 @ self.weights * t
-        L, log_t, log_1 = self.depth, np.log(t), np.log(1 + m)
+        L, K, log_t, log_1 = self.depth, self.maps, np.log(t), np.log(1 + m)
         # log((1 + m) / m) is written so that its branch is that of t and m, which lie on the same side.
-        value = (1 - L) * (log_1 - np.log(m)) - L * (log_t - 2 * math.log(self.sigma_w) - self.gaussian * log_1)
-        change = (1 - L) * (slope / (1 + m) - slope / m) - L * (1 - self.gaussian * slope / (1 + m))
+        value = (1 - L) * (log_1 - np.log(m)) - L * log_t + K * (2 * math.log(self.sigma_w) + self.gaussian * log_1)
+        change = (1 - L) * (slope / (1 + m) - slope / m) - L + K * self.gaussian * slope / (1 + m)
         return value, change, m
 
     def density(self, at: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from .branches import branches as find_branches
 from .job import Job, Layer, deviation
 from .report import InitReport
 from .schemes import read_scheme
-from .tracing import LAYERS, Activation, Trace, buffers_back, check_parameters, layers, measured, trace, undisturbed
+from .tracing import Applied, Trace, buffers_back, check_parameters, is_layer, layers, measured, trace, undisturbed
 from .weights import read
 
 # Modules of torch's activation file that are no function of a single number.
@@ -54,7 +54,7 @@ def initialize(
         model: any module.
         scheme: a name, with options as in "critical(q=0.5)": naive, lecun, xavier, geometric, kaiming,
             sigmoid_recentred, orthogonal, delta_orthogonal, critical, looks_linear, lsuv, metainit, depth, skipinit,
-            rezero, fixup, recurrent; or auto, which chooses by the structure.
+            rezero, fixup, deepnorm, recurrent; or auto, which chooses by the structure.
         batch: what the model is called with: a tensor, a tuple of arguments, a mapping of named ones.
         target: what the loss compares with (metainit).
         loss: of the model's output and the target (metainit).
@@ -102,6 +102,7 @@ def initialize(
         {**job.left_alone, **_others(job)},
         tuple(job.notes),
         dry_run,
+        tuple(job.references),
     )
 
 
@@ -130,20 +131,20 @@ def _layers(model: nn.Module, seen: Trace | None, activation: Any, asked: bool) 
             yield Layer(name, modules[name], reads, call.activation, not read_from)
 
 
-def _given(activation: Any) -> Activation:
+def _given(activation: Any) -> Applied:
     if isinstance(activation, str):
         if activation not in ACTIVATIONS:
             raise unknown_name("activation", activation, ACTIVATIONS)
-        return Activation(activation, ACTIVATIONS[activation])
+        return Applied(activation, ACTIVATIONS[activation])
     if isinstance(activation, type) and issubclass(activation, nn.Module):
         activation = activation()
     if not callable(activation):
         raise ValueError(f"activation is {activation!r}; expected a name or a function of a tensor.")
     name = getattr(activation, "__name__", type(activation).__name__).lower()
-    return Activation(name, cast(Callable[[Tensor], Tensor], activation))
+    return Applied(name, cast(Callable[[Tensor], Tensor], activation))
 
 
-def _only_activation(model: nn.Module) -> Activation | None:
+def _only_activation(model: nn.Module) -> Applied | None:
     """The activation of all its modules; None for a model of recurrent layers and at most one other."""
     kinds = {repr(module): module for module in model.modules() if _is_activation(module)}
     names = Counter(repr(module).replace("inplace=True", "") for module in kinds.values())
@@ -151,7 +152,7 @@ def _only_activation(model: nn.Module) -> Activation | None:
         module = copy.deepcopy(next(iter(kinds.values())))
         if hasattr(module, "inplace"):
             module.__dict__["inplace"] = False
-        return Activation(type(module).__name__.lower(), module)
+        return Applied(type(module).__name__.lower(), module)
     plain = [m for m in layers(model).values() if not isinstance(m, nn.RNNBase | nn.RNNCellBase)]
     if not names and len(plain) < 2:
         return None
@@ -171,7 +172,7 @@ def _within_branches(model: nn.Module, found: list[Layer], parts: list[Branch]) 
     activated = False
     for name, module in model.named_modules():
         activated = activated or _is_activation(module)
-        if isinstance(module, LAYERS):
+        if is_layer(module):
             behind |= {name} if activated else set()
             activated = False
     inside = {name for part in parts for name in part.layers}

@@ -12,7 +12,7 @@ from . import meanfield
 from .branches import Branch
 from .fans import Block, blocks
 from .report import Setting
-from .tracing import Activation
+from .tracing import Applied
 from .weights import read, sources, why_not, write
 
 Fill = Callable[[Tensor, Block], Any]
@@ -27,9 +27,9 @@ class Layer:
 
     name: str
     module: nn.Module
-    reads: Activation | None
+    reads: Applied | None
     """The activation it reads the output of; None for the batch, a sum or a normalization."""
-    follows: Activation | None
+    follows: Applied | None
     """The activation that its output goes to."""
     first: bool
     """Whether it reads the batch."""
@@ -67,6 +67,8 @@ class Job:
     settings: dict[str, Setting] = field(default_factory=dict)
     left_alone: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    references: list[str] = field(default_factory=list)
+    """Keys into references.bib, of every scheme that had a part in it."""
     before: dict[str, float] = field(default_factory=dict)
     owners: dict[nn.Parameter, str] = field(default_factory=dict)
 
@@ -77,7 +79,7 @@ class Job:
 
             def make(weight: Tensor, own: Sequence[Block] = own) -> None:
                 for block in own:
-                    fill(weight[block.rows], block)
+                    fill(block.of(weight), block)
 
             self.set(name, rule, make, own[0].fan_in, own[0].fan_out, gain)
         for name in layer.named("bias"):
@@ -165,7 +167,7 @@ def deviation(value: Tensor) -> float:
 
 
 @lru_cache(maxsize=256)
-def gain(activation: Activation | None) -> float:
+def gain(activation: Applied | None) -> float:
     """By how much weights of variance 1 / fan_in have to grow to make up for an activation: E phi(z)^2 back to 1."""
     return 1.0 if activation is None else meanfield.gain(activation.function)
 

@@ -38,6 +38,8 @@ class InitReport:
     """The reason, by the name of a parameter or a module."""
     notes: tuple[str, ...]
     dry_run: bool = False
+    references: tuple[str, ...] = ()
+    """Keys into references.bib."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""

@@ -54,17 +54,24 @@ def theory(phi: Any, ensemble: Ensemble, depth: int, q: float, *, sigma_w: float
 
 
 def density(
-    phi: Any, ensemble: Ensemble, depth: int, q: float, at: np.ndarray, *, sigma_w: float | None = None
+    phi: Any,
+    ensemble: Ensemble,
+    depth: int,
+    q: float,
+    at: np.ndarray,
+    *,
+    sigma_w: float | None = None,
+    head: bool = False,
 ) -> np.ndarray:
     """The density of the squared singular values at the values `at`, all above 0, as `theory` has their moments.
 
-    Jumps and atoms are smoothed over about a thousandth of where they are; the atom that dead units put at 0 is not
-    part of it.
+    With `head` one more W, a linear layer at the end, is part of the product. Jumps and atoms are smoothed over about a
+    thousandth of where they are; the atom that dead units put at 0 is not part of it.
     """
     at = np.asarray(at, dtype=float)
     if not (at > 0).all():
         raise ValueError("the values at which to take the density are to be above 0.")
-    return Factors.of(phi, ensemble, depth, q, sigma_w).density(at)
+    return Factors.of(phi, ensemble, depth, q, sigma_w, head).density(at)
 
 
 def residual(c: float) -> SpectrumTheory:

@@ -9,16 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from .finite_width import beta_of
 from .statistics import Measured, measure
-
-NORMS = (
-    nn.modules.batchnorm._NormBase,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-    nn.LocalResponseNorm,
-)
-"""The normalizations of torch."""
+from .tracing import NORMS
 
 _RECTIFIERS = ("relu", "leaky_relu", "prelu", "rrelu", "relu6")
 _PERTURBATION, _ROUNDS = 1e-3, 6
@@ -36,7 +29,7 @@ class Structure:
     """The most frequent one."""
     depth: int
     beta: float
-    """The sum of 1 / width over the hidden layers."""
+    """As `fluctuation_beta`, of the layers that ran."""
     frozen: frozenset[str]
     """The layers of which no parameter is trained."""
 
@@ -49,7 +42,7 @@ class Structure:
     def of(cls, model: nn.Module, found: Measured) -> "Structure":
         """Read from the layers that ran."""
         kinds = Counter(s.activation for s in found.layers if s.activation)
-        hidden, calls = found.layers[:-1], found.trace.calls
+        calls = found.trace.calls
         modules = list(model.modules())
         return cls(
             plain=not found.trace.sums
@@ -59,7 +52,7 @@ class Structure:
             normalized=any(isinstance(m, NORMS) or "Norm" in type(m).__name__ for m in modules),
             activation=kinds.most_common(1)[0][0] if kinds else None,
             depth=len(found.layers),
-            beta=sum(1 / (s.shape[1] if len(s.shape) == 4 else s.shape[-1]) for s in hidden if s.shape),
+            beta=beta_of([call.module for call in calls]),
             frozen=frozenset(c.name for c in calls if not any(p.requires_grad for p in c.module.parameters())),
         )
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-LAYERS = (
+_LAYERS = (
     nn.Linear,
     nn.Bilinear,
     nn.modules.conv._ConvNd,
@@ -20,7 +20,6 @@ LAYERS = (
     nn.RNNBase,
     nn.RNNCellBase,
 )
-"""The modules whose weights mix features: what initialization and diagnosis speak of."""
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 """The modules that normalize."""
 BATCH = -1
@@ -38,7 +37,7 @@ _OF_THE_CALL = ("inplace", "training", "out")
 
 
 @dataclass(frozen=True)
-class Activation:
+class Applied:
     """A function applied to every entry, with the arguments it was called with."""
 
     name: str
@@ -52,7 +51,7 @@ class Activation:
 class Since(NamedTuple):
     """What a tensor met after it left a layer, or came in with the batch: of each kind the last."""
 
-    activation: Activation | None = None
+    activation: Applied | None = None
     norm: str | None = None
     """The module, by name."""
     scale: nn.Parameter | None = None
@@ -77,9 +76,9 @@ class Call:
     """The tensors it was given, by number."""
     writes: tuple[int, ...]
     """The tensors it returned, by number."""
-    after: dict[int, Activation | None]
+    after: dict[int, Applied | None]
     """The calls whose output reaches this one without passing another layer, and the last activation on the way."""
-    activation: Activation | None = None
+    activation: Applied | None = None
     """The first activation that its output reaches without passing another layer; None if there is none."""
     given: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
     """Its arguments, while it is visited."""
@@ -110,12 +109,22 @@ class Trace:
 Visit = Callable[[Call, Tensor], Tensor | None]
 
 
+def is_layer(module: nn.Module) -> bool:
+    """Whether its weights mix features: what initialization and diagnosis speak of."""
+    return isinstance(module, _LAYERS) or is_conv1d(module)
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Whether it is the linear layer of GPT-2 in transformers, whose weight is (in, out)."""
+    return any((c.__module__, c.__name__) == ("transformers.pytorch_utils", "Conv1D") for c in type(module).__mro__)
+
+
 def layers(model: nn.Module) -> dict[str, nn.Module]:
     """The layers with a weight, by name, in the order of registration; a layer inside another is part of it."""
     found: dict[str, nn.Module] = {}
     inside: set[nn.Module] = set()
     for name, module in model.named_modules():
-        if module not in inside and isinstance(module, LAYERS):
+        if module not in inside and is_layer(module):
             found[name] = module
             inside.update(module.modules())
     return found
@@ -336,17 +345,17 @@ def _base(tensor: Tensor) -> Tensor:
     return tensor if tensor._base is None else tensor._base
 
 
-def _activation(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Activation:
+def _activation(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Applied:
     function = getattr(torch, name, None) or getattr(F, name)
     bound = {key: value for key, value in kwargs.items() if key not in (*_OF_THE_CALL, "input")}
     rest = args[1:]
     if name == "prelu":
         # Slopes that are learned start as constants; of several the mean.
         slopes = [float(slope.detach().mean()) for slope in (*rest, *bound.values())]
-        return Activation(name, lambda x: F.leaky_relu(x, sum(slopes) / len(slopes)), f"{slopes}")
+        return Applied(name, lambda x: F.leaky_relu(x, sum(slopes) / len(slopes)), f"{slopes}")
     if not rest and not bound:
-        return Activation(name, function)
-    return Activation(name, lambda x: function(x, *rest, **bound), f"{rest}{bound}")
+        return Applied(name, function)
+    return Applied(name, lambda x: function(x, *rest, **bound), f"{rest}{bound}")
 
 
 def tensors(value: Any) -> Iterator[Tensor]:

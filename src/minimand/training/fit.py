@@ -87,8 +87,8 @@ def fit(
         device: by default where the model is.
         callbacks: functions that are told each event (`minimand.training.events`).
         checkpoint_every: seconds between checkpoints.
-        diagnose: look at signals and gradients before the first step and a few times early on (`mm.diagnose`), and stop
-            a run that cannot learn.
+        diagnose: look at signals and gradients before the first step (`mm.diagnose`) and, while the loss does not fall,
+            a few times early on, and stop a run that cannot learn.
 
     Raises:
         DoomedRunError: `diagnose` found why the loss does not fall; says what repairs it.

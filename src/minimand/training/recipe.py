@@ -189,6 +189,11 @@ class Recipe:
         if self.augmentation is not None:
             _check_kind("Recipe.augmentation", self.augmentation, (Augmentation,))
 
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Keys into references.bib."""
+        return ("brock2021high",) * bool(self.adaptive_clip)
+
 
 # A first look at any data set in about the same time: how many samples are seen, at most and at least how often.
 _SAMPLES_SEEN = 120_000

@@ -24,7 +24,7 @@ class DoomedRunError(ArithmeticError):
 
 
 class Watch:
-    """Diagnoses a model before its first step and a few times early on."""
+    """Diagnoses a model before its first step and, while its loss does not fall, a few times early on."""
 
     def __init__(self, model: nn.Module, tell: Callable[[Event], None]) -> None:
         self.model, self.tell = model, tell
@@ -38,18 +38,21 @@ class Watch:
         Raises:
             DoomedRunError: the verdict is fatal, and the loss has not fallen. A loss that falls proves a verdict wrong.
         """
-        if step not in _STEPS or (step and self.first is None):  # a run that goes on has come through this
-            return
-        report = diagnose(self.model, x[:_SAMPLES])
+        if step not in _STEPS or (step and (self.first is None or self._learns())):
+            return  # a run that goes on from a checkpoint has come through this
+        report = diagnose(self.model, x[:_SAMPLES], theory=False)
         verdict = report.verdict
         if self.first is None:
             self.first = report
             if verdict.severity in ("warning", "fatal"):
                 self.tell(Warned(f"before training the verdict is {verdict}"))
-        elif verdict.severity == "fatal" and fmean(self.latest) > _LEARNING * fmean(self.beginning):
+        elif verdict.severity == "fatal":
             raise DoomedRunError(
                 f"stopped before step {step}, as the loss does not fall. The verdict is {verdict}", verdict
             )
+
+    def _learns(self) -> bool:
+        return fmean(self.latest) <= _LEARNING * fmean(self.beginning)
 
     def after(self, loss: float) -> None:
         """Note the loss of a step."""

@@ -5,6 +5,7 @@ from . import data_driven as data_driven
 from . import isometry as isometry
 from . import recurrent as recurrent
 from . import residual as residual
+from . import transformer as transformer
 from . import variance as variance
 from .registry import SCHEMES as SCHEMES
 from .registry import read_scheme as read_scheme

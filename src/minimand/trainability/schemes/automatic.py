@@ -2,13 +2,10 @@
 
 import torch
 
-from ..job import Job, Layer
-from ..tracing import NORMS, Activation
-from .isometry import critical
-from .recurrent import recurrent
-from .registry import scheme
-from .residual import depth
-from .variance import kaiming, sigmoid_recentred
+from ..finite_width import beta_of
+from ..job import Job
+from ..tracing import NORMS, Applied
+from .registry import SCHEMES, scheme
 
 # Beyond it the sizes of ReLU signals fluctuate more than they stay: 5 sum 1 / width.
 _FLUCTUATION = 1.0
@@ -26,10 +23,10 @@ def auto(job: Job) -> str:
     rest, own = [[layer for layer in job.layers if layer.recurrent is kind] for kind in (False, True)]
     if own:
         job.layers = own
-        recurrent(job)
+        SCHEMES["recurrent"](job, {})
         job.layers = rest
     if rest:
-        {"depth": depth, "kaiming": kaiming, "sigmoid_recentred": sigmoid_recentred, "critical": critical}[chosen](job)
+        SCHEMES[chosen](job, {})
     job.layers = rest + own
     return " and ".join([chosen] * bool(rest) + ["recurrent"] * bool(own))
 
@@ -44,7 +41,7 @@ def _choose(job: Job) -> str:
         return "sigmoid_recentred"
     if not known or not all(map(_leaky, known)):
         return "critical" if known else "kaiming"
-    spread = 5 * sum(1 / _width(layer) for layer in job.layers)
+    spread = 5 * beta_of([layer.module for layer in job.layers])
     if spread > _FLUCTUATION:
         job.notes.append(
             f"5 x sum of 1 / width is {spread:.3g}: the sizes of signals will fluctuate; a wider network, a skip or a "
@@ -53,10 +50,6 @@ def _choose(job: Job) -> str:
     return "kaiming"
 
 
-def _leaky(activation: Activation) -> bool:
+def _leaky(activation: Applied) -> bool:
     h = torch.tensor([-1.0, 1.0])
     return torch.allclose(activation.function(3 * h), 3 * activation.function(h.clone()))
-
-
-def _width(layer: Layer) -> int:
-    return max(parameter.shape[0] for parameter in layer.module.parameters())

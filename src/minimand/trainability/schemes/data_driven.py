@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ...checks import check_number
 from ..job import Job
 from ..tracing import Call, arguments, measured, tensors, trace, undisturbed
-from ..weights import read
+from ..weights import read, sources
 from .isometry import orthogonal
 from .registry import scheme
 
@@ -20,7 +20,7 @@ _EPSILON = 1e-5
 _ATTEMPTS = 10
 
 
-@scheme("batch", traced=False)
+@scheme("batch", traced=False, references=("saxe2014exact", "mishkin2016lsuv"))
 def lsuv(job: Job, orthonormal: bool = True, tolerance: float = 0.1) -> None:
     """Orthogonal weights, then each divided by the deviation of its output on the batch (Mishkin & Matas, 2016).
 
@@ -77,7 +77,7 @@ def lsuv(job: Job, orthonormal: bool = True, tolerance: float = 0.1) -> None:
         job.notes.append(f"{name} is not rescaled: {why}.")
 
 
-@scheme("batch", traced=False)
+@scheme("batch", traced=False, references=("dauphin2019metainit",))
 def metainit(job: Job, steps: int = 100, lr: float = 0.1, momentum: float = 0.9) -> None:
     """Learn the norms of the weights so that a gradient step meets little curvature (Dauphin & Schoenholz, 2019).
 
@@ -144,10 +144,13 @@ def _sign(g: Tensor) -> Tensor:
 
 
 def _refuse_shared(job: Job) -> None:
-    holders: dict[nn.Parameter, str] = {}
+    weights = {p for layer in job.layers for name in layer.named("weight") for p in sources(job.model, name)}
+    holders: dict[nn.Parameter, tuple[str, str]] = {}
     for name, parameter in job.model.named_parameters(remove_duplicate=False):
-        other = holders.setdefault(parameter, name)
-        if other != name:
+        # Weight and bias of one layer may share a factor.
+        layer = f".{name}".partition(".parametrizations.")[0] if ".parametrizations." in f".{name}" else name
+        holder, other = holders.setdefault(parameter, (layer, name))
+        if holder != layer and parameter in weights:
             raise ValueError(
                 f"{name} and {other} are one parameter: no one scale is right for both. Exclude their layers."
             )

@@ -19,7 +19,7 @@ from .registry import scheme
 Weights = Literal["orthogonal", "gaussian"]
 
 
-@scheme(traced=False)
+@scheme(traced=False, references=("saxe2014exact",))
 def orthogonal(job: Job, gain: float = 1.0) -> None:
     """Rows or columns orthonormal, whichever are fewer, times gain, for each group and gate (Saxe et al., 2014).
 
@@ -31,7 +31,7 @@ def orthogonal(job: Job, gain: float = 1.0) -> None:
         job.fill(layer, "orthogonal", partial(_orthogonal, job, gain), gain)
 
 
-@scheme(traced=False)
+@scheme(traced=False, references=("xiao2018dynamical",))
 def delta_orthogonal(job: Job, gain: float = 1.0) -> None:
     """Convolutions with an orthogonal centre tap and nothing else, other layers orthogonal (Xiao et al., 2018).
 
@@ -50,7 +50,7 @@ def delta_orthogonal(job: Job, gain: float = 1.0) -> None:
         _isometric(job, layer, gain, "", per_unit=False)
 
 
-@scheme()
+@scheme(references=("poole2016exponential", "schoenholz2017deep"))
 def critical(job: Job, weights: Weights = "orthogonal", q: float | None = None) -> None:
     """Weights and biases on the edge of chaos of the activation that a layer reads (Poole et al., 2016).
 
@@ -89,7 +89,7 @@ def critical(job: Job, weights: Weights = "orthogonal", q: float | None = None) 
             job.set(name, f"std {sigma_b:.4g}", partial(nn.init.normal_, std=sigma_b, generator=job.generator))
 
 
-@scheme()
+@scheme(references=("balduzzi2017shattered",))
 def looks_linear(job: Job) -> None:
     """Mirrored weights [[V, -V], [-V, V]], V orthogonal: a ReLU network that starts linear (Balduzzi et al., 2017).
 

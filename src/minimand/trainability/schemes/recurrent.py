@@ -12,7 +12,7 @@ from ..job import Job, Layer
 from .registry import scheme
 
 
-@scheme(traced=False)
+@scheme(traced=False, references=("jozefowicz2015empirical", "tallec2018chrono"))
 def recurrent(job: Job, timescale: int | None = None, forget: float = 1.0) -> None:
     """Recurrent weights orthogonal and input weights Xavier, gate by gate; the LSTM's forget gate open.
 

@@ -24,20 +24,23 @@ class Scheme:
     needs: tuple[Need, ...]
     traced: bool
     """Whether it asks what a layer reads."""
+    references: tuple[str, ...]
+    """Keys into references.bib."""
 
     def __call__(self, job: Job, options: dict[str, Any]) -> Any:
         """Do it; options it does not take are an error."""
         for need in self.needs:
             job.need(need, self.name)
+        job.references += self.references
         return call_with(partial(self.rule, job), options, f"the scheme {self.name}")
 
 
-def scheme(*needs: Need, traced: bool = True) -> Callable[[Rule], Rule]:
+def scheme(*needs: Need, traced: bool = True, references: tuple[str, ...] = ()) -> Callable[[Rule], Rule]:
     """Register a function under its name."""
 
     def register(rule: Rule) -> Rule:
         name = rule.__name__  # pyright: ignore[reportFunctionMemberAccess]
-        SCHEMES[name] = Scheme(name, rule, needs, traced)
+        SCHEMES[name] = Scheme(name, rule, needs, traced, references)
         return rule
 
     return register

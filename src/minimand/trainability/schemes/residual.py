@@ -5,13 +5,13 @@ from torch import nn
 
 from ..branches import total_gain
 from ..job import Job
-from ..tracing import NORMS
+from ..tracing import NORMS, is_conv1d
 from ..weights import scale
 from .registry import scheme
 from .variance import kaiming
 
 
-@scheme("branches")
+@scheme("branches", references=("he2015delving", "hanin2018start", "tarnowski2019dynamical"))
 def depth(job: Job) -> None:
     """Kaiming weights, and each branch divided by the root of the sum of all squared gains.
 
@@ -28,7 +28,13 @@ def depth(job: Job) -> None:
     job.notes.append(f"{len(job.branches)} branches, each times {factor:.4g}.")
 
 
-@scheme("branches")
+@scheme(
+    "branches",
+    references=(
+        "he2015delving",
+        "de2020skipinit",
+    ),
+)
 def skipinit(job: Job) -> None:
     """Kaiming weights, and one learned factor at the end of each branch, 0 at the start (De & Smith, 2020).
 
@@ -38,7 +44,7 @@ def skipinit(job: Job) -> None:
     _silence(job)
 
 
-@scheme("branches")
+@scheme("branches", references=("he2015delving", "bachlechner2021rezero"))
 def rezero(job: Job) -> None:
     """As skipinit, x + a T(x) with a = 0 at the start, for networks without normalization (Bachlechner et al., 2021).
 
@@ -48,7 +54,7 @@ def rezero(job: Job) -> None:
     _silence(job)
 
 
-@scheme("branches")
+@scheme("branches", references=("he2015delving", "zhang2019fixup"))
 def fixup(job: Job) -> None:
     """Kaiming weights; in each branch the last layer 0 and the m - 1 others times L^(-1 / (2 m - 2)); the last layer 0.
 
@@ -83,7 +89,8 @@ def _silence(job: Job) -> None:
     for branch in job.branches:
         if branch.norm is None and branch.factor is None:
             for end in branch.ends:
-                if not isinstance(job.model.get_submodule(end), nn.Linear | nn.modules.conv._ConvNd):
+                module = job.model.get_submodule(end)
+                if not isinstance(module, nn.Linear | nn.modules.conv._ConvNd) and not is_conv1d(module):
                     raise ValueError(f"{end} ends a branch and is no linear or convolutional layer to scale.")
                 scale(job.model, end, 1.0)
     kaiming(job)

@@ -10,7 +10,7 @@ from ...checks import check_number
 from ...names import unknown_name
 from ..fans import Block
 from ..job import Fill, Job, gain
-from ..tracing import Activation
+from ..tracing import Applied
 from ..weights import read
 from .registry import scheme
 
@@ -38,13 +38,13 @@ def naive(job: Job, std: float = 0.01, sparsity: float = 0.0) -> None:
         job.fill(layer, rule, fill if sparsity and std else job.normal(std))
 
 
-@scheme(traced=False)
+@scheme(traced=False, references=("lecun1998efficient",))
 def lecun(job: Job, distribution: Distribution = "normal") -> None:
     """Variance 1 / fan_in: a linear layer keeps the size of its input (LeCun et al., 1998); also for SELU."""
     _vary(job, lambda block: 1 / block.fan_in, "1 / fan_in", distribution)
 
 
-@scheme(traced=False)
+@scheme(traced=False, references=("glorot2010understanding",))
 def xavier(job: Job, gain: float = 1.0, distribution: Distribution = "normal") -> None:
     """Variance gain^2 2 / (fan_in + fan_out): forward and backward as well as both can be (Glorot & Bengio, 2010)."""
     check_number("gain", gain, 0, math.inf)
@@ -59,7 +59,7 @@ def geometric(job: Job, c: float = 1.0, distribution: Distribution = "normal") -
     _vary(job, lambda block: c / math.sqrt(block.fan_in * block.fan_out), "c / sqrt(fan_in fan_out)", distribution)
 
 
-@scheme()
+@scheme(references=("he2015delving",))
 def kaiming(job: Job, mode: Mode = "fan_in", slope: float | None = None, distribution: Distribution = "normal") -> None:
     """Variance gain^2 / fan, the gain making up for the activation that a layer reads (He et al., 2015).
 
@@ -120,5 +120,5 @@ def _drawn(job: Job, variance: Variance, distribution: str) -> Fill:
     return fill
 
 
-def _for(activation: Activation | None) -> str:
+def _for(activation: Applied | None) -> str:
     return "" if activation is None else f" for {activation}"

@@ -1,0 +1,84 @@
+"""Transformers that normalize after the sum."""
+
+import math
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ..fans import Block
+from ..job import Job, Layer
+from ..weights import parametrized_by
+from .registry import scheme
+
+
+class Divided(nn.Module):
+    """A parametrization: a weight, or a bias, over a fixed number."""
+
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = by
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Any shape, to the same."""
+        return value / self.by
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        """What gives this value."""
+        return value * self.by
+
+
+@scheme(traced=False, references=("wang2022deepnet",))
+def deepnorm(job: Job) -> None:
+    """LN(alpha x + F(x)), and Xavier with gain beta for values, attention's output and the linear layers.
+
+    alpha = (2 N)^(1/4) and beta = (8 N)^(-1/4) for N layers of an encoder, or of a decoder without one (Wang et al.,
+    2022). As LN(alpha x + F) = LN(x + F / alpha), the last weight and bias of each branch are divided by alpha from now
+    on: the state dict changes, so initialize before you make the optimizer. All other layers are Xavier.
+
+    Raises:
+        ValueError: the model has no nn.TransformerEncoderLayer, one that normalizes first, or cross-attention.
+    """
+    parts = {name: m for name, m in job.model.named_modules() if isinstance(m, nn.TransformerEncoderLayer)}
+    first = [name for name, part in parts.items() if part.norm_first]
+    if not parts or first or any(isinstance(m, nn.TransformerDecoderLayer) for m in job.model.modules()):
+        raise ValueError(
+            "deepnorm sets nn.TransformerEncoderLayer with norm_first=False, alone or as a causal decoder; "
+            + (f"{first[0] or 'the model'} normalizes first. " if first else "the model has none, or has others. ")
+            + "Use 'depth' or 'skipinit'."
+        )
+    alpha, beta = (2 * len(parts)) ** 0.25, (8 * len(parts)) ** -0.25
+    names = {layer.name: layer for layer in job.layers}
+    inside = {
+        f"{name}.{leaf}".removeprefix("."): leaf for name in parts for leaf in ("self_attn", "linear1", "linear2")
+    }
+    missing = sorted(inside.keys() - names.keys())
+    if missing:
+        raise ValueError(f"deepnorm sets a transformer as a whole, and {', '.join(missing)} is excluded.")
+    for name, layer in names.items():
+        _xavier(job, layer, beta if name in inside else 1.0)
+    for name, leaf in inside.items():
+        if leaf != "linear1":
+            _divide(job, f"{name}.out_proj" if leaf == "self_attn" else name, alpha)
+    job.notes.append(f"{len(parts)} layers: alpha {alpha:.4g}, beta {beta:.4g}.")
+
+
+def _xavier(job: Job, layer: Layer, gain: float) -> None:
+    def fill(weight: Tensor, block: Block) -> None:
+        # Of packed attention query and key, the first two of three, keep gain 1.
+        asks = block.parameter == "in_proj_weight" and block.rows.start < 2 * block.fan_out
+        own = 1.0 if asks else gain
+        nn.init.normal_(weight, 0.0, own * math.sqrt(2 / (block.fan_in + block.fan_out)), generator=job.generator)
+
+    job.fill(layer, "gain^2 2 / (fan_in + fan_out)", fill, gain)
+
+
+def _divide(job: Job, name: str, alpha: float) -> None:
+    module = cast(nn.Linear, job.model.get_submodule(name))
+    there = any(isinstance(p, Divided) for p in parametrized_by(module, "weight"))
+    for leaf in ("weight", "bias"):
+        if getattr(module, leaf, None) is None:
+            continue
+        if not there:
+            parametrize.register_parametrization(module, leaf, Divided(alpha))
+        job.multiply(f"{name}.{leaf}", 1 / alpha)
