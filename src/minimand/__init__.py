@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from .training import Recipe as Recipe
     from .training import Step as Step
     from .training import evaluate as evaluate
+    from .training import prepare as prepare
 
 __version__ = version("minimand")
 
@@ -71,7 +72,7 @@ _DEFINED_IN = {
     "studies": ("compare", "search"),
     "theory": ("certify", "equivalent", "identify"),
     "trainability": ("InitReport", "diagnose", "initialize", "normalize", "normalized"),
-    "training": ("AdamW", "Backpropagation", "Cosine", "OneCycle", "Recipe", "SGD", "Step", "evaluate"),
+    "training": ("AdamW", "Backpropagation", "Cosine", "OneCycle", "Recipe", "SGD", "Step", "evaluate", "prepare"),
 }
 _PUBLIC = {name: module for module, names in _DEFINED_IN.items() for name in names}
 

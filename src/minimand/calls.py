@@ -84,7 +84,8 @@ def _literal(node: ast.expr, text: str, makers: Mapping[str, Callable[..., Any]]
     try:
         return ast.literal_eval(node)
     except ValueError:
-        also = "".join(f" or {name}(...)" for name in makers)
+        also = f", in quotes {ast.unparse(node)!r}" if isinstance(node, ast.Name) else ""
+        also += "".join(f" or {name}(...)" for name in makers)
         raise ValueError(f"cannot read {ast.unparse(node)!r} in {text!r}; expected a literal{also}.") from None
 
 

@@ -12,6 +12,7 @@ from setup_a import chain
 from torch import Tensor, nn
 
 import minimand as mm
+from minimand.data.fashion_mnist import DEBIAN
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,17 @@ def test_what_is_broken_is_named_and_repaired(name: str, digits: Any) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["dead ReLU", "frozen layer", "NaN weight", "saturated sigmoid", "exploding attention", "too deep batch norm"],
+    [
+        "wrong gain",
+        "missing skip",
+        "tied layer",
+        "dead ReLU",
+        "frozen layer",
+        "NaN weight",
+        "saturated sigmoid",
+        "exploding attention",
+        "too deep batch norm",
+    ],
 )
 def test_the_remedy_works_in_training(name: str, digits: Any) -> None:
     make, _, _, _ = broken.NETWORKS[name]
@@ -59,7 +70,8 @@ def test_the_remedy_works_in_training(name: str, digits: Any) -> None:
     assert remedy is not None
     remedy.apply(model, x[:64])
     after = _accuracy(model, x, y)
-    assert after > max(0.8, before)
+    # A layer that runs 40 times is hard to train at any scale.
+    assert after > max(0.7 if name == "tied layer" else 0.8, before)
 
 
 def test_remedies_that_are_advice_work_in_training(digits: Any) -> None:
@@ -84,6 +96,24 @@ def test_remedies_that_are_advice_work_in_training(digits: Any) -> None:
     assert mm.diagnose(model, x[:64]).verdict.code == "ok"
     assert _accuracy(model, x, y) > 0.7
     assert not any(torch.equal(p, stuck[name]) for name, p in model[:3].state_dict().items())
+
+
+@pytest.mark.skipif(not DEBIAN.is_dir(), reason="the Debian package dataset-fashion-mnist is not installed")
+@pytest.mark.parametrize(("scheme", "low", "high"), [("critical", 0.75, 1.0), ("ordered", 0.0, 0.15)])
+def test_a_hundred_layers_train_at_the_edge_of_chaos_and_not_in_order(scheme: str, low: float, high: float) -> None:
+    """250 steps of SGD on Fashion-MNIST, 100 layers of 100 units, as measured for the sources of this project."""
+    data = mm.load_data("fashion_mnist")
+    torch.manual_seed(0)
+    model = setup_a.chain(nn.Tanh, 0.8, inputs=784)
+    x = data.prepare(data.train.inputs[:16000]).flatten(1)
+    if scheme == "critical":
+        mm.initialize(model, "critical", batch=x[:64])
+    test = mm.data.Arrays(data.prepare(data.test.inputs[:2000]).flatten(1), data.test.targets[:2000])
+    pair = (mm.data.Arrays(x, data.train.targets[:16000]), test)
+    recipe = mm.Recipe(1, 64, mm.SGD(1e-3, weight_decay=0.0), mm.Step(at=()))
+    accuracy = mm.fit(model, pair, recipe=recipe).test_accuracy
+    assert accuracy is not None
+    assert low <= accuracy <= high
 
 
 def _accuracy(model: nn.Module, x: Tensor, y: Tensor, steps: int = 80) -> float:

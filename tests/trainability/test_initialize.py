@@ -71,6 +71,7 @@ SUITS = {
     "fixup": {"skips", "our mlp"},
     "depth": {"skips", "ours", "our mlp", "transformer"},
     "deepnorm": {"transformer"},
+    "tfixup": set(),
     "recurrent": {"recurrent"},
     "sigmoid_recentred": {"sigmoids"},
     "looks_linear": {"cnn", "skips", "our mlp"},
@@ -94,7 +95,7 @@ def test_nothing_but_weights_changes_and_the_report_tells_them(scheme: str, name
     values = {n: p.detach().clone() for n, p in model.named_parameters()}
     state = torch.get_rng_state()
     options: Any = {"batch": x, "loss": lambda y, t: y.float().pow(3).sum(), "target": x}
-    text = "metainit(steps=1)" if scheme == "metainit" else scheme
+    text = f"{scheme}(steps=1)" if scheme in ("metainit", "gradinit") else scheme
 
     if name not in SUITS.get(scheme, MODELS):
         with pytest.raises(ValueError, match=r"\w"):

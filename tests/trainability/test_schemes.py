@@ -1,5 +1,6 @@
 """What each scheme promises, measured."""
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -46,7 +47,8 @@ def seeded(seed: int = 1) -> torch.Generator:
 
 def test_naive_zero_gives_hidden_layers_no_gradient() -> None:
     model = plain(3, 8, nn.Tanh)
-    mm.initialize(model, "naive(std=0)")
+    for p in model.parameters():
+        nn.init.zeros_(p)
     model(torch.randn(4, 8)).square().sum().backward()
     assert all(not p.grad.any() for name, p in model.named_parameters() if p.grad is not None)
     mm.initialize(model, "naive(std=0.1, sparsity=0.75)")
@@ -299,6 +301,76 @@ def test_metainit_lowers_the_quotient_and_sets_norms_alone() -> None:
         mm.initialize(model, "metainit", batch=x, target=y, loss=F.cross_entropy)
     with pytest.raises(ValueError, match="give loss="):
         mm.initialize(model, "metainit", batch=x)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("scale", [0.6, 3.0])
+def test_gradinit_makes_the_first_step_count(optimizer: str, scale: float) -> None:
+    """A step from the learned factors ends at a lower loss, of the whole batch, than one from the given weights."""
+    torch.manual_seed(1)
+    model = plain(6, 32, nn.ReLU)
+    mm.initialize(model, "kaiming", generator=seeded())
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(scale)
+    x, y = torch.randn(60, 32), torch.randint(0, 32, (60,))
+
+    def after_a_step(net: nn.Module) -> tuple[float, float]:
+        net = copy.deepcopy(net)
+        parameters = list(net.parameters())
+        slopes = torch.autograd.grad(F.cross_entropy(net(x), y), parameters)
+        size = nn.utils.get_total_norm(slopes, 1 if optimizer == "adam" else 2)
+        for p, g in zip(parameters, slopes, strict=True):
+            p.data -= 1e-3 * g.sign() if optimizer == "adam" else 0.1 * g / size
+        return float(size), float(F.cross_entropy(net(x), y).detach())
+
+    before = after_a_step(model)
+    arguments = {"batch": x, "target": y, "loss": F.cross_entropy}
+    report = mm.initialize(model, f"gradinit(optimizer='{optimizer}', steps=250)", **arguments, generator=seeded())
+    size, loss = after_a_step(model)
+    assert loss < before[1]
+    assert size < 1.5 * (100 if optimizer == "adam" else 1)
+    assert f"{size:.4g} after" in report.notes[0]
+    assert f"{loss:.4g} after" in report.notes[0]
+
+
+def test_gradinit_refuses_what_it_cannot_follow() -> None:
+    model, x, y = plain(4, 16, nn.ReLU), torch.randn(20, 16), torch.randint(0, 16, (20,))
+    with pytest.raises(ValueError, match="give loss="):
+        mm.initialize(model, "gradinit", batch=x)
+    with pytest.raises(ValueError, match="gradinit.*'sdg'.*sgd"):
+        mm.initialize(model, "gradinit(optimizer='sdg')", batch=x, target=y, loss=F.cross_entropy)
+    for p in model.parameters():
+        nn.init.zeros_(p)
+    with pytest.raises(ValueError, match="there is none to be set"):
+        mm.initialize(model, "gradinit", batch=x, target=y, loss=F.cross_entropy)
+    report = mm.initialize(
+        plain(4, 16, nn.ReLU), "gradinit(steps=1, gamma=1e-9)", batch=x, target=y, loss=F.cross_entropy
+    )
+    assert "did not converge" in report.notes[1]
+
+
+def test_tfixup_scales_what_reaches_the_sum() -> None:
+    torch.manual_seed(0)
+    model: Any = nn.Transformer(64, 4, 3, 2, 256, batch_first=True)
+    with pytest.raises(ValueError, match=r"mm\.normalize\(model, 'none'\)"):
+        mm.initialize(model, "tfixup")
+    mm.normalize(model, "none")
+    words = nn.Embedding(500, 64, padding_idx=0)
+    mm.initialize(nn.ModuleList([words, model]), "tfixup", generator=seeded())
+    xavier = math.sqrt(2 / 128)
+    for layers, factor in ((model.encoder.layers, 0.67 * 3**-0.25), (model.decoder.layers, 18**-0.25)):
+        for layer in layers:
+            for attention in [layer.self_attn, *([layer.multihead_attn] if factor == 18**-0.25 else [])]:
+                query, key, value = attention.in_proj_weight.detach().chunk(3)
+                for weight, expected in ((query, 0.5**0.5), (key, 0.5**0.5), (value, factor)):
+                    assert float(weight.std()) == pytest.approx(expected * xavier, rel=0.05)
+                assert float(attention.out_proj.weight.detach().std()) == pytest.approx(factor * xavier, rel=0.05)
+            assert float(layer.linear1.weight.detach().std()) == pytest.approx(factor * math.sqrt(2 / 320), rel=0.05)
+    assert float(words.weight[1:].detach().std()) == pytest.approx(18**-0.25 / 8, rel=0.05)
+    assert not words.weight[0].any()
+    with pytest.raises(ValueError, match="the model has none"):
+        mm.initialize(nn.Linear(2, 2), "tfixup")
 
 
 @pytest.mark.parametrize(

@@ -288,6 +288,28 @@ def test_what_is_no_weight_does_not_decay() -> None:
     assert {names[p] for p in decayed["params"]} == {"own.matrix", "narrow.weight", "one.weight"}
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0)
     assert len(others["params"]) == len(names) - 3
+    *_, scalars = mm.SGD(weight_decay=0.1).build(model, 0.1).param_groups
+    assert [names[p] for p in scalars["params"]] == ["narrow.bias", "one.bias"]
+    assert (scalars["share"], scalars["weight_decay"]) == (0.1, 0)
+
+
+def test_scalars_move_at_their_share_of_the_rate() -> None:
+    class Factor(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor, self.vector = nn.Parameter(torch.ones(())), nn.Parameter(torch.ones(2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.factor * self.vector * x
+
+    moved = []
+    for share in (1.0, 0.1):
+        model = Factor()
+        plain = mm.SGD(0.01, momentum=0.0, weight_decay=0.0)
+        mm.fit(model, _rings(20), recipe=mm.Recipe(1, 20, plain, mm.Step(at=()), scalars=share))
+        moved.append((float(model.factor.detach()) - 1, model.vector.detach() - 1))
+    assert moved[1][0] == pytest.approx(0.1 * moved[0][0], rel=1e-3)
+    assert torch.equal(moved[1][1], moved[0][1])
 
 
 def test_a_model_may_have_a_method_called_project() -> None:

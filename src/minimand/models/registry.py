@@ -53,6 +53,7 @@ def create_model(
     """
     name, given = parse_call(name, "model")
     settings = {**given, **settings}
+    normalization = normalization or settings.pop("normalization", ())
     chosen = None if algorithm is None else as_algorithm(algorithm)
     return UnrolledNetwork(name, chosen, binding, num_classes, in_channels, normalization, **settings)
 
@@ -83,9 +84,10 @@ def create_for(
     """
     name, settings = parse_call(name, "model")
     info = model_info(name)
+    known = (*info.settings, "normalization")
     for setting in settings:
-        if setting not in info.settings:
-            raise unknown_name(f"setting of {name}", setting, info.settings)
+        if setting not in known:
+            raise unknown_name(f"setting of {name}", setting, known)
     if len(data_shape) != 3 and not info.takes_vectors:
         raise ValueError(f"{name} takes images, but a sample has the shape {data_shape}; mlp takes vectors.")
     channels = math.prod(data_shape) if info.takes_vectors else data_shape[0]

@@ -26,5 +26,9 @@ for _study in (
     "initialization",
     "bn_explosion",
     "trainable_depth",
+    "no_normalization",
+    "tanh_cnn",
+    "batch_size",
+    "regularization",
 ):
     import_module(f"{__package__}.{_study}")

@@ -1,26 +1,25 @@
 """What the initialization of a deep network decides: accuracy after a few steps, and gradients before the first."""
 
-from dataclasses import replace
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ..data import Arrays, Data
 from ..models import create_for
 from ..trainability import diagnose, initialize
-from ..training import NonFiniteLossError
-from ..training.recipe import from_config
 from .bench import Bench
 from .panels import draw_rows
 from .study import Cell, Column, Scale, Study, register
-from .trained import few_steps, kept, plain_network, train
+from .trained import best_of_rates, few, few_steps, kept, plain_network
 
 _DEFAULT = "torch's default"
+_LEARNED = ("metainit", "gradinit")
 _ROWS = {
-    "tanh": ("critical", "critical(weights='gaussian')", "xavier", "kaiming", _DEFAULT),
+    "tanh": ("critical", "critical(weights='gaussian')", "xavier", "kaiming", _DEFAULT, "metainit", "gradinit"),
     "ReLU": ("looks_linear", "kaiming", "lsuv", "xavier", _DEFAULT),
-    "GELU": ("critical", "kaiming"),
+    "GELU": ("critical", "kaiming", "metainit", "gradinit"),
     "ReLU, batch norm": ("kaiming",),
     "ReLU, layer norm": ("kaiming",),
     "residual ReLU": ("depth", "rezero", "fixup", "kaiming"),
@@ -33,10 +32,10 @@ _ACCURACY = Column("accuracy", "test accuracy %", 1, 100)
 
 def _cells(scale: Scale) -> list[Cell]:
     depth, steps, width = {"smoke": (10, 2, 20), "cpu": (50, 125, 100), "paper": (100, 250, 100)}[scale]
-    batch, test, name = (32, 100, "digits") if scale == "smoke" else (64, 2000, "fashion_mnist")
+    batch = 32 if scale == "smoke" else 64
     return [
         {"network": network, "scheme": scheme, "depth": depth, "width": width}
-        | {"data": name, "train": steps * batch, "test": test, "recipe": kept(few_steps(_RATES[0], batch))}
+        | {**few(scale, steps, batch), "recipe": kept(few_steps(_RATES[0], batch))}
         | {"rates": list(_RATES[-1:] if scale == "smoke" else _RATES)}
         for network, schemes in _ROWS.items()
         for scheme in schemes
@@ -45,26 +44,14 @@ def _cells(scale: Scale) -> list[Cell]:
 
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     data = bench.data(cell["data"], cell["train"], cell["test"])
-    found = {}
-    for rate in cell["rates"]:
-        recipe = from_config(cell["recipe"])
-        changed = kept(replace(recipe, optimizer=replace(recipe.optimizer, lr=rate)))
-        try:
-            result = train(_network(cell, seed, data), data, {**cell, "recipe": changed}, seed, bench, resume=False)
-            found[rate] = cast(float, result.test_accuracy)
-        except NonFiniteLossError:
-            continue
+    found, _ = best_of_rates(lambda: _network(cell, seed, data), data, cell, seed, bench)
     inputs, targets = _batch(data)
     report = diagnose(_network(cell, seed, data), inputs, target=targets)
-    values = {
+    return found | {
         "verdict": report.verdict.code,
         "first": report.layers[1].weight_gradient,
         "last": report.layers[-2].weight_gradient,
     }
-    if not found:
-        return values | {"diverged": 1}
-    best = max(found, key=found.__getitem__)
-    return values | {"accuracy": found[best], "rate": f"{best:g}"}
 
 
 def _batch(data: Data, samples: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -83,7 +70,10 @@ def _network(cell: Cell, seed: int, data: Data) -> nn.Module:
     else:
         model = plain_network(width, depth, _ACTIVATIONS[kind.rstrip(",")], data, _NORMS.get(rest))
     if cell["scheme"] != _DEFAULT:
-        initialize(model, cell["scheme"], batch=_batch(data)[0])
+        inputs, targets = _batch(data)
+        if cell["scheme"] in _LEARNED:  # from weights that a gradient reaches
+            initialize(model, "critical(weights='gaussian')", batch=inputs)
+        initialize(model, cell["scheme"], batch=inputs, target=targets, loss=F.cross_entropy)
     return model
 
 
@@ -95,7 +85,8 @@ register(
         "images of Fashion-MNIST as vectors (the digits at smoke scale): 125 steps of SGD (250 at paper scale) with "
         "Nesterov momentum 0.9 and batches of 64, no weight decay, at a constant rate. Three rates are tried, and the "
         "accuracy on 2,000 test images is that of the best of them, by this accuracy. Schemes are those of "
-        "`mm.initialize`, which sees 64 training images. Before the first step: the norm of the gradient of the loss "
+        "`mm.initialize`, which sees 64 training images; MetaInit and GradInit start "
+        "from Gaussian critical ones. Before the first step: the norm of the gradient of the loss "
         "by the parameters of the second layer and of the last hidden one, and the verdict of `mm.diagnose` from one "
         "batch.\n\n"
         "Nothing is published that could stand beside it.",

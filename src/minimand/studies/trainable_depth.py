@@ -13,14 +13,14 @@ from ..trainability.meanfield import depth_scales
 from ..training import NonFiniteLossError
 from .bench import Bench
 from .study import Cell, Column, Measurement, Scale, Study, register
-from .trained import few_steps, kept, plain_network, train
+from .trained import few, few_steps, kept, plain_network, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # With the variance of the biases: the paper's for tanh, that of the critical points for the others.
 _ACTIVATIONS = {"tanh": (nn.Tanh, 0.05), "ReLU": (nn.ReLU, 0.0), "GELU": (nn.GELU, 0.172922)}
-_REACH = 6
+REACH = 6
 """Depth scales that a network can be deep."""
 
 
@@ -30,10 +30,9 @@ def _cells(scale: Scale) -> list[Cell]:
         "cpu": ((5, 10, 20, 40), (0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0), 125, 100, 64),
         "paper": ((10, 30, 100, 300), tuple(round(0.8 + 0.1 * i, 1) for i in range(16)), 200, 300, 128),
     }[scale]
-    test, name = (100, "digits") if scale == "smoke" else (2000, "fashion_mnist")
     return [
         {"activation": activation, "sigma_w": sigma, "depth": depth, "width": width}
-        | {"data": name, "train": steps * batch, "test": test, "recipe": kept(few_steps(3e-3, batch))}
+        | {**few(scale, steps, batch), "recipe": kept(few_steps(3e-3, batch))}
         for activation in _ACTIVATIONS
         for sigma in sigmas
         for depth in depths
@@ -60,7 +59,7 @@ def _reach(activation: str, sigma_w: float) -> float:
     """So many times the shorter of the depth scales of angles and of gradients, whether these grow or die."""
     phi, variance = _ACTIVATIONS[activation]
     scales = depth_scales(phi, sigma_w, math.sqrt(variance))
-    return _REACH * min(abs(scales.xi_c), abs(scales.xi_grad))
+    return REACH * min(abs(scales.xi_c), abs(scales.xi_grad))
 
 
 def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
@@ -85,7 +84,7 @@ def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
     figure.axes[0].set_ylabel("depth")
     figure.colorbar(panels[0].collections[0], ax=panels, label="test accuracy %", shrink=0.9)
     return {
-        f"Test accuracy, mean over seeds, where a loss that is not finite counts as 0; the line is {_REACH} times the "
+        f"Test accuracy, mean over seeds, where a loss that is not finite counts as 0; the line is {REACH} times the "
         "depth scale of theory": figure
     }
 
@@ -98,15 +97,15 @@ register(
         "momentum 0.9 and batches of 64, all at the constant rate 0.003. Weights are Gaussian with the deviation "
         "sigma_w / sqrt(fan-in); biases have the variance 0.05 for tanh, 0 for ReLU and 0.173 for GELU, that of its "
         "half-stable point. Beside the accuracy stands how deep theory lets a network be: "
-        f"{_REACH} times the depth scale of `mm.trainability.meanfield.depth_scales`, the shorter of those of angles "
-        f"and of gradients. The {_REACH} is recalled of the paper, not read again, and was not fitted here.\n\n"
+        f"{REACH} times the depth scale of `mm.trainability.meanfield.depth_scales`, the shorter of those of angles "
+        f"and of gradients. The {REACH} is recalled of the paper, not read again, and was not fitted here.\n\n"
         "The paper has pictures, not tables, and they are of tanh; the sizes at paper scale (300 units, 200 steps, "
         "batches of 128) are not known to be its own.",
         ("schoenholz2017deep", "poole2016exponential"),
         _cells,
         _measure,
         ("activation", "sigma_w", "depth"),
-        (Column("accuracy", "test accuracy %", 1, 100), Column("reach", f"{_REACH} depth scales")),
+        (Column("accuracy", "test accuracy %", 1, 100), Column("reach", f"{REACH} depth scales")),
         None,
         _figures,
     )

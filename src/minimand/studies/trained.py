@@ -4,8 +4,9 @@ import json
 import math
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain, pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -13,7 +14,8 @@ from torch import nn
 from ..data import Augmentation, Data
 from ..models import UnrolledNetwork, create_for
 from ..report.size import count_flops
-from ..training import SGD, FitResult, Recipe, Step, fit
+from ..training import SGD, FitResult, NonFiniteLossError, Recipe, Step, fit
+from ..training.backpropagation import Method
 from ..training.recipe import as_config, from_config
 from .bench import Bench
 from .study import Cell, Column, Scale
@@ -68,7 +70,44 @@ def images(scale: Scale, train: int, test: int = 2000) -> dict[str, Any]:
     return {"data": "cifar10", "train": train, "test": test} if scale == "cpu" else {"data": "cifar10"}
 
 
-def train(model: nn.Module, data: Data, cell: Cell, seed: int, bench: Bench, resume: bool = True) -> FitResult:
+def few(scale: Scale, steps: int, batch: int = 64) -> dict[str, Any]:
+    """The part of a cell that says which images a few steps see: of Fashion-MNIST, or the digits at smoke scale."""
+    test, name = (100, "digits") if scale == "smoke" else (2000, "fashion_mnist")
+    return {"data": name, "train": steps * batch, "test": test}
+
+
+def best_of_rates(
+    create: Callable[[], nn.Module],
+    data: Data,
+    cell: Cell,
+    seed: int,
+    bench: Bench,
+    method: Method | None = None,
+) -> tuple[dict[str, Any], nn.Module | None]:
+    """Train a new model at each learning rate of `cell["rates"]`: the best test accuracy, its rate, and its model."""
+    best: dict[str, Any] = {"diverged": 1}
+    model = None
+    for rate in cell["rates"]:
+        recipe = from_config(cell["recipe"])
+        changed = {**cell, "recipe": kept(replace(recipe, optimizer=replace(recipe.optimizer, lr=rate)))}
+        try:
+            result = train(create(), data, changed, seed, bench, resume=False, method=method)
+        except NonFiniteLossError:
+            continue
+        if best.get("accuracy", -1) < cast(float, result.test_accuracy):
+            best, model = {"accuracy": result.test_accuracy, "rate": f"{rate:g}"}, result.model
+    return best, model
+
+
+def train(
+    model: nn.Module,
+    data: Data,
+    cell: Cell,
+    seed: int,
+    bench: Bench,
+    resume: bool = True,
+    method: Method | None = None,
+) -> FitResult:
     """Train a model by the recipe in its cell.
 
     Args:
@@ -78,12 +117,14 @@ def train(model: nn.Module, data: Data, cell: Cell, seed: int, bench: Bench, res
         seed: of the order of the samples and every random choice.
         bench: says where.
         resume: keep checkpoints, so that an interrupted training goes on where it was.
+        method: as for `mm.fit`.
     """
     recipe = from_config(cell["recipe"])
     name = f"{zlib.crc32(json.dumps(cell, sort_keys=True).encode()):08x}-seed{seed}"
     run = bench.runs / name if resume else None
     label = f"{cell.get('model', '')} {cell.get('algorithm', '')} seed {seed}".strip()
-    return fit(model, data, recipe=recipe, run=run, seed=seed, device=bench.device, callbacks=bench.callbacks(label))
+    callbacks = bench.callbacks(label)
+    return fit(model, data, method, recipe, run=run, seed=seed, device=bench.device, callbacks=callbacks)
 
 
 def measure_classifier(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:

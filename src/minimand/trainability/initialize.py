@@ -53,11 +53,11 @@ def initialize(
     Args:
         model: any module.
         scheme: a name, with options as in "critical(q=0.5)": naive, lecun, xavier, geometric, kaiming,
-            sigmoid_recentred, orthogonal, delta_orthogonal, critical, looks_linear, lsuv, metainit, depth, skipinit,
-            rezero, fixup, deepnorm, recurrent; or auto, which chooses by the structure.
+            sigmoid_recentred, orthogonal, delta_orthogonal, critical, looks_linear, lsuv, metainit, gradinit, depth,
+            skipinit, rezero, fixup, deepnorm, tfixup, recurrent; or auto, which chooses by the structure.
         batch: what the model is called with: a tensor, a tuple of arguments, a mapping of named ones.
-        target: what the loss compares with (metainit).
-        loss: of the model's output and the target (metainit).
+        target: what the loss compares with (metainit, gradinit).
+        loss: of the model's output and the target (metainit, gradinit).
         activation: what every layer but the first reads, a name or a function, if it is not to be looked for.
         depth: the number of layers that `critical` chooses its point for; by default those of the model.
         branches: names of the modules whose output is added to a skip, if they are not to be looked for.

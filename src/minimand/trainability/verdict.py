@@ -169,8 +169,9 @@ def _saturated(stats: Sequence[LayerStat], structure: Structure) -> Verdict | No
 
 def _collapsed(stats: Sequence[LayerStat]) -> Verdict | None:
     before = stats[0].read_cosine
-    # Pooling makes samples alike, so that what is before it counts too.
-    after = min(stats[-1].read_cosine, stats[-2].cosine) if len(stats) > 1 else stats[-1].read_cosine
+    after = stats[-1].read_cosine
+    for s in stats[-2:-1]:  # pooling makes samples alike, so what is before it counts too; zeros have no angle
+        after = min(after, s.read_cosine if math.isnan(s.cosine) else s.cosine)
     if 1 - before < _ALIKE and 1 - after < _ALIKE:
         reason = f"two samples have the cosine {before:.5f} before the first layer: something they share is large"
         return Verdict("collapsed", INPUT, before, reason)

@@ -8,6 +8,8 @@ from .evaluate import evaluate as evaluate
 from .fit import FitResult as FitResult
 from .fit import fit as fit
 from .nonfinite import NonFiniteLossError as NonFiniteLossError
+from .preparation import Prepared as Prepared
+from .preparation import prepare as prepare
 from .progress import ShowProgress as ShowProgress
 from .recipe import SGD as SGD
 from .recipe import AdamW as AdamW

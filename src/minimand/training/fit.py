@@ -140,7 +140,7 @@ class _Session:
         self.check_each = data.task == "classification" and not isinstance(data.train, Arrays)
         self.train_samples, self.test_samples = data.train.to(self.device), data.test.to(self.device)
         self.augment = recipe.augmentation or data.augmentation
-        self.optimizer = recipe.optimizer.build(model)
+        self.optimizer = recipe.optimizer.build(model, recipe.scalars)
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
         self.forward = compiled(model) if recipe.compile else model
         self.steps_per_epoch = self.train_samples.count(recipe.batch_size, shuffled=True)
@@ -222,7 +222,7 @@ class _Session:
             self.watch.before(self.step, x)
         rate = recipe.optimizer.lr * recipe.schedule.factor(self.step / self.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         self.optimizer.zero_grad()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.bf16):
             loss, outputs = self.method.backward(self.forward, x, y, self.loss)

@@ -40,9 +40,9 @@ class SGD:
         _check_rate("SGD", self.lr, self.weight_decay)
         check_number("SGD.momentum", self.momentum, 0, 1, below=True)
 
-    def build(self, model: nn.Module) -> torch.optim.Optimizer:
-        """The optimizer of a model's parameters."""
-        groups = _groups(model, self.weight_decay)
+    def build(self, model: nn.Module, scalars: float = 1.0) -> torch.optim.Optimizer:
+        """The optimizer of a model's parameters; `scalars` as in `Recipe`."""
+        groups = _groups(model, self.weight_decay, scalars)
         return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.momentum > 0)
 
 
@@ -59,22 +59,26 @@ class AdamW:
         for i in range(2):
             check_number(f"AdamW.betas[{i}]", self.betas[i], 0, 1, below=True)
 
-    def build(self, model: nn.Module) -> torch.optim.Optimizer:
-        """The optimizer of a model's parameters."""
-        return torch.optim.AdamW(_groups(model, self.weight_decay), lr=self.lr, betas=self.betas)
+    def build(self, model: nn.Module, scalars: float = 1.0) -> torch.optim.Optimizer:
+        """The optimizer of a model's parameters; `scalars` as in `Recipe`."""
+        return torch.optim.AdamW(_groups(model, self.weight_decay, scalars), lr=self.lr, betas=self.betas)
 
 
-def _groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Weights decay; biases, normalization, scales and coefficients do not."""
-    decays: dict[nn.Parameter, bool] = {}
+def _groups(model: nn.Module, weight_decay: float, scalars: float) -> list[dict]:
+    """Weights decay; biases, normalization, scales and coefficients do not. `share` is of the learning rate."""
+    groups: dict[tuple[bool, float], dict] = {
+        (decays, share): {"params": [], "weight_decay": weight_decay * decays, "share": share}
+        for decays, share in ((True, 1.0), (False, 1.0), (False, scalars))
+    }
+    seen: set[nn.Parameter] = set()
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
-            if parameter.requires_grad:
-                decays.setdefault(parameter, _is_weight(module, parameter))
-    return [
-        {"params": [p for p, decayed in decays.items() if decayed is which], "weight_decay": weight_decay * which}
-        for which in (True, False)
-    ]
+            if parameter.requires_grad and parameter not in seen:
+                seen.add(parameter)
+                decays = _is_weight(module, parameter)
+                share = scalars if parameter.numel() == 1 and not decays else 1.0
+                groups[decays, share]["params"].append(parameter)
+    return [group for group in groups.values() if group["params"] or group["share"] == 1.0]
 
 
 def _is_weight(module: nn.Module, parameter: nn.Parameter) -> bool:
@@ -165,6 +169,9 @@ class Recipe:
     adaptive_clip: float = 0.0
     """Gradients of a unit are scaled down to this times the norm of its weights, in all layers but the final one (Brock
     et al. 2021; 0.01 is a usual value); 0 for none."""
+    scalars: float = 1.0
+    """The learning rate of parameters that are one number, such as the factors of branches, is times this: a tenth for
+    Fixup (Zhang et al. 2019)."""
     bf16: bool = False
     """Run under bfloat16 autocast."""
     compile: bool = False
@@ -179,6 +186,7 @@ class Recipe:
         check_number("Recipe.mixup", self.mixup, 0, math.inf, below=True)
         check_number("Recipe.cutmix", self.cutmix, 0, math.inf, below=True)
         check_number("Recipe.ema", self.ema, 0, 1, below=True)
+        check_number("Recipe.scalars", self.scalars, 0, math.inf, below=True)
         check_number("Recipe.clip", self.clip, 0, math.inf, below=True)
         check_number("Recipe.adaptive_clip", self.adaptive_clip, 0, math.inf, below=True)
         if self.clip and self.adaptive_clip:

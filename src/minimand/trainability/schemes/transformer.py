@@ -1,4 +1,4 @@
-"""Transformers that normalize after the sum."""
+"""Transformers that normalize after the sum, or not at all."""
 
 import math
 from typing import cast
@@ -8,6 +8,7 @@ from torch.nn.utils import parametrize
 
 from ..fans import Block
 from ..job import Job, Layer
+from ..tracing import NORMS
 from ..weights import parametrized_by
 from .registry import scheme
 
@@ -63,11 +64,58 @@ def deepnorm(job: Job) -> None:
     job.notes.append(f"{len(parts)} layers: alpha {alpha:.4g}, beta {beta:.4g}.")
 
 
-def _xavier(job: Job, layer: Layer, gain: float) -> None:
+@scheme(traced=False, references=("huang2020tfixup",))
+def tfixup(job: Job) -> None:
+    """Transformers without normalization and without warm-up (Huang et al., 2020).
+
+    Xavier; values, attention's output and the linear layers times 0.67 N^(-1/4) in N encoder layers and (9 N)^(-1/4) in
+    N decoder layers; queries and keys over sqrt(2), as in the published code. Embeddings get the deviation
+    (9 N)^(-1/4) / sqrt(d). Without a decoder, which the paper does not treat, that N is the encoder's: our choice.
+
+    Raises:
+        ValueError: the model has no transformer layer of torch's, or still normalizes.
+    """
+    kinds = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+    parts = {name: m for name, m in job.model.named_modules() if isinstance(m, kinds)}
+    if not parts:
+        raise ValueError(
+            "tfixup sets nn.TransformerEncoderLayer and nn.TransformerDecoderLayer, and the model has none. Use "
+            "'depth' or 'skipinit'."
+        )
+    norms = [name for name, module in job.model.named_modules() if isinstance(module, NORMS)]
+    if norms:
+        raise ValueError(
+            f"tfixup takes the place of normalization, and {norms[0]} is one of {len(norms)}; take them out first: "
+            "mm.normalize(model, 'none')."
+        )
+    encoders = sum(isinstance(part, nn.TransformerEncoderLayer) for part in parts.values())
+    decoders = len(parts) - encoders
+    gains = {kinds[0]: 0.67 * max(encoders, 1) ** -0.25, kinds[1]: (9 * max(decoders, 1)) ** -0.25}
+    leaves = ("self_attn", "multihead_attn", "linear1", "linear2")
+    inside = {f"{name}.{leaf}".removeprefix("."): gains[type(part)] for name, part in parts.items() for leaf in leaves}
+    for layer in job.layers:
+        _xavier(job, layer, inside.get(layer.name, 1.0), 0.5**0.5 if layer.name in inside else 1.0)
+    for name, module in job.model.named_modules():
+        if isinstance(module, nn.Embedding):
+            _embed(job, name, module, (9 * (decoders or encoders)) ** -0.25 / math.sqrt(module.embedding_dim))
+    job.notes.append(f"{encoders} encoder layers, {decoders} decoder layers: train without warm-up.")
+
+
+def _embed(job: Job, name: str, module: nn.Embedding, std: float) -> None:
+    def fill(weight: Tensor) -> None:
+        nn.init.normal_(weight, std=std, generator=job.generator)
+        if module.padding_idx is not None:
+            weight[module.padding_idx] = 0
+
+    job.set(f"{name}.weight".removeprefix("."), f"std {std:.4g}", fill)
+
+
+def _xavier(job: Job, layer: Layer, gain: float, asking: float = 1.0) -> None:
+    """Xavier times gain; queries and keys times `asking` instead."""
+
     def fill(weight: Tensor, block: Block) -> None:
-        # Of packed attention query and key, the first two of three, keep gain 1.
-        asks = block.parameter == "in_proj_weight" and block.rows.start < 2 * block.fan_out
-        own = 1.0 if asks else gain
+        packed = block.parameter == "in_proj_weight" and block.rows.start < 2 * block.fan_out
+        own = asking if packed or block.parameter in ("q_proj_weight", "k_proj_weight") else gain
         nn.init.normal_(weight, 0.0, own * math.sqrt(2 / (block.fan_in + block.fan_out)), generator=job.generator)
 
     job.fill(layer, "gain^2 2 / (fan_in + fan_out)", fill, gain)
