@@ -27,6 +27,9 @@ bench: .venv/dev
 	$(BIN)/python benchmarks/skeleton.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/rewire.py
+	$(BIN)/python benchmarks/diagnose.py
+	$(BIN)/pip install --quiet --disable-pip-version-check lsuv==0.3.0
+	$(BIN)/python benchmarks/initialization.py
 
 clean:
 	rm -rf .venv site runs

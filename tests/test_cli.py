@@ -315,7 +315,9 @@ def test_diagnose_reads_and_repairs_a_model_of_ones_own(capsys: pytest.CaptureFi
     assert "vanishing" in _run(capsys, "diagnose", "net.py:Net(depth=12)", "--shape", "64")
     assert "nothing to repair" in _run(capsys, "diagnose", "net.py:ready", "--shape", "64", "--fix")
     assert "ok: " in _run(capsys, "diagnose", "net.py:words", "--shape", "7", "--tokens", "9")
-    assert "ok: " in _run(capsys, "diagnose", "mlp(width=32)", "--data", "digits")
+    found = _run(capsys, "diagnose", "mlp(width=32)", "--data", "digits", "--jacobian")
+    assert "ok: " in found
+    assert "singular values of the Jacobian" in found
     cases = [
         (["net.py:Nett", "--shape", "64"], "Did you mean 'Net'"),
         (["net.py:Net"], "needs a batch; expected --shape"),

@@ -7,7 +7,7 @@ from difflib import SequenceMatcher, get_close_matches
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> ValueError:
     """The error for a `name` that is not among `known`; `what` says what it should have named."""
-    known = sorted(known)
+    known = sorted(set(known))
     nearest = min(get_close_matches(name, known, n=5, cutoff=0.5), key=lambda other: _distance(name, other), default="")
     hint = f" Did you mean {nearest!r}?" if nearest else ""
     return ValueError(f"unknown {what} {name!r}.{hint} Known: {', '.join(known) or 'none'}.")

@@ -14,7 +14,17 @@ import minimand as mm
 from minimand.algorithms import as_algorithm
 from minimand.data.synthetic import nested_rings
 from minimand.models import create_for
-from minimand.studies import explosion, initialization, list_studies, rings, run_study, trainable_depth
+from minimand.studies import (
+    explosion,
+    initialization,
+    list_studies,
+    no_normalization,
+    regularization,
+    rings,
+    run_study,
+    trainable_depth,
+    trained,
+)
 from minimand.studies.running import read_study
 from minimand.studies.study import SCALES, study_named
 from minimand.training.recipe import from_config
@@ -144,3 +154,45 @@ def test_a_measurement_is_what_fit_gives(tmp_path: Path) -> None:
     assert found.accuracy is not None
     assert measured.values["error"] == pytest.approx(1 - found.accuracy)
     assert measured.values["loss"] == pytest.approx(found.loss, rel=1e-4)
+
+
+def test_attacked_images_are_as_far_as_said_and_worse() -> None:
+    torch.manual_seed(0)
+    model, x, y = nn.Sequential(nn.Linear(6, 20), nn.Tanh(), nn.Linear(20, 3)), torch.randn(40, 6), torch.arange(40) % 3
+    moved = regularization.attacked(model, x, y, 0.1)
+    torch.testing.assert_close((moved - x).abs(), torch.full_like(x, 0.1))
+    loss = nn.functional.cross_entropy
+    assert loss(model(moved), y) > loss(model(x), y)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_pre_training_keeps_more_of_the_images() -> None:
+    """What a linear map can restore of the images from the last hidden layer, by least squares."""
+    torch.manual_seed(0)
+    data = mm.load_data("digits")
+    images = data.prepare(data.train.inputs)
+
+    def lost(model: nn.Sequential) -> float:
+        hidden = torch.cat([model[:-1](images).detach(), torch.ones(len(images), 1)], 1)
+        x = images.flatten(1)
+        return float((hidden @ torch.linalg.lstsq(hidden, x).solution - x).square().mean())
+
+    model = trained.plain_network(12, 5, nn.Tanh, data)
+    last = model[-1].weight.detach().clone()
+    before = lost(model)
+    regularization.pretrain(model, images.repeat(6, 1, 1, 1), rate=5e-3)
+    assert lost(model) < 0.95 * before
+    assert torch.equal(model[-1].weight, last)
+
+
+def test_without_skips_nothing_passes_a_dead_branch() -> None:
+    data = mm.load_data("digits")
+    x = data.prepare(data.train.inputs[:8])
+    for cell in study_named("no_normalization").cells("smoke"):
+        model = no_normalization._network(cell, 0, data)
+        layer: nn.Module = model[1].stages[0].layers[0]  # pyright: ignore[reportAttributeAccessIssue, reportIndexIssue, reportAssignmentType]
+        with torch.no_grad():
+            for p in layer.parameters():
+                p.zero_()
+        passed = bool((model[1].stages[0](model[1].stem.module(x)) != 0).any())  # pyright: ignore[reportAttributeAccessIssue, reportIndexIssue, reportCallIssue]
+        assert passed is (cell["network"] != "no skips")

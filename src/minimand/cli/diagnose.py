@@ -33,6 +33,8 @@ class Diagnose:
     """Decides the weights and the batch."""
     fix: bool = False
     """Make the call that repairs it, and diagnose again."""
+    jacobian: bool = False
+    """Also find the singular values from the input to the output."""
     plot: Text = None
     """Write the figure to this file."""
     device: Text = None
@@ -52,13 +54,13 @@ class Diagnose:
         torch.manual_seed(self.seed)
         model, x = self._read()
         model, x = model.to(device), x.to(device)
-        report = diagnose(model, x)
+        report = diagnose(model, x, jacobian=self.jacobian)
         console.print(str(report), highlight=False, markup=False, soft_wrap=True)
         if self.fix and report.verdict.remedy is None:
             console.print("nothing to repair", highlight=False)
         elif self.fix and report.verdict.remedy is not None:
             report.verdict.remedy.apply(model, x)
-            report = diagnose(model, x)
+            report = diagnose(model, x, jacobian=self.jacobian)
             console.print(f"\nrepaired:\n{report}", highlight=False, markup=False, soft_wrap=True)
         if self.plot:
             report.plot().savefig(self.plot)
