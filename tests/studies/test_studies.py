@@ -5,6 +5,7 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 import minimand as mm
 from minimand.algorithms import as_algorithm
+from minimand.data import Arrays
 from minimand.data.synthetic import nested_rings
 from minimand.models import create_for
 from minimand.studies import (
@@ -170,7 +172,7 @@ def test_pre_training_keeps_more_of_the_images() -> None:
     """What a linear map can restore of the images from the last hidden layer, by least squares."""
     torch.manual_seed(0)
     data = mm.load_data("digits")
-    images = data.prepare(data.train.inputs)
+    images = data.prepare(cast(Arrays, data.train).inputs)
 
     def lost(model: nn.Sequential) -> float:
         hidden = torch.cat([model[:-1](images).detach(), torch.ones(len(images), 1)], 1)
@@ -178,21 +180,20 @@ def test_pre_training_keeps_more_of_the_images() -> None:
         return float((hidden @ torch.linalg.lstsq(hidden, x).solution - x).square().mean())
 
     model = trained.plain_network(12, 5, nn.Tanh, data)
-    last = model[-1].weight.detach().clone()
+    last = cast(nn.Linear, model[-1]).weight.detach().clone()
     before = lost(model)
     regularization.pretrain(model, images.repeat(6, 1, 1, 1), rate=5e-3)
     assert lost(model) < 0.95 * before
-    assert torch.equal(model[-1].weight, last)
+    assert torch.equal(cast(nn.Linear, model[-1]).weight, last)
 
 
 def test_without_skips_nothing_passes_a_dead_branch() -> None:
     data = mm.load_data("digits")
-    x = data.prepare(data.train.inputs[:8])
+    x = data.prepare(cast(Arrays, data.train).inputs[:8])
     for cell in study_named("no_normalization").cells("smoke"):
-        model = no_normalization._network(cell, 0, data)
-        layer: nn.Module = model[1].stages[0].layers[0]  # pyright: ignore[reportAttributeAccessIssue, reportIndexIssue, reportAssignmentType]
+        model = cast(Any, no_normalization._network(cell, 0, data))[1]
         with torch.no_grad():
-            for p in layer.parameters():
+            for p in model.layers[0].parameters():
                 p.zero_()
-        passed = bool((model[1].stages[0](model[1].stem.module(x)) != 0).any())  # pyright: ignore[reportAttributeAccessIssue, reportIndexIssue, reportCallIssue]
+        passed = bool((model.stages[0](model.stem.module(x)) != 0).any())
         assert passed is (cell["network"] != "no skips")

@@ -1,7 +1,7 @@
 import copy
 import json
 import math
-from typing import Any
+from typing import Any, cast
 
 import broken
 import numpy as np
@@ -12,6 +12,7 @@ from setup_a import chain
 from torch import Tensor, nn
 
 import minimand as mm
+from minimand.data import Arrays
 from minimand.data.fashion_mnist import DEBIAN
 
 
@@ -105,11 +106,12 @@ def test_a_hundred_layers_train_at_the_edge_of_chaos_and_not_in_order(scheme: st
     data = mm.load_data("fashion_mnist")
     torch.manual_seed(0)
     model = setup_a.chain(nn.Tanh, 0.8, inputs=784)
-    x = data.prepare(data.train.inputs[:16000]).flatten(1)
+    train, test = cast(Arrays, data.train), cast(Arrays, data.test)
+    x = data.prepare(train.inputs[:16000]).flatten(1)
     if scheme == "critical":
         mm.initialize(model, "critical", batch=x[:64])
-    test = mm.data.Arrays(data.prepare(data.test.inputs[:2000]).flatten(1), data.test.targets[:2000])
-    pair = (mm.data.Arrays(x, data.train.targets[:16000]), test)
+    seen = Arrays(data.prepare(test.inputs[:2000]).flatten(1), test.targets[:2000])
+    pair = (Arrays(x, train.targets[:16000]), seen)
     recipe = mm.Recipe(1, 64, mm.SGD(1e-3, weight_decay=0.0), mm.Step(at=()))
     accuracy = mm.fit(model, pair, recipe=recipe).test_accuracy
     assert accuracy is not None

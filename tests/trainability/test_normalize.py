@@ -131,7 +131,7 @@ def test_models_are_kept(name: str, kind: str, tmp_path: Path) -> None:
     torch.testing.assert_close(made.head(state), made(x), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(made.forward_head(made.forward_features(x)), made(x), rtol=1e-4, atol=1e-5)
     if kind != "none":
-        decay, rest = (sum(p.numel() for p in group["params"]) for group in _groups(model, 0.1))
+        decay, rest = (sum(p.numel() for p in group["params"]) for group in _groups(model, 0.1, 1.0))
         matrices = sum(p.numel() for p in model.parameters() if sum(length > 1 for length in p.shape) > 1)
         assert 0.9 * matrices <= decay <= matrices
         assert decay + rest == sum(p.numel() for p in model.parameters())

@@ -160,8 +160,8 @@ register(
         "through, from Xavier's weights, beside the same without it. Accuracy on 2,000 test images, and on the "
         "same images moved by 0.2 against the network that is tested.\n\n"
         f"Schoenholz et al. 2017 show that dropout removes the critical point, so that no weights reach any depth; "
-        f"they give no table. How deep dropout lets these weights be stands beside: {REACH} depth scales of its correlation "
-        "map, as in the study of trainable depth. Nothing else is published that could stand beside it.",
+        f"they give no table. How deep dropout lets these weights be stands beside: {REACH} depth scales of its "
+        "correlation map, as in the study of trainable depth. Nothing else is published that could stand beside it.",
         ("schoenholz2017deep", "goodfellow2015explaining", "bengio2006greedy"),
         _cells,
         _measure,
