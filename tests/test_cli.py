@@ -330,3 +330,16 @@ def test_diagnose_reads_and_repairs_a_model_of_ones_own(capsys: pytest.CaptureFi
     ]
     for arguments, message in cases:
         assert message in _fails(capsys, "diagnose", *arguments)
+
+
+def test_train_layer_by_layer_and_go_on(capsys: pytest.CaptureFixture) -> None:
+    model = "resnet20(depth=3, width=4)"
+    method = "layerwise(epochs_per_layer=1, auxiliary='linear')"
+    shown = _run(capsys, "train", "--data", "digits", "--model", model, "--method", method, "--run", "greedy")
+    assert "block 3" in shown
+    assert "was finished before" in _run(capsys, "train", "--run", "greedy")
+    assert "belilovsky2019greedy" in _run(capsys, "cite", "greedy")
+    assert "Did you mean 'layerwise'" in _fails(capsys, "train", "--data", "digits", "--method", "layerwize")
+    assert "Did you mean 'hidden_layers'" in _fails(
+        capsys, "train", "--data", "digits", "--method", "layerwise(hidden=2)"
+    )

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .models import list_models as list_models
     from .models import model_info as model_info
     from .networks import Network as Network
+    from .networks import as_network as as_network
     from .networks import compiled as compiled
     from .networks import rewire as rewire
     from .networks import rewired as rewired
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from .training import AdamW as AdamW
     from .training import Backpropagation as Backpropagation
     from .training import Cosine as Cosine
+    from .training import Layerwise as Layerwise
     from .training import OneCycle as OneCycle
     from .training import Recipe as Recipe
     from .training import Step as Step
@@ -67,12 +69,23 @@ _DEFINED_IN = {
     "citing": ("bibliography", "cite"),
     "data": ("Augmentation", "Data", "list_data", "load_data"),
     "models": ("UnrolledNetwork", "create_model", "list_models", "model_info"),
-    "networks": ("Network", "compiled", "rewire", "rewired", "unroll"),
+    "networks": ("Network", "as_network", "compiled", "rewire", "rewired", "unroll"),
     "report": ("explain", "fit"),
     "studies": ("compare", "search"),
     "theory": ("certify", "equivalent", "identify"),
     "trainability": ("InitReport", "diagnose", "initialize", "normalize", "normalized"),
-    "training": ("AdamW", "Backpropagation", "Cosine", "OneCycle", "Recipe", "SGD", "Step", "evaluate", "prepare"),
+    "training": (
+        "AdamW",
+        "Backpropagation",
+        "Cosine",
+        "Layerwise",
+        "OneCycle",
+        "Recipe",
+        "SGD",
+        "Step",
+        "evaluate",
+        "prepare",
+    ),
 }
 _PUBLIC = {name: module for module, names in _DEFINED_IN.items() for name in names}
 

@@ -8,8 +8,9 @@ from .algorithms import Algorithm, as_algorithm, builtin, specification
 from .blocks.stochastic_depth import DropPath
 from .data import Data, list_data, load_data
 from .models import UnrolledNetwork
-from .training import Backpropagation, Recipe, Run, RunError, fingerprint
+from .training import Recipe, Run, RunError, fingerprint
 from .training.checkpoint import CheckpointError, load_weights
+from .training.methods import METHODS
 from .training.recipe import from_config
 
 
@@ -91,8 +92,8 @@ def used_by(folder: str | Path) -> list[Any]:
             found.append(name)
         if model.get("drop_path"):
             found.append(DropPath(model["drop_path"]))
-    if method == Backpropagation.__name__:
-        found.append(Backpropagation())
+    named = next(iter(method)) if isinstance(method, dict) else method
+    found += [known for known in METHODS.values() if known.__name__ == named]
     if isinstance(data, dict) and data.get("name") in list_data():
         found.append(data["name"])
     return found

@@ -52,6 +52,9 @@ class Train(_Training):
     algorithm: Text = None
     """A name, with coefficients if need be, as in "heavy_ball(momentum=0.9)"; or path/to/file.py:MyMethod. By
     default what the named model is known for, and heavy_ball where none is named."""
+    method: Text = None
+    """How layers learn: backpropagation, the default; or layerwise, one after another, with options if need be, as in
+    "layerwise(hidden_layers=2)"."""
     run: Text = None
     """The run's folder; by default a new one in runs/."""
     seed: Whole = None
@@ -70,12 +73,14 @@ class Train(_Training):
         from ..report import fit
         from ..training import Run, default_recipe
         from ..training.arguments import check_seed
+        from ..training.methods import as_method
         from ..training.recipe import from_config
 
         folder = Path(self.run) if self.run else _new_folder()
         options = _options(self, Run(folder).command())
         run = Run(folder, options)
         check_seed(options["seed"])
+        method = as_method(options["method"] or "backpropagation")
         device = as_device(self.device) if self.device else default_device()
         named = options["algorithm"] or (None if options["model"] else "heavy_ball")
         algorithm = named and as_algorithm(named)
@@ -88,7 +93,8 @@ class Train(_Training):
             result = fit(
                 model,
                 data,
-                recipe=_recipe(options, recipe),
+                method,
+                _recipe(options, recipe),
                 run=run,
                 seed=options["seed"],
                 device=device,

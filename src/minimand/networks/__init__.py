@@ -1,5 +1,6 @@
 """Algorithms run with tensors."""
 
+from .as_network import as_network as as_network
 from .compiled import compiled as compiled
 from .network import Network as Network
 from .rewire import Rewiring as Rewiring

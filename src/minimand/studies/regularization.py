@@ -1,6 +1,7 @@
 """What dropout, weight decay, adversarial training and unsupervised pre-training do to the depth that trains."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, cast
@@ -13,8 +14,8 @@ from ..data import Arrays, Data
 from ..trainability import initialize
 from ..trainability.meanfield import correlation_map, critical_point, depth_scales
 from ..training import Recipe
-from ..training.backpropagation import Backpropagation
 from ..training.losses import Loss
+from ..training.method import Plan, chain_rule, whole
 from .bench import Bench
 from .panels import draw_sweep
 from .study import Cell, Column, Scale, Study, register
@@ -64,8 +65,11 @@ class _FastGradientSign:
     size: float
     references: ClassVar = ("goodfellow2015explaining",)
 
+    def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
+        return whole(model, epochs)
+
     def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-        return Backpropagation().backward(model, attacked(model, x, y, self.size, loss), y, loss)
+        return chain_rule(model, attacked(model, x, y, self.size, loss), y, loss)
 
 
 def attacked(model: nn.Module, x: Tensor, y: Tensor, size: float, loss: Loss = F.cross_entropy) -> Tensor:

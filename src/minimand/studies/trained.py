@@ -15,7 +15,7 @@ from ..data import Augmentation, Data
 from ..models import UnrolledNetwork, create_for
 from ..report.size import count_flops
 from ..training import SGD, FitResult, NonFiniteLossError, Recipe, Step, fit
-from ..training.backpropagation import Method
+from ..training.method import Method
 from ..training.recipe import as_config, from_config
 from .bench import Bench
 from .study import Cell, Column, Scale

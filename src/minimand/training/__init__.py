@@ -1,12 +1,13 @@
 """Methods of training, and the loop around them."""
 
 from .backpropagation import Backpropagation as Backpropagation
-from .backpropagation import Method as Method
 from .checkpoint import CheckpointError as CheckpointError
 from .evaluate import Evaluation as Evaluation
 from .evaluate import evaluate as evaluate
 from .fit import FitResult as FitResult
 from .fit import fit as fit
+from .layerwise import Layerwise as Layerwise
+from .method import Method as Method
 from .nonfinite import NonFiniteLossError as NonFiniteLossError
 from .preparation import Prepared as Prepared
 from .preparation import prepare as prepare

@@ -15,7 +15,7 @@ def check_arguments(model: Any, method: Any, recipe: Any, loss: Any, callbacks: 
         raise TypeError(f"model is {_shown(model)}; expected a module, {remedy}.")
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError(f"model {type(model).__name__} has no parameters to train; expected at least one.")
-    if isinstance(method, type) or not callable(getattr(method, "backward", None)):
+    if isinstance(method, type) or not all(callable(getattr(method, part, None)) for part in ("plan", "backward")):
         raise TypeError(f"method is {_shown(method)}; expected one such as mm.Backpropagation().")
     if not isinstance(recipe, Recipe | None):
         raise TypeError(f"recipe is {_shown(recipe)}; expected one such as mm.Recipe(epochs=10).")

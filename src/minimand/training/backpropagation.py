@@ -1,20 +1,13 @@
 """End-to-end backpropagation."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from .losses import Loss
-
-
-class Method(Protocol):
-    """What decides the update of each layer."""
-
-    def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-        """Fill the `.grad` of every parameter; returns the loss and the outputs, detached."""
-        ...
+from .method import Plan, chain_rule, whole
 
 
 @dataclass(frozen=True)
@@ -23,10 +16,10 @@ class Backpropagation:
 
     references: ClassVar = ("rumelhart1986",)
 
+    def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
+        """See `Method`."""
+        return whole(model, epochs)
+
     def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """See `Method`."""
-        outputs = model(x)
-        value = loss(outputs, y)
-        with torch.autocast(x.device.type, enabled=False):  # backward takes the precisions of forward by itself
-            value.backward()
-        return value.detach(), outputs.detach()
+        return chain_rule(model, x, y, loss)

@@ -10,8 +10,8 @@ from torch import nn
 from ..data import Data
 from ..networks import rewired
 from . import fingerprint
-from .backpropagation import Method
 from .losses import Loss
+from .method import Method
 from .recipe import Recipe, as_config
 
 UNKNOWN = "unknown"

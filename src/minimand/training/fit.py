@@ -2,9 +2,11 @@
 
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from ..networks import Unrolled, compiled, project_rewired
 from ..trainability import TrainabilityReport
 from . import checkpoint
 from .arguments import check_arguments, check_seed
-from .backpropagation import Backpropagation, Method
+from .backpropagation import Backpropagation
 from .checkpoint import Checkpoint
 from .clipping import clip_adaptively
 from .configuration import configuration, unchecked
@@ -28,12 +30,16 @@ from .evaluate import Evaluation, evaluate
 from .events import Callback, EpochDone, Event, Finished, Saved, Started, StepDone, Stopped, Warned
 from .interrupts import Interrupts, deferred_interrupts
 from .losses import Loss, as_loss
+from .method import Method
 from .mixing import as_mixing
 from .nonfinite import NonFiniteLossError, broken_gradient, broken_parameter, origin
 from .randomness import random_state, restore_random_state
 from .recipe import Recipe, default_recipe
 from .run import Run
 from .watch import Watch
+
+# Samples that a method sees when it plans.
+_EXAMPLES = 4
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,10 @@ def fit(
     method = Backpropagation() if method is None else method
     check_arguments(model, method, recipe, loss, callbacks, checkpoint_every)
     check_seed(seed)
+    if diagnose and not isinstance(method, Backpropagation):
+        raise ValueError(
+            f"diagnose watches backpropagation, and method is {type(method).__name__}; expected one of them."
+        )
     data = as_data(data)
     if device is not None:
         model.to(as_device(device))
@@ -140,12 +150,14 @@ class _Session:
         self.check_each = data.task == "classification" and not isinstance(data.train, Arrays)
         self.train_samples, self.test_samples = data.train.to(self.device), data.test.to(self.device)
         self.augment = recipe.augmentation or data.augmentation
-        self.optimizer = recipe.optimizer.build(model, recipe.scalars)
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
-        self.forward = compiled(model) if recipe.compile else model
         self.steps_per_epoch = self.train_samples.count(recipe.batch_size, shuffled=True)
-        self.steps = recipe.epochs * self.steps_per_epoch
+        with torch.random.fork_rng(devices=[]):  # what a method adds to the model follows from the seed
+            torch.manual_seed(_mixed(seed, -1))
+            self.plan = method.plan(model, self._example, data.num_outputs, recipe.epochs)
+        self.ends = list(accumulate(problem.epochs * self.steps_per_epoch for problem in self.plan.problems))
+        self.steps = self.ends[-1]
         self.step = 0
+        self._begin_problem(0)
         self.history: list[dict[str, Any]] = []
         self.evaluation: Evaluation | None = None
         # Sums over the epoch so far: loss x samples, right answers, samples; and its seconds before this process.
@@ -160,12 +172,33 @@ class _Session:
         for callback in self.callbacks:
             callback(event)
 
+    def _example(self) -> Tensor:
+        """A few samples, as the model sees them."""
+        inputs, _ = next(iter(self.test_samples.batches(_EXAMPLES)))
+        return self.data.prepare(inputs.to(self.device))
+
+    def _begin_problem(self, number: int) -> None:
+        """With an optimizer, an average and a schedule of its own."""
+        recipe = self.recipe
+        self.number, self.problem = number, self.plan.problems[number]
+        module, trained = self.problem.module, self.problem.trained
+        self.optimizer = recipe.optimizer.build(trained, recipe.scalars)
+        self.average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
+        self.forward = compiled(module) if recipe.compile else module
+
+    def _end_problem(self) -> None:
+        if self.average is not None:
+            self.problem.module.load_state_dict(self.average.module.state_dict())
+
     def train(self) -> FitResult:
         self._resume()
-        self.tell(Started(self.steps, self.step, self.recipe.epochs))
+        self.tell(Started(self.steps, self.step, self.steps // self.steps_per_epoch))
         try:
             with deferred_interrupts() if self.run else nullcontext(Interrupts()) as interrupts:
                 while self.step < self.steps:
+                    if self.step == self.ends[self.number]:
+                        self._end_problem()
+                        self._begin_problem(self.number + 1)
                     self._epoch(self.step // self.steps_per_epoch, interrupts)
         except BaseException as error:
             if self.run is not None and self.step == 0:
@@ -173,8 +206,7 @@ class _Session:
             self.tell(Stopped(error))
             raise
         assert self.evaluation is not None
-        if self.average is not None:
-            self.model.load_state_dict(self.average.module.state_dict())
+        self._end_problem()
         self.tell(Finished(self.history[-1]))
         return FitResult(
             self.model,
@@ -196,7 +228,7 @@ class _Session:
             self.sums.zero_()
             self.seconds = 0.0
         self.began = time.monotonic()
-        self.model.train()
+        self.problem.module.train()
         batches = self.train_samples.batches(self.recipe.batch_size, _mixed(self.seed, epoch), first)
         if first > 0:  # making the batches may have drawn
             restore_random_state(self.device, *self._random)
@@ -220,33 +252,36 @@ class _Session:
             x, y = self.mixing(x, y)
         if self.watch is not None:
             self.watch.before(self.step, x)
-        rate = recipe.optimizer.lr * recipe.schedule.factor(self.step / self.steps)
+        length = self.problem.epochs * self.steps_per_epoch
+        done = self.step - self.ends[self.number] + length
+        rate = recipe.optimizer.lr * recipe.schedule.factor(done / length)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
         self.optimizer.zero_grad()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.bf16):
             loss, outputs = self.method.backward(self.forward, x, y, self.loss)
         right = (outputs.argmax(1) == y).sum() if self.counted else torch.zeros_like(loss)
-        gradients = (p.grad for p in self.model.parameters() if p.grad is not None)
+        trained = self.problem.trained
+        gradients = (p.grad for p in trained.parameters() if p.grad is not None)
         norms = [nn.utils.get_total_norm(gradients)] if recipe.clip or recipe.adaptive_clip else []
         measured = [part.double() for part in (loss, right, *norms)]
         value, right, *found = torch.stack(measured).tolist()  # one wait for the device
         if not math.isfinite(value):
-            began = origin(self.model, x, recipe.bf16)
+            began = origin(self.problem.module, x, recipe.bf16)
             raise NonFiniteLossError(f"the loss is {value} at step {self.step}. It began {began}.")
         if not all(map(math.isfinite, found)):
             raise NonFiniteLossError(
-                f"the loss is {value} at step {self.step}, but the gradient of {broken_gradient(self.model)}."
+                f"the loss is {value} at step {self.step}, but the gradient of {broken_gradient(trained)}."
             )
         if recipe.clip:
-            nn.utils.clip_grads_with_norm_(self.model.parameters(), recipe.clip, norms[0])
+            nn.utils.clip_grads_with_norm_(trained.parameters(), recipe.clip, norms[0])
         if recipe.adaptive_clip:
-            clip_adaptively(self.model, recipe.adaptive_clip)
+            clip_adaptively(trained, recipe.adaptive_clip)
         self.optimizer.step()
         for project in self.projections:
             project()
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            self.average.update_parameters(self.problem.module)
         self.sums += torch.tensor([value * len(y), right, len(y)], dtype=torch.double)
         self.step += 1
         if self.watch is not None:
@@ -254,7 +289,7 @@ class _Session:
         self.tell(StepDone(self.step, epoch, value, rate))
 
     def _end(self, epoch: int) -> None:
-        evaluated = self.model if self.average is None else self.average.module
+        evaluated = self.problem.module if self.average is None else self.average.module
         self.evaluation = evaluate(evaluated, self.data, self.test_samples, self.test_loss, self.recipe.bf16)
         if not math.isfinite(self.evaluation.loss):
             self._check_weights()
@@ -263,6 +298,7 @@ class _Session:
         record = {
             "epoch": epoch + 1,
             "step": self.step,
+            **({"problem": self.number + 1} if len(self.plan.problems) > 1 else {}),
             "train_loss": loss / seen,
             "train_accuracy": right / seen if self.counted else None,
             "test_loss": self.evaluation.loss,
@@ -277,7 +313,7 @@ class _Session:
 
     def _check_weights(self) -> None:
         """So that no checkpoint with broken weights takes the place of a good one."""
-        broken = broken_parameter(self.model)  # a buffer may be infinite on purpose, as masks are
+        broken = broken_parameter(self.plan.saved)  # a buffer may be infinite on purpose, as masks are
         if broken:
             raise NonFiniteLossError(f"no weight may be infinite or NaN. After step {self.step} there is {broken}.")
 
@@ -287,7 +323,7 @@ class _Session:
         self._check_weights()
         tensors, plain = checkpoint.pack_optimizer(self.optimizer)
         random, more_random = random_state(self.device)
-        sections = {"model": self.model.state_dict(), "optimizer": tensors, "random": random}
+        sections = {"model": self.plan.saved.state_dict(), "optimizer": tensors, "random": random}
         if self.average is not None:
             sections["average"] = self.average.state_dict()
         state = {
@@ -315,7 +351,8 @@ class _Session:
             return
         for name in unchecked(self.config):
             self.tell(Warned(f"whether the {name} is what it was when the run began cannot be told."))
-        checkpoint.load_weights(self.model, found.tensors["model"], str(self.run.checkpoints))
+        checkpoint.load_weights(self.plan.saved, found.tensors["model"], str(self.run.checkpoints))
+        self._begin_problem(bisect_left(self.ends, found.state["step"]))
         checkpoint.unpack_optimizer(self.optimizer, found.tensors.get("optimizer", {}), found.state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(found.tensors["average"])

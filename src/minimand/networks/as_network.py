@@ -1,0 +1,87 @@
+"""A network of stem, layers and head from a plain chain of modules."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, nn
+
+from .network import Network
+
+_POOLS = (
+    nn.Flatten,
+    nn.Identity,
+    nn.AdaptiveAvgPool1d,
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveAvgPool3d,
+    nn.AdaptiveMaxPool1d,
+    nn.AdaptiveMaxPool2d,
+    nn.AdaptiveMaxPool3d,
+    nn.AvgPool2d,
+    nn.MaxPool2d,
+)
+
+
+class Chain(nn.Module):
+    """A chain of modules, its state a tensor."""
+
+    def __init__(self, module: nn.Sequential, layers: Sequence[nn.Module], head: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        # In tuples, so that each parameter has the one name that it has in the chain.
+        self._layers, self._head = tuple(layers), (head,)
+        self._stem = (nn.Identity(),)
+
+    @property
+    def stem(self) -> nn.Module:
+        """See `Network`."""
+        return self._stem[0]
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """See `Network`."""
+        return self._layers
+
+    @property
+    def head(self) -> nn.Module:
+        """See `Network`."""
+        return self._head[0]
+
+    def read(self, j: int, state: Any) -> Tensor:
+        """The state itself."""
+        return state
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the chain does."""
+        return self.module(x)
+
+
+def as_network(module: nn.Module) -> Network:
+    """A module as a network that can be trained layer by layer.
+
+    A network is returned as it is. Of an nn.Sequential every child with parameters begins a layer, which the children
+    without parameters after it join, those before the first the first; the head is the last child with parameters with
+    the pooling and flattening just before it, and all after it.
+
+    Raises:
+        TypeError: a module that is neither. ValueError: a chain of fewer than two children with parameters.
+    """
+    if isinstance(module, Network):
+        return module
+    if not isinstance(module, nn.Sequential):
+        raise TypeError(
+            f"model is {type(module).__name__}; expected a network with stem, layers, head and read(j, state), as "
+            "those of mm.create_model, or an nn.Sequential of its layers and its head."
+        )
+    children = list(module)
+    owners = [i for i, child in enumerate(children) if any(True for _ in child.parameters())]
+    if len(owners) < 2:
+        raise ValueError(
+            f"the chain has {len(owners)} children with parameters; expected two or more: layers, and last the head."
+        )
+    cut = owners[-1]
+    while isinstance(children[cut - 1], _POOLS):
+        cut -= 1
+    starts = [0, *owners[1:-1], cut]
+    layers = [nn.Sequential(*children[a:b]) for a, b in pairwise(starts)]
+    return Chain(module, layers, nn.Sequential(*children[cut:]))

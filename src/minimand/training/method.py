@@ -1,0 +1,63 @@
+"""What decides the update of each layer, and in which order problems are solved."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .losses import Loss
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is trained at a time, with an optimizer and a schedule of its own."""
+
+    module: nn.Module
+    """From a batch to outputs, which the loss judges."""
+    trained: nn.Module
+    """Holds the parameters that move."""
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Problems, solved one after another."""
+
+    problems: Sequence[Problem]
+    saved: nn.Module
+    """Holds all parameters and buffers that any of them changes."""
+
+
+class Method(Protocol):
+    """What decides the update of each layer."""
+
+    def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
+        """The problems that a model is trained by.
+
+        Args:
+            model: as given to `mm.fit`.
+            example: gives a few samples, as the model sees them.
+            num_outputs: the number of classes, or the length of a target.
+            epochs: those of the recipe.
+        """
+        ...
+
+    def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+        """Fill the `.grad` of every parameter of a problem; returns the loss and the outputs, detached."""
+        ...
+
+
+def whole(model: nn.Module, epochs: int) -> Plan:
+    """The one problem of training a whole model."""
+    return Plan([Problem(model, model, epochs)], model)
+
+
+def chain_rule(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+    """The gradient of the loss through all of a module; returns the loss and the outputs, detached."""
+    outputs = model(x)
+    value = loss(outputs, y)
+    with torch.autocast(x.device.type, enabled=False):  # backward takes the precisions of forward by itself
+        value.backward()
+    return value.detach(), outputs.detach()

@@ -1,0 +1,23 @@
+"""Methods by name."""
+
+from typing import Any
+
+from ..calls import call_with, parse_call
+from ..names import unknown_name
+from .backpropagation import Backpropagation
+from .layerwise import Layerwise
+from .method import Method
+
+METHODS: dict[str, type[Any]] = {"backpropagation": Backpropagation, "layerwise": Layerwise}
+
+
+def as_method(text: str) -> Method:
+    """The method of a name, with options as in `layerwise(hidden_layers=2)`.
+
+    Raises:
+        ValueError: there is none, or it has no such option.
+    """
+    name, options = parse_call(text, "method")
+    if name not in METHODS:
+        raise unknown_name("method", name, METHODS)
+    return call_with(METHODS[name], options, name)
