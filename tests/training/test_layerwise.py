@@ -211,6 +211,102 @@ def test_a_run_that_stops_in_any_layer_goes_on_to_the_same_bits(at: int, tmp_pat
     )
 
 
+def trained(tmp: Path | None = None, **options: Any) -> tuple[nn.Module, mm.training.FitResult]:
+    model = models()["momentum"]
+    how = mm.Recipe(2, 64, mm.SGD(0.05), mm.Step(at=()), augmentation=mm.Augmentation())
+    return model, mm.fit(model, (digits(), digits(64)), method=mm.Layerwise(**options), recipe=how, run=tmp)
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_kept_activations_change_nothing_but_the_cost(tmp_path: Path) -> None:
+    (off, plain), (kept, remembered), (filed, _) = (
+        trained(),
+        trained(cache="memory"),
+        trained(tmp_path / "run", cache="disk"),
+    )
+    for x, y in zip(off.state_dict().values(), kept.state_dict().values(), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-4)
+    assert [h["test_loss"] for h in plain.history] == pytest.approx(
+        [h["test_loss"] for h in remembered.history], rel=1e-3
+    )
+    assert same(kept, filed)
+    assert not list(tmp_path.rglob("activations-*"))
+
+
+def test_what_is_below_a_block_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = cast(Any, models()["momentum"])
+    calls: list[int] = []
+    model.layers[0].register_forward_hook(lambda *_: calls.append(1))
+    counts: list[int] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, EpochDone):
+            counts.append(len(calls))
+
+    mm.fit(model, (digits(), digits(64)), method=mm.Layerwise(cache="memory"), recipe=recipe(2), callbacks=[look])
+    # Made once when the second block begins, in two batches of 256 at most, and never again.
+    assert counts[2] - counts[1] == 2
+    assert len(set(counts[2:])) == 1
+
+
+def test_a_run_with_kept_views_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    data = (digits(), digits(64))
+    augmented = mm.Recipe(1, 64, mm.SGD(0.05), augmentation=mm.Augmentation(pad=1))
+    options: dict[str, Any] = {
+        "method": mm.Layerwise(cache="disk", views=3, precision="bfloat16"),
+        "recipe": augmented,
+        "checkpoint_every": 0,
+    }
+    expected = models()["momentum"]
+    mm.fit(expected, data, **options)
+
+    class Killed(Exception):
+        pass
+
+    def kill(event: Event) -> None:
+        if isinstance(event, StepDone) and event.step == 10:
+            raise Killed
+
+    with pytest.raises(Killed):
+        mm.fit(models()["momentum"], data, run=tmp_path / "run", callbacks=[kill], **options)
+    assert not list(tmp_path.rglob("activations-*"))
+    again = models()["momentum"]
+    mm.fit(again, data, run=tmp_path / "run", **options)
+    assert same(expected, again)
+    one = models()["momentum"]
+    mm.fit(one, data, **{**options, "method": mm.Layerwise(cache="disk", precision="bfloat16")})
+    assert not same(expected, one)
+
+
+@pytest.mark.parametrize(("cache", "name"), [("memory", "_free_memory"), ("disk", "shutil.disk_usage")])
+def test_no_room_is_told_before_anything_begins(
+    cache: str, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    free = 10_000.0 if cache == "memory" else type("Usage", (), {"free": 10_000})()
+    monkeypatch.setattr(f"minimand.training.activations.{name}", lambda *_: free)
+    model, before = models()["momentum"], models()["momentum"]
+    with pytest.raises(ValueError, match=rf"cache is '{cache}' and needs [\d.]+ GB, of which 1e-05 GB are free"):
+        mm.fit(model, (digits(), digits(64)), method=mm.Layerwise(cache=cast(Any, cache)), run=tmp_path / "run")
+    assert same(model, before)
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_what_cannot_be_kept_is_refused() -> None:
+    data, kept = (digits(64), digits(64)), mm.Layerwise(cache="memory")
+    with pytest.raises(ValueError, match="the recipe mixes them; expected cache='off'"):
+        mm.fit(models()["momentum"], data, method=kept, recipe=mm.Recipe(1, 32, mixup=0.2))
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*digits(64)), 32)
+    with pytest.raises(ValueError, match="activations of a loader"):
+        mm.fit(models()["momentum"], (loader, loader), method=kept)
+    with pytest.raises(ValueError, match="views is 2, but nothing is kept"):
+        mm.Layerwise(views=2)
+    with pytest.raises(ValueError, match="Did you mean 'memory'"):
+        mm.Layerwise(cache=cast(Any, "memry"))
+
+
 def test_the_default_brings_a_resnet_above_95_percent() -> None:
     torch.manual_seed(0)
     model = mm.create_model("resnet20", in_channels=1, num_classes=10)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ..data import Samples, as_data
+from .activations import State
 from .losses import Loss, as_loss
 
 
@@ -49,7 +50,8 @@ def evaluate(
     try:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             for inputs, targets in (samples or data.test).batches(_BATCH):
-                x, y = data.prepare(inputs.to(device)), targets.to(device)
+                x, y = inputs.to(device), targets.to(device)
+                x = x if isinstance(x, State) else data.prepare(x)
                 if data.task == "classification":
                     y = y.long()
                     data.check_classes(y)

@@ -3,9 +3,10 @@
 import math
 import time
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..data import Arrays, Data, as_data
-from ..data.samples import seed_everything
+from ..data import Arrays, Data, Samples, as_data
+from ..data.samples import Batch, Loader, seed_everything
 from ..environment import as_device, environment
 from ..networks import Unrolled, compiled, project_rewired
 from ..trainability import TrainabilityReport
 from . import checkpoint
+from .activations import Source, State
 from .arguments import check_arguments, check_seed
 from .backpropagation import Backpropagation
 from .checkpoint import Checkpoint
@@ -38,8 +40,8 @@ from .recipe import Recipe, default_recipe
 from .run import Run
 from .watch import Watch
 
-# Samples that a method sees when it plans.
-_EXAMPLES = 4
+# Samples that a method sees when it plans, and that a cache is filled with at a time.
+_EXAMPLES, _CACHED = 4, 256
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,9 @@ class _Session:
         with torch.random.fork_rng(devices=[]):  # what a method adds to the model follows from the seed
             torch.manual_seed(_mixed(seed, -1))
             self.plan = method.plan(model, self._example, data.num_outputs, recipe.epochs)
+        if self.plan.cache is not None:
+            check_cached(data, self.mixing)
+            self.plan.cache.check(len(data.train), len(data.test), None if run is None else run.folder)
         self.ends = list(accumulate(problem.epochs * self.steps_per_epoch for problem in self.plan.problems))
         self.steps = self.ends[-1]
         self.step = 0
@@ -185,6 +190,26 @@ class _Session:
         self.optimizer = recipe.optimizer.build(trained, recipe.scalars)
         self.average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
         self.forward = compiled(module) if recipe.compile else module
+        self.fed = [self.train_samples, self.test_samples]
+        if self.plan.cache is not None and number:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.bf16):
+                self.fed = self.plan.cache.feed(number, self._sources(), self.device)
+
+    def _sources(self) -> list[Source]:
+        """All samples as the model sees them: of training in each view, of test as they are."""
+        assert self.plan.cache is not None
+        views = self.plan.cache.views
+
+        def batches(samples: Samples, augmented: bool, view: int) -> Iterator[Batch]:
+            seed_everything(_mixed(self.seed, -2 - view))
+            for inputs, targets in samples.batches(_CACHED):
+                inputs = inputs.to(self.device)
+                yield self.data.prepare(self.augment(inputs) if augmented and inputs.ndim == 4 else inputs), targets
+
+        return [
+            Source(len(self.data.train), views, partial(batches, self.train_samples, views > 1)),
+            Source(len(self.data.test), 1, partial(batches, self.test_samples, False)),
+        ]
 
     def _end_problem(self) -> None:
         if self.average is not None:
@@ -205,6 +230,9 @@ class _Session:
                 self.run.discard()
             self.tell(Stopped(error))
             raise
+        finally:
+            if self.plan.cache is not None:
+                self.plan.cache.close()
         assert self.evaluation is not None
         self._end_problem()
         self.tell(Finished(self.history[-1]))
@@ -229,7 +257,7 @@ class _Session:
             self.seconds = 0.0
         self.began = time.monotonic()
         self.problem.module.train()
-        batches = self.train_samples.batches(self.recipe.batch_size, _mixed(self.seed, epoch), first)
+        batches = self.fed[0].batches(self.recipe.batch_size, _mixed(self.seed, epoch), first)
         if first > 0:  # making the batches may have drawn
             restore_random_state(self.device, *self._random)
         for inputs, targets in batches:
@@ -247,7 +275,10 @@ class _Session:
             self.data.check_classes(targets)
         inputs, y = inputs.to(self.device), targets.to(self.device)
         y = y.long() if self.data.task == "classification" else y
-        x = self.data.prepare(self.augment(inputs) if inputs.ndim == 4 else inputs)
+        if isinstance(inputs, State):
+            x = inputs
+        else:
+            x = self.data.prepare(self.augment(inputs) if inputs.ndim == 4 else inputs)
         if self.mixing is not None:
             x, y = self.mixing(x, y)
         if self.watch is not None:
@@ -290,7 +321,7 @@ class _Session:
 
     def _end(self, epoch: int) -> None:
         evaluated = self.problem.module if self.average is None else self.average.module
-        self.evaluation = evaluate(evaluated, self.data, self.test_samples, self.test_loss, self.recipe.bf16)
+        self.evaluation = evaluate(evaluated, self.data, self.fed[1], self.test_loss, self.recipe.bf16)
         if not math.isfinite(self.evaluation.loss):
             self._check_weights()
             raise NonFiniteLossError(f"the test loss is {self.evaluation.loss} after epoch {epoch + 1}.")
@@ -370,3 +401,11 @@ def _stop_if(interrupts: Interrupts) -> None:
 
 def _mixed(seed: int, epoch: int) -> int:
     return (seed * 1_000_003 + epoch) % 2**63
+
+
+def check_cached(data: Data, mixing: Any) -> None:
+    """Raise ValueError for what activations cannot be kept of."""
+    if mixing is not None:
+        raise ValueError("activations are kept of single samples, and the recipe mixes them; expected cache='off'.")
+    if isinstance(data.train, Loader) or isinstance(data.test, Loader):
+        raise ValueError("activations of a loader cannot be kept; expected cache='off', tensors or a data set.")

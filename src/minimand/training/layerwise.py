@@ -1,18 +1,20 @@
 """Layer by layer: a deep network by one shallow problem after another (Belilovsky et al. 2019)."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves
 
 from ..blocks.auxiliary import AUXILIARIES, Auxiliary, auxiliary
 from ..checks import check_number
 from ..names import unknown_name
 from ..networks import Layer, Network, as_network
+from .activations import Cache, Precision, State
 from .losses import Loss
 from .method import Plan, Problem, chain_rule
 
@@ -35,6 +37,14 @@ class Layerwise:
     """Layers in a block."""
     epochs_per_layer: int | None = None
     """Of each block; by default those of the recipe."""
+    cache: Literal["off", "memory", "disk"] = "off"
+    """Where what the frozen blocks give is kept, so that the cost of a block does not grow with its number. On disk, in
+    files that are mapped into memory, and deleted at the end."""
+    views: int = 1
+    """What is kept of each training sample: one view is the sample itself, several are augmented ones, of which every
+    epoch draws one."""
+    precision: Precision = "float32"
+    """Of what is kept."""
 
     references: ClassVar = ("belilovsky2019greedy",)
 
@@ -44,6 +54,12 @@ class Layerwise:
         for name in ("auxiliary_width", "epochs_per_layer"):
             if getattr(self, name) is not None:
                 check_number(f"Layerwise.{name}", getattr(self, name), 1, math.inf, whole=True)
+        check_number("Layerwise.views", self.views, 1, math.inf, whole=True)
+        for name, known in (("cache", ("off", "memory", "disk")), ("precision", get_args(Precision))):
+            if getattr(self, name) not in known:
+                raise unknown_name(f"{name} of Layerwise", str(getattr(self, name)), known)
+        if self.views > 1 and self.cache == "off":
+            raise ValueError(f"Layerwise.views is {self.views}, but nothing is kept; expected a cache.")
         if self.auxiliary not in AUXILIARIES:
             raise unknown_name("auxiliary of Layerwise", str(self.auxiliary), AUXILIARIES)
 
@@ -72,7 +88,17 @@ class Layerwise:
         return Plan(
             [Problem(problem, problem, self.epochs_per_layer or epochs) for problem in problems],
             nn.ModuleDict({"model": model, "heads": heads}),
+            None if self.cache == "off" else self._cache(network, problems, example()),
         )
+
+    def _cache(self, network: Network, problems: Sequence["Shallow"], x: Tensor) -> Cache:
+        assert self.cache != "off"
+        sizes = []
+        with torch.no_grad():
+            for problem in problems[:-1]:
+                x = problem.through(x)
+                sizes.append(sum(leaf[:1].numel() for leaf in tree_leaves(x)))
+        return Cache([problem.through for problem in problems[:-1]], sizes, self.cache, self.precision, self.views)
 
     def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """See `Method`."""
@@ -93,10 +119,12 @@ class Shallow(nn.Module):
         self.head = network.head if head is None else head
         self._last = head is None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Outputs of a batch."""
+    def forward(self, x: Tensor | State) -> Tensor:
+        """Outputs of a batch, or of what the blocks before gave for it."""
         _, network = self._frozen
-        if self.stem is not None:
+        if isinstance(x, State):
+            state = x.value
+        elif self.stem is not None:
             state = self.stem(x)
         else:
             with torch.no_grad():
@@ -106,6 +134,15 @@ class Shallow(nn.Module):
         for layer in self.layers:
             state = layer(state)
         return self.head(state if self._last else network.read(self.block.stop - 1, state))
+
+    def through(self, state: Any) -> Any:
+        """From what the block reads, a batch for the first one, to the state above it, everything frozen."""
+        self._frozen[0].eval()
+        with torch.no_grad():
+            state = state if self.stem is None else self.stem(state)
+            for layer in self.layers:
+                state = layer(state)
+        return state
 
     def train(self, mode: bool = True) -> Self:
         """Everything before the block stays in evaluation mode."""

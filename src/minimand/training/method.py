@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from .activations import Cache
 from .losses import Loss
 
 
@@ -28,6 +29,8 @@ class Plan:
     problems: Sequence[Problem]
     saved: nn.Module
     """Holds all parameters and buffers that any of them changes."""
+    cache: Cache | None = None
+    """Keeps what the problems before the present one settled."""
 
 
 class Method(Protocol):
