@@ -118,6 +118,21 @@ def test_a_hundred_layers_train_at_the_edge_of_chaos_and_not_in_order(scheme: st
     assert low <= accuracy <= high
 
 
+@pytest.mark.parametrize(("variance", "bias", "depth", "code"), [(1.5, 6.0, 4, "ok"), (2.0, 0.0, 40, "collapsed")])
+def test_samples_may_be_more_alike_after_few_layers(
+    variance: float, bias: float, depth: int, code: str, digits: Any
+) -> None:
+    """Both leave about 0.04 of what tells samples apart; the short network trains, the deep one does not."""
+    x, y = digits
+    torch.manual_seed(5 if depth == 4 else 0)
+    model = chain(nn.ReLU, variance, bias, depth=depth)
+    report = mm.diagnose(model, x[:64])
+    first, last = report.layers[0], report.layers[-1]
+    assert 0.02 < (1 - last.read_cosine) / (1 - first.read_cosine) < 1 / 15
+    assert report.verdict.code == code, str(report.verdict)
+    assert (_accuracy(model, x, y) > 0.9) == (code == "ok")
+
+
 def _accuracy(model: nn.Module, x: Tensor, y: Tensor, steps: int = 80) -> float:
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.01, momentum=0.9)
     generator = torch.Generator().manual_seed(0)

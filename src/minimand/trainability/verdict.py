@@ -27,8 +27,10 @@ _SEVERITY: dict[Code, Severity] = {
     "nonfinite": "fatal",
 }
 
-# Of what tells samples apart, 1 - cosine, this fraction has to be left; inputs as alike as `_ALIKE` never had it.
-_APART, _ALIKE = 1 / 15, 0.02
+# Of what tells samples apart, 1 - cosine, this fraction has to be left after `_DEPTH` layers, and of fewer layers as
+# much less: those near the input still tell samples apart, and are a larger part of a short network. Inputs as alike
+# as `_ALIKE` never had it.
+_APART, _DEPTH, _ALIKE = 1 / 15, 30, 0.02
 _SATURATED, _DEAD = 0.5, 0.95
 
 
@@ -105,7 +107,7 @@ def judge_layer(i: int, stats: Sequence[LayerStat], freed: frozenset[int] = froz
             return Verdict("exploding" if growth > 0 else "vanishing", name, growth, reason)
     if stat.saturated > _SATURATED:
         return Verdict("saturated", name, stat.saturated, f"{100 * stat.saturated:.3g} % of its units are saturated")
-    if 1 - stat.cosine < _APART * (1 - stats[0].read_cosine):
+    if 1 - stat.cosine < _apart(stats):
         return Verdict("collapsed", name, stat.cosine, f"the mean cosine between samples is {stat.cosine:.5f}")
     return Verdict("ok", name)
 
@@ -175,10 +177,15 @@ def _collapsed(stats: Sequence[LayerStat]) -> Verdict | None:
     if 1 - before < _ALIKE and 1 - after < _ALIKE:
         reason = f"two samples have the cosine {before:.5f} before the first layer: something they share is large"
         return Verdict("collapsed", INPUT, before, reason)
-    if 1 - after < _APART * (1 - before):
+    if 1 - after < _apart(stats):
         reason = f"two samples have the cosine {after:.5f} after {len(stats)} layers, {before:.3f} before"
         return Verdict("collapsed", label(stats[-2]), after, reason)
     return None
+
+
+def _apart(stats: Sequence[LayerStat]) -> float:
+    """The least 1 - cosine that lets the layers learn."""
+    return _APART * min(1.0, len(stats) / _DEPTH) * (1 - stats[0].read_cosine)
 
 
 def _dead_units(stats: Sequence[LayerStat]) -> Verdict | None:
