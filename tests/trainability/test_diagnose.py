@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import minimand as mm
 from minimand.data import Arrays
 from minimand.data.fashion_mnist import DEBIAN
+from minimand.vision import require_torchvision
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +98,28 @@ def test_remedies_that_are_advice_work_in_training(digits: Any) -> None:
     assert mm.diagnose(model, x[:64]).verdict.code == "ok"
     assert _accuracy(model, x, y) > 0.7
     assert not any(torch.equal(p, stuck[name]) for name, p in model[:3].state_dict().items())
+
+
+def test_zeros_that_are_meant_need_no_remedy(digits: Any) -> None:
+    assert _accuracy(broken.fixup(), *digits) > 0.9
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "mnasnet0_5", "shufflenet_v2_x0_5"])
+def test_models_of_torchvision_that_train_are_sound(name: str) -> None:
+    torch.manual_seed(0)
+    torchvision = require_torchvision("by this test")
+    images = nn.functional.interpolate(torch.randn(16, 3, 4, 4), (64, 64), mode="bicubic")
+    verdict = mm.diagnose(getattr(torchvision.models, name)(), images, theory=False).verdict
+    assert verdict.code in ("ok", "structural_zero"), str(verdict)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.ELU])
+def test_few_layers_are_sound_as_torch_starts_them(activation: type[nn.Module], digits: Any) -> None:
+    """Biases make samples alike in them, which training overcomes."""
+    torch.manual_seed(0)
+    parts = [part for _ in range(5) for part in (nn.Linear(64, 64), activation())]
+    verdict = mm.diagnose(nn.Sequential(*parts, nn.Linear(64, 10)), digits[0][:64]).verdict
+    assert verdict.code == "ok", str(verdict)
 
 
 @pytest.mark.skipif(not DEBIAN.is_dir(), reason="the Debian package dataset-fashion-mnist is not installed")

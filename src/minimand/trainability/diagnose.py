@@ -160,7 +160,7 @@ def diagnose(
         type(model).__name__,
         found.samples,
         stats,
-        tuple(judge_layer(i, stats, freed) for i in range(len(stats))),
+        tuple(judge_layer(i, stats, structure, freed) for i in range(len(stats))),
         replace(verdict, remedy=remedy(verdict.code, verdict.layer, structure, stats)),
         structure,
         curvatures.jacobian(model, batch) if jacobian else None,

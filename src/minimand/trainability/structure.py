@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from .finite_width import beta_of
+from .growth import LIMIT
 from .statistics import Measured, measure
 from .tracing import NORMS
 
@@ -32,6 +33,11 @@ class Structure:
     """As `fluctuation_beta`, of the layers that ran."""
     frozen: frozenset[str]
     """The layers of which no parameter is trained."""
+
+    @property
+    def limit(self) -> float:
+        """Of the logarithm of a growth: beside skips, normalization gives each weight a step of its own size."""
+        return LIMIT if self.plain or not self.normalized else 2 * LIMIT
 
     @property
     def rectifies(self) -> bool:

@@ -77,9 +77,9 @@ def judge(
     return (
         _nonfinite(stats, broken)
         or _blocked(stats, freed)
-        or _grown("exploding", stats, max(signal, gradient, key=lambda growth: growth.total))
+        or _grown("exploding", stats, max(signal, gradient, key=lambda growth: growth.total), structure.limit)
         or _saturated(stats, structure)
-        or _grown("vanishing", stats, min(signal, gradient, key=lambda growth: growth.total))
+        or _grown("vanishing", stats, min(signal, gradient, key=lambda growth: growth.total), structure.limit)
         or _collapsed(stats)
         or _dead_units(stats)
         or _fluctuates(structure)
@@ -88,7 +88,9 @@ def judge(
     )
 
 
-def judge_layer(i: int, stats: Sequence[LayerStat], freed: frozenset[int] = frozenset()) -> Verdict:
+def judge_layer(
+    i: int, stats: Sequence[LayerStat], structure: Structure, freed: frozenset[int] = frozenset()
+) -> Verdict:
     """The verdict on the layer that ran as number i; its growth is counted from the last hidden layer."""
     stat, reference = stats[i], stats[max(len(stats) - 2, 0)]
     name = label(stat)
@@ -102,7 +104,7 @@ def judge_layer(i: int, stats: Sequence[LayerStat], freed: frozenset[int] = froz
         return _dead_units([stat, stat]) or Verdict("ok", name)
     if 0 < i < len(stats) - 1 and stat.read_gradient >= 0 and reference.read_gradient > 0:
         growth = math.log(stat.read_gradient / reference.read_gradient) if stat.read_gradient else -math.inf
-        if abs(growth) > LIMIT:
+        if abs(growth) > structure.limit:
             reason = f"the squared gradient that passes it is {times(growth)} that of {label(reference)}"
             return Verdict("exploding" if growth > 0 else "vanishing", name, growth, reason)
     if stat.saturated > _SATURATED:
@@ -149,8 +151,10 @@ def _blocked(stats: Sequence[LayerStat], freed: frozenset[int]) -> Verdict | Non
     return Verdict("dead", label(stats[i]), 0.0, why)
 
 
-def _grown(code: Literal["exploding", "vanishing"], stats: Sequence[LayerStat], growth: Growth) -> Verdict | None:
-    if (growth.total if code == "exploding" else -growth.total) <= LIMIT:
+def _grown(
+    code: Literal["exploding", "vanishing"], stats: Sequence[LayerStat], growth: Growth, limit: float
+) -> Verdict | None:
+    if (growth.total if code == "exploding" else -growth.total) <= limit:
         return None
     end = len(stats) - 1 if growth.what == "signal" else 1
     at = label(stats[end if growth.at is None else growth.at])
