@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from .algorithms import Algorithm as Algorithm
     from .algorithms import Coefficient as Coefficient
     from .algorithms import Learnable as Learnable
+    from .blocks import Heaviside as Heaviside
+    from .blocks import Opaque as Opaque
+    from .blocks import QuantizedReLU as QuantizedReLU
+    from .blocks import Sign as Sign
+    from .blocks import Staircase as Staircase
     from .citing import bibliography as bibliography
     from .citing import cite as cite
     from .data import Augmentation as Augmentation
@@ -33,6 +38,7 @@ if TYPE_CHECKING:
     from .models import model_info as model_info
     from .networks import Network as Network
     from .networks import compiled as compiled
+    from .networks import harden as harden
     from .networks import rewire as rewire
     from .networks import rewired as rewired
     from .networks import unroll as unroll
@@ -55,6 +61,7 @@ if TYPE_CHECKING:
     from .training import OneCycle as OneCycle
     from .training import Recipe as Recipe
     from .training import Step as Step
+    from .training import TargetPropagation as TargetPropagation
     from .training import evaluate as evaluate
 
 __version__ = version("minimand")
@@ -62,16 +69,26 @@ __version__ = version("minimand")
 # The public names by the module that defines them. They are imported when first used: `import minimand` is light.
 _DEFINED_IN = {
     "algorithms": ("Algorithm", "Coefficient", "Learnable"),
-    "blocks": (),
+    "blocks": ("Heaviside", "Opaque", "QuantizedReLU", "Sign", "Staircase"),
     "citing": ("bibliography", "cite"),
     "data": ("Augmentation", "Data", "list_data", "load_data"),
     "models": ("UnrolledNetwork", "create_model", "list_models", "model_info"),
-    "networks": ("Network", "compiled", "rewire", "rewired", "unroll"),
+    "networks": ("Network", "compiled", "harden", "rewire", "rewired", "unroll"),
     "report": ("explain", "fit"),
     "studies": ("compare", "search"),
     "theory": ("certify", "equivalent", "identify"),
     "trainability": ("InitReport", "diagnose", "initialize", "normalize", "normalized"),
-    "training": ("AdamW", "Backpropagation", "Cosine", "OneCycle", "Recipe", "SGD", "Step", "evaluate"),
+    "training": (
+        "AdamW",
+        "Backpropagation",
+        "Cosine",
+        "OneCycle",
+        "Recipe",
+        "SGD",
+        "Step",
+        "TargetPropagation",
+        "evaluate",
+    ),
 }
 _PUBLIC = {name: module for module, names in _DEFINED_IN.items() for name in names}
 
