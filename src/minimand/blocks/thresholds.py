@@ -54,7 +54,7 @@ class Threshold(nn.Module):
         """Shapes as given."""
         if not (torch.is_grad_enabled() and z.requires_grad):
             return self.values(z)
-        if not self._looked and not torch.compiler.is_compiling():
+        if not (self._looked or z.is_meta or torch.compiler.is_compiling()):
             self._look(z.detach())
         return _StraightThrough.apply(z, self) if _rule is None else _rule(self, z)  # pyright: ignore[reportReturnType]
 
