@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from .algorithms import Algorithm as Algorithm
     from .algorithms import Coefficient as Coefficient
     from .algorithms import Learnable as Learnable
+    from .blocks import Heaviside as Heaviside
+    from .blocks import Opaque as Opaque
+    from .blocks import QuantizedReLU as QuantizedReLU
+    from .blocks import Sign as Sign
+    from .blocks import Staircase as Staircase
     from .citing import bibliography as bibliography
     from .citing import cite as cite
     from .data import Augmentation as Augmentation
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     from .networks import Network as Network
     from .networks import as_network as as_network
     from .networks import compiled as compiled
+    from .networks import harden as harden
     from .networks import rewire as rewire
     from .networks import rewired as rewired
     from .networks import unroll as unroll
@@ -57,6 +63,7 @@ if TYPE_CHECKING:
     from .training import OneCycle as OneCycle
     from .training import Recipe as Recipe
     from .training import Step as Step
+    from .training import TargetPropagation as TargetPropagation
     from .training import evaluate as evaluate
     from .training import prepare as prepare
 
@@ -65,11 +72,11 @@ __version__ = version("minimand")
 # The public names by the module that defines them. They are imported when first used: `import minimand` is light.
 _DEFINED_IN = {
     "algorithms": ("Algorithm", "Coefficient", "Learnable"),
-    "blocks": (),
+    "blocks": ("Heaviside", "Opaque", "QuantizedReLU", "Sign", "Staircase"),
     "citing": ("bibliography", "cite"),
     "data": ("Augmentation", "Data", "list_data", "load_data"),
     "models": ("UnrolledNetwork", "create_model", "list_models", "model_info"),
-    "networks": ("Network", "as_network", "compiled", "rewire", "rewired", "unroll"),
+    "networks": ("Network", "as_network", "compiled", "harden", "rewire", "rewired", "unroll"),
     "report": ("explain", "fit"),
     "studies": ("compare", "search"),
     "theory": ("certify", "equivalent", "identify"),
@@ -83,6 +90,7 @@ _DEFINED_IN = {
         "Recipe",
         "SGD",
         "Step",
+        "TargetPropagation",
         "evaluate",
         "prepare",
     ),

@@ -7,6 +7,8 @@ from .convolutional import pre_activation as pre_activation
 from .dense import one_layer as one_layer
 from .dense import two_layer as two_layer
 from .densely_connected import DenseLayer as DenseLayer
+from .few_bit_weight import FewBits as FewBits
+from .few_bit_weight import few_bit_weight as few_bit_weight
 from .highway import HighwayBranch as HighwayBranch
 from .normalized_weight import operator_norm as operator_norm
 from .normalized_weight import weight_standardization as weight_standardization
@@ -17,3 +19,9 @@ from .sparse import OnUnknown as OnUnknown
 from .sparse import SoftThreshold as SoftThreshold
 from .sparse import least_squares as least_squares
 from .switchable import SwitchNorm as SwitchNorm
+from .thresholds import Heaviside as Heaviside
+from .thresholds import Opaque as Opaque
+from .thresholds import QuantizedReLU as QuantizedReLU
+from .thresholds import Sign as Sign
+from .thresholds import Staircase as Staircase
+from .thresholds import Threshold as Threshold

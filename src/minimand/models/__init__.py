@@ -1,5 +1,8 @@
 """Named models: one family a file, which registers its names."""
 
+from .feedforward import alexnet_dorefa as alexnet_dorefa
+from .feedforward import convnet4 as convnet4
+from .feedforward import convnet8 as convnet8
 from .info import ModelInfo as ModelInfo
 from .info import model_info as model_info
 from .network import UnrolledNetwork as UnrolledNetwork

@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import nn
 
-from ..blocks.convolutional import Skip, bottleneck, initialize, post_activation, projection
+from ..blocks.convolutional import Skip, bottleneck, convolution, initialize, post_activation, projection
 from ..theory.kernel import Binding
 from .info import ModelInfo, Parts, register, shared
 
@@ -22,6 +22,7 @@ def imagenet_resnet(
     in_channels: int,
     groups: int = 1,
     widening: int = 1,
+    small_images: bool = False,
 ) -> Parts:
     """Four stages after a 7 x 7 stem; a block that changes the shape is a transition.
 
@@ -35,6 +36,7 @@ def imagenet_resnet(
         width: channels of the stem.
         groups: of the middle convolution of a bottleneck (ResNeXt).
         widening: factor on its channels.
+        small_images: a 3 x 3 stem that keeps the size, for images of 32 x 32.
     """
     if width * widening % groups:
         least = math.lcm(groups, widening) // widening
@@ -49,12 +51,9 @@ def imagenet_resnet(
         made = branch(channels, channels)
         return made if binding == "residual" else Skip(made, nn.Identity(), nn.ReLU(inplace=True))
 
-    stem = nn.Sequential(
-        nn.Conv2d(in_channels, width, 7, 2, 3, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(3, 2, 1),
-    )
+    first = convolution(in_channels, width) if small_images else nn.Conv2d(in_channels, width, 7, 2, 3, bias=False)
+    pool = [] if small_images else [nn.MaxPool2d(3, 2, 1)]
+    stem = nn.Sequential(first, nn.BatchNorm2d(width), nn.ReLU(inplace=True), *pool)
     stages = []
     channels = width
     for i, blocks in enumerate(shared(depth, depths)):
@@ -101,3 +100,14 @@ for _layers, _depths, _width in ((50, (3, 4, 6, 3), 4), (101, (3, 4, 23, 3), 8))
         groups=32,
         widening=_width // 2,
     )
+register(
+    ModelInfo(
+        "cifar_resnet18",
+        "ResNet of 18 layers with a 3 x 3 stem, for images of 32 x 32, post-activation; T is the whole block",
+        partial(imagenet_resnet, depths=(2, 2, 2, 2), bottlenecks=False, small_images=True),
+        {"depth": 8, "width": 64},
+        "operator",
+        ("he2016resnet",),
+        image_size=32,
+    )
+)

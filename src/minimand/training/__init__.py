@@ -21,4 +21,6 @@ from .recipe import Step as Step
 from .recipe import default_recipe as default_recipe
 from .run import Run as Run
 from .run import RunError as RunError
+from .target_losses import LOSSES as LOSSES
+from .target_propagation import TargetPropagation as TargetPropagation
 from .watch import DoomedRunError as DoomedRunError

@@ -335,6 +335,7 @@ class _Session:
             "test_loss": self.evaluation.loss,
             "test_accuracy": self.evaluation.accuracy,
             "seconds": self.seconds + time.monotonic() - self.began,
+            **getattr(self.method, "metrics", dict)(),
         }
         self.history.append(record)
         if self.run is not None:

@@ -7,8 +7,13 @@ from ..names import unknown_name
 from .backpropagation import Backpropagation
 from .layerwise import Layerwise
 from .method import Method
+from .target_propagation import TargetPropagation
 
-METHODS: dict[str, type[Any]] = {"backpropagation": Backpropagation, "layerwise": Layerwise}
+METHODS: dict[str, type[Any]] = {
+    "backpropagation": Backpropagation,
+    "layerwise": Layerwise,
+    "target_propagation": TargetPropagation,
+}
 
 
 def as_method(text: str) -> Method:

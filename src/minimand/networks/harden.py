@@ -1,0 +1,70 @@
+"""Steps in the place of the activations of any model."""
+
+import copy
+from dataclasses import dataclass, field
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrize import is_parametrized
+
+from ..blocks import Threshold, few_bit_weight
+
+# Gates, such as those of squeeze and excitation, are sigmoids: they scale and stay what they are.
+_ACTIVATIONS = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish),
+    *(nn.Hardswish, nn.Hardtanh, nn.Tanh, nn.Softplus, nn.Softsign),
+)
+
+
+@dataclass(frozen=True)
+class Hardening:
+    """What `harden` did to a model."""
+
+    model: nn.Module = field(repr=False)
+    activations: dict[str, str]
+    """What was there, by the name of each module that is a threshold now."""
+    weights: tuple[str, ...]
+    """The layers whose weights have few bits now."""
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {kind}" for name, kind in self.activations.items()]
+        lines += [f"{name}: weight of few bits" for name in self.weights]
+        return "\n".join([f"thresholds in the place of {len(self.activations)} activations", *lines])
+
+
+def harden(model: nn.Module, activation: Threshold, weights: int | None = None) -> Hardening:
+    """Put a threshold in the place of every activation module of a model, in place, after residual sums too.
+
+    What goes into the first layer and comes out of the last one stays real. Activations that a model of somebody else
+    calls as functions are not seen.
+
+    Args:
+        model: any module.
+        activation: such as `mm.Sign()`; each place gets one of its own.
+        weights: 1, 2, 4 or 8 bits for the weights of all linear and convolutional layers but the first and the last,
+            learned by the real weights behind them; None leaves them real.
+
+    Raises:
+        ValueError: nothing to change, which lists what was looked for; another number of bits.
+    """
+    if not isinstance(activation, Threshold):
+        raise TypeError(f"activation is {activation!r}; expected a threshold such as mm.Sign().")
+    if weights not in (None, 1, 2, 4, 8) or isinstance(weights, bool):
+        raise ValueError(f"weights is {weights!r}; expected 1, 2, 4 or 8 bits, or None for real ones.")
+    found = {name: m for name, m in model.named_modules(remove_duplicate=False) if type(m) in _ACTIVATIONS}
+    if not found or "" in found:
+        kinds = ", ".join(kind.__name__ for kind in _ACTIVATIONS)
+        raise ValueError(
+            f"{type(model).__name__} has no activation to harden; looked for modules of torch.nn inside it: {kinds}. "
+            "Activations called as functions have to be made modules first."
+        )
+    new: dict[nn.Module, nn.Module] = {}  # one object that is used twice stays one
+    for name, module in found.items():
+        new.setdefault(module, copy.deepcopy(activation).train(module.training))
+        model.set_submodule(name, new[module])
+    layers = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear | _ConvNd)][1:-1]
+    layers = [] if weights is None else [(name, m) for name, m in layers if not is_parametrized(m, "weight")]
+    for _, layer in layers:
+        assert weights is not None
+        few_bit_weight(layer, weights)
+    return Hardening(model, {name: str(m) for name, m in found.items()}, tuple(name for name, _ in layers))

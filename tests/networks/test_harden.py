@@ -1,0 +1,43 @@
+"""Steps in the place of activations."""
+
+import pytest
+import torch
+from torch import nn
+
+import minimand as mm
+from minimand.vision import require_torchvision
+
+
+def test_every_activation_of_a_resnet_becomes_a_threshold_and_the_ends_stay_real() -> None:
+    model = mm.create_model("resnet20", width=4)
+    layers = [name for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    done = mm.harden(model, mm.Sign(), weights=1)
+    assert len(done.activations) == 19  # as many as convolutions, the sums' included
+    assert not any(isinstance(m, nn.ReLU) for m in model.modules())
+    assert list(done.weights) == layers[1:-1]
+    y = model(torch.randn(2, 3, 16, 16))
+    y.sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.parameters())
+
+
+def test_one_relu_that_a_torchvision_block_uses_twice() -> None:
+    model = require_torchvision("a test").models.resnet18(num_classes=10)
+    seen = []
+    assert len(mm.harden(model, mm.QuantizedReLU(4)).activations) == 9
+    model.layer1[0].relu.register_forward_hook(lambda _m, _x, y: seen.append(y))
+    model(torch.randn(2, 3, 32, 32))
+    assert len(seen) == 2
+    assert all(set((3 * y).round().unique().tolist()) <= {0, 1, 2, 3} for y in seen)
+
+
+@pytest.mark.parametrize("model", [nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), mm.Sign()), nn.ReLU()])
+def test_nothing_to_change_is_an_error_that_lists_what_it_looked_for(model: nn.Module) -> None:
+    with pytest.raises(ValueError, match=r"no activation to harden; looked for .*ReLU.*GELU"):
+        mm.harden(model, mm.Sign())
+
+
+def test_mistakes() -> None:
+    with pytest.raises(TypeError, match=r"expected a threshold such as mm.Sign\(\)"):
+        mm.harden(nn.Sequential(nn.ReLU()), nn.Tanh())  # pyright: ignore
+    with pytest.raises(ValueError, match="weights is 3; expected 1, 2, 4 or 8"):
+        mm.harden(nn.Sequential(nn.ReLU()), mm.Sign(), weights=3)
