@@ -24,6 +24,8 @@ def parse_call(
         makers: functions that may stand among the literals, by name.
     """
     expected = "expected a name, or a name with literals such as name(key=0.9)"
+    if not isinstance(text, str):
+        raise TypeError(f"the {what} is {text!r}; {expected}.")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError:

@@ -78,6 +78,7 @@ def residual(scale: float, learned: bool = False, norm: bool = False, blocks: in
 NETWORKS: dict[str, tuple[Callable[[Tensor], nn.Module], str]] = {
     "tanh orthogonal, critical q = 1/L": (lambda x: chain(nn.Tanh, 1.01990, 2.17e-4, orthogonal=True), "ok"),
     "tanh Gaussian, critical": (lambda x: chain(nn.Tanh, 1.01990, 2.17e-4), "ok"),
+    "tanh Gaussian, Xavier": (lambda x: chain(nn.Tanh, 1.0), "ok"),
     "tanh, ordered": (lambda x: chain(nn.Tanh, 0.8, 0.05), "vanishing"),
     "tanh orthogonal, ordered": (lambda x: chain(nn.Tanh, 0.8, 0.05, orthogonal=True), "vanishing"),
     "tanh, chaotic": (lambda x: chain(nn.Tanh, 2.25), "exploding"),

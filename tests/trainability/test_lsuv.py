@@ -181,5 +181,6 @@ def test_frozen_and_unused_layers_keep_their_weights_and_half_precision_works() 
 
 def test_a_single_sample_for_batch_normalization_is_explained() -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 8))
-    with pytest.raises(ValueError, match="more than 1 value per channel"):
+    with pytest.raises(ValueError, match=r"shape \(1, 8\).*more than 1 value per channel.*two samples or more"):
         mm.initialize(model, "lsuv", batch=torch.randn(1, 8))
+    assert "one sample" in mm.initialize(deep(3, 8), "lsuv", batch=torch.randn(1, 8)).notes[0]

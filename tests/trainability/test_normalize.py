@@ -346,3 +346,18 @@ def test_normalized_weights_have_no_length_either(kind: str) -> None:
     weights = cast(Any, model[0]).parametrizations.weight
     w = weights.original1 if kind == "weight" else weights.original
     assert (w.grad * w).sum().abs() < 1e-5 * w.grad.norm() * w.norm()
+
+
+def test_what_stood_behind_a_normalization_no_longer_writes_into_the_skip() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.branch = nn.Sequential(nn.BatchNorm1d(4), nn.ReLU(inplace=True), nn.Linear(4, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.branch(x)
+
+    model, x = mm.normalize(Block(), "none"), torch.randn(8, 4)
+    torch.testing.assert_close(model(x.clone()), x + model.branch[2](x.relu()))
+    images = torch.randn(2, 3, 8, 8)
+    assert mm.normalize(mm.create_model("preact_resnet20"), "none")(images).isfinite().all()

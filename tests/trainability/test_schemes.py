@@ -155,6 +155,19 @@ def test_critical_weights_carry_gradients_where_others_lose_them() -> None:
     assert 0.01 < ratios["auto"] < 3
 
 
+def test_an_activation_that_cannot_be_seen_is_asked_for() -> None:
+    class ByHand(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.first(x)
+            return self.second(torch.where(h > 0, h, 0.0))
+
+    assert "name it: activation=" in mm.initialize(ByHand(), "critical", batch=torch.randn(4, 8)).notes[0]
+
+
 def test_an_unstable_point_that_is_asked_for_is_said_to_be_so() -> None:
     report = mm.initialize(plain(4, 8, nn.GELU), "critical(q=1.0)")
     assert any("lengths leave q = 1" in note for note in report.notes)
@@ -243,6 +256,47 @@ def test_fixup_is_what_it_says() -> None:
             for p, g in zip(model.parameters(), gradients, strict=True):
                 p -= 0.5 * g
     assert all(g is not None and g.any() for g in gradients)
+
+
+def test_fixup_has_its_scalar_biases() -> None:
+    """Against the block of the paper, written down: scalars before and after each layer, a factor before the sum."""
+    torch.manual_seed(0)
+    model: Any = mm.create_model("preact_resnet20(width=4, depth=3)", num_classes=4)
+    mm.normalize(model, "none")
+    x = torch.randn(2, 3, 8, 8)
+    for _ in range(2):  # once more changes nothing but the numbers drawn
+        mm.initialize(model, "fixup", batch=x)
+    names = dict(model.named_parameters())
+    block = "body.0.layers.0.block"
+    first, second = f"{block}.2", f"{block}.5"
+    scalars = {name: p for name, p in names.items() if name.startswith(block) and p.numel() == 1}
+    places = [f"{layer}.{place}.bias" for layer in (first, second) for place in ("before", "after")]
+    assert sorted(scalars) == sorted([*places, f"{second}.parametrizations.weight.0.factor"])
+    with torch.no_grad():
+        for i, p in enumerate(scalars.values()):
+            p.fill_(0.3 + 0.1 * i)
+        names[f"{second}.parametrizations.weight.original"].normal_()
+    h = torch.randn(2, 4, 8, 8)
+    a1, b1, a2, b2 = (scalars[place] for place in places)
+    w1, w2 = names[f"{first}.weight"], names[f"{second}.parametrizations.weight.original"]
+    factor = scalars[f"{second}.parametrizations.weight.0.factor"]
+    inner = F.conv2d(F.relu(h) + a1, w1, padding=1) + b1
+    expected = factor * F.conv2d(F.relu(inner) + a2, w2, padding=1) + b2
+    torch.testing.assert_close(model.get_submodule(block)(h), expected)
+    again = copy.deepcopy(model)
+    torch.testing.assert_close(again(x), model(x))
+    assert len(names) == len(dict(again.named_parameters()))
+
+
+def test_a_refused_fixup_leaves_no_scalar_behind() -> None:
+    model: Any = Residual(3, 8)
+    names = set(model.state_dict())
+    model.head.weight.data[0] = math.nan
+    model.head.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"head\.weight would be left with values that are not finite"):
+        mm.initialize(model, "fixup", batch=torch.randn(4, 8))
+    assert set(model.state_dict()) == names
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
 def test_fixup_refuses_normalization_and_branches_of_one_layer() -> None:
@@ -416,7 +470,40 @@ def test_deepnorm_is_the_normalized_sum_of_a_longer_skip_and_a_smaller_branch() 
         expected = layer.norm2(alpha * expected + layer.linear2(F.relu(layer.linear1(expected))))
     torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(model.eval()(x), expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="does not normalize. Use 'tfixup'"):
+        mm.initialize(mm.normalize(encoder(), "none"), "deepnorm")
     with pytest.raises(ValueError, match="normalizes first"):
         mm.initialize(nn.TransformerEncoderLayer(8, 2, norm_first=True), "deepnorm")
     with pytest.raises(ValueError, match=r"layers\.1\.linear2 is excluded"):
         mm.initialize(encoder(), "deepnorm", exclude=["layers.1.linear2"])
+
+
+def test_deepnorm_of_an_encoder_with_a_decoder() -> None:
+    torch.manual_seed(0)
+    model: Any = nn.Transformer(64, 4, 3, 2, 128, dropout=0.0, batch_first=True)
+    plain: Any = nn.Transformer(64, 4, 3, 2, 128, dropout=0.0, batch_first=True)
+    report = mm.initialize(model, "deepnorm")
+    held = {name.replace("parametrizations.", "").removesuffix(".original"): p for name, p in model.named_parameters()}
+    plain.load_state_dict(held)
+    # N = 3 encoder layers, M = 2 decoder layers, as in figure 2 of the paper.
+    n4m = 3**4 * 2
+    alphas, betas = (0.81 * n4m ** (1 / 16), 6**0.25), (0.87 * n4m ** (-1 / 16), 24**-0.25)
+    for alpha, beta, note in zip(alphas, betas, report.notes, strict=True):
+        assert f"alpha {alpha:.4g}, beta {beta:.4g}" in note
+    source, x = torch.randn(2, 5, 64), torch.randn(2, 4, 64)
+    memory = source
+    for layer in plain.encoder.layers:
+        memory = layer.norm1(alphas[0] * memory + layer.self_attn(memory, memory, memory)[0])
+        memory = layer.norm2(alphas[0] * memory + layer.linear2(F.relu(layer.linear1(memory))))
+    memory, expected = plain.encoder.norm(memory), x
+    for layer in plain.decoder.layers:
+        for attention, beta in ((layer.self_attn, betas[1]), (layer.multihead_attn, betas[1])):
+            q, k, v = attention.in_proj_weight.split(64)
+            for weight, gain in [(q, 1), (k, 1), (v, beta), (attention.out_proj.weight, beta)]:
+                assert float(weight.detach().std()) == pytest.approx(gain / 8, rel=0.05)
+        expected = layer.norm1(alphas[1] * expected + layer.self_attn(expected, expected, expected)[0])
+        expected = layer.norm2(alphas[1] * expected + layer.multihead_attn(expected, memory, memory)[0])
+        expected = layer.norm3(alphas[1] * expected + layer.linear2(F.relu(layer.linear1(expected))))
+    linear: Any = plain.encoder.layers[0].linear1
+    assert float(linear.weight.detach().std()) == pytest.approx(betas[0] / math.sqrt(96), rel=0.05)
+    torch.testing.assert_close(model(source, x), plain.decoder.norm(expected), rtol=1e-4, atol=1e-4)

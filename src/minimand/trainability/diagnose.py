@@ -4,9 +4,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from ..checks import check_number
 from ..tables import table_text
@@ -16,6 +14,7 @@ from .expected import Product, as_product, with_theory
 from .remedy import remedy
 from .statistics import LayerStat, Loss, as_function, measure
 from .structure import Structure, freed_by_moving_zeros
+from .tracing import broken_parameters, check_model, explained
 from .verdict import Verdict, judge, judge_layer, label
 
 if TYPE_CHECKING:
@@ -144,18 +143,15 @@ def diagnose(
     Raises:
         ValueError, TypeError: an argument that cannot be used.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model is {type(model).__name__}; expected a module.")
+    check_model(model)
     check_number("probes", probes, 1, math.inf, whole=True)
-    try:
+    with explained(model, batch):
         found = measure(model, batch, loss, target, probes)
-    except (RuntimeError, IndexError) as error:
-        raise ValueError(f"{type(model).__name__} fails on a batch of {_shape(batch)}: {error}") from error
     structure = Structure.of(model, found)
     blocked = frozenset(i for i, s in enumerate(found.layers[:-1]) if s.blocked)
     freed = freed_by_moving_zeros(model, batch, blocked) if blocked else frozenset()
     stats = with_theory(found, structure) if theory else found.layers
-    verdict = judge(stats, structure, freed, _broken(model))
+    verdict = judge(stats, structure, freed, next(iter(broken_parameters(model)), None))
     return TrainabilityReport(
         type(model).__name__,
         found.samples,
@@ -169,18 +165,6 @@ def diagnose(
         if curvature
         else None,
     )
-
-
-def _shape(batch: Any) -> str:
-    shapes = [f"shape {tuple(leaf.shape)}" for leaf in tree_leaves(batch) if isinstance(leaf, torch.Tensor)]
-    return " and ".join(shapes)
-
-
-def _broken(model: nn.Module) -> str | None:
-    """The first parameter that is not finite."""
-    named = [(name, p) for name, p in model.named_parameters() if p.is_floating_point()]
-    finite = torch.stack([p.detach().isfinite().all().cpu() for _, p in named]).tolist() if named else []
-    return next((name for (name, _), fine in zip(named, finite, strict=True) if not fine), None)
 
 
 def _plain(value: Any) -> Any:

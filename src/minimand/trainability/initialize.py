@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ..blocks.thresholds import Threshold
 from ..checks import check_number
 from ..names import unknown_name
 from .activation import ACTIVATIONS
@@ -21,7 +22,21 @@ from .branches import branches as find_branches
 from .job import Job, Layer, deviation
 from .report import InitReport
 from .schemes import read_scheme
-from .tracing import Applied, Trace, buffers_back, check_parameters, is_layer, layers, measured, trace, undisturbed
+from .statistics import Loss, as_function
+from .tracing import (
+    Applied,
+    Trace,
+    broken_parameters,
+    buffers_back,
+    check_model,
+    check_parameters,
+    explained,
+    is_layer,
+    layers,
+    measured,
+    trace,
+    undisturbed,
+)
 from .weights import read
 
 # Modules of torch's activation file that are no function of a single number.
@@ -34,7 +49,7 @@ def initialize(
     *,
     batch: Any = None,
     target: Any = None,
-    loss: Callable[..., Tensor] | None = None,
+    loss: Loss | None = None,
     activation: str | Callable[[Tensor], Tensor] | None = None,
     depth: int | None = None,
     branches: Iterable[str] = (),
@@ -57,7 +72,7 @@ def initialize(
             skipinit, rezero, fixup, deepnorm, tfixup, recurrent; or auto, which chooses by the structure.
         batch: what the model is called with: a tensor, a tuple of arguments, a mapping of named ones.
         target: what the loss compares with (metainit, gradinit).
-        loss: of the model's output and the target (metainit, gradinit).
+        loss: "cross_entropy", "mse" or a function of the model's output and the target (metainit, gradinit).
         activation: what every layer but the first reads, a name or a function, if it is not to be looked for.
         depth: the number of layers that `critical` chooses its point for; by default those of the model.
         branches: names of the modules whose output is added to a skip, if they are not to be looked for.
@@ -69,15 +84,20 @@ def initialize(
     Raises:
         ValueError: nothing to set; a scheme, an option, or a model that does not suit it.
     """
+    check_model(model)
     chosen, options = read_scheme(scheme)
     if depth is not None:
         check_number("depth", depth, 1, float("inf"), whole=True)
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator is {generator!r}; expected a torch.Generator, as in Generator().manual_seed(0).")
+    if isinstance(loss, str):
+        loss = as_function(loss, target)
     check_parameters(model)
     if dry_run:
         model = copy.deepcopy(model)
     generator = _generator(generator, dry_run)
     left = dict(_excluded(model, exclude))
-    with _as_it_was_if_refused(model):
+    with _as_it_was_if_refused(model), explained(model, batch):
         seen = _run(model, batch) if batch is not None and chosen.traced else None
         found = [layer for layer in _layers(model, seen, activation, chosen.traced) if layer.name not in left]
         if not found:
@@ -94,6 +114,12 @@ def initialize(
         if not job.settings and not job.notes:
             reasons = "; ".join(f"{name}: {why}" for name, why in job.left_alone.items())
             raise ValueError(f"{scheme} set nothing in {type(model).__name__}. {reasons}.")
+        broken = broken_parameters(model)
+        if broken:
+            raise ValueError(
+                f"{', '.join(broken)} would be left with values that are not finite; expected them to be set: neither "
+                "frozen nor excluded."
+            )
     done = [replace(s, std_after=deviation(read(model, s.name))) for s in job.settings.values()]
     return InitReport(
         type(model).__name__,
@@ -181,7 +207,8 @@ def _within_branches(model: nn.Module, found: list[Layer], parts: list[Branch]) 
 
 
 def _is_activation(module: nn.Module) -> bool:
-    return type(module).__module__ == "torch.nn.modules.activation" and not isinstance(module, _NOT_BY_ENTRY)
+    of_torch = type(module).__module__ == "torch.nn.modules.activation" and not isinstance(module, _NOT_BY_ENTRY)
+    return of_torch or isinstance(module, Threshold)
 
 
 def _generator(given: torch.Generator | None, dry_run: bool) -> torch.Generator:
@@ -221,6 +248,11 @@ def _as_it_was_if_refused(model: nn.Module) -> Iterator[None]:
     values = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
     back = buffers_back(model)
     before = {(module, leaf) for module in model.modules() for leaf in _parametrized(module)}
+    parts = [
+        (kept, dict(kept))
+        for module in model.modules()
+        for kept in (module._modules, module._forward_pre_hooks, module._forward_hooks)
+    ]
     try:
         yield
     except BaseException:
@@ -228,6 +260,9 @@ def _as_it_was_if_refused(model: nn.Module) -> Iterator[None]:
             for leaf in _parametrized(module):
                 if (module, leaf) not in before:
                     parametrize.remove_parametrizations(module, leaf, leave_parametrized=False)
+        for kept, old in parts:
+            kept.clear()
+            kept.update(old)
         with torch.no_grad():
             for parameter, value in values:
                 parameter.copy_(value)

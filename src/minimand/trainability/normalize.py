@@ -21,6 +21,7 @@ from ..blocks.switchable import SwitchNorm
 from ..calls import call_with, parse_call
 from ..checks import check_number
 from ..names import unknown_name
+from .tracing import check_model
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -64,7 +65,7 @@ def normalize(model: Model, kind: str) -> Model:
     - `"instance"`: per sample and channel over the positions.
     - `"group"`: per sample over `groups` groups of channels, 32 if nothing is said: `"group(groups=8)"`.
     - `"switchable"`: a learned mixture of instance, layer and batch (`SwitchNorm`).
-    - `"none"`: nothing in its place, not even weight and bias.
+    - `"none"`: nothing in its place, not even weight and bias; modules that work in place no longer do.
 
     In the layers, linear and convolutional, the weight is computed from another one, as a parametrization of torch;
     what stands between the layers stays, and `normalize(model, "none")` takes it away.
@@ -81,6 +82,7 @@ def normalize(model: Model, kind: str) -> Model:
         ValueError: nothing to change (lists what was looked at); an unknown kind or setting; groups that the channels
             cannot be split into; a weight that is parametrized or shared. Nothing is changed then.
     """
+    check_model(model)
     name, settings = parse_call(kind, "normalization")
     makers = {**_BETWEEN, **_WEIGHTS}
     if name not in makers:
@@ -90,6 +92,11 @@ def normalize(model: Model, kind: str) -> Model:
     if not changes:
         raise ValueError(_nothing_found(model, kind, left))
     changed = tuple((change.name, change.before, change.apply()) for change in changes)
+    if name == "none":
+        # What stood behind a normalization now reads what a skip carries on, and must not write into it.
+        for module in model.modules():
+            if getattr(module, "inplace", False) is True:
+                module.__dict__["inplace"] = False
     model.__dict__["_normalized"] = (*normalized(model), Normalized(kind, changed, tuple(left)))
     return model
 

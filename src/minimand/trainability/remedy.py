@@ -7,6 +7,9 @@ from typing import Any
 
 from torch import nn
 
+from ..blocks.thresholds import Threshold
+from .meanfield import depth_scales
+from .schemes.isometry import point_for
 from .statistics import LayerStat
 from .structure import Structure
 
@@ -15,6 +18,8 @@ INPUT = "the input"
 
 # From so many layers on, rectifiers make samples alike even at the right scale.
 _DEEP = 20
+# Depth scales of angles that a network can be deep; for hard thresholds, as the others have none at the edge of chaos.
+_REACH = 6
 
 
 @dataclass(frozen=True)
@@ -56,16 +61,36 @@ def remedy(code: str, layer: str | None, structure: Structure, stats: Sequence[L
         return Remedy(advice="standardize the inputs: (x - x.mean(0)) / x.std(0).clamp_min(1e-6)")
     if code == "dead" and any(stat.cut and stat.name == layer for stat in stats):
         return Remedy(advice="give the step after it a gradient, straight through: h + (torch.sign(h) - h).detach()")
-    calls = (("initialize", _scheme(code, structure)),)
+    scheme = _scheme(code, structure)
+    if scheme == "critical" and (advice := _no_weights_will_do(structure)):
+        return Remedy(advice=advice)
+    calls = (("initialize", scheme),)
     if code == "dead" and layer in structure.frozen:
         return Remedy(calls, unfreeze=layer or "")
-    if structure.normalized and structure.plain and code == "exploding":
+    if structure.normalized and structure.plain and code in ("exploding", "vanishing"):
         calls = (("normalize", "none"), *calls)
     return Remedy(calls)
 
 
+def _no_weights_will_do(structure: Structure) -> str | None:
+    """What to change where the edge of chaos is no way out: there is none, or angles are lost on it all the same."""
+    phi = structure.function
+    try:
+        point = point_for(phi, None, structure.depth) if phi is not None else None
+    except (ValueError, TypeError):
+        point = None
+    if phi is None or point is None:
+        return f"normalize before each {structure.activation}, or use gelu, silu, mish or tanh instead"
+    if not isinstance(phi, Threshold):
+        return None
+    reach = _REACH * depth_scales(phi, point.sigma_w, point.sigma_b).xi_c
+    if structure.depth <= reach:
+        return None
+    return f"add skips: {structure.activation} carries what tells samples apart over about {reach:.0f} layers"
+
+
 def _scheme(code: str, structure: Structure) -> str:
-    if structure.recurrent or structure.activation in (None, "softplus"):
+    if structure.recurrent or structure.activation is None:
         return "auto"
     if not structure.plain:
         return "auto" if structure.normalized else "depth"

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from ..blocks.thresholds import Threshold
 from ..names import unknown_name
 from .tracing import Call, Trace, layers, measured, trace, undisturbed
 
@@ -327,7 +328,7 @@ def _units(zero: Tensor, shape: torch.Size, known: bool) -> Tensor:
 
 def _saturated(call: Call, given: _Signal) -> float:
     """The fraction at the ends of a bounded activation's range; nan where it has no ends or jumps between them."""
-    if call.activation is None or call.activation.name == "sign":
+    if call.activation is None or call.activation.name == "sign" or isinstance(call.activation.function, Threshold):
         return math.nan
     low, middle, high = call.activation.function(torch.tensor([-40.0, 0.3, 40.0], dtype=torch.double)).tolist()
     if abs(high - 1) > 1e-9 or not low < middle < high:
@@ -353,9 +354,11 @@ def as_function(loss: Loss | None, target: Any) -> Callable[..., Tensor]:
     """The loss as a function; by default what suits the target. Raises ValueError for an unknown name."""
     if callable(loss):
         return loss
+    if loss is not None and loss not in _NAMED:
+        raise unknown_name("loss", str(loss), _NAMED)
+    if not isinstance(target, Tensor):
+        raise TypeError(f"target is {type(target).__name__}; expected a tensor, or loss=, a function of it.")
     name = loss or ("mse" if target.is_floating_point() else "cross_entropy")
-    if name not in _NAMED:
-        raise unknown_name("loss", name, _NAMED)
     return _NAMED[name]
 
 

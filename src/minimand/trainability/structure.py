@@ -1,7 +1,7 @@
 """What kind of network it is, as far as a remedy depends on it, and which of its zeros are meant."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,8 @@ class Structure:
     normalized: bool
     activation: str | None
     """The most frequent one."""
+    function: Callable[[torch.Tensor], torch.Tensor] | None
+    """It."""
     depth: int
     beta: float
     """As `fluctuation_beta`, of the layers that ran."""
@@ -47,8 +49,10 @@ class Structure:
     @classmethod
     def of(cls, model: nn.Module, found: Measured) -> "Structure":
         """Read from the layers that ran."""
-        kinds = Counter(s.activation for s in found.layers if s.activation)
         calls = found.trace.calls
+        functions = {call.activation.name: call.activation.function for call in calls if call.activation}
+        kinds = Counter(call.activation.name for call in calls if call.activation)
+        activation = kinds.most_common(1)[0][0] if kinds else None
         modules = list(model.modules())
         return cls(
             plain=not found.trace.sums
@@ -56,7 +60,8 @@ class Structure:
             and not any(isinstance(m, nn.MultiheadAttention) for m in modules),
             recurrent=any(isinstance(m, nn.RNNBase | nn.RNNCellBase) for m in modules),
             normalized=any(isinstance(m, NORMS) or "Norm" in type(m).__name__ for m in modules),
-            activation=kinds.most_common(1)[0][0] if kinds else None,
+            activation=activation,
+            function=None if activation is None else functions[activation],
             depth=len(found.layers),
             beta=beta_of([call.module for call in calls]),
             frozen=frozenset(c.name for c in calls if not any(p.requires_grad for p in c.module.parameters())),

@@ -1,5 +1,6 @@
 """What ran when a model was called: its layers in the order of execution, and the activation that follows each."""
 
+import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
+
+from ..blocks.thresholds import Threshold
 
 _LAYERS = (
     nn.Linear,
@@ -165,6 +168,9 @@ def trace(model: nn.Module, batch: Any, visit: Visit | None = None) -> Trace:
         for name, module in model.named_modules():
             if isinstance(module, NORMS):
                 stack.callback(module.register_forward_hook(functools.partial(flow.normalized, name)).remove)
+            elif isinstance(module, Threshold):
+                applied = Applied(type(module).__name__.lower(), copy.deepcopy(module), repr(module))
+                stack.callback(module.register_forward_hook(functools.partial(flow.thresholded, applied)).remove)
         flow.begin((args, kwargs))
         with flow:
             output = model(*args, **kwargs)
@@ -235,6 +241,26 @@ def arguments(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return listed, named
 
 
+def check_model(model: Any) -> None:
+    """Raise TypeError if it is no module."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is {type(model).__name__}; expected a module.")
+
+
+@contextmanager
+def explained(model: nn.Module, batch: Any) -> Iterator[None]:
+    """Raise ValueError, with the shapes of the batch, where the model cannot take it."""
+    try:
+        yield
+    except (RuntimeError, IndexError, ValueError) as error:
+        too_few = "more than 1 value per channel" in str(error)
+        if batch is None or (isinstance(error, ValueError) and not too_few):
+            raise
+        shapes = " and ".join(f"shape {tuple(tensor.shape)}" for tensor in tensors(batch))
+        advice = " Normalization by the batch needs two samples or more." if too_few else ""
+        raise ValueError(f"{type(model).__name__} fails on a batch of {shapes}: {error}.{advice}") from error
+
+
 def check_parameters(model: nn.Module) -> None:
     """Raise ValueError if a parameter has no shape or no values yet."""
     for name, parameter in model.named_parameters():
@@ -244,6 +270,13 @@ def check_parameters(model: nn.Module) -> None:
             raise ValueError(
                 f"{name} is on the meta device: it has no values. Make the model on a real one (`to_empty`)."
             )
+
+
+def broken_parameters(model: nn.Module) -> list[str]:
+    """Those that are not finite, by name."""
+    named = [(name, p) for name, p in model.named_parameters() if p.is_floating_point()]
+    finite = torch.stack([p.detach().isfinite().all().cpu() for _, p in named]).tolist() if named else []
+    return [name for (name, _), fine in zip(named, finite, strict=True) if not fine]
 
 
 class _Flow(TorchFunctionMode):
@@ -275,10 +308,7 @@ class _Flow(TorchFunctionMode):
         if not origins:
             return output
         if name in _ACTIVATIONS:
-            found = _activation(name, args, kwargs)
-            for index in origins.keys() - {BATCH}:
-                self.calls[index].activation = self.calls[index].activation or found
-            origins = {index: since._replace(activation=found) for index, since in origins.items()}
+            origins = self._activated(_activation(name, args, kwargs), origins)
         elif name in _SUMS:
             parts = [self._origins(arg) for arg in args[:2]]
             if len(parts) == 2 and all(parts):
@@ -322,6 +352,16 @@ class _Flow(TorchFunctionMode):
             origins = self.origins.get(tensor) or {}
             self.origins[tensor] = {index: since._replace(norm=name) for index, since in origins.items()}
 
+    def thresholded(self, found: Applied, module: nn.Module, args: Any, output: Any) -> None:
+        """As its gradient is its own, no function of torch shows it."""
+        for tensor in tensors(output):
+            self.origins[tensor] = self._activated(found, self._origins(args))
+
+    def _activated(self, found: Applied, origins: Origins) -> Origins:
+        for index in origins.keys() - {BATCH}:
+            self.calls[index].activation = self.calls[index].activation or found
+        return {index: since._replace(activation=found) for index, since in origins.items()}
+
     def _origins(self, value: Any) -> Origins:
         found: Origins = {}
         for tensor in tensors(value):
@@ -352,10 +392,15 @@ def _activation(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Ap
     if name == "prelu":
         # Slopes that are learned start as constants; of several the mean.
         slopes = [float(slope.detach().mean()) for slope in (*rest, *bound.values())]
-        return Applied(name, lambda x: F.leaky_relu(x, sum(slopes) / len(slopes)), f"{slopes}")
+        rest, bound, function = (sum(slopes) / len(slopes),), {}, F.leaky_relu
     if not rest and not bound:
         return Applied(name, function)
-    return Applied(name, lambda x: function(x, *rest, **bound), f"{rest}{bound}")
+
+    def applied(x: Tensor) -> Tensor:
+        return function(x, *rest, **bound)
+
+    applied.__name__ = name  # errors say which it is
+    return Applied(name, applied, f"{rest}{bound}")
 
 
 def tensors(value: Any) -> Iterator[Tensor]:

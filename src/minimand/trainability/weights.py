@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ..blocks.residual_scale import ScalarBias
+
 
 class Scaled(nn.Module):
     """A parametrization: a weight, or a bias, times one learned number."""
@@ -81,6 +83,33 @@ def scale(model: nn.Module, name: str, factor: float) -> None:
             parametrize.register_parametrization(module, leaf, Scaled(shared))
     with torch.no_grad():
         shared.fill_(factor)
+
+
+def bias_by_scalars(model: nn.Module, name: str, first: bool) -> None:
+    """Put one learned number, 0 now, before a layer that is not `first`, and one after it if it has no bias.
+
+    Those that are there already are set to 0.
+    """
+    module = model.get_submodule(name)
+    like = cast(Tensor, module.weight)
+    wanted = {"before": not first, "after": getattr(module, "bias", None) is None}
+    for place in [place for place, here in wanted.items() if here]:
+        if hasattr(module, place):
+            nn.init.zeros_(cast(ScalarBias, getattr(module, place)).bias)
+            continue
+        module.add_module(place, ScalarBias().to(like.device, like.dtype))
+        if place == "before":
+            module.register_forward_pre_hook(_shift_input)
+        else:
+            module.register_forward_hook(_shift_output)
+
+
+def _shift_input(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (cast(nn.Module, module.before)(args[0]), *args[1:])
+
+
+def _shift_output(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    return cast(nn.Module, module.after)(output)
 
 
 def why_not(model: nn.Module, name: str) -> str | None:

@@ -12,13 +12,14 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ...checks import check_number
 from ...names import unknown_name
 from ..job import Job
-from ..tracing import NORMS, Call, arguments, measured, tensors, trace, undisturbed
+from ..tracing import NORMS, Call, arguments, broken_parameters, measured, tensors, trace, undisturbed
 from ..weights import read, sources
 from .isometry import orthogonal
 from .registry import scheme
 
 # Below this share of its deviation a layer's output tells samples no longer apart.
 _ALIKE = 1e-4
+_ONE_SAMPLE = "the batch is one sample: another may meet other deviations; give more."
 _EPSILON = 1e-5
 _ATTEMPTS = 10
 # The least factor that gradinit leaves a weight, and the fewest samples that it draws from.
@@ -251,8 +252,8 @@ def _gradient_quotient(job: Job, weights: dict[str, Tensor]) -> Tensor:
     size = max(float(g.detach().abs().max()) for g in gradients)
     if not size > 10 * _EPSILON:
         raise ValueError(
-            f"the largest gradient is {size:.3g}, far below what metainit can tell from 0 ({_EPSILON:g}): set the "
-            "scale first, by 'critical' or 'lsuv'."
+            f"the largest gradient is {size:.3g}; metainit needs one that is finite and far above {_EPSILON:g}: set "
+            "the scale first, by 'critical' or 'lsuv'."
         )
     products = torch.autograd.grad(
         sum((g.square().sum() for g in gradients), torch.zeros(())) / 2, values, create_graph=True
@@ -281,16 +282,16 @@ def _refuse_shared(job: Job) -> None:
 def _deviation(job: Job, name: str, output: Tensor) -> float:
     output = output.detach().float()
     if not bool(output.isfinite().all()):
-        bad = [n for n, p in job.model.named_parameters() if not bool(p.isfinite().all())]
-        raise ValueError(
-            f"{name} returned values that are not finite. Parameters with such values: {', '.join(bad) or 'none'}."
-        )
+        bad = ", ".join(broken_parameters(job.model))
+        raise ValueError(f"{name} returned values that are not finite. Parameters with such values: {bad or 'none'}.")
     std, size = float(output.std(correction=0)), float(output.square().mean().sqrt())
     if std <= 1e-6 * size:
         raise ValueError(
             f"the output of {name} is {float(output.flatten()[0]):.3g} everywhere: its input is constant, or 0 because "
             "the units before it are dead. Give a batch that varies, or exclude it."
         )
+    if len(output) == 1 and _ONE_SAMPLE not in job.notes:
+        job.notes.append(_ONE_SAMPLE)
     across = float(output.std(0, correction=0).square().mean().sqrt())
     if len(output) > 1 and across < _ALIKE * std:
         job.notes.append(

@@ -8,6 +8,7 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
+from ...blocks.thresholds import Threshold
 from ...checks import check_number
 from ...names import unknown_name
 from .. import meanfield
@@ -55,16 +56,19 @@ def critical(job: Job, weights: Weights = "orthogonal", q: float | None = None) 
     """Weights and biases on the edge of chaos of the activation that a layer reads (Poole et al., 2016).
 
     q is the variance of pre-activations to hold; without it 1 / depth for tanh and its kin, near isometry, any for
-    ReLU, the half-stable point for GELU, SiLU, Mish. Layers that read the batch bring it to q; those that read a sum
-    or a normalization have variance 1 / fan_in. Orthogonal convolutions are delta-orthogonal, or else Gaussian.
+    ReLU, the half-stable point for GELU, SiLU, Mish, the point without biases for hard thresholds. Layers that read the
+    batch bring it to q; those that read a sum or a normalization have variance 1 / fan_in. Orthogonal convolutions are
+    delta-orthogonal, or else Gaussian.
     """
     if weights not in get_args(Weights):
         raise unknown_name("weights", str(weights), get_args(Weights))
     points = {
-        layer.reads: meanfield.critical_point(layer.reads.function, q=q, depth=None if q else job.depth)
+        layer.reads: point_for(layer.reads.function, q, job.depth)
         for layer in job.layers
         if layer.reads is not None and not layer.recurrent
     }
+    if not points and len(job.layers) > 1:
+        job.notes.append("no activation was seen between layers; if there is one, name it: activation=.")
     for activation, point in points.items():
         job.notes.append(
             f"{activation}: sigma_w {point.sigma_w:.6g}, sigma_b {point.sigma_b:.6g}, q {point.q:.4g}, {point.kind}"
@@ -87,6 +91,14 @@ def critical(job: Job, weights: Weights = "orthogonal", q: float | None = None) 
             _gaussian(job, layer, sigma_w, rule)
         for name in layer.named("bias") if sigma_b else ():
             job.set(name, f"std {sigma_b:.4g}", partial(nn.init.normal_, std=sigma_b, generator=job.generator))
+
+
+def point_for(phi: Callable[[Tensor], Tensor], q: float | None, depth: int) -> meanfield.CriticalPoint:
+    """The point that `critical` takes; raises ValueError where there is none."""
+    # What a threshold returns is of one size, however small the input: no length below a certain one stays.
+    if q is None and isinstance(phi, Threshold):
+        return meanfield.critical_point(phi, sigma_b=0.0)
+    return meanfield.critical_point(phi, q=q, depth=None if q else depth)
 
 
 @scheme(references=("balduzzi2017shattered",))

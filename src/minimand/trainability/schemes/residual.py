@@ -6,7 +6,7 @@ from torch import nn
 from ..branches import total_gain
 from ..job import Job
 from ..tracing import NORMS, is_conv1d
-from ..weights import scale
+from ..weights import bias_by_scalars, scale
 from .registry import scheme
 from .variance import kaiming
 
@@ -58,8 +58,10 @@ def rezero(job: Job) -> None:
 def fixup(job: Job) -> None:
     """Kaiming weights; in each branch the last layer 0 and the m - 1 others times L^(-1 / (2 m - 2)); the last layer 0.
 
-    With a learned factor, 1 at the start, on every branch; L is the number of branches (Zhang et al., 2019). The
-    paper's scalar biases are left to the layers' own. Gradients are 0 but in the last layer at the first step.
+    With a learned factor, 1 at the start, on every branch; L is the number of branches (Zhang et al., 2019). A learned
+    number, 0 at the start, is added before every linear or convolutional layer that does not read the batch, and one
+    after it where it has no bias of its own: the state dict changes, so initialize before you make the optimizer.
+    Gradients are 0 but in the last layer at the first step.
 
     Raises:
         ValueError: normalization in the model, or a branch of one layer.
@@ -80,9 +82,10 @@ def fixup(job: Job) -> None:
                 for weight in names[name].named("weight"):
                     job.multiply(weight, factor)
     _zero(job, job.layers[-1].name)
-    bare = [layer.name for layer in job.layers if not layer.named("bias")]
-    if bare:
-        job.notes.append(f"without a bias, which fixup would like: {', '.join(bare)}.")
+    biased = [layer for layer in job.layers if isinstance(layer.module, nn.Linear | nn.modules.conv._ConvNd)]
+    for layer in biased:
+        bias_by_scalars(job.model, layer.name, layer.first)
+    job.notes.append(f"{len(biased)} layers: a learned number before, and after where there is no bias.")
 
 
 def _silence(job: Job) -> None:

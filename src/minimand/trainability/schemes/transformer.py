@@ -12,6 +12,9 @@ from ..tracing import NORMS
 from ..weights import parametrized_by
 from .registry import scheme
 
+_LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+_LEAVES = ("self_attn", "multihead_attn", "linear1", "linear2")
+
 
 class Divided(nn.Module):
     """A parametrization: a weight, or a bias, over a fixed number."""
@@ -33,35 +36,51 @@ class Divided(nn.Module):
 def deepnorm(job: Job) -> None:
     """LN(alpha x + F(x)), and Xavier with gain beta for values, attention's output and the linear layers.
 
-    alpha = (2 N)^(1/4) and beta = (8 N)^(-1/4) for N layers of an encoder, or of a decoder without one (Wang et al.,
-    2022). As LN(alpha x + F) = LN(x + F / alpha), the last weight and bias of each branch are divided by alpha from now
-    on: the state dict changes, so initialize before you make the optimizer. All other layers are Xavier.
+    alpha = (2 N)^(1/4) and beta = (8 N)^(-1/4) for N layers of an encoder, or of one that is a decoder by its mask.
+    Beside M layers of nn.TransformerDecoderLayer they are 0.81 (N^4 M)^(1/16) and 0.87 (N^4 M)^(-1/16), and in those
+    M layers (3 M)^(1/4) and (12 M)^(-1/4) (Wang et al., 2022). As LN(alpha x + F) = LN(x + F / alpha), the last weight
+    and bias of each branch are divided by alpha from now on: the state dict changes, so initialize before you make the
+    optimizer. All other layers are Xavier.
 
     Raises:
-        ValueError: the model has no nn.TransformerEncoderLayer, one that normalizes first, or cross-attention.
+        ValueError: the model has no transformer layer of torch's, one that normalizes first, or one without
+            normalization.
     """
-    parts = {name: m for name, m in job.model.named_modules() if isinstance(m, nn.TransformerEncoderLayer)}
+    parts = {name: m for name, m in job.model.named_modules() if isinstance(m, _LAYERS)}
     first = [name for name, part in parts.items() if part.norm_first]
-    if not parts or first or any(isinstance(m, nn.TransformerDecoderLayer) for m in job.model.modules()):
+    bare = [name for name, part in parts.items() if not isinstance(part.norm1, NORMS)]
+    if not parts or first or bare:
         raise ValueError(
-            "deepnorm sets nn.TransformerEncoderLayer with norm_first=False, alone or as a causal decoder; "
-            + (f"{first[0] or 'the model'} normalizes first. " if first else "the model has none, or has others. ")
-            + "Use 'depth' or 'skipinit'."
+            "deepnorm sets nn.TransformerEncoderLayer and nn.TransformerDecoderLayer with norm_first=False; "
+            + (f"{first[0] or 'the model'} normalizes first. Use 'depth' or 'skipinit'." if first else "")
+            + (f"{bare[0] or 'the model'} does not normalize. Use 'tfixup'." if bare and not first else "")
+            + ("the model has none. Use 'depth' or 'skipinit'." if not parts else "")
         )
-    alpha, beta = (2 * len(parts)) ** 0.25, (8 * len(parts)) ** -0.25
+    encoders = sum(isinstance(part, nn.TransformerEncoderLayer) for part in parts.values())
+    decoders = len(parts) - encoders
+    both = (encoders**4 * decoders) ** (1 / 16)
+    factors = {
+        _LAYERS[0]: (0.81 * both, 0.87 / both) if both else ((2 * encoders) ** 0.25, (8 * max(encoders, 1)) ** -0.25),
+        _LAYERS[1]: ((3 * decoders) ** 0.25, (12 * max(decoders, 1)) ** -0.25),
+    }
     names = {layer.name: layer for layer in job.layers}
     inside = {
-        f"{name}.{leaf}".removeprefix("."): leaf for name in parts for leaf in ("self_attn", "linear1", "linear2")
+        f"{name}.{leaf}".removeprefix("."): (leaf, *factors[_kind(part)])
+        for name, part in parts.items()
+        for leaf in _LEAVES
+        if hasattr(part, leaf)
     }
     missing = sorted(inside.keys() - names.keys())
     if missing:
         raise ValueError(f"deepnorm sets a transformer as a whole, and {', '.join(missing)} is excluded.")
     for name, layer in names.items():
-        _xavier(job, layer, beta if name in inside else 1.0)
-    for name, leaf in inside.items():
+        _xavier(job, layer, inside[name][2] if name in inside else 1.0)
+    for name, (leaf, alpha, _) in inside.items():
         if leaf != "linear1":
-            _divide(job, f"{name}.out_proj" if leaf == "self_attn" else name, alpha)
-    job.notes.append(f"{len(parts)} layers: alpha {alpha:.4g}, beta {beta:.4g}.")
+            _divide(job, f"{name}.out_proj" if "attn" in leaf else name, alpha)
+    for kind, count in zip(_LAYERS, (encoders, decoders), strict=True):
+        if count:
+            job.notes.append(f"{count} {kind.__name__}: alpha {factors[kind][0]:.4g}, beta {factors[kind][1]:.4g}.")
 
 
 @scheme(traced=False, references=("huang2020tfixup",))
@@ -75,8 +94,7 @@ def tfixup(job: Job) -> None:
     Raises:
         ValueError: the model has no transformer layer of torch's, or still normalizes.
     """
-    kinds = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
-    parts = {name: m for name, m in job.model.named_modules() if isinstance(m, kinds)}
+    parts = {name: m for name, m in job.model.named_modules() if isinstance(m, _LAYERS)}
     if not parts:
         raise ValueError(
             "tfixup sets nn.TransformerEncoderLayer and nn.TransformerDecoderLayer, and the model has none. Use "
@@ -90,15 +108,20 @@ def tfixup(job: Job) -> None:
         )
     encoders = sum(isinstance(part, nn.TransformerEncoderLayer) for part in parts.values())
     decoders = len(parts) - encoders
-    gains = {kinds[0]: 0.67 * max(encoders, 1) ** -0.25, kinds[1]: (9 * max(decoders, 1)) ** -0.25}
-    leaves = ("self_attn", "multihead_attn", "linear1", "linear2")
-    inside = {f"{name}.{leaf}".removeprefix("."): gains[type(part)] for name, part in parts.items() for leaf in leaves}
+    gains = {_LAYERS[0]: 0.67 * max(encoders, 1) ** -0.25, _LAYERS[1]: (9 * max(decoders, 1)) ** -0.25}
+    inside = {
+        f"{name}.{leaf}".removeprefix("."): gains[_kind(part)] for name, part in parts.items() for leaf in _LEAVES
+    }
     for layer in job.layers:
         _xavier(job, layer, inside.get(layer.name, 1.0), 0.5**0.5 if layer.name in inside else 1.0)
     for name, module in job.model.named_modules():
         if isinstance(module, nn.Embedding):
             _embed(job, name, module, (9 * (decoders or encoders)) ** -0.25 / math.sqrt(module.embedding_dim))
     job.notes.append(f"{encoders} encoder layers, {decoders} decoder layers: train without warm-up.")
+
+
+def _kind(part: nn.Module) -> type[nn.Module]:
+    return _LAYERS[isinstance(part, _LAYERS[1])]
 
 
 def _embed(job: Job, name: str, module: nn.Embedding, std: float) -> None:
