@@ -318,6 +318,10 @@ def test_diagnose_reads_and_repairs_a_model_of_ones_own(capsys: pytest.CaptureFi
     found = _run(capsys, "diagnose", "mlp(width=32)", "--data", "digits", "--jacobian")
     assert "ok: " in found
     assert "singular values of the Jacobian" in found
+    found = _run(capsys, "diagnose", "net.py:words", "--shape", "7", "--tokens", "9", "--jacobian", "--curvature")
+    assert "tangent kernel" in found
+    assert "Hessian" not in found
+    assert "Hessian" in _run(capsys, "diagnose", "net.py:ready", "--data", "digits", "--curvature")
     cases = [
         (["net.py:Nett", "--shape", "64"], "Did you mean 'Net'"),
         (["net.py:Net"], "needs a batch; expected --shape"),

@@ -359,8 +359,38 @@ def test_jacobian_and_curvature_on_request() -> None:
     expected = torch.linalg.eigvalsh(2 * 1.5**2 * x.double() @ x.double().T)
     assert report.curvature.kernel_largest == pytest.approx(float(expected[-1]), rel=1e-4)
     assert "mean square 5.06" in str(report)
-    with pytest.raises(ValueError, match="one floating-point tensor; it is a tensor of torch.int64"):
-        mm.diagnose(Tokens(), torch.randint(50, (4, 9)), jacobian=True)
+    with pytest.raises(ValueError, match="curvature=True needs a batch that is one tensor; it is tuple"):
+        mm.diagnose(model, (x,), curvature=True)
+
+
+def test_the_jacobian_starts_at_the_first_number_of_any_input() -> None:
+    torch.manual_seed(0)
+    model, ids = Tokens().eval(), torch.randint(50, (4, 9))
+    embedded = model.embed(ids[:1])
+
+    def rest(x: Tensor) -> Tensor:
+        x, _ = model.recurrent(model.encoder(x))
+        return model.head(torch.relu(model.norm(x[:, -1])))
+
+    expected = torch.linalg.svdvals(torch.autograd.functional.jacobian(rest, embedded).reshape(3, -1)).tolist()  # pyright: ignore[reportAttributeAccessIssue]
+    for batch in (ids, {"ids": ids, "mask": torch.zeros(4, 9, dtype=torch.bool)}):
+        assert mm.diagnose(model, batch, jacobian=True).jacobian == pytest.approx(expected, rel=1e-3)
+
+    class Wide(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2000)
+
+        def forward(self, x: Tensor, factor: float) -> Tensor:
+            return factor * self.layer(x)
+
+    wide = Wide()
+    found = mm.diagnose(wide, (torch.randn(5, 3), 2.0), jacobian=True).jacobian
+    assert found == pytest.approx((2 * torch.linalg.svdvals(wide.layer.weight.detach())).tolist(), rel=1e-4)
+    one_hot = nn.Sequential(nn.Linear(5, 2))
+    one_hot.register_forward_pre_hook(lambda _, args: nn.functional.one_hot(args[0], 5).float())
+    with pytest.raises(ValueError, match=r"the batch is of torch.int64 and Sequential has none"):
+        mm.diagnose(one_hot, torch.randint(5, (4,)), jacobian=True)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The command that says why a network does not train."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +36,8 @@ class Diagnose:
     """Make the call that repairs it, and diagnose again."""
     jacobian: bool = False
     """Also find the singular values from the input to the output."""
+    curvature: bool = False
+    """Also find the largest step size by the tangent kernel and, with data, the ends of the Hessian's spectrum."""
     plot: Text = None
     """Write the figure to this file."""
     device: Text = None
@@ -52,22 +55,23 @@ class Diagnose:
         check_seed(self.seed)
         device = as_device(self.device) if self.device else default_device()
         torch.manual_seed(self.seed)
-        model, x = self._read()
-        model, x = model.to(device), x.to(device)
-        report = diagnose(model, x, jacobian=self.jacobian)
+        model, x, y = self._read()
+        model, x, y = model.to(device), x.to(device), None if y is None or not self.curvature else y.to(device)
+        look = partial(diagnose, model, x, target=y, jacobian=self.jacobian, curvature=self.curvature)
+        report = look()
         console.print(str(report), highlight=False, markup=False, soft_wrap=True)
         if self.fix and report.verdict.remedy is None:
             console.print("nothing to repair", highlight=False)
         elif self.fix and report.verdict.remedy is not None:
             report.verdict.remedy.apply(model, x)
-            report = diagnose(model, x, jacobian=self.jacobian)
+            report = look()
             console.print(f"\nrepaired:\n{report}", highlight=False, markup=False, soft_wrap=True)
         if self.plot:
             report.plot().savefig(self.plot)
             console.print(f"figure: {self.plot}", highlight=False)
 
-    def _read(self) -> tuple[Any, Any]:
-        """The model and a batch."""
+    def _read(self) -> tuple[Any, Any, Any]:
+        """The model, a batch and, of data, its targets."""
         from ..data import default_data, load_data
         from ..models import create_for
         from ..runs import reopen
@@ -79,19 +83,22 @@ class Diagnose:
                     f"{self.model} needs a batch; expected --shape, the shape of one sample as in --shape 3 32 32, or "
                     "--data."
                 )
-            return model, self._random() if self.shape else self._batch(load_data(str(self.data), **self._folder()))
+            if self.shape:
+                return model, self._random(), None
+            return model, *self._batch(load_data(str(self.data), **self._folder()))
         if Path(self.model).is_dir():
             opened = reopen(self.model, self.algorithm)
             opened.load_trained()
-            return opened.model, self._batch(opened.data)
+            return opened.model, *self._batch(opened.data)
         data = load_data(self.data or default_data(), **self._folder())
-        return create_for(self.model, data.shape, data.num_outputs, self.algorithm), self._batch(data)
+        return create_for(self.model, data.shape, data.num_outputs, self.algorithm), *self._batch(data)
 
     def _folder(self) -> dict[str, str]:
         return {"folder": self.folder} if self.folder else {}
 
-    def _batch(self, data: Any) -> Any:
-        return data.prepare(next(iter(data.train.batches(self.batch_size, self.seed)))[0])
+    def _batch(self, data: Any) -> tuple[Any, Any]:
+        x, y, *_ = next(iter(data.train.batches(self.batch_size, self.seed)))
+        return data.prepare(x), y
 
     def _random(self) -> Any:
         import torch

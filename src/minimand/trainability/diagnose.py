@@ -136,9 +136,10 @@ def diagnose(
         target: what the outputs should be.
         probes: how many random vectors are sent back; more make `chi` more exact.
         theory: also say what mean-field theory expects of a plain network, which takes longer than measuring it.
-        jacobian: also find singular values of the Jacobian of the first sample, in eval mode.
+        jacobian: also find singular values of the Jacobian of the first sample, in eval mode, from its first
+            floating-point input, or what the first embedding makes of its tokens.
         curvature: also find the largest step by the tangent kernel and, with a target, the ends of the Hessian's
-            spectrum (extra `curvature`).
+            spectrum (extra `curvature`); of a batch that is one tensor.
 
     Raises:
         ValueError, TypeError: an argument that cannot be used.
@@ -159,7 +160,7 @@ def diagnose(
         tuple(judge_layer(i, stats, structure, freed) for i in range(len(stats))),
         replace(verdict, remedy=remedy(verdict.code, verdict.layer, structure, stats)),
         structure,
-        curvatures.jacobian(model, batch) if jacobian else None,
+        curvatures.jacobian(model, batch, found.samples) if jacobian else None,
         as_product(found, structure) if jacobian else None,
         curvatures.curvature(model, batch, None if target is None else as_function(loss, target), target)
         if curvature

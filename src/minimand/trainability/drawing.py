@@ -59,7 +59,7 @@ def _finish(axes: "Axes", title: str) -> None:
     axes.set_title(title, fontsize=9, color=INK)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color=GRID, linewidth=0.6)
-    axes.tick_params(colors=INK, labelsize=8)
+    axes.tick_params(which="both", colors=INK, labelsize=8)
     axes.legend(frameon=False, fontsize=8)
 
 

@@ -18,6 +18,7 @@ from ..names import unknown_name
 from . import expectations
 from .activation import activation
 from .free_probability import Ensemble, Factors
+from .tracing import first_output
 
 Which = Literal["LM", "all"]
 
@@ -124,6 +125,11 @@ def condition(fn: Callable[[Tensor], Tensor], x: Tensor) -> float:
 
 
 def _jacobian(y: Tensor, x: Tensor) -> Tensor:
+    """Row by row, or transposed and column by column where there are fewer inputs."""
+    if x.numel() < y.numel():
+        u = torch.zeros_like(y, requires_grad=True)
+        pulled = _gradient(y, x, u, again=True)
+        return _jacobian(pulled, u) if pulled.requires_grad else torch.zeros(x.numel(), y.numel())
     rows = []
     for i in range(y.numel()):
         one = torch.zeros_like(y).view(-1)
@@ -242,7 +248,7 @@ def ntk(model: nn.Module, x: Tensor) -> TangentKernel:
     buffers = [(b, b.clone()) for b in model.buffers()]
     try:
         with torch.enable_grad():
-            y = model(x).flatten(1)
+            y = first_output(model(x)).flatten(1)
             along = torch.randn(y.shape[1], generator=torch.Generator().manual_seed(0)).to(y)
             outputs = y @ (along / along.norm())
             rows = [torch.autograd.grad(o, parameters, retain_graph=True, allow_unused=True) for o in outputs]
@@ -264,16 +270,16 @@ class _Mean(nn.Module):
 
     reduction = "mean"
 
-    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, loss: Callable[[Any, Tensor], Tensor]) -> None:
         super().__init__()
         self.loss = loss
 
-    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+    def forward(self, prediction: Any, target: Tensor) -> Tensor:
         return self.loss(prediction, target)
 
 
 def hessian_extremes(
-    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, target: Tensor
+    model: nn.Module, loss: Callable[[Any, Tensor], Tensor], x: Tensor, target: Tensor
 ) -> tuple[float, float]:
     """The smallest and the largest eigenvalue of the Hessian of the loss of a batch, by curvlinops (extra `curvature`).
 
@@ -282,11 +288,10 @@ def hessian_extremes(
     """
     from scipy.sparse.linalg import eigsh
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of a package that it brings
-        curvlinops = require("curvlinops", "curvature", "to find eigenvalues of the Hessian")
     parameters = [p for p in model.parameters() if p.requires_grad]
-    with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
+    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a package that it brings, and torch's forward mode
+        curvlinops = require("curvlinops", "curvature", "to find eigenvalues of the Hessian")
         hessian = curvlinops.HessianLinearOperator(model, _Mean(loss), parameters, [(x, target)]).to_scipy()
         start = np.random.default_rng(0).standard_normal(hessian.shape[0])
         options: dict[str, Any] = {"v0": start, "tol": 1e-4, "return_eigenvectors": False}

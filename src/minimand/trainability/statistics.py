@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ..blocks.thresholds import Threshold
 from ..names import unknown_name
-from .tracing import Call, Trace, layers, measured, trace, undisturbed
+from .tracing import Call, Trace, first_output, layers, measured, trace, undisturbed
 
 Loss = str | Callable[..., Tensor]
 """A name, or a function of (outputs, targets), or of the outputs alone where there is no target."""
@@ -340,10 +340,9 @@ def _loss_of(loss: Loss | None, output: Any, target: Any) -> Tensor:
     if callable(loss):
         value = loss(output) if target is None else loss(output, target)
     else:
-        outputs = next(t for t in _tensors(output) if t.is_floating_point())
         if target is None:
             raise ValueError(f"loss is {loss!r} but there is no target; expected target=, what the outputs should be.")
-        value = as_function(loss, target)(outputs, target)
+        value = as_function(loss, target)(output, target)
     if not isinstance(value, Tensor) or value.ndim:
         what = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"loss returned {what}; expected a scalar tensor: the mean over the batch.")
@@ -351,15 +350,19 @@ def _loss_of(loss: Loss | None, output: Any, target: Any) -> Tensor:
 
 
 def as_function(loss: Loss | None, target: Any) -> Callable[..., Tensor]:
-    """The loss as a function; by default what suits the target. Raises ValueError for an unknown name."""
+    """The loss as a function of output and target, by default what suits the target.
+
+    Raises:
+        ValueError, TypeError: an unknown name; a target that is no tensor.
+    """
     if callable(loss):
         return loss
     if loss is not None and loss not in _NAMED:
         raise unknown_name("loss", str(loss), _NAMED)
     if not isinstance(target, Tensor):
         raise TypeError(f"target is {type(target).__name__}; expected a tensor, or loss=, a function of it.")
-    name = loss or ("mse" if target.is_floating_point() else "cross_entropy")
-    return _NAMED[name]
+    named = _NAMED[loss or ("mse" if target.is_floating_point() else "cross_entropy")]
+    return lambda output, target: named(first_output(output), target)
 
 
 def _squares(t: Tensor) -> Tensor:

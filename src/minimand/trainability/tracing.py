@@ -415,6 +415,16 @@ def tensors(value: Any) -> Iterator[Tensor]:
             yield from tensors(item)
 
 
+def first_output(output: Any) -> Tensor:
+    """The first floating-point tensor that a model returned; raises TypeError if there is none."""
+    for tensor in tensors(output):
+        if tensor.is_floating_point():
+            return tensor
+    raise TypeError(
+        f"the model returned {type(output).__name__}; expected a floating-point tensor, or some that hold one."
+    )
+
+
 def _replaced(output: Any, first: Tensor) -> Any:
     """The output with its first tensor replaced."""
     if isinstance(output, Tensor):
