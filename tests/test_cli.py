@@ -303,6 +303,7 @@ class Net(nn.Module):
 ready = Net(2)
 def words(): return nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 9))
 number = 3
+def broken(): raise KeyError("boom")
 """
 
 
@@ -328,6 +329,9 @@ def test_diagnose_reads_and_repairs_a_model_of_ones_own(capsys: pytest.CaptureFi
         (["net.py:Net", "--shape", "63"], "Net fails on a batch of shape (64, 63)"),
         (["net.py:Net(dept=3)", "--shape", "64"], "Did you mean 'depth'"),
         (["net.py:number", "--shape", "64"], "is int; expected a module"),
+        (["net.py:Net(depth='x')", "--shape", "64"], "net.py:Net(depth='x') "),
+        (["net.py:broken", "--shape", "64"], "net.py:broken raises KeyError: 'boom'"),
+        (["net.py:Net", "--shape", "64", "--plot", "nowhere/x.svg"], "expected a file in a folder that is there"),
         (["other.py:Net", "--shape", "64"], "no model file 'other.py'"),
         (["mpl", "--data", "digits"], "Did you mean 'mlp'"),
         (["net.py:Net", "--shape", "64", "--batch-size", "0"], "batch_size is 0"),

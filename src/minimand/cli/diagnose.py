@@ -53,6 +53,8 @@ class Diagnose:
 
         check_number("batch_size", self.batch_size, 1, float("inf"), whole=True)
         check_seed(self.seed)
+        if self.plot and not Path(self.plot).absolute().parent.is_dir():
+            raise ValueError(f"plot is {self.plot!r}; expected a file in a folder that is there.")
         device = as_device(self.device) if self.device else default_device()
         torch.manual_seed(self.seed)
         model, x, y = self._read()
@@ -138,6 +140,8 @@ def _own(text: str) -> Any:
             raise ValueError(
                 f"{text} cannot be made ({error}); expected arguments, as in file.py:Net(width=64)."
             ) from error
+        except Exception as error:
+            raise ValueError(f"{text} raises {type(error).__name__}: {error}") from error
     if not isinstance(made, nn.Module):
         raise TypeError(f"{text} is {type(made).__name__}; expected a module, or a class or function that makes one.")
     return made
