@@ -9,6 +9,7 @@ import io
 import time
 import warnings
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -17,8 +18,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import minimand as mm
+from minimand.environment import environment
 from minimand.tables import table_text
-from minimand.trainability.tracing import Call, measured, trace, undisturbed
+from minimand.trainability.flow import Call
+from minimand.trainability.tracing import measured, trace, undisturbed
 
 
 class Backwards(nn.Module):
@@ -98,7 +101,20 @@ def outcome(model: nn.Module, batch: Tensor, apply: Callable[[nn.Module, Tensor]
     stds = deviations(model, x if x.any() else X)
     output = float(model(x).detach().var())
     text = f"layers' std {min(stds):.3g} to {max(stds):.3g}, output variance {output:.3g}"
+    hooks = sum(len(m._forward_hooks) for m in model.modules())
+    text += f", hooks left: {hooks}" if hooks else ""
     return text + (f"; {told[0]}"[:70] if told else "")
+
+
+def after_a_failure(apply: Callable[[nn.Module, Tensor], Any]) -> Callable[[nn.Module, Tensor], Any]:
+    """A call that the model raises in, then another."""
+
+    def both(model: nn.Module, batch: Tensor) -> Any:
+        with contextlib.suppress(RuntimeError, ValueError):
+            apply(model, batch[:, :5])
+        return apply(model, batch)
+
+    return both
 
 
 def deviations(model: nn.Module, batch: Tensor) -> list[float]:
@@ -114,7 +130,7 @@ def deviations(model: nn.Module, batch: Tensor) -> list[float]:
 
 
 def cost(depth: int, apply: Callable[[nn.Module, Tensor], Any]) -> tuple[int, float]:
-    """Forward passes, and milliseconds: the median of five."""
+    """Forward passes, and milliseconds of the processor: the median of five."""
     passes, seconds = 0, []
     for _ in range(5):
         model, count = plain(depth), 0
@@ -124,10 +140,10 @@ def cost(depth: int, apply: Callable[[nn.Module, Tensor], Any]) -> tuple[int, fl
             count += 1
 
         handle = model.register_forward_pre_hook(counted)
-        start = time.perf_counter()
+        start = time.process_time()
         with contextlib.redirect_stdout(io.StringIO()):
             apply(model, X)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
         passes = count
         handle.remove()
     return passes, 1e3 * sorted(seconds)[2]
@@ -142,6 +158,9 @@ def main() -> None:
         "minimand": lambda model, batch: mm.initialize(model, "lsuv", batch=batch),
         "lsuv": lambda model, batch: package.LSUVinit(model, batch, verbose=False),
     }
+    torch.set_num_threads(1)
+    found = environment(torch.device("cpu"))
+    print(f"{found['date']}, {found['hardware']}, torch {found['torch']}, lsuv {version('lsuv')}, seed 0")
     rows = []
     for depth in (20, 40):
         for name, apply in tools.items():
@@ -154,6 +173,10 @@ def main() -> None:
         for name, apply in tools.items():
             torch.manual_seed(0)
             print(f"  {name:10}{outcome(make(), batch, apply)}")
+    print("after a call that failed")
+    for name, apply in tools.items():
+        torch.manual_seed(0)
+        print(f"  {name:10}{outcome(plain(3), X, after_a_failure(apply))}")
 
 
 if __name__ == "__main__":

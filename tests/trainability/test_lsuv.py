@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import minimand as mm
-from minimand.trainability.tracing import Call, measured, trace, undisturbed
+from minimand.trainability.flow import Call
+from minimand.trainability.tracing import measured, trace, undisturbed
 
 
 def deviations(model: nn.Module, batch: Tensor) -> dict[str, float]:

@@ -14,7 +14,8 @@ from ..blocks.transformer import TransformerBranch
 from ..names import unknown_name
 from ..networks import Layer, Unrolled
 from ..theory.response import gains
-from .tracing import BATCH, NORMS, Origins, Trace, layers
+from .flow import BATCH, Origins
+from .tracing import NORMS, Trace, layers
 
 
 @dataclass(frozen=True)

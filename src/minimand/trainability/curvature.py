@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from . import spectrum
-from .tracing import arguments, first_output, tensors, undisturbed
+from .flow import first_output, tensors
+from .tracing import arguments, undisturbed
 
 # The whole spectrum of a Jacobian of so many inputs or outputs, else its largest values.
 _WHOLE, _LARGEST = 1024, 6

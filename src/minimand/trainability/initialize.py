@@ -19,12 +19,12 @@ from ..names import unknown_name
 from .activation import ACTIVATIONS
 from .branches import Branch
 from .branches import branches as find_branches
+from .flow import Applied
 from .job import Job, Layer, deviation
 from .report import InitReport
 from .schemes import read_scheme
 from .statistics import Loss, as_function
 from .tracing import (
-    Applied,
     Trace,
     broken_parameters,
     buffers_back,
@@ -248,7 +248,7 @@ def _as_it_was_if_refused(model: nn.Module) -> Iterator[None]:
     values = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
     back = buffers_back(model)
     before = {(module, leaf) for module in model.modules() for leaf in _parametrized(module)}
-    parts = [
+    parts: list[tuple[dict[Any, Any], dict[Any, Any]]] = [
         (kept, dict(kept))
         for module in model.modules()
         for kept in (module._modules, module._forward_pre_hooks, module._forward_hooks)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from . import meanfield
 from .branches import Branch
 from .fans import Block, blocks
+from .flow import Applied
 from .report import Setting
-from .tracing import Applied
 from .weights import read, sources, why_not, write
 
 Fill = Callable[[Tensor, Block], Any]

@@ -17,8 +17,8 @@ from ..extras import require
 from ..names import unknown_name
 from . import expectations
 from .activation import activation
+from .flow import first_output
 from .free_probability import Ensemble, Factors
-from .tracing import first_output
 
 Which = Literal["LM", "all"]
 

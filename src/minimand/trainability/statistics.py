@@ -11,16 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ..blocks.thresholds import Threshold
 from ..names import unknown_name
-from .tracing import Call, Trace, first_output, layers, measured, trace, undisturbed
+from .flow import Call, first_output
+from .signals import UNKNOWN, Signal, saturated, signal, squared_norm, wide
+from .tracing import Trace, layers, measured, trace, undisturbed
 
 Loss = str | Callable[..., Tensor]
 """A name, or a function of (outputs, targets), or of the outputs alone where there is no target."""
 
 _NAMED = {"cross_entropy": F.cross_entropy, "mse": F.mse_loss}
-# Within a hundredth of the end of its range an activation has lost most of its slope.
-_NEAR = 0.01
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,7 @@ class _Recorder:
             found = torch.autograd.grad(starts, inputs, vectors, retain_graph=True, allow_unused=True)
             for parameter, gradient in zip(parameters, found, strict=False):
                 if gradient is not None:
-                    squares[parameter] = squares.get(parameter, 0) + _squares(gradient)  # pyright: ignore[reportArgumentType]
+                    squares[parameter] = squares.get(parameter, 0) + squared_norm(gradient)  # pyright: ignore[reportArgumentType]
         self.found[kind] = {slot: value / times for slot, value in self.gradients.items()}
         self.weights = {p: value / times for p, value in squares.items()} or self.weights
 
@@ -192,13 +191,13 @@ class _Recorder:
             slot = self.slots[key] = len(self.tensors)
             self.tensors.append(t)
             self.sizes.append(t.numel())
-            self.signals.append(_signal(t.detach(), self.samples))
+            self.signals.append(signal(t.detach(), self.samples))
             if t.requires_grad:
                 t.register_hook(lambda gradient: self._add(slot, gradient))
         return self.slots[key]
 
     def _add(self, slot: int, gradient: Tensor) -> None:
-        self.gradients[slot] = self.gradients.get(slot, 0) + _squares(gradient)
+        self.gradients[slot] = self.gradients.get(slot, 0) + squared_norm(gradient)
 
     def result(self, trace: Trace) -> Measured:
         """Everything on one wait for the device."""
@@ -207,8 +206,8 @@ class _Recorder:
         norms = [p.detach() for call in calls for p in call.module.parameters()]
         device = self.signals[0].device
         one_by_one = [v for kind in kinds for v in kind] + [self.weights.get(p) for p in self.model.parameters()]
-        one_by_one += [_squares(p) for p in norms]
-        nan = torch.full((), math.nan, dtype=_wide(device), device=device)
+        one_by_one += [squared_norm(p) for p in norms]
+        nan = torch.full((), math.nan, dtype=wide(device), device=device)
         flat = torch.cat(
             [
                 torch.cat([s.to(device) for s in self.signals]),
@@ -216,7 +215,7 @@ class _Recorder:
             ]
         ).tolist()
         numbers = iter(flat)
-        signals = [_Signal(*(next(numbers) for _ in range(9))) for _ in self.tensors]
+        signals = [Signal(*(next(numbers) for _ in range(9))) for _ in self.tensors]
         gradients = {kind: [next(numbers) for _ in self.tensors] for kind in self.found}
         weights = {p: next(numbers) for p in self.model.parameters()}
         sizes = [[next(numbers) for _ in call.module.parameters()] for call in calls]
@@ -231,16 +230,16 @@ class _Recorder:
         self,
         i: int,
         calls: tuple[Call, ...],
-        signals: list["_Signal"],
+        signals: list[Signal],
         gradients: dict[str, list[float]],
         weights: dict[nn.Parameter, float],
         sizes: list[float],
     ) -> LayerStat:
         call, (read, wrote) = calls[i], self.pairs[i]
         follower = next((c for c in calls[i + 1 :] if i in c.after and self.pairs[c.index][0] >= 0), None)
-        given = _UNKNOWN if follower is None else signals[self.pairs[follower.index][0]]
+        given = UNKNOWN if follower is None else signals[self.pairs[follower.index][0]]
         alone = follower is not None and len(follower.after) == 1  # else a gate, or a skip, has a part in it
-        own, arriving = (_UNKNOWN if slot < 0 else signals[slot] for slot in (read, wrote)[::-1])
+        own, arriving = (UNKNOWN if slot < 0 else signals[slot] for slot in (read, wrote)[::-1])
         squares = [weights[p] for p in call.module.parameters() if not math.isnan(weights[p])]
         gradient = math.sqrt(sum(squares)) if squares else math.nan
 
@@ -264,7 +263,7 @@ class _Recorder:
             nonfinite=own.nonfinite,
             zero=given.zero,
             dead=given.dead,
-            saturated=_saturated(call, given) if alone else math.nan,
+            saturated=saturated(call, given) if alone else math.nan,
             gradient=of("probe", wrote) / entries,
             chi=_ratio(arrived(i), arrived(i + 1)),
             loss_gradient=of("loss", wrote) / entries,
@@ -274,66 +273,6 @@ class _Recorder:
             read_cosine=arriving.cosine,
             read_gradient=arrived(i) / max(self.samples, 1),
         )
-
-
-@dataclass(frozen=True)
-class _Signal:
-    mean: float
-    second: float
-    variance: float
-    cosine: float
-    nonfinite: float
-    zero: float
-    dead: float
-    near_one: float
-    near_ends: float
-
-
-_UNKNOWN = _Signal(*[math.nan] * 9)
-
-
-def _signal(t: Tensor, samples: int) -> Tensor:
-    """The numbers of a `_Signal`, on the device."""
-    axis = next((i for i in range(min(t.ndim, 2)) if t.shape[i] == samples), 0)
-    t = t.movedim(axis, 0)
-    known = samples > 0 and t.ndim > 0 and t.shape[0] % samples == 0
-    x = t.reshape(samples if known else 1, -1).to(_wide(t.device))
-    squares = x.square().sum(1)
-    directions = x / squares.sqrt().clamp_min(torch.finfo(x.dtype).tiny)[:, None]
-    alive = (squares > 0).sum()
-    nan = x.new_full((), math.nan)
-    cosine = (directions.sum(0).square().sum() - alive) / (alive * (alive - 1))
-    zero, size = x == 0, x.abs()
-    return torch.stack(
-        [
-            x.mean(),
-            squares.sum() / x.numel(),
-            (x - x.mean(0)).square().mean() if known and samples > 1 else nan,
-            cosine if known else nan,
-            1 - x.isfinite().to(x.dtype).mean(),
-            zero.to(x.dtype).mean(),
-            _units(zero, t.shape, known).to(x.dtype).mean(),
-            (size > 1 - 2 * _NEAR).to(x.dtype).mean(),
-            ((x < _NEAR) | (x > 1 - _NEAR)).to(x.dtype).mean(),
-        ]
-    )
-
-
-def _units(zero: Tensor, shape: torch.Size, known: bool) -> Tensor:
-    """Whether each unit is zero everywhere: a channel of images, else an entry of the last dimension."""
-    whole = zero.reshape(shape)
-    unit = 1 if len(shape) >= 4 else len(shape) - 1
-    return whole.movedim(unit, 0).flatten(1).all(1) if len(shape) > 1 else whole.all()
-
-
-def _saturated(call: Call, given: _Signal) -> float:
-    """The fraction at the ends of a bounded activation's range; nan where it has no ends or jumps between them."""
-    if call.activation is None or call.activation.name == "sign" or isinstance(call.activation.function, Threshold):
-        return math.nan
-    low, middle, high = call.activation.function(torch.tensor([-40.0, 0.3, 40.0], dtype=torch.double)).tolist()
-    if abs(high - 1) > 1e-9 or not low < middle < high:
-        return math.nan
-    return given.near_one if abs(low + 1) < 1e-9 else given.near_ends if abs(low) < 1e-9 else math.nan
 
 
 def _loss_of(loss: Loss | None, output: Any, target: Any) -> Tensor:
@@ -363,15 +302,6 @@ def as_function(loss: Loss | None, target: Any) -> Callable[..., Tensor]:
         raise TypeError(f"target is {type(target).__name__}; expected a tensor, or loss=, a function of it.")
     named = _NAMED[loss or ("mse" if target.is_floating_point() else "cross_entropy")]
     return lambda output, target: named(first_output(output), target)
-
-
-def _squares(t: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(t.detach(), dtype=_wide(t.device)).square()
-
-
-def _wide(device: torch.device) -> torch.dtype:
-    """Squares of vanishing gradients underflow in single precision."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _ratio(a: float, b: float) -> float:

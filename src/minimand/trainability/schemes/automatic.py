@@ -3,8 +3,9 @@
 import torch
 
 from ..finite_width import beta_of
+from ..flow import Applied
 from ..job import Job
-from ..tracing import NORMS, Applied
+from ..tracing import NORMS
 from .registry import SCHEMES, scheme
 
 # Beyond it the sizes of ReLU signals fluctuate more than they stay: 5 sum 1 / width.

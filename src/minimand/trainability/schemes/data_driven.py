@@ -11,8 +11,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ...checks import check_number
 from ...names import unknown_name
+from ..flow import Call, tensors
 from ..job import Job
-from ..tracing import NORMS, Call, arguments, broken_parameters, measured, tensors, trace, undisturbed
+from ..tracing import NORMS, arguments, broken_parameters, measured, trace, undisturbed
 from ..weights import read, sources
 from .isometry import orthogonal
 from .registry import scheme

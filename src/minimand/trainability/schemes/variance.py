@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from ...checks import check_number
 from ...names import unknown_name
 from ..fans import Block
+from ..flow import Applied
 from ..job import Fill, Job, gain
-from ..tracing import Applied
 from ..weights import read
 from .registry import scheme
 
