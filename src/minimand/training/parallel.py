@@ -1,5 +1,6 @@
 """Data-parallel training: processes that each take a share of every batch."""
 
+import atexit
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -208,6 +209,11 @@ class Ranks:
             ) from error
 
 
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def unwrapped(model: nn.Module) -> nn.Module:
     """The module that `Ranks.wrap` or torch.compile was given."""
     model = getattr(model, "_orig_mod", model)
@@ -238,6 +244,7 @@ def joined(parallel: Parallel | None, method: Method, diagnose: bool) -> Ranks:
         if parallel is None and os.environ["WORLD_SIZE"] == "1":
             return Ranks()
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        atexit.register(_leave)
     if not getattr(method, "data_parallel", True) or (parallel is None and dist.get_world_size() == 1):
         return Ranks()
     if diagnose:

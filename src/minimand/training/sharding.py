@@ -67,7 +67,8 @@ class Shards:
         for module in modules:
             for unit in units:
                 fully_shard(module.get_submodule(unit))
-            fully_shard(module)
+            # What is only evaluated is used again in parts, without a backward pass to part it.
+            fully_shard(module, reshard_after_forward=None if module is modules[0] else True)
         for p in self._strides:
             p.data = p.data.new_empty(0)
 
