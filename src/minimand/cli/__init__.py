@@ -31,7 +31,7 @@ _Command = (
 
 
 # Seconds; torchrun looks after its processes every tenth of one.
-_PATIENCE = 1.0
+_PATIENCE = 5.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
