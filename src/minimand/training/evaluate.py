@@ -46,9 +46,9 @@ def evaluate(
         ValueError: outputs of another shape, or targets that are no classes of the data.
     """
     data = as_data(data)
-    samples = samples or data.test
+    judged: Samples = data.test if samples is None else samples
     ranks = ranks or Ranks()
-    share, counts = ranks.evaluated(samples, _BATCH)
+    share, counts = ranks.evaluated(judged, _BATCH)
     judge = as_loss(loss, data)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     classes = len(data.classes)
@@ -59,7 +59,7 @@ def evaluate(
     model.eval()
     try:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            for inputs, targets in samples.batches(_BATCH, share=share):
+            for inputs, targets in judged.batches(_BATCH, share=share):
                 x, y = inputs.to(device), targets.to(device)
                 x = x if isinstance(x, State) else data.prepare(x)
                 if data.task == "classification":

@@ -346,10 +346,11 @@ class _Session:
     def _end(self, epoch: int) -> None:
         evaluated = self.problem.module if self.average is None else self.average.module
         self.ranks.spread(evaluated.buffers())  # statistics of batches are those of the first one's shares
-        self.evaluation = evaluate(evaluated, self.data, self.fed[1], self.test_loss, self.recipe.bf16, self.ranks)
-        if not math.isfinite(self.evaluation.loss):
+        found = evaluate(evaluated, self.data, self.fed[1], self.test_loss, self.recipe.bf16, self.ranks)
+        self.evaluation = found
+        if not math.isfinite(found.loss):
             self._check_weights()
-            raise NonFiniteLossError(f"the test loss is {self.evaluation.loss} after epoch {epoch + 1}.")
+            raise NonFiniteLossError(f"the test loss is {found.loss} after epoch {epoch + 1}.")
         loss, right, seen = self.sums.tolist()
         record = self.ranks.first(
             lambda: {
@@ -358,8 +359,8 @@ class _Session:
                 **({"problem": self.number + 1} if len(self.plan.problems) > 1 else {}),
                 "train_loss": loss / seen,
                 "train_accuracy": right / seen if self.counted else None,
-                "test_loss": self.evaluation.loss,
-                "test_accuracy": self.evaluation.accuracy,
+                "test_loss": found.loss,
+                "test_accuracy": found.accuracy,
                 "seconds": self.seconds + time.monotonic() - self.began,
                 **getattr(self.method, "metrics", dict)(),
             }

@@ -84,11 +84,12 @@ class Shards:
         for before in self._before:
             before.restore()
 
-    def whole(self, x: Any) -> Tensor:
+    def whole(self, x: Tensor | None) -> Tensor:
         """A tensor whose parts are in all processes, which have to ask together; any other as it is."""
         from torch.distributed.tensor import DTensor
 
-        return x.detach().full_tensor() if isinstance(x, DTensor) else x.detach()
+        assert x is not None
+        return x.full_tensor().detach() if isinstance(x, DTensor) else x.detach()
 
     def part(self, x: Tensor, like: Tensor) -> Tensor:
         """This process's part of a whole tensor, if it belongs to one of that shape that is sharded."""
