@@ -24,7 +24,7 @@ from .usage import usage
 Parallel = Literal["ddp", "fsdp"]
 T = TypeVar("T")
 
-_LAUNCH = "torchrun --nproc-per-node 2 -m minimand train"
+_LAUNCH = "torchrun --nproc-per-node 2 -m -- minimand train"
 
 
 class LostProcessError(RuntimeError):
