@@ -1,7 +1,9 @@
 """The command line: one frozen dataclass a command, whose fields are its options."""
 
 import linecache
+import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +30,10 @@ _Command = (
 )
 
 
+# Seconds; torchrun looks after its processes every tenth of one.
+_PATIENCE = 5.0
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; a mistake in what it was given ends it with a message and the exit status 2."""
     command: Any = tyro.cli(
@@ -39,13 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         command(Console())
     except KeyboardInterrupt as interrupt:
-        print("\n" + "; ".join(["stopped", *map(str, interrupt.args)]), file=sys.stderr)
+        _say("\n" + "; ".join(["stopped", *map(str, interrupt.args)]))
         sys.exit(130)
     except Exception as error:
         if not (_is_meant(error) or isinstance(error, OSError)):
             raise
-        print(f"minimand: {error}", file=sys.stderr)
+        _say(f"minimand: {error}")
         sys.exit(2)
+
+
+def _say(message: str) -> None:
+    """To standard error. What ends all processes of a torchrun is said by the first, whose end soon ends the others."""
+    if int(os.environ.get("RANK", 0)):
+        time.sleep(_PATIENCE)
+    print(message, file=sys.stderr)
 
 
 def _is_meant(error: Exception) -> bool:

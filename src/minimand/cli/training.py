@@ -14,6 +14,8 @@ from .options import Decimal, Text, Whole
 _Binding = Annotated[Literal["default", "residual", "operator"], arg(help_behavior_hint="")]
 _Precision = Annotated[Literal["default", "fp32", "bf16"], arg(help_behavior_hint="")]
 
+_Parallel = Annotated[Literal["default", "ddp", "fsdp"], arg(help_behavior_hint="")]
+
 _DEFAULTS = {"seed": 0}
 
 
@@ -63,6 +65,8 @@ class Train(_Training):
     """Seconds between checkpoints."""
     diagnose: bool = False
     """Diagnose the model as it begins, and stop a run that cannot learn."""
+    parallel: _Parallel = "default"
+    """Under torchrun, how its processes share each batch: ddp, the default, or fsdp, which spreads the weights too."""
 
     def __call__(self, console: Console) -> None:
         import torch
@@ -74,8 +78,10 @@ class Train(_Training):
         from ..training import Run, default_recipe
         from ..training.arguments import check_seed
         from ..training.methods import as_method
+        from ..training.parallel import leads
         from ..training.recipe import from_config
 
+        console = console if leads() else Console(quiet=True)
         folder = Path(self.run) if self.run else _new_folder()
         options = _options(self, Run(folder).command())
         run = Run(folder, options)
@@ -101,6 +107,7 @@ class Train(_Training):
                 callbacks=[] if self.quiet else [_progress(console)],
                 checkpoint_every=self.checkpoint_every,
                 diagnose=self.diagnose,
+                parallel=None if self.parallel == "default" else self.parallel,
             )
         except KeyboardInterrupt:
             own = ["--algorithm", named] if named and ".py:" in named else []
@@ -208,7 +215,7 @@ def _options(given: _Training, before: dict[str, Any]) -> dict[str, Any]:
     from ..algorithms import as_algorithm
     from ..data import default_data
 
-    kept = {f.name for f in fields(Train)} - {"run", "quiet", "device", "checkpoint_every", "diagnose"}
+    kept = {f.name for f in fields(Train)} - {"run", "quiet", "device", "checkpoint_every", "diagnose", "parallel"}
     now = {n: v for n, v in vars(given).items() if n in kept and v is not None and v is not False and v != "default"}
     if "algorithm" not in now and before.get("algorithm"):
         as_algorithm(before["algorithm"], allow_files=False)

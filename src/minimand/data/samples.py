@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 Batch = tuple[Tensor, Tensor]
 
+WHOLE = slice(None)
+
 
 class Samples(Protocol):
     """Inputs with targets."""
@@ -21,8 +23,11 @@ class Samples(Protocol):
         """How many samples."""
         ...
 
-    def batches(self, size: int, seed: int | None = None, first: int = 0) -> Iterator[Batch]:
-        """Batches of `size`, from batch `first` on; shuffled by `seed`, which also decides any randomness within."""
+    def batches(self, size: int, seed: int | None = None, first: int = 0, share: slice = WHOLE) -> Iterator[Batch]:
+        """Batches of `size`, from batch `first` on; shuffled by `seed`, which also decides any randomness within.
+
+        Of each there are the rows of the share: one process's part.
+        """
         ...
 
     def count(self, size: int, shuffled: bool) -> int:
@@ -50,10 +55,10 @@ class Arrays:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def batches(self, size: int, seed: int | None = None, first: int = 0) -> Iterator[Batch]:
+    def batches(self, size: int, seed: int | None = None, first: int = 0, share: slice = WHOLE) -> Iterator[Batch]:
         order = _order(len(self), seed).to(self.inputs.device)
         for b in range(first, self.count(size, seed is not None)):
-            chosen = order[b * size : (b + 1) * size]
+            chosen = order[b * size : (b + 1) * size][share]
             yield self.inputs[chosen], self.targets[chosen]
 
     def count(self, size: int, shuffled: bool) -> int:
@@ -74,8 +79,8 @@ class Items:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def batches(self, size: int, seed: int | None = None, first: int = 0) -> Iterator[Batch]:
-        batches = _BatchReader(self.dataset, size, _order(len(self), seed), seed)
+    def batches(self, size: int, seed: int | None = None, first: int = 0, share: slice = WHOLE) -> Iterator[Batch]:
+        batches = _BatchReader(self.dataset, size, _order(len(self), seed), seed, share)
         numbers = range(first, self.count(size, seed is not None))
         return iter(DataLoader(batches, batch_size=None, sampler=numbers, num_workers=self.workers))
 
@@ -112,7 +117,7 @@ class Loader:
         found = [(len(targets), int(targets.max())) for _, targets in self.loader]
         return sum(n for n, _ in found), max(highest for _, highest in found)
 
-    def batches(self, size: int, seed: int | None = None, first: int = 0) -> Iterator[Batch]:
+    def batches(self, size: int, seed: int | None = None, first: int = 0, share: slice = WHOLE) -> Iterator[Batch]:
         if seed is not None:
             seed_everything(seed)
             for part in (self.loader, getattr(self.loader, "sampler", None)):
@@ -122,7 +127,7 @@ class Loader:
         found = iter(self.loader)
         for _ in range(first):  # now, not when the first batch is asked for: skipping draws random numbers
             next(found)
-        return found
+        return found if share == WHOLE else ((inputs[share], targets[share]) for inputs, targets in found)
 
     def count(self, size: int, shuffled: bool) -> int:
         return len(self.loader)
@@ -134,13 +139,13 @@ class Loader:
 class _BatchReader(Dataset):
     """Batch b of a data set in a given order, random transforms included, whoever reads it and when."""
 
-    def __init__(self, dataset: Any, size: int, order: Tensor, seed: int | None) -> None:
-        self.dataset, self.size, self.order, self.seed = dataset, size, order, seed
+    def __init__(self, dataset: Any, size: int, order: Tensor, seed: int | None, share: slice) -> None:
+        self.dataset, self.size, self.order, self.seed, self.share = dataset, size, order, seed, share
 
     def __getitem__(self, b: int) -> Any:
-        chosen = self.order[b * self.size : (b + 1) * self.size].tolist()
+        chosen = self.order[b * self.size : (b + 1) * self.size][self.share].tolist()
         with torch.random.fork_rng(devices=[]):
-            seed_everything((self.seed or 0) * 1_000_003 + b)
+            seed_everything((self.seed or 0) * 1_000_003 + b + (self.share.start or 0) * 1_000_000_007)
             return default_collate([self.dataset[i] for i in chosen])
 
 

@@ -6,6 +6,7 @@ from typing import ParamSpec
 
 from .. import training
 from ..training import FitResult
+from ..training.parallel import leads
 from .page import write_report
 
 P = ParamSpec("P")
@@ -15,7 +16,7 @@ def _reported(train: Callable[P, FitResult]) -> Callable[P, FitResult]:
     @wraps(train)
     def with_report(*args: P.args, **kwargs: P.kwargs) -> FitResult:
         result = train(*args, **kwargs)
-        if result.run is not None:
+        if result.run is not None and leads():
             write_report(result)
         return result
 

@@ -9,6 +9,7 @@ from .fit import fit as fit
 from .layerwise import Layerwise as Layerwise
 from .method import Method as Method
 from .nonfinite import NonFiniteLossError as NonFiniteLossError
+from .parallel import LostProcessError as LostProcessError
 from .preparation import Prepared as Prepared
 from .preparation import prepare as prepare
 from .progress import ShowProgress as ShowProgress

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from ..data.samples import Batch
+from ..data.samples import WHOLE, Batch
 
 Place = Literal["memory", "disk"]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -55,7 +55,7 @@ class Activations:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def batches(self, size: int, seed: int | None = None, first: int = 0) -> Iterator[Any]:
+    def batches(self, size: int, seed: int | None = None, first: int = 0, share: slice = WHOLE) -> Iterator[Any]:
         """As `Samples` has it."""
         n = len(self)
         order, offset = torch.arange(n), torch.zeros(n, dtype=torch.long)
@@ -64,8 +64,8 @@ class Activations:
             order = torch.randperm(n, generator=generator)
             offset = n * torch.randint(self.views, (n,), generator=generator)
         for b in range(first, self.count(size, seed is not None)):
-            chosen = order[b * size : (b + 1) * size]
-            rows = chosen + offset[b * size : (b + 1) * size]
+            chosen = order[b * size : (b + 1) * size][share]
+            rows = chosen + offset[b * size : (b + 1) * size][share]
             yield State([leaf[rows] for leaf in self.leaves], self.spec), self.targets[chosen]
 
     def in_order(self, size: int) -> Iterator[State]:

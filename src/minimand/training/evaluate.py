@@ -9,6 +9,7 @@ from torch import nn
 from ..data import Samples, as_data
 from .activations import State
 from .losses import Loss, as_loss
+from .parallel import Ranks
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,12 @@ _BATCH = 512
 
 
 def evaluate(
-    model: nn.Module, data: Any, samples: Samples | None = None, loss: str | Loss | None = None, bf16: bool = False
+    model: nn.Module,
+    data: Any,
+    samples: Samples | None = None,
+    loss: str | Loss | None = None,
+    bf16: bool = False,
+    ranks: Ranks | None = None,
 ) -> Evaluation:
     """Run a model over samples in evaluation mode; its mode is restored.
 
@@ -34,11 +40,15 @@ def evaluate(
         samples: by default the test samples of the data.
         loss: as for `mm.fit`.
         bf16: run under bfloat16 autocast.
+        ranks: the processes that share the work, within `mm.fit`.
 
     Raises:
         ValueError: outputs of another shape, or targets that are no classes of the data.
     """
     data = as_data(data)
+    judged: Samples = data.test if samples is None else samples
+    ranks = ranks or Ranks()
+    share, counts = ranks.evaluated(judged, _BATCH)
     judge = as_loss(loss, data)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     classes = len(data.classes)
@@ -49,7 +59,7 @@ def evaluate(
     model.eval()
     try:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            for inputs, targets in (samples or data.test).batches(_BATCH):
+            for inputs, targets in judged.batches(_BATCH, share=share):
                 x, y = inputs.to(device), targets.to(device)
                 x = x if isinstance(x, State) else data.prepare(x)
                 if data.task == "classification":
@@ -64,6 +74,9 @@ def evaluate(
                     confusion += torch.bincount(y * classes + predicted, minlength=classes**2)
     finally:
         model.train(training)
+    found = torch.cat([total.double().view(1), right.new_tensor([seen, right]), confusion]) * counts
+    total, seen, right, *confused = ranks.sum(found).tolist()
     if data.task != "classification":
-        return Evaluation(float(total) / seen)
-    return Evaluation(float(total) / seen, int(right) / seen, confusion.view(classes, classes).tolist())
+        return Evaluation(total / seen)
+    rows = [list(map(int, confused[c * classes : (c + 1) * classes])) for c in range(classes)]
+    return Evaluation(total / seen, right / seen, rows)

@@ -4,7 +4,7 @@ import math
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import accumulate
@@ -35,6 +35,7 @@ from .losses import Loss, as_loss
 from .method import Method
 from .mixing import as_mixing
 from .nonfinite import NonFiniteLossError, broken_gradient, broken_parameter, origin
+from .parallel import Parallel, Ranks, joined
 from .randomness import random_state, restore_random_state
 from .recipe import Recipe, default_recipe
 from .run import Run
@@ -78,6 +79,7 @@ def fit(
     callbacks: Iterable[Callback] = (),
     checkpoint_every: float = 60.0,
     diagnose: bool = False,
+    parallel: Parallel | None = None,
 ) -> FitResult:
     """Train a model, in place.
 
@@ -97,9 +99,12 @@ def fit(
         checkpoint_every: seconds between checkpoints.
         diagnose: look at signals and gradients before the first step (`mm.diagnose`) and, while the loss does not fall,
             a few times early on, and stop a run that cannot learn.
+        parallel: under `torchrun`, how its processes share each batch: "ddp", the default there, has the whole model in
+            each; "fsdp" spreads what is being trained over them. One of them, the first, writes and tells callbacks.
 
     Raises:
         DoomedRunError: `diagnose` found why the loss does not fall; says what repairs it.
+        LostProcessError: another one of several processes ended.
         NonFiniteLossError: the loss, a gradient or a weight became NaN or infinite; names where it began.
         RunError: `run` holds something else, or another process trains in it. CheckpointError: its checkpoint is of
         another model. TypeError, ValueError: an argument that cannot be used, or data that the model does not fit.
@@ -112,12 +117,14 @@ def fit(
             f"diagnose watches backpropagation, and method is {type(method).__name__}; expected one of them."
         )
     data = as_data(data)
-    if device is not None:
-        model.to(as_device(device))
+    ranks = joined(parallel, method, diagnose)
+    model.to(ranks.device(next(model.parameters()).device if device is None else as_device(device)))
     recipe = recipe or default_recipe(data, model, next(model.parameters()).device)
     folder = Run(run) if isinstance(run, str | Path) else run
-    with nullcontext() if folder is None else folder.claimed():
-        session = _Session(model, data, method, recipe, loss, folder, seed, tuple(callbacks), checkpoint_every)
+    with ranks.together(), ExitStack() as claim:
+        if folder is not None:
+            ranks.first(lambda: claim.enter_context(folder.claimed()))
+        session = _Session(model, data, method, recipe, loss, folder, seed, tuple(callbacks), checkpoint_every, ranks)
         session.watch = Watch(model, session.tell) if diagnose else None
         return session.train()
 
@@ -136,7 +143,9 @@ class _Session:
         seed: int,
         callbacks: tuple[Callback, ...],
         checkpoint_every: float,
+        ranks: Ranks,
     ) -> None:
+        self.ranks = ranks
         self.model, self.data, self.method, self.recipe = model, data, method, recipe
         self.run, self.seed, self.callbacks = run, seed, callbacks
         self.checkpoint_every, self.saved = checkpoint_every, time.monotonic()
@@ -152,17 +161,20 @@ class _Session:
         self.check_each = data.task == "classification" and not isinstance(data.train, Arrays)
         self.train_samples, self.test_samples = data.train.to(self.device), data.test.to(self.device)
         self.augment = recipe.augmentation or data.augmentation
+        self.batch = None if isinstance(data.train, Loader) else min(recipe.batch_size, len(data.train))
+        if self.batch is not None:
+            ranks.check_batch(self.batch, "a batch")
         self.steps_per_epoch = self.train_samples.count(recipe.batch_size, shuffled=True)
         with torch.random.fork_rng(devices=[]):  # what a method adds to the model follows from the seed
             torch.manual_seed(_mixed(seed, -1))
             self.plan = method.plan(model, self._example, data.num_outputs, recipe.epochs)
+        ranks.spread(self.plan.saved.state_dict().values())
         if self.plan.cache is not None:
-            check_cached(data, self.mixing)
+            check_cached(data, self.mixing, ranks)
             self.plan.cache.check(len(data.train), len(data.test), None if run is None else run.folder)
         self.ends = list(accumulate(problem.epochs * self.steps_per_epoch for problem in self.plan.problems))
         self.steps = self.ends[-1]
         self.step = 0
-        self._begin_problem(0)
         self.history: list[dict[str, Any]] = []
         self.evaluation: Evaluation | None = None
         # Sums over the epoch so far: loss x samples, right answers, samples; and its seconds before this process.
@@ -171,10 +183,10 @@ class _Session:
         self.watch: Watch | None = None
         if run is not None:
             self.config = configuration(model, data, method, recipe, loss, seed, self.device)
-            run.begin(self.config, environment(self.device))
+            ranks.first(lambda: run.begin(self.config, environment(self.device)))
 
     def tell(self, event: Event) -> None:
-        for callback in self.callbacks:
+        for callback in self.callbacks if self.ranks.leads else ():
             callback(event)
 
     def _example(self) -> Tensor:
@@ -187,9 +199,10 @@ class _Session:
         recipe = self.recipe
         self.number, self.problem = number, self.plan.problems[number]
         module, trained = self.problem.module, self.problem.trained
-        self.optimizer = recipe.optimizer.build(trained, recipe.scalars)
         self.average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
-        self.forward = compiled(module) if recipe.compile else module
+        wrapped = self.ranks.wrap(module, self._example, *([self.average.module] if self.average is not None else []))
+        self.forward = compiled(wrapped) if recipe.compile else wrapped
+        self.optimizer = recipe.optimizer.build(trained, recipe.scalars)
         self.fed = [self.train_samples, self.test_samples]
         if self.plan.cache is not None and number:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.bf16):
@@ -212,12 +225,15 @@ class _Session:
         ]
 
     def _end_problem(self) -> None:
+        self.ranks.unwrap()
         if self.average is not None:
             self.problem.module.load_state_dict(self.average.module.state_dict())
 
     def train(self) -> FitResult:
         self._resume()
         self.tell(Started(self.steps, self.step, self.steps // self.steps_per_epoch))
+        if self.batch is not None and self.batch % self.ranks.count:
+            self.tell(Warned(f"{self.ranks.count} processes share batches of {self.batch} unevenly, weighted by size."))
         try:
             with deferred_interrupts() if self.run else nullcontext(Interrupts()) as interrupts:
                 while self.step < self.steps:
@@ -226,7 +242,7 @@ class _Session:
                         self._begin_problem(self.number + 1)
                     self._epoch(self.step // self.steps_per_epoch, interrupts)
         except BaseException as error:
-            if self.run is not None and self.step == 0:
+            if self.run is not None and self.step == 0 and self.ranks.leads:
                 self.run.discard()
             self.tell(Stopped(error))
             raise
@@ -257,17 +273,21 @@ class _Session:
             self.seconds = 0.0
         self.began = time.monotonic()
         self.problem.module.train()
-        batches = self.fed[0].batches(self.recipe.batch_size, _mixed(self.seed, epoch), first)
+        batches = self.fed[0].batches(self.recipe.batch_size, _mixed(self.seed, epoch), first, self.ranks.share)
         if first > 0:  # making the batches may have drawn
             restore_random_state(self.device, *self._random)
-        for inputs, targets in batches:
+        for inputs, targets in self.ranks.seeded(batches, self.seed, self.step):
             self._update(inputs, targets, epoch)
             due = interrupts.asked or time.monotonic() - self.saved >= self.checkpoint_every
-            if due and self.step % self.steps_per_epoch:
+            if self.step % self.steps_per_epoch and self.ranks.any(due):
                 self._save()
-                _stop_if(interrupts)
+                self._stop_if(interrupts)
         self._end(epoch)
-        _stop_if(interrupts)
+        self._stop_if(interrupts)
+
+    def _stop_if(self, interrupts: Interrupts) -> None:
+        if self.ranks.any(interrupts.asked):
+            raise KeyboardInterrupt
 
     def _update(self, inputs: Tensor, targets: Tensor, epoch: int) -> None:
         recipe = self.recipe
@@ -289,16 +309,20 @@ class _Session:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
         self.optimizer.zero_grad()
+        batch = self.batch or self.ranks.batch(len(y))
+        judge = self.ranks.weighted(self.loss, len(y), batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.bf16):
-            loss, outputs = self.method.backward(self.forward, x, y, self.loss)
+            loss, outputs = self.method.backward(self.forward, x, y, judge)
         right = (outputs.argmax(1) == y).sum() if self.counted else torch.zeros_like(loss)
         trained = self.problem.trained
         gradients = (p.grad for p in trained.parameters() if p.grad is not None)
-        norms = [nn.utils.get_total_norm(gradients)] if recipe.clip or recipe.adaptive_clip else []
-        measured = [part.double() for part in (loss, right, *norms)]
-        value, right, *found = torch.stack(measured).tolist()  # one wait for the device
+        norms = [self.ranks.whole(nn.utils.get_total_norm(gradients))] if recipe.clip or recipe.adaptive_clip else []
+        measured = self.ranks.sum(torch.stack([loss.double() / self.ranks.count, right.double()]))
+        everything = torch.cat([measured, *(norm.double().view(1) for norm in norms)])
+        value, right, *found = everything.tolist()  # one wait for the device
         if not math.isfinite(value):
-            began = origin(self.problem.module, x, recipe.bf16)
+            self.ranks.unwrap()
+            began = self.ranks.told(not loss.isfinite(), lambda: origin(self.problem.module, x, recipe.bf16))
             raise NonFiniteLossError(f"the loss is {value} at step {self.step}. It began {began}.")
         if not all(map(math.isfinite, found)):
             raise NonFiniteLossError(
@@ -313,7 +337,7 @@ class _Session:
             project()
         if self.average is not None:
             self.average.update_parameters(self.problem.module)
-        self.sums += torch.tensor([value * len(y), right, len(y)], dtype=torch.double)
+        self.sums += torch.tensor([value * batch, right, batch], dtype=torch.double)
         self.step += 1
         if self.watch is not None:
             self.watch.after(value)
@@ -321,25 +345,30 @@ class _Session:
 
     def _end(self, epoch: int) -> None:
         evaluated = self.problem.module if self.average is None else self.average.module
-        self.evaluation = evaluate(evaluated, self.data, self.fed[1], self.test_loss, self.recipe.bf16)
-        if not math.isfinite(self.evaluation.loss):
+        self.ranks.spread(evaluated.buffers())  # statistics of batches are those of the first one's shares
+        found = evaluate(evaluated, self.data, self.fed[1], self.test_loss, self.recipe.bf16, self.ranks)
+        self.evaluation = found
+        if not math.isfinite(found.loss):
             self._check_weights()
-            raise NonFiniteLossError(f"the test loss is {self.evaluation.loss} after epoch {epoch + 1}.")
+            raise NonFiniteLossError(f"the test loss is {found.loss} after epoch {epoch + 1}.")
         loss, right, seen = self.sums.tolist()
-        record = {
-            "epoch": epoch + 1,
-            "step": self.step,
-            **({"problem": self.number + 1} if len(self.plan.problems) > 1 else {}),
-            "train_loss": loss / seen,
-            "train_accuracy": right / seen if self.counted else None,
-            "test_loss": self.evaluation.loss,
-            "test_accuracy": self.evaluation.accuracy,
-            "seconds": self.seconds + time.monotonic() - self.began,
-            **getattr(self.method, "metrics", dict)(),
-        }
+        record = self.ranks.first(
+            lambda: {
+                "epoch": epoch + 1,
+                "step": self.step,
+                **({"problem": self.number + 1} if len(self.plan.problems) > 1 else {}),
+                "train_loss": loss / seen,
+                "train_accuracy": right / seen if self.counted else None,
+                "test_loss": found.loss,
+                "test_accuracy": found.accuracy,
+                "seconds": self.seconds + time.monotonic() - self.began,
+                **getattr(self.method, "metrics", dict)(),
+            }
+        )
         self.history.append(record)
         if self.run is not None:
-            self.run.log(record)
+            if self.ranks.leads:
+                self.run.log(record)
             self._save()
         self.tell(EpochDone(epoch, record))
 
@@ -355,9 +384,10 @@ class _Session:
         self._check_weights()
         tensors, plain = checkpoint.pack_optimizer(self.optimizer)
         random, more_random = random_state(self.device)
-        sections = {"model": self.plan.saved.state_dict(), "optimizer": tensors, "random": random}
+        model, moments = self.ranks.gathered(self.plan.saved.state_dict()), self.ranks.gathered(tensors)
+        sections = {"model": model, "optimizer": moments, "random": random}
         if self.average is not None:
-            sections["average"] = self.average.state_dict()
+            sections["average"] = self.ranks.gathered(self.average.state_dict())
         state = {
             "step": self.step,
             "optimizer": plain,
@@ -368,44 +398,50 @@ class _Session:
             "evaluation": None if self.evaluation is None else asdict(self.evaluation),
             "random": more_random,
         }
-        path = checkpoint.save(Checkpoint(sections, state), self.run.checkpoints, self.step)
+        saved, folder = Checkpoint(sections, state), self.run.checkpoints
+        path = self.ranks.first(lambda: checkpoint.save(saved, folder, self.step))
         self.saved = time.monotonic()
         self.tell(Saved(path))
 
     def _resume(self) -> None:
-        if self.run is None:
-            return
-        found, problems = self.run.last_checkpoint()
-        for problem in problems:
-            self.tell(Warned(f"{problem} The one before it is used."))
-        self.run.rewind(0 if found is None else found.state["metrics"])
+        found = None if self.run is None else self._last_checkpoint(self.run)
         if found is None:
+            self._begin_problem(0)
             return
-        for name in unchecked(self.config):
-            self.tell(Warned(f"whether the {name} is what it was when the run began cannot be told."))
-        checkpoint.load_weights(self.plan.saved, found.tensors["model"], str(self.run.checkpoints))
+        checkpoint.load_weights(self.plan.saved, found.tensors["model"], str(self.run and self.run.checkpoints))
         self._begin_problem(bisect_left(self.ends, found.state["step"]))
-        checkpoint.unpack_optimizer(self.optimizer, found.tensors.get("optimizer", {}), found.state["optimizer"])
+        self.ranks.load(self.optimizer, found.tensors.get("optimizer", {}), found.state["optimizer"])
         if self.average is not None:
-            self.average.load_state_dict(found.tensors["average"])
+            self.average.load_state_dict(self.ranks.split(found.tensors["average"], self.average.state_dict()))
         self.step, self.history = found.state["step"], found.state["history"]
         self.sums = torch.tensor(found.state["sums"], dtype=torch.double)
         self.seconds = found.state["seconds"]
         self.evaluation = found.state["evaluation"] and Evaluation(**found.state["evaluation"])
         self._random = found.tensors["random"], found.state["random"]
 
-
-def _stop_if(interrupts: Interrupts) -> None:
-    if interrupts.asked:
-        raise KeyboardInterrupt
+    def _last_checkpoint(self, run: Run) -> Checkpoint | None:
+        """The one to go on from; what was logged after it is forgotten."""
+        found, problems = self.ranks.first(run.last_checkpoint)
+        for problem in problems:
+            self.tell(Warned(f"{problem} The one before it is used."))
+        if self.ranks.leads:
+            run.rewind(0 if found is None else found.state["metrics"])
+        for name in unchecked(self.config) if found else ():
+            self.tell(Warned(f"whether the {name} is what it was when the run began cannot be told."))
+        return found
 
 
 def _mixed(seed: int, epoch: int) -> int:
     return (seed * 1_000_003 + epoch) % 2**63
 
 
-def check_cached(data: Data, mixing: Any) -> None:
+def check_cached(data: Data, mixing: Any, ranks: Ranks) -> None:
     """Raise ValueError for what activations cannot be kept of."""
+    if ranks.count > 1:
+        raise ValueError(
+            f"activations cannot be kept by {ranks.count} processes, each of which would need those of all samples; "
+            "expected cache='off', or one process."
+        )
     if mixing is not None:
         raise ValueError("activations are kept of single samples, and the recipe mixes them; expected cache='off'.")
     if isinstance(data.train, Loader) or isinstance(data.test, Loader):

@@ -2,20 +2,25 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+# A Ctrl-C reaches a process from the terminal and again from the torchrun that started it.
+_SAME = 1.0
 
 
 class Interrupts:
     """Whether somebody asked to stop."""
 
     asked = False
+    since = 0.0
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:  # a second time: at once, without saving
+        if self.asked and time.monotonic() - self.since > _SAME:  # a second time: at once, without saving
             raise KeyboardInterrupt
-        self.asked = True
+        self.asked, self.since = True, time.monotonic()
 
 
 @contextmanager

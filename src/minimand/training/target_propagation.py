@@ -13,6 +13,7 @@ from ..blocks.thresholds import Heaviside, gradients_by
 from ..names import unknown_name
 from .losses import Loss
 from .method import Plan, whole
+from .parallel import unwrapped
 from .target_losses import TargetLoss, UnitLoss, as_target_loss
 from .thrifty import Thrifty
 
@@ -75,14 +76,15 @@ class TargetPropagation:
             loss = F.cross_entropy if isinstance(self.output_loss, str) else self.output_loss
         thrifty = Thrifty()
         forward = getattr(model, "_orig_mod", model)  # what cuts the graph is Python, which torch.compile cannot take
-        units = _Units(self, as_target_loss(self.loss), len(x), self._steps % _MEASURED_EVERY == 0, forward)
+        plain = unwrapped(model)
+        units = _Units(self, as_target_loss(self.loss), len(x), self._steps % _MEASURED_EVERY == 0, plain)
         self._steps += 1
         with gradients_by(lambda threshold, z: _noted(thrifty, threshold, z, units)), thrifty.saving():
             outputs = forward(x)
             value = loss(outputs, y)
         if not units.count:
             raise ValueError(
-                f"{type(forward).__name__} has no thresholds to set targets for; mm.harden(model, mm.Sign()) puts them "
+                f"{type(plain).__name__} has no thresholds to set targets for; mm.harden(model, mm.Sign()) puts them "
                 "in the place of its activations, and mm.Backpropagation() trains it as it is."
             )
         with torch.autocast(x.device.type, enabled=False):
