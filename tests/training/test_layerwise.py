@@ -281,7 +281,7 @@ def test_a_run_with_kept_views_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     assert not same(expected, one)
 
 
-@pytest.mark.parametrize(("cache", "name"), [("memory", "_free_memory"), ("disk", "shutil.disk_usage")])
+@pytest.mark.parametrize(("cache", "name"), [("memory", "free_memory"), ("disk", "shutil.disk_usage")])
 def test_no_room_is_told_before_anything_begins(
     cache: str, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

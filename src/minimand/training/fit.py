@@ -60,10 +60,15 @@ class FitResult:
     run: Run | None
     diagnosis: TrainabilityReport | None = None
     """Of the model before its first step, if it was asked for."""
+    ensemble: nn.Module | None = None
+    """From a batch to the average of all classifiers that were trained, where the method trains several."""
+    ensemble_evaluation: Evaluation | None = None
 
     def __str__(self) -> str:
         accuracy = "" if self.test_accuracy is None else f"test accuracy {100 * self.test_accuracy:.2f} %, "
-        return f"{accuracy}test loss {self.test_loss:.4f} after {len(self.history)} epochs"
+        together = self.ensemble_evaluation and self.ensemble_evaluation.accuracy
+        ensemble = "" if together is None else f" (all classifiers together: {100 * together:.2f} %)"
+        return f"{accuracy}test loss {self.test_loss:.4f} after {len(self.history)} epochs{ensemble}"
 
 
 def fit(
@@ -191,7 +196,7 @@ class _Session:
         self.average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
         self.forward = compiled(module) if recipe.compile else module
         self.fed = [self.train_samples, self.test_samples]
-        if self.plan.cache is not None and number:
+        if self.plan.cache is not None and number >= self.plan.cache.first:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.bf16):
                 self.fed = self.plan.cache.feed(number, self._sources(), self.device)
 
@@ -246,6 +251,8 @@ class _Session:
             self.evaluation,
             self.run,
             self.watch and self.watch.first,
+            self.plan.ensemble,
+            self._evaluated(self.plan.ensemble, self.test_samples) if self.plan.ensemble else None,
         )
 
     def _epoch(self, epoch: int, interrupts: Interrupts) -> None:
@@ -321,7 +328,7 @@ class _Session:
 
     def _end(self, epoch: int) -> None:
         evaluated = self.problem.module if self.average is None else self.average.module
-        self.evaluation = evaluate(evaluated, self.data, self.fed[1], self.test_loss, self.recipe.bf16)
+        self.evaluation = self._evaluated(evaluated, self.fed[1])
         if not math.isfinite(self.evaluation.loss):
             self._check_weights()
             raise NonFiniteLossError(f"the test loss is {self.evaluation.loss} after epoch {epoch + 1}.")
@@ -342,6 +349,9 @@ class _Session:
             self.run.log(record)
             self._save()
         self.tell(EpochDone(epoch, record))
+
+    def _evaluated(self, module: nn.Module, samples: Samples) -> Evaluation:
+        return evaluate(module, self.data, samples, self.test_loss, self.recipe.bf16)
 
     def _check_weights(self) -> None:
         """So that no checkpoint with broken weights takes the place of a good one."""
