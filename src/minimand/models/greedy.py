@@ -39,10 +39,11 @@ def greedy_cifar(
 def greedy_imagenet(
     k: int = 3, num_classes: int = 1000, in_channels: int = 3, width: int | None = None, head_width: int | None = 2048
 ) -> nn.Sequential:
-    """The same for images of 224 x 224: eight blocks, and a downsampling before the first (paper, as recomputed).
+    """The same for images of 224 x 224: eight blocks, the first behind a downsampling, as in the paper's text.
 
-    For k = 1 it is halved again before blocks 2, 3, 4 and 6, without normalization; else before 2, 4 and 6. The published
-    `head_width` are 2048, 1024 and 512; k = 1 has none.
+    For k = 1 there are more before blocks 2, 3, 4 and 6, and no normalization; else before 2, 4 and 6. The published
+    `head_width` are 2048, 1024 and 512; k = 1 has none. The published command builds classifiers of a grid so fine that
+    it cannot run; these are of 2 x 2, as the paper has them.
     """
     if _checked(k) == 1:
         return _greedy(8, width or 256, (0, 2, 3, 4, 6), 1, False, None, num_classes, in_channels)

@@ -45,8 +45,8 @@ def _shape(model: nn.Module, network: Network, j: int, state: Any) -> tuple[int,
             read: Any = network.read(j, state)
     except Exception as error:
         raise ValueError(
-            f"read({j}, state) of {type(model).__name__} raises {type(error).__name__}: {error}; expected a tensor that "
-            "an auxiliary classifier can look at."
+            f"read({j}, state) of {type(model).__name__} raises {type(error).__name__}: {error}; expected a tensor "
+            "that an auxiliary classifier can look at."
         ) from error
     if not isinstance(read, Tensor):
         raise ValueError(
