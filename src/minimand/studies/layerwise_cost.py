@@ -38,7 +38,7 @@ _KEPT = Column("kept", "kept for backward, MB", 1, 1e-6)
 def _cells(scale: Scale) -> list[Cell]:
     depths, width, train, batch = {
         "smoke": ((2, 3), 4, 100, 50),
-        "cpu": ((2, 4, 8, 16), 16, 512, 64),
+        "cpu": ((2, 4, 8), 12, 512, 64),
         "paper": ((2, 4, 8, 16), 128, None, 128),
     }[scale]
     recipe = Recipe(3, batch, SGD(0.05), Step(at=()), augmentation=Augmentation())
@@ -122,7 +122,7 @@ register(
     Study(
         "layerwise_cost",
         "Memory and time of training layer by layer, against depth",
-        "Plain networks of 3 x 3 convolutions of 16 channels with batch normalization on 512 images of CIFAR-10, in "
+        "Plain networks of 3 x 3 convolutions of 12 channels with batch normalization on 512 images of CIFAR-10, in "
         "batches of 64; classifiers have one hidden layer (k = 2). What is kept is counted by saved-tensor hooks, each "
         "storage once, without parameters, for the block that keeps most. Times are of the processor, one thread: the "
         "mean of the second and third epoch of each block, test of 128 images included. The whole is the time of all "
