@@ -28,14 +28,14 @@ class Words(nn.Module):
 
 
 class Embedded(nn.Module):
-    """Vectors of words, and their mean."""
+    """Vectors of words, side by side, and a linear map of them."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.table = nn.Embedding(9, width)
+        self.table, self.map = nn.Embedding(9, 4), nn.Linear(4 * width, width)
 
     def forward(self, words: Tensor) -> Tensor:
-        return self.table(words).mean(1)
+        return self.map(self.table(words).flatten(1)).relu()
 
 
 def _linear(inputs: int, width: int) -> nn.Sequential:
