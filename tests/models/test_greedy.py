@@ -42,7 +42,7 @@ def test_imagenet_networks_double_their_channels_where_they_halve_the_map(
     with torch.device("meta"):
         network = greedy_imagenet(k)
         x = torch.empty(2, 3, 224, 224)
-        for block, side in zip(network[:-1], sides, strict=True):
+        for block, side in zip(list(network)[:-1], sides, strict=True):
             x = block(x)
             assert x.shape == (2, width * 112 // side, side, side)
         assert network[-1].eval()(x).shape == (2, 1000)
@@ -67,7 +67,7 @@ def test_the_operations_of_dgl_and_of_its_classifiers() -> None:
 
     with torch.device("meta"):
         x, blocks, shapes = torch.empty(1, 3, 32, 32), [], []
-        for block in dgl_cifar()[:-1]:
+        for block in list(dgl_cifar())[:-1]:
             blocks.append(macs(block, x))
             x = block(x)
             shapes.append(tuple(x.shape[1:]))

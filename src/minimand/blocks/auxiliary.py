@@ -2,7 +2,6 @@
 
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor, nn
 
 from ..names import unknown_name
@@ -89,19 +88,6 @@ def auxiliary(
     return nn.Sequential(
         *coarse, *convolutions, *average, *normalized, nn.Flatten(), nn.Linear(_GRID**2 * last, num_outputs)
     )
-
-
-def auxiliary_size(
-    kind: Auxiliary,
-    shape: tuple[int, ...],
-    num_outputs: int,
-    hidden: int = 0,
-    width: int | None = None,
-    norm: bool = True,
-) -> int:
-    """How many parameters such a classifier has; none is allocated."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in auxiliary(kind, shape, num_outputs, hidden, width, norm).parameters())
 
 
 def _similar(shape: tuple[int, ...], width: int) -> nn.Module:

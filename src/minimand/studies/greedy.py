@@ -71,11 +71,11 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
 
 
 def _network(cell: Cell, data: Data) -> nn.Module:
-    sizes = {"num_classes": data.num_outputs, "in_channels": data.shape[0]}
+    channels = data.shape[0]
     if cell["network"].startswith("vgg"):
-        return create_model(cell["network"], **sizes)
+        return create_model(cell["network"], num_classes=data.num_outputs, in_channels=channels)
     make = greedy_cifar if cell["network"] == "greedy_cifar" else greedy_imagenet
-    return make(cell["k"], width=cell.get("width"), **sizes)
+    return make(cell["k"], data.num_outputs, channels, cell.get("width"))
 
 
 def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
-from ..blocks.auxiliary import AUXILIARIES, Auxiliary, auxiliary, auxiliary_size
+from ..blocks.auxiliary import AUXILIARIES, Auxiliary, auxiliary
 from ..blocks.similarity import PredictionSimilarity
 from ..checks import check_number
 from ..names import unknown_name
@@ -128,7 +128,8 @@ class Layerwise:
         self, number: int, shape: tuple[int, ...], num_outputs: int, norm: bool, device: torch.device
     ) -> nn.Module:
         options = (self.auxiliary, shape, num_outputs, self.hidden_layers - 1, self.auxiliary_width, norm)
-        count = auxiliary_size(*options)
+        with torch.device("meta"):
+            count = sum(p.numel() for p in auxiliary(*options).parameters())
         asked = math.inf if self.memory is None else 1e9 * self.memory
         allowed = min(asked, free_memory(device))
         if _TRAINED * count > allowed:
