@@ -60,6 +60,19 @@ def test_the_page_on_trainability_says_what_happens(capsys: pytest.CaptureFixtur
     assert "resnet50(depth=19, width=70) 258" in printed
 
 
+def test_the_page_on_layerwise_training_says_what_happens(capsys: pytest.CaptureFixture) -> None:
+    names: dict = {"__name__": "layerwise"}
+    for block in _blocks((ROOT / "docs" / "layerwise.md").read_text(), "python"):
+        exec(compile(block, "layerwise.md", "exec"), names)
+    lines = capsys.readouterr().out.splitlines()
+    accuracies = [float(found) for line in lines for found in re.findall(r"test accuracy ([0-9.]+) %", line)]
+    assert len(accuracies) == 3
+    assert min(accuracies) > 85
+    together = re.search(r"all classifiers together: ([0-9.]+) %", lines[0])
+    assert together is not None
+    assert float(together.group(1)) == pytest.approx(100 * float(lines[1]), abs=1)  # half precision, or not
+
+
 def test_the_pages_name_only_what_there_is() -> None:
     """Commands, options and names in the text exist."""
     import minimand as mm

@@ -35,6 +35,7 @@ def test_timm_has_every_model_of_images_and_keeps_its_own(timm: Any) -> None:
         "resnext101_32x8d",
         *(f"densenet{depth}" for depth in (121, 169, 201)),
         *(f"convnext_{x}" for x in ("atto", "tiny", "small", "base")),
+        *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
     }
     assert set(names) - ours == kept
     assert not [name for name in ours if name.endswith(("mlp", "highway")) or name.startswith("ista_")]

@@ -15,6 +15,8 @@ from .normalized_weight import weight_standardization as weight_standardization
 from .proximal import Prox as Prox
 from .residual_scale import ResidualScale as ResidualScale
 from .residual_scale import ScalarBias as ScalarBias
+from .similarity import PredictionSimilarity as PredictionSimilarity
+from .space_to_depth import SpaceToDepth as SpaceToDepth
 from .sparse import OnUnknown as OnUnknown
 from .sparse import SoftThreshold as SoftThreshold
 from .sparse import least_squares as least_squares

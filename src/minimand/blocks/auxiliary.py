@@ -5,11 +5,13 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from ..names import unknown_name
+from .similarity import PredictionSimilarity
 
-Auxiliary = Literal["linear", "cnn", "mlp", "mlp_sr", "vgg"]
+Auxiliary = Literal["linear", "cnn", "mlp", "mlp_sr", "vgg", "predsim"]
 """linear: the 2 x 2 average and a linear map. cnn: 3 x 3 convolutions first. mlp: the average, and three linear layers
 of 4 C units. mlp_sr: a coarser map, three 1 x 1 convolutions, and the same. vgg: half the map, convolutions of twice
-the width without padding."""
+the width without padding. predsim: linear, and beside it a 3 x 3 convolution, or a linear map, that learns to tell
+samples apart by their classes (`mm.blocks.PredictionSimilarity`)."""
 
 AUXILIARIES: tuple[Auxiliary, ...] = get_args(Auxiliary)
 _GRID = 2
@@ -30,7 +32,7 @@ def auxiliary(
     hidden: int = 0,
     width: int | None = None,
     norm: bool = True,
-) -> nn.Sequential:
+) -> nn.Module:
     """A classifier of what a layer gives.
 
     Of vectors (D,) and tokens (T, D), whose mean it takes, it is linear or has hidden layers; of maps (C, H, W) it is
@@ -45,10 +47,14 @@ def auxiliary(
         norm: batch normalization after each of them, and after the average.
 
     Raises:
-        ValueError: an unknown kind, or a sample of another number of dimensions.
+        ValueError: an unknown kind, a sample of another number of dimensions, or a map too small for so many
+            convolutions of `vgg`.
     """
     if kind not in AUXILIARIES:
         raise unknown_name("auxiliary", str(kind), AUXILIARIES)
+    if kind == "predsim":
+        classifier = auxiliary("linear", shape, num_outputs, norm=norm)
+        return PredictionSimilarity(classifier, _similar(shape, width or shape[0 if len(shape) == 3 else -1]))
     if len(shape) in (1, 2):
         inputs = shape[-1]
         pool = [MeanOverTokens()] if len(shape) == 2 else []
@@ -67,6 +73,12 @@ def auxiliary(
         )
     out = width or (2 * channels if kind == "vgg" else channels)
     count = 0 if kind == "linear" else hidden
+    least = min(-(-side // 2) for side in size)
+    if kind == "vgg" and count >= (least + 1) // 2:
+        raise ValueError(
+            f"'vgg' has {count} convolutions without padding, and half of a map of {size[0]} x {size[1]} is too small "
+            f"for them; expected at most {max((least - 1) // 2, 0)}, or 'cnn', which has padding."
+        )
     coarse: list[nn.Module] = [_coarser(size, 2)] if kind == "vgg" else []
     convolutions: list[nn.Module] = []
     for i in range(count):
@@ -76,6 +88,12 @@ def auxiliary(
     return nn.Sequential(
         *coarse, *convolutions, *average, *normalized, nn.Flatten(), nn.Linear(_GRID**2 * last, num_outputs)
     )
+
+
+def _similar(shape: tuple[int, ...], width: int) -> nn.Module:
+    if len(shape) == 3:
+        return nn.Conv2d(shape[0], width, 3, padding=1)
+    return nn.Sequential(*([MeanOverTokens()] if len(shape) == 2 else []), nn.Linear(shape[-1], width))
 
 
 def _mlp(inputs: int, units: int, deep: int, norm: bool) -> list[nn.Module]:

@@ -263,5 +263,7 @@ def _result_rows(result: Any, algorithm: str, model: str) -> list[list[str]]:
     rows = [["algorithm", algorithm], ["model", model], ["test loss", f"{result.test_loss:.4f}"]]
     if result.test_accuracy is not None:
         rows.append(["test accuracy", f"{100 * result.test_accuracy:.2f} %"])
+    if result.ensemble_evaluation and result.ensemble_evaluation.accuracy is not None:
+        rows.append(["all classifiers together", f"{100 * result.ensemble_evaluation.accuracy:.2f} %"])
     seconds = sum(record["seconds"] for record in result.history)
     return [*rows, ["epochs", str(len(result.history))], ["training", f"{seconds:.0f} s"]]

@@ -3,6 +3,9 @@
 from .feedforward import alexnet_dorefa as alexnet_dorefa
 from .feedforward import convnet4 as convnet4
 from .feedforward import convnet8 as convnet8
+from .greedy import dgl_cifar as dgl_cifar
+from .greedy import greedy_cifar as greedy_cifar
+from .greedy import greedy_imagenet as greedy_imagenet
 from .info import ModelInfo as ModelInfo
 from .info import model_info as model_info
 from .network import UnrolledNetwork as UnrolledNetwork

@@ -14,7 +14,7 @@ from .info import model_info, names, prefixed_names
 from .network import UnrolledNetwork
 
 # Families register their names, and are listed in this order.
-for _family in ("mlp", "resnet", "imagenet_resnet", "densenet", "convnext", "vit"):
+for _family in ("mlp", "resnet", "imagenet_resnet", "densenet", "convnext", "vit", "vgg"):
     import_module(f"{__package__}.{_family}")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .cuts import learns, states
 from .network import Network
 
 _POOLS = (
@@ -56,12 +57,16 @@ class Chain(nn.Module):
         return self.module(x)
 
 
-def as_network(module: nn.Module) -> Network:
+def as_network(module: nn.Module, x: Tensor | None = None) -> Network:
     """A module as a network that can be trained layer by layer.
 
     A network is returned as it is. Of an nn.Sequential every child with parameters begins a layer, which the children
     without parameters after it join, those before the first the first; the head is the last child with parameters with
     the pooling and flattening just before it, and all after it.
+
+    Args:
+        module: a network or an nn.Sequential.
+        x: a few inputs, if need be, to tell children without a derivative, which begin a layer too.
 
     Raises:
         TypeError: a module that is neither. ValueError: a chain of fewer than two children with parameters.
@@ -82,6 +87,16 @@ def as_network(module: nn.Module) -> Network:
     cut = owners[-1]
     while isinstance(children[cut - 1], _POOLS):
         cut -= 1
-    starts = [0, *owners[1:-1], cut]
+    starts = sorted({0, *owners[1:-1], *(() if x is None else _cuts(module, children[:cut], x)), cut})
     layers = [nn.Sequential(*children[a:b]) for a, b in pairwise(starts)]
     return Chain(module, layers, nn.Sequential(*children[cut:]))
+
+
+def _cuts(module: nn.Module, children: Sequence[nn.Module], x: Tensor) -> list[int]:
+    training = module.training
+    module.eval()
+    try:
+        reached = [passed for _, passed in states(children, x)]
+    finally:
+        module.train(training)
+    return [i for i, child in enumerate(children) if not (reached[i] or learns(child))]

@@ -30,5 +30,7 @@ for _study in (
     "tanh_cnn",
     "batch_size",
     "regularization",
+    "greedy",
+    "layerwise_cost",
 ):
     import_module(f"{__package__}.{_study}")

@@ -29,8 +29,8 @@ class State:
     spec: Any
 
     def to(self, device: torch.device) -> "State":
-        """The same on a device, in single precision."""
-        return State([leaf.to(device, torch.float32) for leaf in self.leaves], self.spec)
+        """The same on a device, in single precision where it is of floating-point numbers."""
+        return State([leaf.to(device, as_kept(leaf, torch.float32)) for leaf in self.leaves], self.spec)
 
     def __len__(self) -> int:
         return len(self.leaves[0])
@@ -100,12 +100,16 @@ class Cache:
         steps: Sequence[Callable[[Any], Any]],
         sizes: Sequence[int],
         place: Place,
-        precision: Precision,
+        dtype: torch.dtype,
         views: int,
+        first: int = 1,
     ) -> None:
-        """`steps` lead from a batch to the state above the first block, of `sizes[0]` numbers a sample, and so on."""
-        self.steps, self.sizes, self.place, self.views = steps, sizes, place, views
-        self.dtype: torch.dtype = getattr(torch, precision)
+        """`steps` lead from a batch to the first kept state, of `sizes[0]` bytes a sample, and so on.
+
+        It is what problem `first` is trained on, counted from 0.
+        """
+        self.steps, self.sizes, self.place, self.dtype, self.views = steps, sizes, place, dtype, views
+        self.first = first
         self.at = 0
         self.kept: list[Activations] = []
         self.near: Path | None = None
@@ -118,9 +122,9 @@ class Cache:
             ValueError: there is not.
         """
         self.near = near
-        each = [size * (train * self.views + test) * self.dtype.itemsize for size in self.sizes]
+        each = [size * (train * self.views + test) for size in self.sizes]
         needed = max(below + above for below, above in zip([0, *each], each, strict=False))
-        free = shutil.disk_usage(self.near or tempfile.gettempdir()).free if self.place == "disk" else _free_memory()
+        free = shutil.disk_usage(self.near or tempfile.gettempdir()).free if self.place == "disk" else free_memory()
         if needed > free:
             other = "'disk'" if self.place == "memory" else "'memory'"
             raise ValueError(
@@ -129,10 +133,11 @@ class Cache:
             )
 
     def feed(self, number: int, sources: Sequence[Source], device: torch.device) -> list[Activations]:
-        """What block `number`, counted from 0 and at least 1, is trained on; of each source."""
-        if not self.kept or self.at != number - 1:
+        """What problem `number`, at least the first that is fed, is trained on; of each source."""
+        wanted = number - self.first + 1
+        if not self.kept or self.at != wanted - 1:
             self.close()
-        while self.at < number:
+        while self.at < wanted:
             step = self.steps[self.at]
             below = self.kept or [None] * len(sources)
             folder = tempfile.TemporaryDirectory(prefix="activations-", dir=self.near) if self.place == "disk" else None
@@ -181,22 +186,33 @@ class Cache:
             found, spec = tree_flatten(step(x))
             if not leaves:
                 shapes = [(source.views * source.samples, *t.shape[1:]) for t in found]
-                leaves = [self._empty(shape, file and Path(f"{file}-{i}")) for i, shape in enumerate(shapes)]
+                leaves = [
+                    _empty(shape, as_kept(t, self.dtype), file and Path(f"{file}-{i}"))
+                    for i, (shape, t) in enumerate(zip(shapes, found, strict=True))
+                ]
             for leaf, t in zip(leaves, found, strict=True):
-                leaf[filled : filled + len(t)] = t.to("cpu", self.dtype)
+                leaf[filled : filled + len(t)] = t.to("cpu", leaf.dtype)
             filled += len(found[0])
         return Activations(leaves, spec, torch.cat(targets) if below is None else below.targets, source.views)
 
-    def _empty(self, shape: tuple[int, ...], file: Path | None) -> Tensor:
-        if file is None:
-            return torch.empty(shape, dtype=self.dtype)
-        return torch.from_file(str(file), shared=True, size=math.prod(shape), dtype=self.dtype).view(shape)
+
+def as_kept(t: Tensor, dtype: torch.dtype) -> torch.dtype:
+    """The type that a tensor is kept in: another one of floating-point numbers, its own of others."""
+    return dtype if t.is_floating_point() else t.dtype
 
 
-def _free_memory() -> float:
-    """In bytes; infinite where the system does not say."""
+def free_memory(device: torch.device | None = None) -> float:
+    """In bytes, of a GPU or of the machine; infinite where the system does not say."""
+    if device is not None and device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return math.inf
     return next((1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")), math.inf)
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype, file: Path | None) -> Tensor:
+    if file is None:
+        return torch.empty(shape, dtype=dtype)
+    return torch.from_file(str(file), shared=True, size=math.prod(shape), dtype=dtype).view(shape)

@@ -61,10 +61,15 @@ class FitResult:
     run: Run | None
     diagnosis: TrainabilityReport | None = None
     """Of the model before its first step, if it was asked for."""
+    ensemble: nn.Module | None = None
+    """From a batch to the average of all classifiers that were trained, where the method trains several."""
+    ensemble_evaluation: Evaluation | None = None
 
     def __str__(self) -> str:
         accuracy = "" if self.test_accuracy is None else f"test accuracy {100 * self.test_accuracy:.2f} %, "
-        return f"{accuracy}test loss {self.test_loss:.4f} after {len(self.history)} epochs"
+        together = self.ensemble_evaluation and self.ensemble_evaluation.accuracy
+        ensemble = "" if together is None else f" (all classifiers together: {100 * together:.2f} %)"
+        return f"{accuracy}test loss {self.test_loss:.4f} after {len(self.history)} epochs{ensemble}"
 
 
 def fit(
@@ -204,7 +209,7 @@ class _Session:
         self.forward = compiled(wrapped) if recipe.compile else wrapped
         self.optimizer = recipe.optimizer.build(trained, recipe.scalars)
         self.fed = [self.train_samples, self.test_samples]
-        if self.plan.cache is not None and number:
+        if self.plan.cache is not None and number >= self.plan.cache.first:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.bf16):
                 self.fed = self.plan.cache.feed(number, self._sources(), self.device)
 
@@ -262,6 +267,8 @@ class _Session:
             self.evaluation,
             self.run,
             self.watch and self.watch.first,
+            self.plan.ensemble,
+            self._evaluated(self.plan.ensemble, self.test_samples) if self.plan.ensemble else None,
         )
 
     def _epoch(self, epoch: int, interrupts: Interrupts) -> None:
@@ -345,9 +352,7 @@ class _Session:
 
     def _end(self, epoch: int) -> None:
         evaluated = self.problem.module if self.average is None else self.average.module
-        self.ranks.spread(evaluated.buffers())  # statistics of batches are those of the first one's shares
-        found = evaluate(evaluated, self.data, self.fed[1], self.test_loss, self.recipe.bf16, self.ranks)
-        self.evaluation = found
+        self.evaluation = found = self._evaluated(evaluated, self.fed[1])
         if not math.isfinite(found.loss):
             self._check_weights()
             raise NonFiniteLossError(f"the test loss is {found.loss} after epoch {epoch + 1}.")
@@ -371,6 +376,10 @@ class _Session:
                 self.run.log(record)
             self._save()
         self.tell(EpochDone(epoch, record))
+
+    def _evaluated(self, module: nn.Module, samples: Samples) -> Evaluation:
+        self.ranks.spread(module.buffers())  # statistics of batches are those of the first one's shares
+        return evaluate(module, self.data, samples, self.test_loss, self.recipe.bf16, self.ranks)
 
     def _check_weights(self) -> None:
         """So that no checkpoint with broken weights takes the place of a good one."""

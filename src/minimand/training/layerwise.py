@@ -1,9 +1,10 @@
 """Layer by layer: a deep network by one shallow problem after another (Belilovsky et al. 2019)."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, cast, get_args
+from typing import Any, Literal, Self, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +12,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
 from ..blocks.auxiliary import AUXILIARIES, Auxiliary, auxiliary
+from ..blocks.similarity import PredictionSimilarity
 from ..checks import check_number
 from ..names import unknown_name
 from ..networks import Layer, Network, as_network
-from .activations import Cache, Precision, State
+from .activations import Cache, Precision, State, as_kept, free_memory
+from .dividing import as_start, divided
+from .ensemble import Averaged, Ensemble
 from .losses import Loss
-from .method import Plan, Problem, chain_rule
+from .method import Plan, Problem, chain_rule, descend
+
+# Bytes that training takes for a parameter: itself, its gradient and two moments.
+_TRAINED = 16
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,8 @@ class Layerwise:
     Block j and its classifier see what the blocks before it give, which are frozen and in evaluation mode; the first
     block takes the stem along. The classifier of the last block is the network's own head, so that the trained model
     is the network itself. With `hidden_layers` = k a block is trained below k - 1 hidden layers (the paper's k). A
-    learnable coefficient that only a later layer reads is not trained.
+    learnable coefficient that only a later layer reads is not trained. A layer without a derivative may stand anywhere:
+    it begins the block after it, and no gradient has to cross it.
     """
 
     hidden_layers: int = 1
@@ -35,6 +43,13 @@ class Layerwise:
     """The channels, or units, of its hidden layers; by default those of what it looks at."""
     block_size: int = 1
     """Layers in a block."""
+    start: int = 0
+    """The first block that is trained, counted from the end if negative; those below it stay as they are. With -1 a
+    trained network learns its last block anew below another head (the published shrinking of the last classifier)."""
+    global_weight: float = 0.0
+    """The share g of the network's own loss: a block learns by (1 - g) times the loss of its classifier and g times
+    that of the head, through the layers between, which stay as they are. It sends the gradient through all later layers
+    and keeps their activations, so it is for networks that have learned something before; 0 is local learning."""
     epochs_per_layer: int | None = None
     """Of each block; by default those of the recipe."""
     cache: Literal["off", "memory", "disk"] = "off"
@@ -45,8 +60,16 @@ class Layerwise:
     epoch draws one."""
     precision: Precision = "float32"
     """Of what is kept."""
+    ensemble: Averaged = "logits"
+    """What `FitResult.ensemble` averages over the classifiers, which are kept for it."""
+    memory: float | None = None
+    """Gigabytes that the classifier of a block may take in training; by default what is free. Checked before the
+    start."""
 
-    references: ClassVar = ("belilovsky2019greedy",)
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Keys into references.bib."""
+        return ("belilovsky2019greedy", *(["nokland2019"] if self.auxiliary == "predsim" else []))
 
     def __post_init__(self) -> None:
         check_number("Layerwise.hidden_layers", self.hidden_layers, 1, math.inf, whole=True)
@@ -55,54 +78,96 @@ class Layerwise:
             if getattr(self, name) is not None:
                 check_number(f"Layerwise.{name}", getattr(self, name), 1, math.inf, whole=True)
         check_number("Layerwise.views", self.views, 1, math.inf, whole=True)
-        for name, known in (("cache", ("off", "memory", "disk")), ("precision", get_args(Precision))):
+        check_number("Layerwise.start", self.start, -math.inf, math.inf, whole=True)
+        check_number("Layerwise.global_weight", self.global_weight, 0, 1)
+        if self.memory is not None:
+            check_number("Layerwise.memory", self.memory, 0, math.inf)
+        choices = {
+            "cache": ("off", "memory", "disk"),
+            "precision": get_args(Precision),
+            "ensemble": get_args(Averaged),
+            "auxiliary": AUXILIARIES,
+        }
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise unknown_name(f"{name} of Layerwise", str(getattr(self, name)), known)
         if self.views > 1 and self.cache == "off":
             raise ValueError(f"Layerwise.views is {self.views}, but nothing is kept; expected a cache.")
-        if self.auxiliary not in AUXILIARIES:
-            raise unknown_name("auxiliary of Layerwise", str(self.auxiliary), AUXILIARIES)
 
     def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
         """See `Method`.
 
         Raises:
-            TypeError: the model is no network. ValueError: it has one layer, or one whose state cannot be read.
+            TypeError: the model is no network. ValueError: it has one block, or a layer whose state cannot be read;
+            there is no such `start`; a classifier needs more memory than there is, or than was asked for.
         """
-        network = as_network(model)
-        blocks = _blocks(len(network.layers), self.block_size)
+        x = example()
+        network = as_network(model, x)
+        blocks, shapes = divided(model, network, self.block_size, x)
         if len(blocks) < 2:
             raise ValueError(
                 f"{type(model).__name__} has {len(network.layers)} layers, which is {len(blocks)} block of "
                 f"{self.block_size}; expected two blocks or more to train one after another."
             )
-        shapes = _shapes(model, network, example())
+        start = as_start("Layerwise.start", self.start, blocks)
         norm = any(isinstance(module, _BatchNorm) for module in model.modules())
         heads = nn.ModuleList()
-        for block in blocks[:-1]:
-            shape = shapes[block.stop - 1]
-            made = auxiliary(self.auxiliary, shape, num_outputs, self.hidden_layers - 1, self.auxiliary_width, norm)
-            heads.append(made.to(next(model.parameters()).device))
-        problems = [Shallow(model, network, block, head) for block, head in zip(blocks[:-1], heads, strict=True)]
+        for number in range(start, len(blocks) - 1):
+            heads.append(self._head(number, shapes[number], num_outputs, norm, next(model.parameters()).device))
+        problems = [Shallow(model, network, block, head) for block, head in zip(blocks[start:-1], heads, strict=True)]
         problems.append(Shallow(model, network, blocks[-1], None))
+        ends = [block.stop - 1 for block in blocks[start:-1]]
         return Plan(
             [Problem(problem, problem, self.epochs_per_layer or epochs) for problem in problems],
             nn.ModuleDict({"model": model, "heads": heads}),
-            None if self.cache == "off" else self._cache(network, problems, example()),
+            None if self.cache == "off" else self._cache(model, network, problems, x),
+            Ensemble(model, network, ends, heads, self.ensemble) if ends else None,
         )
 
-    def _cache(self, network: Network, problems: Sequence["Shallow"], x: Tensor) -> Cache:
+    def _head(
+        self, number: int, shape: tuple[int, ...], num_outputs: int, norm: bool, device: torch.device
+    ) -> nn.Module:
+        options = (self.auxiliary, shape, num_outputs, self.hidden_layers - 1, self.auxiliary_width, norm)
+        with torch.device("meta"):
+            count = sum(p.numel() for p in auxiliary(*options).parameters())
+        asked = math.inf if self.memory is None else 1e9 * self.memory
+        allowed = min(asked, free_memory(device))
+        if _TRAINED * count > allowed:
+            expected = "a smaller auxiliary_width, 'mlp_sr' or 'linear'" + ", or more memory" * (asked == allowed)
+            raise ValueError(
+                f"Layerwise.auxiliary {self.auxiliary!r} of block {number}, on {' x '.join(map(str, shape))}, has "
+                f"{count:,} parameters, which take {_TRAINED * count / 1e9:.3g} GB in training (weights, gradients and "
+                f"two moments); {'asked for' if asked == allowed else 'free'} are {allowed / 1e9:.3g} GB. Expected "
+                f"{expected}."
+            )
+        return auxiliary(*options).to(device)
+
+    def _cache(self, model: nn.Module, network: Network, problems: Sequence["Shallow"], x: Tensor) -> Cache:
         assert self.cache != "off"
+        below = problems[:-1]
+        if problems[0].block.start:
+            below = [Shallow(model, network, range(problems[0].block.start), nn.Identity()), *below]
+        precision: torch.dtype = getattr(torch, self.precision)
         sizes = []
-        with torch.no_grad():
-            for problem in problems[:-1]:
-                x = problem.through(x)
-                sizes.append(sum(leaf[:1].numel() for leaf in tree_leaves(x)))
-        return Cache([problem.through for problem in problems[:-1]], sizes, self.cache, self.precision, self.views)
+        for problem in below:
+            x = problem.through(x)
+            sizes.append(sum(t[:1].numel() * as_kept(t, precision).itemsize for t in tree_leaves(x)))
+        steps = [problem.through for problem in below]
+        return Cache(steps, sizes, self.cache, precision, self.views, len(problems) - len(below))
 
     def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """See `Method`."""
-        return chain_rule(model, x, y, loss)
+        if not self.global_weight and self.auxiliary != "predsim":
+            return chain_rule(model, x, y, loss)
+        shallow = cast(Shallow, getattr(model, "_orig_mod", model))  # torch.compile gives the outputs alone
+        state = shallow.state(x)
+        outputs = shallow.classified(state)
+        value = loss(outputs, y)
+        if isinstance(shallow.head, PredictionSimilarity):
+            value = shallow.head.mixed(value, shallow.seen(state), y, outputs.shape[1])
+        if self.global_weight and not shallow.is_last:
+            value = torch.lerp(value, loss(shallow.through_the_rest(state), y), self.global_weight)
+        return descend(value, outputs)
 
 
 class Shallow(nn.Module):
@@ -119,8 +184,17 @@ class Shallow(nn.Module):
         self.head = network.head if head is None else head
         self._last = head is None
 
+    @property
+    def is_last(self) -> bool:
+        """Whether its classifier is the network's head."""
+        return self._last
+
     def forward(self, x: Tensor | State) -> Tensor:
         """Outputs of a batch, or of what the blocks before gave for it."""
+        return self.classified(self.state(x))
+
+    def state(self, x: Tensor | State) -> Any:
+        """The state above the block."""
         _, network = self._frozen
         if isinstance(x, State):
             state = x.value
@@ -133,7 +207,24 @@ class Shallow(nn.Module):
                     state = network.layers[j](state)
         for layer in self.layers:
             state = layer(state)
-        return self.head(state if self._last else network.read(self.block.stop - 1, state))
+        return state
+
+    def seen(self, state: Any) -> Tensor:
+        """What the classifier looks at, from the state above the block."""
+        return state if self._last else self._frozen[1].read(self.block.stop - 1, state)
+
+    def classified(self, state: Any) -> Tensor:
+        """Outputs, from the state above the block."""
+        return self.head(self.seen(state))
+
+    def through_the_rest(self, state: Any) -> Tensor:
+        """Outputs of the network's own head, through later layers that learn nothing by it."""
+        _, network = self._frozen
+        layers = [network.layers[j] for j in range(self.block.stop, len(network.layers))]
+        with _fixed([*layers, network.head, *_coefficients(layers)]):
+            for layer in layers:
+                state = layer(state)
+            return network.head(state)
 
     def through(self, state: Any) -> Any:
         """From what the block reads, a batch for the first one, to the state above it, everything frozen."""
@@ -150,32 +241,20 @@ class Shallow(nn.Module):
         return super().train(mode)
 
 
-def _blocks(layers: int, size: int) -> list[range]:
-    return [range(j, min(j + size, layers)) for j in range(0, layers, size)]
-
-
 def _coefficients(layers: Iterable[nn.Module]) -> list[nn.Module]:
     """What stages hold for their layers; a layer learns its own entries only, as the others get no gradient."""
     stages = {id(stage): stage for layer in layers if isinstance(layer, Layer) for stage in layer._stage}
     return [stage.coefficients for stage in stages.values()]
 
 
-def _shapes(model: nn.Module, network: Network, x: Tensor) -> list[tuple[int, ...]]:
-    """Of one sample of what is read after each layer."""
-    training, shapes = model.training, []
-    model.eval()
+@contextmanager
+def _fixed(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """What is computed within has no gradient by their parameters."""
+    parameters = {p for module in modules for p in module.parameters() if p.requires_grad}
+    for p in parameters:
+        p.requires_grad_(False)
     try:
-        with torch.no_grad():
-            state: Any = network.stem(x)
-            for j, layer in enumerate(network.layers):
-                state = layer(state)
-                read = cast(Any, network.read(j, state))
-                if not isinstance(read, Tensor):
-                    raise ValueError(
-                        f"read({j}, state) of {type(model).__name__} gives {type(read).__name__}; expected a tensor "
-                        "that an auxiliary classifier can look at."
-                    )
-                shapes.append(tuple(read.shape[1:]))
+        yield
     finally:
-        model.train(training)
-    return shapes
+        for p in parameters:
+            p.requires_grad_(True)

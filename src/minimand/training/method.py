@@ -31,6 +31,8 @@ class Plan:
     """Holds all parameters and buffers that any of them changes."""
     cache: Cache | None = None
     """Keeps what the problems before the present one settled."""
+    ensemble: nn.Module | None = None
+    """Outputs of all that was trained, beside those of the model."""
 
 
 class Method(Protocol):
@@ -60,7 +62,11 @@ def whole(model: nn.Module, epochs: int) -> Plan:
 def chain_rule(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
     """The gradient of the loss through all of a module; returns the loss and the outputs, detached."""
     outputs = model(x)
-    value = loss(outputs, y)
-    with torch.autocast(x.device.type, enabled=False):  # backward takes the precisions of forward by itself
+    return descend(loss(outputs, y), outputs)
+
+
+def descend(value: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Fill the gradients of a loss; returns it and the outputs, detached."""
+    with torch.autocast(value.device.type, enabled=False):  # backward takes the precisions of forward by itself
         value.backward()
     return value.detach(), outputs.detach()

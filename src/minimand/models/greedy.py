@@ -1,0 +1,103 @@
+"""The networks of greedy and decoupled training (Belilovsky et al. 2019; Belilovsky et al. 2020).
+
+Plain sequences of blocks and a head, so that `mm.Layerwise` trains a convolution at a time.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import nn
+
+from ..blocks.auxiliary import Auxiliary, auxiliary
+from ..blocks.convolutional import initialize
+from ..blocks.space_to_depth import SpaceToDepth
+from .info import integer
+
+
+def greedy_cifar(
+    k: int = 3, num_classes: int = 10, in_channels: int = 3, width: int | None = None, head_width: int | None = None
+) -> nn.Sequential:
+    """The network for images of 32 x 32 that was trained layer by layer with `hidden_layers` = k.
+
+    Five blocks of 256 channels without normalization for k = 1, else four of 128 with it; twice the channels after
+    each downsampling. As the published command has it where the paper differs: downsampling before blocks 2 and 3
+    (paper: 1 and 3) for k = 1, classifiers as wide as their blocks (paper: 256 and more), and only the very first
+    convolution has a bias, without normalization.
+
+    Args:
+        k: 1, 2 or 3; the head has k - 1 convolutions.
+        num_classes: the length of the output.
+        in_channels: of an image.
+        width: the channels of the first block.
+        head_width: of the head's convolutions; by default those of the last block. Less is the published "shrinking".
+    """
+    if _checked(k) == 1:
+        return _greedy(5, width or 256, (2, 3), 1, False, head_width, num_classes, in_channels)
+    return _greedy(4, width or 128, (2,), k, True, head_width, num_classes, in_channels)
+
+
+def greedy_imagenet(
+    k: int = 3, num_classes: int = 1000, in_channels: int = 3, width: int | None = None, head_width: int | None = 2048
+) -> nn.Sequential:
+    """The same for images of 224 x 224: eight blocks, the first behind a downsampling, as in the paper's text.
+
+    For k = 1 there are more before blocks 2, 3, 4 and 6, and no normalization; else before 2, 4 and 6. The published
+    `head_width` are 2048, 1024 and 512; k = 1 has none. The published command builds classifiers of a grid so fine that
+    it cannot run; these are of 2 x 2, as the paper has them.
+    """
+    if _checked(k) == 1:
+        return _greedy(8, width or 256, (0, 2, 3, 4, 6), 1, False, None, num_classes, in_channels)
+    return _greedy(8, width or 128, (0, 2, 4, 6), k, True, head_width, num_classes, in_channels)
+
+
+def dgl_cifar(
+    head: Auxiliary = "mlp_sr", num_classes: int = 10, in_channels: int = 3, width: int = 128
+) -> nn.Sequential:
+    """The six blocks for images of 32 x 32 of decoupled training, max-pooled before the second and the fourth.
+
+    Their channels are 1, 2, 2, 4, 4 and 4 times the width; the head is an auxiliary classifier like those below it.
+    """
+    channels = [integer("in_channels", in_channels), *(integer("width", width) * times for times in (1, 2, 2, 4, 4, 4))]
+    blocks = [
+        _block(a, b, True, False, nn.MaxPool2d(2) if i in (1, 3) else None)
+        for i, (a, b) in enumerate(pairwise(channels))
+    ]
+    return _network(blocks, auxiliary(head, (channels[-1], 8, 8), num_classes, 2))
+
+
+def _checked(k: int) -> int:
+    if k not in (1, 2, 3):
+        raise ValueError(f"k is {k!r}; expected 1, 2 or 3, as published.")
+    return k
+
+
+def _greedy(
+    blocks: int,
+    width: int,
+    downsampled: Sequence[int],
+    k: int,
+    norm: bool,
+    head_width: int | None,
+    num_classes: int,
+    in_channels: int,
+) -> nn.Sequential:
+    channels, made = integer("in_channels", in_channels), []
+    integer("width", width)
+    for j in range(blocks):
+        down = j in downsampled
+        out = width * 2 ** sum(0 < i <= j for i in downsampled)
+        made.append(_block(channels * (4 if down else 1), out, norm, j == 0, SpaceToDepth() if down else None))
+        channels = out
+    return _network(made, auxiliary("cnn", (channels, 8, 8), num_classes, k - 1, head_width, norm))
+
+
+def _block(channels: int, out: int, norm: bool, first: bool, down: nn.Module | None) -> nn.Sequential:
+    convolution = nn.Conv2d(channels, out, 3, padding=1, bias=first and not norm)
+    normalized = [nn.BatchNorm2d(out)] if norm else []
+    return nn.Sequential(*([down] if down else []), convolution, *normalized, nn.ReLU())
+
+
+def _network(blocks: Sequence[nn.Module], head: nn.Module) -> nn.Sequential:
+    network = nn.Sequential(*blocks, head)
+    initialize(network)
+    return network

@@ -1,0 +1,87 @@
+"""VGG (Simonyan & Zisserman 2015), its linear layers without dropout."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from torch import nn
+
+from ..blocks.convolutional import initialize
+from ..theory.kernel import Binding
+from .info import ModelInfo, Parts, register, shared
+
+_GRID = 7
+
+
+def vgg(
+    *,
+    depths: Sequence[int],
+    norm: bool,
+    depth: int,
+    width: int,
+    head_width: int,
+    binding: Binding,
+    num_classes: int,
+    in_channels: int,
+) -> Parts:
+    """Five stages of 3 x 3 convolutions, each but the first begun by max-pooling, and two hidden linear layers.
+
+    The convolution that changes the channels is a transition; under the operator binding T is ReLU(W x), so that
+    gradient descent is VGG. Weights are drawn as He et al. have it, those of linear layers with the deviation 0.01.
+
+    Args:
+        depths: convolutions of each stage.
+        norm: batch normalization after each of them.
+        depth: convolutions of all stages, in the proportion of `depths`.
+        width: channels of the first stage; the others have 2, 4, 8 and 8 times as many.
+        head_width: units of the hidden linear layers.
+        binding: how a block becomes a gradient.
+        num_classes: the length of the output.
+        in_channels: of an image.
+    """
+    stages = []
+    channels = in_channels
+    for i, blocks in enumerate(shared(depth, depths)):
+        out = width * min(2**i, 8)
+        pool = [nn.MaxPool2d(2)] if i else []
+        change = nn.Sequential(*pool, *_convolution(channels, out, norm))
+        same = [nn.Sequential(*_convolution(out, out, norm)) for _ in range(blocks - 1)]
+        stages.append((change, same))
+        channels = out
+    linear = [nn.Linear(channels * _GRID**2, head_width), nn.Linear(head_width, head_width)]
+    head = nn.Sequential(
+        *(nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(_GRID), nn.Flatten()),
+        *(linear[0], nn.ReLU(), linear[1], nn.ReLU()),
+        nn.Linear(head_width, num_classes),
+    )
+    parts = Parts(nn.Identity(), stages, head)
+    for module in parts.modules:
+        initialize(module)
+    for layer in [layer for layer in head if isinstance(layer, nn.Linear)]:
+        nn.init.normal_(layer.weight, std=0.01)
+        nn.init.zeros_(layer.bias)
+    return parts
+
+
+def _convolution(channels: int, out: int, norm: bool) -> list[nn.Module]:
+    normalized = [nn.BatchNorm2d(out)] if norm else []
+    return [nn.Conv2d(channels, out, 3, padding=1), *normalized, nn.ReLU()]
+
+
+for _layers, _depths in {
+    11: (1, 1, 2, 2, 2),
+    13: (2, 2, 2, 2, 2),
+    16: (2, 2, 3, 3, 3),
+    19: (2, 2, 4, 4, 4),
+}.items():
+    for _norm in (False, True):
+        register(
+            ModelInfo(
+                f"vgg{_layers}{'_bn' if _norm else ''}",
+                f"VGG of {_layers} layers{', batch-normalized' if _norm else ''}; T is ReLU(W x)",
+                partial(vgg, depths=_depths, norm=_norm),
+                {"depth": sum(_depths), "width": 64, "head_width": 4096},
+                "operator",
+                ("simonyan2015",),
+                smallest=32,
+            )
+        )
