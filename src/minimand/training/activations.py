@@ -111,11 +111,18 @@ class Cache:
         self.near: Path | None = None
         self.folders: list[tempfile.TemporaryDirectory] = []
 
-    def check(self, train: int, test: int, near: Path | None) -> None:
+    def check(
+        self,
+        train: int,
+        test: int,
+        near: Path | None,
+        name: str = "Layerwise.cache",
+        others: str = "'off', fewer views or a lower precision",
+    ) -> None:
         """See that there is room for so many samples, in files near a folder, before anything begins.
 
         Raises:
-            ValueError: there is not.
+            ValueError: there is not; says so of `name`, and what `others` would work.
         """
         self.near = near
         each = [size * (train * self.views + test) * self.dtype.itemsize for size in self.sizes]
@@ -124,8 +131,8 @@ class Cache:
         if needed > free:
             other = "'disk'" if self.place == "memory" else "'memory'"
             raise ValueError(
-                f"Layerwise.cache is {self.place!r} and needs {needed / 1e9:.3g} GB, of which {free / 1e9:.3g} GB are "
-                f"free; expected {other}, 'off', fewer views or a lower precision."
+                f"{name} is {self.place!r} and needs {needed / 1e9:.3g} GB, of which {free / 1e9:.3g} GB are "
+                f"free; expected {other}, {others}."
             )
 
     def feed(self, number: int, sources: Sequence[Source], device: torch.device) -> list[Activations]:
