@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,8 @@ class Compression:
     layers: tuple[CompressedLayer, ...]
     parameters: tuple[int, int]
     """Of the model, before and after."""
+
+    references: ClassVar = ("belilovsky2019greedy", "molchanov2017pruning")
 
     @property
     def kept(self) -> dict[str, tuple[int, ...]]:

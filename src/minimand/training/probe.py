@@ -87,13 +87,28 @@ def probe(
     try:
         with undisturbed(model):
             model.eval()
+            shapes = _shapes(network, data, where)
             if kind == "linear":
-                found, unconverged = _linear(network, data, where)
+                found, unconverged = _linear(network, data, shapes, where)
                 return Separability(name, data.name, kind, 0, found, unconverged)
             probes = _Convolutional(network, data, where, hidden_layers, width, recipe, seed, tuple(callbacks))
-            return Separability(name, data.name, kind, hidden_layers, tuple(probes.fitted(cache)))
+            return Separability(name, data.name, kind, hidden_layers, tuple(probes.fitted(shapes, cache)))
     finally:
         restore_random_state(where, *before)
+
+
+@torch.no_grad()
+def _shapes(network: Network, data: Data, device: torch.device) -> list[tuple[int, ...]]:
+    """Of one sample of what is read after each layer."""
+    inputs, _ = next(iter(data.test.batches(2)))
+    x = data.prepare(inputs.to(device))
+    try:
+        return [tuple(read.shape[1:]) for read in _readings(network, x)]
+    except (RuntimeError, IndexError) as error:
+        raise ValueError(
+            f"{type(network).__name__} fails on samples of {data.name}, which have the shape {tuple(x.shape[1:])}: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
 
 
 def _readings(network: Network, x: Tensor) -> Iterator[Tensor]:
@@ -111,10 +126,10 @@ def _readings(network: Network, x: Tensor) -> Iterator[Tensor]:
 
 
 def _linear(
-    network: Network, data: Data, device: torch.device
+    network: Network, data: Data, shapes: Sequence[tuple[int, ...]], device: torch.device
 ) -> tuple[tuple[LayerSeparability, ...], tuple[int, ...]]:
-    """Logistic regression at each layer, and where it did not converge; one pass over the samples makes the features."""
-    (shapes, train, y), (_, test, y_test) = (_averages(network, data, s, device) for s in (data.train, data.test))
+    """Logistic regression at each layer, and where it did not converge."""
+    (train, y), (test, y_test) = (_averages(network, data, s, shapes, device) for s in (data.train, data.test))
     if len(np.unique(y)) < 2:
         raise ValueError(f"the training samples of {data.name} are of one class; expected two or more.")
     found: list[LayerSeparability] = []
@@ -129,21 +144,19 @@ def _linear(
 
 
 def _averages(
-    network: Network, data: Data, samples: Samples, device: torch.device
-) -> tuple[list[tuple[int, ...]], list[np.ndarray], np.ndarray]:
-    """Of each layer the shape of a sample and the features (samples, features); the classes."""
-    features: list[list[Tensor]] = [[] for _ in network.layers]
-    shapes: list[tuple[int, ...]] = []
+    network: Network, data: Data, samples: Samples, shapes: Sequence[tuple[int, ...]], device: torch.device
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """The features (samples, features) of each layer, by one pass over the samples; and the classes."""
+    averages = [auxiliary("linear", shape, data.num_outputs, norm=False)[:-1] for shape in shapes]
+    features: list[list[Tensor]] = [[] for _ in shapes]
     targets: list[Tensor] = []
     with torch.no_grad():
         for inputs, y in samples.batches(_BATCH):
             targets.append(y.cpu())
-            readings = list(_readings(network, data.prepare(inputs.to(device))))
-            shapes = [tuple(read.shape[1:]) for read in readings]
-            for kept, shape, read in zip(features, shapes, readings, strict=True):
-                average = auxiliary("linear", shape, data.num_outputs, norm=False)[:-1]
+            readings = _readings(network, data.prepare(inputs.to(device)))
+            for kept, average, read in zip(features, averages, readings, strict=True):
                 kept.append(average(read).float().cpu())
-    return shapes, [torch.cat(kept).numpy() for kept in features], torch.cat(targets).numpy()
+    return [torch.cat(kept).numpy() for kept in features], torch.cat(targets).numpy()
 
 
 def _regression(x: np.ndarray, y: np.ndarray) -> tuple[Any, bool]:
@@ -184,17 +197,14 @@ class _Convolutional:
         self.hidden_layers, self.width = hidden_layers, width
         self.recipe, self.seed, self.callbacks = recipe, seed, callbacks
 
-    def fitted(self, place: Place) -> Iterator[LayerSeparability]:
+    def fitted(self, shapes: Sequence[tuple[int, ...]], place: Place) -> Iterator[LayerSeparability]:
         """Layer by layer."""
-        data = self.data
-        inputs, _ = next(iter(data.test.batches(2)))
+        data, sizes = self.data, []
         with torch.no_grad():
-            x = data.prepare(inputs.to(self.device))
-            shapes = [tuple(read.shape[1:]) for read in _readings(self.network, x)]
-            sizes = []
+            state, _ = next(self.batches(data.test, 0))
             for step in self.steps:
-                x = step(x)
-                sizes.append(sum(leaf[:1].numel() for leaf in tree_leaves(x)))
+                state = step(state)
+                sizes.append(sum(leaf[:1].numel() for leaf in tree_leaves(state)))
         kept = Cache(self.steps, sizes, place, "float32", 1)
         kept.check(len(data.train), len(data.test), None, "cache", "or fewer samples")
         sources = [Source(len(samples), 1, partial(self.batches, samples)) for samples in (data.train, data.test)]

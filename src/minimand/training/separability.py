@@ -1,7 +1,7 @@
 """How well classes can be told apart at each layer, as a table and a picture."""
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..extras import require
 from ..tables import table_text
@@ -38,7 +38,7 @@ class Separability:
     unconverged: tuple[int, ...] = ()
     """Layers whose logistic regression stopped before its end."""
 
-    references = ("belilovsky2019greedy",)
+    references: ClassVar = ("belilovsky2019greedy",)
 
     @property
     def probe(self) -> str:
@@ -63,7 +63,7 @@ class Separability:
         stopped = ", ".join(map(str, self.unconverged))
         note = f"Logistic regression did not converge at layer {stopped}." if stopped else ""
         columns = ["layer", "shape", "train accuracy %", "test accuracy %"]
-        return table_text(columns, rows, f"{self.model} on {self.data}, {self.probe}", note, labels=2)
+        return f"{self.model} on {self.data}, {self.probe}\n{table_text(columns, rows, note=note, labels=2)}"
 
     def plot(self) -> "Figure":
         """Accuracy over the layers, training dashed (extra `plots`)."""
