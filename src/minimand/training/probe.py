@@ -191,7 +191,8 @@ class _Convolutional:
             raise ValueError("features of a loader cannot be kept; expected tensors or a data set, or linear probes.")
         if recipe is not None and (recipe.mixup or recipe.cutmix):
             raise ValueError(
-                "the recipe mixes samples, and features are of single ones; expected mixup=0 and cutmix=0."
+                f"the recipe has mixup={recipe.mixup:g} and cutmix={recipe.cutmix:g}, and features are kept of single "
+                "samples; expected 0 of both."
             )
         self.network, self.data, self.device = network, data, device
         self.hidden_layers, self.width = hidden_layers, width
