@@ -178,7 +178,7 @@ def test_what_cannot_be_compressed_is_refused_before_anything_is_trained() -> No
         ("tuning_epochs is 0", lambda: compress(network(), data, tuning_epochs=0)),
         (
             "expected an mm.Layerwise with cache='off'",
-            lambda: compress(network(), data, method=mm.Layerwise(cache="disk")),
+            lambda: compress(network(), data, method=kept),
         ),
         ("is a regression", lambda: compress(network(), ((x, y), (x, y)))),
     ]
