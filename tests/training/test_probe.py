@@ -176,6 +176,6 @@ def test_what_cannot_be_probed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("minimand.training.activations._free_memory", lambda: 10.0)
     with pytest.raises(ValueError, match=r"^cache is 'memory' and needs .* expected 'disk', or fewer samples"):
         mm.probe(model, data, "cnn")
-    nn.init.constant_(cast(nn.Linear, model[1]).bias, float("nan"))
+    nn.init.constant_(cast(nn.Linear, cast(nn.Sequential, model)[1]).bias, float("nan"))
     with pytest.raises(ValueError, match="layer 1 gives values that are NaN"):
         mm.probe(model, data)

@@ -177,7 +177,11 @@ def taylor_importance(module: nn.Module, layer: nn.Module, data: Data) -> Tensor
     device = next(module.parameters()).device
     judge = as_loss(None, data)
     seen: list[Tensor] = []
-    hook = _activation(module, layer).register_forward_hook(lambda _, __, output: seen.append(output))
+
+    def look(_: nn.Module, __: Any, output: Tensor) -> None:
+        seen.append(output)
+
+    hook = _activation(module, layer).register_forward_hook(look)
     total = torch.zeros((), device=device)
     try:
         with undisturbed(module):
