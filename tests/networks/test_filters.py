@@ -156,3 +156,13 @@ def test_networks_that_sum_their_states_are_refused() -> None:
         mm.remove_filters(model, {"body.0.layers.0.block.branch.0": [0]})
     with pytest.raises(TypeError, match="expected a network"):
         mm.remove_filters(Residual(), {"convolution": [0]})
+
+
+def test_a_published_network_is_narrowed() -> None:
+    torch.manual_seed(0)
+    model = mm.models.convnet8().eval()
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    mm.harden(model, mm.Sign())
+    mm.remove_filters(model, {name: range(0, 16, 3) for name in names})
+    assert model(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+    assert {cast(nn.Conv2d, model.get_submodule(name)).out_channels for name in names} == {6}

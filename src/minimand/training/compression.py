@@ -1,7 +1,7 @@
 """Layerwise compression: each layer loses filters before the next one is trained on it (Belilovsky et al. 2019)."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -21,8 +21,8 @@ from .evaluate import evaluate
 from .events import Callback
 from .fit import FitResult, fit
 from .layerwise import Layerwise, Shallow
-from .losses import as_loss
-from .method import Problem
+from .losses import Loss, as_loss
+from .method import Plan, Problem, whole
 from .recipe import Recipe, default_recipe
 
 _BATCH = 256
@@ -136,7 +136,8 @@ def compress(
 
     def trained(module: nn.Module, epochs: int, name: str) -> FitResult:
         folder = None if run is None else Path(run) / name
-        return fit(module, data, None, replace(recipe, epochs=epochs), run=folder, seed=seed, callbacks=callbacks)
+        shorter = replace(recipe, epochs=epochs)
+        return fit(module, data, _Alone(method), shorter, run=folder, seed=seed, callbacks=callbacks)
 
     layers: list[CompressedLayer] = []
     result = None
@@ -158,6 +159,19 @@ def compress(
         layers.append(CompressedLayer(removal.name, count, kept, accuracy, pruned, tuned))
     assert result is not None
     return Compression(model, cast(float, result.test_accuracy), tuple(layers), (before, _parameters(model)))
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """A problem of a method as if it were all."""
+
+    method: Layerwise
+
+    def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
+        return whole(model, epochs)
+
+    def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+        return self.method.backward(model, x, y, loss)
 
 
 def taylor_importance(module: nn.Module, layer: nn.Module, data: Data) -> Tensor:
