@@ -7,15 +7,15 @@ from torch import Tensor, nn
 
 
 class FlattenOf(nn.Flatten):
-    """Flatten maps that have to be of one size, as images have: (N, C, side, side) to (N, C side^2)."""
+    """Flatten maps of which there have to be a number of entries: images have one size."""
 
-    def __init__(self, side: int, image_size: int) -> None:
+    def __init__(self, features: int, image_size: int) -> None:
         super().__init__()
-        self.side, self.image_size = side, image_size
+        self.features, self.image_size = features, image_size
 
     def forward(self, input: Tensor) -> Tensor:
-        """See the class."""
-        if tuple(input.shape[2:]) != (self.side, self.side):
+        """(N, C, H, W) to (N, features)."""
+        if input.shape[1:].numel() != self.features:
             raise ValueError(
                 f"these images leave maps of {input.shape[2]} x {input.shape[3]}; the network is made for images "
                 f"of {self.image_size} x {self.image_size}."
@@ -30,7 +30,7 @@ def convnet4(num_classes: int = 10, in_channels: int = 3) -> nn.Sequential:
         *(nn.MaxPool2d(2), nn.ReLU()),
         nn.Conv2d(32, 64, 5, padding=2),
         *(nn.MaxPool2d(2), nn.ReLU()),
-        *(FlattenOf(8, 32), nn.Linear(4096, 1024), nn.ReLU()),
+        *(FlattenOf(4096, 32), nn.Linear(4096, 1024), nn.ReLU()),
         nn.Linear(1024, num_classes),
     )
 
@@ -46,7 +46,7 @@ def convnet8(num_classes: int = 10, in_channels: int = 3) -> nn.Sequential:
         *_normalized(nn.Conv2d(128, 128, 3, bias=False)),
         nn.Dropout2d(0.5),
         *_normalized(nn.Conv2d(128, 512, 4, bias=False)),
-        *(FlattenOf(1, 32), nn.Linear(512, num_classes)),
+        *(FlattenOf(512, 32), nn.Linear(512, num_classes)),
     )
 
 
@@ -58,7 +58,7 @@ def alexnet_dorefa(num_classes: int = 1000, in_channels: int = 3) -> nn.Sequenti
         *_normalized(nn.Conv2d(256, 384, 3, padding=1, bias=False), nn.MaxPool2d(3, 2)),
         *_normalized(nn.Conv2d(384, 384, 3, padding=1, bias=False)),
         *_normalized(nn.Conv2d(384, 256, 3, padding=1, bias=False), nn.MaxPool2d(3, 2)),
-        FlattenOf(6, 224),
+        FlattenOf(9216, 224),
         *(nn.Linear(9216, 4096, bias=False), nn.BatchNorm1d(4096, eps=1e-4), nn.ReLU()),
         *(nn.Linear(4096, 4096, bias=False), nn.BatchNorm1d(4096, eps=1e-4), nn.ReLU()),
         nn.Linear(4096, num_classes),

@@ -13,6 +13,8 @@ from .as_network import as_network
 
 Layer = nn.Conv2d | nn.Linear
 """What has filters, or units."""
+_FILTERS = ("out_channels", "out_features")
+_INPUTS = ("in_channels", "in_features", "num_features", "features")
 _CHAIN = "expected a chain of Conv2d or Linear, BatchNorm, and modules that keep channels apart, in nn.Sequential"
 
 
@@ -93,6 +95,8 @@ class Removal:
                     return found
             elif isinstance(module, nn.Flatten):
                 flat = True
+                if hasattr(module, "features"):  # one of ours, that checks how many it gives
+                    found[module] = origins.repeat_interleave(_inputs(module) // len(origins))
             else:
                 traced = origins_through(module, len(origins), flat)
                 if traced is None:
@@ -149,17 +153,14 @@ def _why_not(module: nn.Module, chain: Sequence[nn.Module]) -> str:
 
 
 def _inputs(module: nn.Module) -> int:
-    assert isinstance(module, Layer | _BatchNorm)
-    if isinstance(module, nn.Conv2d):
-        return module.in_channels
-    return module.in_features if isinstance(module, nn.Linear) else module.num_features
+    """How many channels or features a module reads, by the name that it has for them."""
+    return getattr(module, next(name for name in _INPUTS if hasattr(module, name)))
 
 
 def _narrow(module: nn.Module, index: Tensor, dim: int) -> None:
     """Keep these entries of a dimension of the weights, and the module's own count of them."""
-    sizes = {nn.Conv2d: ("out_channels", "in_channels"), nn.Linear: ("out_features", "in_features")}
-    size = next((names[dim] for kind, names in sizes.items() if isinstance(module, kind)), "num_features")
-    setattr(module, size, len(index))
+    counts = _FILTERS if isinstance(module, Layer) and dim == 0 else _INPUTS
+    setattr(module, next(name for name in counts if hasattr(module, name)), len(index))
     for name in ("weight", *(("bias", "running_mean", "running_var") if dim == 0 else ())):
         tensor = getattr(module, name, None)
         if tensor is None:
