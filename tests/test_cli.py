@@ -302,6 +302,7 @@ class Net(nn.Module):
         return self.head(x)
 ready = Net(2)
 def words(): return nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 9))
+plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 10))
 number = 3
 def broken(): raise KeyError("boom")
 """
@@ -351,3 +352,35 @@ def test_train_layer_by_layer_and_go_on(capsys: pytest.CaptureFixture) -> None:
     assert "Did you mean 'hidden_layers'" in _fails(
         capsys, "train", "--data", "digits", "--method", "layerwise(hidden=2)"
     )
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_run_layer_by_layer_is_evaluated_and_probed(capsys: pytest.CaptureFixture, ema: float) -> None:
+    model = mm.create_model("resnet20(depth=3, width=4)", in_channels=1)
+    recipe = mm.Recipe(1, 64, mm.SGD(0.05), ema=ema)
+    result = mm.fit(model, mm.load_data("digits"), method=mm.Layerwise(auxiliary="linear"), recipe=recipe, run="greedy")
+    assert result.test_accuracy is not None
+    shown = _run(capsys, "evaluate", "greedy")
+    assert re.search(rf"accuracy +{100 * result.test_accuracy:.2f} %", shown)
+    probed = mm.probe(model, "digits")
+    assert f"{100 * probed.layers[2].test_accuracy:.2f}" in _run(capsys, "probe", "greedy").splitlines()[-1]
+
+
+def test_probe_a_trained_network(capsys: pytest.CaptureFixture) -> None:
+    Path("net.py").write_text(NET)
+    shown = _run(capsys, "probe", "net.py:plain", "--data", "digits", "--plot", "layers.svg")
+    assert "linear probes" in shown
+    assert Path("layers.svg").is_file()
+    shown = _run(
+        capsys, "probe", "net.py:plain", "--data", "digits", "--kind", "cnn", "--hidden-layers", "2", "--epochs", "1"
+    )
+    assert "probes of 2 hidden layers" in shown
+    cases = [
+        (["net.py:plain"], "needs samples; expected --data"),
+        (["resnet20", "--data", "digits"], "expected the folder of a run, or path/to/file.py:name"),
+        (["net.py:Net", "--data", "digits"], "expected a network with stem, layers, head"),
+        (["net.py:plain", "--data", "nested_rings"], "fails on samples of nested_rings"),
+        (["net.py:plain", "--data", "digits", "--kind", "cnn", "--epochs", "0"], "Recipe.epochs is 0"),
+    ]
+    for arguments, message in cases:
+        assert message in _fails(capsys, "probe", *arguments)

@@ -80,3 +80,15 @@ def test_the_pages_name_only_what_there_is() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for name in re.findall(r"\bmm\.(\w+)", page.read_text()):
             assert hasattr(mm, name), (page.name, name)
+
+
+def test_the_page_on_probes_says_what_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict = {"__name__": "probes"}
+    for block in _blocks((ROOT / "docs" / "probes.md").read_text(), "python"):
+        exec(compile(block, "probes.md", "exec"), names)
+    assert "linear probes" in capsys.readouterr().out
+    accuracies = [names["mm"].evaluate(names[name], "digits").accuracy for name in ("net", "other")]
+    assert accuracies[0] == accuracies[1] == names["compressed"].test_accuracy > 0.9

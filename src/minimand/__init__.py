@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .networks import as_network as as_network
     from .networks import compiled as compiled
     from .networks import harden as harden
+    from .networks import remove_filters as remove_filters
     from .networks import rewire as rewire
     from .networks import rewired as rewired
     from .networks import unroll as unroll
@@ -64,8 +65,10 @@ if TYPE_CHECKING:
     from .training import Recipe as Recipe
     from .training import Step as Step
     from .training import TargetPropagation as TargetPropagation
+    from .training import compress as compress
     from .training import evaluate as evaluate
     from .training import prepare as prepare
+    from .training import probe as probe
 
 __version__ = version("minimand")
 
@@ -76,7 +79,7 @@ _DEFINED_IN = {
     "citing": ("bibliography", "cite"),
     "data": ("Augmentation", "Data", "list_data", "load_data"),
     "models": ("UnrolledNetwork", "create_model", "list_models", "model_info"),
-    "networks": ("Network", "as_network", "compiled", "harden", "rewire", "rewired", "unroll"),
+    "networks": ("Network", "as_network", "compiled", "harden", "remove_filters", "rewire", "rewired", "unroll"),
     "report": ("explain", "fit"),
     "studies": ("compare", "search"),
     "theory": ("certify", "equivalent", "identify"),
@@ -91,8 +94,10 @@ _DEFINED_IN = {
         "SGD",
         "Step",
         "TargetPropagation",
+        "compress",
         "evaluate",
         "prepare",
+        "probe",
     ),
 }
 _PUBLIC = {name: module for module, names in _DEFINED_IN.items() for name in names}

@@ -1,8 +1,12 @@
 """A run opened again: its model, data and recipe, from what its folder says."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from .algorithms import Algorithm, as_algorithm, builtin, specification
 from .blocks.stochastic_depth import DropPath
@@ -10,7 +14,8 @@ from .data import Data, list_data, load_data
 from .models import UnrolledNetwork
 from .training import Recipe, Run, RunError, fingerprint
 from .training.checkpoint import CheckpointError, load_weights
-from .training.methods import METHODS
+from .training.method import Method
+from .training.methods import METHODS, method_from_config
 from .training.recipe import from_config
 
 
@@ -21,6 +26,7 @@ class Reopened:
     run: Run
     model: UnrolledNetwork
     data: Data
+    method: Method
     recipe: Recipe
     loss: str | None
     seed: int
@@ -37,11 +43,20 @@ class Reopened:
         found, problems = self.run.last_checkpoint()
         if found is None:
             raise CheckpointError(f"{self.run.folder} has no checkpoint yet.")
-        weights = found.tensors["model"]
-        if "average" in found.tensors:
-            weights = {k.removeprefix("module."): v for k, v in found.tensors["average"].items() if "module." in k}
-        load_weights(self.model, weights, str(self.run.checkpoints))
-        return found.state["step"], problems
+        step, where = found.state["step"], str(self.run.checkpoints)
+        plan = self.method.plan(self.model, self._example, self.data.num_outputs, self.recipe.epochs)
+        load_weights(plan.saved, found.tensors["model"], where)
+        if "average" in found.tensors:  # of what was trained last
+            averages = {k.removeprefix("module."): v for k, v in found.tensors["average"].items() if "module." in k}
+            steps = self.data.train.count(self.recipe.batch_size, shuffled=True)
+            ends = list(accumulate(steps * problem.epochs for problem in plan.problems))
+            load_weights(plan.problems[bisect_left(ends, step)].module, averages, where)
+        return step, problems
+
+    def _example(self) -> Tensor:
+        """A few samples, as the model sees them."""
+        inputs, _ = next(iter(self.data.test.batches(2)))
+        return self.data.prepare(inputs)
 
 
 def reopen(folder: str | Path, algorithm: Algorithm | str | None = None) -> Reopened:
@@ -60,6 +75,7 @@ def reopen(folder: str | Path, algorithm: Algorithm | str | None = None) -> Reop
     try:
         model, data, stored = dict(config["model"]), dict(config["data"]), dict(config["fingerprints"])
         recipe, loss, seed = from_config(config["recipe"]), config["loss"], config["seed"]
+        method = method_from_config(config["method"])
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{folder}/config.yaml is not a run's configuration ({error}).") from None
     if "model" not in model or "name" not in data or "loss" in stored:
@@ -73,7 +89,7 @@ def reopen(folder: str | Path, algorithm: Algorithm | str | None = None) -> Reop
     made = UnrolledNetwork(**model)
     if fingerprint.of_model(made) != stored.get("algorithm"):
         raise RunError(f"the code of {model['algorithm']} is not what it was when the run in {folder} began.")
-    return Reopened(run, made, load_data(**data), recipe, loss, seed)
+    return Reopened(run, made, load_data(**data), method, recipe, loss, seed)
 
 
 def used_by(folder: str | Path) -> list[Any]:

@@ -13,6 +13,7 @@ from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, subcommand
 
 from .diagnose import Diagnose
+from .probe import Probe
 from .reading import Certify, Cite, Evaluate, List
 from .study import Study
 from .training import Compare, Search, Train
@@ -22,6 +23,7 @@ _Command = (
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Certify, subcommand("certify")]
     | Annotated[Diagnose, subcommand("diagnose")]
+    | Annotated[Probe, subcommand("probe")]
     | Annotated[Compare, subcommand("compare")]
     | Annotated[Search, subcommand("search")]
     | Annotated[Study, subcommand("study")]

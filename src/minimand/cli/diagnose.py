@@ -79,7 +79,7 @@ class Diagnose:
         from ..runs import reopen
 
         if ".py:" in self.model:
-            model = _own(self.model)
+            model = own(self.model)
             if not self.shape and not self.data:
                 raise ValueError(
                     f"{self.model} needs a batch; expected --shape, the shape of one sample as in --shape 3 32 32, or "
@@ -118,7 +118,7 @@ class Diagnose:
         return interpolate(torch.randn(self.batch_size, channels, 4, 4), size, mode="bicubic")
 
 
-def _own(text: str) -> Any:
+def own(text: str) -> Any:
     """The module that a user's file names."""
     from torch import nn
 

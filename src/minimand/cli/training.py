@@ -104,7 +104,7 @@ class Train(_Training):
                 run=run,
                 seed=options["seed"],
                 device=device,
-                callbacks=[] if self.quiet else [_progress(console)],
+                callbacks=[] if self.quiet else [show_progress(console)],
                 checkpoint_every=self.checkpoint_every,
                 diagnose=self.diagnose,
                 parallel=None if self.parallel == "default" else self.parallel,
@@ -136,7 +136,7 @@ class Compare(_Training):
                 self.algorithm,
                 seeds=self.seeds,
                 folder=self.run,
-                callbacks=lambda label: [] if self.quiet else [_progress(console, label)],
+                callbacks=lambda label: [] if self.quiet else [show_progress(console, label)],
                 **_several(self, console),
             )
         except KeyboardInterrupt:
@@ -174,7 +174,7 @@ class Search(_Training):
                 seeds=self.seeds,
                 folder=self.run,
                 storage=self.storage,
-                callbacks=lambda label: [] if self.quiet else [_progress(console, label)],
+                callbacks=lambda label: [] if self.quiet else [show_progress(console, label)],
                 tell=lambda line: None if self.quiet else console.print(line, highlight=False, markup=False),
                 **_several(self, console),
             )
@@ -253,7 +253,8 @@ def _new_folder() -> Path:
     return Path(f"runs/{number}")
 
 
-def _progress(console: Console, label: str = "") -> Any:
+def show_progress(console: Console, label: str = "") -> Any:
+    """A callback that shows a training as it goes."""
     from ..training import ShowProgress
 
     return ShowProgress(console, label, every_epoch=not label.startswith("trial "))

@@ -2,6 +2,7 @@
 
 from .as_network import as_network as as_network
 from .compiled import compiled as compiled
+from .filters import remove_filters as remove_filters
 from .harden import Hardening as Hardening
 from .harden import harden as harden
 from .network import Network as Network

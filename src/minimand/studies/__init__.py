@@ -32,5 +32,7 @@ for _study in (
     "regularization",
     "greedy",
     "layerwise_cost",
+    "separability",
+    "compression",
 ):
     import_module(f"{__package__}.{_study}")

@@ -2,6 +2,10 @@
 
 from .backpropagation import Backpropagation as Backpropagation
 from .checkpoint import CheckpointError as CheckpointError
+from .compression import CompressedLayer as CompressedLayer
+from .compression import Compression as Compression
+from .compression import compress as compress
+from .compression import taylor_importance as taylor_importance
 from .ensemble import Ensemble as Ensemble
 from .evaluate import Evaluation as Evaluation
 from .evaluate import evaluate as evaluate
@@ -13,6 +17,7 @@ from .nonfinite import NonFiniteLossError as NonFiniteLossError
 from .parallel import LostProcessError as LostProcessError
 from .preparation import Prepared as Prepared
 from .preparation import prepare as prepare
+from .probe import probe as probe
 from .progress import ShowProgress as ShowProgress
 from .recipe import SGD as SGD
 from .recipe import AdamW as AdamW
@@ -23,6 +28,8 @@ from .recipe import Step as Step
 from .recipe import default_recipe as default_recipe
 from .run import Run as Run
 from .run import RunError as RunError
+from .separability import LayerSeparability as LayerSeparability
+from .separability import Separability as Separability
 from .target_losses import LOSSES as LOSSES
 from .target_propagation import TargetPropagation as TargetPropagation
 from .watch import DoomedRunError as DoomedRunError

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from ..data.samples import WHOLE, Batch
 
@@ -98,28 +98,41 @@ class Cache:
     def __init__(
         self,
         steps: Sequence[Callable[[Any], Any]],
-        sizes: Sequence[int],
+        example: Any,
         place: Place,
         dtype: torch.dtype,
         views: int,
         first: int = 1,
     ) -> None:
-        """`steps` lead from a batch to the first kept state, of `sizes[0]` bytes a sample, and so on.
+        """`steps` lead from a batch, such as the example, to the first kept state, and on from state to state.
 
-        It is what problem `first` is trained on, counted from 0.
+        The first is what problem `first` is trained on, counted from 0.
         """
-        self.steps, self.sizes, self.place, self.dtype, self.views = steps, sizes, place, dtype, views
+        self.steps, self.place, self.dtype, self.views = steps, place, dtype, views
+        self.sizes: list[int] = []
+        """Of each state, in bytes a sample."""
+        with torch.no_grad():
+            for step in steps:
+                example = step(example)
+                self.sizes.append(sum(t[:1].numel() * as_kept(t, dtype).itemsize for t in tree_leaves(example)))
         self.first = first
         self.at = 0
         self.kept: list[Activations] = []
         self.near: Path | None = None
         self.folders: list[tempfile.TemporaryDirectory] = []
 
-    def check(self, train: int, test: int, near: Path | None) -> None:
+    def check(
+        self,
+        train: int,
+        test: int,
+        near: Path | None,
+        name: str = "Layerwise.cache",
+        others: str = "'off', fewer views or a lower precision",
+    ) -> None:
         """See that there is room for so many samples, in files near a folder, before anything begins.
 
         Raises:
-            ValueError: there is not.
+            ValueError: there is not; says so of `name`, and what `others` would work.
         """
         self.near = near
         each = [size * (train * self.views + test) for size in self.sizes]
@@ -128,8 +141,8 @@ class Cache:
         if needed > free:
             other = "'disk'" if self.place == "memory" else "'memory'"
             raise ValueError(
-                f"Layerwise.cache is {self.place!r} and needs {needed / 1e9:.3g} GB, of which {free / 1e9:.3g} GB are "
-                f"free; expected {other}, 'off', fewer views or a lower precision."
+                f"{name} is {self.place!r} and needs {needed / 1e9:.3g} GB, of which {free / 1e9:.3g} GB are "
+                f"free; expected {other}, {others}."
             )
 
     def feed(self, number: int, sources: Sequence[Source], device: torch.device) -> list[Activations]:

@@ -9,14 +9,13 @@ from typing import Any, Literal, Self, cast, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_leaves
 
 from ..blocks.auxiliary import AUXILIARIES, Auxiliary, auxiliary
 from ..blocks.similarity import PredictionSimilarity
 from ..checks import check_number
 from ..names import unknown_name
 from ..networks import Layer, Network, as_network
-from .activations import Cache, Precision, State, as_kept, free_memory
+from .activations import Cache, Precision, State, free_memory
 from .dividing import as_start, divided
 from .ensemble import Averaged, Ensemble
 from .losses import Loss
@@ -148,12 +147,8 @@ class Layerwise:
         if problems[0].block.start:
             below = [Shallow(model, network, range(problems[0].block.start), nn.Identity()), *below]
         precision: torch.dtype = getattr(torch, self.precision)
-        sizes = []
-        for problem in below:
-            x = problem.through(x)
-            sizes.append(sum(t[:1].numel() * as_kept(t, precision).itemsize for t in tree_leaves(x)))
         steps = [problem.through for problem in below]
-        return Cache(steps, sizes, self.cache, precision, self.views, len(problems) - len(below))
+        return Cache(steps, x, self.cache, precision, self.views, len(problems) - len(below))
 
     def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """See `Method`."""

@@ -26,3 +26,16 @@ def as_method(text: str) -> Method:
     if name not in METHODS:
         raise unknown_name("method", name, METHODS)
     return call_with(METHODS[name], options, name)
+
+
+def method_from_config(config: Any) -> Method:
+    """The method that `as_config` made plain values of.
+
+    Raises:
+        ValueError: there is none of that name, or it has no such options.
+    """
+    name, options = next(iter(config.items())) if isinstance(config, dict) else (config, {})
+    classes = {cls.__name__: cls for cls in METHODS.values()}
+    if name not in classes:
+        raise unknown_name("method", str(name), classes)
+    return call_with(classes[name], options, name)
