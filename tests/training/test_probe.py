@@ -173,7 +173,7 @@ def test_what_cannot_be_probed(monkeypatch: pytest.MonkeyPatch) -> None:
     for error, message, call in cases:
         with pytest.raises(error, match=message):
             call()
-    monkeypatch.setattr("minimand.training.activations._free_memory", lambda: 10.0)
+    monkeypatch.setattr("minimand.training.activations.free_memory", lambda: 10.0)
     with pytest.raises(ValueError, match=r"^cache is 'memory' and needs .* expected 'disk', or fewer samples"):
         mm.probe(model, data, "cnn")
     nn.init.constant_(cast(nn.Linear, cast(nn.Sequential, model)[1]).bias, float("nan"))
