@@ -2,6 +2,7 @@
 
 from .backpropagation import Backpropagation as Backpropagation
 from .checkpoint import CheckpointError as CheckpointError
+from .decoupled import Decoupled as Decoupled
 from .evaluate import Evaluation as Evaluation
 from .evaluate import evaluate as evaluate
 from .fit import FitResult as FitResult

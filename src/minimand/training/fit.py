@@ -38,6 +38,7 @@ from .nonfinite import NonFiniteLossError, broken_gradient, broken_parameter, or
 from .randomness import random_state, restore_random_state
 from .recipe import Recipe, default_recipe
 from .run import Run
+from .team import own_rank, processes
 from .watch import Watch
 
 # Samples that a method sees when it plans, and that a cache is filled with at a time.
@@ -116,7 +117,7 @@ def fit(
         model.to(as_device(device))
     recipe = recipe or default_recipe(data, model, next(model.parameters()).device)
     folder = Run(run) if isinstance(run, str | Path) else run
-    with nullcontext() if folder is None else folder.claimed():
+    with nullcontext() if folder is None or own_rank() else folder.claimed():
         session = _Session(model, data, method, recipe, loss, folder, seed, tuple(callbacks), checkpoint_every)
         session.watch = Watch(model, session.tell) if diagnose else None
         return session.train()
@@ -138,7 +139,7 @@ class _Session:
         checkpoint_every: float,
     ) -> None:
         self.model, self.data, self.method, self.recipe = model, data, method, recipe
-        self.run, self.seed, self.callbacks = run, seed, callbacks
+        self.seed, self.callbacks = seed, callbacks
         self.checkpoint_every, self.saved = checkpoint_every, time.monotonic()
         convert_conv2d_weight_memory_format(model, torch.channels_last)  # as batches are; a fifth faster on CPUs
         self.device = next(model.parameters()).device
@@ -156,6 +157,14 @@ class _Session:
         with torch.random.fork_rng(devices=[]):  # what a method adds to the model follows from the seed
             torch.manual_seed(_mixed(seed, -1))
             self.plan = method.plan(model, self._example, data.num_outputs, recipe.epochs)
+        self.team = self.plan.team
+        if self.team.size < processes():
+            raise ValueError(
+                f"torchrun started {processes()} processes, but mm.{type(method).__name__}() trains in one; expected "
+                "mm.Decoupled(), or no torchrun."
+            )
+        # All ranks keep the run, and one writes it.
+        self.is_kept, self.run = run is not None, None if self.team.rank else run
         if self.plan.cache is not None:
             check_cached(data, self.mixing)
             self.plan.cache.check(len(data.train), len(data.test), None if run is None else run.folder)
@@ -169,12 +178,12 @@ class _Session:
         self.sums = torch.zeros(3, dtype=torch.double)
         self.seconds = 0.0
         self.watch: Watch | None = None
-        if run is not None:
-            self.config = configuration(model, data, method, recipe, loss, seed, self.device)
-            run.begin(self.config, environment(self.device))
+        if self.run is not None:
+            self.config = configuration(model, data, method, recipe, loss, seed, self.device, self.team.size)
+            self.run.begin(self.config, environment(self.device))
 
     def tell(self, event: Event) -> None:
-        for callback in self.callbacks:
+        for callback in () if self.team.rank else self.callbacks:
             callback(event)
 
     def _example(self) -> Tensor:
@@ -190,7 +199,7 @@ class _Session:
         self.optimizer = recipe.optimizer.build(trained, recipe.scalars)
         self.average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
         self.forward = compiled(module) if recipe.compile else module
-        self.fed = [self.train_samples, self.test_samples]
+        self.fed = [self.team.feed(self.train_samples, True), self.team.feed(self.test_samples, False)]
         if self.plan.cache is not None and number:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.bf16):
                 self.fed = self.plan.cache.feed(number, self._sources(), self.device)
@@ -219,7 +228,7 @@ class _Session:
         self._resume()
         self.tell(Started(self.steps, self.step, self.steps // self.steps_per_epoch))
         try:
-            with deferred_interrupts() if self.run else nullcontext(Interrupts()) as interrupts:
+            with deferred_interrupts() if self.is_kept else nullcontext(Interrupts()) as interrupts:
                 while self.step < self.steps:
                     if self.step == self.ends[self.number]:
                         self._end_problem()
@@ -235,6 +244,7 @@ class _Session:
                 self.plan.cache.close()
         assert self.evaluation is not None
         self._end_problem()
+        self.team.collect(everywhere=True)
         self.tell(Finished(self.history[-1]))
         return FitResult(
             self.model,
@@ -263,11 +273,12 @@ class _Session:
         for inputs, targets in batches:
             self._update(inputs, targets, epoch)
             due = interrupts.asked or time.monotonic() - self.saved >= self.checkpoint_every
+            stop, due = self.team.agree(interrupts.asked, due)
             if due and self.step % self.steps_per_epoch:
                 self._save()
-                _stop_if(interrupts)
+                _stop_if(stop)
         self._end(epoch)
-        _stop_if(interrupts)
+        _stop_if(self.team.any(interrupts.asked))
 
     def _update(self, inputs: Tensor, targets: Tensor, epoch: int) -> None:
         recipe = self.recipe
@@ -279,8 +290,8 @@ class _Session:
             x = inputs
         else:
             x = self.data.prepare(self.augment(inputs) if inputs.ndim == 4 else inputs)
-        if self.mixing is not None:
-            x, y = self.mixing(x, y)
+            if self.mixing is not None:
+                x, y = self.mixing(x, y)
         if self.watch is not None:
             self.watch.before(self.step, x)
         length = self.problem.epochs * self.steps_per_epoch
@@ -321,7 +332,8 @@ class _Session:
 
     def _end(self, epoch: int) -> None:
         evaluated = self.problem.module if self.average is None else self.average.module
-        self.evaluation = evaluate(evaluated, self.data, self.fed[1], self.test_loss, self.recipe.bf16)
+        found = evaluate(evaluated, self.data, self.fed[1], self.test_loss, self.recipe.bf16)
+        self.evaluation = self.team.share(found)
         if not math.isfinite(self.evaluation.loss):
             self._check_weights()
             raise NonFiniteLossError(f"the test loss is {self.evaluation.loss} after epoch {epoch + 1}.")
@@ -337,10 +349,11 @@ class _Session:
             "seconds": self.seconds + time.monotonic() - self.began,
             **getattr(self.method, "metrics", dict)(),
         }
+        record = self.team.share(record)
         self.history.append(record)
         if self.run is not None:
             self.run.log(record)
-            self._save()
+        self._save()
         self.tell(EpochDone(epoch, record))
 
     def _check_weights(self) -> None:
@@ -350,17 +363,22 @@ class _Session:
             raise NonFiniteLossError(f"no weight may be infinite or NaN. After step {self.step} there is {broken}.")
 
     def _save(self) -> None:
-        if self.run is None:
+        if not self.is_kept:
             return
         self._check_weights()
-        tensors, plain = checkpoint.pack_optimizer(self.optimizer)
-        random, more_random = random_state(self.device)
-        sections = {"model": self.plan.saved.state_dict(), "optimizer": tensors, "random": random}
-        if self.average is not None:
-            sections["average"] = self.average.state_dict()
+        self.team.collect(everywhere=False)
+        average = {} if self.average is None else self.average.state_dict()
+        by_rank = self.team.gather((*checkpoint.pack_optimizer(self.optimizer), average, random_state(self.device)))
+        self.saved = time.monotonic()
+        if self.run is None:
+            return
+        random, more_random = by_rank[-1][-1]  # of the rank that makes the batches
+        sections = {"model": self.plan.saved.state_dict(), "random": random}
+        for rank, (tensors, _, average, _) in enumerate(by_rank):
+            sections |= {f"optimizer{_of(rank)}": tensors, f"average{_of(rank)}": average}
         state = {
             "step": self.step,
-            "optimizer": plain,
+            **{f"optimizer{_of(rank)}": plain for rank, (_, plain, _, _) in enumerate(by_rank)},
             "sums": self.sums.tolist(),
             "seconds": self.seconds + time.monotonic() - self.began,
             "metrics": self.run.position(),
@@ -368,26 +386,28 @@ class _Session:
             "evaluation": None if self.evaluation is None else asdict(self.evaluation),
             "random": more_random,
         }
-        path = checkpoint.save(Checkpoint(sections, state), self.run.checkpoints, self.step)
-        self.saved = time.monotonic()
-        self.tell(Saved(path))
+        self.tell(Saved(checkpoint.save(Checkpoint(sections, state), self.run.checkpoints, self.step)))
 
     def _resume(self) -> None:
-        if self.run is None:
+        if not self.is_kept:
             return
-        found, problems = self.run.last_checkpoint()
-        for problem in problems:
-            self.tell(Warned(f"{problem} The one before it is used."))
-        self.run.rewind(0 if found is None else found.state["metrics"])
+        found = None
+        if self.run is not None:
+            found, problems = self.run.last_checkpoint()
+            for problem in problems:
+                self.tell(Warned(f"{problem} The one before it is used."))
+            self.run.rewind(0 if found is None else found.state["metrics"])
+            for name in unchecked(self.config) if found else ():
+                self.tell(Warned(f"whether the {name} is what it was when the run began cannot be told."))
+        found = self.team.share(found)
         if found is None:
             return
-        for name in unchecked(self.config):
-            self.tell(Warned(f"whether the {name} is what it was when the run began cannot be told."))
-        checkpoint.load_weights(self.plan.saved, found.tensors["model"], str(self.run.checkpoints))
+        checkpoint.load_weights(self.plan.saved, found.tensors["model"], "the last checkpoint")
         self._begin_problem(bisect_left(self.ends, found.state["step"]))
-        checkpoint.unpack_optimizer(self.optimizer, found.tensors.get("optimizer", {}), found.state["optimizer"])
+        own = f"optimizer{_of(self.team.rank)}"
+        checkpoint.unpack_optimizer(self.optimizer, found.tensors.get(own, {}), found.state[own])
         if self.average is not None:
-            self.average.load_state_dict(found.tensors["average"])
+            self.average.load_state_dict(found.tensors[f"average{_of(self.team.rank)}"])
         self.step, self.history = found.state["step"], found.state["history"]
         self.sums = torch.tensor(found.state["sums"], dtype=torch.double)
         self.seconds = found.state["seconds"]
@@ -395,9 +415,14 @@ class _Session:
         self._random = found.tensors["random"], found.state["random"]
 
 
-def _stop_if(interrupts: Interrupts) -> None:
-    if interrupts.asked:
+def _stop_if(asked: bool) -> None:
+    if asked:
         raise KeyboardInterrupt
+
+
+def _of(rank: int) -> str:
+    """What the names of a rank's own parts of a checkpoint end in."""
+    return f" of rank {rank}" if rank else ""
 
 
 def _mixed(seed: int, epoch: int) -> int:

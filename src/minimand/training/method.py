@@ -1,7 +1,7 @@
 """What decides the update of each layer, and in which order problems are solved."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .activations import Cache
 from .losses import Loss
+from .team import Alone
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Plan:
     """Holds all parameters and buffers that any of them changes."""
     cache: Cache | None = None
     """Keeps what the problems before the present one settled."""
+    team: Alone = field(default_factory=Alone)
+    """The processes that share the work."""
 
 
 class Method(Protocol):
