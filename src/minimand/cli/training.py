@@ -53,7 +53,8 @@ class Train(_Training):
     """A name, with coefficients if need be, as in "heavy_ball(momentum=0.9)"; or path/to/file.py:MyMethod. By
     default what the named model is known for, and heavy_ball where none is named."""
     method: Text = None
-    """How layers learn: backpropagation, the default; or layerwise, one after another, with options if need be, as in
+    """How layers learn: backpropagation, the default; layerwise, one after another; or decoupled, all at once without
+    gradients between them, under torchrun on several processes. With options if need be, as in
     "layerwise(hidden_layers=2)"."""
     run: Text = None
     """The run's folder; by default a new one in runs/."""
@@ -75,20 +76,21 @@ class Train(_Training):
         from ..training.arguments import check_seed
         from ..training.methods import as_method
         from ..training.recipe import from_config
+        from ..training.team import own_rank, shared
 
         folder = Path(self.run) if self.run else _new_folder()
-        options = _options(self, Run(folder).command())
-        run = Run(folder, options)
+        folder, options = shared((folder, _options(self, Run(folder).command())))
+        run, rank = Run(folder, options), own_rank()
         check_seed(options["seed"])
         method = as_method(options["method"] or "backpropagation")
         device = as_device(self.device) if self.device else default_device()
         named = options["algorithm"] or (None if options["model"] else "heavy_ball")
         algorithm = named and as_algorithm(named)
-        data = _load(options, console, self.quiet)
+        data = _load(options, console, self.quiet or rank > 0)
         torch.manual_seed(options["seed"])
         name = options["model"] or default_model(data.shape)
         model = create_for(name, data.shape, data.num_outputs, algorithm, options["binding"])
-        recipe = default_recipe(data, model, device) if run.is_new else from_config(run.config()["recipe"])
+        recipe = shared(default_recipe(data, model, device) if run.is_new else from_config(run.config()["recipe"]))
         try:
             result = fit(
                 model,
@@ -106,8 +108,9 @@ class Train(_Training):
             own = ["--algorithm", named] if named and ".py:" in named else []
             again = shlex.join(["minimand", "train", "--run", str(folder), *own])
             raise KeyboardInterrupt(f"{again} goes on from the last checkpoint") from None
-        console.print(make_table(["", ""], _result_rows(result, str(model.algorithm), name)))
-        console.print(f"report: {run.report}", highlight=False)
+        if rank == 0:
+            console.print(make_table(["", ""], _result_rows(result, str(model.algorithm), name)))
+            console.print(f"report: {run.report}", highlight=False)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, ClassVar, cast
 
 import torch
@@ -22,7 +23,7 @@ from .layerwise import _blocks, _coefficients, _shapes
 from .losses import Loss
 from .method import Plan, Problem
 from .replay import Buffer
-from .team import Alone, Sent, Team, processes, shared
+from .team import Sent, Team, processes, shared
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Decoupled:
             blocks, what = _blocks(layers, self.block_size), f"modules of {self.block_size}"
         else:
             ends = [layers * i // self.modules for i in range(self.modules + 1)]
-            blocks, what = [range(a, b) for a, b in zip(ends, ends[1:], strict=False) if a < b], "modules"
+            blocks, what = [range(a, b) for a, b in pairwise(ends) if a < b], "modules"
         if len(blocks) < (self.modules or 2):
             raise ValueError(
                 f"{type(model).__name__} has {layers} layers, which is {len(blocks)} {what}; expected "
@@ -241,7 +242,7 @@ def balanced(costs: Sequence[float], count: int) -> list[range]:
             for i in range(n + 1)
         ]
     ends = best[n][1]
-    return [range(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+    return [range(a, b) for a, b in pairwise(ends)]
 
 
 def _costs(parts: Sequence[Part], x: Tensor) -> tuple[list[float], list[Any]]:
@@ -253,7 +254,8 @@ def _costs(parts: Sequence[Part], x: Tensor) -> tuple[list[float], list[Any]]:
             part.eval()
             if not all(isinstance(leaf, Tensor) for leaf in tree_leaves(state)):
                 raise ValueError(
-                    f"the state below layer {part.block.start} is not of tensors alone; expected one process."
+                    f"the state below layer {part.block.start} is not of tensors alone and cannot be sent; expected one "
+                    "process."
                 )
             specs.append(tree_structure(state))
             with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -271,8 +273,8 @@ def _check_apart(groups: Sequence[Group]) -> None:
         for name, parameter in group.named_parameters():
             if seen.setdefault(id(parameter), rank) != rank:
                 raise ValueError(
-                    f"{name} of rank {rank} is also on rank {seen[id(parameter)]}: modules on different ranks share it, "
-                    "as a stage's learnable coefficients are. Expected constants there, fewer ranks, or one process."
+                    f"modules of rank {rank} and rank {seen[id(parameter)]} share {name}, as layers of a stage share "
+                    "learnable coefficients; expected constants there, fewer ranks, or one process."
                 )
 
 

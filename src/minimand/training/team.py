@@ -325,8 +325,8 @@ def _lost(who: str) -> Iterator[None]:
         raise
     except RuntimeError:
         raise RankLostError(
-            f"{who} does not answer any more, so training ends on rank {dist.get_rank()} too. It was killed, or an "
-            "error of its own that it shows ended it. The same command on the same run goes on from the last checkpoint."
+            f"{who} does not answer any more, so training ends on rank {dist.get_rank()} too. It was killed, or ended "
+            "by an error that it shows. The same command on the same run goes on from the last checkpoint."
         ) from None
 
 
