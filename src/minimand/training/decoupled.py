@@ -254,8 +254,8 @@ def _costs(parts: Sequence[Part], x: Tensor) -> tuple[list[float], list[Any]]:
             part.eval()
             if not all(isinstance(leaf, Tensor) for leaf in tree_leaves(state)):
                 raise ValueError(
-                    f"the state below layer {part.block.start} is not of tensors alone and cannot be sent; expected one "
-                    "process."
+                    f"the state below layer {part.block.start} is not of tensors alone, so it cannot be sent; expected "
+                    "one process."
                 )
             specs.append(tree_structure(state))
             with torch.no_grad(), FlopCounterMode(display=False) as counter:
