@@ -40,7 +40,9 @@ class Reopened:
         weights = found.tensors["model"]
         if "average" in found.tensors:
             weights = {k.removeprefix("module."): v for k, v in found.tensors["average"].items() if "module." in k}
-        load_weights(self.model, weights, str(self.run.checkpoints))
+        # Methods with classifiers of their own keep those beside the model.
+        whole = {k.removeprefix("model."): v for k, v in weights.items() if k.startswith("model.")}
+        load_weights(self.model, whole or weights, str(self.run.checkpoints))
         return found.state["step"], problems
 
 

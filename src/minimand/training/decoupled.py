@@ -108,14 +108,14 @@ class Decoupled:
 
     def _modules(self, model: nn.Module, layers: int) -> list[range]:
         if self.modules is None:
-            blocks, what = _blocks(layers, self.block_size), f"modules of {self.block_size}"
+            blocks = _blocks(layers, self.block_size)
         else:
             ends = [layers * i // self.modules for i in range(self.modules + 1)]
-            blocks, what = [range(a, b) for a, b in pairwise(ends) if a < b], "modules"
+            blocks = [range(a, b) for a, b in pairwise(ends) if a < b]
         if len(blocks) < (self.modules or 2):
             raise ValueError(
-                f"{type(model).__name__} has {layers} layers, which is {len(blocks)} {what}; expected "
-                f"{'so many' if self.modules else 'two'} layers or more to train apart."
+                f"{type(model).__name__} has {layers} layers, which is {len(blocks)} modules of {self.block_size}; "
+                f"expected layers for {self.modules or '2 or more'} modules."
             )
         return blocks
 
