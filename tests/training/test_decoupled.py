@@ -1,30 +1,23 @@
 """All modules at once: what moves, what one process and several agree on, and what ends when a rank is lost."""
 
 import json
-import multiprocessing
-import os
 import re
-import signal
-import time
 from collections.abc import Callable
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
-import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
-from test_layerwise import digits, models, same
+from ranks import digits, misuse_and_train, on_ranks, train_until_killed, train_with_a_slow_rank, trained
+from test_layerwise import models, same
 from torch import Tensor, nn
 
 import minimand as mm
+from minimand.training import RunError
 from minimand.training.decoupled import Decoupled, Group, balanced
 from minimand.training.replay import Buffer
-from minimand.training.team import RankLostError
-
-RECIPE = mm.Recipe(2, 64, mm.SGD(0.05), ema=0.9, augmentation=mm.Augmentation(pad=1), mixup=0.3)
 
 
 def planned(model: nn.Module, method: Decoupled | None = None) -> tuple[Group, nn.Module]:
@@ -222,158 +215,51 @@ def test_a_loss_that_is_not_finite_names_its_module() -> None:
         mm.fit(chain, (digits(64), digits(32)), method=mm.Decoupled())
 
 
-# Ranks are forked from a process that has imported everything, as start-up would take most of their time.
-_CONTEXT = multiprocessing.get_context("forkserver")
-
-
-def deep() -> nn.Module:
-    """With batch normalization, states that are tuples, transitions, and dropout."""
-    torch.manual_seed(0)
-    model = mm.create_model("resnet20(depth=4, width=4)", "heavy_ball(momentum=0.5)", in_channels=1)
-    cast(Any, model).head.module.insert(2, nn.Dropout(0.2))
-    cast(Any, model).stem.module.append(nn.Dropout(0.2))
-    return model
-
-
-def trained(model: nn.Module, run: Path | None, method: Decoupled | None = None, **options: Any) -> Any:
-    options = {"recipe": RECIPE, "checkpoint_every": 0, **options}
-    return mm.fit(model, (digits(), digits(100)), method=method or mm.Decoupled(), run=run, **options)
-
-
-def _work(rank: int, ranks: int, folder: Path, job: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/meet", world_size=ranks, rank=rank)
-    try:
-        found = job(rank, folder, *arguments)
-    except Exception as error:
-        found = f"{type(error).__name__}: {error}"
-        import traceback; traceback.print_exc()
-    torch.save(found, folder / f"rank{rank}.pt")
-
-
-def on_ranks(folder: Path, job: Callable[..., Any], *arguments: Any, ranks: int = 2) -> list[Any]:
-    """What a job returns on each rank, or the error in words; None where it was killed."""
-    _CONTEXT.set_forkserver_preload(["minimand.cli", "minimand.data", "minimand.training", "torch._dynamo", __name__])
-    folder.mkdir()
-    started: list[BaseProcess] = [
-        _CONTEXT.Process(target=_work, args=(rank, ranks, folder, job, arguments)) for rank in range(ranks)
-    ]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join()
-    files = [folder / f"rank{rank}.pt" for rank in range(ranks)]
-    return [torch.load(file, weights_only=False) if file.is_file() else None for file in files]
-
-
-def _fit(rank: int, folder: Path, run: Path | None, method: Decoupled, victim: int, at: int) -> Any:
-    model, steps = deep(), 0
-    real = Decoupled.backward
-
-    def backward(self: Decoupled, *arguments: Any) -> Any:
-        nonlocal steps
-        steps += 1
-        if rank == victim and steps == at:
-            (folder / "killed").write_text(str(time.time()))
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(self, *arguments)
-
-    Decoupled.backward = backward
-    try:
-        result = trained(model, run, method)
-    except RankLostError as error:
-        return f"{error} After {time.time() - float((folder / 'killed').read_text()):.2f} s"
-    return model.state_dict(), [{k: v for k, v in h.items() if k != "seconds"} for h in result.history]
-
-
 def test_ranks_give_what_one_process_gives(tmp_path: Path) -> None:
     """To the same bits, with dropout, mixed targets and averaged weights; on every rank the whole model."""
-    expected = deep()
-    result = trained(expected, None)
-    history = [{k: v for k, v in record.items() if k != "seconds"} for record in result.history]
-    for weights, found in on_ranks(tmp_path / "ranks", _fit, tmp_path / "run", mm.Decoupled(), -1, 0, ranks=3):
-        assert found == history
-        assert all(torch.equal(value, weights[key]) for key, value in expected.state_dict().items())
+    weights, history = trained(None)
+    for messages, found, same_history in on_ranks(3, tmp_path / "ranks", misuse_and_train, tmp_path / "run"):
+        for message, pattern in zip(
+            messages,
+            (
+                r"started 3 processes, but mm.Layerwise\(\) trains in one; expected mm.Decoupled",
+                "started 3 processes, but Sequential has 2 modules .* expected --nproc-per-node 2 or fewer",
+                "modules of rank . and rank . share .*coefficients.*; expected constants there",
+            ),
+            strict=True,
+        ):
+            assert re.search(pattern, message)
+        assert same_history == history
+        assert all(torch.equal(value, found[key]) for key, value in weights.items())
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["test_loss"] for line in lines] == [record["test_loss"] for record in history]
 
 
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_lost_rank_ends_the_others_and_the_run_goes_on(victim: int, tmp_path: Path) -> None:
-    found = on_ranks(tmp_path / "lost", _fit, tmp_path / "run", mm.Decoupled(), victim, 7)
-    assert found[victim] is None
-    message, _, seconds = found[1 - victim].rpartition("After ")
-    assert f"does not answer any more, so training ends on rank {1 - victim} too" in message
-    assert "goes on from the last checkpoint" in message
-    assert float(seconds.removesuffix(" s")) < 10
+def test_a_lost_rank_ends_the_others_and_the_run_goes_on(tmp_path: Path) -> None:
+    found = on_ranks(3, tmp_path / "lost", train_until_killed, tmp_path / "run", 1, 7)
+    assert found[1] is None
+    for rank in (0, 2):
+        message, seconds = found[rank]
+        assert f"does not answer any more, so training ends on rank {rank} too" in message
+        assert "goes on from the last checkpoint" in message
+        assert seconds < 10
     kept = sorted((tmp_path / "run" / "checkpoints").glob("*.safetensors"))
     assert 0 < int(kept[-1].stem) < 8
-    (weights, history), _ = on_ranks(tmp_path / "again", _fit, tmp_path / "run", mm.Decoupled(), -1, 0)
-    expected = deep()
-    result = trained(expected, None)
-    assert [record["test_loss"] for record in history] == [record["test_loss"] for record in result.history]
-    assert all(torch.equal(value, weights[key]) for key, value in expected.state_dict().items())
+    with pytest.raises(RunError, match="another configuration: ranks was 3 and is None"):
+        trained(tmp_path / "run")
+    weights, history = trained(None)
+    for again, same_history in on_ranks(3, tmp_path / "again", train_until_killed, tmp_path / "run", 3, 0):
+        assert same_history == history
+        assert all(torch.equal(value, again[key]) for key, value in weights.items())
 
 
-def test_with_a_buffer_ranks_do_not_wait(tmp_path: Path) -> None:
-    """A rank whose predecessor sleeps trains on what it has; both learn, and agree on the result."""
-    method = mm.Decoupled(buffer=3)
-    (weights, history), (others, same_history) = on_ranks(tmp_path / "ranks", _sleepy, tmp_path / "run", method)
+def test_with_a_buffer_a_rank_does_not_wait(tmp_path: Path) -> None:
+    """Where the rank before is slow it trains again on what it has, and both have the same result."""
+    (weights, history, seeds), (others, same_history, _) = on_ranks(
+        2, tmp_path / "ranks", train_with_a_slow_rank, tmp_path / "run"
+    )
     assert history == same_history
+    assert history[-1]["step"] == len(seeds) == 8
+    assert 1 <= len(set(seeds)) < 8
     assert all(torch.equal(value, others[key]) for key, value in weights.items())
-    assert history[-1]["step"] == 16
-    reads = torch.load(tmp_path / "ranks" / "reads.pt", weights_only=False)
-    assert len(reads) == 8
-    assert len(set(reads)) < 8
-    assert (tmp_path / "run" / "checkpoints" / "000000016.safetensors").is_file()
-
-
-def _sleepy(rank: int, folder: Path, run: Path, method: Decoupled) -> Any:
-    reads: list[int] = []
-    real, read = Decoupled.backward, Buffer.read
-
-    def backward(self: Decoupled, *arguments: Any) -> Any:
-        if rank == 1:
-            time.sleep(0.1)
-        return real(self, *arguments)
-
-    def noted(self: Buffer[Any], beyond: bool = False) -> Any:
-        found = read(self, beyond)
-        if found is not None:
-            reads.append(found.word)
-        return found
-
-    Decoupled.backward, Buffer.read = backward, noted
-    model = deep()
-    result = trained(model, run, method)
-    if rank == 0:
-        torch.save(reads[: len(reads) // 2], folder / "reads.pt")
-    return model.state_dict(), [{k: v for k, v in h.items() if k != "seconds"} for h in result.history]
-
-
-def _misuse(rank: int, folder: Path, which: str, run: Path) -> Any:
-    learnable = "heavy_ball(momentum=Learnable(0.5, 0, 1))"
-    stages = mm.create_model("resnet20(depth=7, width=4)", learnable, in_channels=1)
-    model, method = {
-        "layerwise": (deep(), mm.Layerwise()),
-        "too many": (models()["chain"], mm.Decoupled()),
-        "shared": (stages, mm.Decoupled()),
-        "fewer": (deep(), mm.Decoupled()),
-    }[which]
-    return mm.fit(model, (digits(), digits(100)), method=cast(Any, method), recipe=RECIPE, run=run)
-
-
-@pytest.mark.parametrize(
-    ("which", "ranks", "message"),
-    [
-        ("layerwise", 2, r"started 2 processes, but mm.Layerwise\(\) trains in one; expected mm.Decoupled"),
-        ("too many", 3, "started 3 processes, but Sequential has 2 modules .* expected --nproc-per-node 2 or fewer"),
-        ("shared", 2, "modules of rank . and rank . share .*coefficients.*expected constants there"),
-        ("fewer", 2, "holds a run with another configuration: ranks was 3 and is 2"),
-    ],
-)
-def test_misuse_of_ranks_is_named(which: str, ranks: int, message: str, tmp_path: Path) -> None:
-    if which == "fewer":
-        on_ranks(tmp_path / "before", _fit, tmp_path / "run", mm.Decoupled(), 1, 5, ranks=3)
-    found = on_ranks(tmp_path / "ranks", _misuse, which, tmp_path / "run", ranks=ranks)
-    assert re.search(message, found[0]), found
+    assert (tmp_path / "run" / "checkpoints" / "000000008.safetensors").is_file()

@@ -285,7 +285,8 @@ class _Session:
         if self.check_each and targets.device.type == "cpu":
             self.data.check_classes(targets)
         inputs, y = inputs.to(self.device), targets.to(self.device)
-        y = y.long() if self.data.task == "classification" else y
+        if self.data.task == "classification" and y.ndim == 1:  # another rank may have mixed them
+            y = y.long()
         if isinstance(inputs, State):
             x = inputs
         else:
