@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import nn
 
 import minimand as mm
+from minimand.training import fit
 from minimand.training.decoupled import Decoupled
 from minimand.training.replay import Buffer
 from minimand.training.team import RankLostError
@@ -44,7 +45,7 @@ def trained(run: Path | None, method: Decoupled | None = None) -> tuple[dict[str
     """The weights and the history of the deep model, without times."""
     model = deep()
     data = (digits(), digits(100))
-    result = mm.fit(model, data, method or mm.Decoupled(), recipe=RECIPE, run=run, checkpoint_every=0)
+    result = fit(model, data, method or mm.Decoupled(), recipe=RECIPE, run=run, checkpoint_every=0)
     return model.state_dict(), [{k: v for k, v in record.items() if k != "seconds"} for record in result.history]
 
 
@@ -82,7 +83,7 @@ def misuse_and_train(rank: int, folder: Path, run: Path) -> Any:
         (mm.create_model("mlp(depth=4, width=12)", learnable, in_channels=64), mm.Decoupled()),
     ):
         try:
-            mm.fit(model, (digits(64), digits(64)), method=cast(Any, method))
+            fit(model, (digits(64), digits(64)), method=cast(Any, method))
         except ValueError as error:
             messages.append(str(error))
     return messages, *trained(run)

@@ -30,5 +30,7 @@ for _study in (
     "tanh_cnn",
     "batch_size",
     "regularization",
+    "decoupled",
+    "slow_modules",
 ):
     import_module(f"{__package__}.{_study}")
