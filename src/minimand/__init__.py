@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from .training import AdamW as AdamW
     from .training import Backpropagation as Backpropagation
     from .training import Cosine as Cosine
+    from .training import Decoupled as Decoupled
     from .training import Layerwise as Layerwise
     from .training import OneCycle as OneCycle
     from .training import Recipe as Recipe
@@ -88,6 +89,7 @@ _DEFINED_IN = {
         "AdamW",
         "Backpropagation",
         "Cosine",
+        "Decoupled",
         "Layerwise",
         "OneCycle",
         "Recipe",

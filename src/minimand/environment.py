@@ -1,5 +1,6 @@
 """With what a number was measured."""
 
+import os
 import platform
 import time
 from importlib.metadata import version
@@ -10,8 +11,10 @@ import torch
 
 
 def default_device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU where there is one, of several processes each its own; else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if "LOCAL_RANK" in os.environ else torch.device("cuda")
 
 
 def as_device(name: str | torch.device) -> torch.device:

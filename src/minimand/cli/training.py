@@ -55,7 +55,8 @@ class Train(_Training):
     """A name, with coefficients if need be, as in "heavy_ball(momentum=0.9)"; or path/to/file.py:MyMethod. By
     default what the named model is known for, and heavy_ball where none is named."""
     method: Text = None
-    """How layers learn: backpropagation, the default; or layerwise, one after another, with options if need be, as in
+    """How layers learn: backpropagation, the default; layerwise, one after another; or decoupled, all at once without
+    gradients between them, under torchrun on several processes. With options if need be, as in
     "layerwise(hidden_layers=2)"."""
     run: Text = None
     """The run's folder; by default a new one in runs/."""
@@ -78,12 +79,12 @@ class Train(_Training):
         from ..training import Run, default_recipe
         from ..training.arguments import check_seed
         from ..training.methods import as_method
-        from ..training.parallel import leads
+        from ..training.processes import leads, shared
         from ..training.recipe import from_config
 
         console = console if leads() else Console(quiet=True)
         folder = Path(self.run) if self.run else _new_folder()
-        options = _options(self, Run(folder).command())
+        folder, options = shared((folder, _options(self, Run(folder).command())))
         run = Run(folder, options)
         check_seed(options["seed"])
         method = as_method(options["method"] or "backpropagation")
@@ -94,7 +95,7 @@ class Train(_Training):
         torch.manual_seed(options["seed"])
         name = options["model"] or default_model(data.shape)
         model = create_for(name, data.shape, data.num_outputs, algorithm, options["binding"])
-        recipe = default_recipe(data, model, device) if run.is_new else from_config(run.config()["recipe"])
+        recipe = shared(default_recipe(data, model, device) if run.is_new else from_config(run.config()["recipe"]))
         try:
             result = fit(
                 model,

@@ -6,7 +6,7 @@ from typing import ParamSpec
 
 from .. import training
 from ..training import FitResult
-from ..training.parallel import leads
+from ..training.processes import leads
 from .page import write_report
 
 P = ParamSpec("P")

@@ -34,5 +34,7 @@ for _study in (
     "layerwise_cost",
     "separability",
     "compression",
+    "decoupled",
+    "slow_modules",
 ):
     import_module(f"{__package__}.{_study}")

@@ -6,6 +6,7 @@ from .compression import CompressedLayer as CompressedLayer
 from .compression import Compression as Compression
 from .compression import compress as compress
 from .compression import taylor_importance as taylor_importance
+from .decoupled import Decoupled as Decoupled
 from .ensemble import Ensemble as Ensemble
 from .evaluate import Evaluation as Evaluation
 from .evaluate import evaluate as evaluate
@@ -14,10 +15,10 @@ from .fit import fit as fit
 from .layerwise import Layerwise as Layerwise
 from .method import Method as Method
 from .nonfinite import NonFiniteLossError as NonFiniteLossError
-from .parallel import LostProcessError as LostProcessError
 from .preparation import Prepared as Prepared
 from .preparation import prepare as prepare
 from .probe import probe as probe
+from .processes import LostProcessError as LostProcessError
 from .progress import ShowProgress as ShowProgress
 from .recipe import SGD as SGD
 from .recipe import AdamW as AdamW

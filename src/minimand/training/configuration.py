@@ -26,6 +26,7 @@ def configuration(
     loss: str | Loss | None,
     seed: int,
     device: torch.device,
+    ranks: int = 1,
 ) -> dict[str, Any]:
     """The configuration of a run; `fingerprints` stand for the code and the tensors in it."""
     config = getattr(model, "config", None)
@@ -47,6 +48,7 @@ def configuration(
         "recipe": as_config(recipe),
         "loss": loss if own_loss is None else _name(own_loss),
         "seed": seed,
+        **({"ranks": ranks} if ranks > 1 else {}),
         "fingerprints": {name: value for name, value in prints.items() if value is not None},
     }
 

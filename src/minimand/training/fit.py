@@ -36,7 +36,7 @@ from .method import Method
 from .mixing import as_mixing
 from .nonfinite import NonFiniteLossError, broken_gradient, broken_parameter, origin
 from .parallel import Parallel, Ranks, joined
-from .randomness import random_state, restore_random_state
+from .randomness import restore_random_state
 from .recipe import Recipe, default_recipe
 from .run import Run
 from .watch import Watch
@@ -123,7 +123,7 @@ def fit(
         )
     data = as_data(data)
     ranks = joined(parallel, method, diagnose)
-    model.to(ranks.device(next(model.parameters()).device if device is None else as_device(device)))
+    model.to(ranks.own_device(next(model.parameters()).device if device is None else as_device(device)))
     recipe = recipe or default_recipe(data, model, next(model.parameters()).device)
     folder = Run(run) if isinstance(run, str | Path) else run
     with ranks.together(), ExitStack() as claim:
@@ -174,6 +174,7 @@ class _Session:
             torch.manual_seed(_mixed(seed, -1))
             self.plan = method.plan(model, self._example, data.num_outputs, recipe.epochs)
         ranks.spread(self.plan.saved.state_dict().values())
+        self.ranks = ranks = self.plan.ranks or ranks
         if self.plan.cache is not None:
             check_cached(data, self.mixing, ranks)
             self.plan.cache.check(len(data.train), len(data.test), None if run is None else run.folder)
@@ -187,7 +188,7 @@ class _Session:
         self.seconds = 0.0
         self.watch: Watch | None = None
         if run is not None:
-            self.config = configuration(model, data, method, recipe, loss, seed, self.device)
+            self.config = configuration(model, data, method, recipe, loss, seed, self.device, ranks.stages)
             ranks.first(lambda: run.begin(self.config, environment(self.device)))
 
     def tell(self, event: Event) -> None:
@@ -208,7 +209,7 @@ class _Session:
         wrapped = self.ranks.wrap(module, self._example, *([self.average.module] if self.average is not None else []))
         self.forward = compiled(wrapped) if recipe.compile else wrapped
         self.optimizer = recipe.optimizer.build(trained, recipe.scalars)
-        self.fed = [self.train_samples, self.test_samples]
+        self.fed = [self.ranks.feed(self.train_samples, True), self.ranks.feed(self.test_samples, False)]
         if self.plan.cache is not None and number >= self.plan.cache.first:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.bf16):
                 self.fed = self.plan.cache.feed(number, self._sources(), self.device)
@@ -256,6 +257,7 @@ class _Session:
                 self.plan.cache.close()
         assert self.evaluation is not None
         self._end_problem()
+        self.ranks.complete()
         self.tell(Finished(self.history[-1]))
         return FitResult(
             self.model,
@@ -286,28 +288,26 @@ class _Session:
         for inputs, targets in self.ranks.seeded(batches, self.seed, self.step):
             self._update(inputs, targets, epoch)
             due = interrupts.asked or time.monotonic() - self.saved >= self.checkpoint_every
-            if self.step % self.steps_per_epoch and self.ranks.any(due):
+            stop, due = self.ranks.agree(interrupts.asked, due)
+            if due and self.step % self.steps_per_epoch:
                 self._save()
-                self._stop_if(interrupts)
+                _stop_if(stop)
         self._end(epoch)
-        self._stop_if(interrupts)
-
-    def _stop_if(self, interrupts: Interrupts) -> None:
-        if self.ranks.any(interrupts.asked):
-            raise KeyboardInterrupt
+        _stop_if(self.ranks.any(interrupts.asked))
 
     def _update(self, inputs: Tensor, targets: Tensor, epoch: int) -> None:
         recipe = self.recipe
         if self.check_each and targets.device.type == "cpu":
             self.data.check_classes(targets)
         inputs, y = inputs.to(self.device), targets.to(self.device)
-        y = y.long() if self.data.task == "classification" else y
+        if self.data.task == "classification" and y.ndim == 1:  # another rank may have mixed them
+            y = y.long()
         if isinstance(inputs, State):
             x = inputs
         else:
             x = self.data.prepare(self.augment(inputs) if inputs.ndim == 4 else inputs)
-        if self.mixing is not None:
-            x, y = self.mixing(x, y)
+            if self.mixing is not None:
+                x, y = self.mixing(x, y)
         if self.watch is not None:
             self.watch.before(self.step, x)
         length = self.problem.epochs * self.steps_per_epoch
@@ -379,7 +379,8 @@ class _Session:
 
     def _evaluated(self, module: nn.Module, samples: Samples) -> Evaluation:
         self.ranks.spread(module.buffers())  # statistics of batches are those of the first one's shares
-        return evaluate(module, self.data, samples, self.test_loss, self.recipe.bf16, self.ranks)
+        found = evaluate(module, self.data, samples, self.test_loss, self.recipe.bf16, self.ranks)
+        return self.ranks.as_first(found)
 
     def _check_weights(self) -> None:
         """So that no checkpoint with broken weights takes the place of a good one."""
@@ -391,21 +392,15 @@ class _Session:
         if self.run is None:
             return
         self._check_weights()
-        tensors, plain = checkpoint.pack_optimizer(self.optimizer)
-        random, more_random = random_state(self.device)
-        model, moments = self.ranks.gathered(self.plan.saved.state_dict()), self.ranks.gathered(tensors)
-        sections = {"model": model, "optimizer": moments, "random": random}
-        if self.average is not None:
-            sections["average"] = self.ranks.gathered(self.average.state_dict())
+        sections, plain = self.ranks.pack(self.plan.saved, self.optimizer, self.average, self.device)
         state = {
             "step": self.step,
-            "optimizer": plain,
             "sums": self.sums.tolist(),
             "seconds": self.seconds + time.monotonic() - self.began,
             "metrics": self.run.position(),
             "history": self.history,
             "evaluation": None if self.evaluation is None else asdict(self.evaluation),
-            "random": more_random,
+            **plain,
         }
         saved, folder = Checkpoint(sections, state), self.run.checkpoints
         path = self.ranks.first(lambda: checkpoint.save(saved, folder, self.step))
@@ -419,9 +414,7 @@ class _Session:
             return
         checkpoint.load_weights(self.plan.saved, found.tensors["model"], str(self.run and self.run.checkpoints))
         self._begin_problem(bisect_left(self.ends, found.state["step"]))
-        self.ranks.load(self.optimizer, found.tensors.get("optimizer", {}), found.state["optimizer"])
-        if self.average is not None:
-            self.average.load_state_dict(self.ranks.split(found.tensors["average"], self.average.state_dict()))
+        self.ranks.unpack(found, self.optimizer, self.average)
         self.step, self.history = found.state["step"], found.state["history"]
         self.sums = torch.tensor(found.state["sums"], dtype=torch.double)
         self.seconds = found.state["seconds"]
@@ -438,6 +431,11 @@ class _Session:
         for name in unchecked(self.config) if found else ():
             self.tell(Warned(f"whether the {name} is what it was when the run began cannot be told."))
         return found
+
+
+def _stop_if(asked: bool) -> None:
+    if asked:
+        raise KeyboardInterrupt
 
 
 def _mixed(seed: int, epoch: int) -> int:

@@ -175,7 +175,7 @@ class Shallow(nn.Module):
         self.block = block
         self.stem = network.stem if block.start == 0 else None
         self.layers = nn.ModuleList(network.layers[j] for j in block)
-        self.coefficients = nn.ModuleList(_coefficients(self.layers))
+        self.coefficients = nn.ModuleList(coefficients(self.layers))
         self.head = network.head if head is None else head
         self._last = head is None
 
@@ -216,7 +216,7 @@ class Shallow(nn.Module):
         """Outputs of the network's own head, through later layers that learn nothing by it."""
         _, network = self._frozen
         layers = [network.layers[j] for j in range(self.block.stop, len(network.layers))]
-        with _fixed([*layers, network.head, *_coefficients(layers)]):
+        with _fixed([*layers, network.head, *coefficients(layers)]):
             for layer in layers:
                 state = layer(state)
             return network.head(state)
@@ -236,7 +236,7 @@ class Shallow(nn.Module):
         return super().train(mode)
 
 
-def _coefficients(layers: Iterable[nn.Module]) -> list[nn.Module]:
+def coefficients(layers: Iterable[nn.Module]) -> list[nn.Module]:
     """What stages hold for their layers; a layer learns its own entries only, as the others get no gradient."""
     stages = {id(stage): stage for layer in layers if isinstance(layer, Layer) for stage in layer._stage}
     return [stage.coefficients for stage in stages.values()]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .activations import Cache
 from .losses import Loss
+from .parallel import Ranks
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Plan:
     """Keeps what the problems before the present one settled."""
     ensemble: nn.Module | None = None
     """Outputs of all that was trained, beside those of the model."""
+    ranks: Ranks | None = None
+    """The processes, where each has modules of its own."""
 
 
 class Method(Protocol):

@@ -5,12 +5,14 @@ from typing import Any
 from ..calls import call_with, parse_call
 from ..names import unknown_name
 from .backpropagation import Backpropagation
+from .decoupled import Decoupled
 from .layerwise import Layerwise
 from .method import Method
 from .target_propagation import TargetPropagation
 
 METHODS: dict[str, type[Any]] = {
     "backpropagation": Backpropagation,
+    "decoupled": Decoupled,
     "layerwise": Layerwise,
     "target_propagation": TargetPropagation,
 }

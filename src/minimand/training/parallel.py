@@ -1,6 +1,5 @@
-"""Data-parallel training: processes that each take a share of every batch."""
+"""The processes of a training, seen from one of them: alone, or each with a share of every batch."""
 
-import atexit
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -15,9 +14,10 @@ from torch.nn.parallel import DistributedDataParallel
 from ..data import Samples
 from ..data.samples import Batch, Loader, seed_everything
 from ..names import unknown_name
-from .checkpoint import unpack_optimizer
+from .checkpoint import Checkpoint, pack_optimizer, unpack_optimizer
 from .losses import Loss
-from .method import Method
+from .processes import LostProcessError, are_launched, join, processes
+from .randomness import random_state
 from .sharding import Shards
 from .usage import usage
 
@@ -27,23 +27,19 @@ T = TypeVar("T")
 _LAUNCH = "torchrun --nproc-per-node 2 -m -- minimand train"
 
 
-class LostProcessError(RuntimeError):
-    """Another process of the training ended before its end."""
-
-
-def leads() -> bool:
-    """Whether this is the process that prints and writes: the only one, or the first of those of `torchrun`."""
-    started = dist.is_available() and dist.is_initialized()
-    return (dist.get_rank() if started else int(os.environ.get("RANK", 0))) == 0
-
-
 class Ranks:
-    """The processes that train together, seen from one of them; without a kind there is this one alone."""
+    """The processes that train together; without a kind they do not share batches."""
+
+    stages = 1
+    """How many of them have other modules of the network."""
 
     def __init__(self, kind: Parallel | None = None) -> None:
         self.kind = kind
-        self.rank, self.count = (dist.get_rank(), dist.get_world_size()) if kind else (0, 1)
-        self.share = slice(self.rank, None, self.count)
+        self.size = processes()
+        self.rank = dist.get_rank() if self.size > 1 else 0
+        self.count = self.size if kind else 1
+        """That share a batch."""
+        self.share = slice(self.rank if kind else 0, None, self.count)
         """Its rows of a batch."""
         self.shards: Shards | None = None
 
@@ -52,7 +48,7 @@ class Ranks:
         """Whether it is the one that tells and writes."""
         return self.rank == 0
 
-    def device(self, device: torch.device) -> torch.device:
+    def own_device(self, device: torch.device) -> torch.device:
         """Where it trains: each process of a machine on a GPU of its own."""
         if self.kind is None or device.type != "cuda":
             return device
@@ -62,7 +58,7 @@ class Ranks:
 
     def first(self, function: Callable[[], T]) -> T:
         """What a function gives that the first process alone calls, when all have come so far; all raise its error."""
-        if self.kind is None:
+        if self.size == 1:
             return function()
         dist.barrier()
         found: list[Any] = [None, None]
@@ -84,7 +80,30 @@ class Ranks:
 
     def any(self, wish: bool) -> bool:
         """Whether one of the processes wishes it."""
-        return wish if self.kind is None else bool(self.sum(torch.tensor(int(wish))))
+        return self._any(wish)[0]
+
+    def agree(self, stop: bool, save: bool) -> tuple[bool, bool]:
+        """Whether all stop and whether all save after this step, as one of them wishes it."""
+        stop, save = self._any(stop, save)
+        return stop, save
+
+    def _any(self, *wishes: bool) -> list[bool]:
+        if self.size == 1:
+            return [*wishes]
+        found = torch.tensor(wishes, dtype=torch.int)
+        dist.all_reduce(found)
+        return found.bool().tolist()
+
+    def as_first(self, value: T) -> T:
+        """What the first process has of what may differ."""
+        return value
+
+    def feed(self, samples: Samples, training: bool) -> Samples:
+        """What this process is trained or evaluated on."""
+        return samples
+
+    def complete(self) -> None:
+        """Give every process all that was trained."""
 
     def spread(self, tensors: Iterable[Tensor]) -> None:
         """Make tensors those of the first process, in place."""
@@ -135,6 +154,28 @@ class Ranks:
     def split(self, tensors: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
         """The inverse of `gathered`, in every process: parts as those of other tensors."""
         return tensors if self.shards is None else {n: self.shards.part(x, like[n]) for n, x in tensors.items()}
+
+    def pack(
+        self,
+        saved: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        average: nn.Module | None,
+        device: torch.device,
+    ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+        """The tensors of a checkpoint and the plain state beside them, whole in the first process."""
+        tensors, plain = pack_optimizer(optimizer)
+        random, more_random = random_state(device)
+        parts = {"model": saved.state_dict(), "optimizer": tensors}
+        if average is not None:
+            parts["average"] = average.state_dict()
+        sections = {name: self.gathered(part) for name, part in parts.items()}
+        return sections | {"random": random}, {"optimizer": plain, "random": more_random}
+
+    def unpack(self, found: Checkpoint, optimizer: torch.optim.Optimizer, average: nn.Module | None) -> None:
+        """The inverse of `pack`, but for the model and the random state."""
+        self.load(optimizer, found.tensors.get("optimizer", {}), found.state["optimizer"])
+        if average is not None:
+            average.load_state_dict(self.split(found.tensors["average"], average.state_dict()))
 
     def load(self, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """Put a gathered state into an optimizer."""
@@ -200,18 +241,13 @@ class Ranks:
                     "the model leaves parameters out of some steps and not of others, which several processes cannot "
                     "follow; expected one that uses the same parameters in each, or one process."
                 ) from error
-            lost = self.count > 1 and re.search("gloo|nccl|connection (closed|reset)", str(error), re.IGNORECASE)
+            lost = self.size > 1 and re.search("gloo|nccl|connection (closed|reset)", str(error), re.IGNORECASE)
             if not lost and not isinstance(error, dist.DistError):
                 raise
             raise LostProcessError(
-                f"another of the {self.count} processes ended; what it printed says why. With a run's folder the same "
+                f"another of the {self.size} processes ended; what it printed says why. With a run's folder the same "
                 "command goes on from the last checkpoint, with as many processes as you like."
             ) from error
-
-
-def _leave() -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -220,7 +256,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
-def joined(parallel: Parallel | None, method: Method, diagnose: bool) -> Ranks:
+def joined(parallel: Parallel | None, method: object, diagnose: bool) -> Ranks:
     """The processes that `torchrun` started, for a method; this one alone where it started none.
 
     Raises:
@@ -228,8 +264,7 @@ def joined(parallel: Parallel | None, method: Method, diagnose: bool) -> Ranks:
     """
     if parallel is not None and parallel not in get_args(Parallel):
         raise unknown_name("parallel", str(parallel), get_args(Parallel))
-    launched = dist.is_available() and (dist.is_initialized() or {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= {*os.environ})
-    if not launched:
+    if not are_launched():
         if parallel:
             raise ValueError(
                 f"parallel is {parallel!r}, but this is one process; expected to be started as in `{_LAUNCH}`, or "
@@ -240,12 +275,9 @@ def joined(parallel: Parallel | None, method: Method, diagnose: bool) -> Ranks:
         raise ValueError(
             f"parallel is {parallel!r}, but {type(method).__name__} places its modules itself; expected parallel=None."
         )
-    if not dist.is_initialized():
-        if parallel is None and os.environ["WORLD_SIZE"] == "1":
-            return Ranks()
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-        atexit.register(_leave)
-    if not getattr(method, "data_parallel", True) or (parallel is None and dist.get_world_size() == 1):
+    if parallel:
+        join()
+    if not getattr(method, "data_parallel", True) or (parallel is None and processes() == 1):
         return Ranks()
     if diagnose:
         raise ValueError("diagnose looks at a model in one process, and there are several; expected diagnose=False.")
