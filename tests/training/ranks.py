@@ -101,7 +101,7 @@ def train_until_killed(rank: int, folder: Path, run: Path, victim: int, at: int)
             os.kill(os.getpid(), signal.SIGKILL)
         return real(self, *arguments)
 
-    Decoupled.backward = backward
+    cast(Any, Decoupled).backward = backward
     try:
         return trained(run)
     except RankLostError as error:
@@ -122,5 +122,6 @@ def train_with_a_slow_rank(rank: int, folder: Path, run: Path) -> Any:
         seeds.extend([] if found is None else [found.word])
         return found
 
-    Decoupled.backward, Buffer.read = backward, noted
+    cast(Any, Decoupled).backward = backward
+    cast(Any, Buffer).read = noted
     return *trained(run, mm.Decoupled(buffer=3)), seeds

@@ -1,5 +1,6 @@
 """Layers trained one after another, all at once, and end to end (Belilovsky et al. 2020)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -61,8 +62,8 @@ class _Remembered(Decoupled):
 
     plans: list[Plan] = field(default_factory=list, compare=False)
 
-    def plan(self, *arguments: Any) -> Plan:
-        self.plans.append(super().plan(*arguments))
+    def plan(self, model: nn.Module, example: Callable[[], torch.Tensor], num_outputs: int, epochs: int) -> Plan:
+        self.plans.append(super().plan(model, example, num_outputs, epochs))
         return self.plans[-1]
 
 

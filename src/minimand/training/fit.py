@@ -163,6 +163,8 @@ class _Session:
                 f"torchrun started {processes()} processes, but mm.{type(method).__name__}() trains in one; expected "
                 "mm.Decoupled(), or no torchrun."
             )
+        if self.team.size > 1 and (recipe.clip or recipe.adaptive_clip):
+            raise ValueError("Recipe.clip and adaptive_clip look at a whole network, not at a rank's part; expected 0.")
         # All ranks keep the run, and one writes it.
         self.is_kept, self.run = run is not None, None if self.team.rank else run
         if self.plan.cache is not None:

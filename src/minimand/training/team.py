@@ -192,10 +192,12 @@ class Team(Alone):
         with self._listening(count, False, keep) as listener:
             for _ in range(count):
                 with changed:
-                    # After the last message there is nothing to wait for.
-                    while not failed and (found := buffer.read(beyond=not listener.is_alive())) is None:
+                    found = buffer.read()
+                    while found is None and not failed:
                         changed.wait(0.1)
-                if failed:
+                        # After the last message there is nothing to wait for.
+                        found = buffer.read(beyond=not listener.is_alive())
+                if failed or found is None:
                     raise failed[0]
                 yield self._batch(found, None)
 
