@@ -76,7 +76,7 @@ class Train(_Training):
         from ..training.arguments import check_seed
         from ..training.methods import as_method
         from ..training.recipe import from_config
-        from ..training.team import own_rank, shared
+        from ..training.team import own_rank, processes, shared
 
         folder = Path(self.run) if self.run else _new_folder()
         folder, options = shared((folder, _options(self, Run(folder).command())))
@@ -106,7 +106,8 @@ class Train(_Training):
             )
         except KeyboardInterrupt:
             own = ["--algorithm", named] if named and ".py:" in named else []
-            again = shlex.join(["minimand", "train", "--run", str(folder), *own])
+            ranks = ["torchrun", "--nproc-per-node", str(processes()), "-m", "--"] if processes() > 1 else []
+            again = shlex.join([*ranks, "minimand", "train", "--run", str(folder), *own])
             raise KeyboardInterrupt(f"{again} goes on from the last checkpoint") from None
         if rank == 0:
             console.print(make_table(["", ""], _result_rows(result, str(model.algorithm), name)))
