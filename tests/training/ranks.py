@@ -19,7 +19,7 @@ from minimand.training.decoupled import Decoupled
 from minimand.training.replay import Buffer
 from minimand.training.team import RankLostError
 
-RECIPE = mm.Recipe(2, 64, mm.SGD(0.05), ema=0.9, augmentation=mm.Augmentation(pad=1), mixup=0.3)
+RECIPE = mm.Recipe(2, 64, mm.SGD(0.05), ema=0.9, bf16=True, augmentation=mm.Augmentation(pad=1), mixup=0.3)
 
 # Ranks are forked from a process that has imported everything, as start-up would take most of their time.
 _CONTEXT = multiprocessing.get_context("forkserver")

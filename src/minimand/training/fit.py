@@ -405,7 +405,8 @@ class _Session:
         found = self.team.share(found)
         if found is None:
             return
-        checkpoint.load_weights(self.plan.saved, found.tensors["model"], "the last checkpoint")
+        where = "the last checkpoint" if self.run is None else str(self.run.checkpoints)
+        checkpoint.load_weights(self.plan.saved, found.tensors["model"], where)
         self._begin_problem(bisect_left(self.ends, found.state["step"]))
         own = f"optimizer{_of(self.team.rank)}"
         checkpoint.unpack_optimizer(self.optimizer, found.tensors.get(own, {}), found.state[own])

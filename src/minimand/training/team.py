@@ -307,10 +307,11 @@ def own_rank() -> int:
 
 def shared(value: T) -> T:
     """What rank 0 has, on every rank."""
-    found = [value]
-    if processes() > 1:
-        with _lost("rank 0" if own_rank() else "another rank"):
-            dist.broadcast_object_list(found)
+    if processes() == 1:
+        return value
+    found = [tree_map_only(Tensor, Tensor.cpu, value)]
+    with _lost("rank 0" if own_rank() else "another rank"):
+        dist.broadcast_object_list(found)
     return found[0]
 
 
@@ -325,11 +326,11 @@ def _lost(who: str) -> Iterator[None]:
         yield
     except RankLostError:
         raise
-    except RuntimeError:
+    except RuntimeError as error:
         raise RankLostError(
             f"{who} does not answer any more, so training ends on rank {dist.get_rank()} too. It was killed, or ended "
             "by an error that it shows. The same command on the same run goes on from the last checkpoint."
-        ) from None
+        ) from error
 
 
 def _laid_out(t: Tensor) -> tuple[Tensor, bool]:
