@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 import minimand as mm
+from minimand.runs import reopen
 from minimand.training import RunError
 from minimand.training.decoupled import Decoupled, Group, balanced
 from minimand.training.replay import Buffer
@@ -178,6 +179,16 @@ def test_places_are_as_even_as_can_be(costs: list[int], draw: st.DataObject) -> 
         return min(max(sum(costs[start:end]), least(end, left - 1)) for end in ends)
 
     assert max(sum(costs[j] for j in run) for run in runs) == least(0, count)
+
+
+def test_a_run_is_opened_again_with_the_networks_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = mm.create_model("mlp(depth=3, width=8)", in_channels=2, num_classes=2)
+    data = mm.load_data("nested_rings", samples=100)
+    mm.fit(model, data, mm.Decoupled(), mm.Recipe(2, 20, mm.SGD(0.05)), run=tmp_path / "run")
+    opened = reopen(tmp_path / "run")
+    opened.load_trained()
+    assert same(opened.model, model)
 
 
 def test_bad_input_is_named() -> None:
