@@ -18,7 +18,7 @@ from minimand.training import LostProcessError, fit
 from minimand.training.decoupled import Decoupled
 from minimand.training.replay import Buffer
 
-RECIPE = mm.Recipe(2, 64, mm.SGD(0.05), ema=0.9, augmentation=mm.Augmentation(pad=1), mixup=0.3)
+RECIPE = mm.Recipe(2, 64, mm.SGD(0.05), ema=0.9, bf16=True, augmentation=mm.Augmentation(pad=1), mixup=0.3)
 
 # Ranks are forked from a process that has imported everything, as start-up would take most of their time.
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -82,7 +82,7 @@ def misuse_and_train(rank: int, folder: Path, run: Path) -> Any:
         (mm.create_model("mlp(depth=4, width=12)", learnable, in_channels=64), None),
     ):
         try:
-            fit(model, (digits(64), digits(64)), method=mm.Decoupled(), parallel=parallel)
+            fit(model, (digits(64), digits(64)), method=mm.Decoupled(), parallel=cast(Any, parallel))
         except ValueError as error:
             messages.append(str(error))
     return messages, *trained(run)
@@ -100,7 +100,7 @@ def train_until_killed(rank: int, folder: Path, run: Path, victim: int, at: int)
             os.kill(os.getpid(), signal.SIGKILL)
         return real(self, *arguments)
 
-    Decoupled.backward = backward
+    cast(Any, Decoupled).backward = backward
     try:
         return trained(run)
     except LostProcessError as error:
@@ -121,5 +121,6 @@ def train_with_a_slow_rank(rank: int, folder: Path, run: Path) -> Any:
         seeds.extend([] if found is None else [found.word])
         return found
 
-    Decoupled.backward, Buffer.read = backward, noted
+    cast(Any, Decoupled).backward = backward
+    cast(Any, Buffer).read = noted
     return *trained(run, mm.Decoupled(buffer=3)), seeds

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from ranks import digits, misuse_and_train, on_ranks, train_until_killed, train_with_a_slow_rank, trained
 from test_layerwise import models, same
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 import minimand as mm
+from minimand.runs import reopen
 from minimand.training import RunError
 from minimand.training.decoupled import Decoupled, Group, balanced
 from minimand.training.replay import Buffer
@@ -40,11 +42,11 @@ def test_a_module_has_the_gradient_of_its_own_loss(name: str) -> None:
     value, outputs = mm.Decoupled().backward(group, x, y, loss)
 
     twin.train()
-    state: Any = x
+    state, found, local = cast(Any, x), x, x
     expected: dict[str, Tensor] = {}
     for j, part in enumerate(cast(Any, twin.parts)):
         state, found = part(state)
-        state = torch.utils._pytree.tree_map(torch.Tensor.detach, state)
+        state = tree_map(torch.Tensor.detach, state)
         own = dict(part.named_parameters())
         local = loss(found, y)
         for key, gradient in zip(own, torch.autograd.grad(local, list(own.values()), allow_unused=True), strict=True):
@@ -128,7 +130,7 @@ def test_activations_are_kept_of_one_module_at_a_time() -> None:
     state, each = x, []
     for part in cast(Any, group.parts):
         each.append(highest(lambda part=part, state=state: loss(part(state)[1], y).backward()))
-        state = torch.utils._pytree.tree_map(torch.Tensor.detach, part(state)[0])
+        state = tree_map(torch.Tensor.detach, part(state)[0])
     assert decoupled <= 1.05 * max(each)
     assert decoupled < 0.7 * end_to_end
 
@@ -177,6 +179,16 @@ def test_places_are_as_even_as_can_be(costs: list[int], draw: st.DataObject) -> 
         return min(max(sum(costs[start:end]), least(end, left - 1)) for end in ends)
 
     assert max(sum(costs[j] for j in run) for run in runs) == least(0, count)
+
+
+def test_a_run_is_opened_again_with_the_networks_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = mm.create_model("mlp(depth=3, width=8)", in_channels=2, num_classes=2)
+    data = mm.load_data("nested_rings", samples=100)
+    mm.fit(model, data, mm.Decoupled(), mm.Recipe(2, 20, mm.SGD(0.05)), run=tmp_path / "run")
+    opened = reopen(tmp_path / "run")
+    opened.load_trained()
+    assert same(opened.model, model)
 
 
 def test_bad_input_is_named() -> None:

@@ -79,7 +79,7 @@ class Train(_Training):
         from ..training import Run, default_recipe
         from ..training.arguments import check_seed
         from ..training.methods import as_method
-        from ..training.processes import leads, shared
+        from ..training.processes import leads, processes, shared
         from ..training.recipe import from_config
 
         console = console if leads() else Console(quiet=True)
@@ -112,7 +112,8 @@ class Train(_Training):
             )
         except KeyboardInterrupt:
             own = ["--algorithm", named] if named and ".py:" in named else []
-            again = shlex.join(["minimand", "train", "--run", str(folder), *own])
+            ranks = ["torchrun", "--nproc-per-node", str(processes()), "-m", "--"] if processes() > 1 else []
+            again = shlex.join([*ranks, "minimand", "train", "--run", str(folder), *own])
             raise KeyboardInterrupt(f"{again} goes on from the last checkpoint") from None
         console.print(make_table(["", ""], _result_rows(result, str(model.algorithm), name)))
         console.print(f"report: {run.report}", highlight=False)

@@ -1,5 +1,6 @@
 """Layers trained one after another, all at once, and end to end (Belilovsky et al. 2020)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -61,8 +62,8 @@ class _Remembered(Decoupled):
 
     plans: list[Plan] = field(default_factory=list, compare=False)
 
-    def plan(self, *arguments: Any) -> Plan:
-        self.plans.append(super().plan(*arguments))
+    def plan(self, model: nn.Module, example: Callable[[], torch.Tensor], num_outputs: int, epochs: int) -> Plan:
+        self.plans.append(super().plan(model, example, num_outputs, epochs))
         return self.plans[-1]
 
 
@@ -89,13 +90,13 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
         _END_TO_END: Backpropagation(),
     }[cell["training"]]
     result = train(network(cell["width"], data, seed), data, cell, seed, bench, False, method)
-    depths: list[float] = []
+    depths: list[Any] = ["no classifier"] * (DEPTH - 1)
     if cell["training"] == _SEQUENTIAL:
         last = {record["problem"]: record["test_accuracy"] for record in result.history}
         depths = [last[j] for j in range(1, DEPTH)]
-    if plans:
+    elif plans:
         parts = list(cast(Any, plans[0].problems[0].module).parts)
-        depths = [cast(float, evaluate(_Until(parts[:j]), data).accuracy) for j in range(1, DEPTH)]
+        depths = [evaluate(_Until(parts[:j]), data).accuracy for j in range(1, DEPTH)]
     seconds = sum(record["seconds"] for record in result.history)
     return {"accuracy": result.test_accuracy, **{f"depth{j}": a for j, a in enumerate(depths, 1)}, "seconds": seconds}
 

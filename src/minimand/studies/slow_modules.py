@@ -57,7 +57,7 @@ class _Worker:
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     data = bench.data(cell["data"], cell.get("train"), cell.get("test"))
     how = cast(Recipe, from_config(cell["recipe"]))
-    model = network(cell["width"], data, seed).to(bench.device).to(memory_format=cast(Any, torch.channels_last))
+    model = network(cell["width"], data, seed).to(bench.device)
     first = data.prepare(next(iter(data.test.batches(4)))[0].to(bench.device))
     group = cast(Group, Decoupled().plan(model, lambda: first, data.num_outputs, 1).problems[0].module)
     steps = how.epochs * data.train.count(how.batch_size, True)

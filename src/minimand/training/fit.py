@@ -175,6 +175,8 @@ class _Session:
             self.plan = method.plan(model, self._example, data.num_outputs, recipe.epochs)
         ranks.spread(self.plan.saved.state_dict().values())
         self.ranks = ranks = self.plan.ranks or ranks
+        if ranks.stages > 1 and (recipe.clip or recipe.adaptive_clip):
+            raise ValueError("Recipe.clip and adaptive_clip look at a whole network, not at a rank's part; expected 0.")
         if self.plan.cache is not None:
             check_cached(data, self.mixing, ranks)
             self.plan.cache.check(len(data.train), len(data.test), None if run is None else run.folder)

@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 T = TypeVar("T")
 
@@ -46,10 +48,11 @@ def leads() -> bool:
 
 def shared(value: T) -> T:
     """What the first process has, in every one."""
-    found = [value]
-    if processes() > 1:
-        with lost("another process" if leads() else "the first process"):
-            dist.broadcast_object_list(found)
+    if processes() == 1:
+        return value
+    found = [tree_map_only(Tensor, Tensor.cpu, value)]
+    with lost("another process" if leads() else "the first process"):
+        dist.broadcast_object_list(found)
     return found[0]
 
 
@@ -60,11 +63,11 @@ def lost(who: str) -> Iterator[None]:
         yield
     except LostProcessError:
         raise
-    except RuntimeError:
+    except RuntimeError as error:
         raise LostProcessError(
             f"{who} does not answer any more, so training ends on rank {dist.get_rank()} too. It was killed, or ended "
             "by an error that it shows. The same command on the same run goes on from the last checkpoint."
-        ) from None
+        ) from error
 
 
 def _leave() -> None:

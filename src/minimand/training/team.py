@@ -182,9 +182,11 @@ class Team(Ranks):
         with self._listening(count, False, keep) as listener:
             for _ in range(count):
                 with changed:
-                    # After the last message there is nothing to wait for.
-                    while (found := buffer.read(beyond=not listener.is_alive())) is None and not failed:
+                    found = buffer.read()
+                    while found is None and not failed:
                         changed.wait(0.1)
+                        # After the last message there is nothing to wait for.
+                        found = buffer.read(beyond=not listener.is_alive())
                 if failed or found is None:
                     raise failed[0]
                 yield self._batch(found, None)
