@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .algorithms import Algorithm, as_algorithm, builtin, specification
+from .blocks import PredictionSimilarity
 from .blocks.stochastic_depth import DropPath
 from .data import Data, list_data, load_data
 from .models import UnrolledNetwork
@@ -94,6 +95,8 @@ def used_by(folder: str | Path) -> list[Any]:
             found.append(DropPath(model["drop_path"]))
     named = next(iter(method)) if isinstance(method, dict) else method
     found += [known for known in METHODS.values() if known.__name__ == named]
+    if isinstance(method, dict) and method[named].get("auxiliary") == "predsim":
+        found.append(PredictionSimilarity)
     if isinstance(data, dict) and data.get("name") in list_data():
         found.append(data["name"])
     return found

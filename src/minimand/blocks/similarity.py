@@ -1,5 +1,7 @@
 """Similarity matching, a loss of a layer's own (Nokland & Eidnes 2019; recalled, not read again)."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +15,8 @@ class PredictionSimilarity(nn.Module):
         similar: from the same to what samples are compared by.
         share: of the similarity in the loss; 0.99 as published.
     """
+
+    references: ClassVar = ("nokland2019",)
 
     def __init__(self, classifier: nn.Module, similar: nn.Module, share: float = 0.99) -> None:
         super().__init__()

@@ -30,8 +30,6 @@ _METHODS: dict[str, Method] = {
     "layer by layer": Layerwise(2),
     "layer by layer, cached": Layerwise(2, cache="memory"),
 }
-_DRAWN = 8
-"""The number of blocks whose epochs are drawn."""
 _KEPT = Column("kept", "kept for backward, MB", 1, 1e-6)
 
 
@@ -67,7 +65,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     return {
         "kept": _kept(cell, data, method, recipe.batch_size),
         "seconds": later,
-        **({"growth": later[-2] / later[1]} if len(later) > 3 else {}),
+        "growth": later[-2] / later[1] if len(later) > 3 else "no two to compare",
         "whole": (ends[-1] - began) / epochs,
     }
 
@@ -95,23 +93,24 @@ def _network(cell: Cell, data: Data) -> nn.Sequential:
 
 def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
     time_figure = new_figure(5.5, 3.2)
+    deepest = max(m.cell["depth"] for m in measurements)
     axes = plain(time_figure.subplots())
     for training, color in zip(_METHODS, COLORS, strict=False):
         runs = [
             m.values["seconds"]
             for m in measurements
-            if (m.cell["training"], m.cell["depth"]) == (training, _DRAWN) and len(m.values["seconds"]) > 1
+            if (m.cell["training"], m.cell["depth"]) == (training, deepest) and len(m.values["seconds"]) > 1
         ]
         if runs:
             blocks = list(zip(*runs, strict=True))
             at = range(1, 1 + len(blocks))
             axes.plot(at, [statistics.median(b) for b in blocks], "o-", color=color, markersize=3, label=training)
             axes.fill_between(at, [min(b) for b in blocks], [max(b) for b in blocks], color=color, alpha=0.12)
-    axes.set(xlabel=f"block, of {_DRAWN}", ylabel="seconds an epoch", ylim=(0, None))
+    axes.set(xlabel=f"block, of {deepest}", ylabel="seconds an epoch", ylim=(0, None))
     if axes.get_lines():
         axes.legend(frameon=False, fontsize=8)
     return {
-        f"Time of an epoch of each block of {_DRAWN}: median and range of the seeds": time_figure,
+        f"Time of an epoch of each block of {deepest}: median and range of the seeds": time_figure,
         "Bytes kept for the backward pass of a batch, the most of any block": draw_sweep(
             measurements, _KEPT, "data", line="training"
         ),

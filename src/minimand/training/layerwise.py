@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Self, cast, get_args
+from typing import Any, ClassVar, Literal, Self, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -66,10 +66,7 @@ class Layerwise:
     """Gigabytes that the classifier of a block may take in training; by default what is free. Checked before the
     start."""
 
-    @property
-    def references(self) -> tuple[str, ...]:
-        """Keys into references.bib."""
-        return ("belilovsky2019greedy", *(["nokland2019"] if self.auxiliary == "predsim" else []))
+    references: ClassVar[tuple[str, ...]] = ("belilovsky2019greedy",)
 
     def __post_init__(self) -> None:
         check_number("Layerwise.hidden_layers", self.hidden_layers, 1, math.inf, whole=True)
@@ -93,6 +90,8 @@ class Layerwise:
                 raise unknown_name(f"{name} of Layerwise", str(getattr(self, name)), known)
         if self.views > 1 and self.cache == "off":
             raise ValueError(f"Layerwise.views is {self.views}, but nothing is kept; expected a cache.")
+        if self.auxiliary == "predsim":
+            object.__setattr__(self, "references", (*self.references, *PredictionSimilarity.references))
 
     def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
         """See `Method`.
