@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from .algorithms import Algorithm, as_algorithm, builtin, specification
-from .blocks import PredictionSimilarity
 from .blocks.stochastic_depth import DropPath
 from .data import Data, list_data, load_data
 from .models import UnrolledNetwork
 from .training import Recipe, Run, RunError, fingerprint
 from .training.checkpoint import CheckpointError, load_weights
+from .training.layerwise import Layerwise
 from .training.methods import METHODS
 from .training.recipe import from_config
 
@@ -96,7 +96,7 @@ def used_by(folder: str | Path) -> list[Any]:
     named = next(iter(method)) if isinstance(method, dict) else method
     found += [known for known in METHODS.values() if known.__name__ == named]
     if isinstance(method, dict) and method[named].get("auxiliary") == "predsim":
-        found.append(PredictionSimilarity)
+        found.append(Layerwise(auxiliary="predsim"))
     if isinstance(data, dict) and data.get("name") in list_data():
         found.append(data["name"])
     return found
