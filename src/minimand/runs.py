@@ -1,6 +1,7 @@
 """A run opened again: its model, data and recipe, from what its folder says."""
 
 from bisect import bisect_left
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -15,7 +16,7 @@ from .models import UnrolledNetwork
 from .training import Recipe, Run, RunError, fingerprint
 from .training.checkpoint import CheckpointError, load_weights
 from .training.method import Method
-from .training.methods import METHODS, method_from_config
+from .training.methods import method_from_config
 from .training.recipe import from_config
 
 
@@ -108,8 +109,8 @@ def used_by(folder: str | Path) -> list[Any]:
             found.append(name)
         if model.get("drop_path"):
             found.append(DropPath(model["drop_path"]))
-    named = next(iter(method)) if isinstance(method, dict) else method
-    found += [known for known in METHODS.values() if known.__name__ == named]
+    with suppress(ValueError):  # one of the user's own
+        found.append(method_from_config(method))
     if isinstance(data, dict) and data.get("name") in list_data():
         found.append(data["name"])
     return found

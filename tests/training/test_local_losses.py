@@ -1,5 +1,6 @@
 """Losses of blocks beside that of their classifier: similarity, and the network's own."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -9,6 +10,7 @@ from layerwise_models import digits, models, recipe
 from torch import Tensor, nn
 
 import minimand as mm
+from minimand.runs import used_by
 from minimand.training.layerwise import Shallow
 
 
@@ -56,9 +58,13 @@ def test_networks_learn_by_them(options: dict[str, Any], cache: Any) -> None:
     assert cast(float, result.history[4]["test_accuracy"]) > 0.5
 
 
-def test_what_similarity_was_learned_by_is_cited() -> None:
-    assert "nokland2019" in mm.bibliography(mm.Layerwise(auxiliary="predsim"))
-    assert "nokland2019" not in mm.bibliography(mm.Layerwise())
+@pytest.mark.parametrize("auxiliary", ["predsim", "linear"])
+def test_similarity_is_cited_where_it_was_used(auxiliary: Any, tmp_path: Path) -> None:
+    method = mm.Layerwise(auxiliary=auxiliary)
+    mm.fit(models()["chain"], (digits(64), digits(64)), method=method, recipe=recipe(), run=tmp_path / "run")
+    for cited in (mm.bibliography(method), mm.bibliography(*used_by(tmp_path / "run"))):
+        assert ("nokland2019" in cited) == (auxiliary == "predsim")
+        assert "belilovsky2019greedy" in cited
 
 
 def test_bad_weights_are_named() -> None:

@@ -123,6 +123,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Any, mm.Recipe]] = {
     "clipped, averaged": (plain, mm.Layerwise(auxiliary="linear"), recipe(clip=0.5, ema=0.8)),
     "adaptively clipped": (tokens, mm.Backpropagation(), recipe(adaptive_clip=0.05, optimizer=mm.AdamW(1e-2))),
     "blocks": (tokens, mm.Layerwise(), recipe()),
+    "with the network's own loss": (plain, mm.Layerwise(auxiliary="predsim", global_weight=1.0), recipe()),
     "tied": (tied, mm.Backpropagation(), recipe()),
     "targets": (thresholds, mm.TargetPropagation(), recipe()),
 }

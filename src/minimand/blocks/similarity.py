@@ -1,5 +1,7 @@
 """Similarity matching, a loss of a layer's own (Nokland & Eidnes 2019; recalled, not read again)."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +16,8 @@ class PredictionSimilarity(nn.Module):
         share: of the similarity in the loss; 0.99 as published.
     """
 
+    references: ClassVar = ("nokland2019",)
+
     def __init__(self, classifier: nn.Module, similar: nn.Module, share: float = 0.99) -> None:
         super().__init__()
         self.classifier, self.similar, self.share = classifier, similar, share
@@ -22,12 +26,12 @@ class PredictionSimilarity(nn.Module):
         """The outputs of the classifier."""
         return self.classifier(x)
 
-    def mixed(self, loss: Tensor, x: Tensor, y: Tensor, num_outputs: int) -> Tensor:
+    def mixed(self, loss: Tensor, z: Tensor, y: Tensor, num_outputs: int) -> Tensor:
         """(1 - share) loss + share times the mean squared difference of the similarities of samples and of targets.
 
         Args:
             loss: of the classifier.
-            x: what the layer gives.
+            z: what its map gives for the samples.
             y: classes (N,), or targets (N, d) such as mixed classes.
             num_outputs: the number of classes.
 
@@ -37,7 +41,7 @@ class PredictionSimilarity(nn.Module):
         if y.ndim < 2 and y.is_floating_point():
             raise ValueError("the targets are one number each; expected classes, which 'predsim' can compare.")
         wanted = y if y.ndim > 1 else F.one_hot(y, num_outputs)
-        difference = F.mse_loss(similarity(self.similar(x)), similarity(wanted.to(x.dtype)))
+        difference = F.mse_loss(similarity(z), similarity(wanted.to(z.dtype)))
         return torch.lerp(loss, difference.to(loss.dtype), self.share)
 
 

@@ -98,6 +98,8 @@ def _facts(result: FitResult, data: Data, model: nn.Module) -> list[tuple[str, s
     found = [(f"{result.test_loss:.4f}", "test loss")]
     if result.test_accuracy is not None:
         found.insert(0, (f"{100 * result.test_accuracy:.2f} %", "test accuracy"))
+    if result.ensemble_evaluation and result.ensemble_evaluation.accuracy is not None:
+        found.append((f"{100 * result.ensemble_evaluation.accuracy:.2f} %", "all classifiers together"))
     flops = count_flops(model, data.shape)
     return [
         *found,

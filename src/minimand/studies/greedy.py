@@ -64,7 +64,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     together = result.ensemble_evaluation
     return {
         "accuracy": result.test_accuracy,
-        **({} if together is None else {"ensemble": together.accuracy}),
+        "ensemble": "one classifier" if together is None else together.accuracy,
         "parameters": sum(p.numel() for p in model.parameters()),
         "classifiers": list(last.values()),
     }

@@ -73,12 +73,22 @@ class Decoupled:
         if self.auxiliary not in AUXILIARIES:
             raise unknown_name("auxiliary of Decoupled", str(self.auxiliary), AUXILIARIES)
 
+    @property
+    def refuses_alone(self) -> str | None:
+        """Why it cannot train in one process."""
+        if self.buffer is None:
+            return None
+        return (
+            f"Decoupled.buffer is {self.buffer}, but in one process modules take turns and none waits; expected None, "
+            "or several processes: torchrun --nproc-per-node 2 -m -- minimand train ..."
+        )
+
     def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
         """See `Method`.
 
         Raises:
             TypeError: the model is no network. ValueError: it has one module, or one whose state cannot be read; fewer
-            than there are processes; two that share a parameter, on two of them; a buffer, in one process.
+            than there are processes; two that share a parameter, on two of them.
         """
         x, ranks = example(), processes()
         network = as_network(model, x)
@@ -87,11 +97,6 @@ class Decoupled:
             raise ValueError(
                 f"torchrun started {ranks} processes, but {type(model).__name__} has {len(blocks)} modules to spread "
                 f"over them; expected --nproc-per-node {len(blocks)} or fewer."
-            )
-        if ranks == 1 and self.buffer is not None:
-            raise ValueError(
-                f"Decoupled.buffer is {self.buffer}, but in one process modules take turns and none waits; expected "
-                "None, or several processes: torchrun --nproc-per-node 2 -m minimand train ..."
             )
         norm = any(isinstance(module, _BatchNorm) for module in model.modules())
         heads = nn.ModuleList()

@@ -23,6 +23,7 @@ def divided(model: nn.Module, network: Network, size: int, x: Tensor) -> tuple[l
     model.eval()
     try:
         with torch.no_grad():
+            model(x)  # a model says itself what it cannot take
             state: Any = network.stem(x)
         start, learning = 0, 0
         above: Any = None

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Self, cast, get_args
+from typing import Any, ClassVar, Literal, Self, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from .dividing import as_start, divided
 from .ensemble import Averaged, Ensemble
 from .losses import Loss
 from .method import Plan, Problem, chain_rule, descend
+from .parallel import unwrapped
 
 # Bytes that training takes for a parameter: itself, its gradient and two moments.
 _TRAINED = 16
@@ -65,10 +66,7 @@ class Layerwise:
     """Gigabytes that the classifier of a block may take in training; by default what is free. Checked before the
     start."""
 
-    @property
-    def references(self) -> tuple[str, ...]:
-        """Keys into references.bib."""
-        return ("belilovsky2019greedy", *(["nokland2019"] if self.auxiliary == "predsim" else []))
+    references: ClassVar[tuple[str, ...]] = ("belilovsky2019greedy",)
 
     def __post_init__(self) -> None:
         check_number("Layerwise.hidden_layers", self.hidden_layers, 1, math.inf, whole=True)
@@ -92,6 +90,8 @@ class Layerwise:
                 raise unknown_name(f"{name} of Layerwise", str(getattr(self, name)), known)
         if self.views > 1 and self.cache == "off":
             raise ValueError(f"Layerwise.views is {self.views}, but nothing is kept; expected a cache.")
+        if self.auxiliary == "predsim":
+            object.__setattr__(self, "references", (*self.references, *PredictionSimilarity.references))
 
     def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
         """See `Method`.
@@ -154,14 +154,12 @@ class Layerwise:
         """See `Method`."""
         if not self.global_weight and self.auxiliary != "predsim":
             return chain_rule(model, x, y, loss)
-        shallow = cast(Shallow, getattr(model, "_orig_mod", model))  # torch.compile gives the outputs alone
-        state = shallow.state(x)
-        outputs = shallow.classified(state)
+        outputs, compared, ahead = model(x, bool(self.global_weight))
         value = loss(outputs, y)
-        if isinstance(shallow.head, PredictionSimilarity):
-            value = shallow.head.mixed(value, shallow.seen(state), y, outputs.shape[1])
-        if self.global_weight and not shallow.is_last:
-            value = torch.lerp(value, loss(shallow.through_the_rest(state), y), self.global_weight)
+        if compared is not None:
+            value = cast(PredictionSimilarity, unwrapped(model).head).mixed(value, compared, y, outputs.shape[1])
+        if ahead is not None:
+            value = torch.lerp(value, loss(ahead, y), self.global_weight)
         return descend(value, outputs)
 
 
@@ -177,16 +175,21 @@ class Shallow(nn.Module):
         self.layers = nn.ModuleList(network.layers[j] for j in block)
         self.coefficients = nn.ModuleList(coefficients(self.layers))
         self.head = network.head if head is None else head
-        self._last = head is None
+        self.is_last = head is None
 
-    @property
-    def is_last(self) -> bool:
-        """Whether its classifier is the network's head."""
-        return self._last
+    def forward(self, x: Tensor | State, ahead: bool | None = None) -> Any:
+        """Outputs of a batch, or of what the blocks before gave for it.
 
-    def forward(self, x: Tensor | State) -> Tensor:
-        """Outputs of a batch, or of what the blocks before gave for it."""
-        return self.classified(self.state(x))
+        With `ahead` two more for the loss, None where there is none: what samples are compared by, and if it is true
+        the outputs of the network's own head.
+        """
+        state = self.state(x)
+        seen = state if self.is_last else self._frozen[1].read(self.block.stop - 1, state)
+        outputs = self.head(seen)
+        if ahead is None:
+            return outputs
+        compared = self.head.similar(seen) if isinstance(self.head, PredictionSimilarity) else None
+        return outputs, compared, self.through_the_rest(state) if ahead and not self.is_last else None
 
     def state(self, x: Tensor | State) -> Any:
         """The state above the block."""
@@ -203,14 +206,6 @@ class Shallow(nn.Module):
         for layer in self.layers:
             state = layer(state)
         return state
-
-    def seen(self, state: Any) -> Tensor:
-        """What the classifier looks at, from the state above the block."""
-        return state if self._last else self._frozen[1].read(self.block.stop - 1, state)
-
-    def classified(self, state: Any) -> Tensor:
-        """Outputs, from the state above the block."""
-        return self.head(self.seen(state))
 
     def through_the_rest(self, state: Any) -> Tensor:
         """Outputs of the network's own head, through later layers that learn nothing by it."""

@@ -1,12 +1,13 @@
 """The processes that train one network together: each has some of its modules, and hears from the one before."""
 
 import queue
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -126,16 +127,26 @@ class Team(Ranks):
             return {}, {}
         random, more_random = by_rank[-1][-1]  # of the rank that makes the batches
         sections, plain = {"model": saved.state_dict(), "random": random}, {"random": more_random}
-        for rank, (tensors, numbers, averages, _) in enumerate(by_rank):
-            sections |= {f"optimizer{_of(rank)}": tensors, f"average{_of(rank)}": averages}
-            plain[f"optimizer{_of(rank)}"] = numbers
+        for rank, (tensors, numbers, *_) in enumerate(by_rank):
+            sections[f"optimizer{_of(rank)}"], plain[f"optimizer{_of(rank)}"] = tensors, numbers
+        if average is not None:  # as one process would have it
+            every = enumerate(averages for _, _, averages, _ in by_rank)
+            sections["average"] = {
+                self._moved(name, rank, 1): x for rank, averages in every for name, x in averages.items()
+            }
         return sections, plain
 
     def unpack(self, found: Checkpoint, optimizer: torch.optim.Optimizer, average: nn.Module | None) -> None:
         own = f"optimizer{_of(self.rank)}"
         unpack_optimizer(optimizer, found.tensors.get(own, {}), found.state[own])
         if average is not None:
-            average.load_state_dict(found.tensors[f"average{_of(self.rank)}"])
+            moved = {self._moved(name, self.rank, -1): x for name, x in found.tensors["average"].items()}
+            average.load_state_dict({name: moved[name] for name in average.state_dict()})
+
+    def _moved(self, name: str, rank: int, by: int) -> str:
+        """The name of a module's tensor, its number counted from the first module of all or from that of the rank."""
+        first = cast(Any, self.members[rank]).first
+        return re.sub(r"(?<=^module\.parts\.)\d+", lambda number: str(int(number[0]) + by * first), name)
 
     def _collect(self, everywhere: bool) -> None:
         """Bring the weights of every rank's modules to rank 0, or to all."""
