@@ -1,5 +1,6 @@
 """Target propagation through hard thresholds."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 import minimand as mm
 from minimand.blocks import Threshold
-from minimand.training import LOSSES
+from minimand.training import LOSSES, target_search
+from minimand.training.target_pass import Pass as TargetPass
 from minimand.training.thrifty import Thrifty
 
 
@@ -203,3 +205,126 @@ def test_mistakes() -> None:
         mm.TargetPropagation(weighting="gradients")  # pyright: ignore
     with pytest.raises(ValueError, match="unknown rule for targets"):
         mm.TargetPropagation(targets="signs")  # pyright: ignore
+
+
+class _Layers(nn.Sequential):
+    """Dropout and normalization between thresholds."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            *(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.MaxPool2d(2), nn.ReLU(), nn.Dropout2d(0.3)),
+            *(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(32, 10)),
+        )
+
+
+@pytest.mark.parametrize("targets", ["sign", "search", "beam"])
+@pytest.mark.parametrize("net", ["chain", "resnet", "momentum"])
+def test_recomputing_changes_nothing_but_memory(net: str, targets: Any) -> None:
+    """Gradients, running statistics and what is drawn next; of a state of two tensors too."""
+    algorithm = "heavy_ball(momentum=0.5)" if net == "momentum" else None
+    torch.manual_seed(0)
+    first = _Layers() if net == "chain" else mm.create_model("resnet20", algorithm, width=4, depth=6)
+    mm.harden(first, mm.Sign())
+    x, y = torch.randn(6, 3, 10, 10), torch.randint(10, (6,))
+    found = []
+    for recompute in (False, True):
+        model = copy.deepcopy(first)
+        torch.manual_seed(1)
+        method = mm.TargetPropagation(targets=targets, recompute=recompute)
+        value, outputs = method.backward(model, x, y)
+        gradients = {name: p.grad for name, p in model.named_parameters()}
+        found.append((value, outputs, gradients, dict(model.named_buffers()), torch.rand(1), method.metrics()))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
+
+
+def test_recomputing_needs_layers() -> None:
+    with pytest.raises(TypeError, match="expected a network with stem, layers"):
+        mm.TargetPropagation(recompute=True).backward(mm.Sign(), torch.randn(2, 3), torch.zeros(2).long())
+
+
+class _Two(nn.Module):
+    """Thresholds that are read by the output, by another threshold, and by both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 6), nn.Linear(6, 7), nn.Linear(13, 3)
+        self.first, self.second = mm.Sign(), mm.Sign()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(self.a(x))
+        return self.c(torch.cat([h, self.second(self.b(h))], 1))
+
+
+@pytest.mark.parametrize("targets", ["search", "beam"])
+def test_searched_targets_lower_the_loss_of_the_layer_above_sample_by_sample(targets: Any) -> None:
+    torch.manual_seed(0)
+    model, x, y = _Two(), torch.randn(40, 5), torch.randint(3, (40,))
+    seen: dict[int, tuple[Tensor, ...]] = {}
+    rule = TargetPass.gradient
+
+    def gradient(self: TargetPass, number: int, threshold: Threshold, z: Tensor, g: Tensor) -> Tensor:
+        done = rule(self, number, threshold, z, g)
+        seen[number] = z, g, *self._set[number]
+        return done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TargetPass, "gradient", gradient)
+        mm.TargetPropagation(targets=targets, budget=9).backward(model, x, y)
+
+    _, _, second, weight = seen[1]
+
+    def by_hand(h: Tensor, upper: Tensor | None = None) -> Tensor:
+        """Loss of each sample above the first threshold, or, given that, above the second."""
+        z = model.b(h)
+        out = model.c(torch.cat([h, mm.Sign()(z) if upper is None else upper], 1))
+        own = F.cross_entropy(out, y, reduction="none") / len(y)
+        return own + (weight * (1 - (second * z).tanh())).sum(1) * (upper is not None)
+
+    with torch.no_grad():
+        h = mm.Sign()(model.a(x))
+        upper = mm.Sign()(model.b(h))
+        _, g, t, _ = seen[0]
+        gain = by_hand(h, upper) - by_hand(t, upper)
+        published = by_hand(h, upper) - by_hand(-g.sign(), upper)
+        gain_above = by_hand(h, upper) - by_hand(h, second)
+    moved = (t != h).any(1)
+    assert moved.sum() > 20
+    assert (gain[moved] > 0).all()
+    assert (gain[~moved] == 0).all()
+    assert gain.sum() >= published.sum()
+    assert ((t == h) | (t == -g.sign())).all()
+    assert gain.sum() > 0
+    assert gain_above.sum() > 0
+
+
+def test_a_beam_that_is_wide_and_long_enough_finds_the_best_moves() -> None:
+    torch.manual_seed(0)
+    promise, interaction = torch.rand(30, 4), torch.randn(30, 4, 4)
+
+    def loss(moves: Tensor) -> Tensor:
+        m = moves.float()
+        return -(promise * m).sum(1) + torch.einsum("ni,nij,nj->n", m, interaction, m)
+
+    every = torch.cartesian_prod(*[torch.tensor([False, True])] * 4)
+    best = torch.stack([loss(moves.expand(30, 4)) for moves in every]).amin(0)
+    greedy, wide = (loss(target_search._beam(promise, loss, budget)) for budget in (5, 17))
+    assert (wide <= greedy + 1e-6).float().mean() > 0.9
+    assert torch.isclose(wide, best).float().mean() > 0.7
+    assert (wide <= loss(torch.zeros(30, 4, dtype=torch.bool))).all()
+
+
+@pytest.mark.parametrize("targets", ["search", "beam"])
+def test_a_search_asks_no_more_often_than_it_may_and_moves_nothing_else(targets: Any) -> None:
+    model = _Layers()
+    mm.harden(model, mm.QuantizedReLU(4))
+    x, y = torch.randn(6, 3, 10, 10), torch.randint(10, (6,))
+    expected = copy.deepcopy(model)
+    torch.manual_seed(0)
+    expected(x)
+    passes = []
+    model[0].register_forward_hook(lambda *_: passes.append(1))
+    torch.manual_seed(0)
+    mm.TargetPropagation(targets=targets, budget=5).backward(model, x, y)
+    assert 2 + 1 < len(passes) <= 1 + 2 * 5
+    assert model[1].num_batches_tracked == expected[1].num_batches_tracked == 1
+    torch.testing.assert_close(dict(model.named_buffers()), dict(expected.named_buffers()))

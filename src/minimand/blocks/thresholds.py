@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from ..checks import check_number
 
-# What decides the gradient of thresholds while it is set: (threshold, z) to the activation.
+# What thresholds do while it is set: (threshold, z) to the activation.
 _rule: Callable[["Threshold", Tensor], Tensor] | None = None
 
 
 @contextmanager
-def gradients_by(rule: Callable[["Threshold", Tensor], Tensor]) -> Iterator[None]:
+def activations_by(rule: Callable[["Threshold", Tensor], Tensor]) -> Iterator[None]:
     """Within it thresholds go through `rule`, a function of (threshold, z) that gives the activation."""
     global _rule
     before, _rule = _rule, rule
@@ -52,11 +52,12 @@ class Threshold(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Shapes as given."""
-        if not (torch.is_grad_enabled() and z.requires_grad):
-            return self.values(z)
-        if not (self._looked or z.is_meta or torch.compiler.is_compiling()):
+        learning = torch.is_grad_enabled() and z.requires_grad
+        if learning and not (self._looked or z.is_meta or torch.compiler.is_compiling()):
             self._look(z.detach())
-        return _StraightThrough.apply(z, self) if _rule is None else _rule(self, z)  # pyright: ignore[reportReturnType]
+        if _rule is not None:
+            return _rule(self, z)
+        return _StraightThrough.apply(z, self) if learning else self.values(z)  # pyright: ignore[reportReturnType]
 
     def _look(self, z: Tensor) -> None:
         self._looked = True  # once, at the first batch in training

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ _SMALLEST = 256
 
 
 @dataclass(frozen=True)
-class _Packed:
+class Packed:
     """An activation as codes, in the order of its memory."""
 
     threshold: Threshold
@@ -26,7 +26,15 @@ class _Packed:
     stride: tuple[int, ...]
     dtype: torch.dtype
 
+    @classmethod
+    def of(cls, h: Tensor, threshold: Threshold) -> Self:
+        """An output of a threshold, without holes in its memory."""
+        flat = h.detach().as_strided((h.numel(),), (1,))
+        data = _bits(flat > threshold.low) if threshold.levels == 2 else threshold.codes(flat)
+        return cls(threshold, data, h.shape, h.stride(), h.dtype)
+
     def unpacked(self) -> Tensor:
+        """As it was, to the bit."""
         codes = self.data
         if self.threshold.levels == 2:
             codes = _from_bits(codes, self.shape.numel())
@@ -39,9 +47,7 @@ class Thrifty:
     def __init__(self) -> None:
         # By the address of the storage: itself, the version of its content, and what it came from.
         self._known: dict[int, tuple[StorageWeakRef, int, Threshold]] = {}
-        self._packed: dict[tuple[Any, ...], _Packed] = {}
-        self.kept = 0
-        """Bytes of what was packed."""
+        self._packed: dict[tuple[Any, ...], Packed] = {}
 
     def note(self, h: Tensor, threshold: Threshold) -> None:
         """Note that h is an output of the threshold."""
@@ -51,12 +57,13 @@ class Thrifty:
     @contextmanager
     def saving(self) -> Iterator[None]:
         """What is saved for backward within it is kept so."""
-        with torch.autograd.graph.saved_tensors_hooks(self._pack, _unpack):
+        with torch.autograd.graph.saved_tensors_hooks(self.pack, unpacked):
             yield
         self._known.clear()
         self._packed.clear()
 
-    def _pack(self, tensor: Tensor) -> Any:
+    def pack(self, tensor: Tensor) -> Tensor | Packed:
+        """What is kept of a tensor, for `unpacked`."""
         if tensor.numel() < _SMALLEST:
             return tensor
         if tensor.dtype == torch.int64:
@@ -69,14 +76,13 @@ class Thrifty:
             return tensor
         key = (weak.cdata, tensor.storage_offset(), tensor.shape, tensor.stride())
         if key not in self._packed:  # several layers may read it
-            flat = tensor.detach().as_strided((tensor.numel(),), (1,))
-            data = _bits(flat > threshold.low) if threshold.levels == 2 else threshold.codes(flat)
-            self._packed[key] = _Packed(threshold, data, tensor.shape, tensor.stride(), tensor.dtype)
+            self._packed[key] = Packed.of(tensor, threshold)
         return self._packed[key]
 
 
-def _unpack(kept: Any) -> Tensor:
-    if isinstance(kept, _Packed):
+def unpacked(kept: Tensor | Packed) -> Tensor:
+    """The inverse of `Thrifty.pack`."""
+    if isinstance(kept, Packed):
         return kept.unpacked()
     # Short integers are of nothing else: no layer keeps any.
     return kept.long() if kept.dtype in (torch.int16, torch.int32) else kept
