@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from .trainability import normalize as normalize
     from .trainability import normalized as normalized
     from .training import SGD as SGD
+    from .training import Adam as Adam
     from .training import AdamW as AdamW
     from .training import Backpropagation as Backpropagation
     from .training import Cosine as Cosine
@@ -82,6 +83,7 @@ _DEFINED_IN = {
     "theory": ("certify", "equivalent", "identify"),
     "trainability": ("InitReport", "diagnose", "initialize", "normalize", "normalized"),
     "training": (
+        "Adam",
         "AdamW",
         "Backpropagation",
         "Cosine",

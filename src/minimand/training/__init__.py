@@ -13,6 +13,7 @@ from .preparation import Prepared as Prepared
 from .preparation import prepare as prepare
 from .progress import ShowProgress as ShowProgress
 from .recipe import SGD as SGD
+from .recipe import Adam as Adam
 from .recipe import AdamW as AdamW
 from .recipe import Cosine as Cosine
 from .recipe import OneCycle as OneCycle
