@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from .training import AdamW as AdamW
     from .training import Backpropagation as Backpropagation
     from .training import Cosine as Cosine
+    from .training import FeasibleTargetPropagation as FeasibleTargetPropagation
     from .training import Layerwise as Layerwise
     from .training import OneCycle as OneCycle
     from .training import Recipe as Recipe
@@ -87,6 +88,7 @@ _DEFINED_IN = {
         "AdamW",
         "Backpropagation",
         "Cosine",
+        "FeasibleTargetPropagation",
         "Layerwise",
         "OneCycle",
         "Recipe",

@@ -4,6 +4,8 @@ from .backpropagation import Backpropagation as Backpropagation
 from .checkpoint import CheckpointError as CheckpointError
 from .evaluate import Evaluation as Evaluation
 from .evaluate import evaluate as evaluate
+from .feasible_target_propagation import FeasibleTargetPropagation as FeasibleTargetPropagation
+from .feasible_target_propagation import Solution as Solution
 from .fit import FitResult as FitResult
 from .fit import fit as fit
 from .layerwise import Layerwise as Layerwise
