@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.profiler import ProfilerActivity, profile
 
@@ -110,12 +111,16 @@ def step(model: nn.Module, method: Method, x: Tensor, y: Tensor) -> float:
 def kept(model: nn.Module, method: Method, x: Tensor, y: Tensor) -> int:
     """Bytes of the distinct storages that are kept for backward at a time, but for parameters and the batch."""
     own = {p.untyped_storage().data_ptr() for p in [*model.parameters(), x, y]}
-    held: dict[int, int] = {}
+    held: dict[int, tuple[StorageWeakRef, int]] = {}
+    most = 0
 
     def count(tensor: Tensor) -> None:
+        nonlocal most
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            held[storage.data_ptr()] = storage.nbytes()
+            weak = StorageWeakRef(storage)
+            held[weak.cdata] = weak, storage.nbytes()
+        most = max(most, sum(size for weak, size in held.values() if not weak.expired()))
 
     class Counting(thrifty.Thrifty):
         def pack(self, tensor: Tensor) -> Tensor | thrifty.Packed:
@@ -128,18 +133,11 @@ def kept(model: nn.Module, method: Method, x: Tensor, y: Tensor) -> int:
         return tensor
 
     usual, target_pass.Thrifty = target_pass.Thrifty, Counting
-    most = 0
-
-    def largest(*_: Any) -> None:
-        nonlocal most
-        most = max(most, sum(held.values()))
-
     try:
         with torch.autograd.graph.saved_tensors_hooks(plain, lambda tensor: tensor):
             method.backward(model, x, y, F.cross_entropy)
     finally:
         target_pass.Thrifty = usual
-    largest()
     return most
 
 

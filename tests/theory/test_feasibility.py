@@ -62,7 +62,7 @@ def test_the_largest_margin_is_that_of_the_nearest_points_of_the_hulls() -> None
     left, right = draw.normal(size=(2, 8, 2)) + np.array([[[-4.0, 0.0]], [[4.0, 1.0]]])
     x = np.concatenate([left, right])
     t = np.repeat([-1.0, 1.0], 8)
-    shares = np.linspace(0, 1, 401)
+    shares = np.linspace(0, 1, 81)
 
     def hull(points: np.ndarray) -> np.ndarray:
         return np.concatenate(

@@ -116,10 +116,10 @@ def test_all_settings_of_hidden_targets_are_those_that_units_can_give() -> None:
     """Of four points in the plane, by trying units on a fine grid of directions and offsets."""
     x = np.random.default_rng(3).normal(size=(4, 2))
     search = TargetSettings(x, np.ones((4, 1)), (1,), ((-1, 1),), "linear_programming", 1000, np.random.default_rng(0))
-    found = {tuple(search.targets[1][:, 0]) for _ in search._every(1)}
-    angles = np.linspace(0, 2 * np.pi, 2001)
+    found = {tuple(search.targets[1][:, 0] * search.targets[1][0, 0]) for _ in search._every(1)}
+    angles = np.linspace(0, 2 * np.pi, 361)
     z = np.stack([np.cos(angles), np.sin(angles)], 1) @ x.T
-    offsets = np.linspace(-4, 4, 801)
+    offsets = np.linspace(-4, 4, 401)
     signs = np.where(z[:, None] + offsets[:, None] > 0, 1.0, -1.0).reshape(-1, 4)
     assert found == {tuple(row * row[0]) for row in np.unique(signs, axis=0)}
     assert search.steps <= 8

@@ -32,6 +32,11 @@ class Rules:
     weighted: bool
     budget: int
 
+    @property
+    def published(self) -> bool:
+        """Whether the target of a unit is -sign(g), its weight |g|."""
+        return self.targets == "sign" and self.weighted
+
 
 @dataclass
 class Pass:
@@ -95,6 +100,10 @@ class Pass:
     def gradient(self, number: int, threshold: Threshold, z: Tensor, g: Tensor) -> Tensor:
         """What goes on to z."""
         at = _centred(self.rules.kind, threshold, z)
+        if self.rules.published and self.rules.loss.linear:
+            if self.measuring:
+                self._measure(number, threshold, at, g.sign().neg_(), g.abs())
+            return self._derivative(threshold, z, at, g).neg_()  # the target times its weight is -g
         t = self._targets(number, threshold, z, g)
         weight = g.abs() if self.rules.weighted else torch.full_like(g, 1 / len(self.x))
         if self.measuring:

@@ -14,6 +14,8 @@ from ..blocks import Threshold
 
 # Smaller ones are not worth the calls.
 _SMALLEST = 256
+# The bits of each byte.
+_PATTERNS = torch.from_numpy(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1))
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,11 @@ class Packed:
 
     def unpacked(self) -> Tensor:
         """As it was, to the bit."""
-        codes = self.data
         if self.threshold.levels == 2:
-            codes = _from_bits(codes, self.shape.numel())
-        return self.threshold.from_codes(codes, self.dtype).as_strided(self.shape, self.stride)
+            h = _from_bits(self.data, self.threshold.from_codes(_PATTERNS, self.dtype))[: self.shape.numel()]
+        else:
+            h = self.threshold.from_codes(self.data, self.dtype)
+        return h.as_strided(self.shape, self.stride)
 
 
 class Thrifty:
@@ -110,8 +113,9 @@ def _bits(flags: Tensor) -> Tensor:
     return (padded * weights).sum(1, dtype=torch.uint8)
 
 
-def _from_bits(bits: Tensor, count: int) -> Tensor:
-    if bits.device.type == "cpu":
-        return torch.from_numpy(np.unpackbits(bits.numpy(), count=count))
-    shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=bits.device)
-    return ((bits[:, None] >> shifts) & 1).flatten()[:count]
+def _from_bits(bits: Tensor, table: Tensor) -> Tensor:
+    """For each byte the row of eight in a table (256, 8), one after another."""
+    if bits.device.type != "cpu":
+        return torch.nn.functional.embedding(bits.int(), table.to(bits.device)).flatten()
+    alike = table.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[table.itemsize])  # numpy has no bfloat16
+    return torch.from_numpy(alike.numpy().take(bits.numpy(), axis=0)).view(table.dtype).flatten()
