@@ -31,5 +31,7 @@ for _study in (
     "batch_size",
     "regularization",
     "thresholds",
+    "imagenet_thresholds",
+    "ftprop",
 ):
     import_module(f"{__package__}.{_study}")

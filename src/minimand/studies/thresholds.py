@@ -1,12 +1,11 @@
 """Networks of hard thresholds on CIFAR-10: the activation, and the loss and the targets of its units."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..blocks import QuantizedReLU, Sign, Threshold
+from ..blocks import QuantizedReLU, Sign
 from ..data import Augmentation
 from ..models import convnet4, convnet8, create_for
 from ..networks import harden
@@ -16,7 +15,7 @@ from .panels import draw_rows
 from .study import Cell, Column, Scale, Study, register
 from .trained import images, kept, train
 
-_RULES: dict[str, Method] = {
+RULES: dict[str, Method] = {
     "linear (straight-through)": TargetPropagation("linear"),
     "saturated hinge": TargetPropagation("saturated_hinge"),
     "soft hinge": TargetPropagation("soft_hinge"),
@@ -25,7 +24,6 @@ _RULES: dict[str, Method] = {
     "backpropagation": Backpropagation(),
 }
 _SEARCHED = ("soft hinge, searched targets", "soft hinge, targets by beam")
-_THRESHOLDS: dict[str, Callable[[], Threshold]] = {"sign": Sign, "quantized ReLU": lambda: QuantizedReLU(4)}
 # convnet4 and convnet8, as recalled of the paper.
 _PUBLISHED = {
     ("sign", "saturated hinge"): (80.6, 84.6),
@@ -83,14 +81,14 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
         create = convnet4 if cell["network"] == "convnet4" else convnet8
         model = create(data.num_outputs, data.shape[0], cell["width"])
     activate(model, cell["activation"])
-    result = train(model, data, cell, seed, bench, resume=cell["data"] == "cifar10", method=_RULES[cell["rule"]])
+    result = train(model, data, cell, seed, bench, resume=cell["data"] == "cifar10", method=RULES[cell["rule"]])
     return {"accuracy": result.test_accuracy, "loss": result.test_loss}
 
 
-def activate(model: nn.Module, activation: str) -> None:
-    """Put an activation of the table in the place of a model's ReLUs."""
-    if activation in _THRESHOLDS:
-        harden(model, _THRESHOLDS[activation]())
+def activate(model: nn.Module, activation: str, steps: int = 3) -> None:
+    """Put an activation of the table in the place of a model's ReLUs; a quantized one has so many steps."""
+    if activation in ("sign", "quantized ReLU"):
+        harden(model, Sign() if activation == "sign" else QuantizedReLU(steps + 1))
     elif activation == "saturated ReLU":
         for name in [name for name, module in model.named_modules() if isinstance(module, nn.ReLU)]:
             model.set_submodule(name, nn.Hardtanh(0.0, 1.0))
