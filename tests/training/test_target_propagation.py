@@ -105,6 +105,27 @@ def test_losses_equal_their_surrogate_gradients_on_whole_nets(net: str, loss: An
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("net", ["several uses", "resnet", "preactivation"])
+def test_backward_walks_the_thresholds_in_the_reverse_order_of_execution(net: str) -> None:
+    walked: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        rule = TargetPass.gradient
+        patch.setattr(TargetPass, "gradient", lambda run, n, *rest: (walked.append(n), rule(run, n, *rest))[1])
+        _gradients(net, mm.TargetPropagation(), mm.Sign())
+    assert walked == list(reversed(range(len(walked))))
+    assert len(walked) == {"several uses": 3, "resnet": 19, "preactivation": 19}[net]
+
+
+def test_an_opaque_component_says_what_the_threshold_before_it_is_for() -> None:
+    torch.manual_seed(0)
+    opaque = mm.Opaque(lambda x: x.sum(1, keepdim=True).exp(), targets=lambda x, y, g: x - torch.ones_like(x))
+    model = nn.Sequential(nn.Linear(4, 6), mm.Sign(), opaque)
+    x = torch.randn(5, 4)
+    mm.TargetPropagation().backward(model, x, x[:, :1], F.mse_loss)
+    slope = 1 - model[0](x).tanh() ** 2  # g is 1 for all
+    torch.testing.assert_close(model[0].bias.grad, slope.sum(0))
+
+
 def test_the_saturated_hinge_is_what_a_threshold_does_under_backpropagation() -> None:
     for threshold in (mm.Sign(), mm.Heaviside(), mm.QuantizedReLU(4)):
         found = _gradients("resnet", mm.TargetPropagation("saturated_hinge"), threshold)
