@@ -149,7 +149,7 @@ def peak(model: nn.Module, method: Method, x: Tensor, y: Tensor) -> int:
         p.grad.zero_()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         method.backward(model, x, y, F.cross_entropy)
-    results = profiler.profiler.kineto_results  # pyright: ignore
+    results: Any = profiler.profiler and profiler.profiler.kineto_results
     found = sorted((e.start_ns(), e.nbytes()) for e in results.events() if e.name() == "[memory]")
     most = total = 0
     for _, size in found:

@@ -88,6 +88,7 @@ def test_a_perceptron_does_not_decide_what_it_cannot_learn() -> None:
 def test_the_same_input_with_two_targets_is_the_proof() -> None:
     (unit,) = mm.theory.feasibility(np.array([[1.0, 2.0], [0, 1], [1, 2]]), np.array([1, 1, -1])).units
     assert unit.separable is False
+    assert unit.certificate is not None
     np.testing.assert_allclose(unit.certificate, [0.5, 0, 0.5], atol=1e-9)
     assert str(unit) == "not separable: 2 samples contradict it"
 

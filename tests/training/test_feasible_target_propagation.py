@@ -99,7 +99,7 @@ def test_the_seed_decides_everything() -> None:
     for seed in (0, 0, 1):
         net = _net(3, 4, 1)
         solution = mm.FeasibleTargetPropagation(seed=seed).solve(net, *_parity(3))
-        found.append((solution.steps, solution.targets[0].tolist(), net[0].weight.tolist()))
+        found.append((solution.steps, solution.targets[0].tolist(), net.state_dict()["0.weight"].tolist()))
     assert found[0] == found[1] != found[2]
 
 

@@ -190,9 +190,12 @@ def test_thresholds_are_kept_as_bits_exactly_and_changed_ones_as_they_are() -> N
 
 @pytest.mark.parametrize("threshold", [mm.Sign(), mm.QuantizedReLU(4)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_what_is_packed_comes_back_to_the_bit(threshold: Threshold, layout: torch.memory_format) -> None:
-    h = threshold(torch.randn(3, 7, 5, 9).to(memory_format=layout))
-    weight = torch.randn(2, 7, 1, 1, requires_grad=True)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_what_is_packed_comes_back_to_the_bit(
+    threshold: Threshold, layout: torch.memory_format, dtype: torch.dtype
+) -> None:
+    h = threshold(torch.randn(3, 7, 5, 9).to(dtype, memory_format=layout))
+    weight = torch.randn(2, 7, 1, 1, dtype=dtype, requires_grad=True)
     thrifty = Thrifty()
     thrifty.note(h, threshold)
     with thrifty.saving():

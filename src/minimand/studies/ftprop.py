@@ -60,6 +60,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     torch.manual_seed(seed)
     widths = [x.shape[1], *cell["hidden"]]
     hidden = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), Sign())]
+    first = cast(nn.Linear, hidden[0])
     model = nn.Sequential(*hidden, nn.Linear(widths[-1], 1))
     if cell["learner"] == "feasible targets":
         found = FeasibleTargetPropagation(cell["budget"], seed=seed).solve(model, x, y)
@@ -69,7 +70,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
         outcome = "solved" if _is_solved(model, x, y) else "not solved"
     values: dict[str, Any] = {"solved": float(outcome == "solved"), "outcome": outcome, "steps": steps}
     if seed == 0 and cell["task"] in _DRAWN:
-        values["lines"] = torch.cat([model[0].weight, model[0].bias[:, None]], 1).tolist()
+        values["lines"] = torch.cat([first.weight, first.bias[:, None]], 1).tolist()
         values["targets"] = model[:2](x).tolist()
     return values
 

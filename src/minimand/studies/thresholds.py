@@ -39,10 +39,12 @@ LOSS = Column("loss", "test loss", 3)
 
 def activations_and_rules() -> list[tuple[str, str]]:
     """The rows of a table for one network, without searches."""
-    hinges = {"sign": ("linear (straight-through)", "saturated hinge", "soft hinge")}
-    hinges["quantized ReLU"] = hinges["sign"][1:]
-    rows = [(activation, rule) for activation, rules in hinges.items() for rule in rules]
-    return [*rows, ("ReLU", "backpropagation"), ("saturated ReLU", "backpropagation")]
+    hinges = ("saturated hinge", "soft hinge")
+    return [
+        *(("sign", rule) for rule in ("linear (straight-through)", *hinges)),
+        *(("quantized ReLU", rule) for rule in hinges),
+        *((activation, "backpropagation") for activation in ("ReLU", "saturated ReLU")),
+    ]
 
 
 def _cells(scale: Scale) -> list[Cell]:

@@ -50,11 +50,12 @@ def backward_by_pieces(run: Pass) -> tuple[Tensor, Tensor]:
         for piece in (network.stem, *network.layers, network.head):
             leaves, form = tree_flatten(state)
             kept = [run.thrifty.pack(leaf) for leaf in leaves]
+            del leaves
             begun.append(_Begun(piece, run.count, torch_state(device), kept, form))
             if piece is not network.head:
                 # The second pass moves the buffers, from where this one began.
                 state = functional_call(piece, copied_buffers(piece), (state,))
-    del state, leaves
+    del state
     with run.running():
         inputs, (outputs,) = begun.pop().again(run)
         value = run.output_loss(outputs, run.y)
@@ -81,4 +82,4 @@ def _backward(outputs: Sequence[Tensor], gradients: Sequence[Tensor | None], dev
     known = [(y, g) for y, g in zip(outputs, gradients, strict=True) if y.requires_grad and g is not None]
     if known:
         with torch.autocast(device.type, enabled=False):
-            torch.autograd.backward(*zip(*known, strict=True))
+            torch.autograd.backward([y for y, _ in known], [g for _, g in known])

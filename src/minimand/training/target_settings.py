@@ -137,14 +137,12 @@ class TargetSettings:
     def _moved(self, d: int) -> np.ndarray:
         """Targets below layer d, a few of them moved: where its loss falls, and of units that are near their border."""
         self._step()
-        below, lower = self.targets[d - 1], self.units[d - 1]
+        below, reached = self.targets[d - 1], self.targets[d] * self._reached(d)
         weights = np.stack([unit.weight for unit in self.units[d]])
-        z = self._inputs(d) @ weights.T + [unit.bias for unit in self.units[d]]
-        gradient = -((self.targets[d] * z < 1) * self.targets[d]) @ weights
-        missed = (self.targets[d] * z < 1 - 1e-9).any(1, keepdims=True)
-        distance = np.abs(self._inputs(d - 1) @ np.stack([unit.weight for unit in lower]).T + [u.bias for u in lower])
+        gradient = np.where(reached < 1, -self.targets[d], 0.0) @ weights
+        missed = (reached < 1 - 1e-9).any(1, keepdims=True)
         falls = np.maximum(gradient * below, 0)
-        chances = missed * (falls + 0.1 * falls.max() + 1e-3) / (0.1 + distance)
+        chances = missed * (falls + 0.1 * falls.max() + 1e-3) / (0.1 + np.abs(self._reached(d - 1)))
         moves = min(int(self.draw.geometric(0.5)), chances.size)
         cells = self.draw.choice(chances.size, moves, p=(chances / chances.sum()).ravel())
         moved = below.copy()
@@ -153,8 +151,12 @@ class TargetSettings:
 
     def _given(self, d: int) -> np.ndarray:
         """What the units of a layer give, as 1 and -1."""
+        return np.where(self._reached(d) > 0, 1.0, -1.0)
+
+    def _reached(self, d: int) -> np.ndarray:
+        """z of the units of a layer (N, units)."""
         weights = np.stack([unit.weight for unit in self.units[d]])
-        return np.where(self._inputs(d) @ weights.T + [unit.bias for unit in self.units[d]] > 0, 1.0, -1.0)
+        return self._inputs(d) @ weights.T + [unit.bias for unit in self.units[d]]
 
     def _inputs(self, d: int) -> np.ndarray:
         """What the units of layer d see (N, units below)."""

@@ -32,7 +32,7 @@ class Packed:
     def of(cls, h: Tensor, threshold: Threshold) -> Self:
         """An output of a threshold, without holes in its memory."""
         flat = h.detach().as_strided((h.numel(),), (1,))
-        data = _bits(flat > threshold.low) if threshold.levels == 2 else threshold.codes(flat)
+        data = _bits(flat, threshold.low) if threshold.levels == 2 else threshold.codes(flat)
         return cls(threshold, data, h.shape, h.stride(), h.dtype)
 
     def unpacked(self) -> Tensor:
@@ -105,11 +105,14 @@ def _is_dense(tensor: Tensor) -> bool:
     return tensor.is_contiguous() or last
 
 
-def _bits(flags: Tensor) -> Tensor:
-    if flags.device.type == "cpu":
-        return torch.from_numpy(np.packbits(flags.numpy()))
-    padded = torch.nn.functional.pad(flags.to(torch.uint8), (0, -len(flags) % 8)).view(-1, 8)
-    weights = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=flags.device)
+def _bits(values: Tensor, low: float) -> Tensor:
+    """Whether each is more than `low`, eight to a byte."""
+    if values.device.type == "cpu":
+        # numpy compares eight times as fast as torch, but knows no bfloat16.
+        more = (values > low).numpy() if values.dtype == torch.bfloat16 else values.numpy() > low
+        return torch.from_numpy(np.packbits(more))
+    padded = torch.nn.functional.pad((values > low).to(torch.uint8), (0, -len(values) % 8)).view(-1, 8)
+    weights = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=values.device)
     return (padded * weights).sum(1, dtype=torch.uint8)
 
 
