@@ -9,9 +9,8 @@ from ..data import Augmentation
 from ..models import alexnet_dorefa, create_for
 from ..training import SGD, Adam, Recipe, Step
 from .bench import Bench
-from .panels import draw_rows
 from .study import Cell, Scale, Study, register
-from .thresholds import ACCURACY, LOSS, RULES, activate, activations_and_rules
+from .thresholds import COLUMNS, LABELS, RULES, activate, activations_and_rules, draw
 from .trained import images, kept, train
 
 # Steps of the quantized ReLU, and decay by activation, of the published commands.
@@ -89,13 +88,9 @@ register(
         ("friesen2018", "zhou2016dorefa", "yang2019quantization"),
         _cells,
         _measure,
-        ("network", "activation", "rule"),
-        (ACCURACY, LOSS),
+        LABELS,
+        COLUMNS,
         _published,
-        lambda measurements: {
-            "Test accuracy: each seed a point, their mean a line": draw_rows(
-                measurements, ("network", "activation", "rule"), ACCURACY
-            )
-        },
+        draw,
     )
 )

@@ -1,6 +1,7 @@
 """Networks of hard thresholds on CIFAR-10: the activation, and the loss and the targets of its units."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -12,8 +13,11 @@ from ..networks import harden
 from ..training import Adam, Backpropagation, Method, Recipe, Step, TargetPropagation
 from .bench import Bench
 from .panels import draw_rows
-from .study import Cell, Column, Scale, Study, register
+from .study import Cell, Column, Measurement, Scale, Study, register
 from .trained import images, kept, train
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RULES: dict[str, Method] = {
     "linear (straight-through)": TargetPropagation("linear"),
@@ -33,8 +37,8 @@ _PUBLISHED = {
     ("ReLU", "backpropagation"): (86.5, 91.2),
     ("saturated ReLU", "backpropagation"): (87.3, 91.2),
 }
-ACCURACY = Column("accuracy", "test accuracy %", 1, 100)
-LOSS = Column("loss", "test loss", 3)
+LABELS = ("network", "activation", "rule")
+COLUMNS = (Column("accuracy", "test accuracy %", 1, 100), Column("loss", "test loss", 3))
 
 
 def activations_and_rules() -> list[tuple[str, str]]:
@@ -96,6 +100,11 @@ def activate(model: nn.Module, activation: str, steps: int = 3) -> None:
             model.set_submodule(name, nn.Hardtanh(0.0, 1.0))
 
 
+def draw(measurements: Sequence[Measurement]) -> dict[str, "Figure"]:
+    """The accuracies."""
+    return {"Test accuracy: each seed a point, their mean a line": draw_rows(measurements, LABELS, COLUMNS[0])}
+
+
 def _published(cell: Cell) -> str:
     found = _PUBLISHED.get((cell["activation"], cell["rule"]))
     if found is None or cell["network"] == "ResNet":
@@ -121,13 +130,9 @@ register(
         ("friesen2018", "zhou2016dorefa"),
         _cells,
         _measure,
-        ("network", "activation", "rule"),
-        (ACCURACY, LOSS),
+        LABELS,
+        COLUMNS,
         _published,
-        lambda measurements: {
-            "Test accuracy: each seed a point, their mean a line": draw_rows(
-                measurements, ("network", "activation", "rule"), ACCURACY
-            )
-        },
+        draw,
     )
 )
