@@ -145,8 +145,12 @@ def test_other_networks_are_refused_in_words(net: nn.Module, expected: str) -> N
 
 def test_mistakes() -> None:
     x, y = _parity(2)
-    with pytest.raises(ValueError, match="values from 0 to 2; expected classes from 0 to 1"):
+    with pytest.raises(ValueError, match="values from 0 to 2; expected integers from 0 to 1"):
         mm.FeasibleTargetPropagation().solve(_net(2, 2, 2), x, torch.tensor([0, 1, 2, 0]))
+    with pytest.raises(ValueError, match="torch.float32 and values from 0 to 1; expected integers"):
+        mm.FeasibleTargetPropagation().solve(_net(2, 2, 2), x, y.float())
+    with pytest.raises(ValueError, match="x holds numbers that are not finite"):
+        mm.FeasibleTargetPropagation().solve(_net(2, 2, 2), x / 0, y)
     with pytest.raises(ValueError, match="budget is 0; expected an integer"):
         mm.FeasibleTargetPropagation(budget=0)
     with pytest.raises(ValueError, match="Did you mean 'perceptron'"):

@@ -92,6 +92,8 @@ class FeasibleTargetPropagation:
         inputs = x.detach().flatten(1) if flatten else x.detach()
         if inputs.ndim != 2 or inputs.shape[1] != layers[0].in_features or not len(inputs):
             raise ValueError(f"x has shape {tuple(x.shape)}; expected (N, {layers[0].in_features}) for this network.")
+        if not inputs.isfinite().all():
+            raise ValueError("x holds numbers that are not finite; expected finite ones.")
         targets = _output_targets(y, len(inputs), layers[-1].out_features)
         points = inputs.double().cpu().numpy()
         search = TargetSettings(
@@ -140,8 +142,8 @@ def _output_targets(y: Tensor, samples: int, outputs: int) -> Tensor:
     if signs.shape == (samples, outputs) and (signs.abs() == 1).all():
         return signs
     raise ValueError(
-        f"y has shape {tuple(y.shape)} and values from {float(y.min()):g} to {float(y.max()):g}; expected classes from "
-        f"0 to {classes - 1} of shape ({samples},), or 1 and -1 of shape ({samples}, {outputs})."
+        f"y has shape {tuple(y.shape)}, {y.dtype} and values from {float(y.min()):g} to {float(y.max()):g}; expected "
+        f"integers from 0 to {classes - 1} of shape ({samples},), or 1 and -1 of shape ({samples}, {outputs})."
     )
 
 
