@@ -73,6 +73,18 @@ def test_the_page_on_layerwise_training_says_what_happens(capsys: pytest.Capture
     assert float(together.group(1)) == pytest.approx(100 * float(lines[1]), abs=1)  # half precision, or not
 
 
+def test_the_page_on_thresholds_says_what_happens(capsys: pytest.CaptureFixture) -> None:
+    text = (ROOT / "docs" / "thresholds.md").read_text()
+    names: dict = {"__name__": "thresholds"}
+    for block in _blocks(text, "python"):
+        exec(compile(block, "thresholds.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "thresholds in the place of 2 activations" in printed
+    assert names["result"].test_accuracy > 0.9
+    for shown in _blocks(text, "text"):
+        assert shown in printed
+
+
 def test_the_pages_name_only_what_there_is() -> None:
     """Commands, options and names in the text exist."""
     import minimand as mm

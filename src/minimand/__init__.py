@@ -57,10 +57,12 @@ if TYPE_CHECKING:
     from .trainability import normalize as normalize
     from .trainability import normalized as normalized
     from .training import SGD as SGD
+    from .training import Adam as Adam
     from .training import AdamW as AdamW
     from .training import Backpropagation as Backpropagation
     from .training import Cosine as Cosine
     from .training import Decoupled as Decoupled
+    from .training import FeasibleTargetPropagation as FeasibleTargetPropagation
     from .training import Layerwise as Layerwise
     from .training import OneCycle as OneCycle
     from .training import Recipe as Recipe
@@ -86,10 +88,12 @@ _DEFINED_IN = {
     "theory": ("certify", "equivalent", "identify"),
     "trainability": ("InitReport", "diagnose", "initialize", "normalize", "normalized"),
     "training": (
+        "Adam",
         "AdamW",
         "Backpropagation",
         "Cosine",
         "Decoupled",
+        "FeasibleTargetPropagation",
         "Layerwise",
         "OneCycle",
         "Recipe",

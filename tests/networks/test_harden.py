@@ -15,6 +15,10 @@ def test_every_activation_of_a_resnet_becomes_a_threshold_and_the_ends_stay_real
     assert len(done.activations) == 19  # as many as convolutions, the sums' included
     assert not any(isinstance(m, nn.ReLU) for m in model.modules())
     assert list(done.weights) == layers[1:-1]
+    said = str(done).splitlines()
+    assert said[0] == "thresholds in the place of 19 activations"
+    assert said[1] == f"{next(iter(done.activations))}: ReLU(inplace=True)"
+    assert said[-1] == f"{layers[-2]}: weight of few bits"
     y = model(torch.randn(2, 3, 16, 16))
     y.sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in model.parameters())
@@ -39,5 +43,7 @@ def test_nothing_to_change_is_an_error_that_lists_what_it_looked_for(model: nn.M
 def test_mistakes() -> None:
     with pytest.raises(TypeError, match=r"expected a threshold such as mm.Sign\(\)"):
         mm.harden(nn.Sequential(nn.ReLU()), nn.Tanh())  # pyright: ignore
+    with pytest.raises(TypeError, match=r"activation is Step\(.*mm.Heaviside\(\), which is the step from 0 to 1"):
+        mm.harden(nn.Sequential(nn.ReLU()), mm.Step())  # pyright: ignore
     with pytest.raises(ValueError, match="weights is 3; expected 1, 2, 4 or 8"):
         mm.harden(nn.Sequential(nn.ReLU()), mm.Sign(), weights=3)

@@ -425,3 +425,16 @@ def test_evaluation_is_exact_and_leaves_the_mode() -> None:
     assert (by_name.loss, by_name.accuracy) == pytest.approx((found.loss, found.accuracy))
     with pytest.raises(ValueError, match=r"outputs for \d+ samples have the shape \(\d+, 3\)"):
         mm.evaluate(nn.Linear(2, 3), data)
+
+
+@pytest.mark.parametrize("optimizer", [mm.Adam(0.1, weight_decay=0.5), mm.AdamW(0.1, weight_decay=0.5)])
+def test_where_weight_decay_goes(optimizer: mm.AdamW) -> None:
+    """Without a gradient Adam takes a whole step against the sign of each weight, AdamW a share of the weight off."""
+    layer = nn.Linear(3, 2)
+    weight, bias = (p.detach().clone() for p in layer.parameters())
+    for p in layer.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.build(layer).step()
+    expected = weight - 0.1 * weight.sign() if isinstance(optimizer, mm.Adam) else weight * (1 - 0.1 * 0.5)
+    torch.testing.assert_close(layer.weight.detach(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(layer.bias.detach(), bias)

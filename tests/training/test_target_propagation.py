@@ -1,5 +1,6 @@
 """Target propagation through hard thresholds."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 import minimand as mm
 from minimand.blocks import Threshold
-from minimand.training import LOSSES
+from minimand.training import LOSSES, target_search
+from minimand.training.target_pass import Pass as TargetPass
 from minimand.training.thrifty import Thrifty
 
 
@@ -103,6 +105,27 @@ def test_losses_equal_their_surrogate_gradients_on_whole_nets(net: str, loss: An
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("net", ["several uses", "resnet", "preactivation"])
+def test_backward_walks_the_thresholds_in_the_reverse_order_of_execution(net: str) -> None:
+    walked: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        rule = TargetPass.gradient
+        patch.setattr(TargetPass, "gradient", lambda run, n, *rest: (walked.append(n), rule(run, n, *rest))[1])
+        _gradients(net, mm.TargetPropagation(), mm.Sign())
+    assert walked == list(reversed(range(len(walked))))
+    assert len(walked) == {"several uses": 3, "resnet": 19, "preactivation": 19}[net]
+
+
+def test_an_opaque_component_says_what_the_threshold_before_it_is_for() -> None:
+    torch.manual_seed(0)
+    opaque = mm.Opaque(lambda x: x.sum(1, keepdim=True).exp(), targets=lambda x, y, g: x - torch.ones_like(x))
+    model = nn.Sequential(nn.Linear(4, 6), mm.Sign(), opaque)
+    x = torch.randn(5, 4)
+    mm.TargetPropagation().backward(model, x, x[:, :1], F.mse_loss)
+    slope = 1 - model[0](x).tanh() ** 2  # g is 1 for all
+    torch.testing.assert_close(model[0].bias.grad, slope.sum(0))
+
+
 def test_the_saturated_hinge_is_what_a_threshold_does_under_backpropagation() -> None:
     for threshold in (mm.Sign(), mm.Heaviside(), mm.QuantizedReLU(4)):
         found = _gradients("resnet", mm.TargetPropagation("saturated_hinge"), threshold)
@@ -167,9 +190,12 @@ def test_thresholds_are_kept_as_bits_exactly_and_changed_ones_as_they_are() -> N
 
 @pytest.mark.parametrize("threshold", [mm.Sign(), mm.QuantizedReLU(4)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_what_is_packed_comes_back_to_the_bit(threshold: Threshold, layout: torch.memory_format) -> None:
-    h = threshold(torch.randn(3, 7, 5, 9).to(memory_format=layout))
-    weight = torch.randn(2, 7, 1, 1, requires_grad=True)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_what_is_packed_comes_back_to_the_bit(
+    threshold: Threshold, layout: torch.memory_format, dtype: torch.dtype
+) -> None:
+    h = threshold(torch.randn(3, 7, 5, 9).to(dtype, memory_format=layout))
+    weight = torch.randn(2, 7, 1, 1, dtype=dtype, requires_grad=True)
     thrifty = Thrifty()
     thrifty.note(h, threshold)
     with thrifty.saving():
@@ -203,3 +229,126 @@ def test_mistakes() -> None:
         mm.TargetPropagation(weighting="gradients")  # pyright: ignore
     with pytest.raises(ValueError, match="unknown rule for targets"):
         mm.TargetPropagation(targets="signs")  # pyright: ignore
+
+
+class _Layers(nn.Sequential):
+    """Dropout and normalization between thresholds."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            *(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.MaxPool2d(2), nn.ReLU(), nn.Dropout2d(0.3)),
+            *(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(32, 10)),
+        )
+
+
+@pytest.mark.parametrize("targets", ["sign", "search", "beam"])
+@pytest.mark.parametrize("net", ["chain", "resnet", "momentum"])
+def test_recomputing_changes_nothing_but_memory(net: str, targets: Any) -> None:
+    """Gradients, running statistics and what is drawn next; of a state of two tensors too."""
+    algorithm = "heavy_ball(momentum=0.5)" if net == "momentum" else None
+    torch.manual_seed(0)
+    first = _Layers() if net == "chain" else mm.create_model("resnet20", algorithm, width=4, depth=6)
+    mm.harden(first, mm.Sign())
+    x, y = torch.randn(6, 3, 10, 10), torch.randint(10, (6,))
+    found = []
+    for recompute in (False, True):
+        model = copy.deepcopy(first)
+        torch.manual_seed(1)
+        method = mm.TargetPropagation(targets=targets, recompute=recompute)
+        value, outputs = method.backward(model, x, y)
+        gradients = {name: p.grad for name, p in model.named_parameters()}
+        found.append((value, outputs, gradients, dict(model.named_buffers()), torch.rand(1), method.metrics()))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
+
+
+def test_recomputing_needs_layers() -> None:
+    with pytest.raises(TypeError, match="expected a network with stem, layers"):
+        mm.TargetPropagation(recompute=True).backward(mm.Sign(), torch.randn(2, 3), torch.zeros(2).long())
+
+
+class _Two(nn.Module):
+    """Thresholds that are read by the output, by another threshold, and by both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 6), nn.Linear(6, 7), nn.Linear(13, 3)
+        self.first, self.second = mm.Sign(), mm.Sign()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(self.a(x))
+        return self.c(torch.cat([h, self.second(self.b(h))], 1))
+
+
+@pytest.mark.parametrize("targets", ["search", "beam"])
+def test_searched_targets_lower_the_loss_of_the_layer_above_sample_by_sample(targets: Any) -> None:
+    torch.manual_seed(0)
+    model, x, y = _Two(), torch.randn(40, 5), torch.randint(3, (40,))
+    seen: dict[int, tuple[Tensor, ...]] = {}
+    rule = TargetPass.gradient
+
+    def gradient(self: TargetPass, number: int, threshold: Threshold, z: Tensor, g: Tensor) -> Tensor:
+        done = rule(self, number, threshold, z, g)
+        seen[number] = z, g, *self._set[number]
+        return done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TargetPass, "gradient", gradient)
+        mm.TargetPropagation(targets=targets, budget=9).backward(model, x, y)
+
+    _, _, second, weight = seen[1]
+
+    def by_hand(h: Tensor, upper: Tensor | None = None) -> Tensor:
+        """Loss of each sample above the first threshold, or, given that, above the second."""
+        z = model.b(h)
+        out = model.c(torch.cat([h, mm.Sign()(z) if upper is None else upper], 1))
+        own = F.cross_entropy(out, y, reduction="none") / len(y)
+        return own + (weight * (1 - (second * z).tanh())).sum(1) * (upper is not None)
+
+    with torch.no_grad():
+        h = mm.Sign()(model.a(x))
+        upper = mm.Sign()(model.b(h))
+        _, g, t, _ = seen[0]
+        gain = by_hand(h, upper) - by_hand(t, upper)
+        published = by_hand(h, upper) - by_hand(-g.sign(), upper)
+        gain_above = by_hand(h, upper) - by_hand(h, second)
+    moved = (t != h).any(1)
+    assert moved.sum() > 20
+    assert (gain[moved] > 0).all()
+    assert (gain[~moved] == 0).all()
+    assert gain.sum() >= published.sum()
+    assert ((t == h) | (t == -g.sign())).all()
+    assert gain.sum() > 0
+    assert gain_above.sum() > 0
+
+
+def test_a_beam_that_is_wide_and_long_enough_finds_the_best_moves() -> None:
+    torch.manual_seed(0)
+    promise, interaction = torch.rand(30, 4), torch.randn(30, 4, 4)
+
+    def loss(moves: Tensor) -> Tensor:
+        m = moves.float()
+        return -(promise * m).sum(1) + torch.einsum("ni,nij,nj->n", m, interaction, m)
+
+    every = torch.cartesian_prod(*[torch.tensor([False, True])] * 4)
+    best = torch.stack([loss(moves.expand(30, 4)) for moves in every]).amin(0)
+    greedy, wide = (loss(target_search._beam(promise, loss, budget)) for budget in (5, 17))
+    assert (wide <= greedy + 1e-6).float().mean() > 0.9
+    assert torch.isclose(wide, best).float().mean() > 0.7
+    assert (wide <= loss(torch.zeros(30, 4, dtype=torch.bool))).all()
+
+
+@pytest.mark.parametrize("targets", ["search", "beam"])
+def test_a_search_asks_no_more_often_than_it_may_and_moves_nothing_else(targets: Any) -> None:
+    model = _Layers()
+    mm.harden(model, mm.QuantizedReLU(4))
+    x, y = torch.randn(6, 3, 10, 10), torch.randint(10, (6,))
+    expected = copy.deepcopy(model)
+    torch.manual_seed(0)
+    expected(x)
+    passes = []
+    model[0].register_forward_hook(lambda *_: passes.append(1))
+    torch.manual_seed(0)
+    mm.TargetPropagation(targets=targets, budget=5).backward(model, x, y)
+    assert 2 + 1 < len(passes) <= 1 + 2 * 5
+    assert model[1].num_batches_tracked == expected[1].num_batches_tracked == 1
+    torch.testing.assert_close(dict(model.named_buffers()), dict(expected.named_buffers()))

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from ..checks import check_number
 
-# What decides the gradient of thresholds while it is set: (threshold, z) to the activation.
+# What thresholds do while it is set: (threshold, z) to the activation.
 _rule: Callable[["Threshold", Tensor], Tensor] | None = None
 
 
 @contextmanager
-def gradients_by(rule: Callable[["Threshold", Tensor], Tensor]) -> Iterator[None]:
+def activations_by(rule: Callable[["Threshold", Tensor], Tensor]) -> Iterator[None]:
     """Within it thresholds go through `rule`, a function of (threshold, z) that gives the activation."""
     global _rule
     before, _rule = _rule, rule
@@ -47,16 +47,17 @@ class Threshold(nn.Module):
 
     def values(self, z: Tensor) -> Tensor:
         """The activation, without a gradient."""
-        z = z.detach()
-        return torch.where(z > self.jumps[0], self.high, self.low).to(z.dtype)
+        # In place, as what a comparison gives takes the dtype of z then: torch.where takes fifteen times as long.
+        return self._scaled(z.detach().clone().gt_(self.jumps[0]))
 
     def forward(self, z: Tensor) -> Tensor:
         """Shapes as given."""
-        if not (torch.is_grad_enabled() and z.requires_grad):
-            return self.values(z)
-        if not (self._looked or z.is_meta or torch.compiler.is_compiling()):
+        learning = torch.is_grad_enabled() and z.requires_grad
+        if learning and not (self._looked or z.is_meta or torch.compiler.is_compiling()):
             self._look(z.detach())
-        return _StraightThrough.apply(z, self) if _rule is None else _rule(self, z)  # pyright: ignore[reportReturnType]
+        if _rule is not None:
+            return _rule(self, z)
+        return _StraightThrough.apply(z, self) if learning else self.values(z)  # pyright: ignore[reportReturnType]
 
     def _look(self, z: Tensor) -> None:
         self._looked = True  # once, at the first batch in training
@@ -83,7 +84,7 @@ class Threshold(nn.Module):
 
     def _scaled(self, count: Tensor) -> Tensor:
         steps = self.levels - 1
-        unit = count.div_(steps)
+        unit = count if steps == 1 else count.div_(steps)
         return unit if (self.low, self.high) == (0, 1) else unit.mul_(self.high - self.low).add_(self.low)
 
 

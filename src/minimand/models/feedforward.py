@@ -3,7 +3,11 @@
 Plain sequences with ReLUs; `mm.harden` makes them networks of steps.
 """
 
+import math
+
 from torch import Tensor, nn
+
+from ..checks import check_number
 
 
 class FlattenOf(nn.Flatten):
@@ -23,46 +27,73 @@ class FlattenOf(nn.Flatten):
         return super().forward(input)
 
 
-def convnet4(num_classes: int = 10, in_channels: int = 3) -> nn.Sequential:
-    """Two convolutions and two linear layers for images of 32 x 32, without normalization."""
+def convnet4(num_classes: int = 10, in_channels: int = 3, width: int = 32) -> nn.Sequential:
+    """Two convolutions and two linear layers for images of 32 x 32, without normalization.
+
+    Args:
+        num_classes: the length of the output.
+        in_channels: the channels of an image.
+        width: the channels of the first layer, which the others follow.
+    """
+    check_number("width", width, 1, math.inf, whole=True)
     return nn.Sequential(
-        nn.Conv2d(in_channels, 32, 5, padding=3),
+        nn.Conv2d(in_channels, width, 5, padding=3),
         *(nn.MaxPool2d(2), nn.ReLU()),
-        nn.Conv2d(32, 64, 5, padding=2),
+        nn.Conv2d(width, 2 * width, 5, padding=2),
         *(nn.MaxPool2d(2), nn.ReLU()),
-        *(FlattenOf(4096, 32), nn.Linear(4096, 1024), nn.ReLU()),
-        nn.Linear(1024, num_classes),
+        *(FlattenOf(128 * width, 32), nn.Linear(128 * width, 32 * width), nn.ReLU()),
+        nn.Linear(32 * width, num_classes),
     )
 
 
-def convnet8(num_classes: int = 10, in_channels: int = 3) -> nn.Sequential:
-    """Seven convolutions and a linear layer for images of 32 x 32: DoReFa-Net's network for SVHN."""
+def convnet8(num_classes: int = 10, in_channels: int = 3, width: int = 48) -> nn.Sequential:
+    """Seven convolutions and a linear layer for images of 32 x 32: DoReFa-Net's network for SVHN.
+
+    Args:
+        num_classes: the length of the output.
+        in_channels: the channels of an image.
+        width: the channels of the first layer, which the others follow.
+    """
+    a, b, c, d = _widths(width, 48, 64, 128, 512)
     return nn.Sequential(
-        *(nn.Conv2d(in_channels, 48, 5, padding=2), nn.MaxPool2d(2), nn.ReLU()),
-        *_normalized(nn.Conv2d(48, 64, 3, padding=1, bias=False)),
-        *_normalized(nn.Conv2d(64, 64, 3, padding=1, bias=False), nn.MaxPool2d(2)),
-        *_normalized(nn.Conv2d(64, 128, 3, bias=False)),
-        *_normalized(nn.Conv2d(128, 128, 3, padding=1, bias=False)),
-        *_normalized(nn.Conv2d(128, 128, 3, bias=False)),
+        *(nn.Conv2d(in_channels, a, 5, padding=2), nn.MaxPool2d(2), nn.ReLU()),
+        *_normalized(nn.Conv2d(a, b, 3, padding=1, bias=False)),
+        *_normalized(nn.Conv2d(b, b, 3, padding=1, bias=False), nn.MaxPool2d(2)),
+        *_normalized(nn.Conv2d(b, c, 3, bias=False)),
+        *_normalized(nn.Conv2d(c, c, 3, padding=1, bias=False)),
+        *_normalized(nn.Conv2d(c, c, 3, bias=False)),
         nn.Dropout2d(0.5),
-        *_normalized(nn.Conv2d(128, 512, 4, bias=False)),
-        *(FlattenOf(512, 32), nn.Linear(512, num_classes)),
+        *_normalized(nn.Conv2d(c, d, 4, bias=False)),
+        *(FlattenOf(d, 32), nn.Linear(d, num_classes)),
     )
 
 
-def alexnet_dorefa(num_classes: int = 1000, in_channels: int = 3) -> nn.Sequential:
-    """DoReFa-Net's AlexNet for images of 224 x 224: batch normalization, no groups, no dropout."""
+def alexnet_dorefa(num_classes: int = 1000, in_channels: int = 3, width: int = 96) -> nn.Sequential:
+    """DoReFa-Net's AlexNet for images of 224 x 224: batch normalization, no groups, no dropout.
+
+    Args:
+        num_classes: the length of the output.
+        in_channels: the channels of an image.
+        width: the channels of the first layer, which the others follow.
+    """
+    a, b, c, d = _widths(width, 96, 256, 384, 4096)
     return nn.Sequential(
-        *(nn.Conv2d(in_channels, 96, 12, 4, bias=False), nn.ReLU()),
-        *_normalized(nn.Conv2d(96, 256, 5, padding=2, bias=False), nn.MaxPool2d(3, 2, 1)),
-        *_normalized(nn.Conv2d(256, 384, 3, padding=1, bias=False), nn.MaxPool2d(3, 2)),
-        *_normalized(nn.Conv2d(384, 384, 3, padding=1, bias=False)),
-        *_normalized(nn.Conv2d(384, 256, 3, padding=1, bias=False), nn.MaxPool2d(3, 2)),
-        FlattenOf(9216, 224),
-        *(nn.Linear(9216, 4096, bias=False), nn.BatchNorm1d(4096, eps=1e-4), nn.ReLU()),
-        *(nn.Linear(4096, 4096, bias=False), nn.BatchNorm1d(4096, eps=1e-4), nn.ReLU()),
-        nn.Linear(4096, num_classes),
+        *(nn.Conv2d(in_channels, a, 12, 4, bias=False), nn.ReLU()),
+        *_normalized(nn.Conv2d(a, b, 5, padding=2, bias=False), nn.MaxPool2d(3, 2, 1)),
+        *_normalized(nn.Conv2d(b, c, 3, padding=1, bias=False), nn.MaxPool2d(3, 2)),
+        *_normalized(nn.Conv2d(c, c, 3, padding=1, bias=False)),
+        *_normalized(nn.Conv2d(c, b, 3, padding=1, bias=False), nn.MaxPool2d(3, 2)),
+        FlattenOf(36 * b, 224),
+        *(nn.Linear(36 * b, d, bias=False), nn.BatchNorm1d(d, eps=1e-4), nn.ReLU()),
+        *(nn.Linear(d, d, bias=False), nn.BatchNorm1d(d, eps=1e-4), nn.ReLU()),
+        nn.Linear(d, num_classes),
     )
+
+
+def _widths(width: int, *published: int) -> list[int]:
+    """Widths in the published proportion to the first one."""
+    check_number("width", width, 1, math.inf, whole=True)
+    return [round(width * p / published[0]) for p in published]
 
 
 def _normalized(convolution: nn.Conv2d, *pooling: nn.Module) -> list[nn.Module]:

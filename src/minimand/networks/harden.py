@@ -48,7 +48,10 @@ def harden(model: nn.Module, activation: Threshold, weights: int | None = None) 
         ValueError: nothing to change, which lists what was looked for; another number of bits.
     """
     if not isinstance(activation, Threshold):
-        raise TypeError(f"activation is {activation!r}; expected a threshold such as mm.Sign().")
+        raise TypeError(
+            f"activation is {activation!r}; expected a threshold such as mm.Sign(), mm.Heaviside(), "
+            "which is the step from 0 to 1, mm.QuantizedReLU() or mm.Staircase(steps)."
+        )
     if weights not in (None, 1, 2, 4, 8) or isinstance(weights, bool):
         raise ValueError(f"weights is {weights!r}; expected 1, 2, 4 or 8 bits, or None for real ones.")
     found = {name: m for name, m in model.named_modules(remove_duplicate=False) if type(m) in _ACTIVATIONS}

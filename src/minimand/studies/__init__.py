@@ -36,5 +36,8 @@ for _study in (
     "compression",
     "decoupled",
     "slow_modules",
+    "thresholds",
+    "imagenet_thresholds",
+    "ftprop",
 ):
     import_module(f"{__package__}.{_study}")

@@ -9,6 +9,9 @@ from .equivalence import Equivalence as Equivalence
 from .equivalence import Identification as Identification
 from .equivalence import equivalent as equivalent
 from .equivalence import identify as identify
+from .feasibility import Feasibility as Feasibility
+from .feasibility import Separability as Separability
+from .feasibility import feasibility as feasibility
 from .inverse import Inverse as Inverse
 from .kernel import Kernel as Kernel
 from .kernel import kernel as kernel

@@ -10,6 +10,8 @@ from .decoupled import Decoupled as Decoupled
 from .ensemble import Ensemble as Ensemble
 from .evaluate import Evaluation as Evaluation
 from .evaluate import evaluate as evaluate
+from .feasible_target_propagation import FeasibleTargetPropagation as FeasibleTargetPropagation
+from .feasible_target_propagation import Solution as Solution
 from .fit import FitResult as FitResult
 from .fit import fit as fit
 from .layerwise import Layerwise as Layerwise
@@ -21,6 +23,7 @@ from .probe import probe as probe
 from .processes import LostProcessError as LostProcessError
 from .progress import ShowProgress as ShowProgress
 from .recipe import SGD as SGD
+from .recipe import Adam as Adam
 from .recipe import AdamW as AdamW
 from .recipe import Cosine as Cosine
 from .recipe import OneCycle as OneCycle

@@ -15,6 +15,10 @@ def check_arguments(model: Any, method: Any, recipe: Any, loss: Any, callbacks: 
         raise TypeError(f"model is {_shown(model)}; expected a module, {remedy}.")
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError(f"model {type(model).__name__} has no parameters to train; expected at least one.")
+    if callable(getattr(method, "solve", None)) and not isinstance(method, type):
+        raise ValueError(
+            f"method is {_shown(method)}, which takes all samples at once and no steps; call its solve(model, x, y)."
+        )
     if isinstance(method, type) or not all(callable(getattr(method, part, None)) for part in ("plan", "backward")):
         raise TypeError(f"method is {_shown(method)}; expected one such as mm.Backpropagation().")
     if not isinstance(recipe, Recipe | None):

@@ -73,10 +73,9 @@ class Decoupled:
         if self.auxiliary not in AUXILIARIES:
             raise unknown_name("auxiliary of Decoupled", str(self.auxiliary), AUXILIARIES)
 
-    @property
-    def refuses_alone(self) -> str | None:
-        """Why it cannot train in one process."""
-        if self.buffer is None:
+    def refusal(self, processes: int) -> str | None:
+        """Why so many processes cannot train by it."""
+        if processes > 1 or self.buffer is None:
             return None
         return (
             f"Decoupled.buffer is {self.buffer}, but in one process modules take turns and none waits; expected None, "

@@ -264,7 +264,8 @@ def joined(parallel: Parallel | None, method: object, diagnose: bool) -> Ranks:
     """
     if parallel is not None and parallel not in get_args(Parallel):
         raise unknown_name("parallel", str(parallel), get_args(Parallel))
-    if (why := getattr(method, "refuses_alone", None)) and processes() == 1:
+    refusal = getattr(method, "refusal", lambda processes: None)
+    if why := refusal(processes()):
         raise ValueError(why)
     if not are_launched():
         if parallel:

@@ -64,6 +64,17 @@ class AdamW:
         return torch.optim.AdamW(_groups(model, self.weight_decay, scalars), lr=self.lr, betas=self.betas)
 
 
+@dataclass(frozen=True)
+class Adam(AdamW):
+    """Adam with weight decay as a part of the gradient."""
+
+    weight_decay: float = 0.0
+
+    def build(self, model: nn.Module, scalars: float = 1.0) -> torch.optim.Optimizer:
+        """The optimizer of a model's parameters; `scalars` as in `Recipe`."""
+        return torch.optim.Adam(_groups(model, self.weight_decay, scalars), lr=self.lr, betas=self.betas)
+
+
 def _groups(model: nn.Module, weight_decay: float, scalars: float) -> list[dict]:
     """Weights decay; biases, normalization, scales and coefficients do not. `share` is of the learning rate."""
     groups: dict[tuple[bool, float], dict] = {
@@ -245,7 +256,7 @@ def from_config(config: Any) -> Any:
     Raises:
         ValueError: a class that no recipe has, or fields that it does not have.
     """
-    classes = {cls.__name__: cls for cls in (Recipe, SGD, AdamW, OneCycle, Cosine, Step, Augmentation)}
+    classes = {cls.__name__: cls for cls in (Recipe, SGD, Adam, AdamW, OneCycle, Cosine, Step, Augmentation)}
     if isinstance(config, dict):
         ((name, values),) = config.items()
         if name not in classes:

@@ -19,6 +19,8 @@ class TargetLoss:
 
     value: UnitLoss
     derivative: UnitLoss
+    linear: bool = False
+    """Whether the derivative is linear in t."""
 
 
 def _perceptron(z: Tensor, t: Tensor) -> Tensor:
@@ -34,15 +36,17 @@ def _saturated_hinge(z: Tensor, t: Tensor) -> Tensor:
 
 
 def _soft_hinge(z: Tensor, t: Tensor) -> Tensor:
-    return t * z.tanh().square_().sub_(1)
+    # -t (1 - tanh(z)^2), by the logistic function, which takes a seventh of the time of tanh.
+    s = (2 * z).sigmoid_()
+    return torch.ops.aten.sigmoid_backward.grad_input(t, s, grad_input=s).mul_(-4)
 
 
 LOSSES: Mapping[str, TargetLoss] = {
-    "linear": TargetLoss(lambda z, t: 1 - t * z, lambda z, t: -t),
+    "linear": TargetLoss(lambda z, t: 1 - t * z, lambda z, t: -t, linear=True),
     "perceptron": TargetLoss(lambda z, t: F.relu(-t * z), _perceptron),
     "hinge": TargetLoss(lambda z, t: F.relu(1 - t * z), _hinge),
-    "saturated_hinge": TargetLoss(lambda z, t: F.relu(1 - t * z).clamp(max=2), _saturated_hinge),
-    "soft_hinge": TargetLoss(lambda z, t: 1 - (t * z).tanh(), _soft_hinge),
+    "saturated_hinge": TargetLoss(lambda z, t: F.relu(1 - t * z).clamp(max=2), _saturated_hinge, linear=True),
+    "soft_hinge": TargetLoss(lambda z, t: 1 - (t * z).tanh(), _soft_hinge, linear=True),
     "logistic": TargetLoss(lambda z, t: F.softplus(-t * z), lambda z, t: -t * torch.sigmoid(-t * z)),
     "adaline": TargetLoss(lambda z, t: (z - t).square() / 2 * t.abs(), lambda z, t: t.abs() * (z - t)),
 }

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,10 +14,12 @@ from ..blocks import Threshold
 
 # Smaller ones are not worth the calls.
 _SMALLEST = 256
+# The bits of each byte.
+_PATTERNS = torch.from_numpy(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1))
 
 
 @dataclass(frozen=True)
-class _Packed:
+class Packed:
     """An activation as codes, in the order of its memory."""
 
     threshold: Threshold
@@ -26,11 +28,20 @@ class _Packed:
     stride: tuple[int, ...]
     dtype: torch.dtype
 
+    @classmethod
+    def of(cls, h: Tensor, threshold: Threshold) -> Self:
+        """An output of a threshold, without holes in its memory."""
+        flat = h.detach().as_strided((h.numel(),), (1,))
+        data = _bits(flat, threshold.low) if threshold.levels == 2 else threshold.codes(flat)
+        return cls(threshold, data, h.shape, h.stride(), h.dtype)
+
     def unpacked(self) -> Tensor:
-        codes = self.data
+        """As it was, to the bit."""
         if self.threshold.levels == 2:
-            codes = _from_bits(codes, self.shape.numel())
-        return self.threshold.from_codes(codes, self.dtype).as_strided(self.shape, self.stride)
+            h = _from_bits(self.data, self.threshold.from_codes(_PATTERNS, self.dtype))[: self.shape.numel()]
+        else:
+            h = self.threshold.from_codes(self.data, self.dtype)
+        return h.as_strided(self.shape, self.stride)
 
 
 class Thrifty:
@@ -39,9 +50,7 @@ class Thrifty:
     def __init__(self) -> None:
         # By the address of the storage: itself, the version of its content, and what it came from.
         self._known: dict[int, tuple[StorageWeakRef, int, Threshold]] = {}
-        self._packed: dict[tuple[Any, ...], _Packed] = {}
-        self.kept = 0
-        """Bytes of what was packed."""
+        self._packed: dict[tuple[Any, ...], Packed] = {}
 
     def note(self, h: Tensor, threshold: Threshold) -> None:
         """Note that h is an output of the threshold."""
@@ -51,12 +60,13 @@ class Thrifty:
     @contextmanager
     def saving(self) -> Iterator[None]:
         """What is saved for backward within it is kept so."""
-        with torch.autograd.graph.saved_tensors_hooks(self._pack, _unpack):
+        with torch.autograd.graph.saved_tensors_hooks(self.pack, unpacked):
             yield
         self._known.clear()
         self._packed.clear()
 
-    def _pack(self, tensor: Tensor) -> Any:
+    def pack(self, tensor: Tensor) -> Tensor | Packed:
+        """What is kept of a tensor, for `unpacked`."""
         if tensor.numel() < _SMALLEST:
             return tensor
         if tensor.dtype == torch.int64:
@@ -69,14 +79,13 @@ class Thrifty:
             return tensor
         key = (weak.cdata, tensor.storage_offset(), tensor.shape, tensor.stride())
         if key not in self._packed:  # several layers may read it
-            flat = tensor.detach().as_strided((tensor.numel(),), (1,))
-            data = _bits(flat > threshold.low) if threshold.levels == 2 else threshold.codes(flat)
-            self._packed[key] = _Packed(threshold, data, tensor.shape, tensor.stride(), tensor.dtype)
+            self._packed[key] = Packed.of(tensor, threshold)
         return self._packed[key]
 
 
-def _unpack(kept: Any) -> Tensor:
-    if isinstance(kept, _Packed):
+def unpacked(kept: Tensor | Packed) -> Tensor:
+    """The inverse of `Thrifty.pack`."""
+    if isinstance(kept, Packed):
         return kept.unpacked()
     # Short integers are of nothing else: no layer keeps any.
     return kept.long() if kept.dtype in (torch.int16, torch.int32) else kept
@@ -96,16 +105,20 @@ def _is_dense(tensor: Tensor) -> bool:
     return tensor.is_contiguous() or last
 
 
-def _bits(flags: Tensor) -> Tensor:
-    if flags.device.type == "cpu":
-        return torch.from_numpy(np.packbits(flags.numpy()))
-    padded = torch.nn.functional.pad(flags.to(torch.uint8), (0, -len(flags) % 8)).view(-1, 8)
-    weights = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=flags.device)
+def _bits(values: Tensor, low: float) -> Tensor:
+    """Whether each is more than `low`, eight to a byte."""
+    if values.device.type == "cpu":
+        # numpy compares eight times as fast as torch, but knows no bfloat16.
+        more = (values > low).numpy() if values.dtype == torch.bfloat16 else values.numpy() > low
+        return torch.from_numpy(np.packbits(more))
+    padded = torch.nn.functional.pad((values > low).to(torch.uint8), (0, -len(values) % 8)).view(-1, 8)
+    weights = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=values.device)
     return (padded * weights).sum(1, dtype=torch.uint8)
 
 
-def _from_bits(bits: Tensor, count: int) -> Tensor:
-    if bits.device.type == "cpu":
-        return torch.from_numpy(np.unpackbits(bits.numpy(), count=count))
-    shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=bits.device)
-    return ((bits[:, None] >> shifts) & 1).flatten()[:count]
+def _from_bits(bits: Tensor, table: Tensor) -> Tensor:
+    """For each byte the row of eight in a table (256, 8), one after another."""
+    if bits.device.type != "cpu":
+        return torch.nn.functional.embedding(bits.int(), table.to(bits.device)).flatten()
+    alike = table.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[table.itemsize])  # numpy has no bfloat16
+    return torch.from_numpy(alike.numpy().take(bits.numpy(), axis=0)).view(table.dtype).flatten()
