@@ -33,7 +33,7 @@ def _cells(scale: Scale) -> list[Cell]:
     }[scale]
     recipe = greedy_recipe(scale, 50, 0.3)
     return [
-        {"k": k, "width": width, "layers": layers, **size, "norm": k > 1, **images(scale, 2500), "recipe": kept(recipe)}
+        {"k": k, "width": width, "layers": layers, **size, "norm": k > 1, **images(scale, 2000), "recipe": kept(recipe)}
         | {"probes": probes, "probe_epochs": -(-recipe.epochs // 2)}
         for width in widths
         for k in (1, 2, 3)
@@ -45,7 +45,7 @@ def greedy_recipe(scale: Scale, epochs: int, every: float) -> Recipe:
     if scale == "paper":
         at = tuple(round(i * every, 4) for i in range(1, math.ceil(1 / every)))
         return Recipe(epochs, 128, SGD(0.1, weight_decay=5e-4), Step(at, 0.2))
-    epochs, rate = (1, 0.05) if scale == "smoke" else (max(round(epochs * 0.16), 1), 0.05)
+    epochs, rate = (1, 0.05) if scale == "smoke" else (max(round(epochs * 0.12), 1), 0.05)
     return Recipe(epochs, 64, SGD(rate, weight_decay=5e-4), Step((0.5, 0.75), 0.2), augmentation=Augmentation())
 
 
@@ -115,8 +115,8 @@ register(
         "Networks of five convolutions without downsampling, trained layer by layer below k - 1 more of them, and then "
         "probed at every layer by `mm.probe`: logistic regression of one class against the rest on the 2 x 2 average, "
         "and convolutional classifiers of one hidden layer, at paper scale of two as well. As in the paper there is "
-        "batch normalization for k > 1 only. At cpu scale 16 channels, also in the classifiers, the first 2,500 images "
-        "of CIFAR-10 at 16 x 16 pixels, 8 epochs a layer and 4 a probe; at paper scale 64, 128 and 256 channels, 256 "
+        "batch normalization for k > 1 only. At cpu scale 16 channels, also in the classifiers, the first 2,000 images "
+        "of CIFAR-10 at 16 x 16 pixels, 6 epochs a layer and 3 a probe; at paper scale 64, 128 and 256 channels, 256 "
         "in the classifiers, 50 epochs and 25.\n\n"
         "The paper has curves, no numbers. They show that linear separability rises with depth for every k, fastest at "
         "first and to a lower end for k = 1, and that of CNN probes too, much more for k > 1; CNN probes reach 100 % "
