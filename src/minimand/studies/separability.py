@@ -45,8 +45,8 @@ def greedy_recipe(scale: Scale, epochs: int, every: float) -> Recipe:
     if scale == "paper":
         at = tuple(round(i * every, 4) for i in range(1, math.ceil(1 / every)))
         return Recipe(epochs, 128, SGD(0.1, weight_decay=5e-4), Step(at, 0.2))
-    epochs, rate = (1, 0.05) if scale == "smoke" else (max(round(epochs * 0.12), 1), 0.05)
-    return Recipe(epochs, 64, SGD(rate, weight_decay=5e-4), Step((0.5, 0.75), 0.2), augmentation=Augmentation())
+    epochs = 1 if scale == "smoke" else round(0.12 * epochs)
+    return Recipe(epochs, 64, SGD(0.05, weight_decay=5e-4), Step((0.5, 0.75), 0.2), augmentation=Augmentation())
 
 
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
