@@ -86,9 +86,9 @@ def greedy_network(
 
 
 def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
-    probes = measurements[0].cell["probes"] if measurements else []
+    measurements = [m for m in measurements if "test_0" in m.values]
+    probes, widest = measurements[0].cell["probes"], max(m.cell["width"] for m in measurements)
     figure = new_figure(1 + 3 * len(probes), 3.4)
-    widest = max((m.cell["width"] for m in measurements), default=0)
     for axes, hidden in zip(map(plain, figure.subplots(1, len(probes), squeeze=False)[0]), probes, strict=True):
         for k, color in zip(sorted({m.cell["k"] for m in measurements}), COLORS, strict=False):
             of_k = [m.values for m in measurements if (m.cell["k"], m.cell["width"]) == (k, widest)]
@@ -97,9 +97,8 @@ def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
                 mean = [statistics.mean(layer) for layer in zip(*found, strict=True)]
                 at = range(1, len(mean) + 1)
                 axes.plot(at, mean, style, color=color, markersize=3, label=f"k = {k}" if part == "test" else None)
-                axes.fill_between(
-                    at, *(list(map(end, zip(*found, strict=True))) for end in (min, max)), color=color, alpha=0.12
-                )
+                low, high = ([end(layer) for layer in zip(*found, strict=True)] for end in (min, max))
+                axes.fill_between(at, low, high, color=color, alpha=0.12)
         axes.set_title(_NAMES[hidden], fontsize=9)
         axes.set_xlabel("layer")
         axes.locator_params("x", integer=True)
@@ -128,7 +127,7 @@ register(
         ("k", "width"),
         (
             Column("accuracy", "network %", 1, 100),
-            *(Column(f"{end}_{n}", f"{_NAMES[n]}, {end} layer %", 1, 100) for n in _NAMES for end in ("first", "last")),
+            *(Column(f"{end}_{n}", f"{_NAMES[n]}, {end} layer %", 1, 100) for n in (0, 1) for end in ("first", "last")),
         ),
         None,
         _figures,
