@@ -43,11 +43,12 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     if training == "layer by layer, compressed":
         found = compress(model.to(bench.device), data, narrow / width, method, recipe, cell["tuning"], seed=seed)
         accuracy = found.test_accuracy
-        lost = {f"lost_{i + 1}": x.trained - x.tuned for i, x in enumerate(found.layers)}
+        lost: list[Any] = [x.trained - x.tuned for x in found.layers]
     else:
         accuracy = train(model, data, cell, seed, bench, method=None if "end" in training else method).test_accuracy
-        lost = {}
-    return {"accuracy": accuracy, **lost, "parameters": sum(p.numel() for p in model.parameters())}
+        lost = ["-"] * _LAYERS
+    values = {f"lost_{i + 1}": value for i, value in enumerate(lost)}
+    return {"accuracy": accuracy, **values, "parameters": sum(p.numel() for p in model.parameters())}
 
 
 register(
