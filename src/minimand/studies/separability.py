@@ -101,7 +101,7 @@ def greedy_network(
 def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
     measurements = [m for m in measurements if "test_0" in m.values]
     probes, widest = measurements[0].cell["probes"], max(m.cell["width"] for m in measurements)
-    figure = new_figure(1 + 3 * len(probes), 3.4)
+    figure = new_figure(1 + 3 * len(probes), 3.6)
     for axes, hidden in zip(map(plain, figure.subplots(1, len(probes), squeeze=False)[0]), probes, strict=True):
         for k, color in zip(sorted({m.cell["k"] for m in measurements}), COLORS, strict=False):
             of_k = [m.values for m in measurements if (m.cell["k"], m.cell["width"]) == (k, widest)]
@@ -116,7 +116,8 @@ def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
         axes.set_xlabel("layer")
         axes.locator_params("x", integer=True)
     figure.axes[0].set_ylabel("accuracy in %")
-    figure.axes[0].legend(frameon=False, fontsize=8)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
     return {"Accuracy of probes of each layer on test samples, and on training samples dashed; mean and range": figure}
 
 
