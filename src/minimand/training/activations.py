@@ -19,6 +19,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 # Samples at a time when states are made.
 _BATCH = 256
+_PREFIX = "activations-"
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,8 @@ class Cache:
         Raises:
             ValueError: there is not; says so of `name`, and what `others` would work.
         """
+        for left in near.glob(f"{_PREFIX}*") if near else ():  # by a process that was killed in this run
+            shutil.rmtree(left)
         self.near = near
         each = [size * (train * self.views + test) for size in self.sizes]
         needed = max(below + above for below, above in zip([0, *each], each, strict=False))
@@ -153,7 +156,7 @@ class Cache:
         while self.at < wanted:
             step = self.steps[self.at]
             below = self.kept or [None] * len(sources)
-            folder = tempfile.TemporaryDirectory(prefix="activations-", dir=self.near) if self.place == "disk" else None
+            folder = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=self.near) if self.place == "disk" else None
             self.kept = [
                 self._above(step, source, kept, device, folder and Path(folder.name, str(i)))
                 for i, (source, kept) in enumerate(zip(sources, below, strict=True))

@@ -72,7 +72,7 @@ class TargetPropagation:
             return None
         return (
             f"TargetPropagation.recompute is {self.recompute} and its targets {self.targets!r}, which run parts of the "
-            f"model by themselves, and there are {processes} processes; expected recompute=False and targets='sign', or "
+            f"model by themselves, and there are {processes} processes; expected recompute=False and 'sign', or "
             "one process."
         )
 
