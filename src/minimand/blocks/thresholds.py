@@ -1,5 +1,6 @@
 """Activations that are steps (Friesen & Domingos 2018)."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,6 +45,13 @@ class Threshold(nn.Module):
     def levels(self) -> int:
         """How many values the activation has."""
         return len(self.jumps) + 1
+
+    @property
+    def unit(self) -> float:
+        """The largest number of which all levels are whole multiples; 1 if it is less than half a step."""
+        step = (self.high - self.low) / (self.levels - 1)
+        whole = (unit for unit in (step, step / 2) if abs(math.remainder(self.low, unit)) < 1e-9)
+        return next(whole, 1.0)
 
     def values(self, z: Tensor) -> Tensor:
         """The activation, without a gradient."""

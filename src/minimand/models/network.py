@@ -8,6 +8,7 @@ from typing import Any, Self, cast
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from ..algorithms import Algorithm, as_algorithm, specification
 from ..blocks.normalization import NORMALIZATIONS
@@ -314,6 +315,8 @@ class UnrolledNetwork(
         return DropPath.references if self._config.get("drop_path") else ()
 
     def _check(self, x: Tensor) -> None:
+        if isinstance(x, Proxy):  # torch.fx reads the network
+            return
         if not self.info.takes_vectors and x.ndim == 4 and min(x.shape[2:]) < self.info.smallest:
             raise ValueError(
                 f"{self.info.name} was given images of {x.shape[2]} x {x.shape[3]}; expected at least "

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import is_parametrized
 
-from ..blocks import Threshold, few_bit_weight
+from ..blocks import CAN_HAVE_FEW_BITS, Threshold, check_bits, few_bit_weight
 
 # Gates, such as those of squeeze and excitation, are sigmoids: they scale and stay what they are.
 _ACTIVATIONS = (
@@ -49,8 +49,8 @@ def harden(model: nn.Module, activation: Threshold, weights: int | None = None) 
     """
     if not isinstance(activation, Threshold):
         raise TypeError(f"activation is {activation!r}; expected a threshold such as mm.Sign().")
-    if weights not in (None, 1, 2, 4, 8) or isinstance(weights, bool):
-        raise ValueError(f"weights is {weights!r}; expected 1, 2, 4 or 8 bits, or None for real ones.")
+    if weights is not None:
+        check_bits(weights)
     found = {name: m for name, m in model.named_modules(remove_duplicate=False) if type(m) in _ACTIVATIONS}
     if not found or "" in found:
         kinds = ", ".join(kind.__name__ for kind in _ACTIVATIONS)
@@ -62,9 +62,17 @@ def harden(model: nn.Module, activation: Threshold, weights: int | None = None) 
     for name, module in found.items():
         new.setdefault(module, copy.deepcopy(activation).train(module.training))
         model.set_submodule(name, new[module])
+    rounded = [] if weights is None else rounding(model, weights, activation.unit)
+    return Hardening(model, {name: str(m) for name, m in found.items()}, tuple(rounded))
+
+
+def rounding(model: nn.Module, bits: int, unit: float) -> list[str]:
+    """Give all linear and convolutional layers but the first and the last weights of few bits; their names.
+
+    Those that have them already, and those whose weight is computed, stay what they are.
+    """
     layers = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear | _ConvNd)][1:-1]
-    layers = [] if weights is None else [(name, m) for name, m in layers if not is_parametrized(m, "weight")]
+    layers = [(name, m) for name, m in layers if type(m) in CAN_HAVE_FEW_BITS and not is_parametrized(m, "weight")]
     for _, layer in layers:
-        assert weights is not None
-        few_bit_weight(layer, weights)
-    return Hardening(model, {name: str(m) for name, m in found.items()}, tuple(name for name, _ in layers))
+        few_bit_weight(layer, bits, unit)
+    return [name for name, _ in layers]
