@@ -1,5 +1,7 @@
 """Every level of the kernels against a dense computation in whole numbers."""
 
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +16,21 @@ from minimand.inference.kernels import (
     Bits,
     convolve,
     convolve_above,
+    native,
     pack_above,
     pack_weights,
     pool_any,
     unpack,
 )
+
+with warnings.catch_warnings(action="ignore"):  # without a compiler there is torch alone
+    LEVELS = [None, *native.supported()]
+
+
+@pytest.fixture(params=LEVELS, ids=str, autouse=True)
+def _level(request: pytest.FixtureRequest) -> Iterator[None]:
+    with native.level(request.param):
+        yield
 
 
 @dataclass

@@ -15,8 +15,8 @@ class Bits:
     """Activations as bits: 1 where they are high.
 
     Attributes:
-        words: int64 of shape (N, H, W, ceil(C / 64)); bit c % 64 of word c // 64 is channel c, unused bits are 0. Vectors
-            are H = W = 1.
+        words: int64 of shape (N, H, W, ceil(C / 64)); bit c % 64 of word c // 64 is channel c, unused bits are 0.
+            Vectors are H = W = 1.
         channels: C.
     """
 
@@ -48,11 +48,11 @@ def pack_above(z: Tensor, thresholds: Tensor | None = None, flip: Tensor | None 
     """
     if z.ndim not in (2, 4) or not (z.is_floating_point() or z.dtype == torch.int32) or z.shape[1] == 0:
         raise ValueError(
-            f"z is {z.dtype} of shape {tuple(z.shape)}; expected floating point or torch.int32 of shape (N, C, H, W) or "
-            "(N, C)."
+            f"z is {z.dtype} of shape {tuple(z.shape)}; expected floating point or torch.int32 of shape (N, C, H, W) "
+            "or (N, C)."
         )
-    check_vector("thresholds", thresholds, z.shape[1], z.dtype)
-    check_vector("flip", flip, z.shape[1], torch.bool)
+    check_vector("thresholds", thresholds, z.shape[1], z.dtype, z.device)
+    check_vector("flip", flip, z.shape[1], torch.bool, z.device)
     z = z.detach() if z.ndim == 4 else z.detach()[:, :, None, None]
     run = native if native.takes(z) and z.dtype in (torch.float32, torch.int32) else portable
     return Bits(run.pack_above(z, thresholds, flip), z.shape[1])
@@ -71,7 +71,10 @@ def pool_any(
     stride: int | tuple[int, int] | None = None,
     padding: int | tuple[int, int] = 0,
 ) -> Bits:
-    """Bits that are 1 where any of the window is: what max pooling does to two values. Padding is 0, stride the kernel's."""
+    """Bits that are 1 where any of the window is: what max pooling does to two values.
+
+    Padding is below both; stride None is the kernel's.
+    """
     size = check_pair("kernel", kernel, 1)
     step, border = check_pair("stride", size if stride is None else stride, 1), check_pair("padding", padding, 0)
     if any(2 * p > k for p, k in zip(border, size, strict=True)):
@@ -103,10 +106,10 @@ def check_pair(name: str, value: int | tuple[int, int], low: int) -> tuple[int, 
     return pair[0], pair[1]
 
 
-def check_vector(name: str, vector: Tensor | None, length: int, dtype: torch.dtype) -> None:
+def check_vector(name: str, vector: Tensor | None, length: int, dtype: torch.dtype, device: torch.device) -> None:
     """Raise ValueError unless there is one value per channel, or None."""
-    if vector is not None and (vector.dtype != dtype or vector.shape != (length,)):
+    if vector is not None and (vector.dtype != dtype or vector.shape != (length,) or vector.device != device):
         raise ValueError(
-            f"{name} is {vector.dtype} of shape {tuple(vector.shape)}; expected {dtype} of shape ({length},), one value "
-            "per channel."
+            f"{name} is {vector.dtype} of shape {tuple(vector.shape)} on {vector.device}; expected {dtype} of shape "
+            f"({length},) on {device}, one value per channel."
         )

@@ -52,21 +52,25 @@ def convolve_above(
     Args:
         thresholds: int32 of shape (O,).
         flip: bool of shape (O,); None for no flip.
-        other: bits of the output's shape; where they are 1 `thresholds_other` takes the place of `thresholds`: a shortcut
-            that adds to the sum.
+        other: bits of the output's shape; where they are 1 `thresholds_other` takes the place of `thresholds`: a
+            shortcut that adds to the sum.
 
     Raises:
         ValueError: shapes or arguments that do not fit, by name.
     """
     geometry, out = _geometry(bits, weights, stride, padding, dilation, low)
     count = len(weights.integers)
-    check_vector("thresholds", thresholds, count, torch.int32)
-    check_vector("flip", flip, count, torch.bool)
-    check_vector("thresholds_other", thresholds_other, count, torch.int32)
+    device = bits.words.device
+    check_vector("thresholds", thresholds, count, torch.int32, device)
+    check_vector("flip", flip, count, torch.bool, device)
+    check_vector("thresholds_other", thresholds_other, count, torch.int32, device)
     if (other is None) != (thresholds_other is None):
         raise ValueError("of other and thresholds_other one is None; expected both, or neither.")
-    if other is not None and other.shape != (len(bits.words), count, *out):
-        raise ValueError(f"other is of shape {other.shape}; expected the output's, {(len(bits.words), count, *out)}.")
+    shape = (len(bits.words), count, *out)
+    if other is not None and (other.shape != shape or other.words.device != device):
+        raise ValueError(
+            f"other is of shape {other.shape} on {other.words.device}; expected the output's, {shape} on {device}."
+        )
     if weights.layout is not None and native.takes(bits.words):
         chosen = None if other is None or thresholds_other is None else (other.words, thresholds_other)
         words = native.convolve_above(bits.words, weights.layout, geometry, out, low, thresholds, flip, chosen)

@@ -1,21 +1,191 @@
-"""The operations on bits by our own kernels."""
+"""The operations on bits by the kernels in `source`: called with what was checked before."""
 
-from typing import Any, NoReturn
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from . import portable
+from .build import library
 
 Pair = tuple[int, int]
 Geometry = tuple[Pair, Pair, Pair]
-Layout = Any
+
+BLOCK = 16  # outputs
+LEVELS = ("portable", "neon", "avx2", "avx512")
+_SMALL = 2**21  # products of weight and activation that are not worth a second thread
+_forced: list[str | None] = []
+
+
+@cache
+def supported() -> tuple[str, ...]:
+    """The levels of this machine's processor, the best last; none where the kernels cannot be built."""
+    found = library()
+    return () if found is None else tuple(name for i, name in enumerate(LEVELS) if found.minimand_supported(i))
+
+
+@contextmanager
+def level(name: str | None) -> Iterator[None]:
+    """Within it the kernels are those of a level; None is torch instead."""
+    _forced.append(name)
+    try:
+        yield
+    finally:
+        _forced.pop()
 
 
 def takes(x: Tensor) -> bool:
     """Whether the kernels are there for a tensor of this device."""
-    return False
+    return x.device.type == "cpu" and _level() is not None
 
 
-def _absent(*_: Any) -> NoReturn:
-    raise NotImplementedError
+def pack_above(z: Tensor, thresholds: Tensor | None, flip: Tensor | None) -> Tensor:
+    """Words of z, (N, C, H, W), float32 or int32."""
+    last = z.is_contiguous(memory_format=torch.channels_last)
+    if not (last or z.is_contiguous()):
+        z, last = z.contiguous(memory_format=torch.channels_last), True
+    samples, channels, height, width = z.shape
+    words = torch.empty(samples, height, width, -(-channels // 64), dtype=torch.int64)
+    flips = None if flip is None else portable.to_words(flip)
+    run = _library().minimand_pack_floats if z.is_floating_point() else _library().minimand_pack_integers
+    shape = _longs(samples, channels, height * width)
+    limits = None if thresholds is None else thresholds.contiguous()
+    run(_index(), _at(z), shape, int(last), _at(limits), _at(flips), _at(words), _threads(16 * z.numel()))
+    return words
 
 
-pack_above = unpack = pool_any = lay_out = convolve = convolve_above = _absent
+def unpack(words: Tensor, channels: int, low: float, high: float) -> Tensor:
+    """The activations, float32, in channels-last memory."""
+    values = torch.empty(*words.shape[:3], channels)
+    rows, threads = words.shape[:3].numel(), _threads(16 * values.numel())
+    run = _library().minimand_unpack
+    run(_index(), _at(words), rows, channels, ctypes.c_float(low), ctypes.c_float(high), _at(values), threads)
+    return values.permute(0, 3, 1, 2)
+
+
+def pool_any(words: Tensor, kernel: Pair, stride: Pair, padding: Pair, out: Pair) -> Tensor:
+    """Words of the windows of `kernel`."""
+    pooled = torch.empty(len(words), *out, words.shape[3], dtype=torch.int64)
+    window = _longs(*kernel, *stride, *padding)
+    run = _library().minimand_pool
+    run(_at(words), _longs(*words.shape), window, _longs(*out), _at(pooled), _threads(64 * pooled.numel()))
+    return pooled
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Weights as the kernels read them.
+
+    Attributes:
+        kind: 1, by differing bits; 2, by the bits shared with two planes; 8, by bytes.
+        weights: in blocks of 16 outputs.
+        taps: int32 of shape (taps, padded outputs): the sum of the weights of each place in the window.
+        ones: int32 of shape (padded outputs): the weights that are 1.
+        shape: of the integers.
+        groups: of the convolution.
+    """
+
+    kind: int
+    weights: Tensor
+    taps: Tensor
+    ones: Tensor
+    shape: tuple[int, ...]
+    groups: int
+
+
+def lay_out(integers: Tensor, bits: int, groups: int) -> Layout:
+    """Lay out integers, (O, C / groups, kh, kw); more than two bits go as bytes."""
+    outputs, inputs, height, width = integers.shape
+    windows = integers.permute(0, 2, 3, 1).reshape(groups, outputs // groups, -1)
+    blocks = F.pad(windows, (0, 0, 0, -windows.shape[1] % BLOCK)).reshape(-1, BLOCK, windows.shape[2])
+    if bits == 1:
+        weights = portable.to_words(blocks > 0).transpose(1, 2)
+    elif bits == 2:
+        planes = torch.stack([portable.to_words((blocks >> i & 1).bool()) for i in range(2)], 1)
+        weights = planes.permute(0, 3, 1, 2)
+    else:
+        weights = F.pad(blocks, (0, -blocks.shape[2] % 4)).unflatten(2, (-1, 4)).transpose(1, 2)
+    padded = blocks.flatten(0, 1).unflatten(1, (height * width, inputs))
+    taps = padded.sum(2, dtype=torch.int32).t().contiguous()
+    ones = (padded > 0).sum((1, 2), dtype=torch.int32)
+    return Layout(bits if bits < 4 else 8, weights.contiguous(), taps, ones, tuple(integers.shape), groups)
+
+
+def convolve(words: Tensor, layout: Layout, geometry: Geometry, out: Pair, low: int) -> Tensor:
+    """The sums, (N, O, Ho, Wo) in channels-last memory."""
+    sums = torch.empty(len(words), *out, layout.shape[0], dtype=torch.int32)
+    _convolve(words, layout, geometry, out, low, sums=_at(sums))
+    return sums.permute(0, 3, 1, 2)
+
+
+def convolve_above(
+    words: Tensor,
+    layout: Layout,
+    geometry: Geometry,
+    out: Pair,
+    low: int,
+    thresholds: Tensor,
+    flip: Tensor | None,
+    other: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """Words of the sums above thresholds; `other` is words and the thresholds where they are 1."""
+    high = torch.zeros(len(words), *out, -(-layout.shape[0] // 64), dtype=torch.int64)
+    vectors = [None if v is None else v.contiguous() for v in (thresholds, flip, other[1] if other else None)]
+    pointers = dict(zip(("thresholds", "flip", "thresholds_other"), map(_at, vectors), strict=True))
+    _convolve(words, layout, geometry, out, low, **pointers, other=_at(other[0]) if other else None, high=_at(high))
+    return high
+
+
+class _Convolution(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_long) for name in ("samples", "height", "width", "channels", "outputs", "groups")),
+        *((name, ctypes.c_long * 2) for name in ("kernel", "stride", "padding", "dilation", "out")),
+        *((name, ctypes.c_long) for name in ("kind", "low", "level", "threads")),
+        *((name, ctypes.c_void_p) for name in ("words", "weights", "taps", "ones", "sums")),
+        *((name, ctypes.c_void_p) for name in ("thresholds", "thresholds_other", "flip", "other", "high")),
+    )
+
+
+def _convolve(words: Tensor, layout: Layout, geometry: Geometry, out: Pair, low: int, **pointers: int | None) -> None:
+    outputs, inputs, *kernel = layout.shape
+    samples, height, width, _ = words.shape
+    stride, padding, dilation = geometry
+    work = samples * out[0] * out[1] * outputs * inputs * kernel[0] * kernel[1]
+    of_layout = {name: _at(getattr(layout, name)) for name in ("weights", "taps", "ones")}
+    channels = inputs * layout.groups
+    numbers = (samples, height, width, channels, outputs, layout.groups, tuple(kernel), stride, padding, dilation, out)
+    asked = _Convolution(
+        *numbers, layout.kind, low, _index(), _threads(work), words=_at(words), **of_layout, **pointers
+    )
+    _library().minimand_convolve(ctypes.byref(asked))
+
+
+def _level() -> str | None:
+    return _forced[-1] if _forced else (supported() or (None,))[-1]
+
+
+def _index() -> int:
+    return LEVELS.index(_level() or "")
+
+
+def _library() -> ctypes.CDLL:
+    found = library()
+    assert found is not None  # `takes` was asked
+    return found
+
+
+def _threads(work: int) -> int:
+    return 1 if work < _SMALL else torch.get_num_threads()
+
+
+def _longs(*numbers: int) -> ctypes.Array[ctypes.c_long]:
+    return (ctypes.c_long * len(numbers))(*numbers)
+
+
+def _at(x: Tensor | None) -> ctypes.c_void_p | None:
+    return None if x is None else ctypes.c_void_p(x.data_ptr())

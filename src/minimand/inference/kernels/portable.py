@@ -32,7 +32,7 @@ def pool_any(words: Tensor, kernel: Pair, stride: Pair, padding: Pair, out: Pair
 def convolve(
     words: Tensor, channels: int, integers: Tensor, groups: int, geometry: tuple[Pair, Pair, Pair], out: Pair, low: int
 ) -> Tensor:
-    """Sums of integers times activations, (N, O, Ho, Wo) in channels-last memory; geometry is stride, padding, dilation."""
+    """Sums of integers times activations, channels-last; geometry is stride, padding, dilation."""
     kernel = (integers.shape[2], integers.shape[3])
     x = to_bytes(words, channels).to(torch.int8)
     windows = _windows(x if low == 0 else 2 * x - 1, kernel, *geometry, out)

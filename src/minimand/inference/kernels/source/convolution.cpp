@@ -1,0 +1,234 @@
+// Convolution of bits: windows are gathered as bits, tile by tile, and multiplied by the processor's level.
+#include "generic.h"
+
+#include <string.h>
+
+#include <vector>
+
+enum Kind { DIFFERING = 1, SHARED = 2, PRODUCTS = 8 };  // which of a level's ways the weights are laid out for
+
+struct Convolution {
+    long samples, height, width, channels, outputs, groups;
+    long kernel[2], stride[2], padding[2], dilation[2], out[2];
+    long kind, low, level, threads;
+    const uint64_t *words;
+    const void *weights;
+    const int32_t *taps;  // [tap][output]: the sum of its weights
+    const int32_t *ones;  // [output]: how many weights are 1, where the kind is DIFFERING
+    int32_t *sums;        // the sums are wanted, or
+    const int32_t *thresholds, *thresholds_other;
+    const uint8_t *flip;
+    const uint64_t *other;
+    uint64_t *high;  // the bits
+};
+
+namespace {
+
+const int TILE = 24;    // positions
+const int BLOCKS = 4;   // of 16 outputs, of one pass over a tile
+typedef std::vector<int32_t> Integers;
+
+long up(long n, long unit) { return (n + unit - 1) / unit; }
+
+// The taps of a window that are inside, along one axis, for each output; windows of equal taps are of one class.
+struct Axis {
+    std::vector<long> of, from, to;
+    Axis(const Convolution &c, int axis) {
+        const long size = axis ? c.width : c.height;
+        for (long i = 0; i < c.out[axis]; i++) {
+            long a = 0, b = c.kernel[axis], first = i * c.stride[axis] - c.padding[axis];
+            while (a < b && first + a * c.dilation[axis] < 0) a++;
+            while (b > a && first + (b - 1) * c.dilation[axis] >= size) b--;
+            size_t found = 0;
+            while (found < from.size() && (from[found] != a || to[found] != b)) found++;
+            if (found == from.size()) from.push_back(a), to.push_back(b);
+            of.push_back((long)found);
+        }
+    }
+};
+
+// What the level counts is a; the sum is factor * a + offset of its class.
+struct Sums {
+    int32_t factor;
+    std::vector<Integers> offsets;
+    Sums(const Convolution &c, const Axis &rows, const Axis &columns, long padded) {
+        const int32_t times = c.low ? 2 : 1;
+        factor = c.kind == DIFFERING ? -times : times;
+        for (size_t y = 0; y < rows.from.size(); y++)
+            for (size_t x = 0; x < columns.from.size(); x++) {
+                Integers offset(padded, 0);
+                if (c.kind == DIFFERING)
+                    for (long o = 0; o < padded; o++) offset[o] = times * c.ones[o];
+                if (c.low)
+                    for (long i = rows.from[y]; i < rows.to[y]; i++)
+                        for (long j = columns.from[x]; j < columns.to[x]; j++)
+                            for (long o = 0; o < padded; o++) offset[o] -= c.taps[(i * c.kernel[1] + j) * padded + o];
+                offsets.push_back(offset);
+            }
+    }
+
+    // Limits of a that are thresholds of the sum: with a negative factor the bit is the opposite one.
+    std::vector<Integers> limits(const Convolution &c, const int32_t *thresholds, long padded) const {
+        const long each = c.outputs / c.groups, room = padded / c.groups, size = factor < 0 ? -factor : factor;
+        std::vector<Integers> found;
+        for (const Integers &offset : offsets) {
+            Integers limit(padded, factor < 0 ? INT32_MIN : INT32_MAX);  // beyond the outputs no bit is 1
+            for (long o = 0; o < c.outputs; o++) {
+                const long at = o / each * room + o % each;
+                const int64_t apart = (int64_t)thresholds[o] - offset[at];
+                const int64_t floor = size == 1 ? apart : apart >> 1;
+                const int64_t exact = factor < 0 ? -floor - 1 : floor;
+                limit[at] = (int32_t)(exact > INT32_MAX ? INT32_MAX : exact < INT32_MIN ? INT32_MIN : exact);
+            }
+            found.push_back(limit);
+        }
+        return found;
+    }
+};
+
+void append(uint64_t *to, long at, const uint64_t *from, long bit, long n) {
+    for (long i = 0; i < n; i += 64) {
+        const long left = n - i < 64 ? n - i : 64, source = bit + i, target = at + i;
+        uint64_t word = from[source / 64] >> source % 64;
+        if (source % 64 + left > 64) word |= from[source / 64 + 1] << (64 - source % 64);
+        if (left < 64) word &= (1ull << left) - 1;
+        to[target / 64] |= word << target % 64;
+        if (target % 64 + left > 64) to[target / 64 + 1] |= word >> (64 - target % 64);
+    }
+}
+
+uint16_t bits16(const uint64_t *words, long count, long bit) {
+    uint64_t word = words[bit / 64] >> bit % 64;
+    if (bit % 64 > 48 && bit / 64 + 1 < count) word |= words[bit / 64 + 1] << (64 - bit % 64);
+    return (uint16_t)word;
+}
+
+struct Tile {
+    const Convolution &c;
+    const Axis &rows, &columns;
+    long inputs, count, length;  // channels of a group, words of a position, words of a window
+    long where[TILE];            // classes of the positions
+    std::vector<uint64_t> store;
+    std::vector<uint8_t> bytes;
+    int32_t sums[BLOCKS * TILE * 16];
+
+    Tile(const Convolution &c, const Axis &rows, const Axis &columns)
+        : c(c), rows(rows), columns(columns), inputs(c.channels / c.groups), count(up(c.channels, 64)),
+          length(up(inputs * c.kernel[0] * c.kernel[1], 64)), store(TILE * length),
+          bytes(c.kind == PRODUCTS ? TILE * length * 64 : 0) {}
+
+    // The windows of positions from `first` on, as bits.
+    const uint64_t *gather(long first, int n, long group) {
+        const bool whole = inputs % 64 == 0, direct = c.kernel[0] * c.kernel[1] == 1 && c.groups == 1 &&
+                                                      c.stride[0] * c.stride[1] == 1 && !(c.padding[0] | c.padding[1]);
+        if (direct) {
+            memset(where, 0, sizeof where);
+            return c.words + first * count;
+        }
+        const long bit = group * inputs, each = inputs / 64;
+        long x = first % c.out[1], y = first / c.out[1] % c.out[0], s = first / (c.out[0] * c.out[1]);
+        memset(store.data(), 0, n * length * sizeof(uint64_t));
+        for (int p = 0; p < n; p++) {
+            const long row = rows.of[y], column = columns.of[x];
+            const long top = y * c.stride[0] - c.padding[0], left = x * c.stride[1] - c.padding[1];
+            uint64_t *to = store.data() + p * length;
+            where[p] = row * (long)columns.from.size() + column;
+            for (long i = rows.from[row]; i < rows.to[row]; i++) {
+                const uint64_t *line = c.words + (s * c.height + top + i * c.dilation[0]) * c.width * count;
+                for (long j = columns.from[column]; j < columns.to[column]; j++) {
+                    const uint64_t *from = line + (left + j * c.dilation[1]) * count;
+                    const long tap = i * c.kernel[1] + j;
+                    if (whole)
+                        for (long w = 0; w < each; w++) to[tap * each + w] = from[bit / 64 + w];
+                    else
+                        append(to, tap * inputs, from, bit, inputs);
+                }
+            }
+            if (++x == c.out[1] && (x = 0, ++y) == c.out[0]) y = 0, s++;
+        }
+        return store.data();
+    }
+
+    void multiply(const Level &level, const uint64_t *patches, int n, long block, int blocks) {
+        if (c.kind == PRODUCTS) {
+            const long quads = up(inputs * c.kernel[0] * c.kernel[1], 4);
+            const int8_t *weights = (const int8_t *)c.weights + block * quads * 64;
+            level.products(bytes.data(), n, length * 64, quads, weights, blocks, sums);
+        } else {
+            const uint64_t *weights = (const uint64_t *)c.weights + block * length * 16 * (c.kind == SHARED ? 2 : 1);
+            (c.kind == SHARED ? level.shared : level.differing)(patches, n, length, weights, blocks, sums);
+        }
+    }
+};
+
+}  // namespace
+
+extern "C" void minimand_convolve(const Convolution *convolution) {
+    const Convolution &c = *convolution;
+    const Level &level = *levels[c.level];
+    const long each = c.outputs / c.groups, blocks = up(each, 16), padded = c.groups * blocks * 16;
+    const Axis rows(c, 0), columns(c, 1);
+    const Sums sums(c, rows, columns, padded);
+    std::vector<Integers> limits, others;
+    std::vector<uint16_t> flips(padded / 16, 0);
+    if (c.high) {
+        limits = sums.limits(c, c.thresholds, padded);
+        if (c.other) others = sums.limits(c, c.thresholds_other, padded);
+        for (long o = 0; o < c.outputs; o++) {
+            const bool flipped = (c.flip && c.flip[o]) != (sums.factor < 0);
+            flips[o / each * blocks + o % each / 16] |= (uint16_t)(flipped << o % each % 16);
+        }
+        if (sums.factor < 0)  // beyond the outputs, where every bit is above
+            for (long g = 0; g < c.groups; g++)
+                for (long o = each; o < blocks * 16; o++) flips[g * blocks + o / 16] |= (uint16_t)(1 << o % 16);
+    }
+    const long positions = c.samples * c.out[0] * c.out[1], tiles = up(positions, TILE), count = up(c.outputs, 64);
+    // Where positions are too few, threads share out the words of their outputs.
+    const long shares = c.groups == 1 && tiles < c.threads ? (up(blocks, BLOCKS) < c.threads ? up(blocks, BLOCKS) : c.threads) : 1;
+    const long share = up(up(blocks, BLOCKS), shares) * BLOCKS;
+#pragma omp parallel num_threads((int)c.threads) if (c.threads > 1)
+    {
+        Tile tile(c, rows, columns);
+        const int32_t *offset[TILE], *limit[TILE], *limit_other[TILE];
+        uint16_t masks[TILE], switches[TILE];
+#pragma omp for schedule(static)
+        for (long task = 0; task < tiles * shares; task++) {
+            const long first = task / shares * TILE, from = task % shares * share;
+            const int n = (int)(positions - first < TILE ? positions - first : TILE);
+            const long end = from + share < blocks ? from + share : blocks;
+            for (long group = 0; group < c.groups; group++) {
+                const uint64_t *patches = tile.gather(first, n, group);
+                if (c.kind == PRODUCTS) level.expand(patches, n * tile.length, tile.bytes.data());
+                for (int p = 0; p < n; p++) {
+                    offset[p] = sums.offsets[tile.where[p]].data();
+                    if (c.high) limit[p] = limits[tile.where[p]].data();
+                    if (c.other) limit_other[p] = others[tile.where[p]].data();
+                }
+                for (long block = from; block < end; block += BLOCKS) {
+                    const int some = (int)(end - block < BLOCKS ? end - block : BLOCKS);
+                    tile.multiply(level, patches, n, group * blocks + block, some);
+                    for (int b = 0; b < some; b++) {
+                        const int32_t *found = tile.sums + b * n * 16;
+                        const long at = (group * blocks + block + b) * 16, output = group * each + (block + b) * 16;
+                        const long left = (group + 1) * each - output;
+                        if (c.sums) {
+                            level.store(found, n, sums.factor, offset, at, left < 16 ? (int)left : 16,
+                                        c.sums + first * c.outputs + output, c.outputs);
+                            continue;
+                        }
+                        if (c.other)
+                            for (int p = 0; p < n; p++) switches[p] = bits16(c.other + (first + p) * count, count, output);
+                        level.above(found, n, limit, limit_other, at, c.other ? switches : nullptr, masks);
+                        for (int p = 0; p < n; p++) {
+                            const uint16_t mask = masks[p] ^ flips[at / 16];
+                            uint64_t *to = c.high + (first + p) * count;
+                            to[output / 64] |= (uint64_t)mask << output % 64;
+                            if (output % 64 > 48 && mask >> (64 - output % 64))
+                                to[output / 64 + 1] |= (uint64_t)mask >> (64 - output % 64);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
