@@ -12,6 +12,15 @@ from functools import cache
 from pathlib import Path
 
 _SOURCE = Path(__file__).with_name("source")
+_KINDS = {"i": ctypes.c_int, "l": ctypes.c_long, "f": ctypes.c_float, "p": ctypes.c_void_p}
+_ARGUMENTS = {  # of the functions, a letter for each
+    "supported": "i",
+    "pack_floats": "ippipppi",
+    "pack_integers": "ippipppi",
+    "unpack": "ipllffpi",
+    "pool": "pppppi",
+    "convolve": "p",
+}
 _FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC")
 
 
@@ -19,7 +28,7 @@ _FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC")
 def library() -> ctypes.CDLL | None:
     """The kernels; None, with a warning, where they cannot be compiled."""
     try:
-        return ctypes.CDLL(str(_compiled()))
+        found = ctypes.CDLL(str(_compiled()))
     except (OSError, subprocess.CalledProcessError) as error:
         said = getattr(error, "stderr", None) or str(error)
         warnings.warn(
@@ -29,6 +38,11 @@ def library() -> ctypes.CDLL | None:
             stacklevel=2,
         )
         return None
+    for name, kinds in _ARGUMENTS.items():
+        function = getattr(found, f"minimand_{name}")
+        function.argtypes, function.restype = [_KINDS[kind] for kind in kinds], None
+    found.minimand_supported.restype = ctypes.c_int
+    return found
 
 
 def _compiled() -> Path:

@@ -64,7 +64,7 @@ def unpack(words: Tensor, channels: int, low: float, high: float) -> Tensor:
     values = torch.empty(*words.shape[:3], channels)
     rows, threads = words.shape[:3].numel(), _threads(16 * values.numel())
     run = _library().minimand_unpack
-    run(_index(), _at(words), rows, channels, ctypes.c_float(low), ctypes.c_float(high), _at(values), threads)
+    run(_index(), _at(words), rows, channels, low, high, _at(values), threads)
     return values.permute(0, 3, 1, 2)
 
 
@@ -119,7 +119,7 @@ def lay_out(integers: Tensor, bits: int, groups: int) -> Layout:
 def convolve(words: Tensor, layout: Layout, geometry: Geometry, out: Pair, low: int) -> Tensor:
     """The sums, (N, O, Ho, Wo) in channels-last memory."""
     sums = torch.empty(len(words), *out, layout.shape[0], dtype=torch.int32)
-    _convolve(words, layout, geometry, out, low, sums=_at(sums))
+    _convolve(words, layout, geometry, out, low, sums=sums)
     return sums.permute(0, 3, 1, 2)
 
 
@@ -135,34 +135,26 @@ def convolve_above(
 ) -> Tensor:
     """Words of the sums above thresholds; `other` is words and the thresholds where they are 1."""
     high = torch.zeros(len(words), *out, -(-layout.shape[0] // 64), dtype=torch.int64)
-    vectors = [None if v is None else v.contiguous() for v in (thresholds, flip, other[1] if other else None)]
-    pointers = dict(zip(("thresholds", "flip", "thresholds_other"), map(_at, vectors), strict=True))
-    _convolve(words, layout, geometry, out, low, **pointers, other=_at(other[0]) if other else None, high=_at(high))
+    thresholds, flip = thresholds.contiguous(), None if flip is None else flip.contiguous()
+    switch, limits = (None, None) if other is None else (other[0], other[1].contiguous())
+    tensors = {"thresholds": thresholds, "flip": flip, "other": switch, "thresholds_other": limits, "high": high}
+    _convolve(words, layout, geometry, out, low, **tensors)
     return high
 
 
-class _Convolution(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_long) for name in ("samples", "height", "width", "channels", "outputs", "groups")),
-        *((name, ctypes.c_long * 2) for name in ("kernel", "stride", "padding", "dilation", "out")),
-        *((name, ctypes.c_long) for name in ("kind", "low", "level", "threads")),
-        *((name, ctypes.c_void_p) for name in ("words", "weights", "taps", "ones", "sums")),
-        *((name, ctypes.c_void_p) for name in ("thresholds", "thresholds_other", "flip", "other", "high")),
-    )
+# After the numbers; the order is that of struct Convolution.
+_POINTERS = ("words", "weights", "taps", "ones", "sums", "thresholds", "thresholds_other", "flip", "other", "high")
 
 
-def _convolve(words: Tensor, layout: Layout, geometry: Geometry, out: Pair, low: int, **pointers: int | None) -> None:
-    outputs, inputs, *kernel = layout.shape
-    samples, height, width, _ = words.shape
+def _convolve(words: Tensor, layout: Layout, geometry: Geometry, out: Pair, low: int, **tensors: Tensor | None) -> None:
+    outputs, inputs, height, width = layout.shape
     stride, padding, dilation = geometry
-    work = samples * out[0] * out[1] * outputs * inputs * kernel[0] * kernel[1]
-    of_layout = {name: _at(getattr(layout, name)) for name in ("weights", "taps", "ones")}
-    channels = inputs * layout.groups
-    numbers = (samples, height, width, channels, outputs, layout.groups, tuple(kernel), stride, padding, dilation, out)
-    asked = _Convolution(
-        *numbers, layout.kind, low, _index(), _threads(work), words=_at(words), **of_layout, **pointers
-    )
-    _library().minimand_convolve(ctypes.byref(asked))
+    samples, *size, _ = words.shape
+    threads = _threads(samples * out[0] * out[1] * outputs * inputs * height * width)
+    shape = (samples, *size, inputs * layout.groups, outputs, layout.groups, height, width)
+    numbers = (*shape, *stride, *padding, *dilation, *out, layout.kind, low, _index(), threads)
+    given = {"words": words, "weights": layout.weights, "taps": layout.taps, "ones": layout.ones, **tensors}
+    _library().minimand_convolve(_longs(*numbers, *(_at(given.get(name)) or 0 for name in _POINTERS)))
 
 
 def _level() -> str | None:
@@ -187,5 +179,5 @@ def _longs(*numbers: int) -> ctypes.Array[ctypes.c_long]:
     return (ctypes.c_long * len(numbers))(*numbers)
 
 
-def _at(x: Tensor | None) -> ctypes.c_void_p | None:
-    return None if x is None else ctypes.c_void_p(x.data_ptr())
+def _at(x: Tensor | None) -> int | None:
+    return None if x is None else x.data_ptr()

@@ -46,7 +46,7 @@ TARGET static inline __m256i counts(__m256i bits) {  // of each byte
 
 TARGET static inline void narrowed(const __m256i *found, int32_t *sums) {  // four times four words to 16 integers
     const __m256i even = _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6);
-    for (int i = 0; i < 4; i++)
+    UNROLL for (int i = 0; i < 4; i++)
         _mm_storeu_si128((__m128i *)(sums + 4 * i),
                          _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(found[i], even)));
 }
@@ -60,13 +60,13 @@ TARGET static inline void tally(const uint64_t *x, long words, const uint64_t *w
         __m256i bytes[4] = {zero, zero, zero, zero};
         for (long k = from; k < words && k < from + 31; k++) {
             __m256i y = _mm256_set1_epi64x((long long)x[k]);
-            for (int i = 0; i < 4; i++) {
+            UNROLL for (int i = 0; i < 4; i++) {
                 __m256i a = _mm256_loadu_si256((const __m256i *)(w + step * k + 4 * i));
                 __m256i bits = DIFFERING ? _mm256_xor_si256(a, y) : _mm256_and_si256(a, y);
                 bytes[i] = _mm256_add_epi8(bytes[i], counts(bits));
             }
         }
-        for (int i = 0; i < 4; i++) found[i] = _mm256_add_epi64(found[i], _mm256_sad_epu8(bytes[i], zero));
+        UNROLL for (int i = 0; i < 4; i++) found[i] = _mm256_add_epi64(found[i], _mm256_sad_epu8(bytes[i], zero));
     }
     narrowed(found, sums);
 }
@@ -92,14 +92,14 @@ template <int P>
 TARGET static inline void products_tile(const uint8_t *x, long stride, long quads, const int8_t *w, int32_t *sums) {
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i found[P][2];
-    for (int p = 0; p < P; p++) found[p][0] = found[p][1] = _mm256_setzero_si256();
+    UNROLL for (int p = 0; p < P; p++) found[p][0] = found[p][1] = _mm256_setzero_si256();
     for (long from = 0; from < quads; from += 127) {  // 16 bits hold 127 times 2 x -128
         __m256i pairs[P][2];
-        for (int p = 0; p < P; p++) pairs[p][0] = pairs[p][1] = _mm256_setzero_si256();
+        UNROLL for (int p = 0; p < P; p++) pairs[p][0] = pairs[p][1] = _mm256_setzero_si256();
         for (long k = from; k < quads && k < from + 127; k++) {
             __m256i a = _mm256_loadu_si256((const __m256i *)(w + 64 * k));
             __m256i b = _mm256_loadu_si256((const __m256i *)(w + 64 * k + 32));
-            for (int p = 0; p < P; p++) {
+            UNROLL for (int p = 0; p < P; p++) {
                 int32_t four;
                 __builtin_memcpy(&four, x + p * stride + 4 * k, 4);
                 __m256i y = _mm256_set1_epi32(four);
@@ -107,12 +107,12 @@ TARGET static inline void products_tile(const uint8_t *x, long stride, long quad
                 pairs[p][1] = _mm256_add_epi16(pairs[p][1], _mm256_maddubs_epi16(y, b));
             }
         }
-        for (int p = 0; p < P; p++)
-            for (int i = 0; i < 2; i++)
+        UNROLL for (int p = 0; p < P; p++)
+            UNROLL for (int i = 0; i < 2; i++)
                 found[p][i] = _mm256_add_epi32(found[p][i], _mm256_madd_epi16(pairs[p][i], ones));
     }
-    for (int p = 0; p < P; p++)
-        for (int i = 0; i < 2; i++) _mm256_storeu_si256((__m256i *)(sums + 16 * p + 8 * i), found[p][i]);
+    UNROLL for (int p = 0; p < P; p++)
+        UNROLL for (int i = 0; i < 2; i++) _mm256_storeu_si256((__m256i *)(sums + 16 * p + 8 * i), found[p][i]);
 }
 
 TARGET static void products(const uint8_t *patches, int positions, long stride, long quads, const int8_t *weights,

@@ -62,16 +62,16 @@ TARGET static inline __m512i joined(__m512i a, __m512i b) {  // the low halves o
 template <int P>
 TARGET static inline void differing_tile(const uint64_t *x, long words, const uint64_t *w, int32_t *sums) {
     __m512i low[P], high[P];
-    for (int p = 0; p < P; p++) low[p] = high[p] = _mm512_setzero_si512();
+    UNROLL for (int p = 0; p < P; p++) low[p] = high[p] = _mm512_setzero_si512();
     for (long k = 0; k < words; k++) {
         __m512i a = _mm512_loadu_si512(w + 16 * k), b = _mm512_loadu_si512(w + 16 * k + 8);
-        for (int p = 0; p < P; p++) {
+        UNROLL for (int p = 0; p < P; p++) {
             __m512i y = _mm512_set1_epi64((long long)x[p * words + k]);
             low[p] = _mm512_add_epi64(low[p], _mm512_popcnt_epi64(_mm512_xor_si512(a, y)));
             high[p] = _mm512_add_epi64(high[p], _mm512_popcnt_epi64(_mm512_xor_si512(b, y)));
         }
     }
-    for (int p = 0; p < P; p++) _mm512_storeu_si512(sums + 16 * p, joined(low[p], high[p]));
+    UNROLL for (int p = 0; p < P; p++) _mm512_storeu_si512(sums + 16 * p, joined(low[p], high[p]));
 }
 
 TARGET static void differing(const uint64_t *patches, int positions, long words, const uint64_t *weights, int blocks,
@@ -88,18 +88,18 @@ TARGET static void differing(const uint64_t *patches, int positions, long words,
 template <int P>
 TARGET static inline void shared_tile(const uint64_t *x, long words, const uint64_t *w, int32_t *sums) {
     __m512i found[P][4];
-    for (int p = 0; p < P; p++)
-        for (int i = 0; i < 4; i++) found[p][i] = _mm512_setzero_si512();
+    UNROLL for (int p = 0; p < P; p++)
+        UNROLL for (int i = 0; i < 4; i++) found[p][i] = _mm512_setzero_si512();
     for (long k = 0; k < words; k++) {
         __m512i plane[4];
-        for (int i = 0; i < 4; i++) plane[i] = _mm512_loadu_si512(w + 32 * k + 8 * i);
-        for (int p = 0; p < P; p++) {
+        UNROLL for (int i = 0; i < 4; i++) plane[i] = _mm512_loadu_si512(w + 32 * k + 8 * i);
+        UNROLL for (int p = 0; p < P; p++) {
             __m512i y = _mm512_set1_epi64((long long)x[p * words + k]);
-            for (int i = 0; i < 4; i++)
+            UNROLL for (int i = 0; i < 4; i++)
                 found[p][i] = _mm512_add_epi64(found[p][i], _mm512_popcnt_epi64(_mm512_and_si512(plane[i], y)));
         }
     }
-    for (int p = 0; p < P; p++) {
+    UNROLL for (int p = 0; p < P; p++) {
         __m512i ones = joined(found[p][0], found[p][1]), twos = joined(found[p][2], found[p][3]);
         _mm512_storeu_si512(sums + 16 * p, _mm512_sub_epi32(ones, _mm512_slli_epi32(twos, 1)));
     }
@@ -120,20 +120,20 @@ template <int P, int V>
 TARGET static inline void products_tile(const uint8_t *x, long stride, long quads, const int8_t *w, int positions,
                                         int32_t *sums) {
     __m512i found[P][V];
-    for (int p = 0; p < P; p++)
-        for (int v = 0; v < V; v++) found[p][v] = _mm512_setzero_si512();
+    UNROLL for (int p = 0; p < P; p++)
+        UNROLL for (int v = 0; v < V; v++) found[p][v] = _mm512_setzero_si512();
     for (long k = 0; k < quads; k++) {
         __m512i weight[V];
-        for (int v = 0; v < V; v++) weight[v] = _mm512_loadu_si512(w + (v * quads + k) * 64);
-        for (int p = 0; p < P; p++) {
+        UNROLL for (int v = 0; v < V; v++) weight[v] = _mm512_loadu_si512(w + (v * quads + k) * 64);
+        UNROLL for (int p = 0; p < P; p++) {
             int32_t four;
             __builtin_memcpy(&four, x + p * stride + 4 * k, 4);
             __m512i y = _mm512_set1_epi32(four);
-            for (int v = 0; v < V; v++) found[p][v] = _mm512_dpbusd_epi32(found[p][v], y, weight[v]);
+            UNROLL for (int v = 0; v < V; v++) found[p][v] = _mm512_dpbusd_epi32(found[p][v], y, weight[v]);
         }
     }
-    for (int p = 0; p < P; p++)
-        for (int v = 0; v < V; v++) _mm512_storeu_si512(sums + (v * positions + p) * 16, found[p][v]);
+    UNROLL for (int p = 0; p < P; p++)
+        UNROLL for (int v = 0; v < V; v++) _mm512_storeu_si512(sums + (v * positions + p) * 16, found[p][v]);
 }
 
 template <int V>

@@ -3,7 +3,10 @@
 
 #include <string.h>
 
+#include <algorithm>
 #include <vector>
+
+static_assert(sizeof(long) == sizeof(void *), "Python passes a convolution as an array of long");
 
 enum Kind { DIFFERING = 1, SHARED = 2, PRODUCTS = 8 };  // which of a level's ways the weights are laid out for
 
@@ -69,26 +72,26 @@ struct Sums {
 
     // Limits of a that are thresholds of the sum: with a negative factor the bit is the opposite one.
     std::vector<Integers> limits(const Convolution &c, const int32_t *thresholds, long padded) const {
-        const long each = c.outputs / c.groups, room = padded / c.groups, size = factor < 0 ? -factor : factor;
+        const long each = c.outputs / c.groups, room = padded / c.groups;
+        const int shift = factor == 2 || factor == -2;
         std::vector<Integers> found;
         for (const Integers &offset : offsets) {
             Integers limit(padded, factor < 0 ? INT32_MIN : INT32_MAX);  // beyond the outputs no bit is 1
-            for (long o = 0; o < c.outputs; o++) {
-                const long at = o / each * room + o % each;
-                const int64_t apart = (int64_t)thresholds[o] - offset[at];
-                const int64_t floor = size == 1 ? apart : apart >> 1;
-                const int64_t exact = factor < 0 ? -floor - 1 : floor;
-                limit[at] = (int32_t)(exact > INT32_MAX ? INT32_MAX : exact < INT32_MIN ? INT32_MIN : exact);
-            }
+            for (long g = 0; g < c.groups; g++)
+                for (long o = 0; o < each; o++) {
+                    const int64_t floor = ((int64_t)thresholds[g * each + o] - offset[g * room + o]) >> shift;
+                    const int64_t exact = factor < 0 ? -floor - 1 : floor;
+                    limit[g * room + o] = (int32_t)(exact > INT32_MAX ? INT32_MAX : exact < INT32_MIN ? INT32_MIN : exact);
+                }
             found.push_back(limit);
         }
         return found;
     }
 };
 
-void append(uint64_t *to, long at, const uint64_t *from, long bit, long n) {
+INLINE void append(uint64_t *to, long at, const uint64_t *from, long bit, long n) {
     for (long i = 0; i < n; i += 64) {
-        const long left = n - i < 64 ? n - i : 64, source = bit + i, target = at + i;
+        const unsigned long left = n - i < 64 ? n - i : 64, source = bit + i, target = at + i;
         uint64_t word = from[source / 64] >> source % 64;
         if (source % 64 + left > 64) word |= from[source / 64 + 1] << (64 - source % 64);
         if (left < 64) word &= (1ull << left) - 1;
@@ -114,7 +117,7 @@ struct Tile {
 
     Tile(const Convolution &c, const Axis &rows, const Axis &columns)
         : c(c), rows(rows), columns(columns), inputs(c.channels / c.groups), count(up(c.channels, 64)),
-          length(up(inputs * c.kernel[0] * c.kernel[1], 64)), store(TILE * length),
+          length(up(inputs * c.kernel[0] * c.kernel[1], 64)), store(TILE * length + 1),
           bytes(c.kind == PRODUCTS ? TILE * length * 64 : 0) {}
 
     // The windows of positions from `first` on, as bits.
@@ -126,8 +129,10 @@ struct Tile {
             return c.words + first * count;
         }
         const long bit = group * inputs, each = inputs / 64;
+        const bool narrow = count == 1 && inputs < 64;
+        const uint64_t mask = (1ull << inputs % 64) - 1;
         long x = first % c.out[1], y = first / c.out[1] % c.out[0], s = first / (c.out[0] * c.out[1]);
-        memset(store.data(), 0, n * length * sizeof(uint64_t));
+        std::fill(store.begin(), store.end(), 0);
         for (int p = 0; p < n; p++) {
             const long row = rows.of[y], column = columns.of[x];
             const long top = y * c.stride[0] - c.padding[0], left = x * c.stride[1] - c.padding[1];
@@ -135,6 +140,16 @@ struct Tile {
             where[p] = row * (long)columns.from.size() + column;
             for (long i = rows.from[row]; i < rows.to[row]; i++) {
                 const uint64_t *line = c.words + (s * c.height + top + i * c.dilation[0]) * c.width * count;
+                if (narrow) {
+                    const uint64_t *from = line + (left + columns.from[column] * c.dilation[1]) * count;
+                    unsigned long at = (i * c.kernel[1] + columns.from[column]) * inputs;
+                    for (long j = columns.from[column]; j < columns.to[column]; j++, at += inputs, from += c.dilation[1]) {
+                        const uint64_t word = *from >> bit & mask;
+                        to[at / 64] |= word << at % 64;
+                        to[at / 64 + 1] |= word >> 1 >> (63 - at % 64);
+                    }
+                    continue;
+                }
                 for (long j = columns.from[column]; j < columns.to[column]; j++) {
                     const uint64_t *from = line + (left + j * c.dilation[1]) * count;
                     const long tap = i * c.kernel[1] + j;
@@ -174,13 +189,11 @@ extern "C" void minimand_convolve(const Convolution *convolution) {
     if (c.high) {
         limits = sums.limits(c, c.thresholds, padded);
         if (c.other) others = sums.limits(c, c.thresholds_other, padded);
-        for (long o = 0; o < c.outputs; o++) {
-            const bool flipped = (c.flip && c.flip[o]) != (sums.factor < 0);
-            flips[o / each * blocks + o % each / 16] |= (uint16_t)(flipped << o % each % 16);
-        }
-        if (sums.factor < 0)  // beyond the outputs, where every bit is above
-            for (long g = 0; g < c.groups; g++)
-                for (long o = each; o < blocks * 16; o++) flips[g * blocks + o / 16] |= (uint16_t)(1 << o % 16);
+        for (long g = 0; g < c.groups; g++)
+            for (long o = 0; o < blocks * 16; o++) {  // a negative factor flips all; beyond the outputs all is above
+                const bool flipped = (o < each && c.flip && c.flip[g * each + o]) != (sums.factor < 0);
+                flips[g * blocks + o / 16] |= (uint16_t)(flipped << o % 16);
+            }
     }
     const long positions = c.samples * c.out[0] * c.out[1], tiles = up(positions, TILE), count = up(c.outputs, 64);
     // Where positions are too few, threads share out the words of their outputs.

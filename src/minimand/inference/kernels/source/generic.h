@@ -4,6 +4,8 @@
 #include "level.h"
 
 #define INLINE static inline __attribute__((always_inline))
+// Arrays of vectors that loops of known length go through stay in registers.
+#define UNROLL _Pragma("GCC unroll 8")
 
 template <class T>
 INLINE void above_loop(const T *z, long stride, long rows, long n, const T *t, long across, int along, uint64_t *words,

@@ -42,24 +42,24 @@ static void integers_above(const int32_t *z, long stride, long rows, long n, con
 template <bool DIFFERING>
 static inline void tally(const uint64_t *x, long words, const uint64_t *w, long step, int32_t *sums) {
     uint32x4_t found[4];
-    for (int i = 0; i < 4; i++) found[i] = vdupq_n_u32(0);
+    UNROLL for (int i = 0; i < 4; i++) found[i] = vdupq_n_u32(0);
     for (long from = 0; from < words; from += 31) {  // a byte holds 31 times 8
         uint8x16_t bytes[8];
-        for (int i = 0; i < 8; i++) bytes[i] = vdupq_n_u8(0);
+        UNROLL for (int i = 0; i < 8; i++) bytes[i] = vdupq_n_u8(0);
         for (long k = from; k < words && k < from + 31; k++) {
             uint64x2_t y = vdupq_n_u64(x[k]);
-            for (int i = 0; i < 8; i++) {
+            UNROLL for (int i = 0; i < 8; i++) {
                 uint64x2_t a = vld1q_u64(w + step * k + 2 * i);
                 uint64x2_t bits = DIFFERING ? veorq_u64(a, y) : vandq_u64(a, y);
                 bytes[i] = vaddq_u8(bytes[i], vcntq_u8(vreinterpretq_u8_u64(bits)));
             }
         }
-        for (int i = 0; i < 4; i++) {
+        UNROLL for (int i = 0; i < 4; i++) {
             uint32x4_t a = vpaddlq_u16(vpaddlq_u8(bytes[2 * i])), b = vpaddlq_u16(vpaddlq_u8(bytes[2 * i + 1]));
             found[i] = vaddq_u32(found[i], vpaddq_u32(a, b));
         }
     }
-    for (int i = 0; i < 4; i++) vst1q_s32(sums + 4 * i, vreinterpretq_s32_u32(found[i]));
+    UNROLL for (int i = 0; i < 4; i++) vst1q_s32(sums + 4 * i, vreinterpretq_s32_u32(found[i]));
 }
 
 static void differing(const uint64_t *patches, int positions, long words, const uint64_t *weights, int blocks,
@@ -84,17 +84,17 @@ __attribute__((target("arch=armv8.2-a+dotprod"))) static inline void products_ti
                                                                                    long quads, const int8_t *w,
                                                                                    int32_t *sums) {
     int32x4_t found[P][4];
-    for (int p = 0; p < P; p++)
-        for (int i = 0; i < 4; i++) found[p][i] = vdupq_n_s32(0);
+    UNROLL for (int p = 0; p < P; p++)
+        UNROLL for (int i = 0; i < 4; i++) found[p][i] = vdupq_n_s32(0);
     for (long k = 0; k < quads; k++)
-        for (int p = 0; p < P; p++) {
+        UNROLL for (int p = 0; p < P; p++) {
             int32_t four;
             __builtin_memcpy(&four, x + p * stride + 4 * k, 4);
             int8x16_t y = vreinterpretq_s8_s32(vdupq_n_s32(four));
-            for (int i = 0; i < 4; i++) found[p][i] = vdotq_s32(found[p][i], vld1q_s8(w + 64 * k + 16 * i), y);
+            UNROLL for (int i = 0; i < 4; i++) found[p][i] = vdotq_s32(found[p][i], vld1q_s8(w + 64 * k + 16 * i), y);
         }
-    for (int p = 0; p < P; p++)
-        for (int i = 0; i < 4; i++) vst1q_s32(sums + 16 * p + 4 * i, found[p][i]);
+    UNROLL for (int p = 0; p < P; p++)
+        UNROLL for (int i = 0; i < 4; i++) vst1q_s32(sums + 16 * p + 4 * i, found[p][i]);
 }
 
 __attribute__((target("arch=armv8.2-a+dotprod"))) static void dot_products(const uint8_t *patches, int positions,
