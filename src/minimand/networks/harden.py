@@ -10,10 +10,11 @@ from torch.nn.utils.parametrize import is_parametrized
 from ..blocks import CAN_HAVE_FEW_BITS, Threshold, check_bits, few_bit_weight
 
 # Gates, such as those of squeeze and excitation, are sigmoids: they scale and stay what they are.
-_ACTIVATIONS = (
+ACTIVATIONS = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish),
     *(nn.Hardswish, nn.Hardtanh, nn.Tanh, nn.Softplus, nn.Softsign),
 )
+"""What `harden` looks for."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ def harden(model: nn.Module, activation: Threshold, weights: int | None = None) 
         raise TypeError(f"activation is {activation!r}; expected a threshold such as mm.Sign().")
     if weights is not None:
         check_bits(weights)
-    found = {name: m for name, m in model.named_modules(remove_duplicate=False) if type(m) in _ACTIVATIONS}
+    found = {name: m for name, m in model.named_modules(remove_duplicate=False) if type(m) in ACTIVATIONS}
     if not found or "" in found:
-        kinds = ", ".join(kind.__name__ for kind in _ACTIVATIONS)
+        kinds = ", ".join(kind.__name__ for kind in ACTIVATIONS)
         raise ValueError(
             f"{type(model).__name__} has no activation to harden; looked for modules of torch.nn inside it: {kinds}. "
             "Activations called as functions have to be made modules first."
