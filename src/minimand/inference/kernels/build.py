@@ -12,14 +12,14 @@ from functools import cache
 from pathlib import Path
 
 _SOURCE = Path(__file__).with_name("source")
-_KINDS = {"i": ctypes.c_int, "l": ctypes.c_long, "f": ctypes.c_float, "p": ctypes.c_void_p}
+_KINDS = {"i": ctypes.c_int, "l": ctypes.c_long, "f": ctypes.c_float, "p": ctypes.c_void_p, "b": ctypes.c_char_p}
 _ARGUMENTS = {  # of the functions, a letter for each
     "supported": "i",
     "pack_floats": "ippipppi",
     "pack_integers": "ippipppi",
     "unpack": "ipllffpi",
     "pool": "pppppi",
-    "convolve": "p",
+    "convolve": "b",
 }
 _FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC")
 

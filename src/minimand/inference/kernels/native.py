@@ -1,6 +1,7 @@
 """The operations on bits by the kernels in `source`: called with what was checked before."""
 
 import ctypes
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -142,7 +143,8 @@ def convolve_above(
     return high
 
 
-# After the numbers; the order is that of struct Convolution.
+# The order is that of struct Convolution.
+_CONVOLUTION = struct.Struct("20l10P")
 _POINTERS = ("words", "weights", "taps", "ones", "sums", "thresholds", "thresholds_other", "flip", "other", "high")
 
 
@@ -154,7 +156,8 @@ def _convolve(words: Tensor, layout: Layout, geometry: Geometry, out: Pair, low:
     shape = (samples, *size, inputs * layout.groups, outputs, layout.groups, height, width)
     numbers = (*shape, *stride, *padding, *dilation, *out, layout.kind, low, _index(), threads)
     given = {"words": words, "weights": layout.weights, "taps": layout.taps, "ones": layout.ones, **tensors}
-    _library().minimand_convolve(_longs(*numbers, *(_at(given.get(name)) or 0 for name in _POINTERS)))
+    pointers = (_at(given.get(name)) or 0 for name in _POINTERS)
+    _library().minimand_convolve(_CONVOLUTION.pack(*numbers, *pointers))
 
 
 def _level() -> str | None:
