@@ -32,10 +32,10 @@ def few_bit_weight(module: nn.Linear | _ConvNd, bits: int, unit: float = 1.0) ->
         ValueError: another number of bits than 1, 2, 4 or 8; TypeError: neither a linear layer nor a convolution.
     """
     check_bits(bits)
-    if type(module) not in _CLASSES:
-        known = ", ".join(kind.__name__ for kind in _CLASSES)
+    if type(module) not in FEW_BIT_LAYERS:
+        known = ", ".join(kind.__name__ for kind in FEW_BIT_LAYERS)
         raise TypeError(f"a {type(module).__name__} has no weights of few bits; expected one of {known}.")
-    module.__class__ = _CLASSES[type(module)]
+    module.__class__ = FEW_BIT_LAYERS[type(module)]
     layer = cast(FewBitLayer, module)
     layer.bits, layer.unit = bits, unit
 
@@ -102,13 +102,13 @@ class FewBitConv3d(FewBitLayer, nn.Conv3d):
     """A `FewBitLayer`."""
 
 
-_CLASSES: dict[type, type] = {
+FEW_BIT_LAYERS: dict[type, type] = {
     nn.Linear: FewBitLinear,
     nn.Conv1d: FewBitConv1d,
     nn.Conv2d: FewBitConv2d,
     nn.Conv3d: FewBitConv3d,
 }
-CAN_HAVE_FEW_BITS = tuple(_CLASSES)
+CAN_HAVE_FEW_BITS = tuple(FEW_BIT_LAYERS)
 """The layers that can."""
 
 

@@ -134,9 +134,14 @@ class Staircase(Threshold):
             return self._scaled((z * (steps - 1)).ceil_().clamp_(0, steps))
         return self._scaled(((z - self.low) * ((steps - 1) / (self.high - self.low))).ceil_().clamp_(0, steps))
 
+    @property
+    def steps(self) -> int:
+        """How many."""
+        return len(self.jumps)
+
     def extra_repr(self) -> str:
         """What a print shows."""
-        return f"steps={self.levels - 1}, low={self.low:g}, high={self.high:g}"
+        return f"steps={self.steps}, low={self.low:g}, high={self.high:g}"
 
 
 class QuantizedReLU(Staircase):

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..blocks import FewBitLayer, Threshold, few_bit_weight
-from ..models.feedforward import FlattenOf
 from ..networks.harden import ACTIVATIONS
 from .folding import LARGEST, float_of, jumps_of
 from .reading import attribute, function_name
-from .steps import Flatten, Layer, Pack, Pool, Shortcut, Unpack
+from .steps import AsVectors, Layer, Pack, Pool, Shortcut, Unpack
 
 _IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -52,7 +51,7 @@ class Sums:
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """Links that are yet to be applied, each monotone in each channel: normalization, max pooling, adding a shortcut."""
+    """Links that are yet to be applied, monotone in each channel: normalization, max pooling, adding a shortcut."""
 
     base: Real | Sums
     links: tuple[nn.BatchNorm1d | nn.BatchNorm2d | nn.MaxPool2d | Levels, ...] = ()
@@ -143,13 +142,14 @@ class Lowering:
             ):
                 return Chain(chain.base, (*chain.links, module))
         if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1):
-            return self._flatten(name, given)
+            return self._flatten(name, given, module)
         return None
 
-    def _flatten(self, name: str, given: Any) -> Levels | None:
+    def _flatten(self, name: str, given: Any, module: nn.Flatten | None = None) -> Levels | None:
         if not isinstance(given, Levels) or given.levels.shape[1] > 1:
             return None
-        return Levels(self._step(name, Flatten(), given), given.levels, given.threshold)
+        step = AsVectors(getattr(module, "features", None), getattr(module, "image_size", None))
+        return Levels(self._step(name, step, given), given.levels, given.threshold)
 
     def _function(self, node: fx.Node, name: str, given: Any) -> Levels | Chain | None:
         if name == "flatten" and tuple(node.args[1:]) in ((1,), (1, -1)) and not node.kwargs:
@@ -273,10 +273,7 @@ class Lowering:
 
     def _real_of(self, chain: Chain) -> fx.Node:
         base = chain.base
-        if isinstance(base, Sums):
-            node = self._step(base.name, _layer(base), base.levels)
-        else:
-            node = base.node
+        node = self._step(base.name, _layer(base), base.levels) if isinstance(base, Sums) else base.node
         for link in chain.links:
             if isinstance(link, Levels):
                 node = self.graph.call_function(torch.add, (self._real_levels(link), node))
@@ -307,8 +304,8 @@ class Lowering:
                 )
         elif function_name(node).rstrip("_") in _FUNCTIONS:
             raise ValueError(
-                f"the model calls {function_name(node)} as a function between thresholds ({node.name}), which cannot be "
-                "folded into comparisons; make it a module, so that mm.harden puts a threshold in its place."
+                f"the model calls {function_name(node)} as a function between thresholds ({node.name}), which cannot "
+                "be folded into comparisons; make it a module, so that mm.harden puts a threshold in its place."
             )
 
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,6 +44,17 @@ class PackedModel(nn.Module):
     def train(self, mode: bool = True) -> "PackedModel":
         """A packed model stays in evaluation mode."""
         return super().train(False)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to a file, whole or not at all; `mm.load_packed` reads it.
+
+        Raises:
+            ValueError: the model holds a module, or calls a function, that a file cannot name. OSError: no space, no
+                folder.
+        """
+        from .file import save_packed
+
+        save_packed(self, path)
 
     def operations(self, *shape: int) -> dict[str, int]:
         """The multiplications and additions for one sample of a shape (C, H, W), by the precision of the weights."""
@@ -95,21 +107,20 @@ class PackedModel(nn.Module):
         for user in node.users:
             step = self.steps.get_submodule(str(user.target)) if user.op == "call_module" else None
             if isinstance(step, nn.Conv2d) and (x.ndim != 4 or x.shape[1] != step.in_channels):
-                raise ValueError(
-                    f"a packed model was given a batch of shape {tuple(x.shape)}; expected (N, {step.in_channels}, H, W)."
-                )
-            if isinstance(step, nn.Linear) and x.shape[-1] != step.in_features:
-                raise ValueError(
-                    f"a packed model was given a batch of shape {tuple(x.shape)}; expected (N, {step.in_features})."
-                )
+                expected = f"(N, {step.in_channels}, H, W)"
+            elif isinstance(step, nn.Linear) and x.shape[-1:] != (step.in_features,):
+                expected = f"(N, {step.in_features})"
+            else:
+                continue
+            raise ValueError(f"a packed model was given a batch of shape {tuple(x.shape)}; expected {expected}.")
 
 
 @torch.no_grad()
 def pack(model: nn.Module, weights: int | None = None) -> PackedModel:
     """A hardened model as one that runs on bits: faster and smaller, and the same in what it gives.
 
-    Layers of few-bit weights between thresholds are computed by integers, exactly: bits in, bits out. The thresholds are
-    found through the model's own float arithmetic (normalization and bias included), so that the bits agree. What
+    Layers of few-bit weights between thresholds are computed by integers, exactly: bits in, bits out. The thresholds
+    are found through the model's own float arithmetic (normalization and bias included), so that the bits agree. What
     is before the first threshold and after the last is the same torch operation on the same values; so is a layer of
     real weights between thresholds, on unpacked bits.
 
@@ -138,8 +149,8 @@ def pack(model: nn.Module, weights: int | None = None) -> PackedModel:
         waiting = ", ".join(lowering.waiting)
         some = f"; mm.pack(model, weights=8) would round those of {waiting} to 8 bits" if waiting else ""
         raise ValueError(
-            f"nothing to pack in {type(model).__name__}: no layer with weights of few bits takes what a threshold gives; "
-            f"mm.harden(model, mm.Sign(), weights=1) gives them such weights before training{some}."
+            f"nothing to pack in {type(model).__name__}: no layer with weights of few bits takes what a threshold "
+            f"gives; mm.harden(model, mm.Sign(), weights=1) gives them such weights before training{some}."
         )
     return PackedModel(fx.GraphModule(lowering.root, lowering.graph), lowering.labels)
 

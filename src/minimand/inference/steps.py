@@ -2,10 +2,10 @@
 
 import math
 from functools import reduce
+from itertools import pairwise
 from operator import or_
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .activations import Activations
@@ -45,7 +45,7 @@ class Pack(_Cutting):
 
     def forward(self, z: Tensor) -> Activations:
         if z.ndim not in (2, 4):
-            raise ValueError(f"thresholds were given {tuple(z.shape)}; packed layers take (N, C) or (N, C, H, W).")
+            raise ValueError(f"a threshold was given {tuple(z.shape)}; packed layers take (N, C) or (N, C, H, W).")
         channels = z.shape[1]
         flip = None if self.flip is None else self.flip.expand(channels).contiguous()
         planes = [self.finish(pack_above(z, t.expand(channels).contiguous(), flip)) for t in self.thresholds]
@@ -115,7 +115,7 @@ class Layer(_Cutting):
         return Activations(found, self.geometry is None, x.channels_last)
 
     def operations(self, x: Activations) -> int:
-        """Multiplications for one sample of such activations: for each weight, position and bit of the number of levels."""
+        """Multiplications for one sample of such activations: for each weight, position and bit of the levels."""
         _, _, height, width = x.planes[0].shape
         positions = 1
         if self.geometry is not None:
@@ -161,7 +161,7 @@ class Layer(_Cutting):
         if other is None:
             return bits[0]
         above = [plane.words for plane in other.planes]
-        exactly = [~above[0], *[a & ~b for a, b in zip(above, above[1:], strict=False)], above[-1]]
+        exactly = [~above[0], *[a & ~b for a, b in pairwise(above)], above[-1]]
         return Bits(reduce(or_, [b.words & at for b, at in zip(bits, exactly, strict=True)]), bits[0].channels)
 
     def _real(self, sums: Tensor, x: Activations) -> Tensor:
@@ -197,10 +197,20 @@ class Pool(nn.Module):
         return x.map(lambda bits: pool_any(bits, *self.pooling))
 
 
-class Flatten(nn.Module):
-    """(N, C, H, W) to (N, C H W)."""
+class AsVectors(nn.Module):
+    """(N, C, H, W) to (N, C H W), of which there have to be `features`, if it is a number."""
+
+    def __init__(self, features: int | None, image_size: int | None) -> None:
+        super().__init__()
+        self.features, self.image_size = features, image_size
 
     def forward(self, x: Activations) -> Activations:
+        _, channels, height, width = x.planes[0].shape
+        if self.features not in (None, channels * height * width):
+            raise ValueError(
+                f"these images leave maps of {height} x {width}; the network is made for images of {self.image_size} x "
+                f"{self.image_size}."
+            )
         return Activations(x.planes, True, x.channels_last)
 
 

@@ -104,7 +104,7 @@ def _add(u: Tensor, v: Tensor, factor: Factor, in_place: bool) -> Tensor:
     if not isinstance(u, Proxy) and u.dtype != v.dtype:  # under autocast a block may answer in another precision
         return u + factor * v
     if isinstance(factor, Tensor):
-        factor = factor.to(v.dtype)
+        factor = factor if isinstance(v, Proxy) else factor.to(v.dtype)
         return u.addcmul_(v, factor) if in_place else torch.addcmul(u, v, factor)
     return u.add_(v, alpha=factor) if in_place else torch.add(u, v, alpha=factor)
 
