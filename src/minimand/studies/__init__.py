@@ -30,5 +30,6 @@ for _study in (
     "tanh_cnn",
     "batch_size",
     "regularization",
+    "packed",
 ):
     import_module(f"{__package__}.{_study}")
