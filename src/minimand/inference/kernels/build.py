@@ -20,6 +20,7 @@ _ARGUMENTS = {  # of the functions, a letter for each
     "unpack": "ipllffpi",
     "pool": "pppppi",
     "convolve": "b",
+    "tables": "",
 }
 _FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC")
 
@@ -41,7 +42,7 @@ def library() -> ctypes.CDLL | None:
     for name, kinds in _ARGUMENTS.items():
         function = getattr(found, f"minimand_{name}")
         function.argtypes, function.restype = [_KINDS[kind] for kind in kinds], None
-    found.minimand_supported.restype = ctypes.c_int
+    found.minimand_supported.restype = found.minimand_tables.restype = ctypes.c_int
     return found
 
 

@@ -20,6 +20,7 @@ Geometry = tuple[Pair, Pair, Pair]
 BLOCK = 16  # outputs
 LEVELS = ("portable", "neon", "avx2", "avx512")
 _SMALL = 2**21  # products of weight and activation that are not worth a second thread
+_CACHED = 2**20  # weights whose tables, 64 bytes for five, stay in the cache
 _forced: list[str | None] = []
 
 
@@ -83,7 +84,7 @@ class Layout:
     """Weights as the kernels read them.
 
     Attributes:
-        kind: 1, by differing bits; 2, by the bits shared with two planes; 8, by bytes.
+        kind: 1, by differing bits; 2, by the bits shared with two planes; 8, by bytes; 16, by tables of five weights.
         weights: in blocks of 16 outputs.
         taps: int32 of shape (taps, padded outputs): the sum of the weights of each place in the window.
         ones: int32 of shape (padded outputs): the weights that are 1.
@@ -100,7 +101,7 @@ class Layout:
 
 
 def lay_out(integers: Tensor, bits: int, groups: int) -> Layout:
-    """Lay out integers, (O, C / groups, kh, kw); more than two bits go as bytes."""
+    """Lay out integers, (O, C / groups, kh, kw); more than two bits go as bytes or tables."""
     outputs, inputs, height, width = integers.shape
     windows = integers.permute(0, 2, 3, 1).reshape(groups, outputs // groups, -1)
     blocks = F.pad(windows, (0, 0, 0, -windows.shape[1] % BLOCK)).reshape(-1, BLOCK, windows.shape[2])
@@ -109,12 +110,17 @@ def lay_out(integers: Tensor, bits: int, groups: int) -> Layout:
     elif bits == 2:
         planes = torch.stack([portable.to_words((blocks >> i & 1).bool()) for i in range(2)], 1)
         weights = planes.permute(0, 3, 1, 2)
+    elif _tables(blocks.numel()):
+        fives = F.pad(blocks, (0, -blocks.shape[2] % 5)).unflatten(2, (-1, 5))
+        taken = (torch.arange(32) >> torch.arange(5)[:, None] & 1).float()
+        weights = (fives.float() @ taken).to(torch.int16).unflatten(1, (-1, 4)).transpose(2, 3)
     else:
         weights = F.pad(blocks, (0, -blocks.shape[2] % 4)).unflatten(2, (-1, 4)).transpose(1, 2)
     padded = blocks.flatten(0, 1).unflatten(1, (height * width, inputs))
     taps = padded.sum(2, dtype=torch.int32).t().contiguous()
     ones = (padded > 0).sum((1, 2), dtype=torch.int32)
-    return Layout(bits if bits < 4 else 8, weights.contiguous(), taps, ones, tuple(integers.shape), groups)
+    kind = bits if bits < 4 else 16 if weights.dtype == torch.int16 else 8
+    return Layout(kind, weights.contiguous(), taps, ones, tuple(integers.shape), groups)
 
 
 def convolve(words: Tensor, layout: Layout, geometry: Geometry, out: Pair, low: int) -> Tensor:
@@ -162,6 +168,10 @@ def _convolve(words: Tensor, layout: Layout, geometry: Geometry, out: Pair, low:
 
 def _level() -> str | None:
     return _forced[-1] if _forced else (supported() or (None,))[-1]
+
+
+def _tables(weights: int) -> bool:
+    return _level() == "avx512" and weights < _CACHED and bool(_library().minimand_tables())
 
 
 def _index() -> int:

@@ -1,5 +1,6 @@
 // Convolution of bits: windows are gathered as bits, tile by tile, and multiplied by the processor's level.
 #include "generic.h"
+#include "tables.h"
 
 #include <string.h>
 
@@ -8,7 +9,7 @@
 
 static_assert(sizeof(long) == sizeof(void *), "Python passes a convolution as an array of long");
 
-enum Kind { DIFFERING = 1, SHARED = 2, PRODUCTS = 8 };  // which of a level's ways the weights are laid out for
+enum Kind { DIFFERING = 1, SHARED = 2, PRODUCTS = 8, TABLES = 16 };  // the way that the weights are laid out for
 
 struct Convolution {
     long samples, height, width, channels, outputs, groups;
@@ -27,9 +28,11 @@ struct Convolution {
 
 namespace {
 
-const int TILE = 24;    // positions
-const int BLOCKS = 4;   // of 16 outputs, of one pass over a tile
+const int MOST = POSITIONS;  // positions in a tile
+const int BLOCKS = 4;        // of 16 outputs, of one pass over a tile
 typedef std::vector<int32_t> Integers;
+
+int tile_size(const Convolution &c) { return c.kind == TABLES ? MOST : 24; }
 
 long up(long n, long unit) { return (n + unit - 1) / unit; }
 
@@ -109,16 +112,20 @@ uint16_t bits16(const uint64_t *words, long count, long bit) {
 struct Tile {
     const Convolution &c;
     const Axis &rows, &columns;
+    int size;                    // positions
     long inputs, count, length;  // channels of a group, words of a position, words of a window
-    long where[TILE];            // classes of the positions
-    std::vector<uint64_t> store;
+    long fives;                  // groups of five inputs
+    long where[MOST];            // classes of the positions
+    std::vector<uint64_t> store, planes;
     std::vector<uint8_t> bytes;
-    int32_t sums[BLOCKS * TILE * 16];
+    std::vector<uint16_t> indices;
+    int32_t sums[BLOCKS * MOST * 16];
 
     Tile(const Convolution &c, const Axis &rows, const Axis &columns)
-        : c(c), rows(rows), columns(columns), inputs(c.channels / c.groups), count(up(c.channels, 64)),
-          length(up(inputs * c.kernel[0] * c.kernel[1], 64)), store(TILE * length + 1),
-          bytes(c.kind == PRODUCTS ? TILE * length * 64 : 0) {}
+        : c(c), rows(rows), columns(columns), size(tile_size(c)), inputs(c.channels / c.groups), count(up(c.channels, 64)),
+          length(up(inputs * c.kernel[0] * c.kernel[1], 64)), fives(up(inputs * c.kernel[0] * c.kernel[1], FIVE)),
+          store(size * length + 1), planes(c.kind == TABLES ? 2 * (64 * length + FIVE) : 0),
+          bytes(c.kind == PRODUCTS ? size * length * 64 : 0), indices(c.kind == TABLES ? fives * MOST : 0) {}
 
     // The windows of positions from `first` on, as bits.
     const uint64_t *gather(long first, int n, long group) {
@@ -164,8 +171,17 @@ struct Tile {
         return store.data();
     }
 
+    // What the way of multiplying needs of the windows.
+    void prepare(const Level &level, const uint64_t *patches, int n) {
+        if (c.kind == PRODUCTS) level.expand(patches, n * length, bytes.data());
+        if (c.kind == TABLES) table_indices(patches, n, length, fives, planes.data(), indices.data());
+    }
+
     void multiply(const Level &level, const uint64_t *patches, int n, long block, int blocks) {
-        if (c.kind == PRODUCTS) {
+        if (c.kind == TABLES) {
+            const int16_t *tables = (const int16_t *)c.weights + block * 16 * fives * 32;
+            table_sums(indices.data(), n, fives, tables, blocks, sums);
+        } else if (c.kind == PRODUCTS) {
             const long quads = up(inputs * c.kernel[0] * c.kernel[1], 4);
             const int8_t *weights = (const int8_t *)c.weights + block * quads * 64;
             level.products(bytes.data(), n, length * 64, quads, weights, blocks, sums);
@@ -195,23 +211,23 @@ extern "C" void minimand_convolve(const Convolution *convolution) {
                 flips[g * blocks + o / 16] |= (uint16_t)(flipped << o % 16);
             }
     }
-    const long positions = c.samples * c.out[0] * c.out[1], tiles = up(positions, TILE), count = up(c.outputs, 64);
+    const long positions = c.samples * c.out[0] * c.out[1], size = tile_size(c), tiles = up(positions, size), count = up(c.outputs, 64);
     // Where positions are too few, threads share out the words of their outputs.
     const long shares = c.groups == 1 && tiles < c.threads ? (up(blocks, BLOCKS) < c.threads ? up(blocks, BLOCKS) : c.threads) : 1;
     const long share = up(up(blocks, BLOCKS), shares) * BLOCKS;
 #pragma omp parallel num_threads((int)c.threads) if (c.threads > 1)
     {
         Tile tile(c, rows, columns);
-        const int32_t *offset[TILE], *limit[TILE], *limit_other[TILE];
-        uint16_t masks[TILE], switches[TILE];
+        const int32_t *offset[MOST], *limit[MOST], *limit_other[MOST];
+        uint16_t masks[MOST], switches[MOST];
 #pragma omp for schedule(static)
         for (long task = 0; task < tiles * shares; task++) {
-            const long first = task / shares * TILE, from = task % shares * share;
-            const int n = (int)(positions - first < TILE ? positions - first : TILE);
+            const long first = task / shares * size, from = task % shares * share;
+            const int n = (int)(positions - first < size ? positions - first : size);
             const long end = from + share < blocks ? from + share : blocks;
             for (long group = 0; group < c.groups; group++) {
                 const uint64_t *patches = tile.gather(first, n, group);
-                if (c.kind == PRODUCTS) level.expand(patches, n * tile.length, tile.bytes.data());
+                tile.prepare(level, patches, n);
                 for (int p = 0; p < n; p++) {
                     offset[p] = sums.offsets[tile.where[p]].data();
                     if (c.high) limit[p] = limits[tile.where[p]].data();
@@ -245,3 +261,5 @@ extern "C" void minimand_convolve(const Convolution *convolution) {
         }
     }
 }
+
+extern "C" int minimand_tables(void) { return tables_supported(); }

@@ -6,6 +6,7 @@
 #define INLINE static inline __attribute__((always_inline))
 // Arrays of vectors that loops of known length go through stay in registers.
 #define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL16 _Pragma("GCC unroll 16")
 
 template <class T>
 INLINE void above_loop(const T *z, long stride, long rows, long n, const T *t, long across, int along, uint64_t *words,
