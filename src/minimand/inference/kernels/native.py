@@ -21,6 +21,7 @@ BLOCK = 16  # outputs
 LEVELS = ("portable", "neon", "avx2", "avx512")
 _SMALL = 2**21  # products of weight and activation that are not worth a second thread
 _CACHED = 2**20  # weights whose tables, 64 bytes for five, stay in the cache
+_TABLED = 96  # positions, of the 128 that a pass over the tables serves
 _forced: list[str | None] = []
 
 
@@ -84,8 +85,9 @@ class Layout:
     """Weights as the kernels read them.
 
     Attributes:
-        kind: 1, by differing bits; 2, by the bits shared with two planes; 8, by bytes; 16, by tables of five weights.
+        kind: 1, by differing bits; 2, by the bits shared with two planes; 8, by bytes.
         weights: in blocks of 16 outputs.
+        tables: int16, for each five weights of an output their 32 sums, or None: faster at many positions.
         taps: int32 of shape (taps, padded outputs): the sum of the weights of each place in the window.
         ones: int32 of shape (padded outputs): the weights that are 1.
         shape: of the integers.
@@ -94,6 +96,7 @@ class Layout:
 
     kind: int
     weights: Tensor
+    tables: Tensor | None
     taps: Tensor
     ones: Tensor
     shape: tuple[int, ...]
@@ -101,7 +104,7 @@ class Layout:
 
 
 def lay_out(integers: Tensor, bits: int, groups: int) -> Layout:
-    """Lay out integers, (O, C / groups, kh, kw); more than two bits go as bytes or tables."""
+    """Lay out integers, (O, C / groups, kh, kw); more than two bits go as bytes, and as tables."""
     outputs, inputs, height, width = integers.shape
     windows = integers.permute(0, 2, 3, 1).reshape(groups, outputs // groups, -1)
     blocks = F.pad(windows, (0, 0, 0, -windows.shape[1] % BLOCK)).reshape(-1, BLOCK, windows.shape[2])
@@ -110,17 +113,20 @@ def lay_out(integers: Tensor, bits: int, groups: int) -> Layout:
     elif bits == 2:
         planes = torch.stack([portable.to_words((blocks >> i & 1).bool()) for i in range(2)], 1)
         weights = planes.permute(0, 3, 1, 2)
-    elif _tables(blocks.numel()):
-        fives = F.pad(blocks, (0, -blocks.shape[2] % 5)).unflatten(2, (-1, 5))
-        taken = (torch.arange(32) >> torch.arange(5)[:, None] & 1).float()
-        weights = (fives.float() @ taken).to(torch.int16).unflatten(1, (-1, 4)).transpose(2, 3)
     else:
         weights = F.pad(blocks, (0, -blocks.shape[2] % 4)).unflatten(2, (-1, 4)).transpose(1, 2)
+    tabled = bits > 2 and _level() == "avx512" and blocks.numel() < _CACHED and _library().minimand_tables()
     padded = blocks.flatten(0, 1).unflatten(1, (height * width, inputs))
     taps = padded.sum(2, dtype=torch.int32).t().contiguous()
     ones = (padded > 0).sum((1, 2), dtype=torch.int32)
-    kind = bits if bits < 4 else 16 if weights.dtype == torch.int16 else 8
-    return Layout(kind, weights.contiguous(), taps, ones, tuple(integers.shape), groups)
+    kind, tables = bits if bits < 4 else 8, _tables(blocks) if tabled else None
+    return Layout(kind, weights.contiguous(), tables, taps, ones, tuple(integers.shape), groups)
+
+
+def _tables(blocks: Tensor) -> Tensor:
+    fives = F.pad(blocks, (0, -blocks.shape[2] % 5)).unflatten(2, (-1, 5))
+    taken = (torch.arange(32) >> torch.arange(5)[:, None] & 1).float()  # an index's bits
+    return (fives.float() @ taken).to(torch.int16).unflatten(1, (-1, 4)).transpose(2, 3).contiguous()
 
 
 def convolve(words: Tensor, layout: Layout, geometry: Geometry, out: Pair, low: int) -> Tensor:
@@ -158,20 +164,24 @@ def _convolve(words: Tensor, layout: Layout, geometry: Geometry, out: Pair, low:
     outputs, inputs, height, width = layout.shape
     stride, padding, dilation = geometry
     samples, *size, _ = words.shape
-    threads = _threads(samples * out[0] * out[1] * outputs * inputs * height * width)
+    positions = samples * out[0] * out[1]
+    tabled = layout.tables is not None and positions >= _TABLED
+    threads = _threads(positions * outputs * inputs * height * width)
     shape = (samples, *size, inputs * layout.groups, outputs, layout.groups, height, width)
-    numbers = (*shape, *stride, *padding, *dilation, *out, layout.kind, low, _index(), threads)
-    given = {"words": words, "weights": layout.weights, "taps": layout.taps, "ones": layout.ones, **tensors}
+    numbers = (*shape, *stride, *padding, *dilation, *out, 16 if tabled else layout.kind, low, _index(), threads)
+    given = {
+        "words": words,
+        "weights": layout.tables if tabled else layout.weights,
+        "taps": layout.taps,
+        "ones": layout.ones,
+        **tensors,
+    }
     pointers = (_at(given.get(name)) or 0 for name in _POINTERS)
     _library().minimand_convolve(_CONVOLUTION.pack(*numbers, *pointers))
 
 
 def _level() -> str | None:
     return _forced[-1] if _forced else (supported() or (None,))[-1]
-
-
-def _tables(weights: int) -> bool:
-    return _level() == "avx512" and weights < _CACHED and bool(_library().minimand_tables())
 
 
 def _index() -> int:

@@ -137,34 +137,37 @@ struct Tile {
         }
         const long bit = group * inputs, each = inputs / 64;
         const bool narrow = count == 1 && inputs < 64;
+        const bool runs = whole && c.groups == 1 && c.dilation[1] == 1;  // a row of a window is words in a row
         const uint64_t mask = (1ull << inputs % 64) - 1;
         long x = first % c.out[1], y = first / c.out[1] % c.out[0], s = first / (c.out[0] * c.out[1]);
-        std::fill(store.begin(), store.end(), 0);
+        if (!whole) std::fill(store.begin(), store.end(), 0);
         for (int p = 0; p < n; p++) {
             const long row = rows.of[y], column = columns.of[x];
             const long top = y * c.stride[0] - c.padding[0], left = x * c.stride[1] - c.padding[1];
             uint64_t *to = store.data() + p * length;
             where[p] = row * (long)columns.from.size() + column;
+            const bool inside = rows.to[row] - rows.from[row] == c.kernel[0] &&
+                                columns.to[column] - columns.from[column] == c.kernel[1];
+            if (whole && !inside) std::fill(to, to + length, 0);
             for (long i = rows.from[row]; i < rows.to[row]; i++) {
+                const long start = columns.from[column], end = columns.to[column];
                 const uint64_t *line = c.words + (s * c.height + top + i * c.dilation[0]) * c.width * count;
-                if (narrow) {
-                    const uint64_t *from = line + (left + columns.from[column] * c.dilation[1]) * count;
-                    unsigned long at = (i * c.kernel[1] + columns.from[column]) * inputs;
-                    for (long j = columns.from[column]; j < columns.to[column]; j++, at += inputs, from += c.dilation[1]) {
+                const uint64_t *from = line + (left + start * c.dilation[1]) * count;
+                unsigned long tap = i * c.kernel[1] + start;
+                if (runs) {
+                    for (long w = 0; w < (end - start) * each; w++) to[tap * each + w] = from[w];
+                    continue;
+                }
+                for (long j = start; j < end; j++, tap++, from += c.dilation[1] * count)
+                    if (narrow) {
+                        const unsigned long at = tap * inputs;
                         const uint64_t word = *from >> bit & mask;
                         to[at / 64] |= word << at % 64;
                         to[at / 64 + 1] |= word >> 1 >> (63 - at % 64);
-                    }
-                    continue;
-                }
-                for (long j = columns.from[column]; j < columns.to[column]; j++) {
-                    const uint64_t *from = line + (left + j * c.dilation[1]) * count;
-                    const long tap = i * c.kernel[1] + j;
-                    if (whole)
+                    } else if (whole)
                         for (long w = 0; w < each; w++) to[tap * each + w] = from[bit / 64 + w];
                     else
                         append(to, tap * inputs, from, bit, inputs);
-                }
             }
             if (++x == c.out[1] && (x = 0, ++y) == c.out[0]) y = 0, s++;
         }
@@ -219,7 +222,7 @@ extern "C" void minimand_convolve(const Convolution *convolution) {
     {
         Tile tile(c, rows, columns);
         const int32_t *offset[MOST], *limit[MOST], *limit_other[MOST];
-        uint16_t masks[MOST], switches[MOST];
+        uint16_t masks[BLOCKS][MOST], switches[MOST];
 #pragma omp for schedule(static)
         for (long task = 0; task < tiles * shares; task++) {
             const long first = task / shares * size, from = task % shares * share;
@@ -236,25 +239,26 @@ extern "C" void minimand_convolve(const Convolution *convolution) {
                 for (long block = from; block < end; block += BLOCKS) {
                     const int some = (int)(end - block < BLOCKS ? end - block : BLOCKS);
                     tile.multiply(level, patches, n, group * blocks + block, some);
+                    const long output = group * each + block * 16;
                     for (int b = 0; b < some; b++) {
                         const int32_t *found = tile.sums + b * n * 16;
-                        const long at = (group * blocks + block + b) * 16, output = group * each + (block + b) * 16;
-                        const long left = (group + 1) * each - output;
+                        const long at = (group * blocks + block + b) * 16, left = each - (block + b) * 16;
                         if (c.sums) {
                             level.store(found, n, sums.factor, offset, at, left < 16 ? (int)left : 16,
-                                        c.sums + first * c.outputs + output, c.outputs);
+                                        c.sums + first * c.outputs + output + 16 * b, c.outputs);
                             continue;
                         }
                         if (c.other)
-                            for (int p = 0; p < n; p++) switches[p] = bits16(c.other + (first + p) * count, count, output);
-                        level.above(found, n, limit, limit_other, at, c.other ? switches : nullptr, masks);
-                        for (int p = 0; p < n; p++) {
-                            const uint16_t mask = masks[p] ^ flips[at / 16];
-                            uint64_t *to = c.high + (first + p) * count;
-                            to[output / 64] |= (uint64_t)mask << output % 64;
-                            if (output % 64 > 48 && mask >> (64 - output % 64))
-                                to[output / 64 + 1] |= (uint64_t)mask >> (64 - output % 64);
-                        }
+                            for (int p = 0; p < n; p++)
+                                switches[p] = bits16(c.other + (first + p) * count, count, output + 16 * b);
+                        level.above(found, n, limit, limit_other, at, c.other ? switches : nullptr, masks[b]);
+                        for (int p = 0; p < n; p++) masks[b][p] ^= flips[at / 16];
+                    }
+                    for (int p = 0; c.high && p < n; p++) {
+                        uint64_t word = 0, *to = c.high + (first + p) * count + output / 64;
+                        for (int b = 0; b < some; b++) word |= (uint64_t)masks[b][p] << 16 * b;
+                        to[0] |= word << output % 64;
+                        if (output % 64 && word >> (64 - output % 64)) to[1] |= word >> (64 - output % 64);
                     }
                 }
             }
