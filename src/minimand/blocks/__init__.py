@@ -27,3 +27,5 @@ from .thresholds import QuantizedReLU as QuantizedReLU
 from .thresholds import Sign as Sign
 from .thresholds import Staircase as Staircase
 from .thresholds import Threshold as Threshold
+from .thresholds import as_threshold as as_threshold
+from .thresholds import threshold_text as threshold_text

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..calls import call_with, parse_call
 from ..checks import check_number
+from ..names import unknown_name
 
 # What decides the gradient of thresholds while it is set: (threshold, z) to the activation.
 _rule: Callable[["Threshold", Tensor], Tensor] | None = None
@@ -154,6 +156,33 @@ class QuantizedReLU(Staircase):
     def extra_repr(self) -> str:
         """What a print shows."""
         return f"levels={self.levels}"
+
+
+_NAMED: dict[str, type[Threshold]] = {
+    "sign": Sign,
+    "heaviside": Heaviside,
+    "quantized_relu": QuantizedReLU,
+    "staircase": Staircase,
+}
+
+
+def as_threshold(text: str) -> Threshold:
+    """The threshold of a name, with arguments as in `quantized_relu(levels=4)`.
+
+    Raises:
+        ValueError: there is none, or it has no such argument.
+    """
+    name, arguments = parse_call(text, "activation")
+    if name not in _NAMED:
+        raise unknown_name("activation", name, _NAMED)
+    return call_with(_NAMED[name], arguments, name)
+
+
+def threshold_text(threshold: Threshold) -> str:
+    """The inverse of `as_threshold`."""
+    names = {kind: name for name, kind in _NAMED.items()}
+    arguments = threshold.extra_repr()
+    return names.get(type(threshold), type(threshold).__name__) + (f"({arguments})" if arguments else "")
 
 
 class Opaque(nn.Module):

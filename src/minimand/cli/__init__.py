@@ -11,6 +11,7 @@ from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, subcommand
 
 from .diagnose import Diagnose
+from .packing import Export, Pack
 from .reading import Certify, Cite, Evaluate, List
 from .study import Study
 from .training import Compare, Search, Train
@@ -18,6 +19,8 @@ from .training import Compare, Search, Train
 _Command = (
     Annotated[Train, subcommand("train")]
     | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Pack, subcommand("pack")]
+    | Annotated[Export, subcommand("export")]
     | Annotated[Certify, subcommand("certify")]
     | Annotated[Diagnose, subcommand("diagnose")]
     | Annotated[Compare, subcommand("compare")]

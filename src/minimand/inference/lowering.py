@@ -72,7 +72,7 @@ class Lowering:
     labels: dict[str, str] = field(default_factory=dict)
     """What the steps were in the model, by their names in `root`."""
     waiting: list[str] = field(default_factory=list)
-    """Layers of real weights that thresholds feed, and a threshold follows."""
+    """Layers of real weights between thresholds."""
 
     def run(self, graph: fx.Graph) -> None:
         """Lower every node.
@@ -129,6 +129,8 @@ class Lowering:
         if isinstance(module, nn.Linear | nn.Conv2d) and isinstance(given, Levels):
             layer = self._few_bits(node, module, given)
             return Chain(Sums(given, layer, name)) if layer else None
+        if isinstance(module, nn.Linear | nn.Conv2d) and node in self.before & self.behind:
+            self.waiting += [] if isinstance(module, FewBitLayer) else [name]
         if isinstance(module, nn.MaxPool2d) and _poolable(module):
             if isinstance(given, Levels):
                 return Levels(self._step(name, Pool(_pooling(module)), given), given.levels, given.threshold)
@@ -200,7 +202,6 @@ class Lowering:
             if node not in self.before:
                 return None
             if self.weights is None:
-                self.waiting.append(str(node.target))
                 return None
             few_bit_weight(module, self.weights)
         layer = cast(FewBitLayer, module)

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from ..algorithms import Algorithm, as_algorithm, specification
+from ..blocks import as_threshold
 from ..blocks.normalization import NORMALIZATIONS
 from ..blocks.stochastic_depth import DropPath
-from ..networks import Unrolled, unroll
+from ..networks import Unrolled, harden, hardened, unroll
 from ..networks.unrolled import Blocks
 from ..theory.kernel import Binding
 from ..trainability import normalize, normalized
@@ -58,6 +59,8 @@ class UnrolledNetwork(
         num_classes: int = 10,
         in_channels: int = 3,
         normalization: str | Sequence[str] = (),
+        activation: str | None = None,
+        weights: int | None = None,
         **settings: Any,
     ) -> None:
         super().__init__()
@@ -83,6 +86,12 @@ class UnrolledNetwork(
             self.reset_classifier(0)
         for kind in [normalization] if isinstance(normalization, str) else normalization:
             normalize(self, kind)
+        if activation is not None:
+            harden(self, as_threshold(activation), weights)
+        elif weights is not None:
+            raise ValueError(
+                f"weights is {weights}, but activation is None; few-bit weights go with activation='sign'."
+            )
 
     @classmethod
     def from_pretrained(
@@ -307,7 +316,7 @@ class UnrolledNetwork(
     def config(self) -> dict[str, Any]:
         """What `create_model` makes this network from."""
         kinds = [done.kind for done in normalized(self)]
-        return {**self._config, **({"normalization": kinds} if kinds else {})}
+        return {**self._config, **({"normalization": kinds} if kinds else {}), **hardened(self)}
 
     @property
     def references(self) -> tuple[str, ...]:

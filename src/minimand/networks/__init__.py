@@ -4,6 +4,7 @@ from .as_network import as_network as as_network
 from .compiled import compiled as compiled
 from .harden import Hardening as Hardening
 from .harden import harden as harden
+from .harden import hardened as hardened
 from .network import Network as Network
 from .rewire import Rewiring as Rewiring
 from .rewire import project_rewired as project_rewired

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import is_parametrized
 
-from ..blocks import CAN_HAVE_FEW_BITS, Threshold, check_bits, few_bit_weight
+from ..blocks import CAN_HAVE_FEW_BITS, FewBitLayer, Threshold, check_bits, few_bit_weight, threshold_text
 
 # Gates, such as those of squeeze and excitation, are sigmoids: they scale and stay what they are.
 ACTIVATIONS = (
@@ -65,6 +65,14 @@ def harden(model: nn.Module, activation: Threshold, weights: int | None = None) 
         model.set_submodule(name, new[module])
     rounded = [] if weights is None else rounding(model, weights, activation.unit)
     return Hardening(model, {name: str(m) for name, m in found.items()}, tuple(rounded))
+
+
+def hardened(model: nn.Module) -> dict[str, str | int]:
+    """The arguments of `mm.create_model` that make such thresholds and weights; none for a model without thresholds."""
+    kinds = {threshold_text(m) for m in model.modules() if isinstance(m, Threshold)}
+    bits = {m.bits for m in model.modules() if isinstance(m, FewBitLayer)}
+    found: dict[str, str | int] = {"activation": " and ".join(sorted(kinds))} if kinds else {}
+    return {**found, **({"weights": max(bits)} if bits else {})}
 
 
 def rounding(model: nn.Module, bits: int, unit: float) -> list[str]:
