@@ -103,6 +103,22 @@ INLINE void append(uint64_t *to, long at, const uint64_t *from, long bit, long n
     }
 }
 
+// All of a window, whose places have n < 64 bits from `bit` on of one word; put together in a register.
+__attribute__((noinline)) void narrow_window(uint64_t *to, const uint64_t *from, long bit, long n, long rows, long down,
+                                             long columns, long right) {
+    const uint64_t mask = (1ull << n) - 1;
+    uint64_t part = 0;
+    long at = 0;
+    for (long i = 0; i < rows; i++, from += down)
+        for (long j = 0; j < columns; j++) {
+            const uint64_t word = from[j * right] >> bit & mask;
+            part |= word << at;
+            at += n;
+            if (at >= 64) at -= 64, *to++ = part, part = word >> (n - at);
+        }
+    if (at) *to = part;
+}
+
 uint16_t bits16(const uint64_t *words, long count, long bit) {
     uint64_t word = words[bit / 64] >> bit % 64;
     if (bit % 64 > 48 && bit / 64 + 1 < count) word |= words[bit / 64 + 1] << (64 - bit % 64);
@@ -124,7 +140,7 @@ struct Tile {
     Tile(const Convolution &c, const Axis &rows, const Axis &columns)
         : c(c), rows(rows), columns(columns), size(tile_size(c)), inputs(c.channels / c.groups), count(up(c.channels, 64)),
           length(up(inputs * c.kernel[0] * c.kernel[1], 64)), fives(up(inputs * c.kernel[0] * c.kernel[1], FIVE)),
-          store(size * length + 1), planes(c.kind == TABLES ? 2 * (64 * length + FIVE) : 0),
+          store(size * length), planes(c.kind == TABLES ? 2 * (64 * length + FIVE) : 0),
           bytes(c.kind == PRODUCTS ? size * length * 64 : 0), indices(c.kind == TABLES ? fives * MOST : 0) {}
 
     // The windows of positions from `first` on, as bits.
@@ -138,9 +154,7 @@ struct Tile {
         const long bit = group * inputs, each = inputs / 64;
         const bool narrow = count == 1 && inputs < 64;
         const bool runs = whole && c.groups == 1 && c.dilation[1] == 1;  // a row of a window is words in a row
-        const uint64_t mask = (1ull << inputs % 64) - 1;
         long x = first % c.out[1], y = first / c.out[1] % c.out[0], s = first / (c.out[0] * c.out[1]);
-        if (!whole) std::fill(store.begin(), store.end(), 0);
         for (int p = 0; p < n; p++) {
             const long row = rows.of[y], column = columns.of[x];
             const long top = y * c.stride[0] - c.padding[0], left = x * c.stride[1] - c.padding[1];
@@ -148,8 +162,11 @@ struct Tile {
             where[p] = row * (long)columns.from.size() + column;
             const bool inside = rows.to[row] - rows.from[row] == c.kernel[0] &&
                                 columns.to[column] - columns.from[column] == c.kernel[1];
-            if (whole && !inside) std::fill(to, to + length, 0);
-            for (long i = rows.from[row]; i < rows.to[row]; i++) {
+            if (!inside || !(whole || narrow)) std::fill(to, to + length, 0);
+            if (narrow && inside)
+                narrow_window(to, c.words + (s * c.height + top) * c.width + left, bit, inputs, c.kernel[0],
+                              c.dilation[0] * c.width, c.kernel[1], c.dilation[1]);
+            for (long i = rows.from[row]; i < rows.to[row] && !(narrow && inside); i++) {
                 const long start = columns.from[column], end = columns.to[column];
                 const uint64_t *line = c.words + (s * c.height + top + i * c.dilation[0]) * c.width * count;
                 const uint64_t *from = line + (left + start * c.dilation[1]) * count;
@@ -159,12 +176,7 @@ struct Tile {
                     continue;
                 }
                 for (long j = start; j < end; j++, tap++, from += c.dilation[1] * count)
-                    if (narrow) {
-                        const unsigned long at = tap * inputs;
-                        const uint64_t word = *from >> bit & mask;
-                        to[at / 64] |= word << at % 64;
-                        to[at / 64 + 1] |= word >> 1 >> (63 - at % 64);
-                    } else if (whole)
+                    if (whole)
                         for (long w = 0; w < each; w++) to[tap * each + w] = from[bit / 64 + w];
                     else
                         append(to, tap * inputs, from, bit, inputs);
