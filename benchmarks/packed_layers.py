@@ -1,8 +1,9 @@
 """What a layer on bits costs, against the same layer in torch's fp32, bf16 and int8.
 
-A whole layer is, in torch: convolution with the batch norm folded into it, then sign; on bits: packing, convolution,
-threshold. Its fp32 and bf16 peers may take contiguous or channels-last memory, whichever is faster. The int8 peer
-(oneDNN's) is given quantized activations, so beside it stands the layer without packing, from bits to bits.
+A whole layer is, in torch: convolution, batch norm in evaluation, sign; or, with the batch norm folded in, convolution and
+sign; on bits: packing, convolution, threshold. Its fp32 and bf16 peers may take contiguous or channels-last memory,
+whichever is faster. The int8 peer (oneDNN's) is given quantized activations, so beside it stands the layer without
+packing, from bits to bits.
 Contestants take turns, in a new order each round, after a call that is not timed; one thread is measured by its own CPU
 time, which other work on the machine does not count into. `--help` lists what can be changed.
 """
@@ -17,13 +18,14 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from minimand.environment import environment
 from minimand.inference.kernels import convolve_above, native, pack_above, pack_weights, unpack
 from minimand.tables import table_text
 
 BITS = (1, 2, 4, 8)
+PEERS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 LAYERS = [  # batch, channels in, out, size, window
     *((1, 64, 64, 32, 3), (8, 64, 64, 32, 3), (1, 128, 128, 32, 3), (8, 128, 128, 16, 3), (1, 256, 256, 16, 3)),
     *((8, 256, 256, 8, 3), (1, 512, 512, 8, 3), (8, 512, 512, 4, 3), (8, 16, 16, 32, 3), (8, 32, 32, 16, 3)),
@@ -37,11 +39,13 @@ def contestants(batch: int, inputs: int, outputs: int, size: int, window: int) -
     """The layer in each way, after those on bits were compared with whole numbers."""
     x = torch.randn(batch, inputs, size, size).contiguous(memory_format=torch.channels_last)
     pad, found = window // 2, dict[str, Layer]()
-    for dtype in (torch.float32, torch.bfloat16):
+    for name, dtype in PEERS.items():
         for memory in (torch.contiguous_format, torch.channels_last):
             weight = torch.randn(outputs, inputs, window, window).to(dtype).contiguous(memory_format=memory)
             given, bias = x.to(dtype).contiguous(memory_format=memory), torch.randn(outputs).to(dtype)
-            found[f"{dtype} {memory}"] = lambda g=given, w=weight, b=bias: F.conv2d(g, w, b, 1, pad).sign_()
+            norm = nn.BatchNorm2d(outputs).eval().to(dtype)
+            found[f"{name} folded {memory}"] = lambda g=given, w=weight, b=bias: F.conv2d(g, w, b, 1, pad).sign_()
+            found[f"{name} {memory}"] = lambda g=given, w=weight, n=norm: n(F.conv2d(g, w, None, 1, pad)).sign()
     found["int8"] = quantized(x.sign(), outputs, window, pad)
     for bits in BITS:
         shape, top = (outputs, inputs, window, window), max(1, 2 ** (bits - 1) - 1)
@@ -77,8 +81,9 @@ def race(layers: dict[str, Layer], rounds: int, clock: Callable[[], float]) -> d
             layers[name]()
             seconds[name].append(clock() - start)
     found = {name: statistics.median(values) for name, values in seconds.items()}
-    for dtype in ("float32", "bfloat16"):
-        found[dtype] = min(value for name, value in found.items() if dtype in name)
+    for peer in PEERS:
+        for kind in (f"{peer} folded", peer):
+            found[kind] = min(found[f"{kind} {m}"] for m in (torch.contiguous_format, torch.channels_last))
     return found
 
 
@@ -95,21 +100,28 @@ def main() -> None:
     now = environment(torch.device("cpu"))
     level = options.level or native.supported()[-1]
     print(f"{now['date']}, {now['hardware']}, torch {now['torch']}, Python {sys.version.split()[0]}, kernels: {level}")
-    whole, bits = [], []
+    tables: dict[str, list[list[str]]] = {"times": [], "": [], " folded": [], "int8": []}
     with torch.no_grad(), native.level(level):
         for batch, inputs, outputs, size, window in LAYERS:
             found = race(contestants(batch, inputs, outputs, size, window), options.rounds, clock)
-            name = f"{inputs} -> {outputs}, {window} x {window}, at {size} x {size}, batch {batch}"
-            name = f"{inputs} -> {outputs}, linear, batch {batch}" if size == 1 else name
-            times = [f"{1e3 * found[key]:.3f}" for key in ("float32", "bfloat16", "int8", "whole 1", "whole 8")]
-            ratios = [found[dtype] / found[f"whole {b}"] for b in BITS for dtype in ("float32", "bfloat16")]
-            whole.append([name, *times, *(f"{ratio:.1f}" for ratio in ratios)])
-            bits.append([name, *(f"{found['int8'] / found[f'bits {b}']:.1f}" for b in BITS)])
-    of_bits = [f"{b} bit {dtype}" for b in BITS for dtype in ("fp32", "bf16")]
-    print("\nWhole layers: milliseconds, and how many times faster than fp32 and bf16 with weights of 1 to 8 bits")
-    print(table_text(["layer", "fp32", "bf16", "int8", "1 bit", "8 bit", *of_bits], whole))
-    print("\nFrom bits to bits: how many times faster than oneDNN's int8")
-    print(table_text(["layer", *(f"{b} bit" for b in BITS)], bits))
+            kind = "linear" if size == 1 else f"{window}x{window} @{size}"
+            name = f"{inputs}-{outputs} {kind}, batch {batch}"
+            kinds = [peer + kind for kind in ("", " folded") for peer in PEERS]
+            shown = (*kinds, "int8", *(f"whole {b}" for b in BITS))
+            tables["times"].append([name, *(f"{1e3 * found[key]:.3f}" for key in shown)])
+            for kind in ("", " folded"):
+                ratios = [[found[peer + kind] / found[f"whole {b}"] for peer in PEERS] for b in BITS]
+                tables[kind].append([name, *(f"{fp32:.1f} / {bf16:.1f}" for fp32, bf16 in ratios)])
+            tables["int8"].append([name, *(f"{found['int8'] / found[f'bits {b}']:.1f}" for b in BITS)])
+    columns = [f"{b} bit" for b in BITS]
+    print("\nMilliseconds")
+    print(table_text(["layer", "fp32", "bf16", "fp32 folded", "bf16 folded", "int8", *columns], tables["times"]))
+    print("\nWhole layers: times as fast as fp32 / bf16, convolution, batch norm, sign")
+    print(table_text(["layer", *columns], tables[""]))
+    print("\nWhole layers: times as fast as fp32 / bf16, batch norm folded into the convolution")
+    print(table_text(["layer", *columns], tables[" folded"]))
+    print("\nFrom bits to bits: times as fast as oneDNN's int8")
+    print(table_text(["layer", *columns], tables["int8"]))
 
 
 if __name__ == "__main__":

@@ -31,9 +31,10 @@ def library() -> ctypes.CDLL | None:
     try:
         found = ctypes.CDLL(str(_compiled()))
     except (OSError, subprocess.CalledProcessError) as error:
-        said = getattr(error, "stderr", None) or str(error)
+        failed = isinstance(error, subprocess.CalledProcessError)
+        said = error.stderr or f"{error.cmd[0]} ended with status {error.returncode}" if failed else str(error)
         warnings.warn(
-            f"the kernels for packed layers could not be compiled ({said.strip()[-300:]}), so torch's int8 product "
+            f"the kernels for packed layers could not be compiled ({said.strip()[:300]}), so torch's int8 product "
             "does their work, correctly and slower. They need a C++ compiler: c++ on the path, or the one that the "
             "variable CXX names.",
             stacklevel=2,

@@ -59,7 +59,7 @@ def to_bytes(words: Tensor, channels: int) -> Tensor:
 def _product(x: Tensor, y: Tensor) -> Tensor:
     if x.device.type == "cpu":
         # Of one row with the strides of a column _int_mm gives wrong sums (torch 2.13).
-        return torch._int_mm(*(z.flatten().view(z.shape) for z in (x, y)))
+        return torch._int_mm(*(z.flatten().view(z.shape) for z in (x, y)))  # pyright: ignore[reportPrivateImportUsage]
     exact = torch.float32 if 128 * len(y) < 2**24 else torch.float64  # every partial sum is a float
     return (x.to(exact) @ y.to(exact)).to(torch.int32)
 

@@ -20,7 +20,7 @@ class PackedWeights:
         layout: what the kernels read; None where torch does the work.
     """
 
-    integers: Tensor
+    integers: Tensor = field(repr=False)
     bits: int
     groups: int
     layout: "native.Layout | None" = field(default=None, repr=False)
