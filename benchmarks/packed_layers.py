@@ -1,7 +1,7 @@
 """What a layer on bits costs, against the same layer in torch's fp32, bf16 and int8.
 
-A whole layer is, in torch: convolution, batch norm in evaluation, sign; or, with the batch norm folded in, convolution and
-sign; on bits: packing, convolution, threshold. Its fp32 and bf16 peers may take contiguous or channels-last memory,
+A whole layer is, in torch: convolution, batch norm in evaluation, sign; or, with the batch norm folded in, convolution
+and sign; on bits: packing, convolution, threshold. Its fp32 and bf16 peers may take contiguous or channels-last memory,
 whichever is faster. The int8 peer (oneDNN's) is given quantized activations, so beside it stands the layer without
 packing, from bits to bits.
 Contestants take turns, in a new order each round, after a call that is not timed; one thread is measured by its own CPU
