@@ -20,6 +20,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 import minimand as mm
 from minimand.environment import environment
@@ -41,9 +42,9 @@ def contestants(make: Callable[[], nn.Module], batch: int) -> dict[str, Run]:
     x = torch.randn(batch, 3, 32, 32)
     last = x.contiguous(memory_format=torch.channels_last)
     model = make().eval()
-    fused = fuse(copy.deepcopy(model)).to(memory_format=torch.channels_last)
-    half = fuse(copy.deepcopy(model)).to(torch.bfloat16, memory_format=torch.channels_last)
-    channels_last = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    channels_last, fused, half = copy.deepcopy(model), fuse(copy.deepcopy(model)), fuse(copy.deepcopy(model)).bfloat16()
+    for network in (channels_last, fused, half):
+        convert_conv2d_weight_memory_format(network, torch.channels_last)
     found: dict[str, Run] = {
         "float32": partial(model, x),
         "float32, channels last": partial(channels_last, last),
@@ -59,7 +60,7 @@ def contestants(make: Callable[[], nn.Module], batch: int) -> dict[str, Run]:
         assert torch.equal(packed(last), hardened(last))
         found[f"packed, {bits} bit{'s' * (bits > 1)}"] = partial(packed, last)
     if importlib.util.find_spec("bnn") is not None and isinstance(model, nn.Sequential):
-        found["bnn-lab, 1 bit"] = partial(of_bnn_lab(make().eval()), last)
+        found["bnn-lab, 1 bit"] = partial(of_bnn_lab(copy.deepcopy(model)), last)
     return found
 
 
@@ -83,7 +84,7 @@ def of_bnn_lab(model: nn.Sequential) -> nn.Module:
         if isinstance(m, nn.Conv2d):
             (size, _), (step, _), (pad, _) = m.kernel_size, m.stride, m.padding
             layers[i] = BinaryConv2d(m.in_channels, m.out_channels, size, step, pad)
-    return nn.Sequential(*layers).eval().to(memory_format=torch.channels_last)
+    return convert_conv2d_weight_memory_format(nn.Sequential(*layers).eval(), torch.channels_last)
 
 
 def products(batch: int, width: int) -> dict[str, Run]:

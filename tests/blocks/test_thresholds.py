@@ -91,7 +91,7 @@ def test_sums_over_levels_are_exact_in_evaluation(threshold: Threshold) -> None:
     layer.eval()
     x = threshold(torch.randn(2, 70, 6, 5))
     whole = (x.double() / threshold.unit).round()
-    layer64 = copy.deepcopy(layer).double()
+    layer64 = cast(FewBitLayer, copy.deepcopy(layer).double())
     sums = nn.functional.conv2d(whole, layer64.integers(), padding=1)
     assert torch.equal(cast(FewBitLayer, layer).sums(x).double(), sums)
     x.requires_grad_()

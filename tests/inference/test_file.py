@@ -138,7 +138,7 @@ def test_what_a_file_cannot_hold_is_named_and_nothing_is_left(tmp_path: Path) ->
     with pytest.raises(ValueError, match="calls cumsum, which a file of a packed model cannot hold"):
         mm.pack(network(real, _Own())).save(tmp_path / "model")
     with pytest.raises(ValueError, match="4 is a Opaque, which a file of a packed model cannot hold"):
-        mm.pack(network(real, mm.Opaque(torch.sort, targets=lambda x, y, g: x))).save(tmp_path / "model")
+        mm.pack(network(real, mm.Opaque(torch.sign, targets=lambda x, y, g: x))).save(tmp_path / "model")
     with pytest.raises(OSError, match="No such file"):
         mm.pack(network(real, nn.Flatten())).save(tmp_path / "nowhere" / "model")
     assert not list(tmp_path.iterdir())

@@ -60,9 +60,9 @@ class FewBitLayer(nn.Module):
         found = size.mean(axes, keepdim=True) if self.bits == 1 else size.amax(axes, keepdim=True) / top(self.bits)
         return found.clamp_min(_LEAST_SCALE)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Shapes as the real layer's."""
-        return self.scaled(self.sums(x))
+        return self.scaled(self.sums(input))
 
     def sums(self, x: Tensor) -> Tensor:
         """The sums of integers times x / unit."""

@@ -1,8 +1,8 @@
 """From the graph of a hardened model to one that runs on bits."""
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from typing import Any, cast
 
@@ -12,53 +12,31 @@ from torch import Tensor, fx, nn
 from ..blocks import FewBitLayer, Threshold, few_bit_weight
 from ..networks.harden import ACTIVATIONS
 from .folding import LARGEST, float_of, jumps_of
-from .reading import attribute, function_name
-from .steps import AsVectors, Layer, Pack, Pool, Shortcut, Unpack
+from .reading import attribute, connected, function_name
+from .steps import AsVectors, Pack, Pool, Shortcut, Unpack
+from .values import (
+    NORMS,
+    Chain,
+    Levels,
+    Real,
+    Sums,
+    applied,
+    bound_of,
+    directions,
+    is_poolable,
+    lowest,
+    packed_layer,
+    padding_of,
+    pooling_of,
+    shaped,
+    some,
+)
 
 _IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _FUNCTIONS = {"relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish", "hardtanh"}
 _FUNCTIONS |= {"tanh", "softplus", "softsign"}
 _EXACT = 2**24
 """Integers below are exact in float32."""
-
-
-@dataclass(frozen=True, eq=False)
-class Real:
-    """A real value: a node of the new graph."""
-
-    node: fx.Node
-
-
-@dataclass(frozen=True, eq=False)
-class Levels:
-    """Activations of few levels."""
-
-    node: fx.Node
-    levels: Tensor
-    """(L, C), or (L, 1)."""
-    threshold: Threshold
-
-
-@dataclass(frozen=True, eq=False)
-class Sums:
-    """What a layer of few bits gives, before it is scaled."""
-
-    levels: Levels
-    layer: FewBitLayer
-    name: str
-
-
-@dataclass(frozen=True, eq=False)
-class Chain:
-    """Links that are yet to be applied, monotone in each channel: normalization, max pooling, adding a shortcut."""
-
-    base: Real | Sums
-    links: tuple[nn.BatchNorm1d | nn.BatchNorm2d | nn.MaxPool2d | Levels, ...] = ()
-
-    def has(self, kind: type) -> bool:
-        """Whether a link is of a kind."""
-        return any(isinstance(link, kind) for link in self.links)
 
 
 @dataclass
@@ -81,8 +59,8 @@ class Lowering:
             ValueError: an activation between thresholds that is none.
         """
         self.env: dict[fx.Node, Real | Levels | Chain] = {}
-        self.before = _connected(reversed(graph.nodes), self._is_threshold, lambda node: node.users)
-        self.behind = _connected(graph.nodes, self._is_threshold, lambda node: node.all_input_nodes)
+        self.before = connected(reversed(graph.nodes), self._is_threshold, lambda node: node.users)
+        self.behind = connected(graph.nodes, self._is_threshold, lambda node: node.all_input_nodes)
         for node in graph.nodes:
             if node.op == "output":
                 self.graph.output(fx.map_arg(node.args[0], lambda n: self.real(n)))
@@ -131,13 +109,13 @@ class Lowering:
             return Chain(Sums(given, layer, name)) if layer else None
         if isinstance(module, nn.Linear | nn.Conv2d) and node in self.before & self.behind:
             self.waiting += [] if isinstance(module, FewBitLayer) else [name]
-        if isinstance(module, nn.MaxPool2d) and _poolable(module):
+        if isinstance(module, nn.MaxPool2d) and is_poolable(module):
             if isinstance(given, Levels):
-                return Levels(self._step(name, Pool(_pooling(module)), given), given.levels, given.threshold)
+                return replace(given, node=self._step(name, Pool(pooling_of(module)), given))
             if isinstance(given, Chain) and not given.has(nn.MaxPool2d) and not given.has(Levels):
                 return Chain(given.base, (*given.links, module))
             return Chain(Real(self.real(node.args[0])), (module,)) if not isinstance(given, Levels) else None
-        if isinstance(module, _NORMS) and module.running_var is not None and not isinstance(given, Levels):
+        if isinstance(module, NORMS) and module.running_var is not None and not isinstance(given, Levels):
             chain = given if isinstance(given, Chain) else Chain(Real(self.real(node.args[0])))
             if isinstance(chain.base, Real) or isinstance(module, nn.BatchNorm1d) == isinstance(
                 chain.base.layer, nn.Linear
@@ -172,31 +150,20 @@ class Lowering:
         if name == "getitem" and isinstance(index := node.args[1], tuple) and len(index) == 4:
             strides = [i.step for i in index[2:] if isinstance(i, slice) and (i.start, i.stop) == (None, None)]
             if index[:2] == (whole, whole) and len(strides) == 2 and all(isinstance(s, int) for s in strides):
-                return Levels(self._step(node.name, Shortcut(strides, 0, 0), given), given.levels, given.threshold)
-        if name == "pad" and len(node.args) == 2 and not node.kwargs and isinstance(sides := node.args[1], tuple):
-            channels = self._channels(cast(fx.Node, node.args[0]))
-            if len(sides) == 6 and sides[:4] == (0, 0, 0, 0) and min(sides[4:]) >= 0 and channels:  # pyright: ignore
-                before, after = cast(tuple[int, int], sides[4:])
-                levels = nn.functional.pad(given.levels.expand(-1, channels), (before, after))
+                return replace(given, node=self._step(node.name, Shortcut((strides[0], strides[1]), 0, 0), given))
+        zeros = node.kwargs.get("mode", "constant") == "constant" and not node.kwargs.get("value")
+        if name == "pad" and len(node.args) == 2 and zeros and isinstance(sides := node.args[1], tuple):
+            *around, before, after = cast(tuple[int, ...], sides)
+            if around == [0, 0, 0, 0] and min(before, after) >= 0 and given.channels:
+                levels = nn.functional.pad(given.levels.expand(-1, given.channels), (before, after))
                 return Levels(self._step(node.name, Shortcut((1, 1), before, after), given), levels, given.threshold)
-        return None
-
-    def _channels(self, node: fx.Node) -> int | None:
-        """Of activations, where the layer or the normalization before them tells."""
-        while node.args and isinstance(node.args[0], fx.Node):
-            if node.op == "call_module":
-                module = self.module(node)
-                for name in ("out_channels", "out_features", "num_features"):
-                    if hasattr(module, name):
-                        return cast(int, getattr(module, name))
-            node = node.args[0]
         return None
 
     def _few_bits(self, node: fx.Node, module: nn.Linear | nn.Conv2d, given: Levels) -> FewBitLayer | None:
         """The layer, if it can run on these bits; one of real weights is rounded, if that is asked for."""
         threshold = given.threshold
         padded = given.levels.shape[1] > 1
-        if padded or lowest(threshold) is None or (isinstance(module, nn.Conv2d) and _padding(module) is None):
+        if padded or lowest(threshold) is None or (isinstance(module, nn.Conv2d) and padding_of(module) is None):
             return None
         if not isinstance(module, FewBitLayer):
             if node not in self.before:
@@ -206,17 +173,19 @@ class Lowering:
             few_bit_weight(module, self.weights)
         layer = cast(FewBitLayer, module)
         layer.unit = threshold.unit
-        return layer if int(_bound(layer, threshold).max()) < _EXACT else None
+        return layer if int(bound_of(layer, threshold).max()) < _EXACT else None
 
     def _threshold(self, node: fx.Node, threshold: Threshold, given: Any) -> Levels | Real:
         name = str(node.target)
         chain = given if isinstance(given, Chain) else Chain(Real(self.real(node.args[0])))
         levels = threshold.from_codes(torch.arange(threshold.levels), torch.float32)[:, None]
         if isinstance(chain.base, Sums):
-            return Levels(self._cut_sums(chain.base, chain.links, threshold, name), levels, threshold)
+            channels = len(chain.base.layer.weight)
+            return Levels(self._cut_sums(chain.base, chain.links, threshold, name), levels, threshold, channels)
         if not any(self._takes_bits(user) for user in node.users):
             return Real(self._add(name, threshold, self._real_of(chain)))
-        return Levels(self._cut_real(chain.base, chain.links, threshold, name), levels, threshold)
+        channels = next((link.num_features for link in chain.links if isinstance(link, NORMS)), None)
+        return Levels(self._cut_real(chain.base, chain.links, threshold, name), levels, threshold, channels)
 
     def _takes_bits(self, node: fx.Node) -> bool:
         if node.op == "call_module":
@@ -230,36 +199,36 @@ class Lowering:
         return passes and any(map(self._takes_bits, node.users))
 
     def _cut_real(self, base: Real, links: tuple[Any, ...], threshold: Threshold, name: str) -> fx.Node:
-        channels = next((link.num_features for link in links if isinstance(link, _NORMS)), 1)
-        rises, after, pooling = _directions(links, channels)
+        channels = next((link.num_features for link in links if isinstance(link, NORMS)), 1)
+        rises, after, pooling = directions(links, channels)
 
         def below(keys: Tensor) -> Tensor:
             maps = any(isinstance(link, nn.BatchNorm2d) for link in links)
-            return threshold.codes(threshold.values(_apply(_shaped(float_of(keys), maps), links))).view(-1)
+            return threshold.codes(threshold.values(applied(shaped(float_of(keys), maps), links))).view(-1)
 
         keys, flip = jumps_of(below, torch.full((channels,), LARGEST), rises, threshold.levels - 1)
         flip = flip ^ after
-        return self._step(name, Pack(float_of(keys), _some(flip), _some(after), pooling), base)
+        return self._step(name, Pack(float_of(keys), some(flip), some(after), pooling), base)
 
     def _cut_sums(self, base: Sums, links: tuple[Any, ...], threshold: Threshold, name: str) -> fx.Node:
         layer = base.layer
         channels = len(layer.weight)
-        rises, after, pooling = _directions(links, channels)
+        rises, after, pooling = directions(links, channels)
         shortcut = next((link for link in links if isinstance(link, Levels)), None)
         rows = [None] if shortcut is None else list(shortcut.levels.expand(-1, channels))
-        bound = _bound(layer, base.levels.threshold)
+        bound = bound_of(layer, base.levels.threshold)
 
         def below_with(row: Tensor | None) -> Callable[[Tensor], Tensor]:
             def below(keys: Tensor) -> Tensor:
-                z = layer.scaled(_shaped(keys.float(), isinstance(layer, nn.Conv2d)))
-                return threshold.codes(threshold.values(_apply(z, links, row))).view(-1)
+                z = layer.scaled(shaped(keys.float(), isinstance(layer, nn.Conv2d)))
+                return threshold.codes(threshold.values(applied(z, links, row))).view(-1)
 
             return below
 
         found = [jumps_of(below_with(row), bound, rises, threshold.levels - 1) for row in rows]
         flip = found[0][1] ^ after
         limits = torch.stack([limits for limits, _ in found]).int()
-        step = _layer(base, thresholds=limits, flip=_some(flip), after=_some(after), pooling=pooling)
+        step = packed_layer(base, thresholds=limits, flip=some(flip), after=some(after), pooling=pooling)
         return self._step(f"{base.name} to {name}", step, base.levels, *([shortcut] if shortcut else []))
 
     def real(self, node: Any) -> fx.Node:
@@ -274,7 +243,7 @@ class Lowering:
 
     def _real_of(self, chain: Chain) -> fx.Node:
         base = chain.base
-        node = self._step(base.name, _layer(base), base.levels) if isinstance(base, Sums) else base.node
+        node = self._step(base.name, packed_layer(base), base.levels) if isinstance(base, Sums) else base.node
         for link in chain.links:
             if isinstance(link, Levels):
                 node = self.graph.call_function(torch.add, (self._real_levels(link), node))
@@ -308,99 +277,3 @@ class Lowering:
                 f"the model calls {function_name(node)} as a function between thresholds ({node.name}), which cannot "
                 "be folded into comparisons; make it a module, so that mm.harden puts a threshold in its place."
             )
-
-
-def lowest(threshold: Threshold) -> int | None:
-    """What a bit that is not set stands for, as a multiple of the unit: -1 or 0; None if it is another."""
-    if threshold.low == 0:
-        return 0
-    return -1 if threshold.levels == 2 and threshold.low == -threshold.high else None
-
-
-def _layer(base: Sums, thresholds: Tensor | None = None, **cut: Any) -> Layer:
-    layer = base.layer
-    geometry = None
-    if isinstance(layer, nn.Conv2d):
-        geometry = (layer.stride, _padding(layer), layer.dilation, layer.groups)
-    real = thresholds is None
-    return Layer(
-        layer.integers().to(torch.int8),
-        (layer.unit * layer.scale()).flatten() if real else None,
-        layer.bias.detach() if real and layer.bias is not None else None,
-        thresholds,
-        **{"flip": None, "after": None, "pooling": None, **cut},
-        bits=layer.bits,
-        geometry=geometry,
-        low=cast(int, lowest(base.levels.threshold)),
-    )
-
-
-def _bound(layer: FewBitLayer, threshold: Threshold) -> Tensor:
-    """(O,): the largest absolute value of a sum."""
-    return layer.integers().abs().flatten(1).sum(1).long() * (threshold.levels - 1)
-
-
-def _apply(z: Tensor, links: tuple[Any, ...], row: Tensor | None = None) -> Tensor:
-    """The links for one value a channel; pooling leaves it, and what a shortcut adds is `row`."""
-    for link in links:
-        if isinstance(link, Levels):
-            z = z + cast(Tensor, row).view(z.shape)
-        elif isinstance(link, _NORMS):
-            z = link(z)
-    return z
-
-
-def _shaped(values: Tensor, maps: bool) -> Tensor:
-    return values.view(1, -1, 1, 1) if maps else values[None]
-
-
-def _directions(links: tuple[Any, ...], channels: int) -> tuple[Tensor, Tensor, Any]:
-    """Whether the links rise, and fall after pooling, in each channel; the pooling, if there is one."""
-    rises, after, pooling = torch.ones(channels, dtype=torch.bool), torch.zeros(channels, dtype=torch.bool), None
-    for link in links:
-        if isinstance(link, nn.MaxPool2d):
-            pooling = _pooling(link)
-        elif isinstance(link, _NORMS) and link.weight is not None:
-            falls = link.weight.detach() < 0
-            rises ^= falls
-            after ^= falls & (pooling is not None)
-    return rises, after, pooling
-
-
-def _some(mask: Tensor) -> Tensor | None:
-    return mask if mask.any() else None
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
-
-
-def _poolable(pool: nn.MaxPool2d) -> bool:
-    return _pair(pool.dilation) == (1, 1) and not pool.ceil_mode and not pool.return_indices
-
-
-def _pooling(pool: nn.MaxPool2d) -> tuple[tuple[int, int], ...]:
-    return _pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding)
-
-
-def _padding(layer: nn.Conv2d) -> tuple[int, int] | None:
-    """The zeros on each side; None where there is something else."""
-    if layer.padding_mode != "zeros":
-        return None
-    if layer.padding == "valid":
-        return 0, 0
-    if layer.padding == "same":
-        spans = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-        return None if spans[0] % 2 or spans[1] % 2 else (spans[0] // 2, spans[1] // 2)
-    return cast(tuple[int, int], layer.padding)
-
-
-def _connected(
-    nodes: Iterable[fx.Node], found: Callable[[fx.Node], bool], neighbours: Callable[[fx.Node], Iterable[fx.Node]]
-) -> set[fx.Node]:
-    """The nodes that something is reached from through their neighbours, which come before them."""
-    connected: set[fx.Node] = set()
-    for node in nodes:
-        if any(n in connected or found(n) for n in neighbours(node)):
-            connected.add(node)
-    return connected

@@ -59,12 +59,14 @@ class PackedModel(nn.Module):
     def operations(self, *shape: int) -> dict[str, int]:
         """The multiplications and additions for one sample of a shape (C, H, W), by the precision of the weights."""
         found: Counter[str] = Counter()
-        hooks = []
-        for step in self.steps.modules():
+
+        def count(step: nn.Module, given: tuple[Any, ...], y: Any) -> None:
             if isinstance(step, Layer):
-                hooks.append(step.register_forward_hook(lambda m, x, y: found.update({_kind(m): m.operations(x[0])})))
+                found[_kind(step)] += step.operations(given[0])
             elif isinstance(step, _REAL):
-                hooks.append(step.register_forward_hook(lambda m, x, y: found.update({"float": _operations(m, y)})))
+                found["float"] += _operations(step, y)
+
+        hooks = [step.register_forward_hook(count) for step in self.steps.modules()]
         seen = self._seen
         try:
             self(torch.zeros(1, *shape))

@@ -1,10 +1,12 @@
 """Reads a model as a graph of its layers."""
 
 import operator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.fx.proxy import TraceError
 
 from ..blocks import FewBitLayer, Opaque, Threshold
 from ..models.feedforward import FlattenOf
@@ -30,7 +32,7 @@ def graph_of(model: nn.Module) -> fx.Graph:
     """
     try:
         graph = _Tracer().trace(model)
-    except (fx.proxy.TraceError, TypeError) as error:
+    except (TraceError, TypeError) as error:
         raise ValueError(
             f"{type(model).__name__} cannot be read by torch.fx ({error}). A model can be packed whose forward is the "
             "same for every input: decisions that depend on the input belong into a module of torch.nn, or before it."
@@ -62,3 +64,14 @@ def attribute(model: nn.Module, name: str) -> torch.Tensor:
     for part in name.split("."):
         found = getattr(found, part)
     return found
+
+
+def connected(
+    nodes: Iterable[fx.Node], found: Callable[[fx.Node], bool], neighbours: Callable[[fx.Node], Iterable[fx.Node]]
+) -> set[fx.Node]:
+    """The nodes that something is reached from through their neighbours, which come before them."""
+    connected: set[fx.Node] = set()
+    for node in nodes:
+        if any(n in connected or found(n) for n in neighbours(node)):
+            connected.add(node)
+    return connected

@@ -4,7 +4,7 @@ import math
 from functools import reduce
 from itertools import pairwise
 from operator import or_
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -14,6 +14,8 @@ from .kernels import Bits, PackedWeights, convolve, convolve_above, pack_above, 
 Pair = tuple[int, int]
 Pooling = tuple[Pair, Pair, Pair]
 """Kernel, stride, padding."""
+Geometry = tuple[Pair, Pair, Pair, int]
+"""Stride, padding, dilation, groups."""
 
 
 class _Cutting(nn.Module):
@@ -23,12 +25,14 @@ class _Cutting(nn.Module):
     flip: Tensor
     after: Tensor | None
 
-    def __init__(self, thresholds: Tensor | None, flip: Tensor | None, after: Tensor | None, pooling: Any) -> None:
+    def __init__(
+        self, thresholds: Tensor | None, flip: Tensor | None, after: Tensor | None, pooling: Pooling | None
+    ) -> None:
         super().__init__()
         self.register_buffer("thresholds", thresholds)
         self.register_buffer("flip", flip)
         self.register_buffer("after", after)
-        self.pooling: Pooling | None = pooling and tuple(map(tuple, pooling))
+        self.pooling: Pooling | None = pooling
 
     def finish(self, bits: Bits) -> Bits:
         if self.pooling:
@@ -41,14 +45,12 @@ class _Cutting(nn.Module):
 class Pack(_Cutting):
     """Real values to bits: (z > thresholds[j]) xor flip; thresholds are (jumps, C), or (jumps, 1)."""
 
-    thresholds: Tensor
-
     def forward(self, z: Tensor) -> Activations:
         if z.ndim not in (2, 4):
             raise ValueError(f"a threshold was given {tuple(z.shape)}; packed layers take (N, C) or (N, C, H, W).")
-        channels = z.shape[1]
+        channels, limits = z.shape[1], cast(Tensor, self.thresholds)
         flip = None if self.flip is None else self.flip.expand(channels).contiguous()
-        planes = [self.finish(pack_above(z, t.expand(channels).contiguous(), flip)) for t in self.thresholds]
+        planes = [self.finish(pack_above(z, t.expand(channels).contiguous(), flip)) for t in limits]
         return Activations(tuple(planes), z.ndim == 2, z.ndim == 4 and not z.is_contiguous())
 
 
@@ -80,9 +82,9 @@ class Layer(_Cutting):
         thresholds: Tensor | None,
         flip: Tensor | None,
         after: Tensor | None,
-        pooling: Any,
+        pooling: Pooling | None,
         bits: int,
-        geometry: Any,
+        geometry: Geometry | None,
         low: int,
     ) -> None:
         super().__init__(thresholds, flip, after, pooling)
@@ -90,7 +92,7 @@ class Layer(_Cutting):
         self.register_buffer("scale", scale)
         self.register_buffer("bias", bias)
         self.bits, self.low = bits, low
-        self.geometry: tuple[Pair, Pair, Pair, int] | None = geometry and (*map(tuple, geometry[:3]), geometry[3])
+        self.geometry: Geometry | None = geometry
         self._laid_out: dict[Pair, PackedWeights] = {}
 
     def forward(self, x: Activations, other: Activations | None = None) -> Any:
@@ -130,7 +132,7 @@ class Layer(_Cutting):
             *_, height, width = x.planes[0].shape
             self._check_vector(x, height, width)
             kernel = (height, width)
-            geometry: tuple[Pair, Pair, Pair, int] = ((1, 1), (0, 0), (1, 1), 1)
+            geometry: Geometry = ((1, 1), (0, 0), (1, 1), 1)
         else:
             if x.is_vector:
                 raise ValueError(f"a convolution was given vectors of {x.channels}; expected maps.")
@@ -138,7 +140,8 @@ class Layer(_Cutting):
         if kernel not in self._laid_out:
             integers = self.integers if self.geometry else self.integers.view(len(self.integers), -1, *kernel)
             self._laid_out[kernel] = pack_weights(integers, self.bits, geometry[3])
-        return self._laid_out[kernel], *geometry[:3]
+        stride, padding, dilation, _ = geometry
+        return self._laid_out[kernel], stride, padding, dilation
 
     def _check_vector(self, x: Activations, height: int, width: int) -> None:
         features = x.channels * height * width
@@ -189,9 +192,9 @@ class Unpack(nn.Module):
 class Pool(nn.Module):
     """Max pooling of bits."""
 
-    def __init__(self, pooling: Any) -> None:
+    def __init__(self, pooling: Pooling) -> None:
         super().__init__()
-        self.pooling: Pooling = tuple(map(tuple, pooling))  # pyright: ignore[reportAttributeAccessIssue]
+        self.pooling = pooling
 
     def forward(self, x: Activations) -> Activations:
         return x.map(lambda bits: pool_any(bits, *self.pooling))
@@ -217,9 +220,9 @@ class AsVectors(nn.Module):
 class Shortcut(nn.Module):
     """Every `stride`-th pixel, with bits that are not set as channels before and after."""
 
-    def __init__(self, stride: Any, before: int, after: int) -> None:
+    def __init__(self, stride: Pair, before: int, after: int) -> None:
         super().__init__()
-        self.stride, self.before, self.after = tuple(stride), before, after
+        self.stride, self.before, self.after = stride, before, after
 
     def forward(self, x: Activations) -> Activations:
         return x.map(self._of)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from ..blocks import Sign
 from ..data import Arrays, Augmentation, Data
@@ -53,7 +54,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     data = bench.data(cell["data"], cell.get("train"), cell.get("test"), cell["enlarged"])
     torch.manual_seed(seed)
     model = convnet8(data.num_outputs, data.shape[0])
-    reference = copy.deepcopy(model)
+    reference = convert_conv2d_weight_memory_format(copy.deepcopy(model).eval(), torch.channels_last)
     if steps := cell["steps"]:
         harden(model, Sign(), cell["weights"])
     result = train(model, data, cell, seed, bench, method=TargetPropagation() if steps else None)
@@ -64,7 +65,9 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     return {
         "accuracy": right,
         "same": same,
-        "speed": _times_as_fast(fast, reference.eval().to(memory_format=torch.channels_last), x) if steps else 1.0,
+        "speed": _times_as_fast(fast, convert_conv2d_weight_memory_format(reference.eval(), torch.channels_last), x)
+        if steps
+        else 1.0,
         "size": sum(fast.sizes().values()) if isinstance(fast, PackedModel) else 4 * _parameters(model),
     }
 
