@@ -154,6 +154,14 @@ def test_pooling_is_max_pooling(
     assert unpack(pooled).equal(F.max_pool2d(x, kernel, stride, padding))
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_the_largest_sums_do_not_overflow(bits: int) -> None:
+    least = -(2 ** (bits - 1)) if bits > 1 else -1
+    weights = pack_weights(torch.full((17, 300, 3, 3), least, dtype=torch.int8), bits)
+    sums = convolve(pack_above(torch.ones(1, 300, 14, 14)), weights)
+    assert sums.eq(least * 300 * 9).all()
+
+
 def test_a_linear_layer_is_a_window_of_one() -> None:
     x, w = torch.randn(3, 130).sign(), torch.randint(-128, 128, (50, 130), dtype=torch.int8)
     sums = convolve(pack_above(x), pack_weights(w[:, :, None, None], 8))

@@ -30,7 +30,7 @@ def convolve(
         ValueError: shapes or arguments that do not fit, by name.
     """
     geometry, out = _geometry(bits, weights, stride, padding, dilation, low)
-    if weights.layout is not None and native.takes(bits.words):
+    if weights.layout is not None and native.takes(bits.words, weights.bits):
         return native.convolve(bits.words, weights.layout, geometry, out, low)
     return portable.convolve(bits.words, bits.channels, weights.integers, weights.groups, geometry, out, low)
 
@@ -71,7 +71,7 @@ def convolve_above(
         raise ValueError(
             f"other is of shape {other.shape} on {other.words.device}; expected the output's, {shape} on {device}."
         )
-    if weights.layout is not None and native.takes(bits.words):
+    if weights.layout is not None and native.takes(bits.words, weights.bits):
         chosen = None if other is None or thresholds_other is None else (other.words, thresholds_other)
         words = native.convolve_above(bits.words, weights.layout, geometry, out, low, thresholds, flip, chosen)
         return Bits(words, count)

@@ -42,9 +42,9 @@ def level(name: str | None) -> Iterator[None]:
         _forced.pop()
 
 
-def takes(x: Tensor) -> bool:
-    """Whether the kernels are there for a tensor of this device."""
-    return x.device.type == "cpu" and _level() is not None
+def takes(x: Tensor, bits: int = 1) -> bool:
+    """Whether the kernels are there for a tensor of this device, and faster than torch for weights of so many bits."""
+    return x.device.type == "cpu" and _level() not in (None, "portable" if bits > 1 else None)
 
 
 def pack_above(z: Tensor, thresholds: Tensor | None, flip: Tensor | None) -> Tensor:

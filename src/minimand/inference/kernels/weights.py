@@ -65,5 +65,5 @@ def pack_weights(integers: Tensor, bits: int, groups: int = 1) -> PackedWeights:
     if outside.any():
         named = "-1 or 1" if bits == 1 else f"{low} to {high}"
         raise ValueError(f"integers contains {int(integers[outside][0])}; expected {named} for bits = {bits}.")
-    layout = native.lay_out(integers, bits, groups) if native.takes(integers) else None
+    layout = native.lay_out(integers, bits, groups) if native.takes(integers, bits) else None
     return PackedWeights(integers, bits, groups, layout)

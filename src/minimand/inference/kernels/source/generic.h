@@ -45,33 +45,6 @@ INLINE void differing_loop(const uint64_t *patches, int positions, long words, c
         }
 }
 
-INLINE void shared_loop(const uint64_t *patches, int positions, long words, const uint64_t *weights, int blocks,
-                        int32_t *sums) {
-    for (int b = 0; b < blocks; b++)
-        for (int p = 0; p < positions; p++) {
-            int32_t found[16] = {0};
-            for (long k = 0; k < words; k++)
-                for (int o = 0; o < 16; o++) {
-                    const uint64_t x = patches[p * words + k], *w = weights + (b * words + k) * 32 + o;
-                    found[o] += __builtin_popcountll(x & w[0]) - 2 * __builtin_popcountll(x & w[16]);
-                }
-            __builtin_memcpy(sums + (b * positions + p) * 16, found, sizeof found);
-        }
-}
-
-INLINE void products_loop(const uint8_t *patches, int positions, long stride, long quads, const int8_t *weights,
-                          int blocks, int32_t *sums) {
-    for (int b = 0; b < blocks; b++)
-        for (int p = 0; p < positions; p++) {
-            int32_t found[16] = {0};
-            for (long k = 0; k < quads; k++)
-                for (int o = 0; o < 16; o++)
-                    for (int i = 0; i < 4; i++)
-                        found[o] += patches[p * stride + 4 * k + i] * weights[((b * quads + k) * 16 + o) * 4 + i];
-            __builtin_memcpy(sums + (b * positions + p) * 16, found, sizeof found);
-        }
-}
-
 INLINE void masks_loop(const int32_t *sums, int positions, const int32_t *const *limits,
                        const int32_t *const *limits_other, long at, const uint16_t *other, uint16_t *masks) {
     for (int p = 0; p < positions; p++) {

@@ -109,10 +109,35 @@ __attribute__((target("arch=armv8.2-a+dotprod"))) static void dot_products(const
     }
 }
 
+static void plain_products(const uint8_t *patches, int positions, long stride, long quads, const int8_t *weights,
+                           int blocks, int32_t *sums) {
+    for (int b = 0; b < blocks; b++, weights += 64 * quads)
+        for (int p = 0; p < positions; p++, sums += 16) {
+            int32x4_t found[4];
+            UNROLL for (int i = 0; i < 4; i++) found[i] = vdupq_n_s32(0);
+            for (long from = 0; from < quads; from += 255) {  // 16 bits hold 255 times -128
+                int16x8_t products[8];
+                UNROLL for (int i = 0; i < 8; i++) products[i] = vdupq_n_s16(0);
+                for (long k = from; k < quads && k < from + 255; k++) {
+                    int32_t four;
+                    __builtin_memcpy(&four, patches + p * stride + 4 * k, 4);
+                    const int8x8_t y = vreinterpret_s8_s32(vdup_n_s32(four));
+                    UNROLL for (int i = 0; i < 8; i++)
+                        products[i] = vmlal_s8(products[i], vld1_s8(weights + 64 * k + 8 * i), y);
+                }
+                UNROLL for (int i = 0; i < 4; i++) {
+                    const int32x4_t a = vpaddlq_s16(products[2 * i]), b = vpaddlq_s16(products[2 * i + 1]);
+                    found[i] = vaddq_s32(found[i], vpaddq_s32(a, b));
+                }
+            }
+            UNROLL for (int i = 0; i < 4; i++) vst1q_s32(sums + 4 * i, found[i]);
+        }
+}
+
 static void products(const uint8_t *patches, int positions, long stride, long quads, const int8_t *weights, int blocks,
                      int32_t *sums) {
     static const int dot = has_dot_product();
-    (dot ? dot_products : products_loop)(patches, positions, stride, quads, weights, blocks, sums);
+    (dot ? dot_products : plain_products)(patches, positions, stride, quads, weights, blocks, sums);
 }
 
 const Level neon_level = {supported, floats_above, integers_above, choose_loop, differing,

@@ -1,4 +1,4 @@
-// Any processor.
+// Any processor; for weights of more bits torch is faster than plain loops.
 #include "generic.h"
 
 static int supported(void) { return 1; }
@@ -13,5 +13,5 @@ static void integers_above(const int32_t *z, long stride, long rows, long n, con
     above_loop(z, stride, rows, n, t, across, along, words, out);
 }
 
-const Level portable_level = {supported,   floats_above,  integers_above, choose_loop, differing_loop,
-                              shared_loop, products_loop, expand_loop,    masks_loop,  store_loop};
+const Level portable_level = {supported, floats_above, integers_above, choose_loop, differing_loop,
+                              nullptr,   nullptr,      expand_loop,    masks_loop,  store_loop};
