@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from minimand.inference.kernels import (
     Bits,
+    build,
     convolve,
     convolve_above,
     native,
@@ -166,6 +168,23 @@ def test_a_linear_layer_is_a_window_of_one() -> None:
     x, w = torch.randn(3, 130).sign(), torch.randint(-128, 128, (50, 130), dtype=torch.int8)
     sums = convolve(pack_above(x), pack_weights(w[:, :, None, None], 8))
     assert sums.flatten(1).long().equal(x.long() @ w.long().t())
+
+
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
+def test_without_a_compiler_torch_does_the_work(
+    compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    caches = build.library.cache_clear, native.supported.cache_clear
+    for clear in caches:
+        clear()
+        request.addfinalizer(clear)
+    monkeypatch.setattr(native, "_forced", [])
+    monkeypatch.setenv("CXX", compiler)
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    with pytest.warns(UserWarning, match=f"could not be compiled .*{compiler}.* They need a C\\+\\+ compiler"):
+        weights = pack_weights(torch.ones(1, 3, 1, 1, dtype=torch.int8), 1)
+    assert convolve(pack_above(torch.ones(1, 3)), weights).item() == 3
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 SIGNS = pack_above(torch.ones(2, 3, 4, 4))
