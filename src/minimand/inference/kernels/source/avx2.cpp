@@ -73,19 +73,12 @@ TARGET static inline void tally(const uint64_t *x, long words, const uint64_t *w
 
 TARGET static void differing(const uint64_t *patches, int positions, long words, const uint64_t *weights, int blocks,
                              int32_t *sums) {
-    for (int b = 0; b < blocks; b++, weights += 16 * words)
-        for (int p = 0; p < positions; p++, sums += 16) tally<true>(patches + p * words, words, weights, 16, sums);
+    differing_by<tally<true>>(patches, positions, words, weights, blocks, sums);
 }
 
 TARGET static void shared(const uint64_t *patches, int positions, long words, const uint64_t *weights, int blocks,
                           int32_t *sums) {
-    for (int b = 0; b < blocks; b++, weights += 32 * words)
-        for (int p = 0; p < positions; p++, sums += 16) {
-            int32_t twos[16];
-            tally<false>(patches + p * words, words, weights, 32, sums);
-            tally<false>(patches + p * words, words, weights + 16, 32, twos);
-            for (int o = 0; o < 16; o++) sums[o] -= 2 * twos[o];
-        }
+    shared_by<tally<false>>(patches, positions, words, weights, blocks, sums);
 }
 
 template <int P>

@@ -16,32 +16,24 @@ static int supported(void) {
 
 TARGET static inline uint64_t first(long n) { return n >= 64 ? ~0ull : (1ull << n) - 1; }
 
-TARGET static void floats_above(const float *z, long stride, long rows, long n, const float *t, long across, int along,
-                                uint64_t *words, long out) {
-    for (long r = 0; r < rows; r++, z += stride, t += across)
-        for (long i = 0; i < n; i += 64) {
-            uint64_t word = 0, valid = first(n - i);
-            for (int j = 0; j < 64 && i + j < n; j += 16) {
-                __mmask16 there = (__mmask16)(valid >> j);
-                __m512 limit = along ? _mm512_maskz_loadu_ps(there, t + i + j) : _mm512_set1_ps(*t);
-                __m512 x = _mm512_maskz_loadu_ps(there, z + i + j);
-                word |= (uint64_t)_mm512_mask_cmp_ps_mask(there, x, limit, _CMP_GT_OQ) << j;
-            }
-            words[r * out + i / 64] = word;
-        }
+TARGET static inline __mmask16 over(__mmask16 there, const float *z, const float *t, int along) {
+    __m512 limit = along ? _mm512_maskz_loadu_ps(there, t) : _mm512_set1_ps(*t);
+    return _mm512_mask_cmp_ps_mask(there, _mm512_maskz_loadu_ps(there, z), limit, _CMP_GT_OQ);
 }
 
-TARGET static void integers_above(const int32_t *z, long stride, long rows, long n, const int32_t *t, long across,
-                                  int along, uint64_t *words, long out) {
+TARGET static inline __mmask16 over(__mmask16 there, const int32_t *z, const int32_t *t, int along) {
+    __m512i limit = along ? _mm512_maskz_loadu_epi32(there, t) : _mm512_set1_epi32(*t);
+    return _mm512_mask_cmpgt_epi32_mask(there, _mm512_maskz_loadu_epi32(there, z), limit);
+}
+
+template <class T>
+TARGET static void rows_above(const T *z, long stride, long rows, long n, const T *t, long across, int along,
+                              uint64_t *words, long out) {
     for (long r = 0; r < rows; r++, z += stride, t += across)
         for (long i = 0; i < n; i += 64) {
             uint64_t word = 0, valid = first(n - i);
-            for (int j = 0; j < 64 && i + j < n; j += 16) {
-                __mmask16 there = (__mmask16)(valid >> j);
-                __m512i limit = along ? _mm512_maskz_loadu_epi32(there, t + i + j) : _mm512_set1_epi32(*t);
-                __m512i x = _mm512_maskz_loadu_epi32(there, z + i + j);
-                word |= (uint64_t)_mm512_mask_cmpgt_epi32_mask(there, x, limit) << j;
-            }
+            for (int j = 0; j < 64 && i + j < n; j += 16)
+                word |= (uint64_t)over((__mmask16)(valid >> j), z + i + j, t + (i + j) * along, along) << j;
             words[r * out + i / 64] = word;
         }
 }
@@ -173,8 +165,9 @@ TARGET static void store(const int32_t *sums, int positions, int32_t factor, con
     store_loop(sums, positions, factor, offsets, at, n, out, stride);
 }
 
-const Level avx512_level = {supported, floats_above, integers_above, choose, differing,
-                            shared,    products,     expand,         above,  store};
+const Level avx512_level = {
+    supported, rows_above<float>, rows_above<int32_t>, choose, differing, shared, products, expand, above, store,
+};
 #else
 const Level avx512_level = {};
 #endif

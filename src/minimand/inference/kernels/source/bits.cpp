@@ -69,7 +69,8 @@ extern "C" void minimand_unpack(int level, const uint64_t *words, long rows, lon
                                 float *values, int threads) {
     const long count = (channels + 63) / 64;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (long i = 0; i < rows; i++) levels[level]->choose(words + i * count, channels, low, high, values + i * channels);
+    for (long i = 0; i < rows; i++)
+        levels[level]->choose(words + i * count, channels, low, high, values + i * channels);
 }
 
 // Shape is samples, height, width, words; window is kernel, stride, padding, in pairs; out is height, width.

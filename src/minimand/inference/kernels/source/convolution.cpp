@@ -83,8 +83,8 @@ struct Sums {
             for (long g = 0; g < c.groups; g++)
                 for (long o = 0; o < each; o++) {
                     const int64_t floor = ((int64_t)thresholds[g * each + o] - offset[g * room + o]) >> shift;
-                    const int64_t exact = factor < 0 ? -floor - 1 : floor;
-                    limit[g * room + o] = (int32_t)(exact > INT32_MAX ? INT32_MAX : exact < INT32_MIN ? INT32_MIN : exact);
+                    const int64_t exact = factor < 0 ? -floor - 1 : floor, least = INT32_MIN, most = INT32_MAX;
+                    limit[g * room + o] = (int32_t)std::min(std::max(exact, least), most);
                 }
             found.push_back(limit);
         }
@@ -138,8 +138,8 @@ struct Tile {
     int32_t sums[BLOCKS * MOST * 16];
 
     Tile(const Convolution &c, const Axis &rows, const Axis &columns)
-        : c(c), rows(rows), columns(columns), size(tile_size(c)), inputs(c.channels / c.groups), count(up(c.channels, 64)),
-          length(up(inputs * c.kernel[0] * c.kernel[1], 64)), fives(up(inputs * c.kernel[0] * c.kernel[1], FIVE)),
+        : c(c), rows(rows), columns(columns), size(tile_size(c)), inputs(c.channels / c.groups),
+          count(up(c.channels, 64)), length(up(inputs * c.kernel[0] * c.kernel[1], 64)), fives(up(inputs * c.kernel[0] * c.kernel[1], FIVE)),
           store(size * length), planes(c.kind == TABLES ? 2 * (64 * length + FIVE) : 0),
           bytes(c.kind == PRODUCTS ? size * length * 64 : 0), indices(c.kind == TABLES ? fives * MOST : 0) {}
 
@@ -226,10 +226,11 @@ extern "C" void minimand_convolve(const Convolution *convolution) {
                 flips[g * blocks + o / 16] |= (uint16_t)(flipped << o % 16);
             }
     }
-    const long positions = c.samples * c.out[0] * c.out[1], size = tile_size(c), tiles = up(positions, size), count = up(c.outputs, 64);
+    const long positions = c.samples * c.out[0] * c.out[1], size = tile_size(c), tiles = up(positions, size);
+    const long count = up(c.outputs, 64), chunks = up(blocks, BLOCKS);
     // Where positions are too few, threads share out the words of their outputs.
-    const long shares = c.groups == 1 && tiles < c.threads ? (up(blocks, BLOCKS) < c.threads ? up(blocks, BLOCKS) : c.threads) : 1;
-    const long share = up(up(blocks, BLOCKS), shares) * BLOCKS;
+    const long shares = c.groups == 1 && tiles < c.threads ? std::min(chunks, c.threads) : 1;
+    const long share = up(chunks, shares) * BLOCKS;
 #pragma omp parallel num_threads((int)c.threads) if (c.threads > 1)
     {
         Tile tile(c, rows, columns);

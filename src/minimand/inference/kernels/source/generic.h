@@ -45,6 +45,26 @@ INLINE void differing_loop(const uint64_t *patches, int positions, long words, c
         }
 }
 
+// What a level's way of counting, of one position and 16 outputs, gives of all: TALLY is told how far weights go on.
+template <void (*TALLY)(const uint64_t *, long, const uint64_t *, long, int32_t *)>
+INLINE void differing_by(const uint64_t *patches, int positions, long words, const uint64_t *weights, int blocks,
+                         int32_t *sums) {
+    for (int b = 0; b < blocks; b++, weights += 16 * words)
+        for (int p = 0; p < positions; p++, sums += 16) TALLY(patches + p * words, words, weights, 16, sums);
+}
+
+template <void (*TALLY)(const uint64_t *, long, const uint64_t *, long, int32_t *)>
+INLINE void shared_by(const uint64_t *patches, int positions, long words, const uint64_t *weights, int blocks,
+                      int32_t *sums) {
+    for (int b = 0; b < blocks; b++, weights += 32 * words)
+        for (int p = 0; p < positions; p++, sums += 16) {
+            int32_t twos[16];
+            TALLY(patches + p * words, words, weights, 32, sums);
+            TALLY(patches + p * words, words, weights + 16, 32, twos);
+            for (int o = 0; o < 16; o++) sums[o] -= 2 * twos[o];
+        }
+}
+
 INLINE void masks_loop(const int32_t *sums, int positions, const int32_t *const *limits,
                        const int32_t *const *limits_other, long at, const uint16_t *other, uint16_t *masks) {
     for (int p = 0; p < positions; p++) {

@@ -33,11 +33,6 @@ static void floats_above(const float *z, long stride, long rows, long n, const f
         }
 }
 
-static void integers_above(const int32_t *z, long stride, long rows, long n, const int32_t *t, long across, int along,
-                           uint64_t *words, long out) {
-    above_loop(z, stride, rows, n, t, across, along, words, out);
-}
-
 // Bits that differ (or are shared) of one position, in the eight vectors of 16 outputs.
 template <bool DIFFERING>
 static inline void tally(const uint64_t *x, long words, const uint64_t *w, long step, int32_t *sums) {
@@ -64,19 +59,12 @@ static inline void tally(const uint64_t *x, long words, const uint64_t *w, long 
 
 static void differing(const uint64_t *patches, int positions, long words, const uint64_t *weights, int blocks,
                       int32_t *sums) {
-    for (int b = 0; b < blocks; b++, weights += 16 * words)
-        for (int p = 0; p < positions; p++, sums += 16) tally<true>(patches + p * words, words, weights, 16, sums);
+    differing_by<tally<true>>(patches, positions, words, weights, blocks, sums);
 }
 
 static void shared(const uint64_t *patches, int positions, long words, const uint64_t *weights, int blocks,
                    int32_t *sums) {
-    for (int b = 0; b < blocks; b++, weights += 32 * words)
-        for (int p = 0; p < positions; p++, sums += 16) {
-            int32_t twos[16];
-            tally<false>(patches + p * words, words, weights, 32, sums);
-            tally<false>(patches + p * words, words, weights + 16, 32, twos);
-            for (int o = 0; o < 16; o++) sums[o] -= 2 * twos[o];
-        }
+    shared_by<tally<false>>(patches, positions, words, weights, blocks, sums);
 }
 
 template <int P>
@@ -140,8 +128,10 @@ static void products(const uint8_t *patches, int positions, long stride, long qu
     (dot ? dot_products : plain_products)(patches, positions, stride, quads, weights, blocks, sums);
 }
 
-const Level neon_level = {supported, floats_above, integers_above, choose_loop, differing,
-                          shared,    products,     expand_loop,    masks_loop,  store_loop};
+const Level neon_level = {
+    supported, floats_above, above_loop<int32_t>, choose_loop, differing,
+    shared,    products,     expand_loop,         masks_loop,  store_loop,
+};
 #else
 const Level neon_level = {};
 #endif

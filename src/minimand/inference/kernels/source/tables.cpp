@@ -1,5 +1,5 @@
-// Weights of more bits on AVX-512, where it permutes 16 bits in one operation (Zen 4 and later): activations of five inputs
-// are the index into a table of their 32 possible sums, and one permutation looks up 32 positions.
+// Weights of more bits on AVX-512, where it permutes 16 bits in one operation (Zen 4 and later): activations of five
+// inputs are the index into a table of their 32 possible sums, and one permutation looks up 32 positions.
 #include "generic.h"
 #include "tables.h"
 
@@ -28,8 +28,9 @@ TARGET static void transposed(const uint64_t *from, long stride, int rows, uint6
     for (int i = 0; i < 64; i++) gathered[i] = i < rows ? from[i * stride] : 0;
     UNROLL for (int i = 0; i < 8; i++) square[i] = _mm512_loadu_si512(gathered + 8 * i);
     UNROLL for (int s = 0; s < 3; s++) {  // 32, 16, 8 rows apart: 4, 2, 1 vectors
+        const long long low[] = {0x00000000ffffffff, 0x0000ffff0000ffff, 0x00ff00ff00ff00ff};
         const int half = 32 >> s, apart = 4 >> s;
-        const __m512i mask = _mm512_set1_epi64(s == 0 ? 0x00000000ffffffff : s == 1 ? 0x0000ffff0000ffff : 0x00ff00ff00ff00ff);
+        const __m512i mask = _mm512_set1_epi64(low[s]);
         UNROLL for (int i = 0; i < 8; i++) {
             if (i & apart) continue;
             const __m512i shifted = _mm512_srl_epi64(square[i], _mm_cvtsi32_si128(half));
@@ -117,7 +118,8 @@ TARGET static inline void turned(const int32_t *from, long stride, int columns, 
             a[4 * i + 2 * j + 1] = _mm512_unpackhi_epi64(b[4 * i + j], b[4 * i + j + 2]);
         }
     UNROLL for (int j = 0; j < 4; j++) {  // a[4 i + j] has in quarter q column 4 q + j of rows 4 i and on
-        const __m512i low = _mm512_shuffle_i32x4(a[j], a[4 + j], 0x88), high = _mm512_shuffle_i32x4(a[j], a[4 + j], 0xdd);
+        const __m512i low = _mm512_shuffle_i32x4(a[j], a[4 + j], 0x88);
+        const __m512i high = _mm512_shuffle_i32x4(a[j], a[4 + j], 0xdd);
         const __m512i lower = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0x88);
         const __m512i higher = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0xdd);
         b[j] = _mm512_shuffle_i32x4(low, lower, 0x88), b[8 + j] = _mm512_shuffle_i32x4(low, lower, 0xdd);
