@@ -57,8 +57,8 @@ def pack_weights(integers: Tensor, bits: int, groups: int = 1) -> PackedWeights:
     check_pair("groups", groups, 1)
     if len(integers) % groups:
         raise ValueError(f"groups is {groups}; expected a divisor of the {len(integers)} output channels.")
-    if integers[0].numel() >= 2**24:
-        raise ValueError(f"integers sums over {integers[0].numel()} inputs; expected fewer than {2**24}.")
+    if integers[0].numel() >= 2**22:
+        raise ValueError(f"integers sums over {integers[0].numel()} inputs; expected fewer than {2**22}.")
     integers = integers.detach().contiguous()
     low, high = (-1, 1) if bits == 1 else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     outside = (integers < low) | (integers > high) | ((integers == 0) & (bits == 1))

@@ -139,7 +139,8 @@ struct Tile {
 
     Tile(const Convolution &c, const Axis &rows, const Axis &columns)
         : c(c), rows(rows), columns(columns), size(tile_size(c)), inputs(c.channels / c.groups),
-          count(up(c.channels, 64)), length(up(inputs * c.kernel[0] * c.kernel[1], 64)), fives(up(inputs * c.kernel[0] * c.kernel[1], FIVE)),
+          count(up(c.channels, 64)), length(up(inputs * c.kernel[0] * c.kernel[1], 64)),
+          fives(up(inputs * c.kernel[0] * c.kernel[1], FIVE)),
           store(size * length), planes(c.kind == TABLES ? 2 * (64 * length + FIVE) : 0),
           bytes(c.kind == PRODUCTS ? size * length * 64 : 0), indices(c.kind == TABLES ? fives * MOST : 0) {}
 

@@ -16,7 +16,7 @@ struct Level {
     // Differing bits of patches [position][words] and weights [block][words][16].
     void (*differing)(const uint64_t *patches, int positions, long words, const uint64_t *weights, int blocks,
                       int32_t *sums);
-    // Bits of both, of weights [block][words][2][16] whose two planes count 1 and -2; null where it is slow, as the next.
+    // Bits of both, of weights [block][words][2][16] whose two planes count 1 and -2. This and the next may be null.
     void (*shared)(const uint64_t *patches, int positions, long words, const uint64_t *weights, int blocks,
                    int32_t *sums);
     // Products of bytes 0 or 1, [position][stride], and weights [block][quads][16][4].
