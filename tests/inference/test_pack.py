@@ -157,7 +157,7 @@ class _Odd(nn.Module):
         h = self.sign(self.first(x))
         z = self.twice(h)
         z += h
-        a = self.sign(z)
+        a = self.sign(z=z)
         b = self.sign(self.reflected(a).add_(self.twice(a)))
         y = self.wide(self.sign(torch.cat([a, b], 1).sub_(0.5)))
         return self.head(F.adaptive_avg_pool2d(y, 1).flatten(1).sigmoid())

@@ -62,23 +62,30 @@ class FewBitLayer(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Shapes as the real layer's."""
+        if self.training:  # without a copy of the input, of which bits may be kept
+            return self._scaled(self._product(input), 1.0)
         return self.scaled(self.sums(input))
 
     def sums(self, x: Tensor) -> Tensor:
         """The sums of integers times x / unit."""
         if self.unit != 1:
             x = x / self.unit
-            if not self.training:  # thirds are no floats
-                whole, given = x.round(), x.detach()
-                x = x + torch.where((given - whole).abs() < _ON_GRID, whole - given, 0.0).detach()
+            whole, given = x.round(), x.detach()  # thirds are no floats
+            x = x + torch.where((given - whole).abs() < _ON_GRID, whole - given, 0.0).detach()
+        return self._product(x)
+
+    def scaled(self, sums: Tensor) -> Tensor:
+        """The layer's output, from such sums: of a linear layer the last axis are channels, else the second."""
+        return self._scaled(sums, self.unit)
+
+    def _product(self, x: Tensor) -> Tensor:
         if isinstance(self, nn.Linear):
             return nn.functional.linear(x, self.integers())
         return cast(_ConvNd, self)._conv_forward(x, self.integers(), None)  # pyright: ignore
 
-    def scaled(self, sums: Tensor) -> Tensor:
-        """The layer's output, from such sums: of a linear layer the last axis are channels, else the second."""
+    def _scaled(self, sums: Tensor, unit: float) -> Tensor:
         axes = (1,) * (self.weight.ndim - 2)
-        y = sums * (self.unit * self.scale()).view(-1, *axes).to(sums.dtype)
+        y = sums * (unit * self.scale()).view(-1, *axes).to(sums.dtype)
         return y if self.bias is None else y + self.bias.view(-1, *axes).to(sums.dtype)
 
     def extra_repr(self) -> str:

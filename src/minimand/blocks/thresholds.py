@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..calls import call_with, parse_call
+from ..calls import make_named
 from ..checks import check_number
-from ..names import unknown_name
 
 # What decides the gradient of thresholds while it is set: (threshold, z) to the activation.
 _rule: Callable[["Threshold", Tensor], Tensor] | None = None
@@ -172,10 +171,7 @@ def as_threshold(text: str) -> Threshold:
     Raises:
         ValueError: there is none, or it has no such argument.
     """
-    name, arguments = parse_call(text, "activation")
-    if name not in _NAMED:
-        raise unknown_name("activation", name, _NAMED)
-    return call_with(_NAMED[name], arguments, name)
+    return make_named(text, "activation", _NAMED)
 
 
 def threshold_text(threshold: Threshold) -> str:

@@ -61,6 +61,7 @@ class Lowering:
         self.env: dict[fx.Node, Real | Levels | Chain] = {}
         self.before = connected(reversed(graph.nodes), self._is_threshold, lambda node: node.users)
         self.behind = connected(graph.nodes, self._is_threshold, lambda node: node.all_input_nodes)
+        self.takes_bits = self._taking_bits(graph)
         for node in graph.nodes:
             if node.op == "output":
                 self.graph.output(fx.map_arg(node.args[0], lambda n: self.real(n)))
@@ -166,9 +167,7 @@ class Lowering:
         if padded or lowest(threshold) is None or (isinstance(module, nn.Conv2d) and padding_of(module) is None):
             return None
         if not isinstance(module, FewBitLayer):
-            if node not in self.before:
-                return None
-            if self.weights is None:
+            if node not in self.before or self.weights is None:
                 return None
             few_bit_weight(module, self.weights)
         layer = cast(FewBitLayer, module)
@@ -182,21 +181,27 @@ class Lowering:
         if isinstance(chain.base, Sums):
             channels = len(chain.base.layer.weight)
             return Levels(self._cut_sums(chain.base, chain.links, threshold, name), levels, threshold, channels)
-        if not any(self._takes_bits(user) for user in node.users):
+        if not any(user in self.takes_bits for user in node.users):
             return Real(self._add(name, threshold, self._real_of(chain)))
         channels = next((link.num_features for link in chain.links if isinstance(link, NORMS)), None)
         return Levels(self._cut_real(chain.base, chain.links, threshold, name), levels, threshold, channels)
 
-    def _takes_bits(self, node: fx.Node) -> bool:
-        if node.op == "call_module":
-            module = self.module(node)
+    def _taking_bits(self, graph: fx.Graph) -> set[fx.Node]:
+        """The layers of few bits, and what hands on to them what a threshold gives."""
+        found: set[fx.Node] = set()
+        for node in reversed(graph.nodes):
+            module = self.module(node) if node.op == "call_module" else None
             if isinstance(module, nn.Linear | nn.Conv2d):
-                rounded = self.weights is not None and node in self.before
-                return isinstance(module, FewBitLayer) or rounded
-            passes = isinstance(module, (*_IDENTITIES, nn.MaxPool2d, nn.Flatten))
-        else:
-            passes = function_name(node) in ("flatten", "add", "getitem", "pad")
-        return passes and any(map(self._takes_bits, node.users))
+                takes = isinstance(module, FewBitLayer) or (self.weights is not None and node in self.before)
+            elif isinstance(module, (*_IDENTITIES, nn.MaxPool2d, nn.Flatten)) or (
+                module is None and function_name(node) in ("flatten", "add", "getitem", "pad")
+            ):
+                takes = any(user in found for user in node.users)
+            else:
+                takes = False
+            if takes:
+                found.add(node)
+        return found
 
     def _cut_real(self, base: Real, links: tuple[Any, ...], threshold: Threshold, name: str) -> fx.Node:
         channels = next((link.num_features for link in links if isinstance(link, NORMS)), 1)

@@ -44,6 +44,8 @@ def graph_of(model: nn.Module) -> fx.Graph:
     for node in graph.nodes:
         node.args, node.kwargs = fx.map_arg((node.args, node.kwargs), lambda n: written.get(n, n))
         node.kwargs = {key: value for key, value in node.kwargs.items() if key != "inplace"}
+        if node.op == "call_module" and not node.args:
+            node.args, node.kwargs = tuple(node.kwargs.values()), {}
         name = node.target if node.op == "call_method" else ""
         if node.target in _IN_PLACE or (name.endswith("_") and not name.endswith("__")):
             node.target = _IN_PLACE.get(node.target) or name[:-1]

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from ..calls import call_with, parse_call
-from ..names import unknown_name
+from ..calls import make_named
 from .backpropagation import Backpropagation
 from .layerwise import Layerwise
 from .method import Method
@@ -22,7 +21,4 @@ def as_method(text: str) -> Method:
     Raises:
         ValueError: there is none, or it has no such option.
     """
-    name, options = parse_call(text, "method")
-    if name not in METHODS:
-        raise unknown_name("method", name, METHODS)
-    return call_with(METHODS[name], options, name)
+    return make_named(text, "method", METHODS)
