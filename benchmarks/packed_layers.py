@@ -88,7 +88,7 @@ def race(layers: dict[str, Layer], rounds: int, clock: Callable[[], float]) -> d
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--level", choices=native.supported(), default=None, help="the best one if not given")
     options = parser.parse_args()

@@ -21,7 +21,6 @@ BLOCK = 16  # outputs
 LEVELS = ("portable", "neon", "avx2", "avx512")
 _SMALL = 2**21  # products of weight and activation that are not worth a second thread
 _CACHED = 2**20  # weights whose tables, 64 bytes for five, stay in the cache
-_TABLED = 96  # positions, of the 128 that a pass over the tables serves
 _forced: list[str | None] = []
 
 
@@ -165,7 +164,8 @@ def _convolve(words: Tensor, layout: Layout, geometry: Geometry, out: Pair, low:
     stride, padding, dilation = geometry
     samples, *size, _ = words.shape
     positions = samples * out[0] * out[1]
-    tabled = layout.tables is not None and positions >= _TABLED
+    # A pass over the tables serves 128 positions; from memory the first one is slow.
+    tabled = layout.tables is not None and positions >= max(96, outputs * inputs * height * width >> 11)
     threads = _threads(positions * outputs * inputs * height * width)
     shape = (samples, *size, inputs * layout.groups, outputs, layout.groups, height, width)
     numbers = (*shape, *stride, *padding, *dilation, *out, 16 if tabled else layout.kind, low, _index(), threads)
