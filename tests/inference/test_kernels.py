@@ -164,6 +164,13 @@ def test_the_largest_sums_do_not_overflow(bits: int) -> None:
     assert sums.eq(least * 300 * 9).all()
 
 
+def test_no_samples_are_no_samples() -> None:
+    bits, weights = pack_above(torch.ones(0, 70, 4, 4)), pack_weights(torch.ones(6, 35, 3, 3, dtype=torch.int8), 1, 2)
+    assert convolve(bits, weights).shape == (0, 6, 2, 2)
+    assert convolve_above(bits, weights, torch.zeros(6, dtype=torch.int32)).shape == (0, 6, 2, 2)
+    assert unpack(pool_any(bits, 2)).shape == (0, 70, 2, 2)
+
+
 def test_a_linear_layer_is_a_window_of_one() -> None:
     x, w = torch.randn(3, 130).sign(), torch.randint(-128, 128, (50, 130), dtype=torch.int8)
     sums = convolve(pack_above(x), pack_weights(w[:, :, None, None], 8))
@@ -208,6 +215,8 @@ LIMITS = torch.zeros(5, dtype=torch.int32)
             "groups is 2; expected a divisor of the 5",
         ),
         (lambda: convolve(pack_above(torch.zeros(1, 4, 4, 4)), ONES), "bits has 4 channels; expected 3"),
+        (lambda: pack_weights(ONES.integers, 1, 0), "groups is 0; expected an integer, 1 to 5"),
+        (lambda: convolve(SIGNS, ONES, padding=1.5), "padding is 1.5; expected an integer of at least 0"),
         (lambda: convolve(SIGNS, ONES, stride=0), "stride is 0; expected an integer of at least 1"),
         (lambda: convolve(SIGNS, ONES, dilation=2), "a window of 5 x 5 does not fit into"),
         (lambda: convolve(SIGNS, ONES, low=1), "low is 1; expected -1 or 0"),

@@ -100,7 +100,7 @@ def output_size(
 
 def check_pair(name: str, value: int | tuple[int, int], low: int) -> tuple[int, int]:
     """The two numbers that an argument of a convolution names."""
-    pair = (value, value) if isinstance(value, int) else tuple(value)
+    pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
     if len(pair) != 2 or {*map(type, pair)} != {int} or min(pair) < low or max(pair) >= 2**15:
         raise ValueError(f"{name} is {value!r}; expected an integer of at least {low}, or a pair of them.")
     return pair[0], pair[1]

@@ -40,7 +40,7 @@ def convolve(
         _product(part.reshape(-1, weight[0].numel()), weight.permute(2, 3, 1, 0).reshape(-1, len(weight)))
         for part, weight in zip(windows.chunk(groups, 5), integers.to(x.device).chunk(groups), strict=True)
     ]
-    return torch.cat(sums, 1).view(len(words), *out, -1).permute(0, 3, 1, 2)
+    return torch.cat(sums, 1).view(len(words), *out, len(integers)).permute(0, 3, 1, 2)
 
 
 def to_words(high: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ...checks import check_number
 from . import native
-from .bits import check_pair
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ def pack_weights(integers: Tensor, bits: int, groups: int = 1) -> PackedWeights:
         )
     if bits not in (1, 2, 4, 8) or isinstance(bits, bool):
         raise ValueError(f"bits is {bits!r}; expected 1, 2, 4 or 8.")
-    check_pair("groups", groups, 1)
+    check_number("groups", groups, 1, len(integers), whole=True)
     if len(integers) % groups:
         raise ValueError(f"groups is {groups}; expected a divisor of the {len(integers)} output channels.")
     if integers[0].numel() >= 2**22:
