@@ -49,8 +49,7 @@ def test_mistakes() -> None:
     [("sign", None), ("quantized_relu(levels=4)", 2), ("staircase(steps=3, low=-1, high=2)", 8)],
 )
 def test_a_hardened_network_is_made_again_from_its_configuration(activation: str, weights: int | None) -> None:
-    bits = {} if weights is None else {"weights": weights}
-    model = mm.create_model(f"resnet20(width=4, activation={activation!r})", depth=3, **bits)
+    model = mm.create_model(f"resnet20(width=4, activation={activation!r})", depth=3, weights=weights)
     by_hand = mm.create_model("resnet20", width=4, depth=3)
     mm.harden(by_hand, as_threshold(activation), weights)
     assert by_hand.config == model.config
