@@ -141,6 +141,20 @@ def test_residual_networks(name: str, algorithm: str, layers: int, threshold: Th
     check(ready(model, x), x, layers)
 
 
+@pytest.mark.parametrize("threshold", [mm.Sign(), mm.QuantizedReLU(4)])
+def test_channels_that_are_the_last_axis(threshold: Threshold) -> None:
+    x = torch.randn(2, 3, 32, 32)
+    model = mm.create_model("convnext_atto", width=8, depth=4)
+    mm.harden(model, threshold, weights=1)
+    check(ready(model, x), x, 4)
+    layers = [nn.Linear(5, 9), threshold, nn.Linear(9, 7), nn.Dropout(0.5), threshold, nn.Linear(7, 3)]
+    few_bit_weight(layers[2], 4, threshold.unit)  # pyright: ignore[reportArgumentType]
+    tokens = ready(nn.Sequential(*layers), torch.randn(2, 5))
+    packed = check(tokens, torch.randn(4, 6, 5), 1)
+    assert packed.operations(6, 5)["4-bit"] == 6 * 63 * (threshold.levels - 1).bit_length()
+    check(tokens, torch.randn(4, 3, 2, 5), 1)
+
+
 class _Odd(nn.Module):
     """Writes in place, concatenates, uses a layer twice, pads by reflection, and calls functions at its end."""
 
@@ -260,7 +274,7 @@ def test_mistakes() -> None:
         packed(torch.zeros(2, 3, 32, 32).double())
     with pytest.raises(ValueError, match="leave maps of 3 x 3; the network is made for images of 32 x 32"):
         packed(torch.zeros(2, 3, 40, 40))
-    tokens = nn.Sequential(nn.Linear(4, 4), mm.Sign(), nn.Linear(4, 4), mm.Sign(), nn.Linear(4, 2))
-    few_bit_weight(tokens[2], 1)  # pyright: ignore[reportArgumentType]
+    tokens = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(5), mm.Sign(), nn.Linear(4, 4), mm.Sign(), nn.Linear(4, 2))
+    few_bit_weight(tokens[3], 1)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"a threshold was given \(2, 5, 4\); packed layers take \(N, C\)"):
         mm.pack(tokens)(torch.zeros(2, 5, 4))

@@ -17,12 +17,13 @@ class Activations:
 
     Attributes:
         planes: one for each jump, in their order.
-        is_vector: (N, C), not (N, C, H, W); or (N, C H W), if the bits still have a height and a width.
+        leading: the axes of vectors before their last one, (N,) for (N, C); None for maps, (N, C, H, W). Bits of maps
+            that were flattened still have a height and a width.
         channels_last: how the real activations would lie in memory.
     """
 
     planes: tuple[Bits, ...]
-    is_vector: bool
+    leading: tuple[int, ...] | None
     channels_last: bool
 
     def map(self, function: Callable[[Bits], Bits]) -> "Activations":
@@ -53,4 +54,4 @@ class Activations:
             x = levels.expand(-1, self.channels)[above, torch.arange(self.channels)[:, None, None]]
         if not self.channels_last:
             x = x.contiguous()
-        return x.flatten(1) if self.is_vector else x
+        return x if self.leading is None else x.reshape(*self.leading, -1)

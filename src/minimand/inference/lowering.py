@@ -184,7 +184,7 @@ class Lowering:
         if not any(user in self.takes_bits for user in node.users):
             return Real(self._add(name, threshold, self._real_of(chain)))
         channels = next((link.num_features for link in chain.links if isinstance(link, NORMS)), None)
-        return Levels(self._cut_real(chain.base, chain.links, threshold, name), levels, threshold, channels)
+        return Levels(self._cut_real(chain.base, chain.links, threshold, node), levels, threshold, channels)
 
     def _taking_bits(self, graph: fx.Graph) -> set[fx.Node]:
         """The layers of few bits, and what hands on to them what a threshold gives."""
@@ -203,7 +203,16 @@ class Lowering:
                 found.add(node)
         return found
 
-    def _cut_real(self, base: Real, links: tuple[Any, ...], threshold: Threshold, name: str) -> fx.Node:
+    def _feeds_vectors(self, node: fx.Node) -> bool:
+        """Whether what takes bits from a node are linear layers, whose channels are the last axis."""
+        takers = [user for user in node.users if user in self.takes_bits]
+        modules = [self.module(user) if user.op == "call_module" else None for user in takers]
+        return all(
+            isinstance(module, nn.Linear) or (isinstance(module, _IDENTITIES) and self._feeds_vectors(user))
+            for user, module in zip(takers, modules, strict=True)
+        )
+
+    def _cut_real(self, base: Real, links: tuple[Any, ...], threshold: Threshold, node: fx.Node) -> fx.Node:
         channels = next((link.num_features for link in links if isinstance(link, NORMS)), 1)
         rises, after, pooling = directions(links, channels)
 
@@ -212,8 +221,8 @@ class Lowering:
             return threshold.codes(threshold.values(applied(shaped(float_of(keys), maps), links))).view(-1)
 
         keys, flip = jumps_of(below, torch.full((channels,), LARGEST), rises, threshold.levels - 1)
-        flip = flip ^ after
-        return self._step(name, Pack(float_of(keys), some(flip), some(after), pooling), base)
+        flip, last = flip ^ after, not links and self._feeds_vectors(node)
+        return self._step(str(node.target), Pack(float_of(keys), some(flip), some(after), pooling, last), base)
 
     def _cut_sums(self, base: Sums, links: tuple[Any, ...], threshold: Threshold, name: str) -> fx.Node:
         layer = base.layer

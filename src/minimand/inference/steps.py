@@ -1,6 +1,7 @@
 """What a packed model does with bits. What a step was made of, it has under the names of its arguments."""
 
 import math
+from dataclasses import replace
 from functools import reduce
 from itertools import pairwise
 from operator import or_
@@ -43,15 +44,32 @@ class _Cutting(nn.Module):
 
 
 class Pack(_Cutting):
-    """Real values to bits: (z > thresholds[j]) xor flip; thresholds are (jumps, C), or (jumps, 1)."""
+    """Real values to bits: (z > thresholds[j]) xor flip; thresholds are (jumps, C), or (jumps, 1).
+
+    Channels are the second axis of (N, C) and (N, C, H, W); if they are `last`, of any shape the last one.
+    """
+
+    def __init__(
+        self,
+        thresholds: Tensor | None,
+        flip: Tensor | None,
+        after: Tensor | None,
+        pooling: Pooling | None,
+        last: bool,
+    ) -> None:
+        super().__init__(thresholds, flip, after, pooling)
+        self.last = last
 
     def forward(self, z: Tensor) -> Activations:
-        if z.ndim not in (2, 4):
+        leading = tuple(z.shape[:-1]) if self.last or z.ndim == 2 else None
+        if leading is None and z.ndim != 4:
             raise ValueError(f"a threshold was given {tuple(z.shape)}; packed layers take (N, C) or (N, C, H, W).")
+        channels_last = leading is None and not z.is_contiguous()
+        z = z if leading is None else z.reshape(-1, z.shape[-1])
         channels, limits = z.shape[1], cast(Tensor, self.thresholds)
         flip = None if self.flip is None else self.flip.expand(channels).contiguous()
         planes = [self.finish(pack_above(z, t.expand(channels).contiguous(), flip)) for t in limits]
-        return Activations(tuple(planes), z.ndim == 2, z.ndim == 4 and not z.is_contiguous())
+        return Activations(tuple(planes), leading, channels_last)
 
 
 class Layer(_Cutting):
@@ -114,12 +132,12 @@ class Layer(_Cutting):
             sums = self._sums(digits, weights, (stride, padding, dilation))
             planes = [self._above(sums, limits[:, j], other) for j in range(limits.shape[1])]
         found = tuple(map(self.finish, planes))
-        return Activations(found, self.geometry is None, x.channels_last)
+        return Activations(found, None if self.geometry else x.leading, x.channels_last)
 
     def operations(self, x: Activations) -> int:
         """Multiplications for one sample of such activations: for each weight, position and bit of the levels."""
         _, _, height, width = x.planes[0].shape
-        positions = 1
+        positions = math.prod(x.leading[1:]) if x.leading else 1
         if self.geometry is not None:
             stride, padding, dilation, _ = self.geometry
             sides = zip((height, width), self.integers.shape[2:], stride, padding, dilation, strict=True)
@@ -134,7 +152,7 @@ class Layer(_Cutting):
             kernel = (height, width)
             geometry: Geometry = ((1, 1), (0, 0), (1, 1), 1)
         else:
-            if x.is_vector:
+            if x.leading is not None:
                 raise ValueError(f"a convolution was given vectors of {x.channels}; expected maps.")
             kernel, geometry = (self.integers.shape[2], self.integers.shape[3]), self.geometry
         if kernel not in self._laid_out:
@@ -145,8 +163,8 @@ class Layer(_Cutting):
 
     def _check_vector(self, x: Activations, height: int, width: int) -> None:
         features = x.channels * height * width
-        if not x.is_vector or features != self.integers.shape[1]:
-            given = f"{features} numbers" if x.is_vector else f"maps of {x.channels} channels"
+        if x.leading is None or features != self.integers.shape[1]:
+            given = f"{features} numbers" if x.leading else f"maps of {x.channels} channels"
             raise ValueError(
                 f"a linear layer was given {given} a sample; expected {self.integers.shape[1]} numbers: the network "
                 "is made for images of another size."
@@ -172,7 +190,7 @@ class Layer(_Cutting):
         y = sums.float() * self.scale.view(-1, 1, 1)
         y = y if self.bias is None else y + self.bias.view(-1, 1, 1)
         if self.geometry is None:
-            return y.flatten(1)
+            return y.reshape(*cast(tuple[int, ...], x.leading), -1)
         return y if x.channels_last else y.contiguous()
 
 
@@ -214,7 +232,9 @@ class AsVectors(nn.Module):
                 f"these images leave maps of {height} x {width}; the network is made for images of {self.image_size} x "
                 f"{self.image_size}."
             )
-        return Activations(x.planes, True, x.channels_last)
+        if x.leading is not None and len(x.leading) > 1:
+            raise ValueError(f"vectors of {x.leading} samples and positions were to be flattened; expected maps.")
+        return replace(x, leading=(len(x.planes[0].words),))
 
 
 class Shortcut(nn.Module):
