@@ -60,6 +60,11 @@ def test_a_hardened_network_is_made_again_from_its_configuration(activation: str
     assert str(again) == str(by_hand)
 
 
+def test_weights_of_one_bit_are_cited() -> None:
+    assert "rastegari2016xnor" in mm.bibliography(mm.create_model("resnet20", activation="sign", weights=1))
+    assert "rastegari2016xnor" not in mm.bibliography(mm.create_model("resnet20", activation="sign", weights=2))
+
+
 def test_mistakes_in_a_name() -> None:
     with pytest.raises(ValueError, match="unknown activation 'sgn'. Did you mean 'sign'"):
         mm.create_model("resnet20", activation="sgn")

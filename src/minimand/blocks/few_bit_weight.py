@@ -49,6 +49,11 @@ class FewBitLayer(nn.Module):
     unit: float
     """Of the input's levels."""
 
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Keys into references.bib."""
+        return ("rastegari2016xnor",) if self.bits == 1 else ()
+
     def integers(self) -> Tensor:
         """The integers, as floats of the weight's shape."""
         return _Integers.apply(self.weight, self.scale(), self.bits)  # pyright: ignore[reportReturnType]
