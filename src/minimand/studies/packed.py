@@ -66,9 +66,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     return {
         "accuracy": right,
         "same": same,
-        "speed": _times_as_fast(fast, convert_conv2d_weight_memory_format(reference.eval(), torch.channels_last), x)
-        if steps
-        else 1.0,
+        "speed": _times_as_fast(fast, reference, x) if steps else 1.0,
         "size": sum(fast.sizes().values()) if isinstance(fast, PackedModel) else 4 * _parameters(model),
     }
 
@@ -120,8 +118,8 @@ register(
         "packed",
         "Networks of steps that run on bits: accuracy, speed and size",
         "DoReFa-Net's network of eight layers (convnet8), trained on the first 6,000 images of CIFAR-10 for one epoch "
-        "of Adam in batches of 32 without augmentation at cpu scale, on all of them for 300 at paper scale; with steps by target "
-        "propagation (soft hinge). Then packed, and run on the 10,000 test images: `same` is how many of its "
+        "of Adam in batches of 32 without augmentation at cpu scale, on all of them for 300 at paper scale; with steps "
+        "by target propagation (soft hinge). Then packed, and run on the 10,000 test images: `same` is how many of its "
         "predictions are the trained network's. Weights rounded to 8 bits after training are another network than the "
         "trained one. Speed is the median ratio of processor times to the ReLU network in float32, batches of 64, "
         "channels last, in turns; size is what the file has to hold.",
