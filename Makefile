@@ -29,6 +29,10 @@ bench: .venv/dev
 	$(BIN)/python benchmarks/rewire.py
 	$(BIN)/python benchmarks/diagnose.py
 	$(BIN)/python benchmarks/decoupled.py
+	$(BIN)/python benchmarks/packed_layers.py
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps bnn-lab==1.0.0
+	$(BIN)/python benchmarks/packed.py
+	$(BIN)/python benchmarks/packed.py --threads 2
 	$(BIN)/pip install --quiet --disable-pip-version-check lsuv==0.3.0
 	$(BIN)/python benchmarks/initialization.py
 

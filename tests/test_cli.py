@@ -384,3 +384,32 @@ def test_probe_a_trained_network(capsys: pytest.CaptureFixture) -> None:
     ]
     for arguments, message in cases:
         assert message in _fails(capsys, "probe", *arguments)
+
+
+HARD = ["--data", "digits", "--model", "resnet20(width=2, depth=3, activation='sign', weights=1)", "--epochs", "1"]
+
+
+def test_a_run_of_a_network_of_steps_is_packed_evaluated_and_exported(capsys: pytest.CaptureFixture) -> None:
+    _run(capsys, "train", *HARD, "--method", "target_propagation", "--run", "hard", "--precision", "fp32", "--quiet")
+    assert yaml.safe_load(Path("hard/config.yaml").read_text())["model"]["activation"] == "sign"
+    packed = _run(capsys, "pack", "hard", "-o", "hard.packed")
+    assert "of 1 bit: bits to bits" in packed
+    assert "size: 1-bit" in packed
+    expected = re.findall(r"(loss|accuracy) +([0-9.]+)", _run(capsys, "evaluate", "hard"))
+    found = re.findall(r"(loss|accuracy) +([0-9.]+)", _run(capsys, "evaluate", "hard.packed", "--data", "digits"))
+    assert found == expected
+    pytest.importorskip("onnxscript")
+    assert "largest difference from torch" in _run(capsys, "export", "hard", "-o", "hard.onnx")
+    assert Path("hard.onnx").stat().st_size > 1000
+
+
+def test_what_cannot_be_packed_or_evaluated(capsys: pytest.CaptureFixture) -> None:
+    _run(capsys, "train", *RINGS, "--run", "soft", "--quiet")
+    assert "has no thresholds, so there is nothing to pack" in _fails(capsys, "pack", "soft", "-o", "soft.packed")
+    assert "expected a file in a folder that exists" in _fails(capsys, "pack", "soft", "-o", "nowhere/soft.packed")
+    assert "expected a file in a folder that exists" in _fails(capsys, "export", "soft", "-o", "soft")
+    Path("cut.packed").write_bytes(b"123")
+    assert "cut.packed is cut short or no packed model" in _fails(capsys, "evaluate", "cut.packed")
+    assert "unknown activation 'sing'. Did you mean 'sign'?" in _fails(
+        capsys, "train", "--data", "digits", "--model", "resnet20(activation='sing')"
+    )

@@ -85,6 +85,18 @@ def test_the_page_on_thresholds_says_what_happens(capsys: pytest.CaptureFixture)
         assert shown in printed
 
 
+def test_the_page_on_packing_says_what_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (block,) = _blocks((ROOT / "docs" / "packing.md").read_text(), "python")
+    exec(compile(block, "packing.md", "exec"), {"__name__": "packing"})
+    printed = capsys.readouterr().out
+    assert "of 1 bit: bits to bits" in printed
+    hardened, packed = map(float, printed.split()[-2:])
+    assert hardened == packed > 0.6
+
+
 def test_the_pages_name_only_what_there_is() -> None:
     """Commands, options and names in the text exist."""
     import minimand as mm

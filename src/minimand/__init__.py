@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from . import algorithms as algorithms
     from . import blocks as blocks
     from . import data as data
+    from . import inference as inference
     from . import models as models
     from . import networks as networks
     from . import report as report
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from .data import Data as Data
     from .data import list_data as list_data
     from .data import load_data as load_data
+    from .inference import PackedModel as PackedModel
+    from .inference import export_onnx as export_onnx
+    from .inference import load_packed as load_packed
+    from .inference import pack as pack
     from .models import UnrolledNetwork as UnrolledNetwork
     from .models import create_model as create_model
     from .models import list_models as list_models
@@ -81,6 +86,7 @@ _DEFINED_IN = {
     "blocks": ("Heaviside", "Opaque", "QuantizedReLU", "Sign", "Staircase"),
     "citing": ("bibliography", "cite"),
     "data": ("Augmentation", "Data", "list_data", "load_data"),
+    "inference": ("PackedModel", "export_onnx", "load_packed", "pack"),
     "models": ("UnrolledNetwork", "create_model", "list_models", "model_info"),
     "networks": ("Network", "as_network", "compiled", "harden", "remove_filters", "rewire", "rewired", "unroll"),
     "report": ("explain", "fit"),

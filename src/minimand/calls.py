@@ -98,3 +98,15 @@ def call_with(function: Callable[..., Any], arguments: Mapping[str, Any], what: 
         if name not in known:
             raise unknown_name(f"argument of {what}", name, known)
     return function(**arguments)
+
+
+def make_named(text: str, what: str, makers: Mapping[str, Callable[..., Any]]) -> Any:
+    """What the maker of a name gives for the arguments after it, as in `name(key=literal, ...)`; `what` it makes.
+
+    Raises:
+        ValueError: there is no such maker, or it has no such argument.
+    """
+    name, arguments = parse_call(text, what)
+    if name not in makers:
+        raise unknown_name(what, name, makers)
+    return call_with(makers[name], arguments, name)

@@ -49,14 +49,16 @@ def _references(thing: Any) -> Iterable[str]:
 
 
 def _wiring(thing: Any) -> Iterable[Any]:
-    """The algorithms that a model was rewired by, and its normalizations."""
+    """The algorithms that a model was rewired by, its normalizations, and its layers of few-bit weights."""
     if not hasattr(thing, "named_modules"):
         return ()
+    from .blocks import FewBitLayer
     from .networks import rewired
     from .trainability import normalized
 
     found = rewired(thing)
-    return (*(() if found is None else found.originals), *normalized(thing))
+    layers = [m for m in thing.modules() if isinstance(m, FewBitLayer)]
+    return (*(() if found is None else found.originals), *normalized(thing), *layers)
 
 
 def _named(name: str) -> Iterable[str]:

@@ -1,4 +1,8 @@
-"""Activations that are steps."""
+"""Activations that are steps, and weights of few bits."""
+
+import copy
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -6,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import minimand as mm
-from minimand.blocks import Threshold, few_bit_weight
+from minimand.blocks import FewBitLayer, Threshold, few_bit_weight
 
 
 def test_sign_and_heaviside_are_low_at_zero() -> None:
@@ -55,25 +59,56 @@ def test_a_threshold_after_what_is_never_negative_warns_once() -> None:
     model(torch.randn(9, 4))
 
 
-def test_weights_of_one_bit_have_their_channels_mean_and_learn_straight_through() -> None:
-    layer = nn.Conv2d(3, 5, 3)
+@pytest.mark.parametrize("make", [lambda: nn.Linear(7, 4), lambda: nn.Conv2d(6, 4, 3, groups=2, stride=2)])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_weights_of_few_bits_are_the_nearest_and_learn_straight_through(make: Callable[[], Any], bits: int) -> None:
+    layer = make()
     real = layer.weight.detach().clone()
+    axes = tuple(range(1, real.ndim))
+    if bits == 1:
+        rounded = real.abs().mean(axes, keepdim=True) * torch.where(real > 0, 1.0, -1.0)
+    else:
+        step = real.abs().amax(axes, keepdim=True) / (2 ** (bits - 1) - 1)
+        rounded = (real / step).round() * step
+        assert ((rounded - real).abs() <= step / 2 * 1.001).all()
+    x = torch.randn(5, 7) if isinstance(layer, nn.Linear) else torch.randn(2, 6, 9, 8)
+    reference = copy.deepcopy(layer)
+    reference.weight.data = rounded
+    few_bit_weight(layer, bits, unit=0.25)
+    y = layer(x)
+    torch.testing.assert_close(y, reference(x))
+    g = torch.randn_like(y)
+    y.backward(g)
+    reference(x).backward(g)
+    torch.testing.assert_close(layer.weight.grad, reference.weight.grad)  # that of the rounded weight goes to the real
+    torch.testing.assert_close(layer.bias.grad, reference.bias.grad)
+
+
+@pytest.mark.parametrize("threshold", [mm.Sign(), mm.Heaviside(), mm.QuantizedReLU(4), mm.Staircase(4, -1, 1)])
+def test_sums_over_levels_are_exact_in_evaluation(threshold: Threshold) -> None:
+    layer = nn.Conv2d(70, 8, 3, padding=1)
+    few_bit_weight(layer, 8, threshold.unit)
+    layer.eval()
+    x = threshold(torch.randn(2, 70, 6, 5))
+    whole = (x.double() / threshold.unit).round()
+    layer64 = cast(FewBitLayer, copy.deepcopy(layer).double())
+    sums = nn.functional.conv2d(whole, layer64.integers(), padding=1)
+    assert torch.equal(cast(FewBitLayer, layer).sums(x).double(), sums)
+    x.requires_grad_()
+    layer(x).sum().backward()
+    before, x.grad = x.grad, None
+    layer.train()(x).sum().backward()
+    torch.testing.assert_close(before, x.grad)
+
+
+def test_a_channel_of_zeros_learns() -> None:
+    layer = nn.Linear(5, 2)
+    nn.init.zeros_(layer.weight)
     few_bit_weight(layer, 1)
-    alpha = real.abs().mean((1, 2, 3), keepdim=True)
-    torch.testing.assert_close(layer.weight, alpha * torch.where(real > 0, 1.0, -1.0))
-    layer.weight.square().sum().backward()
-    (behind,) = layer.parametrizations["weight"].parameters()  # pyright: ignore
-    torch.testing.assert_close(behind.grad, 2 * layer.weight.detach())
-
-
-@pytest.mark.parametrize("bits", [2, 4, 8])
-def test_weights_of_more_bits_are_the_nearest_of_few_values(bits: int) -> None:
-    layer = nn.Linear(300, 4)
-    real = layer.weight.detach().clone()
-    few_bit_weight(layer, bits)
-    step = real.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)
-    assert all(len(row.unique()) <= 2**bits - 1 for row in layer.weight)
-    assert ((layer.weight - real).abs() <= step / 2 * 1.001).all()
+    x = torch.randn(4, 5)
+    assert layer(x).detach().sub(layer.bias).abs().max() < 1e-15
+    layer(x).sum().backward()
+    torch.testing.assert_close(layer.weight.grad, x.sum(0).expand(2, 5))
 
 
 def test_what_is_before_an_opaque_component_learns_from_better_inputs() -> None:

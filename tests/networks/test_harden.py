@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import minimand as mm
+from minimand.blocks import as_threshold
 from minimand.vision import require_torchvision
 
 
@@ -47,3 +48,33 @@ def test_mistakes() -> None:
         mm.harden(nn.Sequential(nn.ReLU()), mm.Step())  # pyright: ignore
     with pytest.raises(ValueError, match="weights is 3; expected 1, 2, 4 or 8"):
         mm.harden(nn.Sequential(nn.ReLU()), mm.Sign(), weights=3)
+
+
+@pytest.mark.parametrize(
+    ("activation", "weights"),
+    [("sign", None), ("quantized_relu(levels=4)", 2), ("staircase(steps=3, low=-1, high=2)", 8)],
+)
+def test_a_hardened_network_is_made_again_from_its_configuration(activation: str, weights: int | None) -> None:
+    model = mm.create_model(f"resnet20(width=4, activation={activation!r})", depth=3, weights=weights)
+    by_hand = mm.create_model("resnet20", width=4, depth=3)
+    mm.harden(by_hand, as_threshold(activation), weights)
+    assert by_hand.config == model.config
+    again = mm.UnrolledNetwork(**by_hand.config).eval()
+    again.load_state_dict(by_hand.state_dict())
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(again(x), by_hand.eval()(x))
+    assert str(again) == str(by_hand)
+
+
+def test_weights_of_one_bit_are_cited() -> None:
+    assert "rastegari2016xnor" in mm.bibliography(mm.create_model("resnet20", activation="sign", weights=1))
+    assert "rastegari2016xnor" not in mm.bibliography(mm.create_model("resnet20", activation="sign", weights=2))
+
+
+def test_mistakes_in_a_name() -> None:
+    with pytest.raises(ValueError, match="unknown activation 'sgn'. Did you mean 'sign'"):
+        mm.create_model("resnet20", activation="sgn")
+    with pytest.raises(ValueError, match="unknown argument of quantized_relu 'level'. Did you mean 'levels'"):
+        mm.create_model("resnet20", activation="quantized_relu(level=4)")
+    with pytest.raises(ValueError, match="weights is 1, but activation is None"):
+        mm.create_model("resnet20", weights=1)

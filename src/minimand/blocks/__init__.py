@@ -7,7 +7,9 @@ from .convolutional import pre_activation as pre_activation
 from .dense import one_layer as one_layer
 from .dense import two_layer as two_layer
 from .densely_connected import DenseLayer as DenseLayer
-from .few_bit_weight import FewBits as FewBits
+from .few_bit_weight import CAN_HAVE_FEW_BITS as CAN_HAVE_FEW_BITS
+from .few_bit_weight import FewBitLayer as FewBitLayer
+from .few_bit_weight import check_bits as check_bits
 from .few_bit_weight import few_bit_weight as few_bit_weight
 from .highway import HighwayBranch as HighwayBranch
 from .normalized_weight import operator_norm as operator_norm
@@ -27,3 +29,5 @@ from .thresholds import QuantizedReLU as QuantizedReLU
 from .thresholds import Sign as Sign
 from .thresholds import Staircase as Staircase
 from .thresholds import Threshold as Threshold
+from .thresholds import as_threshold as as_threshold
+from .thresholds import threshold_text as threshold_text

@@ -1,5 +1,6 @@
 """Activations that are steps (Friesen & Domingos 2018)."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..calls import make_named
 from ..checks import check_number
 
 # What thresholds do while it is set: (threshold, z) to the activation.
@@ -44,6 +46,13 @@ class Threshold(nn.Module):
     def levels(self) -> int:
         """How many values the activation has."""
         return len(self.jumps) + 1
+
+    @property
+    def unit(self) -> float:
+        """The largest number of which all levels are whole multiples; 1 if it is less than half a step."""
+        step = (self.high - self.low) / (self.levels - 1)
+        whole = (unit for unit in (step, step / 2) if abs(math.remainder(self.low, unit)) < 1e-9)
+        return next(whole, 1.0)
 
     def values(self, z: Tensor) -> Tensor:
         """The activation, without a gradient."""
@@ -127,9 +136,14 @@ class Staircase(Threshold):
             return self._scaled((z * (steps - 1)).ceil_().clamp_(0, steps))
         return self._scaled(((z - self.low) * ((steps - 1) / (self.high - self.low))).ceil_().clamp_(0, steps))
 
+    @property
+    def steps(self) -> int:
+        """How many."""
+        return len(self.jumps)
+
     def extra_repr(self) -> str:
         """What a print shows."""
-        return f"steps={self.levels - 1}, low={self.low:g}, high={self.high:g}"
+        return f"steps={self.steps}, low={self.low:g}, high={self.high:g}"
 
 
 class QuantizedReLU(Staircase):
@@ -142,6 +156,30 @@ class QuantizedReLU(Staircase):
     def extra_repr(self) -> str:
         """What a print shows."""
         return f"levels={self.levels}"
+
+
+_NAMED: dict[str, type[Threshold]] = {
+    "sign": Sign,
+    "heaviside": Heaviside,
+    "quantized_relu": QuantizedReLU,
+    "staircase": Staircase,
+}
+
+
+def as_threshold(text: str) -> Threshold:
+    """The threshold of a name, with arguments as in `quantized_relu(levels=4)`.
+
+    Raises:
+        ValueError: there is none, or it has no such argument.
+    """
+    return make_named(text, "activation", _NAMED)
+
+
+def threshold_text(threshold: Threshold) -> str:
+    """The inverse of `as_threshold`."""
+    names = {kind: name for name, kind in _NAMED.items()}
+    arguments = threshold.extra_repr()
+    return names.get(type(threshold), type(threshold).__name__) + (f"({arguments})" if arguments else "")
 
 
 class Opaque(nn.Module):

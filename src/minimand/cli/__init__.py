@@ -13,6 +13,7 @@ from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, subcommand
 
 from .diagnose import Diagnose
+from .packing import Export, Pack
 from .probe import Probe
 from .reading import Certify, Cite, Evaluate, List
 from .study import Study
@@ -21,6 +22,8 @@ from .training import Compare, Search, Train
 _Command = (
     Annotated[Train, subcommand("train")]
     | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Pack, subcommand("pack")]
+    | Annotated[Export, subcommand("export")]
     | Annotated[Certify, subcommand("certify")]
     | Annotated[Diagnose, subcommand("diagnose")]
     | Annotated[Probe, subcommand("probe")]

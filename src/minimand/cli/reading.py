@@ -14,10 +14,14 @@ from .options import Pair, Text, Whole
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Evaluate the last checkpoint of a run on its test samples."""
+    """Evaluate the last checkpoint of a run on its test samples; or a packed file on those of some data."""
 
     run: Positional[str]
-    """The run's folder."""
+    """The run's folder, or a file that `minimand pack` wrote."""
+    data: Text = None
+    """For a packed file: a named data set, a folder, or owner/name on the hub."""
+    folder: Text = None
+    """For a packed file: where the files of a named data set are, such as cifar10's."""
     algorithm: Text = None
     """Needed if the run's algorithm is your own: path/to/file.py:MyMethod."""
     device: Text = None
@@ -28,22 +32,27 @@ class Evaluate:
         from ..runs import reopen
         from ..training import evaluate
 
+        if Path(self.run).is_file():
+            self._evaluate_packed(console)
+            return
         opened = reopen(self.run, self.algorithm)
         step, problems = opened.load_trained()
         for problem in problems:
             console.print(f"note: {problem} The one before it is used.", highlight=False)
         data, model = opened.data, opened.model.to(as_device(self.device) if self.device else default_device())
         found = evaluate(model, data, loss=opened.loss, bf16=opened.recipe.bf16)
-        rows = [
-            ["samples", f"{len(data.test):,} of {data.name}"],
-            ["step", f"{step:,}"],
-            ["loss", f"{found.loss:.4f}"],
-        ]
-        if found.accuracy is not None and found.confusion is not None:
-            rows.append(["accuracy", f"{100 * found.accuracy:.2f} %"])
-            for i, name in enumerate(data.classes):
-                rows.append([f"  {name}", f"{100 * found.confusion[i][i] / max(sum(found.confusion[i]), 1):.2f} %"])
-        console.print(make_table(["", ""], rows))
+        _print_evaluation(console, found, data, [["step", f"{step:,}"]])
+
+    def _evaluate_packed(self, console: Console) -> None:
+        from ..data import load_data
+        from ..inference import load_packed
+        from ..training import evaluate
+
+        packed = load_packed(self.run)
+        if self.data is None:
+            raise ValueError("data is None; a packed file does not say what it was trained on: expected --data.")
+        data = load_data(self.data, **({"folder": self.folder} if self.folder else {}))
+        _print_evaluation(console, evaluate(packed, data), data, [])
 
 
 @dataclass(frozen=True)
@@ -131,3 +140,16 @@ class Cite:
 
 def _first_line(docstring: str | None) -> str:
     return (docstring or "").strip().partition("\n")[0]
+
+
+def _print_evaluation(console: Console, found: Any, data: Any, more: list[list[str]]) -> None:
+    rows = [
+        ["samples", f"{len(data.test):,} of {data.name}"],
+        *more,
+        ["loss", f"{found.loss:.4f}"],
+    ]
+    if found.accuracy is not None and found.confusion is not None:
+        rows.append(["accuracy", f"{100 * found.accuracy:.2f} %"])
+        for i, name in enumerate(data.classes):
+            rows.append([f"  {name}", f"{100 * found.confusion[i][i] / max(sum(found.confusion[i]), 1):.2f} %"])
+    console.print(make_table(["", ""], rows))

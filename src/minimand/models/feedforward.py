@@ -6,6 +6,7 @@ Plain sequences with ReLUs; `mm.harden` makes them networks of steps.
 import math
 
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from ..checks import check_number
 
@@ -19,7 +20,7 @@ class FlattenOf(nn.Flatten):
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, H, W) to (N, features)."""
-        if input.shape[1:].numel() != self.features:
+        if not isinstance(input, Proxy) and input.shape[1:].numel() != self.features:
             raise ValueError(
                 f"these images leave maps of {input.shape[2]} x {input.shape[3]}; the network is made for images "
                 f"of {self.image_size} x {self.image_size}."

@@ -8,11 +8,13 @@ from typing import Any, Self, cast
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from ..algorithms import Algorithm, as_algorithm, specification
+from ..blocks import as_threshold
 from ..blocks.normalization import NORMALIZATIONS
 from ..blocks.stochastic_depth import DropPath
-from ..networks import Unrolled, unroll
+from ..networks import Unrolled, harden, hardened, unroll
 from ..networks.unrolled import Blocks
 from ..theory.kernel import Binding
 from ..trainability import normalize, normalized
@@ -57,6 +59,8 @@ class UnrolledNetwork(
         num_classes: int = 10,
         in_channels: int = 3,
         normalization: str | Sequence[str] = (),
+        activation: str | None = None,
+        weights: int | None = None,
         **settings: Any,
     ) -> None:
         super().__init__()
@@ -82,6 +86,12 @@ class UnrolledNetwork(
             self.reset_classifier(0)
         for kind in [normalization] if isinstance(normalization, str) else normalization:
             normalize(self, kind)
+        if activation is not None:
+            harden(self, as_threshold(activation), weights)
+        elif weights is not None:
+            raise ValueError(
+                f"weights is {weights}, but activation is None; few-bit weights go with activation='sign'."
+            )
 
     @classmethod
     def from_pretrained(
@@ -306,7 +316,7 @@ class UnrolledNetwork(
     def config(self) -> dict[str, Any]:
         """What `create_model` makes this network from."""
         kinds = [done.kind for done in normalized(self)]
-        return {**self._config, **({"normalization": kinds} if kinds else {})}
+        return {**self._config, **({"normalization": kinds} if kinds else {}), **hardened(self)}
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -314,6 +324,8 @@ class UnrolledNetwork(
         return DropPath.references if self._config.get("drop_path") else ()
 
     def _check(self, x: Tensor) -> None:
+        if isinstance(x, Proxy):  # torch.fx reads the network
+            return
         if not self.info.takes_vectors and x.ndim == 4 and min(x.shape[2:]) < self.info.smallest:
             raise ValueError(
                 f"{self.info.name} was given images of {x.shape[2]} x {x.shape[3]}; expected at least "

@@ -47,7 +47,9 @@ def create_model(
         num_classes: the length of the output; 0 for no classifier, so that the output is the features.
         in_channels: the channels of an image, or the numbers in a sample where the model takes vectors.
         normalization: kinds of `mm.normalize`, one after another; by default what the family is known for.
-        **settings: the model's own, such as `width`; `model_info(name).settings` lists them.
+        **settings: the model's own, such as `width`; `model_info(name).settings` lists them. And `activation`, the
+            name of a threshold such as "sign" or "quantized_relu(levels=4)", with `weights`, 1, 2, 4 or 8 bits, as
+            `mm.harden` takes them.
 
     Example: `mm.create_model("resnet20", algorithm="heavy_ball(momentum=0.9)", num_classes=100)`.
     """
@@ -84,7 +86,7 @@ def create_for(
     """
     name, settings = parse_call(name, "model")
     info = model_info(name)
-    known = (*info.settings, "normalization")
+    known = (*info.settings, "normalization", "activation", "weights")
     for setting in settings:
         if setting not in known:
             raise unknown_name(f"setting of {name}", setting, known)

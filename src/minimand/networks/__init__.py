@@ -5,6 +5,7 @@ from .compiled import compiled as compiled
 from .filters import remove_filters as remove_filters
 from .harden import Hardening as Hardening
 from .harden import harden as harden
+from .harden import hardened as hardened
 from .network import Network as Network
 from .rewire import Rewiring as Rewiring
 from .rewire import project_rewired as project_rewired

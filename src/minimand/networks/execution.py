@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 
 from ..theory.scalars import Number
 from .program import Add, Ask, Program, Scale, is_interpolation
@@ -100,15 +101,17 @@ def _factor(number: Number) -> Callable[[Learned], Factor]:
 
 def _add(u: Tensor, v: Tensor, factor: Factor, in_place: bool) -> Tensor:
     """u + factor v, in one pass; in the memory of u if that is allowed and holds the result's type."""
-    if u.dtype != v.dtype:  # under autocast a block may answer in another precision
+    if not isinstance(u, Proxy) and u.dtype != v.dtype:  # under autocast a block may answer in another precision
         return u + factor * v
     if isinstance(factor, Tensor):
-        factor = factor.to(v.dtype)
+        factor = factor if isinstance(v, Proxy) else factor.to(v.dtype)
         return u.addcmul_(v, factor) if in_place else torch.addcmul(u, v, factor)
     return u.add_(v, alpha=factor) if in_place else torch.add(u, v, alpha=factor)
 
 
 def _lerp(u: Tensor, v: Tensor, weight: Factor) -> Tensor:
     """(1 - weight) u + weight v, in one pass."""
+    if isinstance(u, Proxy):
+        return torch.lerp(u, v, weight)
     common = torch.promote_types(u.dtype, v.dtype)
     return torch.lerp(u.to(common), v.to(common), weight.to(common) if isinstance(weight, Tensor) else weight)

@@ -7,13 +7,14 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import is_parametrized
 
-from ..blocks import Threshold, few_bit_weight
+from ..blocks import CAN_HAVE_FEW_BITS, FewBitLayer, Threshold, check_bits, few_bit_weight, threshold_text
 
 # Gates, such as those of squeeze and excitation, are sigmoids: they scale and stay what they are.
-_ACTIVATIONS = (
+ACTIVATIONS = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish),
     *(nn.Hardswish, nn.Hardtanh, nn.Tanh, nn.Softplus, nn.Softsign),
 )
+"""What `harden` looks for."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,11 @@ def harden(model: nn.Module, activation: Threshold, weights: int | None = None) 
             f"activation is {activation!r}; expected a threshold such as mm.Sign(), mm.Heaviside(), "
             "which is the step from 0 to 1, mm.QuantizedReLU() or mm.Staircase(steps)."
         )
-    if weights not in (None, 1, 2, 4, 8) or isinstance(weights, bool):
-        raise ValueError(f"weights is {weights!r}; expected 1, 2, 4 or 8 bits, or None for real ones.")
-    found = {name: m for name, m in model.named_modules(remove_duplicate=False) if type(m) in _ACTIVATIONS}
+    if weights is not None:
+        check_bits(weights)
+    found = {name: m for name, m in model.named_modules(remove_duplicate=False) if type(m) in ACTIVATIONS}
     if not found or "" in found:
-        kinds = ", ".join(kind.__name__ for kind in _ACTIVATIONS)
+        kinds = ", ".join(kind.__name__ for kind in ACTIVATIONS)
         raise ValueError(
             f"{type(model).__name__} has no activation to harden; looked for modules of torch.nn inside it: {kinds}. "
             "Activations called as functions have to be made modules first."
@@ -65,9 +66,25 @@ def harden(model: nn.Module, activation: Threshold, weights: int | None = None) 
     for name, module in found.items():
         new.setdefault(module, copy.deepcopy(activation).train(module.training))
         model.set_submodule(name, new[module])
+    rounded = [] if weights is None else rounding(model, weights, activation.unit)
+    return Hardening(model, {name: str(m) for name, m in found.items()}, tuple(rounded))
+
+
+def hardened(model: nn.Module) -> dict[str, str | int]:
+    """The arguments of `mm.create_model` that make such thresholds and weights; none for a model without thresholds."""
+    kinds = {threshold_text(m) for m in model.modules() if isinstance(m, Threshold)}
+    bits = {m.bits for m in model.modules() if isinstance(m, FewBitLayer)}
+    found: dict[str, str | int] = {"activation": " and ".join(sorted(kinds))} if kinds else {}
+    return {**found, **({"weights": max(bits)} if bits else {})}
+
+
+def rounding(model: nn.Module, bits: int, unit: float) -> list[str]:
+    """Give all linear and convolutional layers but the first and the last weights of few bits; their names.
+
+    Those that have them already, and those whose weight is computed, stay what they are.
+    """
     layers = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear | _ConvNd)][1:-1]
-    layers = [] if weights is None else [(name, m) for name, m in layers if not is_parametrized(m, "weight")]
+    layers = [(name, m) for name, m in layers if type(m) in CAN_HAVE_FEW_BITS and not is_parametrized(m, "weight")]
     for _, layer in layers:
-        assert weights is not None
-        few_bit_weight(layer, weights)
-    return Hardening(model, {name: str(m) for name, m in found.items()}, tuple(name for name, _ in layers))
+        few_bit_weight(layer, bits, unit)
+    return [name for name, _ in layers]

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from ..algorithms import Algorithm, as_algorithm
 from ..algorithms._algorithm import is_proximal
@@ -163,6 +164,8 @@ def unroll(algorithm: Algorithm | str, blocks: Blocks, binding: Binding = "resid
 def ask(block: nn.Module, oracle: str, x: Tensor, layer: int, *step_size: float | Tensor) -> Tensor:
     """T(x) of one layer; raises ValueError if the block changes the shape."""
     module = block[oracle] if isinstance(block, nn.ModuleDict) else block
+    if isinstance(x, Proxy):  # torch.fx reads the network: there is nothing to check
+        return module(x, *step_size)
     before = version(x)
     answer = module(x, *step_size)
     if version(x) != before:

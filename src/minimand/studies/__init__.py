@@ -39,5 +39,6 @@ for _study in (
     "thresholds",
     "imagenet_thresholds",
     "ftprop",
+    "packed",
 ):
     import_module(f"{__package__}.{_study}")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..calls import call_with, parse_call
+from ..calls import call_with, make_named
 from ..names import unknown_name
 from .backpropagation import Backpropagation
 from .decoupled import Decoupled
@@ -24,10 +24,7 @@ def as_method(text: str) -> Method:
     Raises:
         ValueError: there is none, or it has no such option.
     """
-    name, options = parse_call(text, "method")
-    if name not in METHODS:
-        raise unknown_name("method", name, METHODS)
-    return call_with(METHODS[name], options, name)
+    return make_named(text, "method", METHODS)
 
 
 def method_from_config(config: Any) -> Method:

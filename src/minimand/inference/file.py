@@ -1,0 +1,213 @@
+"""Packed models in files: safetensors, with the steps as JSON beside the tensors. No file decides what code runs."""
+
+import inspect
+import json
+import math
+import operator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, fx, nn
+
+from .. import blocks
+from ..blocks.few_bit_weight import FEW_BIT_LAYERS
+from ..models.feedforward import FlattenOf
+from ..training.run import write_whole
+from . import steps
+from .packed import PackedModel
+from .reading import function_name
+
+FORMAT = 1
+_STEPS = (steps.Pack, steps.Layer, steps.Unpack, steps.Pool, steps.AsVectors, steps.Shortcut)
+_THRESHOLDS = (blocks.Sign, blocks.Heaviside, blocks.QuantizedReLU, blocks.Staircase)
+_FEW_BITS = tuple(FEW_BIT_LAYERS.values())
+_OURS = {kind.__name__: kind for kind in (*_STEPS, *_THRESHOLDS, *_FEW_BITS, FlattenOf)}
+_CALLED = {
+    operator: "add sub mul truediv neg getitem",
+    torch: "add sub mul div neg flatten cat mean sum lerp addcmul sigmoid tanh relu softmax",
+    F: "pad relu gelu silu sigmoid softmax avg_pool2d max_pool2d adaptive_avg_pool2d interpolate",
+    Tensor: "add sub mul div neg addcmul lerp flatten mean sum view reshape permute transpose size chunk",
+}
+_FUNCTIONS = {f"{m.__name__}.{name}": getattr(m, name) for m, names in _CALLED.items() for name in names.split()}
+
+
+class PackedFileError(ValueError):
+    """A file that is cut short, unreadable, or of another version."""
+
+
+def save_packed(model: PackedModel, path: str | Path) -> None:
+    """Write a packed model; whole, or not at all.
+
+    Raises:
+        ValueError: the model holds a module or calls a function that a file cannot name. OSError: no space, no folder.
+    """
+    modules = {name: _description(model.labels[name], module) for name, module in model.steps.named_children()}
+    nodes = [
+        {"op": n.op, "name": n.name, "target": _target(n), "args": _plain(n.args), "kwargs": _plain(n.kwargs)}
+        for n in model.steps.graph.nodes
+    ]
+    content = {"labels": model.labels, "modules": modules, "nodes": nodes}
+    tensors = {name: tensor.contiguous() for name, tensor in model.steps.state_dict().items()}
+    for name, step in model.steps.named_children():
+        if isinstance(step, steps.Layer):
+            tensors[f"{name}.integers"] = _squeezed(step.integers, step.bits)
+            modules[name]["arguments"]["shape"] = _plain(tuple(step.integers.shape))
+    metadata = {"format": str(FORMAT), "minimand": version("minimand"), "content": json.dumps(content)}
+    write_whole(Path(path), save({name: tensor.clone() for name, tensor in tensors.items()}, metadata))
+
+
+def load_packed(path: str | Path) -> PackedModel:
+    """The packed model that `save` wrote.
+
+    Raises:
+        PackedFileError: the file is cut short, no packed model, or of another version. FileNotFoundError: there is
+            none.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no packed model {str(path)!r}; packed.save(path) writes one.")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise PackedFileError(f"{path} is cut short or no packed model ({error}).") from None
+    found = metadata.get("format")
+    if found is None:
+        raise PackedFileError(f"{path} is no packed model: it does not say its format.")
+    if found != str(FORMAT):
+        raise PackedFileError(
+            f"{path} is of format {found}, which minimand {metadata.get('minimand')} wrote; this version reads format "
+            f"{FORMAT}. Pack the model again, or use that version."
+        )
+    try:
+        return _read(json.loads(metadata["content"]), tensors)
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise PackedFileError(f"{path} is damaged ({type(error).__name__}: {error}).") from None
+
+
+def _read(content: dict[str, Any], tensors: dict[str, Tensor]) -> PackedModel:
+    root = nn.Module()
+    for name, description in content["modules"].items():
+        own = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
+        root.add_module(name, _module(description, own))
+    graph = fx.Graph()
+    known: dict[str, fx.Node] = {}
+    for node in content["nodes"]:
+        op, target = node["op"], node["target"]
+        args, kwargs = _restored(node["args"], known), _restored(node["kwargs"], known)
+        if op == "get_attr":
+            root.register_buffer(target, tensors[target])
+        if op == "call_method" and f"Tensor.{target}" not in _FUNCTIONS:
+            raise ValueError(f"it calls {target!r}, which a file may not")
+        called: Any = _FUNCTIONS[target] if op == "call_function" else target
+        known[node["name"]] = graph.create_node(op, called, args, kwargs, node["name"])
+    return PackedModel(fx.GraphModule(root, graph), content["labels"])
+
+
+def _description(name: str, module: nn.Module) -> dict[str, Any]:
+    """The class of a module and the arguments that make it, which it has as attributes."""
+    kind = type(module)
+    known = kind is _OURS.get(kind.__name__) or kind is getattr(nn, kind.__name__, None)
+    names = [n for n, p in inspect.signature(kind).parameters.items() if p.kind is not p.VAR_KEYWORD]
+    names = [n for n in names if n not in ("device", "dtype")]
+    if not known or not all(hasattr(module, n) for n in names):
+        raise ValueError(
+            f"{name} is a {kind.__name__}, which a file of a packed model cannot hold; it can hold modules of torch.nn."
+        )
+    arguments = {n: _plain(_argument(module, n)) for n in names}
+    more = {n: getattr(module, n) for n in ("bits", "unit")} if isinstance(module, blocks.FewBitLayer) else {}
+    return {"class": kind.__name__, "arguments": arguments, "more": more}
+
+
+def _argument(module: nn.Module, name: str) -> Any:
+    value = getattr(module, name)
+    if not isinstance(module, tuple(_STEPS)):  # of torch's own, bias=True makes a bias
+        return isinstance(value, Tensor) if name == "bias" else value
+    return {"tensor": name} if isinstance(value, Tensor) else value
+
+
+def _module(description: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
+    name = description["class"]
+    kind = _OURS.get(name) or getattr(nn, name)
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise ValueError(f"it names {name!r}, which is no module")
+    arguments = {key: _restored(value, tensors) for key, value in description["arguments"].items()}
+    if kind is steps.Layer:
+        shape = arguments.pop("shape")
+        arguments["integers"] = _unsqueezed(arguments["integers"], arguments["bits"], shape)
+    module = kind(**arguments).eval()
+    if kind not in _STEPS:
+        module.load_state_dict(tensors)
+    for key, value in description["more"].items():
+        setattr(module, key, value)
+    return module
+
+
+def _target(node: fx.Node) -> str:
+    if node.op == "call_function":
+        for name, function in _FUNCTIONS.items():
+            if function is node.target:
+                return name
+    if node.op == "call_function" or (node.op == "call_method" and f"Tensor.{node.target}" not in _FUNCTIONS):
+        raise ValueError(
+            f"the model calls {function_name(node)}, which a file of a packed model cannot hold; it can hold modules "
+            f"of torch.nn, and calls of {', '.join(_FUNCTIONS)}."
+        )
+    return str(node.target)
+
+
+def _plain(value: Any) -> Any:
+    """A value of a graph or an argument as JSON: what JSON has no word for, is a mapping."""
+    match value:
+        case fx.Node():
+            return {"node": value.name}
+        case slice():
+            return {"slice": [_plain(part) for part in (value.start, value.stop, value.step)]}
+        case tuple():
+            return {"tuple": [_plain(part) for part in value]}
+        case list():
+            return [_plain(part) for part in value]
+        case {"tensor": str()} | None | bool() | int() | float() | str():
+            return value
+        case dict():
+            return {"mapping": {key: _plain(part) for key, part in value.items()}}
+    raise ValueError(f"the model uses {value!r}, which a file of a packed model cannot hold.")
+
+
+def _restored(value: Any, known: dict[str, Any]) -> Any:
+    """The inverse of `_plain`, with nodes or tensors by name."""
+    match value:
+        case {"node": name} | {"tensor": name}:
+            return known[name]
+        case {"slice": parts}:
+            return slice(*(_restored(part, known) for part in parts))
+        case {"tuple": parts}:
+            return tuple(_restored(part, known) for part in parts)
+        case {"mapping": parts}:
+            return {key: _restored(part, known) for key, part in parts.items()}
+        case list():
+            return [_restored(part, known) for part in value]
+    return value
+
+
+def _squeezed(integers: Tensor, bits: int) -> Tensor:
+    """Integers of few bits as bytes, 8 / bits in each."""
+    if bits == 8:
+        return integers.flatten()
+    codes = (integers.flatten() > 0) if bits == 1 else integers.flatten() + 2 ** (bits - 1)
+    codes = F.pad(codes.to(torch.uint8), (0, -len(codes) % (8 // bits))).view(-1, 8 // bits)
+    return (codes << torch.arange(0, 8, bits)).sum(1).to(torch.uint8)
+
+
+def _unsqueezed(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
+    """The inverse of `_squeezed`."""
+    if bits == 8:
+        return packed.view(shape)
+    codes = (packed[:, None] >> torch.arange(0, 8, bits)) & (2**bits - 1)
+    codes = codes.flatten()[: math.prod(shape)].view(shape).to(torch.int8)
+    return 2 * codes - 1 if bits == 1 else codes - 2 ** (bits - 1)

@@ -1,0 +1,206 @@
+"""The operations on bits by the kernels in `source`: called with what was checked before."""
+
+import ctypes
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import portable
+from .build import library
+
+Pair = tuple[int, int]
+Geometry = tuple[Pair, Pair, Pair]
+
+BLOCK = 16  # outputs
+LEVELS = ("portable", "neon", "avx2", "avx512")
+_SMALL = 2**21  # products of weight and activation that are not worth a second thread
+_CACHED = 2**20  # weights whose tables, 64 bytes for five, stay in the cache
+_forced: list[str | None] = []
+
+
+@cache
+def supported() -> tuple[str, ...]:
+    """The levels of this machine's processor, the best last; none where the kernels cannot be built."""
+    found = library()
+    return () if found is None else tuple(name for i, name in enumerate(LEVELS) if found.minimand_supported(i))
+
+
+@contextmanager
+def level(name: str | None) -> Iterator[None]:
+    """Within it the kernels are those of a level; None is torch instead."""
+    _forced.append(name)
+    try:
+        yield
+    finally:
+        _forced.pop()
+
+
+def takes(x: Tensor, bits: int = 1) -> bool:
+    """Whether the kernels are there for a tensor of this device, and faster than torch for weights of so many bits."""
+    return x.device.type == "cpu" and _level() not in (None, "portable" if bits > 1 else None)
+
+
+def pack_above(z: Tensor, thresholds: Tensor | None, flip: Tensor | None) -> Tensor:
+    """Words of z, (N, C, H, W), float32 or int32."""
+    last = z.is_contiguous(memory_format=torch.channels_last)
+    if not (last or z.is_contiguous()):
+        z, last = z.contiguous(memory_format=torch.channels_last), True
+    samples, channels, height, width = z.shape
+    words = torch.empty(samples, height, width, -(-channels // 64), dtype=torch.int64)
+    flips = None if flip is None else portable.to_words(flip)
+    run = _library().minimand_pack_floats if z.is_floating_point() else _library().minimand_pack_integers
+    shape = _longs(samples, channels, height * width)
+    limits = None if thresholds is None else thresholds.contiguous()
+    run(_index(), _at(z), shape, int(last), _at(limits), _at(flips), _at(words), _threads(16 * z.numel()))
+    return words
+
+
+def unpack(words: Tensor, channels: int, low: float, high: float) -> Tensor:
+    """The activations, float32, in channels-last memory."""
+    values = torch.empty(*words.shape[:3], channels)
+    rows, threads = words.shape[:3].numel(), _threads(16 * values.numel())
+    run = _library().minimand_unpack
+    run(_index(), _at(words), rows, channels, low, high, _at(values), threads)
+    return values.permute(0, 3, 1, 2)
+
+
+def pool_any(words: Tensor, kernel: Pair, stride: Pair, padding: Pair, out: Pair) -> Tensor:
+    """Words of the windows of `kernel`."""
+    pooled = torch.empty(len(words), *out, words.shape[3], dtype=torch.int64)
+    window = _longs(*kernel, *stride, *padding)
+    run = _library().minimand_pool
+    run(_at(words), _longs(*words.shape), window, _longs(*out), _at(pooled), _threads(64 * pooled.numel()))
+    return pooled
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Weights as the kernels read them.
+
+    Attributes:
+        kind: 1, by differing bits; 2, by the bits shared with two planes; 8, by bytes.
+        weights: in blocks of 16 outputs.
+        tables: int16, for each five weights of an output their 32 sums, or None: faster at many positions.
+        taps: int32 of shape (taps, padded outputs): the sum of the weights of each place in the window.
+        ones: int32 of shape (padded outputs): the weights that are 1.
+        shape: of the integers.
+        groups: of the convolution.
+    """
+
+    kind: int
+    weights: Tensor
+    tables: Tensor | None
+    taps: Tensor
+    ones: Tensor
+    shape: tuple[int, ...]
+    groups: int
+
+
+def lay_out(integers: Tensor, bits: int, groups: int) -> Layout:
+    """Lay out integers, (O, C / groups, kh, kw); more than two bits go as bytes, and as tables."""
+    outputs, inputs, height, width = integers.shape
+    windows = integers.permute(0, 2, 3, 1).reshape(groups, outputs // groups, -1)
+    blocks = F.pad(windows, (0, 0, 0, -windows.shape[1] % BLOCK)).reshape(-1, BLOCK, windows.shape[2])
+    if bits == 1:
+        weights = portable.to_words(blocks > 0).transpose(1, 2)
+    elif bits == 2:
+        planes = torch.stack([portable.to_words((blocks >> i & 1).bool()) for i in range(2)], 1)
+        weights = planes.permute(0, 3, 1, 2)
+    else:
+        weights = F.pad(blocks, (0, -blocks.shape[2] % 4)).unflatten(2, (-1, 4)).transpose(1, 2)
+    tabled = bits > 2 and _level() == "avx512" and blocks.numel() < _CACHED and _library().minimand_tables()
+    padded = blocks.flatten(0, 1).unflatten(1, (height * width, inputs))
+    taps = padded.sum(2, dtype=torch.int32).t().contiguous()
+    ones = (padded > 0).sum((1, 2), dtype=torch.int32)
+    kind, tables = bits if bits < 4 else 8, _tables(blocks) if tabled else None
+    return Layout(kind, weights.contiguous(), tables, taps, ones, tuple(integers.shape), groups)
+
+
+def _tables(blocks: Tensor) -> Tensor:
+    fives = F.pad(blocks, (0, -blocks.shape[2] % 5)).unflatten(2, (-1, 5))
+    taken = (torch.arange(32) >> torch.arange(5)[:, None] & 1).float()  # an index's bits
+    return (fives.float() @ taken).to(torch.int16).unflatten(1, (-1, 4)).transpose(2, 3).contiguous()
+
+
+def convolve(words: Tensor, layout: Layout, geometry: Geometry, out: Pair, low: int) -> Tensor:
+    """The sums, (N, O, Ho, Wo) in channels-last memory."""
+    sums = torch.empty(len(words), *out, layout.shape[0], dtype=torch.int32)
+    _convolve(words, layout, geometry, out, low, sums=sums)
+    return sums.permute(0, 3, 1, 2)
+
+
+def convolve_above(
+    words: Tensor,
+    layout: Layout,
+    geometry: Geometry,
+    out: Pair,
+    low: int,
+    thresholds: Tensor,
+    flip: Tensor | None,
+    other: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """Words of the sums above thresholds; `other` is words and the thresholds where they are 1."""
+    high = torch.zeros(len(words), *out, -(-layout.shape[0] // 64), dtype=torch.int64)
+    thresholds, flip = thresholds.contiguous(), None if flip is None else flip.contiguous()
+    switch, limits = (None, None) if other is None else (other[0], other[1].contiguous())
+    tensors = {"thresholds": thresholds, "flip": flip, "other": switch, "thresholds_other": limits, "high": high}
+    _convolve(words, layout, geometry, out, low, **tensors)
+    return high
+
+
+# The order is that of struct Convolution.
+_CONVOLUTION = struct.Struct("20l10P")
+_POINTERS = ("words", "weights", "taps", "ones", "sums", "thresholds", "thresholds_other", "flip", "other", "high")
+
+
+def _convolve(words: Tensor, layout: Layout, geometry: Geometry, out: Pair, low: int, **tensors: Tensor | None) -> None:
+    outputs, inputs, height, width = layout.shape
+    stride, padding, dilation = geometry
+    samples, *size, _ = words.shape
+    positions = samples * out[0] * out[1]
+    # A pass over the tables serves 128 positions; from memory the first one is slow.
+    tabled = layout.tables is not None and positions >= max(96, outputs * inputs * height * width >> 11)
+    threads = _threads(positions * outputs * inputs * height * width)
+    shape = (samples, *size, inputs * layout.groups, outputs, layout.groups, height, width)
+    numbers = (*shape, *stride, *padding, *dilation, *out, 16 if tabled else layout.kind, low, _index(), threads)
+    given = {
+        "words": words,
+        "weights": layout.tables if tabled else layout.weights,
+        "taps": layout.taps,
+        "ones": layout.ones,
+        **tensors,
+    }
+    pointers = (_at(given.get(name)) or 0 for name in _POINTERS)
+    _library().minimand_convolve(_CONVOLUTION.pack(*numbers, *pointers))
+
+
+def _level() -> str | None:
+    return _forced[-1] if _forced else (supported() or (None,))[-1]
+
+
+def _index() -> int:
+    return LEVELS.index(_level() or "")
+
+
+def _library() -> ctypes.CDLL:
+    found = library()
+    assert found is not None  # `takes` was asked
+    return found
+
+
+def _threads(work: int) -> int:
+    return 1 if work < _SMALL else torch.get_num_threads()
+
+
+def _longs(*numbers: int) -> ctypes.Array[ctypes.c_long]:
+    return (ctypes.c_long * len(numbers))(*numbers)
+
+
+def _at(x: Tensor | None) -> int | None:
+    return None if x is None else x.data_ptr()

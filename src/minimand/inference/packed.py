@@ -1,0 +1,178 @@
+"""Models that run on bits."""
+
+import copy
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..blocks import Threshold, check_bits
+from ..tables import table_text
+from .lowering import Lowering
+from .reading import graph_of
+from .steps import Layer, Pack, Pool, Shortcut, Unpack
+
+_REAL = (nn.Linear, nn.modules.conv._ConvNd)
+
+
+class PackedModel(nn.Module):
+    """A hardened model whose layers of few bits run on activations of bits; for inference, on the CPU.
+
+    Batch normalization, pooling and thresholds are comparisons of integers. What it gives is what the hardened model
+    gives in evaluation mode. `print` shows what each layer became, and the size; after the first batch the operations.
+    """
+
+    def __init__(self, steps: fx.GraphModule, labels: dict[str, str]) -> None:
+        super().__init__()
+        self.steps, self.labels = steps, labels
+        self._seen: tuple[int, ...] | None = None
+        self.eval()
+
+    @torch.inference_mode()
+    def forward(self, x: Tensor) -> Any:
+        """Shapes as the hardened model's.
+
+        Raises:
+            ValueError: x is not of float32 on the CPU, or has another number of channels.
+        """
+        self._check(x)
+        self._seen = tuple(x.shape[1:])
+        return self.steps(x)
+
+    def train(self, mode: bool = True) -> "PackedModel":
+        """A packed model stays in evaluation mode."""
+        return super().train(False)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to a file, whole or not at all; `mm.load_packed` reads it.
+
+        Raises:
+            ValueError: the model holds a module, or calls a function, that a file cannot name. OSError: no space, no
+                folder.
+        """
+        from .file import save_packed
+
+        save_packed(self, path)
+
+    def operations(self, *shape: int) -> dict[str, int]:
+        """The multiplications and additions for one sample of a shape (C, H, W), by the precision of the weights."""
+        found: Counter[str] = Counter()
+
+        def count(step: nn.Module, given: tuple[Any, ...], y: Any) -> None:
+            if isinstance(step, Layer):
+                found[_kind(step)] += step.operations(given[0])
+            elif isinstance(step, _REAL):
+                found["float"] += _operations(step, y)
+
+        hooks = [step.register_forward_hook(count) for step in self.steps.modules()]
+        seen = self._seen
+        try:
+            self(torch.zeros(1, *shape))
+        finally:
+            self._seen = seen
+            for hook in hooks:
+                hook.remove()
+        return dict(found)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the weights, by their precision; of comparisons under `thresholds`, of the rest under `float`."""
+        found: Counter[str] = Counter()
+        for step in self.steps.modules():
+            own = [*step.parameters(recurse=False), *step.buffers(recurse=False)]
+            if isinstance(step, Layer):
+                found[_kind(step)] += -(-step.integers.numel() * step.bits // 8)
+                own = [tensor for tensor in own if tensor is not step.integers]
+            name = "thresholds" if isinstance(step, Layer | Pack) else "float"
+            found[name] += sum(tensor.numel() * tensor.element_size() for tensor in own)
+        return {kind: size for kind, size in found.items() if size}
+
+    def __str__(self) -> str:
+        steps = dict(self.steps.named_children())
+        rows = [
+            [self.labels[str(node.target)], _what(steps[str(node.target)])]
+            for node in self.steps.graph.nodes
+            if node.op == "call_module" and not isinstance(steps[str(node.target)], Unpack | Pool | Shortcut)
+        ]
+        lines = [table_text(["", "description"], rows), "", f"size: {_listed(self.sizes(), 1e3, 'kB')}"]
+        if self._seen is not None:
+            shape = " x ".join(map(str, self._seen))
+            lines.append(f"operations for {shape}: {_listed(self.operations(*self._seen), 1e6, 'M')}")
+        return "\n".join(lines)
+
+    def _check(self, x: Any) -> None:
+        if not isinstance(x, Tensor) or x.dtype != torch.float32 or x.device.type != "cpu":
+            given = f"{x.dtype} on {x.device}" if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"a packed model was given {given}; expected a tensor of torch.float32 on the CPU.")
+        node = next(iter(self.steps.graph.nodes))
+        for user in node.users:
+            step = self.steps.get_submodule(str(user.target)) if user.op == "call_module" else None
+            if isinstance(step, nn.Conv2d) and (x.ndim != 4 or x.shape[1] != step.in_channels):
+                expected = f"(N, {step.in_channels}, H, W)"
+            elif isinstance(step, nn.Linear) and x.shape[-1:] != (step.in_features,):
+                expected = f"(N, {step.in_features})"
+            else:
+                continue
+            raise ValueError(f"a packed model was given a batch of shape {tuple(x.shape)}; expected {expected}.")
+
+
+@torch.no_grad()
+def pack(model: nn.Module, weights: int | None = None) -> PackedModel:
+    """A hardened model as one that runs on bits: faster and smaller, and the same in what it gives.
+
+    Layers of few-bit weights between thresholds are computed by integers, exactly: bits in, bits out. The thresholds
+    are found through the model's own float arithmetic (normalization and bias included), so that the bits agree. What
+    is before the first threshold and after the last is the same torch operation on the same values; so is a layer of
+    real weights between thresholds, on unpacked bits.
+
+    Args:
+        model: such as `mm.harden` made; it is not changed. `torch.fx` has to be able to read it.
+        weights: round the real weights of layers between thresholds to 8 bits (or 4, 2, 1) now, after training.
+            The packed model then agrees with the rounded one.
+
+    Raises:
+        ValueError: nothing to pack; an activation between thresholds that is none and cannot be folded; a model
+            that torch.fx cannot read.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is {type(model).__name__}; expected a module that mm.harden made.")
+    if weights is not None:
+        check_bits(weights)
+    if not any(isinstance(m, Threshold) for m in model.modules()):
+        raise ValueError(
+            f"{type(model).__name__} has no thresholds, so there is nothing to pack; mm.harden(model, mm.Sign(), "
+            "weights=1) puts them in the place of its activations, and then it has to be trained."
+        )
+    model = copy.deepcopy(model).cpu().float().eval()
+    lowering = Lowering(model, weights)
+    lowering.run(graph_of(model))
+    if not any(isinstance(step, Layer) for step in lowering.root.children()):
+        waiting = ", ".join(lowering.waiting)
+        some = f"; mm.pack(model, weights=8) would round those of {waiting} to 8 bits" if waiting else ""
+        raise ValueError(
+            f"nothing to pack in {type(model).__name__}: no layer with weights of few bits takes what a threshold "
+            f"gives; mm.harden(model, mm.Sign(), weights=1) gives them such weights before training{some}."
+        )
+    return PackedModel(fx.GraphModule(lowering.root, lowering.graph), lowering.labels)
+
+
+def _kind(layer: Layer) -> str:
+    return f"{layer.bits}-bit"
+
+
+def _operations(layer: Any, y: Tensor) -> int:
+    positions = y[0].numel() // (layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)
+    return positions * layer.weight.numel()
+
+
+def _what(step: nn.Module) -> str:
+    if isinstance(step, Layer):
+        inside = "bits" if step.thresholds is not None else "real values"
+        shape = " x ".join(map(str, step.integers.shape))
+        return f"weights {shape} of {step.bits} bit{'s' * (step.bits > 1)}: bits to {inside}"
+    return "real values to bits" if isinstance(step, Pack) else f"as it was: {step}"
+
+
+def _listed(amounts: dict[str, int], unit: float, name: str) -> str:
+    return ", ".join(f"{kind} {amount / unit:,.1f} {name}" for kind, amount in sorted(amounts.items()))

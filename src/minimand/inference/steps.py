@@ -1,0 +1,258 @@
+"""What a packed model does with bits. What a step was made of, it has under the names of its arguments."""
+
+import math
+from dataclasses import replace
+from functools import reduce
+from itertools import pairwise
+from operator import or_
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from .activations import Activations
+from .kernels import Bits, PackedWeights, convolve, convolve_above, pack_above, pack_weights, pool_any
+
+Pair = tuple[int, int]
+Pooling = tuple[Pair, Pair, Pair]
+"""Kernel, stride, padding."""
+Geometry = tuple[Pair, Pair, Pair, int]
+"""Stride, padding, dilation, groups."""
+
+
+class _Cutting(nn.Module):
+    """Compares with thresholds; then, if need be, pools, and turns some channels over."""
+
+    thresholds: Tensor | None
+    flip: Tensor
+    after: Tensor | None
+
+    def __init__(
+        self, thresholds: Tensor | None, flip: Tensor | None, after: Tensor | None, pooling: Pooling | None
+    ) -> None:
+        super().__init__()
+        self.register_buffer("thresholds", thresholds)
+        self.register_buffer("flip", flip)
+        self.register_buffer("after", after)
+        self.pooling: Pooling | None = pooling
+
+    def finish(self, bits: Bits) -> Bits:
+        if self.pooling:
+            bits = pool_any(bits, *self.pooling)
+        if self.after is not None:
+            bits = Bits(bits.words ^ pack_above(self.after[None].float()).words, bits.channels)
+        return bits
+
+
+class Pack(_Cutting):
+    """Real values to bits: (z > thresholds[j]) xor flip; thresholds are (jumps, C), or (jumps, 1).
+
+    Channels are the second axis of (N, C) and (N, C, H, W); if they are `last`, of any shape the last one.
+    """
+
+    def __init__(
+        self,
+        thresholds: Tensor | None,
+        flip: Tensor | None,
+        after: Tensor | None,
+        pooling: Pooling | None,
+        last: bool,
+    ) -> None:
+        super().__init__(thresholds, flip, after, pooling)
+        self.last = last
+
+    def forward(self, z: Tensor) -> Activations:
+        leading = tuple(z.shape[:-1]) if self.last or z.ndim == 2 else None
+        if leading is None and z.ndim != 4:
+            raise ValueError(f"a threshold was given {tuple(z.shape)}; packed layers take (N, C) or (N, C, H, W).")
+        channels_last = leading is None and not z.is_contiguous()
+        z = z if leading is None else z.reshape(-1, z.shape[-1])
+        channels, limits = z.shape[1], cast(Tensor, self.thresholds)
+        flip = None if self.flip is None else self.flip.expand(channels).contiguous()
+        planes = [self.finish(pack_above(z, t.expand(channels).contiguous(), flip)) for t in limits]
+        return Activations(tuple(planes), leading, channels_last)
+
+
+class Layer(_Cutting):
+    """A layer of few-bit weights on bits; to bits if it has thresholds, else to real values.
+
+    Args:
+        integers: the weights as int8, (O, C / groups, kh, kw) or (O, C).
+        scale: (O,), from sums to real values; None if it has thresholds.
+        bias: (O,), or None.
+        thresholds: int32 (K, jumps, O), for each of the K levels of a shortcut, or K = 1 without one.
+        flip: (O,).
+        after: (O,), which channels are turned over after pooling.
+        pooling: of bits.
+        bits: of the weights.
+        geometry: stride, padding, dilation and groups; None for a linear layer.
+        low: what a bit that is not set stands for, -1 or 0.
+    """
+
+    integers: Tensor
+    scale: Tensor | None
+    bias: Tensor | None
+
+    def __init__(
+        self,
+        integers: Tensor,
+        scale: Tensor | None,
+        bias: Tensor | None,
+        thresholds: Tensor | None,
+        flip: Tensor | None,
+        after: Tensor | None,
+        pooling: Pooling | None,
+        bits: int,
+        geometry: Geometry | None,
+        low: int,
+    ) -> None:
+        super().__init__(thresholds, flip, after, pooling)
+        self.register_buffer("integers", integers)
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", bias)
+        self.bits, self.low = bits, low
+        self.geometry: Geometry | None = geometry
+        self._laid_out: dict[Pair, PackedWeights] = {}
+
+    def forward(self, x: Activations, other: Activations | None = None) -> Any:
+        digits = x.digits()
+        weights, stride, padding, dilation = self._weights(x)
+        if self.thresholds is None:
+            sums = self._sums(digits, weights, (stride, padding, dilation))
+            return self._real(sums, x)
+        limits, choose = self.thresholds, None
+        if len(digits) == 1 and limits.shape[1] == 1 and len(limits) <= 2:
+            if other is not None:
+                choose = other.planes[0]
+            bits = convolve_above(
+                *(digits[0], weights, limits[0, 0], self.flip, stride, padding, dilation, self.low, choose),
+                thresholds_other=None if choose is None else limits[1, 0],
+            )
+            planes = [bits]
+        else:
+            sums = self._sums(digits, weights, (stride, padding, dilation))
+            planes = [self._above(sums, limits[:, j], other) for j in range(limits.shape[1])]
+        found = tuple(map(self.finish, planes))
+        return Activations(found, None if self.geometry else x.leading, x.channels_last)
+
+    def operations(self, x: Activations) -> int:
+        """Multiplications for one sample of such activations: for each weight, position and bit of the levels."""
+        _, _, height, width = x.planes[0].shape
+        positions = math.prod(x.leading[1:]) if x.leading else 1
+        if self.geometry is not None:
+            stride, padding, dilation, _ = self.geometry
+            sides = zip((height, width), self.integers.shape[2:], stride, padding, dilation, strict=True)
+            positions = math.prod((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sides)
+        return positions * self.integers.numel() * len(x.planes).bit_length()
+
+    def _weights(self, x: Activations) -> tuple[PackedWeights, Pair, Pair, Pair]:
+        """The weights as laid out, and the geometry; a linear layer sees all positions in one window."""
+        if self.geometry is None:
+            *_, height, width = x.planes[0].shape
+            self._check_vector(x, height, width)
+            kernel = (height, width)
+            geometry: Geometry = ((1, 1), (0, 0), (1, 1), 1)
+        else:
+            if x.leading is not None:
+                raise ValueError(f"a convolution was given vectors of {x.channels}; expected maps.")
+            kernel, geometry = (self.integers.shape[2], self.integers.shape[3]), self.geometry
+        if kernel not in self._laid_out:
+            integers = self.integers if self.geometry else self.integers.view(len(self.integers), -1, *kernel)
+            self._laid_out[kernel] = pack_weights(integers, self.bits, geometry[3])
+        stride, padding, dilation, _ = geometry
+        return self._laid_out[kernel], stride, padding, dilation
+
+    def _check_vector(self, x: Activations, height: int, width: int) -> None:
+        features = x.channels * height * width
+        if x.leading is None or features != self.integers.shape[1]:
+            given = f"{features} numbers" if x.leading else f"maps of {x.channels} channels"
+            raise ValueError(
+                f"a linear layer was given {given} a sample; expected {self.integers.shape[1]} numbers: the network "
+                "is made for images of another size."
+            )
+
+    def _sums(self, digits: list[Bits], weights: PackedWeights, geometry: tuple[Pair, Pair, Pair]) -> Tensor:
+        parts = [convolve(digit, weights, *geometry, low=self.low) for digit in digits]
+        for j, part in enumerate(parts[1:], 1):
+            parts[0] += part << j
+        return parts[0]
+
+    def _above(self, sums: Tensor, limits: Tensor, other: Activations | None) -> Bits:
+        """The bits of one jump, where `limits` has a row for each level of the other."""
+        bits = [pack_above(sums, limit, self.flip) for limit in limits]
+        if other is None:
+            return bits[0]
+        above = [plane.words for plane in other.planes]
+        exactly = [~above[0], *[a & ~b for a, b in pairwise(above)], above[-1]]
+        return Bits(reduce(or_, [b.words & at for b, at in zip(bits, exactly, strict=True)]), bits[0].channels)
+
+    def _real(self, sums: Tensor, x: Activations) -> Tensor:
+        assert self.scale is not None
+        y = sums.float() * self.scale.view(-1, 1, 1)
+        y = y if self.bias is None else y + self.bias.view(-1, 1, 1)
+        if self.geometry is None:
+            return y.reshape(*cast(tuple[int, ...], x.leading), -1)
+        return y if x.channels_last else y.contiguous()
+
+
+class Unpack(nn.Module):
+    """Bits to real values, which are `levels`."""
+
+    levels: Tensor
+
+    def __init__(self, levels: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("levels", levels)
+
+    def forward(self, x: Activations) -> Tensor:
+        return x.real(self.levels)
+
+
+class Pool(nn.Module):
+    """Max pooling of bits."""
+
+    def __init__(self, pooling: Pooling) -> None:
+        super().__init__()
+        self.pooling = pooling
+
+    def forward(self, x: Activations) -> Activations:
+        return x.map(lambda bits: pool_any(bits, *self.pooling))
+
+
+class AsVectors(nn.Module):
+    """(N, C, H, W) to (N, C H W), of which there have to be `features`, if it is a number."""
+
+    def __init__(self, features: int | None, image_size: int | None) -> None:
+        super().__init__()
+        self.features, self.image_size = features, image_size
+
+    def forward(self, x: Activations) -> Activations:
+        _, channels, height, width = x.planes[0].shape
+        if self.features not in (None, channels * height * width):
+            raise ValueError(
+                f"these images leave maps of {height} x {width}; the network is made for images of {self.image_size} x "
+                f"{self.image_size}."
+            )
+        if x.leading is not None and len(x.leading) > 1:
+            raise ValueError(f"vectors of {x.leading} samples and positions were to be flattened; expected maps.")
+        return replace(x, leading=(len(x.planes[0].words),))
+
+
+class Shortcut(nn.Module):
+    """Every `stride`-th pixel, with bits that are not set as channels before and after."""
+
+    def __init__(self, stride: Pair, before: int, after: int) -> None:
+        super().__init__()
+        self.stride, self.before, self.after = stride, before, after
+
+    def forward(self, x: Activations) -> Activations:
+        return x.map(self._of)
+
+    def _of(self, bits: Bits) -> Bits:
+        words = bits.words[:, :: self.stride[0], :: self.stride[1]]
+        channels = self.before + bits.channels + self.after
+        whole, shift = divmod(self.before, 64)
+        shifted = words.new_zeros(*words.shape[:3], whole + words.shape[3] + 1)
+        shifted[..., whole:-1] = words << shift
+        if shift:  # >> keeps the sign: what it fills in is cut off
+            shifted[..., whole + 1 :] |= (words >> (64 - shift)) & ((1 << shift) - 1)
+        return Bits(shifted[..., : -(-channels // 64)].contiguous(), channels)
