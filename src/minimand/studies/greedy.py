@@ -92,6 +92,7 @@ def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
         if whole:
             axes.axhline(100 * statistics.mean(whole), color=color, linestyle=":", linewidth=1)
     axes.set(xlabel="block", ylabel="test accuracy % of its classifier")
+    axes.locator_params("x", integer=True)
     axes.legend(frameon=False, fontsize=8)
     return {"Test accuracy of the classifier above each block, mean and range of the seeds; dotted: end to end": figure}
 
