@@ -10,14 +10,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from ranks import digits, misuse_and_train, on_ranks, train_until_killed, train_with_a_slow_rank, trained
+from ranks import deep, digits, misuse_and_train, on_ranks, train_until_killed, train_with_a_slow_rank, trained
 from test_layerwise import models, same
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 import minimand as mm
+from minimand.blocks.similarity import PredictionSimilarity
 from minimand.runs import reopen
-from minimand.training import RunError
+from minimand.training import RunError, checkpoint
 from minimand.training.decoupled import Decoupled, Group, balanced
 from minimand.training.replay import Buffer
 
@@ -44,8 +45,8 @@ def test_a_module_has_the_gradient_of_its_own_loss(name: str) -> None:
     twin.train()
     state, found, local = cast(Any, x), x, x
     expected: dict[str, Tensor] = {}
-    for j, part in enumerate(cast(Any, twin.parts)):
-        state, found = part(state)
+    for j, part in enumerate(twin.each):
+        state, found, _ = part(state)
         state = tree_map(torch.Tensor.detach, state)
         own = dict(part.named_parameters())
         local = loss(found, y)
@@ -62,13 +63,25 @@ def test_a_module_has_the_gradient_of_its_own_loss(name: str) -> None:
     torch.testing.assert_close(group(x), model.eval()(x), rtol=1e-4, atol=1e-5)
 
 
+def test_similarity_matching_is_in_the_loss_of_its_module() -> None:
+    """With predsim the map that samples are compared by learns, and the last module's loss is the plain one."""
+    method = mm.Decoupled(auxiliary="predsim")
+    group, _ = planned(models()["chain"], method)
+    x, y = digits(16)
+    value, outputs = method.backward(group, x, y, nn.functional.cross_entropy)
+    torch.testing.assert_close(value, nn.functional.cross_entropy(outputs, y))
+    for part in group.each[:-1]:
+        head = cast(PredictionSimilarity, part.head)
+        assert all(p.grad is not None and p.grad.any() for p in head.similar.parameters())
+
+
 def test_one_optimizer_is_as_many_as_there_are_modules() -> None:
     x, y = digits(64)
     group, _ = planned(models()["momentum"])
     twin, _ = planned(models()["momentum"])
     twin.load_state_dict(group.state_dict())
     one = mm.SGD(0.1).build(group)
-    many = [mm.SGD(0.1).build(part) for part in twin.parts]
+    many = [mm.SGD(0.1).build(part) for part in twin.each]
     for step in range(4):
         for net, optimizers in ((group, [one]), (twin, many)):
             torch.manual_seed(step)
@@ -128,7 +141,7 @@ def test_activations_are_kept_of_one_module_at_a_time() -> None:
     decoupled = highest(lambda: mm.Decoupled().backward(group, x, y, loss))
     end_to_end = highest(lambda: loss(model(x), y).backward())
     state, each = x, []
-    for part in cast(Any, group.parts):
+    for part in group.each:
         each.append(highest(lambda part=part, state=state: loss(part(state)[1], y).backward()))
         state = tree_map(torch.Tensor.detach, part(state)[0])
     assert decoupled <= 1.05 * max(each)
@@ -249,6 +262,9 @@ def test_ranks_give_what_one_process_gives(tmp_path: Path) -> None:
         assert all(torch.equal(value, found[key]) for key, value in weights.items())
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["test_loss"] for line in lines] == [record["test_loss"] for record in history]
+    kept, _ = checkpoint.load_last(tmp_path / "run" / "checkpoints")
+    assert kept is not None
+    assert kept.tensors["average"].keys() - {"n_averaged"} == {f"module.{k}" for k in planned(deep())[0].state_dict()}
 
 
 def test_a_lost_rank_ends_the_others_and_the_run_goes_on(tmp_path: Path) -> None:

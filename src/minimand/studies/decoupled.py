@@ -9,7 +9,7 @@ from torch import nn
 
 from ..data import Augmentation, Data
 from ..training import SGD, Backpropagation, Decoupled, Layerwise, Recipe, Step, evaluate
-from ..training.decoupled import Part
+from ..training.decoupled import Group, Part
 from ..training.method import Method, Plan
 from .bench import Bench
 from .panels import draw_rows
@@ -77,7 +77,7 @@ class _Until(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         outputs = x
         for part in self.parts:
-            x, outputs = part(x)
+            x, outputs, _ = part(x)
         return outputs
 
 
@@ -95,7 +95,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
         last = {record["problem"]: record["test_accuracy"] for record in result.history}
         depths = [last[j] for j in range(1, DEPTH)]
     elif plans:
-        parts = list(cast(Any, plans[0].problems[0].module).parts)
+        parts = cast(Group, plans[0].problems[0].module).each
         depths = [evaluate(_Until(parts[:j]), data).accuracy for j in range(1, DEPTH)]
     seconds = sum(record["seconds"] for record in result.history)
     return {"accuracy": result.test_accuracy, **{f"depth{j}": a for j, a in enumerate(depths, 1)}, "seconds": seconds}

@@ -47,7 +47,7 @@ class _Worker:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
-        state, outputs = self.part.train()(x)
+        state, outputs, _ = self.part.train()(x)
         loss(outputs, y).backward()
         self.optimizer.step()
         self.done += 1
@@ -61,7 +61,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     first = data.prepare(next(iter(data.test.batches(4)))[0].to(bench.device))
     group = cast(Group, Decoupled().plan(model, lambda: first, data.num_outputs, 1).problems[0].module)
     steps = how.epochs * data.train.count(how.batch_size, True)
-    workers = [_Worker(cast(Part, part), how, steps) for part in group.parts]
+    workers = [_Worker(part, how, steps) for part in group.each]
     buffers = [Buffer[_Batch](cell["buffer"]) for _ in workers[:-1]]
     stream = _endless(data, how, seed, bench.device)
     loss = as_loss(None, data)

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_structure
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..blocks.auxiliary import AUXILIARIES, Auxiliary, auxiliary
+from ..blocks.similarity import PredictionSimilarity
 from ..checks import check_number
 from ..names import unknown_name
 from ..networks import Network, as_network, compiled
@@ -55,7 +56,7 @@ class Decoupled:
     max_reuse: int | None = None
     """How often a batch is read, at most, while others are still to come."""
 
-    references: ClassVar = ("belilovsky2020decoupled",)
+    references: ClassVar[tuple[str, ...]] = ("belilovsky2020decoupled",)
     data_parallel: ClassVar = False
 
     def __post_init__(self) -> None:
@@ -72,6 +73,8 @@ class Decoupled:
             raise ValueError(f"Decoupled.max_reuse is {self.max_reuse}, but nothing is kept; expected a buffer.")
         if self.auxiliary not in AUXILIARIES:
             raise unknown_name("auxiliary of Decoupled", str(self.auxiliary), AUXILIARIES)
+        if self.auxiliary == "predsim":
+            object.__setattr__(self, "references", (*self.references, *PredictionSimilarity.references))
 
     def refusal(self, processes: int) -> str | None:
         """Why so many processes cannot train by it."""
@@ -139,19 +142,21 @@ class Decoupled:
     def backward(self, model: nn.Module, x: Tensor | State, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """See `Method`; the loss and the outputs are those of the last module."""
         group = cast(Group, getattr(model, "_orig_mod", model))
-        parts = group.parts if group is model else group.compiled
+        forwards = group.each if group is model else group.compiled
         state: Any = x.value if isinstance(x, State) else x
         seed = x.seed if isinstance(x, Sent) else None
         if seed is None:
             seed = int(torch.randint(2**62, ()))
         values: list[Tensor] = []
         outputs = torch.empty(0)
-        for number, part in enumerate(parts, group.first):
+        for number, (part, forward) in enumerate(zip(group.each, forwards, strict=True), group.first):
             with _random_of_its_own(seed + number, x.device):
-                state, outputs = part(state)
+                state, outputs, compared = forward(state)
                 value = loss(outputs, y)
+                if compared is not None:
+                    value = cast(PredictionSimilarity, part.head).mixed(value, compared, y, outputs.shape[1])
                 state = tree_map(torch.Tensor.detach, state)
-                if number + 1 == group.first + len(parts):
+                if number + 1 == group.first + len(forwards):
                     group.send(state, y, seed)
                 with torch.autocast(x.device.type, enabled=False):
                     value.backward()
@@ -173,10 +178,12 @@ class Part(nn.Module):
         self.coefficients = nn.ModuleList(coefficients(self.layers))
         self.head = network.head if head is None else head
 
-    def forward(self, state: Any) -> tuple[Any, Tensor]:
-        """From what it reads, a batch or a state, to the state above it and the outputs of its classifier."""
+    def forward(self, state: Any) -> tuple[Any, Tensor, Tensor | None]:
+        """From what it reads, a batch or a state, to the state above it, the outputs of its classifier, and what
+        samples are compared by, if they are."""
         state = self.through(state)
-        return state, self.judge(state)
+        compared = self.head.similar(self._seen(state)) if isinstance(self.head, PredictionSimilarity) else None
+        return state, self.judge(state), compared
 
     def through(self, state: Any) -> Any:
         """The state above it."""
@@ -188,8 +195,11 @@ class Part(nn.Module):
 
     def judge(self, state: Any) -> Tensor:
         """The outputs of its classifier, from the state above it."""
+        return self.head(self._seen(state))
+
+    def _seen(self, state: Any) -> Any:
         (network,) = self._network
-        return self.head(state if self._is_last else network.read(self.block.stop - 1, state))
+        return state if self._is_last else network.read(self.block.stop - 1, state)
 
 
 class Group(nn.Module):
@@ -197,9 +207,15 @@ class Group(nn.Module):
 
     def __init__(self, parts: Sequence[Part], first: int, num_outputs: int) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(parts)
+        # By their numbers in the network, so that names say the same on every rank.
+        self.parts = nn.ModuleDict({str(number): part for number, part in enumerate(parts, first)})
         self.first, self.num_outputs = first, num_outputs
         self._team: Team | None = None
+
+    @property
+    def each(self) -> list[Part]:
+        """The modules one by one."""
+        return cast(list[Part], list(self.parts.values()))
 
     def sent_by(self, team: Team) -> None:
         """Let what they give go to the next rank."""
@@ -213,25 +229,24 @@ class Group(nn.Module):
     @cached_property
     def compiled(self) -> list[nn.Module]:
         """Each module through torch.compile."""
-        return [compiled(part) for part in self.parts]
+        return [compiled(part) for part in self.each]
 
     def forward(self, x: Tensor | State) -> Tensor:
         """The outputs of the last classifier; zeros on a rank in whose place the next one gives them."""
         state: Any = x.value if isinstance(x, State) else x
-        parts = cast(Sequence[Part], self.parts)
         if self.training:
-            *_, outputs = self._all(parts, state)
+            *_, outputs = self._all(state)
             return outputs
-        for part in parts:
+        for part in self.each:
             state = part.through(state)
         if self._team is None:
-            return parts[-1].judge(state)
+            return self.each[-1].judge(state)
         self._team.send(state, self._team.targets)
         return torch.zeros(len(x), self.num_outputs, device=x.device)
 
-    def _all(self, parts: Sequence[Part], state: Any) -> Iterator[Tensor]:
-        for part in parts:
-            state, outputs = part(state)
+    def _all(self, state: Any) -> Iterator[Tensor]:
+        for part in self.each:
+            state, outputs, _ = part(state)
             yield outputs
 
 
@@ -265,7 +280,7 @@ def _costs(parts: Sequence[Part], x: Tensor) -> tuple[list[float], list[Any]]:
                 )
             specs.append(tree_structure(state))
             with torch.no_grad(), FlopCounterMode(display=False) as counter:
-                state, _ = part(state)
+                state, *_ = part(state)
             costs.append(float(counter.get_total_flops() or 1))
     finally:
         for module, training in modes:

@@ -1,13 +1,12 @@
 """The processes that train one network together: each has some of its modules, and hears from the one before."""
 
 import queue
-import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -130,23 +129,14 @@ class Team(Ranks):
         for rank, (tensors, numbers, *_) in enumerate(by_rank):
             sections[f"optimizer{_of(rank)}"], plain[f"optimizer{_of(rank)}"] = tensors, numbers
         if average is not None:  # as one process would have it
-            every = enumerate(averages for _, _, averages, _ in by_rank)
-            sections["average"] = {
-                self._moved(name, rank, 1): x for rank, averages in every for name, x in averages.items()
-            }
+            sections["average"] = {name: x for _, _, averages, _ in by_rank for name, x in averages.items()}
         return sections, plain
 
     def unpack(self, found: Checkpoint, optimizer: torch.optim.Optimizer, average: nn.Module | None) -> None:
         own = f"optimizer{_of(self.rank)}"
         unpack_optimizer(optimizer, found.tensors.get(own, {}), found.state[own])
         if average is not None:
-            moved = {self._moved(name, self.rank, -1): x for name, x in found.tensors["average"].items()}
-            average.load_state_dict({name: moved[name] for name in average.state_dict()})
-
-    def _moved(self, name: str, rank: int, by: int) -> str:
-        """The name of a module's tensor, its number counted from the first module of all or from that of the rank."""
-        first = cast(Any, self.members[rank]).first
-        return re.sub(r"(?<=^module\.parts\.)\d+", lambda number: str(int(number[0]) + by * first), name)
+            average.load_state_dict({name: found.tensors["average"][name] for name in average.state_dict()})
 
     def _collect(self, everywhere: bool) -> None:
         """Bring the weights of every rank's modules to rank 0, or to all."""
