@@ -28,6 +28,7 @@ bench: .venv/dev
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/rewire.py
 	$(BIN)/python benchmarks/diagnose.py
+	$(BIN)/python benchmarks/target_propagation.py
 	$(BIN)/pip install --quiet --disable-pip-version-check lsuv==0.3.0
 	$(BIN)/python benchmarks/initialization.py
 
