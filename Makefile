@@ -33,6 +33,7 @@ bench: .venv/dev
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps bnn-lab==1.0.0
 	$(BIN)/python benchmarks/packed.py
 	$(BIN)/python benchmarks/packed.py --threads 2
+	$(BIN)/python benchmarks/target_propagation.py
 	$(BIN)/pip install --quiet --disable-pip-version-check lsuv==0.3.0
 	$(BIN)/python benchmarks/initialization.py
 

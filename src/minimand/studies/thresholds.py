@@ -118,9 +118,9 @@ register(
         "Hard thresholds on CIFAR-10: losses and targets of their units (Friesen & Domingos 2018)",
         "Networks whose activations are signs or quantized ReLUs of four levels, trained by `mm.TargetPropagation`, "
         "beside ReLUs and ReLUs cut off at 1. The linear loss is straight-through, the saturated hinge its saturated "
-        "form, the soft hinge the paper's choice; searched targets are those of activations that were tried and lower "
-        "the loss of the layers above, four forward passes a threshold and step. At paper scale the settings are those "
-        "of the published code: Adam, decay in the gradient, batches of 64, 300 epochs, the rate times 0.1 after 200 "
+        "form, the soft hinge the paper's choice; searched targets are those of them that, tried out, lower the loss "
+        "of the layers above, four forward passes a threshold and step. At paper scale the settings are those of the "
+        "published code: Adam, decay in the gradient, batches of 64, 300 epochs, the rate times 0.1 after 200 "
         "and 250, shifts and flips; its decay is on biases and normalization too, ours is not, and its ResNet was "
         "trained on ImageNet only. At cpu scale the networks are narrow (16 channels in the first layer of the "
         "convnets, 8 in that of the ResNet, which has three blocks), and see the first 2,000 images for 5 epochs at a "

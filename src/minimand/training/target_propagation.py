@@ -36,8 +36,8 @@ class TargetPropagation:
     Args:
         loss: "linear", "perceptron", "hinge", "saturated_hinge", "soft_hinge", "logistic", "adaline", or a function of
             (z, t) that gives a loss for every unit.
-        targets: "sign"; "search" or "beam" for activations, found by trying, that lower the loss of the layers above
-            (guided random local search, beam search); or a function of (z, g) that gives targets.
+        targets: "sign"; "search" or "beam" (guided random local search, beam search) for those of them only that, tried
+            out, lower the loss of the layers above; or a function of (z, g) that gives targets.
         weighting: "gradient" for |g| before each loss, "none" for 1 / N instead, N the batch.
         output_loss: what `backward` takes by hand: "cross_entropy" or a function of (outputs, y). In `fit` its `loss`
             decides.

@@ -19,10 +19,9 @@ _WIDTH = 4
 
 
 def searched(kind: Search, h: Tensor, g: Tensor, threshold: Threshold, loss: LossAbove, budget: int) -> Tensor:
-    """Targets -1, 1, and 0 for "ignore": those of activations with a lower loss above, sample by sample.
+    """Targets -sign(g) where that was found to lower the loss above, sample by sample.
 
-    A move takes a unit one level against its gradient. At two levels what does not move has its own value for a target,
-    at more none.
+    A move takes a unit one level against its gradient. What could be moved and is not has no target: 0.
 
     Args:
         kind: "search", guided random local search: moves are drawn in proportion to what the gradient promises of them,
@@ -40,10 +39,7 @@ def searched(kind: Search, h: Tensor, g: Tensor, threshold: Threshold, loss: Los
     promise = (h - moved) * g
     find = _local if kind == "search" else _beam
     moves = find(promise, lambda moves: loss(torch.where(moves, moved, h)), budget)
-    found = torch.where(moves, moved, h)
-    if threshold.levels == 2:
-        return torch.where(found == threshold.high, 1.0, -1.0).to(h) * (g != 0)
-    return (found - h).sign()
+    return -g.sign() * (moves | (promise <= 0))
 
 
 def _local(promise: Tensor, loss: LossAbove, budget: int) -> Tensor:
