@@ -28,6 +28,7 @@ bench: .venv/dev
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/rewire.py
 	$(BIN)/python benchmarks/diagnose.py
+	$(BIN)/python benchmarks/layerwise.py
 	$(BIN)/python benchmarks/decoupled.py
 	$(BIN)/python benchmarks/packed_layers.py
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps bnn-lab==1.0.0
