@@ -123,12 +123,13 @@ class Layer(_Cutting):
         digits, convolution, limits = x.digits(), self._prepared_for(x), self.thresholds
         if limits is None:
             return self._real(self._sums(digits, convolution), x)
-        if len(digits) == 1 and limits.shape[1] == 1 and len(limits) <= 2:
-            chosen = () if other is None else (other.planes[0], limits[1, 0])
-            planes = [convolution.above(digits[0], limits[0, 0], self.flip, *chosen)]
+        levels, jumps, _ = limits.shape
+        if len(digits) == jumps == 1 and levels <= 2:
+            choose, others = (None, None) if other is None else (other.planes[0], limits[1, 0])
+            planes = [convolution.above(digits[0], limits[0, 0], self.flip, choose, others)]
         else:
             sums = self._sums(digits, convolution)
-            planes = [self._above(sums, limits[:, j], other) for j in range(limits.shape[1])]
+            planes = [self._above(sums, limits[:, j], other) for j in range(jumps)]
         found = tuple(map(self.finish, planes))
         return Activations(found, None if self.geometry else x.leading, x.channels_last)
 

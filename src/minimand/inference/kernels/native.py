@@ -174,7 +174,7 @@ def plan(shape: tuple[int, ...], layout: Layout, geometry: Geometry, out: Pair, 
 def convolve(words: Tensor, plan: Plan) -> Tensor:
     """The sums, (N, O, Ho, Wo) in channels-last memory."""
     sums = torch.empty(plan.shape, dtype=torch.int32)
-    _convolve(words, plan, sums.data_ptr(), 0, 0, 0, 0, 0)
+    _convolve(words, plan, _at(sums), 0, 0, 0, 0, 0)
     return sums.permute(0, 3, 1, 2)
 
 
@@ -188,15 +188,17 @@ def convolve_above(
 ) -> Tensor:
     """Words of the sums above thresholds; where the words `other` are 1, above those of the other."""
     *positions, outputs = plan.shape
-    high = torch.zeros((*positions, -(-outputs // 64)), dtype=torch.int64)
-    given = thresholds.contiguous(), *(x if x is None else x.contiguous() for x in (thresholds_other, flip))
-    _convolve(words, plan, 0, *(_at(x) or 0 for x in (*given, other)), high.data_ptr())
+    high = torch.zeros(*positions, -(-outputs // 64), dtype=torch.int64)
+    limits, flips = thresholds.contiguous(), None if flip is None else flip.contiguous()
+    others = None if thresholds_other is None else thresholds_other.contiguous()
+    _convolve(words, plan, 0, _at(limits), _at(others), _at(flips), _at(other), _at(high))
     return high
 
 
 def _convolve(words: Tensor, plan: Plan, *addresses: int) -> None:
-    own = words.data_ptr(), plan.weights.data_ptr(), plan.taps.data_ptr(), plan.ones.data_ptr()
-    _library().minimand_convolve(plan.numbers + _CALL.pack(_index(), _threads(plan.work), *own, *addresses))
+    own = _at(words), _at(plan.weights), _at(plan.taps), _at(plan.ones)
+    call = _CALL.pack(_index(), _threads(plan.work), *own, *addresses)
+    _library().minimand_convolve(plan.numbers + call)
 
 
 def _level() -> str | None:
@@ -221,5 +223,5 @@ def _longs(*numbers: int) -> ctypes.Array[ctypes.c_long]:
     return (ctypes.c_long * len(numbers))(*numbers)
 
 
-def _at(x: Tensor | None) -> int | None:
-    return None if x is None else x.data_ptr()
+def _at(x: Tensor | None) -> int:
+    return 0 if x is None else x.data_ptr()
