@@ -10,9 +10,7 @@ import argparse
 import copy
 import importlib.util
 import random
-import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn.utils import convert_conv2d_weight_memory_format
+from turns import Run, race
 
 import minimand as mm
 from minimand.environment import environment
@@ -33,7 +32,6 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "cifar_resnet18": lambda: mm.create_model("cifar_resnet18"),
     "resnet20": lambda: mm.create_model("resnet20"),
 }
-Run = Callable[[], object]
 
 
 def contestants(make: Callable[[], nn.Module], batch: int) -> dict[str, Run]:
@@ -109,18 +107,6 @@ def products(batch: int, width: int) -> dict[str, Run]:
     return {"float32": lambda: x.sign() @ weight.T, "ours": lambda: convolve(pack_above(x), ours), "bnn-lab": bnn}
 
 
-def race(runs: dict[str, Run], rounds: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Median seconds of each."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name in random.sample(list(runs), len(runs)):
-            runs[name]()
-            began = clock()
-            runs[name]()
-            seconds[name].append(clock() - began)
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
 def show(title: str, found: dict[str, float], peers: tuple[str, ...]) -> None:
     """Print times and how many times as fast as the fastest of each kind of peer."""
     best = {peer: min(value for name, value in found.items() if name.startswith(peer)) for peer in peers}
@@ -139,19 +125,19 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     random.seed(0)
-    clock = time.process_time if options.threads == 1 else time.perf_counter
     now = environment(torch.device("cpu"))
     print(f"{now['date']}, {now['hardware']}, torch {now['torch']}, Python {sys.version.split()[0]}")
     with torch.inference_mode():
         for name in options.network:
             for batch in options.batch:
-                found = race(contestants(NETWORKS[name], batch), options.rounds, clock)
+                found = race(contestants(NETWORKS[name], batch), options.rounds, options.threads)
                 show(f"{name}, batch {batch}", found, ("float32", "bfloat16", "int8"))
         if importlib.util.find_spec("bnn") is None:
             print("\nbnn-lab is not installed, and left out")
         else:
             for batch in options.batch:
-                show(f"linear 4096, batch {batch}", race(products(batch, 4096), options.rounds, clock), ("float32",))
+                found = race(products(batch, 4096), options.rounds, options.threads)
+                show(f"linear 4096, batch {batch}", found, ("float32",))
 
 
 if __name__ == "__main__":

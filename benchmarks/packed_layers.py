@@ -4,21 +4,18 @@ A whole layer is, in torch: convolution, batch norm in evaluation, sign; or, wit
 and sign; on bits: packing, convolution, threshold. Its fp32 and bf16 peers may take contiguous or channels-last memory,
 whichever is faster. The int8 peer (oneDNN's) is given quantized activations, so beside it stands the layer without
 packing, from bits to bits.
-Contestants take turns, in a new order each round, after a call that is not timed; one thread is measured by its own CPU
-time, which other work on the machine does not count into. `--help` lists what can be changed.
+Contestants take turns, as `turns.race` lets them. `--help` lists what can be changed.
 """
 
 import argparse
 import random
-import statistics
 import sys
-import time
 import warnings
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from turns import Run, race
 
 from minimand.environment import environment
 from minimand.inference.kernels import convolve_above, native, pack_above, pack_weights, unpack
@@ -31,13 +28,12 @@ LAYERS = [  # batch, channels in, out, size, window
     *((8, 256, 256, 8, 3), (1, 512, 512, 8, 3), (8, 512, 512, 4, 3), (8, 16, 16, 32, 3), (8, 32, 32, 16, 3)),
     *((8, 256, 256, 16, 1), (1, 1024, 1024, 1, 1), (64, 1024, 1024, 1, 1), (1, 4096, 4096, 1, 1)),
 ]
-Layer = Callable[[], object]
 
 
-def contestants(batch: int, inputs: int, outputs: int, size: int, window: int) -> dict[str, Layer]:
+def contestants(batch: int, inputs: int, outputs: int, size: int, window: int) -> dict[str, Run]:
     """The layer in each way, after those on bits were compared with whole numbers."""
     x = torch.randn(batch, inputs, size, size).contiguous(memory_format=torch.channels_last)
-    pad, found = window // 2, dict[str, Layer]()
+    pad, found = window // 2, dict[str, Run]()
     for name, dtype in PEERS.items():
         for memory in (torch.contiguous_format, torch.channels_last):
             weight = torch.randn(outputs, inputs, window, window).to(dtype).contiguous(memory_format=memory)
@@ -58,7 +54,7 @@ def contestants(batch: int, inputs: int, outputs: int, size: int, window: int) -
     return found
 
 
-def quantized(signs: Tensor, outputs: int, window: int, pad: int) -> Layer:
+def quantized(signs: Tensor, outputs: int, window: int, pad: int) -> Run:
     """oneDNN's int8 convolution, from and to quantized activations."""
     with warnings.catch_warnings(action="ignore"):  # torch is about to move these elsewhere
         given = torch.quantize_per_tensor(signs, 1.0, 1, torch.quint8)
@@ -70,20 +66,13 @@ def quantized(signs: Tensor, outputs: int, window: int, pad: int) -> Layer:
     return lambda: torch.ops.quantized.conv2d(given, packed, 0.1, 0)
 
 
-def race(layers: dict[str, Layer], rounds: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Median seconds of each."""
-    seconds: dict[str, list[float]] = {name: [] for name in layers}
-    for _ in range(rounds):
-        for name in random.sample(list(layers), len(layers)):
-            layers[name]()
-            start = clock()
-            layers[name]()
-            seconds[name].append(clock() - start)
-    found = {name: statistics.median(values) for name, values in seconds.items()}
-    for peer in PEERS:
-        for kind in (f"{peer} folded", peer):
-            found[kind] = min(found[f"{kind} {m}"] for m in (torch.contiguous_format, torch.channels_last))
-    return found
+def fastest(found: dict[str, float]) -> dict[str, float]:
+    """With the faster memory format of each peer."""
+    kinds = [f"{peer}{kind}" for peer in PEERS for kind in (" folded", "")]
+    return found | {
+        kind: min(found[f"{kind} {memory}"] for memory in (torch.contiguous_format, torch.channels_last))
+        for kind in kinds
+    }
 
 
 def main() -> None:
@@ -95,14 +84,14 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     random.seed(0)
-    clock = time.thread_time if options.threads == 1 else time.perf_counter
     now = environment(torch.device("cpu"))
     level = options.level or native.supported()[-1]
     print(f"{now['date']}, {now['hardware']}, torch {now['torch']}, Python {sys.version.split()[0]}, kernels: {level}")
     tables: dict[str, list[list[str]]] = {"times": [], "": [], " folded": [], "int8": []}
     with torch.no_grad(), native.level(level):
         for batch, inputs, outputs, size, window in LAYERS:
-            found = race(contestants(batch, inputs, outputs, size, window), options.rounds, clock)
+            runs = contestants(batch, inputs, outputs, size, window)
+            found = fastest(race(runs, options.rounds, options.threads))
             kind = "linear" if size == 1 else f"{window}x{window} @{size}"
             name = f"{inputs}-{outputs} {kind}, batch {batch}"
             kinds = [peer + kind for kind in ("", " folded") for peer in PEERS]

@@ -22,6 +22,7 @@ from minimand.inference.kernels import (
     pack_above,
     pack_weights,
     pool_any,
+    prepare,
     unpack,
 )
 
@@ -196,6 +197,7 @@ def test_without_a_compiler_torch_does_the_work(
 
 SIGNS = pack_above(torch.ones(2, 3, 4, 4))
 ONES = pack_weights(torch.ones(5, 3, 3, 3, dtype=torch.int8), 1)
+READY = prepare(SIGNS, ONES, 1, 0, 1, -1)
 LIMITS = torch.zeros(5, dtype=torch.int32)
 
 
@@ -223,6 +225,9 @@ LIMITS = torch.zeros(5, dtype=torch.int32)
         (lambda: convolve_above(SIGNS, ONES, LIMITS.float()), "thresholds is torch.float32"),
         (lambda: convolve_above(SIGNS, ONES, LIMITS, other=SIGNS, thresholds_other=LIMITS), "other is of shape"),
         (lambda: convolve_above(SIGNS, ONES, LIMITS, thresholds_other=LIMITS), "expected both, or neither"),
+        (lambda: READY.sums(pack_above(torch.ones(2, 3, 4, 5))), r"\(2, 3, 4, 5\); .* prepared for \(2, 3, 4, 4\)"),
+        (lambda: READY.above(pack_above(torch.ones(1, 3, 4, 4)), LIMITS), r"prepared for \(2, 3, 4, 4\)"),
+        (lambda: READY.above(SIGNS, LIMITS[1:]), r"thresholds is torch.int32 of shape \(4,\)"),
         (lambda: pool_any(SIGNS, 3, padding=2), "padding is 2; expected at most half of the kernel"),
     ],
 )

@@ -1,7 +1,9 @@
 """Packed models against the hardened ones they were made of."""
 
 import copy
+import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 import minimand as mm
 from minimand.blocks import Threshold, few_bit_weight
+from minimand.inference import steps
 from minimand.inference.steps import Layer
 from minimand.models import convnet4, convnet8
 
@@ -210,6 +213,24 @@ def test_packing_leaves_the_model_as_it_is() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     packed = mm.pack(ready(model, x))
     assert not packed.train().training
+
+
+def test_what_a_layer_prepared_for_one_shape_serves_no_other() -> None:
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 20, 3), nn.ReLU(), nn.Conv2d(20, 70, 3, stride=2), nn.ReLU()),
+        *(nn.Conv2d(70, 9, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    )
+    mm.harden(model.eval(), mm.Sign(), weights=8)
+    packed = mm.pack(model)
+    batches = [torch.randn(n, 3, side, 40 - side) for side in range(7, 30) for n in (1, 3, 4)]
+    expected = [model(x) for x in batches]
+    assert len(batches) > steps._SHAPES
+    with ThreadPoolExecutor(4) as pool:
+        assert all(map(torch.equal, pool.map(packed, batches), expected))
+        copies = copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))
+        del packed
+        for one in copies:
+            assert all(map(torch.equal, pool.map(one, batches[::-1]), expected[::-1]))
 
 
 def test_operations_and_sizes_are_counted_by_precision() -> None:

@@ -34,6 +34,8 @@ class Activations:
         """The planes of the number of jumps below, as a binary number; the lowest first."""
         # A number's binary digit j is the parity of how many multiples of 2^j are up to it.
         count = len(self.planes)
+        if count == 1:
+            return list(self.planes)
         return [
             Bits(reduce(xor, [self.planes[i - 1].words for i in range(2**j, count + 1, 2**j)]), self.channels)
             for j in range(count.bit_length())

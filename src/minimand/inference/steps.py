@@ -10,13 +10,14 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from .activations import Activations
-from .kernels import Bits, PackedWeights, convolve, convolve_above, pack_above, pack_weights, pool_any
+from .kernels import Bits, Convolution, PackedWeights, pack_above, pack_weights, pool_any, prepare
 
 Pair = tuple[int, int]
 Pooling = tuple[Pair, Pair, Pair]
 """Kernel, stride, padding."""
 Geometry = tuple[Pair, Pair, Pair, int]
 """Stride, padding, dilation, groups."""
+_SHAPES = 64  # of activations, that a layer is prepared for at a time
 
 
 class _Cutting(nn.Module):
@@ -112,25 +113,23 @@ class Layer(_Cutting):
         self.bits, self.low = bits, low
         self.geometry: Geometry | None = geometry
         self._laid_out: dict[Pair, PackedWeights] = {}
+        self._prepared: dict[tuple[tuple[int, ...], bool], Convolution] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another machine may have other kernels.
+        return {**self.__dict__, "_laid_out": {}, "_prepared": {}}
 
     def forward(self, x: Activations, other: Activations | None = None) -> Any:
-        digits = x.digits()
-        weights, stride, padding, dilation = self._weights(x)
-        if self.thresholds is None:
-            sums = self._sums(digits, weights, (stride, padding, dilation))
-            return self._real(sums, x)
-        limits, choose = self.thresholds, None
-        if len(digits) == 1 and limits.shape[1] == 1 and len(limits) <= 2:
-            if other is not None:
-                choose = other.planes[0]
-            bits = convolve_above(
-                *(digits[0], weights, limits[0, 0], self.flip, stride, padding, dilation, self.low, choose),
-                thresholds_other=None if choose is None else limits[1, 0],
-            )
-            planes = [bits]
+        digits, convolution, limits = x.digits(), self._prepared_for(x), self.thresholds
+        if limits is None:
+            return self._real(self._sums(digits, convolution), x)
+        levels, jumps, _ = limits.shape
+        if len(digits) == jumps == 1 and levels <= 2:
+            choose, others = (None, None) if other is None else (other.planes[0], limits[1, 0])
+            planes = [convolution.above(digits[0], limits[0, 0], self.flip, choose, others)]
         else:
-            sums = self._sums(digits, weights, (stride, padding, dilation))
-            planes = [self._above(sums, limits[:, j], other) for j in range(limits.shape[1])]
+            sums = self._sums(digits, convolution)
+            planes = [self._above(sums, limits[:, j], other) for j in range(jumps)]
         found = tuple(map(self.finish, planes))
         return Activations(found, None if self.geometry else x.leading, x.channels_last)
 
@@ -144,22 +143,30 @@ class Layer(_Cutting):
             positions = math.prod((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sides)
         return positions * self.integers.numel() * len(x.planes).bit_length()
 
-    def _weights(self, x: Activations) -> tuple[PackedWeights, Pair, Pair, Pair]:
-        """The weights as laid out, and the geometry; a linear layer sees all positions in one window."""
+    def _prepared_for(self, x: Activations) -> Convolution:
+        """What is done with activations of such a shape; a linear layer sees all positions in one window."""
+        shape = x.planes[0].shape
+        key = shape, x.leading is None
+        found = self._prepared.get(key)
+        if found is None:
+            if len(self._prepared) == _SHAPES:
+                self._prepared.clear()
+            found = self._prepared[key] = self._prepare(x, (shape[2], shape[3]))
+        return found
+
+    def _prepare(self, x: Activations, size: Pair) -> Convolution:
         if self.geometry is None:
-            *_, height, width = x.planes[0].shape
-            self._check_vector(x, height, width)
-            kernel = (height, width)
-            geometry: Geometry = ((1, 1), (0, 0), (1, 1), 1)
+            self._check_vector(x, *size)
+            kernel, geometry = size, cast(Geometry, ((1, 1), (0, 0), (1, 1), 1))
         else:
             if x.leading is not None:
                 raise ValueError(f"a convolution was given vectors of {x.channels}; expected maps.")
             kernel, geometry = (self.integers.shape[2], self.integers.shape[3]), self.geometry
+        stride, padding, dilation, groups = geometry
         if kernel not in self._laid_out:
             integers = self.integers if self.geometry else self.integers.view(len(self.integers), -1, *kernel)
-            self._laid_out[kernel] = pack_weights(integers, self.bits, geometry[3])
-        stride, padding, dilation, _ = geometry
-        return self._laid_out[kernel], stride, padding, dilation
+            self._laid_out[kernel] = pack_weights(integers, self.bits, groups)
+        return prepare(x.planes[0], self._laid_out[kernel], stride, padding, dilation, self.low)
 
     def _check_vector(self, x: Activations, height: int, width: int) -> None:
         features = x.channels * height * width
@@ -170,8 +177,8 @@ class Layer(_Cutting):
                 "is made for images of another size."
             )
 
-    def _sums(self, digits: list[Bits], weights: PackedWeights, geometry: tuple[Pair, Pair, Pair]) -> Tensor:
-        parts = [convolve(digit, weights, *geometry, low=self.low) for digit in digits]
+    def _sums(self, digits: list[Bits], convolution: Convolution) -> Tensor:
+        parts = [convolution.sums(digit) for digit in digits]
         for j, part in enumerate(parts[1:], 1):
             parts[0] += part << j
         return parts[0]

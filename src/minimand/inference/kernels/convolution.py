@@ -1,5 +1,7 @@
 """Convolutions of bits with integers, exact."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -29,10 +31,7 @@ def convolve(
     Raises:
         ValueError: shapes or arguments that do not fit, by name.
     """
-    geometry, out = _geometry(bits, weights, stride, padding, dilation, low)
-    if weights.layout is not None and native.takes(bits.words, weights.bits):
-        return native.convolve(bits.words, weights.layout, geometry, out, low)
-    return portable.convolve(bits.words, bits.channels, weights.integers, weights.groups, geometry, out, low)
+    return prepare(bits, weights, stride, padding, dilation, low).sums(bits)
 
 
 def convolve_above(
@@ -58,43 +57,91 @@ def convolve_above(
     Raises:
         ValueError: shapes or arguments that do not fit, by name.
     """
-    geometry, out = _geometry(bits, weights, stride, padding, dilation, low)
-    count = len(weights.integers)
-    device = bits.words.device
-    check_vector("thresholds", thresholds, count, torch.int32, device)
-    check_vector("flip", flip, count, torch.bool, device)
-    check_vector("thresholds_other", thresholds_other, count, torch.int32, device)
-    if (other is None) != (thresholds_other is None):
-        raise ValueError("of other and thresholds_other one is None; expected both, or neither.")
-    shape = (len(bits.words), count, *out)
-    if other is not None and (other.shape != shape or other.words.device != device):
-        raise ValueError(
-            f"other is of shape {other.shape} on {other.words.device}; expected the output's, {shape} on {device}."
-        )
-    if weights.layout is not None and native.takes(bits.words, weights.bits):
-        chosen = None if other is None or thresholds_other is None else (other.words, thresholds_other)
-        words = native.convolve_above(bits.words, weights.layout, geometry, out, low, thresholds, flip, chosen)
-        return Bits(words, count)
-    sums = portable.convolve(bits.words, bits.channels, weights.integers, weights.groups, geometry, out, low)
-    limits = thresholds[:, None, None]
-    if other is not None and thresholds_other is not None:
-        switch = portable.to_bytes(other.words, count).permute(0, 3, 1, 2).bool()
-        limits = torch.where(switch, thresholds_other[:, None, None], limits)
-    high = (sums > limits) ^ (False if flip is None else flip[:, None, None])
-    return Bits(portable.to_words(high.permute(0, 2, 3, 1)), count)
+    prepared = prepare(bits, weights, stride, padding, dilation, low)
+    return prepared.above(bits, thresholds, flip, other, thresholds_other)
 
 
-def _geometry(
+def prepare(
     bits: Bits,
     weights: PackedWeights,
     stride: int | tuple[int, int],
     padding: int | tuple[int, int],
     dilation: int | tuple[int, int],
     low: int,
-) -> tuple[native.Geometry, tuple[int, int]]:
+) -> "Convolution":
+    """What `convolve` and `convolve_above` do with bits of this shape, of any values."""
     if bits.channels != weights.channels:
         raise ValueError(f"bits has {bits.channels} channels; expected {weights.channels}, those of the weights.")
     if low not in (-1, 0):
         raise ValueError(f"low is {low!r}; expected -1 or 0.")
     geometry = check_pair("stride", stride, 1), check_pair("padding", padding, 0), check_pair("dilation", dilation, 1)
-    return geometry, output_size(bits, weights.kernel, *geometry)
+    out = output_size(bits, weights.kernel, *geometry)
+    plan = None if weights.layout is None else native.plan(bits.words.shape, weights.layout, geometry, out, low)
+    return Convolution(weights, geometry, low, bits.shape, (len(bits.words), len(weights.integers), *out), plan)
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """A convolution of bits of one shape whose arguments were checked.
+
+    Attributes:
+        weights: as they were given.
+        geometry: stride, padding, dilation.
+        low: what a bit that is not set stands for.
+        given: the shape of the bits, (N, C, H, W).
+        shape: of the sums, (N, O, Ho, Wo).
+        plan: what the kernels need; None where torch does the work.
+    """
+
+    weights: PackedWeights
+    geometry: native.Geometry
+    low: int
+    given: tuple[int, int, int, int]
+    shape: tuple[int, int, int, int]
+    plan: native.Plan | None
+
+    def sums(self, bits: Bits) -> Tensor:
+        """As `convolve`."""
+        self._check(bits)
+        if self.plan is not None and native.takes(bits.words, self.weights.bits):
+            return native.convolve(bits.words, self.plan)
+        weights = self.weights
+        out = self.shape[2:]
+        return portable.convolve(
+            bits.words, bits.channels, weights.integers, weights.groups, self.geometry, out, self.low
+        )
+
+    def above(
+        self,
+        bits: Bits,
+        thresholds: Tensor,
+        flip: Tensor | None = None,
+        other: Bits | None = None,
+        thresholds_other: Tensor | None = None,
+    ) -> Bits:
+        """As `convolve_above`."""
+        self._check(bits)
+        count, device = self.shape[1], bits.words.device
+        check_vector("thresholds", thresholds, count, torch.int32, device)
+        check_vector("flip", flip, count, torch.bool, device)
+        check_vector("thresholds_other", thresholds_other, count, torch.int32, device)
+        if (other is None) != (thresholds_other is None):
+            raise ValueError("of other and thresholds_other one is None; expected both, or neither.")
+        if other is not None and (other.shape != self.shape or other.words.device != device):
+            raise ValueError(
+                f"other is of shape {other.shape} on {other.words.device}; expected the output's, {self.shape} on "
+                f"{device}."
+            )
+        if self.plan is not None and native.takes(bits.words, self.weights.bits):
+            switch = None if other is None else other.words
+            return Bits(native.convolve_above(bits.words, self.plan, thresholds, flip, switch, thresholds_other), count)
+        limits = thresholds[:, None, None]
+        if other is not None and thresholds_other is not None:
+            switch = portable.to_bytes(other.words, count).permute(0, 3, 1, 2).bool()
+            limits = torch.where(switch, thresholds_other[:, None, None], limits)
+        high = (self.sums(bits) > limits) ^ (False if flip is None else flip[:, None, None])
+        return Bits(portable.to_words(high.permute(0, 2, 3, 1)), count)
+
+    def _check(self, bits: Bits) -> None:
+        if bits.shape != self.given:
+            raise ValueError(f"bits is of shape {bits.shape}; this convolution was prepared for {self.given}.")

@@ -1,11 +1,13 @@
 """The operations on bits by the kernels in `source`: called with what was checked before."""
 
 import ctypes
+import math
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +45,7 @@ def level(name: str | None) -> Iterator[None]:
 
 def takes(x: Tensor, bits: int = 1) -> bool:
     """Whether the kernels are there for a tensor of this device, and faster than torch for weights of so many bits."""
-    return x.device.type == "cpu" and _level() not in (None, "portable" if bits > 1 else None)
+    return x.is_cpu and _level() not in (None, "portable" if bits > 1 else None)
 
 
 def pack_above(z: Tensor, thresholds: Tensor | None, flip: Tensor | None) -> Tensor:
@@ -128,56 +130,75 @@ def _tables(blocks: Tensor) -> Tensor:
     return (fives.float() @ taken).to(torch.int16).unflatten(1, (-1, 4)).transpose(2, 3).contiguous()
 
 
-def convolve(words: Tensor, layout: Layout, geometry: Geometry, out: Pair, low: int) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A convolution of words of one shape, as the kernels take it but for the addresses of this call.
+
+    Attributes:
+        numbers: the head of struct Convolution.
+        shape: of the sums, (N, Ho, Wo, O).
+        work: products of weight and activation.
+        weights: of the layout, or its tables.
+        taps: of the layout.
+        ones: of the layout.
+    """
+
+    numbers: bytes
+    shape: tuple[int, int, int, int]
+    work: int
+    weights: Tensor
+    taps: Tensor
+    ones: Tensor
+
+
+# The order is that of struct Convolution.
+_NUMBERS = struct.Struct("18l")
+_CALL = struct.Struct("2l10P")
+
+
+def plan(shape: tuple[int, ...], layout: Layout, geometry: Geometry, out: Pair, low: int) -> Plan:
+    """For words of a shape; geometry is stride, padding, dilation."""
+    outputs, inputs, *kernel = layout.shape
+    samples, *size, _ = shape
+    positions = samples * out[0] * out[1]
+    work = positions * math.prod(layout.shape)
+    # A pass over the tables serves 128 positions; from memory the first one is slow.
+    tabled = layout.tables is not None and positions >= max(96, math.prod(layout.shape) >> 11)
+    kind, weights = (16, layout.tables) if tabled else (layout.kind, layout.weights)
+    stride, padding, dilation = geometry
+    sizes = (samples, *size, inputs * layout.groups, outputs, layout.groups, *kernel)
+    numbers = _NUMBERS.pack(*sizes, *stride, *padding, *dilation, *out, kind, low)
+    return Plan(numbers, (samples, *out, outputs), work, cast(Tensor, weights), layout.taps, layout.ones)
+
+
+def convolve(words: Tensor, plan: Plan) -> Tensor:
     """The sums, (N, O, Ho, Wo) in channels-last memory."""
-    sums = torch.empty(len(words), *out, layout.shape[0], dtype=torch.int32)
-    _convolve(words, layout, geometry, out, low, sums=sums)
+    sums = torch.empty(plan.shape, dtype=torch.int32)
+    _convolve(words, plan, _at(sums), 0, 0, 0, 0, 0)
     return sums.permute(0, 3, 1, 2)
 
 
 def convolve_above(
     words: Tensor,
-    layout: Layout,
-    geometry: Geometry,
-    out: Pair,
-    low: int,
+    plan: Plan,
     thresholds: Tensor,
     flip: Tensor | None,
-    other: tuple[Tensor, Tensor] | None,
+    other: Tensor | None,
+    thresholds_other: Tensor | None,
 ) -> Tensor:
-    """Words of the sums above thresholds; `other` is words and the thresholds where they are 1."""
-    high = torch.zeros(len(words), *out, -(-layout.shape[0] // 64), dtype=torch.int64)
-    thresholds, flip = thresholds.contiguous(), None if flip is None else flip.contiguous()
-    switch, limits = (None, None) if other is None else (other[0], other[1].contiguous())
-    tensors = {"thresholds": thresholds, "flip": flip, "other": switch, "thresholds_other": limits, "high": high}
-    _convolve(words, layout, geometry, out, low, **tensors)
+    """Words of the sums above thresholds; where the words `other` are 1, above those of the other."""
+    *positions, outputs = plan.shape
+    high = torch.zeros(*positions, -(-outputs // 64), dtype=torch.int64)
+    limits, flips = thresholds.contiguous(), None if flip is None else flip.contiguous()
+    others = None if thresholds_other is None else thresholds_other.contiguous()
+    _convolve(words, plan, 0, _at(limits), _at(others), _at(flips), _at(other), _at(high))
     return high
 
 
-# The order is that of struct Convolution.
-_CONVOLUTION = struct.Struct("20l10P")
-_POINTERS = ("words", "weights", "taps", "ones", "sums", "thresholds", "thresholds_other", "flip", "other", "high")
-
-
-def _convolve(words: Tensor, layout: Layout, geometry: Geometry, out: Pair, low: int, **tensors: Tensor | None) -> None:
-    outputs, inputs, height, width = layout.shape
-    stride, padding, dilation = geometry
-    samples, *size, _ = words.shape
-    positions = samples * out[0] * out[1]
-    # A pass over the tables serves 128 positions; from memory the first one is slow.
-    tabled = layout.tables is not None and positions >= max(96, outputs * inputs * height * width >> 11)
-    threads = _threads(positions * outputs * inputs * height * width)
-    shape = (samples, *size, inputs * layout.groups, outputs, layout.groups, height, width)
-    numbers = (*shape, *stride, *padding, *dilation, *out, 16 if tabled else layout.kind, low, _index(), threads)
-    given = {
-        "words": words,
-        "weights": layout.tables if tabled else layout.weights,
-        "taps": layout.taps,
-        "ones": layout.ones,
-        **tensors,
-    }
-    pointers = (_at(given.get(name)) or 0 for name in _POINTERS)
-    _library().minimand_convolve(_CONVOLUTION.pack(*numbers, *pointers))
+def _convolve(words: Tensor, plan: Plan, *addresses: int) -> None:
+    own = _at(words), _at(plan.weights), _at(plan.taps), _at(plan.ones)
+    call = _CALL.pack(_index(), _threads(plan.work), *own, *addresses)
+    _library().minimand_convolve(plan.numbers + call)
 
 
 def _level() -> str | None:
@@ -202,5 +223,5 @@ def _longs(*numbers: int) -> ctypes.Array[ctypes.c_long]:
     return (ctypes.c_long * len(numbers))(*numbers)
 
 
-def _at(x: Tensor | None) -> int | None:
-    return None if x is None else x.data_ptr()
+def _at(x: Tensor | None) -> int:
+    return 0 if x is None else x.data_ptr()
