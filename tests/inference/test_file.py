@@ -107,9 +107,13 @@ def test_a_file_that_is_none(stored: Any, tmp_path: Path) -> None:
     [
         {"op": "call_function", "target": "torch.load"},
         {"op": "call_method", "target": "share_memory_"},
+        {"op": "call_module", "target": "share_memory"},
+        {"op": "placeholder", "target": "x=print('run')"},  # torch.fx would write it into code as it is
+        {"op": "call_module", "target": "0", "kwargs": {"mapping": {"x=print('run'), y": 0}}},
+        {"op": "nonsense", "target": "0"},
     ],
 )
-def test_a_file_does_not_decide_what_code_runs(node: dict[str, str], stored: Any) -> None:
+def test_a_file_does_not_decide_what_code_runs(node: dict[str, Any], stored: Any) -> None:
     path, tensors, metadata = stored
     content = json.loads(metadata["content"])
     content["nodes"].insert(1, {"name": "bad", "args": {"tuple": []}, "kwargs": {"mapping": {}}, **node})
