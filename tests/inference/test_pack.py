@@ -210,7 +210,7 @@ def test_packing_leaves_the_model_as_it_is() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     packed = mm.pack(ready(model, x))
     assert not packed.train().training
-    assert torch.equal(mm.pack(torch.compile(model, backend="eager"))(x), packed(x))
+    assert torch.equal(mm.pack(torch.compile(model, backend="eager"))(x), packed(x))  # pyright: ignore
 
 
 def test_operations_and_sizes_are_counted_by_precision() -> None:
