@@ -395,9 +395,12 @@ def test_a_run_of_a_network_of_steps_is_packed_evaluated_and_exported(capsys: py
     packed = _run(capsys, "pack", "hard", "-o", "hard.packed")
     assert "of 1 bit: bits to bits" in packed
     assert "size: 1-bit" in packed
+    assert "bfloat16" not in packed
     expected = re.findall(r"(loss|accuracy) +([0-9.]+)", _run(capsys, "evaluate", "hard"))
     found = re.findall(r"(loss|accuracy) +([0-9.]+)", _run(capsys, "evaluate", "hard.packed", "--data", "digits"))
     assert found == expected
+    _run(capsys, "train", *HARD, "--run", "rough", "--precision", "bf16", "--quiet")
+    assert "the run is evaluated in bfloat16" in _run(capsys, "pack", "rough", "-o", "rough.packed")
     pytest.importorskip("onnxscript")
     assert "largest difference from torch" in _run(capsys, "export", "hard", "-o", "hard.onnx")
     assert Path("hard.onnx").stat().st_size > 1000

@@ -48,4 +48,10 @@ def test_mistakes(tmp_path: Path) -> None:
         mm.export_onnx(model, tmp_path / "model.onnx", torch.randn(1, 3, 10, 10))
     with pytest.raises(ValueError, match="example is str; expected a batch"):
         mm.export_onnx(model, tmp_path / "model.onnx", "x")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match="model is str; expected a module"):
+        mm.export_onnx("x", tmp_path / "model.onnx", torch.randn(2, 3, 10, 10))  # pyright: ignore[reportArgumentType]
+    lstm = nn.LSTM(3, 4)
+    with pytest.raises(ValueError, match="model gives tuple; expected a model from one tensor to one"):
+        mm.export_onnx(lstm, tmp_path / "model.onnx", torch.randn(2, 5, 3))
+    assert lstm.training
     assert not list(tmp_path.iterdir())

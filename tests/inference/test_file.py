@@ -39,6 +39,20 @@ def _ends() -> nn.Module:
     return nn.Sequential(layers[0], *middle, nn.AvgPool2d(4), mm.Sign(), nn.Flatten(), nn.Softplus(beta=2.0))
 
 
+class _Twice(nn.Module):
+    """Uses modules that stay torch operations more than once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.bits, self.last = nn.Conv2d(3, 5, 3), nn.Conv2d(5, 5, 3), nn.Conv2d(5, 2, 1)
+        self.sign, self.norm = mm.Sign(), nn.InstanceNorm2d(5)
+        few_bit_weight(self.bits, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.bits(self.sign(self.first(x)))
+        return self.last(self.sign(self.norm(z)) + self.sign(self.norm(z * z)))
+
+
 MODELS: list[Callable[[], nn.Module]] = [
     lambda: _convnet(1),
     lambda: _convnet(2),
@@ -47,6 +61,7 @@ MODELS: list[Callable[[], nn.Module]] = [
     lambda: _resnet("resnet20", "heavy_ball(momentum=Learnable(0.5, 0, 1))", 1),
     lambda: _resnet("preact_resnet20", "gradient_descent", 4),
     _ends,
+    _Twice,
 ]
 
 
@@ -107,9 +122,13 @@ def test_a_file_that_is_none(stored: Any, tmp_path: Path) -> None:
     [
         {"op": "call_function", "target": "torch.load"},
         {"op": "call_method", "target": "share_memory_"},
+        {"op": "call_module", "target": "share_memory"},
+        {"op": "placeholder", "target": "x=print('run')"},  # torch.fx would write it into code as it is
+        {"op": "call_module", "target": "0", "kwargs": {"mapping": {"x=print('run'), y": 0}}},
+        {"op": "nonsense", "target": "0"},
     ],
 )
-def test_a_file_does_not_decide_what_code_runs(node: dict[str, str], stored: Any) -> None:
+def test_a_file_does_not_decide_what_code_runs(node: dict[str, Any], stored: Any) -> None:
     path, tensors, metadata = stored
     content = json.loads(metadata["content"])
     content["nodes"].insert(1, {"name": "bad", "args": {"tuple": []}, "kwargs": {"mapping": {}}, **node})

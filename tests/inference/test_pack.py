@@ -213,6 +213,7 @@ def test_packing_leaves_the_model_as_it_is() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     packed = mm.pack(ready(model, x))
     assert not packed.train().training
+    assert torch.equal(mm.pack(torch.compile(model, backend="eager"))(x), packed(x))  # pyright: ignore
 
 
 def test_what_a_layer_prepared_for_one_shape_serves_no_other() -> None:
@@ -266,6 +267,22 @@ class _Decides(nn.Module):
         return x if x.sum() > 0 else -x
 
 
+class _Two(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sign = mm.Sign()
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.sign(a + b)
+
+
+def _apart(module: nn.Module, threshold: Threshold) -> nn.Module:
+    """A module between the threshold and the layer of few bits."""
+    layers = [nn.Conv2d(3, 4, 3), threshold, module, nn.Conv2d(4, 4, 3), mm.Sign(), nn.Conv2d(4, 2, 1)]
+    few_bit_weight(layers[3], 1)  # pyright: ignore[reportArgumentType]
+    return nn.Sequential(*layers)
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
@@ -274,6 +291,9 @@ class _Decides(nn.Module):
         (_with(nn.GELU()), r"3 is GELU\(approximate='none'\), between thresholds, and cannot be folded.*mm.harden"),
         (_with(_Called()), "calls gelu as a function between thresholds.*make it a module"),
         (_with(_Decides()), "cannot be read by torch.fx.*decisions that depend on the input"),
+        (_Two(), "_Two.forward takes a, b; expected one tensor"),
+        (_apart(nn.AvgPool2d(2), mm.Sign()), r"those that there are \(3\) have other inputs. Linear layers and"),
+        (_apart(nn.Identity(), mm.Staircase(3, -1, 1)), r"those that there are \(3\) have other inputs"),
     ],
 )
 def test_what_cannot_be_packed(model: nn.Module, message: str) -> None:
@@ -289,6 +309,8 @@ def test_mistakes() -> None:
     model = convnet8()
     mm.harden(model, mm.Sign(), weights=1)
     packed = mm.pack(model)
+    with pytest.raises(ValueError, match="model is a packed one; expected the hardened model"):
+        mm.pack(packed)
     with pytest.raises(ValueError, match=r"shape \(2, 1, 32, 32\); expected \(N, 3, H, W\)"):
         packed(torch.zeros(2, 1, 32, 32))
     with pytest.raises(ValueError, match=r"torch.float64 on cpu; expected a tensor of torch.float32 on the CPU"):

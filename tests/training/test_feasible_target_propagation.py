@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import minimand as mm
 from minimand.blocks import Threshold
 from minimand.data.synthetic import nested_rings
+from minimand.training import feasible_target_propagation
 from minimand.training.target_settings import Spent, TargetSettings
 
 
@@ -92,6 +93,25 @@ def test_a_budget_that_is_spent_leaves_the_network_as_it_is() -> None:
     found = mm.FeasibleTargetPropagation(budget=60).solve(net, x, y)
     assert (found.status, found.steps) == ("budget_spent", 60)
     torch.testing.assert_close(list(net.parameters()), before, rtol=0, atol=0)
+
+
+def test_solutions_that_rounding_spoils_are_not_called_infeasible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feasible_target_propagation, "_takes", lambda *_: False)
+    found = mm.FeasibleTargetPropagation(budget=300).solve(_net(2, 2, 1), *_parity(2))
+    assert found.status == "budget_spent"
+
+
+def test_a_search_ends_where_there_is_nothing_to_move() -> None:
+    found = mm.FeasibleTargetPropagation(budget=50, separability="perceptron").solve(_net(2, 1), *_parity(2))
+    assert (found.status, found.steps) == ("budget_spent", 50)
+
+
+def test_whole_numbers_and_arrays_are_samples_too() -> None:
+    x, y = _parity(2)
+    for samples in (x.long(), x.double(), x.numpy()):
+        net = _net(2, 2, 1)
+        assert mm.FeasibleTargetPropagation().solve(net, samples, y).status == "solved"  # pyright: ignore
+        assert ((net(x)[:, 0] > 0) == y.bool()).all()
 
 
 def test_the_seed_decides_everything() -> None:

@@ -229,6 +229,10 @@ def test_mistakes() -> None:
         mm.TargetPropagation(weighting="gradients")  # pyright: ignore
     with pytest.raises(ValueError, match="unknown rule for targets"):
         mm.TargetPropagation(targets="signs")  # pyright: ignore
+    with pytest.raises(ValueError, match="unknown rule for targets 'None'"):
+        mm.TargetPropagation(targets=None)  # pyright: ignore
+    with pytest.raises(ValueError, match="unknown loss of thresholds '3'"):
+        mm.TargetPropagation(3)  # pyright: ignore
 
 
 class _Layers(nn.Sequential):

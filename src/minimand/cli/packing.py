@@ -29,9 +29,12 @@ class Pack:
         from ..inference import pack
 
         _check_output(self.output)
-        packed = pack(_trained(self.run, self.algorithm, console).model, self.weights)
+        opened = _trained(self.run, self.algorithm, console)
+        packed = pack(opened.model, self.weights)
         packed.save(self.output)
         console.print(str(packed), highlight=False, markup=False)
+        if opened.recipe.bf16:
+            console.print("note: the file gives what the model gives in float32; the run is evaluated in bfloat16.")
         console.print(f"packed: {self.output}", highlight=False)
 
 

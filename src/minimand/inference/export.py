@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..extras import require
+from ..training.parallel import unwrapped
 from ..training.run import write_whole
 
 
@@ -19,7 +20,7 @@ def export_onnx(model: nn.Module, path: str | Path, example: Tensor) -> float:
     does not have.
 
     Args:
-        model: hardened or not; it is not changed.
+        model: hardened or not, from one tensor to one; it is not changed.
         path: the file, written whole or not at all.
         example: a batch of at least two samples of the shape that the model takes.
 
@@ -28,11 +29,13 @@ def export_onnx(model: nn.Module, path: str | Path, example: Tensor) -> float:
         before a threshold is within rounding of a jump, it can be that of a step.
 
     Raises:
-        ValueError: a packed model, or an example of fewer than two samples. ModuleNotFoundError: the extra `export`
-            is missing.
+        ValueError: a packed model, one that gives no tensor, or an example of fewer than two samples.
+            ModuleNotFoundError: the extra `export` is missing.
     """
     from .packed import PackedModel
 
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is {type(model).__name__}; expected a module.")
     if isinstance(model, PackedModel):
         raise ValueError("a packed model cannot be exported: its kernels are no ONNX; export the hardened model.")
     if not isinstance(example, Tensor) or len(example) < 2:
@@ -41,12 +44,14 @@ def export_onnx(model: nn.Module, path: str | Path, example: Tensor) -> float:
     require("onnxscript", "export", "to export to ONNX")
     require("onnx", "export", "to export to ONNX")
     runtime = require("onnxruntime", "export", "to check what is exported")
-    training = model.training
+    model, training = unwrapped(model), model.training
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")  # torch's own, on what it does inside
             batch = ({0: torch.export.Dim("batch")},)
             expected = model.eval()(example)
+            if not isinstance(expected, Tensor):
+                raise ValueError(f"model gives {type(expected).__name__}; expected a model from one tensor to one.")
             program = torch.export.export(model, (example,), dynamic_shapes=batch)
             exported = torch.onnx.export(program, dynamo=True)
         assert exported is not None

@@ -4,6 +4,7 @@ import inspect
 import json
 import math
 import operator
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,8 @@ def load_packed(path: str | Path) -> PackedModel:
         )
     try:
         return _read(json.loads(metadata["content"]), tensors)
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise PackedFileError(f"{path} is damaged ({type(error).__name__}: {error}).") from None
+    except Exception as error:  # there is no end to what can be wrong with a file
+        raise PackedFileError(f"{path} is damaged ({type(error).__name__}: {error}).") from error
 
 
 def _read(content: dict[str, Any], tensors: dict[str, Tensor]) -> PackedModel:
@@ -100,6 +101,11 @@ def _read(content: dict[str, Any], tensors: dict[str, Tensor]) -> PackedModel:
     for node in content["nodes"]:
         op, target = node["op"], node["target"]
         args, kwargs = _restored(node["args"], known), _restored(node["kwargs"], known)
+        for word in (*kwargs, *([] if op == "call_function" else [target])):  # torch.fx writes code with them
+            if not re.fullmatch(r"\w+", word):
+                raise ValueError(f"it names {word!r}, which is no name")
+        if op == "call_module" and target not in content["modules"]:
+            raise ValueError(f"it calls {target!r}, which it does not hold")
         if op == "get_attr":
             root.register_buffer(target, tensors[target])
         if op == "call_method" and f"Tensor.{target}" not in _FUNCTIONS:

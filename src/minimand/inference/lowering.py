@@ -269,11 +269,13 @@ class Lowering:
         return self._add(name, step, *[value.node for value in given])
 
     def _add(self, name: str, module: nn.Module, *args: Any, **kwargs: Any) -> fx.Node:
-        stem = re.sub(r"\W", "_", name)
-        more = (f"{stem}_{number}" for number in count(2))
-        target = next(t for t in chain([stem], more) if not hasattr(self.root, t))
-        self.root.add_module(target, module)
-        self.labels[target] = name
+        target = next((known for known, child in self.root.named_children() if child is module), None)
+        if target is None:
+            stem = re.sub(r"\W", "_", name)
+            more = (f"{stem}_{number}" for number in count(2))
+            target = next(t for t in chain([stem], more) if not hasattr(self.root, t))
+            self.root.add_module(target, module)
+            self.labels[target] = name
         return self.graph.call_module(target, args, kwargs)
 
     def _check_foldable(self, node: fx.Node) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..blocks import Threshold, check_bits
+from ..blocks import FewBitLayer, Threshold, check_bits
 from ..tables import table_text
+from ..training.parallel import unwrapped
 from .lowering import Lowering
 from .reading import graph_of
 from .steps import Layer, Pack, Pool, Shortcut, Unpack
@@ -122,12 +123,14 @@ def pack(model: nn.Module, weights: int | None = None) -> PackedModel:
     """A hardened model as one that runs on bits: faster and smaller, and the same in what it gives.
 
     Layers of few-bit weights between thresholds are computed by integers, exactly: bits in, bits out. The thresholds
-    are found through the model's own float arithmetic (normalization and bias included), so that the bits agree. What
+    are found through the model's own float arithmetic (normalization and bias included), so that the bits agree for
+    every finite input. What
     is before the first threshold and after the last is the same torch operation on the same values; so is a layer of
     real weights between thresholds, on unpacked bits.
 
     Args:
-        model: such as `mm.harden` made; it is not changed. `torch.fx` has to be able to read it.
+        model: such as `mm.harden` made, a function of one tensor; it is not changed. `torch.fx` has to be able to read
+            it.
         weights: round the real weights of layers between thresholds to 8 bits (or 4, 2, 1) now, after training.
             The packed model then agrees with the rounded one.
 
@@ -139,6 +142,9 @@ def pack(model: nn.Module, weights: int | None = None) -> PackedModel:
         raise TypeError(f"model is {type(model).__name__}; expected a module that mm.harden made.")
     if weights is not None:
         check_bits(weights)
+    model = unwrapped(model)
+    if isinstance(model, PackedModel):
+        raise ValueError("model is a packed one; expected the hardened model, of which it was made.")
     if not any(isinstance(m, Threshold) for m in model.modules()):
         raise ValueError(
             f"{type(model).__name__} has no thresholds, so there is nothing to pack; mm.harden(model, mm.Sign(), "
@@ -148,13 +154,21 @@ def pack(model: nn.Module, weights: int | None = None) -> PackedModel:
     lowering = Lowering(model, weights)
     lowering.run(graph_of(model))
     if not any(isinstance(step, Layer) for step in lowering.root.children()):
-        waiting = ", ".join(lowering.waiting)
-        some = f"; mm.pack(model, weights=8) would round those of {waiting} to 8 bits" if waiting else ""
         raise ValueError(
             f"nothing to pack in {type(model).__name__}: no layer with weights of few bits takes what a threshold "
-            f"gives; mm.harden(model, mm.Sign(), weights=1) gives them such weights before training{some}."
+            f"gives; {_remedy(model, lowering.waiting)}."
         )
     return PackedModel(fx.GraphModule(lowering.root, lowering.graph), lowering.labels)
+
+
+def _remedy(model: nn.Module, waiting: list[str]) -> str:
+    if few := [name for name, m in model.named_modules() if isinstance(m, FewBitLayer)]:
+        return (
+            f"those that there are ({', '.join(few)}) have other inputs. Linear layers and nn.Conv2d run on bits of "
+            "mm.Sign(), or of steps that begin at 0, with nothing but nn.MaxPool2d and nn.Flatten before them"
+        )
+    some = f"; mm.pack(model, weights=8) would round those of {', '.join(waiting)} to 8 bits" if waiting else ""
+    return f"mm.harden(model, mm.Sign(), weights=1) gives them such weights before training{some}"
 
 
 def _kind(layer: Layer) -> str:

@@ -28,7 +28,7 @@ def graph_of(model: nn.Module) -> fx.Graph:
     """The graph of a model, whose nodes write into nothing.
 
     Raises:
-        ValueError: what the model does depends on values.
+        ValueError: what the model does depends on values, or it takes more than one.
     """
     try:
         graph = _Tracer().trace(model)
@@ -37,6 +37,12 @@ def graph_of(model: nn.Module) -> fx.Graph:
             f"{type(model).__name__} cannot be read by torch.fx ({error}). A model can be packed whose forward is the "
             "same for every input: decisions that depend on the input belong into a module of torch.nn, or before it."
         ) from None
+    given = [node.name for node in graph.nodes if node.op == "placeholder"]
+    if len(given) != 1:
+        raise ValueError(
+            f"{type(model).__name__}.forward takes {', '.join(given) or 'nothing'}; expected one tensor: put it into a "
+            "module whose forward has x alone."
+        )
     for module in model.modules():
         if hasattr(module, "inplace"):
             module.inplace = False  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]

@@ -64,8 +64,9 @@ def feasibility(inputs: np.ndarray, targets: np.ndarray, method: str = "linear_p
     """Whether the units of a layer can meet their targets, each one on its own.
 
     "linear_programming" minimises the hinge loss (HiGHS): 0 gives a witness, more a certificate, both checked by
-    substitution. "max_margin" then takes the witness of the largest margin (a support vector machine). "perceptron"
-    learns until it makes no mistake; it cannot prove that a unit is not separable, and leaves such undecided.
+    substitution; a margin below about 1e-7 of the largest input counts as none. "max_margin" then takes the witness
+    of the largest margin (a support vector machine). "perceptron" learns until it makes no mistake; it cannot prove
+    that a unit is not separable, and leaves such undecided.
 
     Args:
         inputs: (N, d).

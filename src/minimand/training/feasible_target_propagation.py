@@ -89,7 +89,8 @@ class FeasibleTargetPropagation:
             ValueError: another network, or targets that do not fit it.
         """
         flatten, layers, thresholds = _chain(model)
-        inputs = x.detach().flatten(1) if flatten else x.detach()
+        x, y = torch.as_tensor(x).detach().to(layers[0].weight), torch.as_tensor(y)
+        inputs = x.flatten(1) if flatten and x.ndim > 1 else x
         if inputs.ndim != 2 or inputs.shape[1] != layers[0].in_features or not len(inputs):
             raise ValueError(f"x has shape {tuple(x.shape)}; expected (N, {layers[0].in_features}) for this network.")
         if not inputs.isfinite().all():

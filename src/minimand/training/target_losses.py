@@ -59,9 +59,9 @@ def as_target_loss(loss: str | UnitLoss) -> TargetLoss:
     Raises:
         ValueError: an unknown name.
     """
-    if isinstance(loss, str):
+    if not callable(loss):
         if loss not in LOSSES:
-            raise unknown_name("loss of thresholds", loss, LOSSES)
+            raise unknown_name("loss of thresholds", str(loss), LOSSES)
         return LOSSES[loss]
 
     def derivative(z: Tensor, t: Tensor) -> Tensor:

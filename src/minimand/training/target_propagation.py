@@ -58,8 +58,8 @@ class TargetPropagation:
     def __post_init__(self) -> None:
         self._steps, self._measured = 0, {}
         as_target_loss(self.loss)
-        if isinstance(self.targets, str) and self.targets not in ("sign", *SEARCHES):
-            raise unknown_name("rule for targets", self.targets, ("sign", *SEARCHES))
+        if not callable(self.targets) and self.targets not in ("sign", *SEARCHES):
+            raise unknown_name("rule for targets", str(self.targets), ("sign", *SEARCHES))
         check_number("TargetPropagation.budget", self.budget, 2, math.inf, whole=True)
         if self.weighting not in ("gradient", "none"):
             raise unknown_name("weighting", str(self.weighting), ("gradient", "none"))
@@ -84,7 +84,7 @@ class TargetPropagation:
         """See `Method`; without a loss `output_loss` is taken.
 
         Raises:
-            ValueError: no threshold of the model is reached by a gradient.
+            ValueError: the model has no thresholds.
         """
         if loss is None:
             loss = F.cross_entropy if isinstance(self.output_loss, str) else self.output_loss

@@ -61,7 +61,7 @@ class TargetSettings:
                     return j, linear_programming(self.points[same == kind], t[same == kind])
         if self.depth == 1 and self.method != "perceptron":
             for j, unit in enumerate(self._fitted(1)):
-                if not unit.separable:
+                if unit.separable is False:
                     return j, unit
         return None
 
@@ -69,25 +69,31 @@ class TargetSettings:
         """Units of all layers that meet all targets, and the hidden targets; ends if there is proved to be none more.
 
         Raises:
-            Spent: the budget is.
+            Spent: the budget is; or a unit stayed undecided or a solution was not taken, so that nothing is proved.
         """
         self._limit = self.budget // 2 if self._is_small() else self.budget
         try:
             while True:
+                before = self.steps
                 self._begin()
                 if self._solved(self.depth):
                     yield self._found()
+                if self.steps == before:  # all of it was known, and will be again
+                    self._step()
         except Spent:
             if not self._is_small():
                 raise
         self._limit = self.budget
-        tried = 0
+        tried, taken_back = 0, False
         for _ in self._every(1):
             tried += 1
             self.units[self.depth] = self._fitted(self.depth)
             if all(unit.separable for unit in self.units[self.depth]):
                 yield self._found()
+                taken_back = True
             self._note_nearest()
+        if taken_back or any(unit.separable is None for unit in self._known.values()):
+            raise Spent
         self.settings = tried
 
     def _found(self) -> tuple[list[Units], list[np.ndarray]]:
@@ -214,9 +220,6 @@ class TargetSettings:
             yield from self._every(d + 1)
 
     def _note_nearest(self) -> None:
-        j, unit = min(
-            ((j, unit) for j, unit in enumerate(self.units[self.depth]) if unit.separable is False),
-            key=lambda found: found[1].loss,
-        )
-        if self.nearest is None or unit.loss < self.nearest[1].loss:
-            self.nearest = j, unit
+        failed = [(j, unit) for j, unit in enumerate(self.units[self.depth]) if unit.separable is False]
+        known = [] if self.nearest is None else [self.nearest]
+        self.nearest = min([*known, *failed], key=lambda found: found[1].loss, default=None)

@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -30,13 +31,14 @@ def library() -> ctypes.CDLL | None:
     """The kernels; None, with a warning, where they cannot be compiled."""
     try:
         found = ctypes.CDLL(str(_compiled()))
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:  # a RuntimeError where there is no home
         failed = isinstance(error, subprocess.CalledProcessError)
         said = error.stderr or f"{error.cmd[0]} ended with status {error.returncode}" if failed else str(error)
         warnings.warn(
             f"the kernels for packed layers could not be compiled ({said.strip()[:300]}), so torch's int8 product "
-            "does their work, correctly and slower. They need a C++ compiler: c++ on the path, or the one that the "
-            "variable CXX names.",
+            "does their work, correctly and slower. They need a C++ compiler, c++ on the path or the one that the "
+            "variable CXX names, and a folder to stay in, that of torch's extensions or the one that the variable "
+            "TORCH_EXTENSIONS_DIR names.",
             stacklevel=2,
         )
         return None
@@ -48,11 +50,11 @@ def library() -> ctypes.CDLL | None:
 
 
 def _compiled() -> Path:
-    compiler = os.environ.get("CXX", "c++")
+    compiler = shlex.split(os.environ.get("CXX") or "c++")
     # The OpenMP of gcc is torch's own on Linux; elsewhere compilers have none, or another.
     flags = (*_FLAGS, "-fopenmp") if sys.platform == "linux" else _FLAGS
     sources = sorted(_SOURCE.iterdir())
-    built_from = "".join([compiler, *flags, platform.machine(), *(path.read_text() for path in sources)])
+    built_from = "".join([*compiler, *flags, platform.machine(), *(path.read_text() for path in sources)])
     folder = _cache()
     path = folder / f"kernels-{hashlib.sha256(built_from.encode()).hexdigest()[:16]}.so"
     if not path.exists():
@@ -60,7 +62,7 @@ def _compiled() -> Path:
         with tempfile.TemporaryDirectory(dir=folder) as building:  # whoever is first, the file is whole
             part = Path(building) / path.name
             units = [str(s) for s in sources if s.suffix == ".cpp"]
-            subprocess.run([compiler, *flags, *units, "-o", str(part)], check=True, capture_output=True, text=True)
+            subprocess.run([*compiler, *flags, *units, "-o", str(part)], check=True, capture_output=True, text=True)
             part.replace(path)
     return path
 
