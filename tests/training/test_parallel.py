@@ -177,6 +177,15 @@ def test_statistics_of_batches_are_the_same_in_all_processes(tmp_path: Path) -> 
         assert close(one["weights"], other["weights"], 0)
 
 
+def test_probes_are_trained_by_several_processes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, data = plain(), mm.load_data("digits")
+    samples = (data.prepare(cast(Any, data.train).inputs[:96]), cast(Any, data.train).targets[:96])
+    one, other = together(lambda: mm.probe(model, (samples, samples), "cnn", recipe=recipe()).to_dict(), tmp_path)
+    assert one == other
+    assert [layer["shape"] for layer in one["layers"]] == [(4, 4, 4), (4, 4, 4)]
+
+
 def test_the_death_of_a_process_ends_the_others_and_not_the_run(tmp_path: Path) -> None:
     calls, mark = [], tmp_path / "killed"
 

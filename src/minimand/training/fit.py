@@ -22,7 +22,7 @@ from ..environment import as_device, environment
 from ..networks import Unrolled, compiled, project_rewired
 from ..trainability import TrainabilityReport
 from . import checkpoint
-from .activations import Source, State
+from .activations import Source, State, prepared
 from .arguments import check_arguments, check_seed
 from .backpropagation import Backpropagation
 from .checkpoint import Checkpoint
@@ -200,7 +200,7 @@ class _Session:
     def _example(self) -> Tensor:
         """A few samples, as the model sees them."""
         inputs, _ = next(iter(self.test_samples.batches(_EXAMPLES)))
-        return self.data.prepare(inputs.to(self.device))
+        return prepared(self.data, inputs.to(self.device))
 
     def _begin_problem(self, number: int) -> None:
         """With an optimizer, an average and a schedule of its own."""

@@ -50,7 +50,7 @@ class Ranks:
 
     def own_device(self, device: torch.device) -> torch.device:
         """Where it trains: each process of a machine on a GPU of its own."""
-        if self.kind is None or device.type != "cuda":
+        if self.size == 1 or device.type != "cuda":
             return device
         own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", self.rank)) % torch.cuda.device_count())
         torch.cuda.set_device(own)
