@@ -19,7 +19,8 @@ from ..tables import table_text
 from ..trainability.tracing import undisturbed
 from .evaluate import evaluate
 from .events import Callback
-from .fit import FitResult, fit
+from .fit import fit
+from .fit_result import FitResult
 from .layerwise import Layerwise, Shallow
 from .losses import Loss, as_loss
 from .method import Plan, Problem, whole
