@@ -207,7 +207,7 @@ class Ranks:
         if self.kind is None:
             return own
         batch = int(self.sum(torch.tensor(own)))
-        self.check_batch(batch, "a batch of the loader")
+        self.check_batch(batch)
         return batch
 
     def weighted(self, loss: Loss, own: int, batch: int) -> Loss:
@@ -215,10 +215,13 @@ class Ranks:
         factor = own * self.count / batch
         return loss if factor == 1 else lambda outputs, targets: factor * loss(outputs, targets)
 
-    def check_batch(self, batch: int, name: str) -> None:
+    def check_batch(self, batch: int) -> None:
         """Raise ValueError unless there is a sample for each process."""
         if batch < self.count:
-            raise ValueError(f"{name} has {batch} samples for {self.count} processes; expected one for each at least.")
+            raise ValueError(
+                f"a batch has the size {batch}, and each of the {self.count} processes needs a sample; expected "
+                f"batches of {self.count} or more."
+            )
 
     def evaluated(self, samples: Samples, size: int) -> tuple[slice, int]:
         """Which rows of each batch are evaluated here, and how often they count.

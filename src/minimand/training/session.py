@@ -75,7 +75,7 @@ class Session:
         self.augment = recipe.augmentation or data.augmentation
         self.batch = None if isinstance(data.train, Loader) else min(recipe.batch_size, len(data.train))
         if self.batch is not None:
-            ranks.check_batch(self.batch, "a batch")
+            ranks.check_batch(self.batch)
         self.steps_per_epoch = self.train_samples.count(recipe.batch_size, shuffled=True)
         with torch.random.fork_rng(devices=[]):  # what a method adds to the model follows from the seed
             torch.manual_seed(mixed(seed, -1))
@@ -131,11 +131,12 @@ class Session:
             self.problem.module.load_state_dict(self.average.module.state_dict())
 
     def train(self) -> FitResult:
-        self._resume()
-        self.tell(Started(self.steps, self.step, self.steps // self.steps_per_epoch))
-        if self.batch is not None and self.batch % self.ranks.count:
-            self.tell(Warned(f"{self.ranks.count} processes share batches of {self.batch} unevenly, weighted by size."))
         try:
+            self._resume()
+            self.tell(Started(self.steps, self.step, self.steps // self.steps_per_epoch))
+            if self.batch is not None and self.batch % self.ranks.count:
+                count = self.ranks.count
+                self.tell(Warned(f"{count} processes share batches of {self.batch} unevenly, weighted by size."))
             with deferred_interrupts() if self.run else nullcontext(Interrupts()) as interrupts:
                 while self.step < self.steps:
                     if self.step == self.ends[self.number]:
@@ -186,9 +187,14 @@ class Session:
             stop, due = self.ranks.agree(interrupts.asked, due)
             if due and self.step % self.steps_per_epoch:
                 self._save()
-                _stop_if(stop)
+                self._stop_if(stop)
         self._end(epoch)
-        _stop_if(self.ranks.any(interrupts.asked))
+        self._stop_if(self.ranks.any(interrupts.asked))
+
+    def _stop_if(self, asked: bool) -> None:
+        if asked:
+            self.ranks.unwrap()
+            raise KeyboardInterrupt
 
     def _update(self, inputs: Tensor, targets: Tensor, epoch: int) -> None:
         recipe = self.recipe
@@ -326,8 +332,3 @@ class Session:
         for name in unchecked(self.config) if found else ():
             self.tell(Warned(f"whether the {name} is what it was when the run began cannot be told."))
         return found
-
-
-def _stop_if(asked: bool) -> None:
-    if asked:
-        raise KeyboardInterrupt
