@@ -381,6 +381,7 @@ def test_probe_a_trained_network(capsys: pytest.CaptureFixture) -> None:
         (["net.py:Net", "--data", "digits"], "expected a network with stem, layers, head"),
         (["net.py:plain", "--data", "nested_rings"], "fails on samples of nested_rings"),
         (["net.py:plain", "--data", "digits", "--kind", "cnn", "--epochs", "0"], "Recipe.epochs is 0"),
+        (["net.py:plain", "--data", "digits", "--plot", "nowhere/x.svg"], "expected a file in a folder that is there"),
     ]
     for arguments, message in cases:
         assert message in _fails(capsys, "probe", *arguments)

@@ -30,3 +30,5 @@ def test_it_is_not_torchs_order_but_for_one_channel() -> None:
 def test_an_odd_side_is_named() -> None:
     with pytest.raises(ValueError, match="maps of 5 x 4; expected even sides"):
         SpaceToDepth()(torch.zeros(1, 1, 5, 4))
+    with pytest.raises(ValueError, match="given 6 channels; expected a multiple of 4"):
+        SpaceToDepth().inverse(torch.zeros(1, 6, 2, 2))

@@ -132,3 +132,6 @@ def test_the_logits_of_vgg_are_torchvisions(norm: bool) -> None:
 def test_another_k_is_refused(make: Any) -> None:
     with pytest.raises(ValueError, match="k is 4; expected 1, 2 or 3"):
         make(4)
+    for name in ("width", "head_width"):
+        with pytest.raises(ValueError, match=f"{name} is 0; expected an integer"):
+            make(2, **{name: 0})

@@ -181,7 +181,10 @@ def test_what_cannot_be_compressed_is_refused_before_anything_is_trained() -> No
             lambda: compress(network(), data, method=kept),
         ),
         ("is a regression", lambda: compress(network(), ((x, y), (x, y)))),
+        ("layer is a Conv2d; expected .* of the module", lambda: taylor_importance(sums, nn.Conv2d(1, 8, 3), data)),
     ]
     for message, call in cases:
         with pytest.raises(ValueError, match=message):
             call()
+    with pytest.raises(TypeError, match="model is str; expected a network"):
+        compress(cast(Any, "resnet20"), data)

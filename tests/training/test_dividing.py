@@ -64,6 +64,23 @@ def test_what_has_no_derivative_stands_between_trained_layers(middle: str, cache
     assert all(p.grad is None for p in whole[1].parameters())
 
 
+@pytest.mark.parametrize(
+    "method", [mm.Layerwise(2), mm.Layerwise(global_weight=0.5), mm.Layerwise(2, cache="memory"), mm.Decoupled()]
+)
+def test_layers_may_work_in_place(method: Any) -> None:
+    def chain(inplace: bool) -> nn.Module:
+        torch.manual_seed(0)
+        act = nn.ReLU(inplace=inplace)
+        above = [nn.Sequential(nn.ReLU(inplace=inplace), nn.Linear(16, 16)) for _ in range(2)]
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), act, nn.Linear(16, 16), *above, act, nn.Linear(16, 10))
+
+    data = (digits(), digits(64))
+    one, other = chain(False), chain(True)
+    for model in (one, other):
+        mm.fit(model, data, method, recipe())
+    assert same(one, other)
+
+
 def test_where_blocks_begin() -> None:
     x = digits(4)[0]
 

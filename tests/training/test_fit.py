@@ -251,7 +251,7 @@ def test_recipes_read_back_from_their_configuration() -> None:
     for recipe in recipes:
         assert from_config(as_config(recipe)) == recipe
     with pytest.raises(ValueError, match="Did you mean 'AdamW'"):
-        from_config({"Recipe": {"optimizer": {"AdamV": {}}}})
+        from_config({"Recipe": {"optimizer": {"AdmaW": {}}}})
 
 
 class _Breaks(nn.Module):

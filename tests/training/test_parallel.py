@@ -14,9 +14,13 @@ import pytest
 import torch
 import torch.distributed.fsdp  # once here, and not in every process
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
+from torch.utils.data import DataLoader, TensorDataset
 
 import minimand as mm
+from minimand.data.samples import Arrays, Items, Loader
 from minimand.training import LostProcessError
+from minimand.training.activations import Activations
 from minimand.training.events import Event, StepDone
 from minimand.training.parallel import Parallel
 from minimand.training.run import Run
@@ -108,6 +112,7 @@ def trained(
     try:
         result = mm.fit(model, ((x, y), (x[:65], y[:65])), method, recipe, parallel=parallel, run=run, callbacks=[look])
     except KeyboardInterrupt:
+        assert {name: id(p) for name, p in model.named_parameters()} == before
         return {"losses": losses}
     assert {name: id(p) for name, p in model.named_parameters()} == before
     history = [{name: value for name, value in record.items() if name != "seconds"} for record in result.history]
@@ -168,6 +173,25 @@ def test_a_block_goes_on_with_any_number_of_processes(kind: Parallel, tmp_path: 
         assert not alone or close(alone["weights"], whole["weights"], 1e-4)
 
 
+@pytest.mark.parametrize("kind", ["arrays", "items", "loader", "activations"])
+def test_shares_make_up_the_batch(kind: str) -> None:
+    """Shuffled and entered late, whatever the samples are in, and no sample twice."""
+    x, y = torch.rand(23, 3), torch.arange(23)
+    dataset = TensorDataset(x, y)
+    samples = {
+        "arrays": lambda: Arrays(x, y),
+        "items": lambda: Items(dataset, workers=0),
+        "loader": lambda: Loader(DataLoader(dataset, 5, shuffle=True, generator=torch.Generator())),
+        "activations": lambda: Activations([x], tree_flatten(x)[1], y, 1),
+    }[kind]()
+    whole = [targets for _, targets in samples.batches(5, 7, 1)]
+    shares = [[targets for _, targets in samples.batches(5, 7, 1, slice(rank, None, 2))] for rank in range(2)]
+    assert len(whole) == samples.count(5, True) - 1
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert [len(part) for part in parts] == [-(-len(batch) // 2), len(batch) // 2]
+        assert torch.equal(torch.cat(parts).sort()[0], batch.sort()[0])
+
+
 def test_statistics_of_batches_are_the_same_in_all_processes(tmp_path: Path) -> None:
     def normalized() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 10))
@@ -175,6 +199,15 @@ def test_statistics_of_batches_are_the_same_in_all_processes(tmp_path: Path) -> 
     for kind in KINDS:
         one, other = together(lambda kind=kind: trained(normalized, None, recipe(ema=0.5), kind), tmp_path)
         assert close(one["weights"], other["weights"], 0)
+
+
+def test_probes_are_trained_by_several_processes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, data = plain(), mm.load_data("digits")
+    samples = (data.prepare(cast(Any, data.train).inputs[:96]), cast(Any, data.train).targets[:96])
+    one, other = together(lambda: mm.probe(model, (samples, samples), "cnn", recipe=recipe()).to_dict(), tmp_path)
+    assert one == other
+    assert [layer["shape"] for layer in one["layers"]] == [(4, 4, 4), (4, 4, 4)]
 
 
 def test_the_death_of_a_process_ends_the_others_and_not_the_run(tmp_path: Path) -> None:
@@ -236,7 +269,7 @@ def test_what_several_processes_cannot_do(tmp_path: Path) -> None:
         ]
 
     expected = [
-        "a batch has 1 samples for 2 processes",
+        "a batch has the size 1, and each of the 2 processes needs a sample",
         "expected cache='off', or one process",
         "diagnose looks at a model in one process",
         "uses the same parameters in each",

@@ -170,6 +170,9 @@ def test_what_cannot_be_probed(monkeypatch: pytest.MonkeyPatch) -> None:
         (ValueError, "of one class", lambda: mm.probe(model, ((x, 0 * y), (test[0], 0 * test[1])))),
         (ValueError, "mixup=0.2", lambda: mm.probe(model, data, "cnn", recipe=mm.Recipe(mixup=0.2))),
     ]
+    monkeypatch.setattr(mm.models.UnrolledNetwork, "read", lambda *_: None)
+    silent = networks()["tokens"]
+    cases.append((ValueError, r"read\(0, state\) .* gives NoneType; expected", lambda: mm.probe(silent, data)))
     for error, message, call in cases:
         with pytest.raises(error, match=message):
             call()

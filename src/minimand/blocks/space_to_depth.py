@@ -24,5 +24,11 @@ class SpaceToDepth(nn.Module):
         return torch.cat([x[..., dy::2, dx::2] for dy in (0, 1) for dx in (0, 1)], -3)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """(N, 4 C, H / 2, W / 2) to the (N, C, H, W) that it was made from."""
+        """(N, 4 C, H / 2, W / 2) to the (N, C, H, W) that it was made from.
+
+        Raises:
+            ValueError: channels that are no multiple of 4.
+        """
+        if y.shape[-3] % 4:
+            raise ValueError(f"SpaceToDepth.inverse was given {y.shape[-3]} channels; expected a multiple of 4.")
         return F.pixel_shuffle(y.unflatten(-3, (4, -1)).transpose(-3, -4).flatten(-4, -3), 2)

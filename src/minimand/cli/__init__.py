@@ -35,7 +35,7 @@ _Command = (
 )
 
 
-# Seconds; torchrun looks after its processes every tenth of one.
+# Seconds that other processes of a torchrun leave the first one to say what ends them all, and torchrun to end them.
 _PATIENCE = 5.0
 
 
@@ -50,20 +50,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         command(Console())
     except KeyboardInterrupt as interrupt:
-        _say("\n" + "; ".join(["stopped", *map(str, interrupt.args)]))
+        if _leads():
+            print("\n" + "; ".join(["stopped", *map(str, interrupt.args)]), file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         if not (_is_meant(error) or isinstance(error, OSError)):
             raise
-        _say(f"minimand: {error}")
+        if not _leads():
+            time.sleep(_PATIENCE)
+        print(f"minimand: {error}", file=sys.stderr)
         sys.exit(2)
 
 
-def _say(message: str) -> None:
-    """To standard error. What ends all processes of a torchrun is said by the first, whose end soon ends the others."""
-    if int(os.environ.get("RANK", 0)):
-        time.sleep(_PATIENCE)
-    print(message, file=sys.stderr)
+def _leads() -> bool:
+    """As in `training.processes`, without waiting for torch."""
+    return int(os.environ.get("RANK", 0)) == 0
 
 
 def _is_meant(error: Exception) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from rich.console import Console
 from tyro.conf import Positional, arg
 
-from .options import Text, Whole
+from .options import Text, Whole, check_plot
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,7 @@ class Diagnose:
 
         check_number("batch_size", self.batch_size, 1, float("inf"), whole=True)
         check_seed(self.seed)
-        if self.plot and not Path(self.plot).absolute().parent.is_dir():
-            raise ValueError(f"plot is {self.plot!r}; expected a file in a folder that is there.")
+        check_plot(self.plot)
         device = as_device(self.device) if self.device else default_device()
         torch.manual_seed(self.seed)
         model, x, y = self._read()

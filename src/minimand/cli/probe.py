@@ -7,7 +7,7 @@ from typing import Any, Literal
 from rich.console import Console
 from tyro.conf import Positional
 
-from .options import Text, Whole
+from .options import Text, Whole, check_plot
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Probe:
         from ..training import Recipe, probe
         from .training import show_progress
 
+        check_plot(self.plot)
         model, data = self._read()
         found = probe(
             model,

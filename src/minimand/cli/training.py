@@ -13,7 +13,6 @@ from .options import Decimal, Text, Whole
 
 _Binding = Annotated[Literal["default", "residual", "operator"], arg(help_behavior_hint="")]
 _Precision = Annotated[Literal["default", "fp32", "bf16"], arg(help_behavior_hint="")]
-
 _Parallel = Annotated[Literal["default", "ddp", "fsdp"], arg(help_behavior_hint="")]
 
 _DEFAULTS = {"seed": 0}

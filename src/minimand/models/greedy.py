@@ -32,8 +32,8 @@ def greedy_cifar(
         head_width: of the head's convolutions; by default those of the last block. Less is the published "shrinking".
     """
     if _checked(k) == 1:
-        return _greedy(5, width or 256, (2, 3), 1, False, head_width, num_classes, in_channels)
-    return _greedy(4, width or 128, (2,), k, True, head_width, num_classes, in_channels)
+        return _greedy(5, 256 if width is None else width, (2, 3), 1, False, head_width, num_classes, in_channels)
+    return _greedy(4, 128 if width is None else width, (2,), k, True, head_width, num_classes, in_channels)
 
 
 def greedy_imagenet(
@@ -46,8 +46,8 @@ def greedy_imagenet(
     it cannot run; these are of 2 x 2, as the paper has them.
     """
     if _checked(k) == 1:
-        return _greedy(8, width or 256, (0, 2, 3, 4, 6), 1, False, None, num_classes, in_channels)
-    return _greedy(8, width or 128, (0, 2, 4, 6), k, True, head_width, num_classes, in_channels)
+        return _greedy(8, 256 if width is None else width, (0, 2, 3, 4, 6), 1, False, None, num_classes, in_channels)
+    return _greedy(8, 128 if width is None else width, (0, 2, 4, 6), k, True, head_width, num_classes, in_channels)
 
 
 def dgl_cifar(
@@ -83,6 +83,8 @@ def _greedy(
 ) -> nn.Sequential:
     channels, made = integer("in_channels", in_channels), []
     integer("width", width)
+    if head_width is not None:
+        integer("head_width", head_width)
     for j in range(blocks):
         down = j in downsampled
         out = width * 2 ** sum(0 < i <= j for i in downsampled)

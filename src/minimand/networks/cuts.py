@@ -27,7 +27,7 @@ def states(modules: Iterable[nn.Module], state: Any) -> Iterator[tuple[Any, bool
         leaves, spec = tree_flatten(state)
         leaves = [t.detach().requires_grad_(t.is_floating_point() or t.is_complex()) for t in leaves]
         with torch.enable_grad():
-            state = module(tree_unflatten(leaves, spec))
+            state = module(tree_unflatten([t.clone() for t in leaves], spec))  # it may work in place
         found = [t for t in tree_leaves(state) if isinstance(t, Tensor) and t.requires_grad]
         if learns(module) and not found:
             raise ValueError(

@@ -12,8 +12,8 @@ from .evaluate import Evaluation as Evaluation
 from .evaluate import evaluate as evaluate
 from .feasible_target_propagation import FeasibleTargetPropagation as FeasibleTargetPropagation
 from .feasible_target_propagation import Solution as Solution
-from .fit import FitResult as FitResult
 from .fit import fit as fit
+from .fit_result import FitResult as FitResult
 from .layerwise import Layerwise as Layerwise
 from .method import Method as Method
 from .nonfinite import NonFiniteLossError as NonFiniteLossError

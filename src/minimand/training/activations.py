@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
+from ..data import Data
 from ..data.samples import WHOLE, Batch
 
 Place = Literal["memory", "disk"]
@@ -45,6 +46,11 @@ class State:
     def value(self) -> Any:
         """The state as the layers know it."""
         return tree_unflatten(self.leaves, self.spec)
+
+
+def prepared(data: Data, x: Tensor | State) -> Any:
+    """What a model sees of a batch; states are as it left them."""
+    return x if isinstance(x, State) else data.prepare(x)
 
 
 class Activations:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..checks import check_number
-from ..data import Data, as_data
+from ..data import as_data
 from ..environment import as_device
 from ..networks import as_network
 from ..networks.filters import Layer, Removal, filters, leaves, origins_through
@@ -19,7 +19,8 @@ from ..tables import table_text
 from ..trainability.tracing import undisturbed
 from .evaluate import evaluate
 from .events import Callback
-from .fit import FitResult, fit
+from .fit import fit
+from .fit_result import FitResult
 from .layerwise import Layerwise, Shallow
 from .losses import Loss, as_loss
 from .method import Plan, Problem, whole
@@ -100,7 +101,7 @@ def compress(
         model: of convolutions or linear layers in nn.Sequential, such as
             `Sequential(Sequential(Conv2d, BatchNorm2d, ReLU), ..., head)`.
         data: as for `mm.fit`, of classes.
-        keep: the share of filters that stays.
+        keep: the share of filters that stays, of each layer one at least.
         method: how blocks and classifiers are cut; without cache.
         recipe: of each block; by default one that suits the data.
         tuning_epochs: of each classifier after its layer was pruned; by default those of a block.
@@ -119,14 +120,14 @@ def compress(
     method = Layerwise() if method is None else method
     if not isinstance(method, Layerwise) or method.cache != "off":
         raise ValueError(f"method is {method!r}; expected an mm.Layerwise with cache='off'.")
-    data, callbacks = as_data(data), tuple(callbacks)
+    network, data, callbacks = as_network(model), as_data(data), tuple(callbacks)
     if data.task != "classification":
         raise ValueError(f"{data.name} is a regression; compression is judged by accuracy and expects classes.")
     if device is not None:
         model.to(as_device(device))
     where = next(model.parameters()).device
     recipe = recipe or default_recipe(data, model, where)
-    network, before = as_network(model), _parameters(model)
+    before = _parameters(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inputs, _ = next(iter(data.test.batches(4)))
@@ -174,7 +175,7 @@ class _Alone:
         return self.method.backward(model, x, y, loss)
 
 
-def taylor_importance(module: nn.Module, layer: nn.Module, data: Data) -> Tensor:
+def taylor_importance(module: nn.Module, layer: nn.Module, data: Any) -> Tensor:
     """What the loss would change by, to first order, without each filter of a layer.
 
     |mean over the map of z dC/dz|, averaged over the training samples, where z is the output of the layer behind its
@@ -183,11 +184,15 @@ def taylor_importance(module: nn.Module, layer: nn.Module, data: Data) -> Tensor
     Args:
         module: from a batch to outputs; the layer stands in it, in nn.Sequential.
         layer: a Conv2d or a Linear.
-        data: what the loss C is of.
+        data: what the loss C is of; as for `mm.fit`.
 
     Returns:
         (filters,), not negative.
+
+    Raises:
+        ValueError: the layer has no filters, or does not stand there.
     """
+    data = as_data(data)
     device = next(module.parameters()).device
     judge = as_loss(None, data)
     seen: list[Tensor] = []
@@ -214,8 +219,11 @@ def taylor_importance(module: nn.Module, layer: nn.Module, data: Data) -> Tensor
 
 def _activation(module: nn.Module, layer: nn.Module) -> nn.Module:
     """What gives the feature maps of a layer: normalization behind it, and one module that keeps them apart."""
-    assert isinstance(layer, Layer)
-    chain = next(chain for part in module.modules() if layer in (chain := leaves(part)))
+    chain = next((chain for part in module.modules() if layer in (chain := leaves(part))), None)
+    if chain is None or not isinstance(layer, Layer):
+        raise ValueError(
+            f"layer is a {type(layer).__name__}; expected a Conv2d or Linear in nn.Sequential of the module."
+        )
     at, flat, own = layer, isinstance(layer, nn.Linear), torch.arange(filters(layer))
     for following in chain[chain.index(layer) + 1 :]:
         if not isinstance(following, _BatchNorm):

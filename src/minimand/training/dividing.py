@@ -30,7 +30,9 @@ def divided(model: nn.Module, network: Network, size: int, x: Tensor) -> tuple[l
         for j, (layer, (after, passed)) in enumerate(zip(network.layers, states(network.layers, state), strict=True)):
             if learning and (not passed or (learns(layer) and learning == size)):
                 blocks.append(range(start, j))
-                shapes.append(_shape(model, network, j - 1, above))
+                with torch.no_grad():
+                    read = as_read(network, j - 1, above)
+                shapes.append(tuple(read.shape[1:]))
                 start, learning = j, 0
             learning += learns(layer)
             above = after
@@ -39,22 +41,20 @@ def divided(model: nn.Module, network: Network, size: int, x: Tensor) -> tuple[l
     return [*blocks, range(start, len(network.layers))], shapes
 
 
-def _shape(model: nn.Module, network: Network, j: int, state: Any) -> tuple[int, ...]:
-    """Of one sample of what is read after layer j."""
+def as_read(network: Network, j: int, state: Any) -> Tensor:
+    """What is read after layer j.
+
+    Raises:
+        ValueError: it cannot be read, or is no tensor.
+    """
+    name, expected = type(network).__name__, "expected a tensor that a classifier can look at"
     try:
-        with torch.no_grad():
-            read: Any = network.read(j, state)
+        read: Any = network.read(j, state)
     except Exception as error:
-        raise ValueError(
-            f"read({j}, state) of {type(model).__name__} raises {type(error).__name__}: {error}; expected a tensor "
-            "that an auxiliary classifier can look at."
-        ) from error
+        raise ValueError(f"read({j}, state) of {name} raises {type(error).__name__}: {error}; {expected}.") from error
     if not isinstance(read, Tensor):
-        raise ValueError(
-            f"read({j}, state) of {type(model).__name__} gives {type(read).__name__}; expected a tensor that an "
-            "auxiliary classifier can look at."
-        )
-    return tuple(read.shape[1:])
+        raise ValueError(f"read({j}, state) of {name} gives {type(read).__name__}; {expected}.")
+    return read
 
 
 def as_start(name: str, start: int, blocks: Sequence[range]) -> int:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ..data import Samples, as_data
-from .activations import State
+from .activations import prepared
 from .losses import Loss, as_loss
 from .parallel import Ranks
 
@@ -60,8 +60,7 @@ def evaluate(
     try:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             for inputs, targets in judged.batches(_BATCH, share=share):
-                x, y = inputs.to(device), targets.to(device)
-                x = x if isinstance(x, State) else data.prepare(x)
+                x, y = prepared(data, inputs.to(device)), targets.to(device)
                 if data.task == "classification":
                     y = y.long()
                     data.check_classes(y)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self, cast, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_map_only
 
 from ..blocks.auxiliary import AUXILIARIES, Auxiliary, auxiliary
 from ..blocks.similarity import PredictionSimilarity
@@ -63,8 +64,8 @@ class Layerwise:
     ensemble: Averaged = "logits"
     """What `FitResult.ensemble` averages over the classifiers, which are kept for it."""
     memory: float | None = None
-    """Gigabytes that the classifier of a block may take in training; by default what is free. Checked before the
-    start."""
+    """Gigabytes that the weights of a block's classifier may take in training, with gradients and moments; by default
+    what is free. Checked before the start."""
 
     references: ClassVar[tuple[str, ...]] = ("belilovsky2019greedy",)
 
@@ -211,6 +212,7 @@ class Shallow(nn.Module):
         """Outputs of the network's own head, through later layers that learn nothing by it."""
         _, network = self._frozen
         layers = [network.layers[j] for j in range(self.block.stop, len(network.layers))]
+        state = tree_map_only(Tensor, torch.clone, state)  # they may work in place, and the classifier keeps it
         with _fixed([*layers, network.head, *coefficients(layers)]):
             for layer in layers:
                 state = layer(state)

@@ -50,7 +50,7 @@ class Ranks:
 
     def own_device(self, device: torch.device) -> torch.device:
         """Where it trains: each process of a machine on a GPU of its own."""
-        if self.kind is None or device.type != "cuda":
+        if self.size == 1 or device.type != "cuda":
             return device
         own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", self.rank)) % torch.cuda.device_count())
         torch.cuda.set_device(own)
@@ -207,7 +207,7 @@ class Ranks:
         if self.kind is None:
             return own
         batch = int(self.sum(torch.tensor(own)))
-        self.check_batch(batch, "a batch of the loader")
+        self.check_batch(batch)
         return batch
 
     def weighted(self, loss: Loss, own: int, batch: int) -> Loss:
@@ -215,10 +215,13 @@ class Ranks:
         factor = own * self.count / batch
         return loss if factor == 1 else lambda outputs, targets: factor * loss(outputs, targets)
 
-    def check_batch(self, batch: int, name: str) -> None:
+    def check_batch(self, batch: int) -> None:
         """Raise ValueError unless there is a sample for each process."""
         if batch < self.count:
-            raise ValueError(f"{name} has {batch} samples for {self.count} processes; expected one for each at least.")
+            raise ValueError(
+                f"a batch has the size {batch}, and each of the {self.count} processes needs a sample; expected "
+                f"batches of {self.count} or more."
+            )
 
     def evaluated(self, samples: Samples, size: int) -> tuple[slice, int]:
         """Which rows of each batch are evaluated here, and how often they count.

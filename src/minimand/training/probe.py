@@ -21,6 +21,7 @@ from ..networks import Network, as_network
 from ..trainability.tracing import undisturbed
 from .activations import Cache, Place, Source, State
 from .arguments import check_seed
+from .dividing import as_read
 from .evaluate import evaluate
 from .events import Callback
 from .fit import fit
@@ -115,13 +116,7 @@ def _readings(network: Network, x: Tensor) -> Iterator[Tensor]:
     state: Any = network.stem(x)
     for j, layer in enumerate(network.layers):
         state = layer(state)
-        read = cast(Any, network.read(j, state))
-        if not isinstance(read, Tensor):
-            raise ValueError(
-                f"read({j}, state) of {type(network).__name__} gives {type(read).__name__}; expected a tensor that a "
-                "probe can look at."
-            )
-        yield read
+        yield as_read(network, j, state)
 
 
 def _linear(

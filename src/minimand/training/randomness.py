@@ -32,6 +32,11 @@ def torch_state(device: torch.device) -> dict[str, Tensor]:
     return tensors
 
 
+def mixed(seed: int, number: int) -> int:
+    """The seed of one of the parts of a training that is seeded itself."""
+    return (seed * 1_000_003 + number) % 2**63
+
+
 @contextmanager
 def drawing_from(device: torch.device, tensors: dict[str, Tensor]) -> Iterator[None]:
     """Within it torch's generators go on from their states at another time; after it they are as before."""

@@ -29,7 +29,7 @@ def usage(module: nn.Module, x: Tensor) -> Usage:
         handle.remove()
         for part, training in modes.items():
             part.training = training
-    return Usage(called, _leaves(outputs.grad_fn))
+    return Usage(called, _leaves(getattr(outputs, "grad_fn", None)))
 
 
 def _leaves(function: Any) -> set[Tensor]:
