@@ -306,6 +306,49 @@ def test_any_input_and_nothing_is_left_behind(training: bool, fails: bool) -> No
     assert torch.equal(model.head.bias.grad, torch.full((3,), 5.0))
 
 
+class Equilibrium(nn.Module):
+    """z = tanh(W z + U x) by iteration; the gradient by the implicit function theorem, in a hook of the model's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer, self.head = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 10)
+        nn.init.orthogonal_(self.inner.weight, 0.5)
+
+    def step(self, z: Tensor, x: Tensor) -> Tensor:
+        return torch.tanh(self.inner(z) + self.outer(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.zeros_like(x)
+        with torch.no_grad():
+            for _ in range(30):
+                z = self.step(z, x)
+        z = self.step(z, x)
+        if z.requires_grad:
+            start = z.detach().requires_grad_()
+            after = self.step(start, x)
+
+            def solve(gradient: Tensor) -> Tensor:
+                found = gradient
+                for _ in range(30):
+                    found = torch.autograd.grad(after, start, found, retain_graph=True)[0] + gradient
+                return found
+
+            z.register_hook(solve)
+        return self.head(z)
+
+
+def test_equilibrium_networks_are_measured_at_their_fixed_point(digits: Any) -> None:
+    model = Equilibrium()
+    before = _state(model)
+    report = mm.diagnose(model, digits[0][:32])
+    assert report.verdict.code == "ok", str(report.verdict)
+    settled = [stat for stat in report.layers if stat.name == "inner"]
+    assert settled[25].second_moment == pytest.approx(settled[30].second_moment, rel=1e-4)
+    assert settled[30].gradient > 0
+    assert math.isnan(settled[25].gradient)
+    assert _same(before, _state(model))
+
+
 def test_zeros_that_training_never_leaves_are_dead() -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
     for p in model.parameters():
