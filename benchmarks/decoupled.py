@@ -23,9 +23,9 @@ import torch.distributed as dist
 from torch import nn
 
 import minimand as mm
-from minimand.data import Arrays
-from minimand.environment import environment
-from minimand.training import fit
+from minimand._support.environment import environment
+from minimand.data.samples import Arrays
+from minimand.training.fit import fit
 
 CONTENDERS: dict[str, tuple[int, Callable[[], Any]]] = {
     "decoupled, one process": (1, mm.Decoupled),
@@ -49,14 +49,14 @@ def network(width: int) -> nn.Sequential:
 def work(rank: int, options: argparse.Namespace, folder: str, turn: Any) -> None:
     """One of two processes, which leaves what it measured in the folder; only the first trains alone."""
     torch.set_num_threads(1)
-    data = mm.load_data("cifar10", **({"folder": options.folder} if options.folder else {}))
+    data = mm.load_data("cifar10", **({"data_folder": options.data_folder} if options.data_folder else {}))
     train, test = cast(Arrays, data.train), cast(Arrays, data.test)
     few = replace(
         data,
         train=Arrays(train.inputs[: options.samples], train.targets[: options.samples]),
         test=Arrays(test.inputs[:1000], test.targets[:1000]),
     )
-    recipe = mm.Recipe(options.epochs, 128, mm.SGD(0.05), mm.Step(at=()))
+    recipe = mm.Recipe(options.epochs, 128, mm.SGD(0.05), mm.StepDecay(at=()))
     rounds: list[dict[str, Any]] = []
     for number in range(options.rounds):
         rounds.append({})
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--samples", type=int, default=1280)
     parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--folder", help="of CIFAR-10")
+    parser.add_argument("--data-folder", help="of CIFAR-10")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)

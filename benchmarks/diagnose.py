@@ -14,8 +14,8 @@ from functools import partial
 import torch
 
 import minimand as mm
-from minimand.environment import environment
-from minimand.training import default_recipe
+from minimand._support.environment import environment
+from minimand.recipes.recipe import default_recipe
 
 MODELS = {
     "mlp(depth=30) on the digits": ("mlp(width=64, depth=30)", "digits"),

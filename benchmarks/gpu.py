@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 import minimand as mm
-from minimand.environment import environment, hardware
-from minimand.training.events import Event, StepDone
+from minimand._support.environment import environment, hardware
+from minimand.training.loop.events import Event, StepDone
 
 
 def make_block(oracle: str) -> nn.Module:
@@ -54,7 +54,7 @@ def check_runs(device: torch.device) -> None:
 
         torch.manual_seed(0)
         model = mm.create_model("preact_resnet20", "heavy_ball", in_channels=1)
-        recipe = mm.Recipe(epochs=2, bf16=True)
+        recipe = mm.Recipe(epochs=2, precision="bf16")
         with contextlib.suppress(KeyboardInterrupt):
             mm.fit(model, "digits", recipe=recipe, run=folder, device=device, callbacks=[watch], checkpoint_every=0)
         return [v.cpu() for v in model.state_dict().values()]

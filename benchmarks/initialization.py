@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import minimand as mm
-from minimand.environment import environment
-from minimand.tables import table_text
-from minimand.trainability.flow import Call
-from minimand.trainability.tracing import measured, trace, undisturbed
+from minimand._support.environment import environment
+from minimand._support.tables import table_text
+from minimand.trainability.measure.flow import Call
+from minimand.trainability.measure.tracing import measured, trace, undisturbed
 
 
 class Backwards(nn.Module):

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 import minimand as mm
-from minimand.environment import environment
-from minimand.models import greedy_cifar
+from minimand._support.environment import environment
+from minimand._support.tables import table_text
+from minimand.models.greedy import greedy_cifar
 from minimand.report.size import saved_bytes
-from minimand.tables import table_text
-from minimand.training.activations import State
-from minimand.training.layerwise import Shallow
+from minimand.training.methods.local.activations import State
+from minimand.training.methods.local.layerwise import Shallow
 
 BLOCKS, WIDTH, BATCH = 8, 32, 128
 

@@ -22,10 +22,12 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from turns import Run, race
 
 import minimand as mm
-from minimand.environment import environment
-from minimand.inference.kernels import convolve, pack_above, pack_weights
-from minimand.models import convnet8
-from minimand.tables import table_text
+from minimand._support.environment import environment
+from minimand._support.tables import table_text
+from minimand.inference.kernels.bits import pack_above
+from minimand.inference.kernels.convolution import convolve
+from minimand.inference.kernels.weights import pack_weights
+from minimand.models.feedforward import convnet8
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "convnet8": convnet8,
@@ -52,7 +54,7 @@ def contestants(make: Callable[[], nn.Module], batch: int) -> dict[str, Run]:
     }
     for bits in (1, 8):
         hardened = make()
-        mm.harden(hardened, mm.Sign(), weights=bits)
+        mm.harden(hardened, mm.Sign(), weight_bits=bits)
         hardened.train()(torch.randn(8, 3, 32, 32))
         packed = mm.pack(hardened.eval())
         assert torch.equal(packed(last), hardened(last))

@@ -17,9 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from turns import Run, race
 
-from minimand.environment import environment
-from minimand.inference.kernels import convolve_above, native, pack_above, pack_weights, unpack
-from minimand.tables import table_text
+from minimand._support.environment import environment
+from minimand._support.tables import table_text
+from minimand.inference.kernels import native
+from minimand.inference.kernels.bits import pack_above, unpack
+from minimand.inference.kernels.convolution import convolve_above
+from minimand.inference.kernels.weights import pack_weights
 
 BITS = (1, 2, 4, 8)
 PEERS = {"fp32": torch.float32, "bf16": torch.bfloat16}

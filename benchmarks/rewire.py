@@ -15,8 +15,8 @@ from skeleton import race
 from torch import Tensor, nn
 
 import minimand as mm
-from minimand.environment import environment
-from minimand.vision import require_timm
+from minimand._support.environment import environment
+from minimand._support.torchvision import require_timm
 
 ALGORITHMS = ("heavy_ball(momentum=0)", "heavy_ball(momentum=0.5)", "nesterov_y(momentum=0.5)")
 

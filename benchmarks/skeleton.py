@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 import minimand as mm
-from minimand.environment import environment
+from minimand._support.environment import environment
 from minimand.models.network import Bridge, UnrolledNetwork
-from minimand.networks import Layer, Unrolled
+from minimand.networks.unrolled import Layer, Unrolled
 
 
 class Wired(nn.Module):

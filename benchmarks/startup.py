@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import sys
 
-from minimand.environment import environment
+from minimand._support.environment import environment
 
 STATEMENTS = {
     "import torch": "import torch",

@@ -20,10 +20,11 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.profiler import ProfilerActivity, profile
 
 import minimand as mm
-from minimand.environment import environment
-from minimand.models import convnet4, convnet8
-from minimand.training import target_pass, thrifty
-from minimand.training.method import Method
+from minimand._support.environment import environment
+from minimand.models.feedforward import convnet4, convnet8
+from minimand.training.methods.method import Method
+from minimand.training.methods.targets import passes as target_pass
+from minimand.training.methods.targets import saved_bits as thrifty
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "convnet4": convnet4,
@@ -32,7 +33,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-class Surrogate(mm.blocks.Threshold):
+class Surrogate(mm.layers.Threshold):
     """Sign forward, the slope of tanh backward, as published: a function of autograd that keeps z."""
 
     def __init__(self) -> None:
@@ -57,7 +58,7 @@ class _Surrogate(torch.autograd.Function):
 def contestants(name: str) -> dict[str, tuple[nn.Module, Method]]:
     """Networks with the same first weights, and how each is trained."""
 
-    def make(threshold: mm.blocks.Threshold | None) -> nn.Module:
+    def make(threshold: mm.layers.Threshold | None) -> nn.Module:
         torch.manual_seed(0)
         model = NETWORKS[name]()
         if threshold is not None:

@@ -11,8 +11,9 @@ from markdown.extensions.toc import slugify
 from mkdocs.structure.files import File, Files
 
 import minimand as mm
+from minimand.experiments.running import StudyResult, read_study
+from minimand.experiments.study import list_studies
 from minimand.report.figures import svg
-from minimand.studies import StudyResult, list_studies, read_study
 
 _RESULTS = Path(__file__).parents[1] / "results" / "studies"
 
@@ -31,7 +32,7 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
 
 @cache
 def _study(name: str) -> StudyResult:
-    return read_study(name, folder=_RESULTS / f"{name}-cpu")
+    return read_study(name, run=_RESULTS / f"{name}-cpu")
 
 
 @cache
@@ -97,7 +98,7 @@ def _study_section(name: str) -> str:
 
 
 def _options(result: StudyResult) -> str:
-    return " --folder path/to/cifar10" if any(m.cell.get("data") == "cifar10" for m in result.measurements) else ""
+    return " --data-folder path/to/cifar10" if any(m.cell.get("data") == "cifar10" for m in result.measurements) else ""
 
 
 def _studies() -> str:

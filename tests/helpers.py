@@ -7,24 +7,18 @@ import torch
 from torch import Tensor, nn
 
 import minimand as mm
-from minimand.algorithms import Algorithm, builtin
-from minimand.algorithms._algorithm import is_proximal
-from minimand.blocks import (
-    HighwayBranch,
-    OnUnknown,
-    ResidualScale,
-    SoftThreshold,
-    SwitchNorm,
-    one_layer,
-    post_activation,
-    pre_activation,
-    two_layer,
-)
+from minimand.algorithms._algorithm import Algorithm, is_proximal
+from minimand.algorithms._registry import builtin
 from minimand.blocks.convnext import ConvNeXtBranch
-from minimand.blocks.convolutional import bottleneck
+from minimand.blocks.convolutional import bottleneck, post_activation, pre_activation
+from minimand.blocks.dense import one_layer, two_layer
 from minimand.blocks.densely_connected import DenseLayer
+from minimand.blocks.highway import HighwayBranch
+from minimand.blocks.sparse import OnUnknown, SoftThreshold
 from minimand.blocks.transformer import TransformerBranch
-from minimand.networks import Unrolled
+from minimand.layers.residual_scale import ResidualScale
+from minimand.layers.switchable import SwitchNorm
+from minimand.networks.unrolled import Unrolled
 from minimand.theory.kernel import BINDINGS as BINDINGS
 from minimand.theory.kernel import Binding
 

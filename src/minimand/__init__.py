@@ -4,127 +4,201 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from .names import unknown_name
-from .vision import after_timm
+from ._support.errors import unknown_name
+from ._support.torchvision import after_timm
 
 if TYPE_CHECKING:
     from . import algorithms as algorithms
+    from . import analysis as analysis
     from . import blocks as blocks
     from . import data as data
+    from . import experiments as experiments
     from . import inference as inference
+    from . import layers as layers
     from . import models as models
     from . import networks as networks
+    from . import recipes as recipes
     from . import report as report
     from . import studies as studies
+    from . import surgery as surgery
     from . import theory as theory
     from . import trainability as trainability
     from . import training as training
-    from .algorithms import Algorithm as Algorithm
-    from .algorithms import Coefficient as Coefficient
-    from .algorithms import Learnable as Learnable
-    from .blocks import Heaviside as Heaviside
-    from .blocks import Opaque as Opaque
-    from .blocks import QuantizedReLU as QuantizedReLU
-    from .blocks import Sign as Sign
-    from .blocks import Staircase as Staircase
-    from .citing import bibliography as bibliography
-    from .citing import cite as cite
-    from .data import Augmentation as Augmentation
-    from .data import Data as Data
-    from .data import list_data as list_data
-    from .data import load_data as load_data
-    from .inference import PackedModel as PackedModel
-    from .inference import export_onnx as export_onnx
-    from .inference import load_packed as load_packed
-    from .inference import pack as pack
-    from .models import UnrolledNetwork as UnrolledNetwork
-    from .models import create_model as create_model
-    from .models import list_models as list_models
-    from .models import model_info as model_info
-    from .networks import Network as Network
-    from .networks import as_network as as_network
-    from .networks import compiled as compiled
-    from .networks import harden as harden
-    from .networks import remove_filters as remove_filters
-    from .networks import rewire as rewire
-    from .networks import rewired as rewired
-    from .networks import unroll as unroll
-    from .report import explain as explain
-    from .report import fit as fit
-    from .studies import compare as compare
-    from .studies import search as search
-    from .theory import certify as certify
-    from .theory import equivalent as equivalent
-    from .theory import identify as identify
-    from .trainability import InitReport as InitReport
-    from .trainability import diagnose as diagnose
-    from .trainability import initialize as initialize
-    from .trainability import normalize as normalize
-    from .trainability import normalized as normalized
-    from .training import SGD as SGD
-    from .training import Adam as Adam
-    from .training import AdamW as AdamW
-    from .training import Backpropagation as Backpropagation
-    from .training import Cosine as Cosine
-    from .training import Decoupled as Decoupled
-    from .training import FeasibleTargetPropagation as FeasibleTargetPropagation
-    from .training import Layerwise as Layerwise
-    from .training import OneCycle as OneCycle
-    from .training import Recipe as Recipe
-    from .training import Step as Step
-    from .training import TargetPropagation as TargetPropagation
-    from .training import compress as compress
-    from .training import evaluate as evaluate
-    from .training import prepare as prepare
-    from .training import probe as probe
+    from .algorithms._algorithm import Algorithm as Algorithm
+    from .algorithms._coefficient import Coefficient as Coefficient
+    from .algorithms._coefficient import Learnable as Learnable
+    from .analysis.compress import compress as compress
+    from .analysis.probe import probe as probe
+    from .data.data import Data as Data
+    from .data.registry import list_data as list_data
+    from .data.registry import load_data as load_data
+    from .experiments.compare import compare as compare
+    from .experiments.search import search as search
+    from .inference.export import export_onnx as export_onnx
+    from .inference.file import load_packed as load_packed
+    from .inference.packed import PackedModel as PackedModel
+    from .inference.packed import pack as pack
+    from .layers.thresholds import Heaviside as Heaviside
+    from .layers.thresholds import Opaque as Opaque
+    from .layers.thresholds import QuantizedReLU as QuantizedReLU
+    from .layers.thresholds import Sign as Sign
+    from .layers.thresholds import Staircase as Staircase
+    from .models.info import model_info as model_info
+    from .models.network import UnrolledNetwork as UnrolledNetwork
+    from .models.registry import create_model as create_model
+    from .models.registry import list_models as list_models
+    from .networks.as_network import as_network as as_network
+    from .networks.compiled import compiled as compiled
+    from .networks.protocol import Network as Network
+    from .networks.unrolled import unroll as unroll
+    from .recipes.augmentation import Augmentation as Augmentation
+    from .recipes.recipe import SGD as SGD
+    from .recipes.recipe import Adam as Adam
+    from .recipes.recipe import AdamW as AdamW
+    from .recipes.recipe import Cosine as Cosine
+    from .recipes.recipe import OneCycle as OneCycle
+    from .recipes.recipe import Recipe as Recipe
+    from .recipes.recipe import StepDecay as StepDecay
+    from .report.citing import bibliography as bibliography
+    from .report.citing import cite as cite
+    from .report.explain import explain as explain
+    from .report.reported import fit as fit
+    from .surgery.harden import harden as harden
+    from .surgery.normalize import normalize as normalize
+    from .surgery.normalize import normalized as normalized
+    from .surgery.remove_filters import remove_filters as remove_filters
+    from .surgery.rewire import rewire as rewire
+    from .surgery.rewire import rewired as rewired
+    from .theory.certificate import certify as certify
+    from .theory.equivalence import equivalent as equivalent
+    from .theory.equivalence import identify as identify
+    from .trainability.diagnosis.diagnose import diagnose as diagnose
+    from .trainability.initialization.initialize import initialize as initialize
+    from .trainability.initialization.report import InitReport as InitReport
+    from .trainability.prepare import prepare as prepare
+    from .training.loop.evaluate import evaluate as evaluate
+    from .training.methods.backpropagation import Backpropagation as Backpropagation
+    from .training.methods.feasible.feasible_target_propagation import (
+        FeasibleTargetPropagation as FeasibleTargetPropagation,
+    )
+    from .training.methods.local.decoupled import Decoupled as Decoupled
+    from .training.methods.local.layerwise import Layerwise as Layerwise
+    from .training.methods.targets.target_propagation import TargetPropagation as TargetPropagation
 
 __version__ = version("minimand")
 
 # The public names by the module that defines them. They are imported when first used: `import minimand` is light.
 _DEFINED_IN = {
-    "algorithms": ("Algorithm", "Coefficient", "Learnable"),
-    "blocks": ("Heaviside", "Opaque", "QuantizedReLU", "Sign", "Staircase"),
-    "citing": ("bibliography", "cite"),
-    "data": ("Augmentation", "Data", "list_data", "load_data"),
-    "inference": ("PackedModel", "export_onnx", "load_packed", "pack"),
-    "models": ("UnrolledNetwork", "create_model", "list_models", "model_info"),
-    "networks": ("Network", "as_network", "compiled", "harden", "remove_filters", "rewire", "rewired", "unroll"),
-    "report": ("explain", "fit"),
-    "studies": ("compare", "search"),
-    "theory": ("certify", "equivalent", "identify"),
-    "trainability": ("InitReport", "diagnose", "initialize", "normalize", "normalized"),
-    "training": (
+    "algorithms._algorithm": ("Algorithm",),
+    "algorithms._coefficient": (
+        "Coefficient",
+        "Learnable",
+    ),
+    "analysis.compress": ("compress",),
+    "analysis.probe": ("probe",),
+    "data.data": ("Data",),
+    "data.registry": (
+        "list_data",
+        "load_data",
+    ),
+    "experiments.compare": ("compare",),
+    "experiments.search": ("search",),
+    "inference.export": ("export_onnx",),
+    "inference.file": ("load_packed",),
+    "inference.packed": (
+        "PackedModel",
+        "pack",
+    ),
+    "layers.thresholds": (
+        "Heaviside",
+        "Opaque",
+        "QuantizedReLU",
+        "Sign",
+        "Staircase",
+    ),
+    "models.info": ("model_info",),
+    "models.network": ("UnrolledNetwork",),
+    "models.registry": (
+        "create_model",
+        "list_models",
+    ),
+    "networks.as_network": ("as_network",),
+    "networks.compiled": ("compiled",),
+    "networks.protocol": ("Network",),
+    "networks.unrolled": ("unroll",),
+    "recipes.augmentation": ("Augmentation",),
+    "recipes.recipe": (
         "Adam",
         "AdamW",
-        "Backpropagation",
         "Cosine",
-        "Decoupled",
-        "FeasibleTargetPropagation",
-        "Layerwise",
         "OneCycle",
         "Recipe",
         "SGD",
-        "Step",
-        "TargetPropagation",
-        "compress",
-        "evaluate",
-        "prepare",
-        "probe",
+        "StepDecay",
     ),
+    "report.citing": (
+        "bibliography",
+        "cite",
+    ),
+    "report.explain": ("explain",),
+    "report.reported": ("fit",),
+    "surgery.harden": ("harden",),
+    "surgery.normalize": (
+        "normalize",
+        "normalized",
+    ),
+    "surgery.remove_filters": ("remove_filters",),
+    "surgery.rewire": (
+        "rewire",
+        "rewired",
+    ),
+    "theory.certificate": ("certify",),
+    "theory.equivalence": (
+        "equivalent",
+        "identify",
+    ),
+    "trainability.diagnosis.diagnose": ("diagnose",),
+    "trainability.initialization.initialize": ("initialize",),
+    "trainability.initialization.report": ("InitReport",),
+    "trainability.prepare": ("prepare",),
+    "training.loop.evaluate": ("evaluate",),
+    "training.methods.backpropagation": ("Backpropagation",),
+    "training.methods.feasible.feasible_target_propagation": ("FeasibleTargetPropagation",),
+    "training.methods.local.decoupled": ("Decoupled",),
+    "training.methods.local.layerwise": ("Layerwise",),
+    "training.methods.targets.target_propagation": ("TargetPropagation",),
 }
+_PACKAGES = (
+    "algorithms",
+    "analysis",
+    "blocks",
+    "data",
+    "experiments",
+    "inference",
+    "layers",
+    "models",
+    "networks",
+    "recipes",
+    "report",
+    "studies",
+    "surgery",
+    "theory",
+    "trainability",
+    "training",
+)
 _PUBLIC = {name: module for module, names in _DEFINED_IN.items() for name in names}
 
-__all__ = ["__version__", *_DEFINED_IN, *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["__version__", *_PACKAGES, *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
-    if name in _DEFINED_IN:
+    if name in _PACKAGES:
         return import_module(f".{name}", __name__)
     if name.startswith("_"):
         raise AttributeError(name)
-    raise AttributeError(str(unknown_name("name in minimand", name, [*_PUBLIC, *_DEFINED_IN])))
+    raise AttributeError(str(unknown_name("name in minimand", name, [*_PUBLIC, *_PACKAGES])))
 
 
 def __dir__() -> list[str]:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minimand as mm
-from minimand.algorithms import as_algorithm, builtin, specification
-from minimand.citing import bibliography
+from minimand.algorithms._registry import as_algorithm, builtin, specification
+from minimand.report.citing import bibliography
 
 A = mm.algorithms
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 import minimand as mm
-from minimand.algorithms import as_algorithm, specification
-from minimand.algorithms._registry import is_own
+from minimand.algorithms._registry import as_algorithm, is_own, specification
 
 OWN = """
 import minimand as mm

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 import minimand as mm
 from helpers import BINDINGS
-from minimand.blocks import DenseLayer, Skip
+from minimand.blocks.convolutional import Skip
+from minimand.blocks.densely_connected import DenseLayer
 from minimand.theory.kernel import Binding
 
 CHANNELS, GROWTH, LAYERS = 3, 2, 5

@@ -4,7 +4,7 @@ import torch
 
 import minimand as mm
 from helpers import BINDINGS
-from minimand.blocks import HighwayBranch
+from minimand.blocks.highway import HighwayBranch
 
 
 def test_a_step_of_gradient_descent_is_a_highway_layer() -> None:

@@ -9,8 +9,10 @@ from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 import minimand as mm
-from minimand.data import Arrays, Augmentation, Items, Loader, as_data
-from minimand.data.fashion_mnist import DEBIAN
+from minimand.data.conversion import as_data
+from minimand.data.samples import Arrays, Items, Loader
+from minimand.data.sets.fashion_mnist import DEBIAN
+from minimand.recipes.augmentation import Augmentation
 
 
 @pytest.mark.parametrize("name", ["digits", "nested_rings", "parity", "telgarsky"])
@@ -67,7 +69,7 @@ def test_fashion_mnist_from_debian() -> None:
 
 
 def test_cifar10_from_parquet(shared: Path) -> None:
-    data = mm.load_data("cifar10", folder=str(shared / "data" / "cifar10"))
+    data = mm.load_data("cifar10", data_folder=str(shared / "data" / "cifar10"))
     assert (len(data.train), len(data.test), data.shape) == (50_000, 10_000, (3, 32, 32))
     assert data.classes[3] == "cat"
     assert isinstance(data.test, Arrays)
@@ -86,19 +88,19 @@ def test_fashion_mnist_from_a_folder(tmp_path: Path) -> None:
     for part in ("train", "t10k"):
         _idx(tmp_path / f"{part}-images-idx3-ubyte", images)
         _idx(tmp_path / f"{part}-labels-idx1-ubyte", np.arange(6))
-    data = mm.load_data("fashion_mnist", folder=str(tmp_path))
+    data = mm.load_data("fashion_mnist", data_folder=str(tmp_path))
     assert isinstance(data.train, Arrays)
     assert np.array_equal(data.train.inputs[:, 0].numpy(), images)
     packed = tmp_path / "train-images-idx3-ubyte.gz"
     packed.write_bytes(gzip.compress((tmp_path / "train-images-idx3-ubyte").read_bytes())[:-40])
     with pytest.raises(ValueError, match="cannot be unpacked"):
-        mm.load_data("fashion_mnist", folder=str(tmp_path))
+        mm.load_data("fashion_mnist", data_folder=str(tmp_path))
     packed.unlink()
     (tmp_path / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03short")
     with pytest.raises(ValueError, match="is no whole IDX file"):
-        mm.load_data("fashion_mnist", folder=str(tmp_path))
+        mm.load_data("fashion_mnist", data_folder=str(tmp_path))
     with pytest.raises(FileNotFoundError, match="expected the four files"):
-        mm.load_data("fashion_mnist", folder=str(tmp_path / "nothing"))
+        mm.load_data("fashion_mnist", data_folder=str(tmp_path / "nothing"))
 
 
 def _images(folder: Path, classes: str = "ab", count: int = 6, size: tuple[int, int] = (10, 12)) -> Path:
@@ -227,7 +229,7 @@ def test_bad_image_folders(tmp_path: Path) -> None:
         ("cifar", ValueError, r"unknown data set 'cifar'\. Did you mean 'cifar10'"),
         ("missing_folder", ValueError, "Nor is there a folder 'missing_folder'; .* owner/name"),
         ("cifar10(fold='x')", ValueError, "unknown argument of cifar10 'fold'. Did you mean 'folder'"),
-        ("cifar10(folder='nowhere')", FileNotFoundError, "no train.*parquet in 'nowhere'"),
+        ("cifar10(data_folder='nowhere')", FileNotFoundError, "no train.*parquet in 'nowhere'"),
         ("./nowhere/images", FileNotFoundError, "no folder './nowhere/images'"),
         ("parity(bits=40)", ValueError, "bits is 40; expected 1 to 20"),
         ("telgarsky(folds=0)", ValueError, "folds is 0; expected an integer of at least 1"),

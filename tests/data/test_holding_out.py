@@ -3,7 +3,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from minimand.data import Samples, as_data, hold_out
+from minimand.data.conversion import as_data
+from minimand.data.holding_out import hold_out
+from minimand.data.samples import Samples
 
 INPUTS, TARGETS = torch.arange(20.0)[:, None], torch.arange(20) % 2
 TEST = (torch.full((4, 1), -1.0), torch.arange(4) % 2)

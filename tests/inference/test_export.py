@@ -44,9 +44,9 @@ def test_mistakes(tmp_path: Path) -> None:
     model = _network()
     with pytest.raises(ValueError, match="a packed model cannot be exported.*export the hardened model"):
         mm.export_onnx(mm.pack(model), tmp_path / "model.onnx", torch.randn(2, 3, 10, 10))
-    with pytest.raises(ValueError, match=r"example is \(1, 3, 10, 10\); expected a batch of at least two samples"):
+    with pytest.raises(ValueError, match=r"batch is \(1, 3, 10, 10\); expected a batch of at least two samples"):
         mm.export_onnx(model, tmp_path / "model.onnx", torch.randn(1, 3, 10, 10))
-    with pytest.raises(ValueError, match="example is str; expected a batch"):
+    with pytest.raises(ValueError, match="batch is str; expected a batch"):
         mm.export_onnx(model, tmp_path / "model.onnx", "x")  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="model is str; expected a module"):
         mm.export_onnx("x", tmp_path / "model.onnx", torch.randn(2, 3, 10, 10))  # pyright: ignore[reportArgumentType]

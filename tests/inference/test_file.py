@@ -13,20 +13,20 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import minimand as mm
-from minimand.blocks import few_bit_weight
-from minimand.inference import PackedFileError
-from minimand.models import convnet8
+from minimand.inference.file import PackedFileError
+from minimand.layers.weight_bits import few_bit_weight
+from minimand.models.feedforward import convnet8
 
 
 def _convnet(bits: int) -> nn.Module:
     model = convnet8()
-    mm.harden(model, mm.Sign(), weights=bits)
+    mm.harden(model, mm.Sign(), weight_bits=bits)
     return model
 
 
 def _resnet(name: str, algorithm: str, bits: int) -> nn.Module:
     model = mm.create_model(name, algorithm, width=5)
-    mm.harden(model, mm.QuantizedReLU(4), weights=bits)
+    mm.harden(model, mm.QuantizedReLU(4), weight_bits=bits)
     return model
 
 

@@ -13,18 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from minimand.inference.kernels import (
-    Bits,
-    build,
-    convolve,
-    convolve_above,
-    native,
-    pack_above,
-    pack_weights,
-    pool_any,
-    prepare,
-    unpack,
-)
+from minimand.inference.kernels import build, native
+from minimand.inference.kernels.bits import Bits, pack_above, pool_any, unpack
+from minimand.inference.kernels.convolution import convolve, convolve_above, prepare
+from minimand.inference.kernels.weights import pack_weights
 
 with warnings.catch_warnings(action="ignore"):  # without a compiler there is torch alone
     LEVELS = [None, *native.supported()]

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import minimand as mm
-from minimand.blocks import Threshold, few_bit_weight
 from minimand.inference import steps
 from minimand.inference.steps import Layer
-from minimand.models import convnet4, convnet8
+from minimand.layers.thresholds import Threshold
+from minimand.layers.weight_bits import few_bit_weight
+from minimand.models.feedforward import convnet4, convnet8
 
 THRESHOLDS: list[Callable[[], Threshold]] = [
     mm.Sign,
@@ -122,7 +123,7 @@ def test_the_networks_of_the_paper(
 ) -> None:
     x = torch.randn(2, 3, 32, 32)
     model = make()
-    mm.harden(model, threshold(), weights=bits)
+    mm.harden(model, threshold(), weight_bits=bits)
     check(ready(model, x), x, layers)
 
 
@@ -140,7 +141,7 @@ def test_the_networks_of_the_paper(
 def test_residual_networks(name: str, algorithm: str, layers: int, threshold: Threshold) -> None:
     x = torch.randn(2, 3, 16, 16)
     model = mm.create_model(name, algorithm, width=5)
-    mm.harden(model, threshold, weights=1)
+    mm.harden(model, threshold, weight_bits=1)
     check(ready(model, x), x, layers)
 
 
@@ -148,7 +149,7 @@ def test_residual_networks(name: str, algorithm: str, layers: int, threshold: Th
 def test_channels_that_are_the_last_axis(threshold: Threshold) -> None:
     x = torch.randn(2, 3, 32, 32)
     model = mm.create_model("convnext_atto", width=8, depth=4)
-    mm.harden(model, threshold, weights=1)
+    mm.harden(model, threshold, weight_bits=1)
     check(ready(model, x), x, 4)
     layers = [nn.Linear(5, 9), threshold, nn.Linear(9, 7), nn.Dropout(0.5), threshold, nn.Linear(7, 3)]
     few_bit_weight(layers[2], 4, threshold.unit)  # pyright: ignore[reportArgumentType]
@@ -191,12 +192,12 @@ def test_real_weights_between_thresholds_stay_or_are_rounded() -> None:
     model = convnet8()
     mm.harden(model, mm.Sign())
     ready(model, x)
-    with pytest.raises(ValueError, match=r"weights=8\) would round those of 3, 6, 10, 13, 16, 20 to 8 bits"):
+    with pytest.raises(ValueError, match=r"weight_bits=8\) would round those of 3, 6, 10, 13, 16, 20 to 8 bits"):
         mm.pack(model)
     rounded = copy.deepcopy(model)
     for name in ("3", "6", "10", "13", "16", "20"):
         few_bit_weight(rounded.get_submodule(name), 8)  # pyright: ignore[reportArgumentType]
-    packed = mm.pack(model, weights=8)
+    packed = mm.pack(model, weight_bits=8)
     assert torch.equal(packed(x), rounded(x))
     half = copy.deepcopy(model)
     few_bit_weight(half.get_submodule("10"), 2)  # pyright: ignore[reportArgumentType]
@@ -206,7 +207,7 @@ def test_real_weights_between_thresholds_stay_or_are_rounded() -> None:
 def test_packing_leaves_the_model_as_it_is() -> None:
     x = torch.randn(2, 3, 32, 32)
     model = convnet8()
-    mm.harden(model, mm.Sign(), weights=1)
+    mm.harden(model, mm.Sign(), weight_bits=1)
     before = copy.deepcopy(model.state_dict())
     mm.pack(model)
     assert model.training
@@ -221,7 +222,7 @@ def test_what_a_layer_prepared_for_one_shape_serves_no_other() -> None:
         *(nn.Conv2d(3, 20, 3), nn.ReLU(), nn.Conv2d(20, 70, 3, stride=2), nn.ReLU()),
         *(nn.Conv2d(70, 9, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     )
-    mm.harden(model.eval(), mm.Sign(), weights=8)
+    mm.harden(model.eval(), mm.Sign(), weight_bits=8)
     packed = mm.pack(model)
     batches = [torch.randn(n, 3, side, 40 - side) for side in range(7, 30) for n in (1, 3, 4)]
     expected = [model(x) for x in batches]
@@ -239,7 +240,7 @@ def test_operations_and_sizes_are_counted_by_precision() -> None:
         *(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 10, 3, stride=2, groups=2), nn.ReLU()),
         *(nn.Flatten(), nn.Linear(250, 6), nn.ReLU(), nn.Linear(6, 2)),
     )
-    mm.harden(model, mm.QuantizedReLU(4), weights=1)
+    mm.harden(model, mm.QuantizedReLU(4), weight_bits=1)
     packed = mm.pack(model)
     of_two_digits = 2 * (25 * 10 * 36 + 250 * 6)
     assert packed.operations(3, 14, 14) == {"float": 12 * 12 * 8 * 27 + 12, "1-bit": of_two_digits}
@@ -286,7 +287,10 @@ def _apart(module: nn.Module, threshold: Threshold) -> nn.Module:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (nn.Sequential(nn.Linear(2, 2), nn.ReLU()), r"has no thresholds.*mm.harden\(model, mm.Sign\(\), weights=1\)"),
+        (
+            nn.Sequential(nn.Linear(2, 2), nn.ReLU()),
+            r"has no thresholds.*mm.harden\(model, mm.Sign\(\), weight_bits=1\)",
+        ),
         (nn.Sequential(nn.Linear(2, 2), mm.Sign(), nn.Linear(2, 2)), "nothing to pack in Sequential: no layer with"),
         (_with(nn.GELU()), r"3 is GELU\(approximate='none'\), between thresholds, and cannot be folded.*mm.harden"),
         (_with(_Called()), "calls gelu as a function between thresholds.*make it a module"),
@@ -304,10 +308,10 @@ def test_what_cannot_be_packed(model: nn.Module, message: str) -> None:
 def test_mistakes() -> None:
     with pytest.raises(TypeError, match="model is str; expected a module"):
         mm.pack("resnet20")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="weights is 3; expected 1, 2, 4 or 8"):
-        mm.pack(_with(nn.Identity()), weights=3)
+    with pytest.raises(ValueError, match="weight_bits is 3; expected 1, 2, 4 or 8"):
+        mm.pack(_with(nn.Identity()), weight_bits=3)
     model = convnet8()
-    mm.harden(model, mm.Sign(), weights=1)
+    mm.harden(model, mm.Sign(), weight_bits=1)
     packed = mm.pack(model)
     with pytest.raises(ValueError, match="model is a packed one; expected the hardened model"):
         mm.pack(packed)

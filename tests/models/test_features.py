@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import minimand as mm
-from minimand.networks import Unrolled
-from minimand.vision import require_timm
+from minimand._support.torchvision import require_timm
+from minimand.networks.unrolled import Unrolled
 
 # Ours and timm's, the number of timm's features that ours do not have (a stem's), and the side of an image.
 PAIRS = [("resnet18", "resnet18", 1, 64), ("convnext_atto", "convnext_atto", 0, 64)]

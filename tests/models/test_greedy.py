@@ -9,10 +9,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import minimand as mm
-from minimand.blocks.auxiliary import auxiliary
-from minimand.models import dgl_cifar, greedy_cifar, greedy_imagenet
+from minimand._support.torchvision import require_torchvision
+from minimand.layers.heads.auxiliary import auxiliary
+from minimand.models.greedy import dgl_cifar, greedy_cifar, greedy_imagenet
 from minimand.report.size import saved_bytes
-from minimand.vision import require_torchvision
 
 
 def sizes(network: nn.Sequential) -> list[int]:

@@ -9,9 +9,9 @@ from torch import nn
 
 import minimand as mm
 from helpers import BINDINGS
-from minimand.models import UnrolledNetwork, create_for
-from minimand.models.network import Bridge
-from minimand.networks import Layer, Unrolled
+from minimand.models.network import Bridge, UnrolledNetwork
+from minimand.models.registry import create_for
+from minimand.networks.unrolled import Layer, Unrolled
 from minimand.theory.kernel import Binding
 
 SMALL: dict[str, dict[str, Any]] = {

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import minimand as mm
-from minimand.models import scale
 from minimand.models.info import shared
+from minimand.models.scaling import scale
 from minimand.report.size import count_flops
 
 VECTORS = ["mlp(width=256, hidden=256)", "highway(width=256)"]

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from helpers import ALGORITHMS, BINDINGS, FAMILIES, by_layers, make_stage
 from minimand.algorithms._algorithm import is_proximal
 from minimand.algorithms._state import leaves
-from minimand.networks import Layer, Unrolled, unrolled
+from minimand.networks import unrolled
+from minimand.networks.unrolled import Layer, Unrolled
 from minimand.theory.kernel import INPUT, Binding, Kernel, Query, consistency, kernel
 from minimand.theory.symbols import Combination
 

@@ -7,7 +7,7 @@ from torch import nn
 
 import minimand as mm
 from helpers import ALGORITHMS, by_layers, make_stage
-from minimand.blocks import two_layer
+from minimand.blocks.dense import two_layer
 from minimand.theory.kernel import Binding
 
 

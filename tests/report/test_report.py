@@ -83,7 +83,7 @@ def test_a_model_of_one_s_own_has_a_page_too(tmp_path: Path) -> None:
 
 
 def test_without_matplotlib_the_page_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import minimand.extras as extras
+    import minimand._support.extras as extras
 
     def missing(package: str) -> Any:
         raise ModuleNotFoundError(f"No module named {package!r}", name=package)

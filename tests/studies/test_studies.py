@@ -12,24 +12,16 @@ import torch
 from torch import Tensor, nn
 
 import minimand as mm
-from minimand.algorithms import as_algorithm
-from minimand.data import Arrays
-from minimand.data.synthetic import nested_rings
-from minimand.models import create_for
-from minimand.studies import (
-    explosion,
-    initialization,
-    list_studies,
-    no_normalization,
-    regularization,
-    rings,
-    run_study,
-    trainable_depth,
-    trained,
-)
-from minimand.studies.running import read_study
-from minimand.studies.study import SCALES, study_named
-from minimand.training.recipe import from_config
+from minimand.algorithms._registry import as_algorithm
+from minimand.data.samples import Arrays
+from minimand.data.sets.synthetic import nested_rings
+from minimand.experiments import trained
+from minimand.experiments.running import read_study, run_study
+from minimand.experiments.study import SCALES, list_studies, study_named
+from minimand.models.registry import create_for
+from minimand.recipes.recipe import from_config
+from minimand.studies.depth import explosion, initialization, no_normalization, regularization, trainable_depth
+from minimand.studies.skeletons import rings
 
 ROOT = Path(__file__).parents[2]
 FACTS = ROOT.parent / "shared" / "facts" / "architectures.md"
@@ -38,7 +30,7 @@ FACTS = ROOT.parent / "shared" / "facts" / "architectures.md"
 @pytest.mark.parametrize("name", list_studies())
 def test_a_study_runs(name: str, tmp_path: Path) -> None:
     """At smoke scale: a row for every cell, with a value in every column."""
-    result = run_study(name, "smoke", folder=tmp_path)
+    result = run_study(name, "smoke", run=tmp_path)
     assert len(result.rows()) == len(result.study.cells("smoke"))
     assert all(cell for row in result.rows() for cell in row[:-1])
     for caption, figure in result.figures().items():
@@ -146,7 +138,7 @@ def test_the_line_of_trainable_depth_is_the_shorter_scale() -> None:
 
 def test_a_measurement_is_what_fit_gives(tmp_path: Path) -> None:
     """The last cell of a study, trained by hand."""
-    measured = run_study("gallery", "smoke", folder=tmp_path).measurements[-1]
+    measured = run_study("gallery", "smoke", run=tmp_path).measurements[-1]
     cell, data = measured.cell, mm.load_data("digits")
     few = mm.data.Arrays(data.train.inputs[:100], data.train.targets[:100])  # pyright: ignore[reportAttributeAccessIssue]
     torch.manual_seed(0)

@@ -4,8 +4,9 @@ import torch.nn.functional as F
 from torch import nn
 
 import minimand as mm
-from minimand.blocks import Skip, post_activation, pre_activation, two_layer
-from minimand.blocks.stochastic_depth import DropPath
+from minimand.blocks.convolutional import Skip, post_activation, pre_activation
+from minimand.blocks.dense import two_layer
+from minimand.layers.stochastic_depth import DropPath
 from minimand.theory.block import block_structure
 
 

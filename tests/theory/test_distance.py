@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import minimand as mm
 from helpers import ALGORITHMS, BINDINGS
-from minimand.theory import distance
+from minimand.theory.distance import distance
 from minimand.theory.kernel import Binding
 
 A = mm.algorithms

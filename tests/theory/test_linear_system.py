@@ -11,8 +11,7 @@ from numpy.polynomial import polynomial as P
 
 import minimand as mm
 from helpers import ALGORITHMS
-from minimand.theory import linear_system
-from minimand.theory.linear_system import LinearSystem, is_root_bounded
+from minimand.theory.linear_system import LinearSystem, is_root_bounded, linear_system
 
 A = mm.algorithms
 M = Fraction(3, 5)

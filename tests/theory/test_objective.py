@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimand.theory import objective
-from minimand.theory.objective import activation
+from minimand.theory.objective import activation, objective
 
 NAMES = ["sigmoid", "tanh", "softplus", "softsign", "relu", "leaky_relu", "elu", "silu"]
 

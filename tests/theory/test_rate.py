@@ -3,7 +3,7 @@ import pytest
 
 import minimand as mm
 from minimand.algorithms._growing import growing_t
-from minimand.theory import plot_rate, rate
+from minimand.theory.rate import plot_rate, rate
 
 pytest.importorskip("PEPit")
 

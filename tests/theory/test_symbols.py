@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minimand as mm
-from minimand.theory import NonlinearStepError
-from minimand.theory.symbols import Combination
+from minimand.theory.symbols import Combination, NonlinearStepError
 
 _vectors = st.lists(st.integers(-9, 9), min_size=3, max_size=3)
 

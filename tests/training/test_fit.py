@@ -7,10 +7,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import minimand as mm
-from minimand.training import NonFiniteLossError, default_recipe
-from minimand.training.events import EpochDone, Event, Finished, Started, StepDone
-from minimand.training.losses import as_loss
-from minimand.training.recipe import as_config, from_config
+from minimand.recipes.recipe import as_config, default_recipe, from_config
+from minimand.training.hooks.nonfinite import NonFiniteLossError
+from minimand.training.loop.events import EpochDone, Event, Finished, Started, StepDone
+from minimand.training.loop.losses import as_loss
 
 
 def _rings(n: int = 200) -> mm.Data:
@@ -127,7 +127,7 @@ def test_the_average_of_the_weights_is_what_is_evaluated_and_returned() -> None:
 def test_clipping_bounds_the_update() -> None:
     model = _mlp()
     before = torch.cat([p.detach().flatten() for p in model.parameters()])
-    recipe = mm.Recipe(1, 200, mm.SGD(lr=1.0, momentum=0.0, weight_decay=0.0), mm.Step(at=()), clip=1e-3)
+    recipe = mm.Recipe(1, 200, mm.SGD(lr=1.0, momentum=0.0, weight_decay=0.0), mm.StepDecay(at=()), clip=1e-3)
     mm.fit(model, _rings(), recipe=recipe)
     after = torch.cat([p.detach().flatten() for p in model.parameters()])
     assert float((after - before).norm()) == pytest.approx(1e-3, rel=1e-2)
@@ -136,7 +136,7 @@ def test_clipping_bounds_the_update() -> None:
 def test_bf16_trains_the_same_network() -> None:
     recipe = mm.Recipe(epochs=2, batch_size=20, optimizer=mm.SGD(lr=0.02))
     losses = []
-    for one in (recipe, replace(recipe, bf16=True)):
+    for one in (recipe, replace(recipe, precision="bf16")):
         losses.append(mm.fit(_mlp(), _rings(), recipe=one).test_loss)
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
     assert losses[1] != losses[0]
@@ -218,7 +218,7 @@ def test_bad_recipes(make: Any, message: str) -> None:
         make()
 
 
-@pytest.mark.parametrize("schedule", [mm.Cosine(), mm.Cosine(warmup=0.2), mm.OneCycle(), mm.Step((0.3, 0.6), 0.5)])
+@pytest.mark.parametrize("schedule", [mm.Cosine(), mm.Cosine(warmup=0.2), mm.OneCycle(), mm.StepDecay((0.3, 0.6), 0.5)])
 def test_schedules(schedule: Any) -> None:
     values = [schedule.factor(i / 1000) for i in range(1000)]
     assert values[0] >= 0.1  # the first step does something
@@ -227,7 +227,7 @@ def test_schedules(schedule: Any) -> None:
     peak = values.index(max(values))
     assert values[: peak + 1] == sorted(values[: peak + 1])
     assert values[peak:] == sorted(values[peak:], reverse=True)
-    if isinstance(schedule, mm.Step):
+    if isinstance(schedule, mm.StepDecay):
         assert (values[299], values[301], values[999]) == (1, 0.5, 0.25)
     else:
         assert values[-1] < 0.01
@@ -243,7 +243,7 @@ def test_a_cosine_ends_at_its_floor() -> None:
 def test_recipes_read_back_from_their_configuration() -> None:
     recipes = [
         mm.Recipe(),
-        mm.Recipe(3, 7, mm.AdamW(betas=(0.8, 0.9)), mm.Step(at=(0.1,)), ema=0.9, bf16=True),
+        mm.Recipe(3, 7, mm.AdamW(betas=(0.8, 0.9)), mm.StepDecay(at=(0.1,)), ema=0.9, precision="bf16"),
         mm.Recipe(mixup=0.8, cutmix=1, augmentation=mm.Augmentation(4, randaugment=9, erase=0.25)),
         default_recipe(mm.load_data("digits"), mm.create_model("resnet20"), torch.device("cpu")),
         default_recipe(_rings(), nn.Linear(2, 2), torch.device("cpu")),
@@ -306,7 +306,7 @@ def test_scalars_move_at_their_share_of_the_rate() -> None:
     for share in (1.0, 0.1):
         model = Factor()
         plain = mm.SGD(0.01, momentum=0.0, weight_decay=0.0)
-        mm.fit(model, _rings(20), recipe=mm.Recipe(1, 20, plain, mm.Step(at=()), scalars=share))
+        mm.fit(model, _rings(20), recipe=mm.Recipe(1, 20, plain, mm.StepDecay(at=()), scalars=share))
         moved.append((float(model.factor.detach()) - 1, model.vector.detach() - 1))
     assert moved[1][0] == pytest.approx(0.1 * moved[0][0], rel=1e-3)
     assert torch.equal(moved[1][1], moved[0][1])
@@ -397,7 +397,7 @@ def test_an_input_that_is_not_finite_is_named() -> None:
 
 
 def test_the_search_for_the_layer_leaves_the_model_as_it_was() -> None:
-    from minimand.training.nonfinite import origin
+    from minimand.training.hooks.nonfinite import origin
 
     model = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(), nn.Linear(2, 2)).train()
     x = torch.randn(8, 2)

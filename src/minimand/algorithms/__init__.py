@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..names import unknown_name
+from .._support.errors import unknown_name
 from ._algorithm import Algorithm as Algorithm
 from ._coefficient import Coefficient as Coefficient
 from ._coefficient import Learnable as Learnable

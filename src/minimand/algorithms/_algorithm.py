@@ -7,6 +7,7 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar, dataclass_transform
 
+from .._support.errors import WrongTypeError
 from ._coefficient import Coefficient, Learnable, as_coefficient
 
 
@@ -35,7 +36,7 @@ class Algorithm:
         for name, value in cls.__dict__.items():
             meant = isinstance(value, Learnable) or (name in ("step_size", "momentum") and isinstance(value, Real))
             if meant and name not in inspect.get_annotations(cls):
-                raise TypeError(
+                raise WrongTypeError(
                     f"{cls.__name__}.{name} has no annotation, so it is no field; "
                     f"write `{name}: mm.Coefficient = {value}`."
                 )
@@ -45,7 +46,7 @@ class Algorithm:
 
     def __post_init__(self) -> None:
         if not self.oracles:
-            raise TypeError(f"{type(self).__name__} has no method step(self, state, gradient, k).")
+            raise WrongTypeError(f"{type(self).__name__} has no method step(self, state, gradient, k).")
         for name in self.coefficient_names():
             value = as_coefficient(f"{type(self).__name__}.{name}", getattr(self, name))
             object.__setattr__(self, name, value)
@@ -100,14 +101,14 @@ def is_proximal(oracle: str) -> bool:
 def _oracles(cls: type[Algorithm]) -> tuple[str, ...]:
     names = list(inspect.signature(cls.step).parameters)
     if len(names) < 4 or names[1] != "state" or names[-1] != "k":
-        raise TypeError(
+        raise WrongTypeError(
             f"{cls.__name__}.step takes ({', '.join(names)}); expected (self, state, gradient, k), with one "
             "parameter per oracle between state and k."
         )
     oracles = tuple(names[2:-1])
     for oracle in oracles:
         if not oracle.startswith(("gradient", "prox")):
-            raise TypeError(
+            raise WrongTypeError(
                 f"{cls.__name__}.step asks for an oracle {oracle!r}; expected names that begin with "
                 "'gradient' or 'prox'."
             )

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Annotated, Any
 
+from .._support.errors import MinimandError, WrongTypeError
+
 # Given as a number, a function of k or a Learnable; kept as a function of k. The annotation marks the fields
 # of an algorithm that are coefficients, so it has to exist at run time, and Any lets both types check.
 Coefficient = Annotated[Any, "coefficient"]
@@ -39,10 +41,10 @@ class Schedule:
         try:
             found = self.function(k)
         except Exception as error:  # the user's own code
-            raise ValueError(f"{self.name}({k}) raised {type(error).__name__}: {error}") from error
+            raise MinimandError(f"{self.name}({k}) raised {type(error).__name__}: {error}") from error
         value = as_number(found)
         if value is None:
-            raise TypeError(f"{self.name}({k}) is {found!r}; expected a number.")
+            raise WrongTypeError(f"{self.name}({k}) is {found!r}; expected a number.")
         check_range(f"{self.name}({k})", value)
         return value
 
@@ -75,12 +77,12 @@ class Learnable:
         for name in ("initial", "low", "high"):
             value = as_number(getattr(self, name))
             if value is None or not math.isfinite(value):
-                raise TypeError(f"Learnable.{name} is {getattr(self, name)!r}; expected a finite number.")
+                raise WrongTypeError(f"Learnable.{name} is {getattr(self, name)!r}; expected a finite number.")
             object.__setattr__(self, name, value)
         if self.low > self.high:
-            raise ValueError(f"Learnable(low={self.low}, high={self.high}): expected low <= high; swap them.")
+            raise MinimandError(f"Learnable(low={self.low}, high={self.high}): expected low <= high; swap them.")
         if not self.low <= self.initial <= self.high:
-            raise ValueError(
+            raise MinimandError(
                 f"Learnable(initial={self.initial}, low={self.low}, high={self.high}): expected "
                 f"low <= initial <= high; the nearest initial is {min(max(self.initial, self.low), self.high)}."
             )
@@ -114,11 +116,11 @@ def as_number(value: Any) -> Any:
 def check_range(name: str, value: Any) -> None:
     """Raise ValueError unless the coefficient's value is finite and within the range of its name."""
     if not math.isfinite(value):
-        raise ValueError(f"{name} is {value}; expected a finite number.")
+        raise MinimandError(f"{name} is {value}; expected a finite number.")
     field = name.rpartition(".")[2].partition("(")[0]
     low, high = _RANGES.get(field, (-math.inf, math.inf))
     if not low <= value <= high:
-        raise ValueError(
+        raise MinimandError(
             f"{name} is {value}, outside [{low:g}, {high:g}]: the states would grow like {abs(value):g}^k. "
             f"The nearest value that works is {min(max(value, low), high):g}."
         )
@@ -138,4 +140,4 @@ def as_coefficient(name: str, value: Any) -> Callable[[int], Any]:
         return Constant(number)
     if callable(value):
         return Schedule(value, name)
-    raise TypeError(f"{name} is {value!r}; expected a number, a function of the step k, or mm.Learnable(...).")
+    raise WrongTypeError(f"{name} is {value!r}; expected a number, a function of the step k, or mm.Learnable(...).")

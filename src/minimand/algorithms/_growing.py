@@ -4,6 +4,8 @@ import math
 from functools import cache
 from numbers import Real
 
+from .._support.errors import MinimandError, WrongTypeError
+
 
 @cache
 def growing_t(k: int) -> float:
@@ -22,6 +24,6 @@ def growing_momentum(k: int) -> float:
 def check_cap(name: str, cap: float) -> None:
     """Raise ValueError unless a cap on the momentum lies in [0, 1]."""
     if not isinstance(cap, Real) or math.isnan(cap):
-        raise TypeError(f"{name} is {cap!r}; expected a number in [0, 1].")
+        raise WrongTypeError(f"{name} is {cap!r}; expected a number in [0, 1].")
     if not 0 <= cap <= 1:
-        raise ValueError(f"{name} is {cap}, outside [0, 1]. The nearest value that works is {min(max(cap, 0), 1)}.")
+        raise MinimandError(f"{name} is {cap}, outside [0, 1]. The nearest value that works is {min(max(cap, 0), 1)}.")

@@ -5,8 +5,8 @@ import pkgutil
 from importlib import import_module
 from pathlib import Path
 
-from ..calls import call_with, parse_call, run_file
-from ..names import unknown_name
+from .._support.calls import call_with, parse_call, run_file
+from .._support.errors import MinimandError, WrongTypeError, unknown_name
 from ._algorithm import Algorithm
 from ._coefficient import Learnable
 
@@ -46,7 +46,7 @@ def as_algorithm(value: "Algorithm | type[Algorithm] | str", allow_files: bool =
         return _from_text(value.strip(), allow_files)
     if inspect.isclass(value) and issubclass(value, Algorithm):
         return value()
-    raise TypeError(f"{value!r} is no algorithm; expected an mm.Algorithm or a name such as 'heavy_ball'.")
+    raise WrongTypeError(f"{value!r} is no algorithm; expected an mm.Algorithm or a name such as 'heavy_ball'.")
 
 
 def specification(algorithm: Algorithm) -> str:
@@ -70,18 +70,18 @@ def is_own(specified: str) -> bool:
 def _from_text(text: str, allow_files: bool) -> Algorithm:
     source, _, call = text.rpartition(".py:")
     if not allow_files and (source or is_own(text)):
-        raise ValueError(
+        raise MinimandError(
             f"the algorithm {text!r} is your own, and a folder never decides what code runs; give it again: pass "
             "algorithm=, or --algorithm path/to/file.py:MyMethod on the command line."
         )
     if not source and ":" in text:
-        raise ValueError(f"cannot read the algorithm {text!r}; expected a name, or path/to/file.py:MyMethod.")
+        raise MinimandError(f"cannot read the algorithm {text!r}; expected a name, or path/to/file.py:MyMethod.")
     try:
         name, coefficients = parse_call(call, "algorithm", {"Learnable": Learnable})
     except ValueError as error:
         if allow_files:
             raise
-        raise ValueError(
+        raise MinimandError(
             f"{error} A coefficient that is a function is code, which no folder keeps: pass algorithm=."
         ) from None
     cls = _load(Path(f"{source}.py"), name) if source else _by_name(name)
@@ -102,5 +102,5 @@ def _load(path: Path, name: str) -> type[Algorithm]:
         own = [key for key in algorithms if found[key].__module__ == module_name]
         raise unknown_name(f"algorithm in {path.name}", name, own)
     if name not in algorithms:
-        raise TypeError(f"{name} in {path.name} is no algorithm; expected a subclass of minimand.Algorithm.")
+        raise WrongTypeError(f"{name} in {path.name} is no algorithm; expected a subclass of minimand.Algorithm.")
     return found[name]

@@ -1,6 +1,7 @@
 from numbers import Real
 from typing import Any
 
+from .._support.errors import MinimandError, WrongTypeError
 from ._algorithm import Algorithm
 from ._coefficient import Coefficient
 
@@ -26,11 +27,13 @@ class LinearMultistep(Algorithm):
         super().__post_init__()
         for name, numbers in (("rho", self.rho), ("sigma", self.sigma)):
             if not isinstance(numbers, tuple) or not all(isinstance(n, Real) for n in numbers):
-                raise TypeError(f"LinearMultistep.{name} is {numbers!r}; expected a tuple of numbers.")
+                raise WrongTypeError(f"LinearMultistep.{name} is {numbers!r}; expected a tuple of numbers.")
         if len(self.rho) < 2 or self.rho[0] != 1:
-            raise ValueError(f"LinearMultistep.rho is {self.rho}; expected (1, rho_1, ...): divide both by the first.")
+            raise MinimandError(
+                f"LinearMultistep.rho is {self.rho}; expected (1, rho_1, ...): divide both by the first."
+            )
         if not 1 <= len(self.sigma) < len(self.rho):
-            raise ValueError(
+            raise MinimandError(
                 f"LinearMultistep.sigma is {self.sigma}; expected 1 to {len(self.rho) - 1} numbers for an explicit "
                 f"method with rho = {self.rho}."
             )

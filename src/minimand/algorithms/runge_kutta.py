@@ -1,6 +1,7 @@
 from numbers import Real
 from typing import Any
 
+from .._support.errors import MinimandError, WrongTypeError
 from ._algorithm import Algorithm
 from ._coefficient import Coefficient
 
@@ -25,10 +26,10 @@ class RungeKutta(Algorithm):
         super().__post_init__()
         rows = self.tableau
         if not isinstance(rows, tuple) or not rows or not all(isinstance(row, tuple) for row in rows):
-            raise TypeError(f"RungeKutta.tableau is {rows!r}; expected rows, such as ((0.5,), (0, 1)).")
+            raise WrongTypeError(f"RungeKutta.tableau is {rows!r}; expected rows, such as ((0.5,), (0, 1)).")
         for i, row in enumerate(rows, start=1):
             if len(row) != i or not all(isinstance(entry, Real) for entry in row):
-                raise ValueError(
+                raise MinimandError(
                     f"RungeKutta.tableau has {row!r} for its row {i}; expected {i} numbers: an explicit method's "
                     "stage reads the answers before it, and the last row weighs them all."
                 )

@@ -1,5 +1,6 @@
 from typing import Any
 
+from .._support.errors import MinimandError
 from ._algorithm import Algorithm
 from ._coefficient import Coefficient
 
@@ -23,7 +24,7 @@ class TripleMomentum(Algorithm):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.rate < 1:
-            raise ValueError(
+            raise MinimandError(
                 f"TripleMomentum.rate is {self.rate}, outside [0, 1); expected 1 - sqrt(mu/L). "
                 f"The nearest value that works is {0 if self.rate < 0 else 0.99}."
             )

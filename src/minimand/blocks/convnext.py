@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .stochastic_depth import DropPath
+from ..layers.stochastic_depth import DropPath
 
 
 class LayerNorm2d(nn.LayerNorm):

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._support.errors import MinimandError
+
 
 def convolution(channels: int, out_channels: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """3 x 3, padded, without bias: a normalization follows."""
@@ -40,7 +42,7 @@ def bottleneck(channels: int, out_channels: int, stride: int = 1, groups: int = 
     """
     inner = widening * out_channels // 4
     if inner % groups:
-        raise ValueError(f"a bottleneck of {inner} channels inside cannot be split into {groups} groups.")
+        raise MinimandError(f"a bottleneck of {inner} channels inside cannot be split into {groups} groups.")
     return nn.Sequential(
         nn.Conv2d(channels, inner, 1, bias=False),
         nn.BatchNorm2d(inner),

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._support.errors import MinimandError
 from .proximal import Prox
 
 
@@ -42,7 +43,7 @@ class SoftThreshold(Prox):
     def __init__(self, size: int, weight: float, learned: bool = False) -> None:
         super().__init__()
         if weight < 0:
-            raise ValueError(f"weight is {weight}; expected at least 0.")
+            raise MinimandError(f"weight is {weight}; expected at least 0.")
         self.size = size
         self.weight = nn.Parameter(torch.full((size,), float(weight)), requires_grad=learned)
 

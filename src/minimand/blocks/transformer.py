@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .stochastic_depth import DropPath
+from ..layers.stochastic_depth import DropPath
 
 
 class Attention(nn.Module):

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from rich.console import Console
 from tyro.conf import Positional, arg
 
+from .._support.errors import MinimandError, WrongTypeError
 from .options import Text, Whole, check_plot
 
 
@@ -19,7 +20,7 @@ class Diagnose:
     """path/to/file.py:name, a module, a class or a function that makes one; the folder of a run; or a named model."""
     data: Text = None
     """The batch is from this data, as for train; for a named model the same default."""
-    folder: Text = None
+    data_folder: Text = None
     """Where the files of a named data set are, such as cifar10's."""
     shape: Annotated[tuple[int, ...], arg(metavar="N [N ...]", help_behavior_hint="")] = ()
     """Of one sample, for a batch of random numbers instead; smooth ones for images. What they tell of angles is less
@@ -46,9 +47,9 @@ class Diagnose:
     def __call__(self, console: Console) -> None:
         import torch
 
-        from ..checks import check_number
-        from ..environment import as_device, default_device
-        from ..trainability import diagnose
+        from .._support.checks import check_number
+        from .._support.environment import as_device, default_device
+        from ..trainability.diagnosis.diagnose import diagnose
         from ..training.arguments import check_seed
 
         check_number("batch_size", self.batch_size, 1, float("inf"), whole=True)
@@ -73,14 +74,14 @@ class Diagnose:
 
     def _read(self) -> tuple[Any, Any, Any]:
         """The model, a batch and, of data, its targets."""
-        from ..data import default_data, load_data
-        from ..models import create_for
-        from ..runs import reopen
+        from ..data.registry import default_data, load_data
+        from ..experiments.reopen import reopen
+        from ..models.registry import create_for
 
         if ".py:" in self.model:
             model = own(self.model)
             if not self.shape and not self.data:
-                raise ValueError(
+                raise MinimandError(
                     f"{self.model} needs a batch; expected --shape, the shape of one sample as in --shape 3 32 32, or "
                     "--data."
                 )
@@ -95,7 +96,7 @@ class Diagnose:
         return create_for(self.model, data.shape, data.num_outputs, self.algorithm), *self._batch(data)
 
     def _folder(self) -> dict[str, str]:
-        return {"folder": self.folder} if self.folder else {}
+        return {"data_folder": self.data_folder} if self.data_folder else {}
 
     def _batch(self, data: Any) -> tuple[Any, Any]:
         x, y, *_ = next(iter(data.train.batches(self.batch_size, self.seed)))
@@ -106,10 +107,10 @@ class Diagnose:
         from torch.nn.functional import interpolate
 
         if any(size < 1 for size in self.shape):
-            raise ValueError(f"shape is {self.shape}; expected positive sizes, as in --shape 3 32 32.")
+            raise MinimandError(f"shape is {self.shape}; expected positive sizes, as in --shape 3 32 32.")
         if self.tokens is not None:
             if self.tokens < 1:
-                raise ValueError(f"tokens is {self.tokens}; expected the size of the vocabulary, at least 1.")
+                raise MinimandError(f"tokens is {self.tokens}; expected the size of the vocabulary, at least 1.")
             return torch.randint(self.tokens, (self.batch_size, *self.shape))
         if len(self.shape) != 3:
             return torch.randn(self.batch_size, *self.shape)
@@ -121,8 +122,8 @@ def own(text: str) -> Any:
     """The module that a user's file names."""
     from torch import nn
 
-    from ..calls import call_with, parse_call, run_file
-    from ..names import unknown_name
+    from .._support.calls import call_with, parse_call, run_file
+    from .._support.errors import unknown_name
 
     source, _, call = text.rpartition(".py:")
     name, arguments = parse_call(call, "model")
@@ -136,11 +137,13 @@ def own(text: str) -> Any:
         try:
             made = call_with(made, arguments, name)
         except TypeError as error:
-            raise ValueError(
+            raise MinimandError(
                 f"{text} cannot be made ({error}); expected arguments, as in file.py:Net(width=64)."
             ) from error
         except Exception as error:
-            raise ValueError(f"{text} raises {type(error).__name__}: {error}") from error
+            raise MinimandError(f"{text} raises {type(error).__name__}: {error}") from error
     if not isinstance(made, nn.Module):
-        raise TypeError(f"{text} is {type(made).__name__}; expected a module, or a class or function that makes one.")
+        raise WrongTypeError(
+            f"{text} is {type(made).__name__}; expected a module, or a class or function that makes one."
+        )
     return made

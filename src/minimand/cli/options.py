@@ -5,6 +5,8 @@ from typing import Annotated
 
 from tyro.conf import arg
 
+from .._support.errors import MinimandError
+
 Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
 Whole = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 Decimal = Annotated[float | None, arg(metavar="X", help_behavior_hint="")]
@@ -14,4 +16,4 @@ Pair = Annotated[tuple[float, float] | None, arg(metavar="X X", help_behavior_hi
 def check_plot(plot: str | None) -> None:
     """Raise ValueError, before the work, for a figure that could not be written."""
     if plot and not Path(plot).absolute().parent.is_dir():
-        raise ValueError(f"plot is {plot!r}; expected a file in a folder that is there.")
+        raise MinimandError(f"plot is {plot!r}; expected a file in a folder that is there.")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from rich.console import Console
 from tyro.conf import Positional, arg
 
+from .._support.errors import MinimandError
 from .options import Text, Whole
 
 _Output = Annotated[str, arg(aliases=["-o"])]
@@ -20,20 +21,20 @@ class Pack:
     """The run's folder."""
     output: _Output
     """The file."""
-    weights: Whole = None
+    weight_bits: Whole = None
     """Round the real weights between thresholds to so many bits (8, 4, 2 or 1), after training."""
     algorithm: Text = None
     """Needed if the run's algorithm is your own: path/to/file.py:MyMethod."""
 
     def __call__(self, console: Console) -> None:
-        from ..inference import pack
+        from ..inference.packed import pack
 
         _check_output(self.output)
         opened = _trained(self.run, self.algorithm, console)
-        packed = pack(opened.model, self.weights)
+        packed = pack(opened.model, self.weight_bits)
         packed.save(self.output)
         console.print(str(packed), highlight=False, markup=False)
-        if opened.recipe.bf16:
+        if opened.recipe.precision == "bf16":
             console.print("note: the file gives what the model gives in float32; the run is evaluated in bfloat16.")
         console.print(f"packed: {self.output}", highlight=False)
 
@@ -50,7 +51,7 @@ class Export:
     """Needed if the run's algorithm is your own: path/to/file.py:MyMethod."""
 
     def __call__(self, console: Console) -> None:
-        from ..inference import export_onnx
+        from ..inference.export import export_onnx
 
         _check_output(self.output)
         opened = _trained(self.run, self.algorithm, console)
@@ -60,7 +61,7 @@ class Export:
 
 
 def _trained(folder: str, algorithm: str | None, console: Console) -> Any:
-    from ..runs import reopen
+    from ..experiments.reopen import reopen
 
     opened = reopen(folder, algorithm)
     _, problems = opened.load_trained()
@@ -72,4 +73,4 @@ def _trained(folder: str, algorithm: str | None, console: Console) -> Any:
 def _check_output(path: str) -> None:
     """Raise ValueError where no file can be written, before the work is done."""
     if Path(path).is_dir() or not Path(path).parent.is_dir():
-        raise ValueError(f"output is {path!r}; expected a file in a folder that exists.")
+        raise MinimandError(f"output is {path!r}; expected a file in a folder that exists.")

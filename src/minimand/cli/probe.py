@@ -7,6 +7,7 @@ from typing import Any, Literal
 from rich.console import Console
 from tyro.conf import Positional
 
+from .._support.errors import MinimandError
 from .options import Text, Whole, check_plot
 
 
@@ -18,7 +19,7 @@ class Probe:
     """The folder of a run; or path/to/file.py:name, a network or an nn.Sequential, or a function that makes one."""
     data: Text = None
     """By default the run's; as for train."""
-    folder: Text = None
+    data_folder: Text = None
     """Where the files of a named data set are, such as cifar10's."""
     kind: Literal["linear", "cnn"] = "linear"
     """Logistic regression on 2 x 2 averages, or convolutional classifiers."""
@@ -40,8 +41,9 @@ class Probe:
     """Such as cuda; by default a GPU where there is one, else the CPU."""
 
     def __call__(self, console: Console) -> None:
-        from ..environment import default_device
-        from ..training import Recipe, probe
+        from .._support.environment import default_device
+        from ..analysis.probe import probe
+        from ..recipes.recipe import Recipe
         from .training import show_progress
 
         check_plot(self.plot)
@@ -63,17 +65,21 @@ class Probe:
             console.print(f"figure: {self.plot}", highlight=False)
 
     def _read(self) -> tuple[Any, Any]:
-        from ..data import load_data
-        from ..runs import reopen
+        from ..data.registry import load_data
+        from ..experiments.reopen import reopen
         from .diagnose import own
 
-        named = load_data(self.data, **({"folder": self.folder} if self.folder else {})) if self.data else None
+        named = (
+            load_data(self.data, **({"data_folder": self.data_folder} if self.data_folder else {}))
+            if self.data
+            else None
+        )
         if ".py:" in self.model:
             if named is None:
-                raise ValueError(f"{self.model} needs samples; expected --data, such as --data digits.")
+                raise MinimandError(f"{self.model} needs samples; expected --data, such as --data digits.")
             return own(self.model), named
         if not Path(self.model).is_dir():
-            raise ValueError(f"model is {self.model!r}; expected the folder of a run, or path/to/file.py:name.")
+            raise MinimandError(f"model is {self.model!r}; expected the folder of a run, or path/to/file.py:name.")
         opened = reopen(self.model, self.algorithm)
         opened.load_trained()
         return opened.model, named or opened.data

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from rich.console import Console
 from tyro.conf import Positional
 
-from ..tables import make_table
+from .._support.errors import MinimandError
+from .._support.tables import make_table
 from ..theory.kernel import Binding
 from .options import Pair, Text, Whole
 
@@ -20,7 +21,7 @@ class Evaluate:
     """The run's folder, or a file that `minimand pack` wrote."""
     data: Text = None
     """For a packed file: a named data set, a folder, or owner/name on the hub."""
-    folder: Text = None
+    data_folder: Text = None
     """For a packed file: where the files of a named data set are, such as cifar10's."""
     algorithm: Text = None
     """Needed if the run's algorithm is your own: path/to/file.py:MyMethod."""
@@ -28,9 +29,9 @@ class Evaluate:
     """Such as cuda; by default a GPU where there is one, else the CPU."""
 
     def __call__(self, console: Console) -> None:
-        from ..environment import as_device, default_device
-        from ..runs import reopen
-        from ..training import evaluate
+        from .._support.environment import as_device, default_device
+        from ..experiments.reopen import reopen
+        from ..training.loop.evaluate import evaluate
 
         if Path(self.run).is_file():
             self._evaluate_packed(console)
@@ -40,18 +41,18 @@ class Evaluate:
         for problem in problems:
             console.print(f"note: {problem} The one before it is used.", highlight=False)
         data, model = opened.data, opened.model.to(as_device(self.device) if self.device else default_device())
-        found = evaluate(model, data, loss=opened.loss, bf16=opened.recipe.bf16)
+        found = evaluate(model, data, loss=opened.loss, precision=opened.recipe.precision)
         _print_evaluation(console, found, data, [["step", f"{step:,}"]])
 
     def _evaluate_packed(self, console: Console) -> None:
-        from ..data import load_data
-        from ..inference import load_packed
-        from ..training import evaluate
+        from ..data.registry import load_data
+        from ..inference.file import load_packed
+        from ..training.loop.evaluate import evaluate
 
         packed = load_packed(self.run)
         if self.data is None:
-            raise ValueError("data is None; a packed file does not say what it was trained on: expected --data.")
-        data = load_data(self.data, **({"folder": self.folder} if self.folder else {}))
+            raise MinimandError("data is None; a packed file does not say what it was trained on: expected --data.")
+        data = load_data(self.data, **({"data_folder": self.data_folder} if self.data_folder else {}))
         _print_evaluation(console, evaluate(packed, data), data, [])
 
 
@@ -77,12 +78,14 @@ class Certify:
     """Write the poles, gains and wiring of each algorithm to this folder."""
 
     def __call__(self, console: Console) -> None:
-        from ..algorithms import as_algorithm, specification
-        from ..calls import file_name
-        from ..theory import certify
+        from .._support.calls import file_name
+        from ..algorithms._registry import as_algorithm, specification
+        from ..theory.certificate import certify
 
         if not self.algorithm:
-            raise ValueError("no algorithm to certify; expected names (minimand list algorithms) or file.py:MyMethod.")
+            raise MinimandError(
+                "no algorithm to certify; expected names (minimand list algorithms) or file.py:MyMethod."
+            )
         taken: set[str] = set()
         for i, algorithm in enumerate(map(as_algorithm, self.algorithm)):
             found = certify(algorithm, self.depth, self.binding, self.width, self.d_in, self.d_out, rate=self.rate)
@@ -108,9 +111,10 @@ class List:
     what: Positional[Literal["algorithms", "models", "data"]]
 
     def __call__(self, console: Console) -> None:
-        from ..algorithms import builtin
-        from ..data import list_data
-        from ..models import list_models, model_info
+        from ..algorithms._registry import builtin
+        from ..data.registry import list_data
+        from ..models.info import model_info
+        from ..models.registry import list_models
 
         if self.what == "algorithms":
             rows = [[name, _first_line(cls.__doc__)] for name, cls in builtin.items()]
@@ -129,8 +133,8 @@ class Cite:
     """Names, or folders of runs."""
 
     def __call__(self, console: Console) -> None:
-        from ..citing import cite
-        from ..runs import used_by
+        from ..experiments.reopen import used_by
+        from ..report.citing import cite
 
         things: list[Any] = []
         for thing in self.things:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from rich.console import Console
 from tyro.conf import Positional, arg, subcommand
 
-from ..tables import make_table
+from .._support.tables import make_table
 from .options import Text, Whole
 
 _Scale = Literal["smoke", "cpu", "paper"]
@@ -17,7 +17,7 @@ class _List:
     """List the studies."""
 
     def __call__(self, console: Console) -> None:
-        from ..studies import list_studies
+        from ..experiments.study import list_studies
 
         console.print(make_table(["name", "description"], list(map(list, list_studies().items()))))
 
@@ -32,7 +32,7 @@ class _Run:
     """smoke takes seconds, cpu at most half an hour on two cores, paper is the published size."""
     seeds: Whole = None
     """How many; by default 3, and 1 at smoke scale."""
-    folder: Text = None
+    data_folder: Text = None
     """Where the files of named data are, such as cifar10's; at paper scale, ImageNet's."""
     run: Text = None
     """The folder of results; by default runs/studies/NAME-SCALE."""
@@ -42,9 +42,8 @@ class _Run:
     """Print only the result."""
 
     def __call__(self, console: Console) -> None:
-        from ..studies import run_study
-        from ..studies.running import default_folder
-        from ..training import ShowProgress
+        from ..experiments.running import default_folder, run_study
+        from ..training.hooks.progress import ShowProgress
 
         def tell(line: str) -> None:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -55,7 +54,7 @@ class _Run:
                 self.scale,
                 self.seeds,
                 self.run,
-                self.folder,
+                self.data_folder,
                 self.device,
                 callbacks=lambda label: [] if self.quiet or not console.is_terminal else [ShowProgress(console, label)],
                 tell=(lambda line: None) if self.quiet else tell,
@@ -77,7 +76,7 @@ class _Table:
     """The folder of results; by default runs/studies/NAME-SCALE."""
 
     def __call__(self, console: Console) -> None:
-        from ..studies import read_study
+        from ..experiments.running import read_study
 
         console.print(str(read_study(self.name, self.scale, self.run)), highlight=False, markup=False, soft_wrap=True)
 

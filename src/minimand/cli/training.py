@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from rich.console import Console
 from tyro.conf import arg
 
-from ..tables import make_table
+from .._support.tables import make_table
 from .options import Decimal, Text, Whole
 
 _Binding = Annotated[Literal["default", "residual", "operator"], arg(help_behavior_hint="")]
@@ -23,7 +23,7 @@ class _Training:
     data: Text = None
     """A named data set, a folder of Parquet files or of images by class, or owner/name on the hub. By default
     Fashion-MNIST if it is on the machine, else the digits."""
-    folder: Text = None
+    data_folder: Text = None
     """Where the files of a named data set are, such as cifar10's."""
     model: Text = None
     """A named model; settings may follow, as in "mlp(width=32)". By default resnet20, or mlp for
@@ -71,15 +71,15 @@ class Train(_Training):
     def __call__(self, console: Console) -> None:
         import torch
 
-        from ..algorithms import as_algorithm
-        from ..environment import as_device, default_device
-        from ..models import create_for, default_model
-        from ..report import fit
-        from ..training import Run, default_recipe
+        from .._support.environment import as_device, default_device
+        from ..algorithms._registry import as_algorithm
+        from ..models.registry import create_for, default_model
+        from ..recipes.recipe import default_recipe, from_config
+        from ..report.reported import fit
         from ..training.arguments import check_seed
-        from ..training.methods import as_method
-        from ..training.processes import leads, processes, shared
-        from ..training.recipe import from_config
+        from ..training.distributed.processes import leads, processes, shared
+        from ..training.methods._registry import as_method
+        from ..training.runs.run import Run
 
         console = console if leads() else Console(quiet=True)
         folder = Path(self.run) if self.run else _new_folder()
@@ -130,13 +130,13 @@ class Compare(_Training):
     """The folder; the same command on the same folder goes on where it was."""
 
     def __call__(self, console: Console) -> None:
-        from ..studies import compare
+        from ..experiments.compare import compare
 
         try:
             comparison = compare(
                 self.algorithm,
                 seeds=self.seeds,
-                folder=self.run,
+                run=self.run,
                 callbacks=lambda label: [] if self.quiet else [show_progress(console, label)],
                 **_several(self, console),
             )
@@ -165,7 +165,7 @@ class Search(_Training):
     """The URL of a database for the trials, as Optuna takes it; by default an SQLite file in the folder."""
 
     def __call__(self, console: Console) -> None:
-        from ..studies import search
+        from ..experiments.search import search
 
         try:
             found = search(
@@ -173,7 +173,7 @@ class Search(_Training):
                 trials=self.trials,
                 seed=self.seed,
                 seeds=self.seeds,
-                folder=self.run,
+                run=self.run,
                 storage=self.storage,
                 callbacks=lambda label: [] if self.quiet else [show_progress(console, label)],
                 tell=lambda line: None if self.quiet else console.print(line, highlight=False, markup=False),
@@ -193,9 +193,9 @@ class Search(_Training):
 
 def _several(given: _Training, console: Console) -> dict[str, Any]:
     """What a command that trains many models hands on of its options."""
-    from ..environment import as_device, default_device
-    from ..models import create_for, default_model
-    from ..training import default_recipe
+    from .._support.environment import as_device, default_device
+    from ..models.registry import create_for, default_model
+    from ..recipes.recipe import default_recipe
 
     options = _options(given, {})
     device = as_device(given.device) if given.device else default_device()
@@ -213,8 +213,8 @@ def _several(given: _Training, console: Console) -> dict[str, Any]:
 
 def _options(given: _Training, before: dict[str, Any]) -> dict[str, Any]:
     """The options of a training: given now, else given when its run began, else the defaults."""
-    from ..algorithms import as_algorithm
-    from ..data import default_data
+    from ..algorithms._registry import as_algorithm
+    from ..data.registry import default_data
 
     kept = {f.name for f in fields(Train)} - {"run", "quiet", "device", "checkpoint_every", "diagnose", "parallel"}
     now = {n: v for n, v in vars(given).items() if n in kept and v is not None and v is not False and v != "default"}
@@ -225,9 +225,9 @@ def _options(given: _Training, before: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load(options: dict[str, Any], console: Console, quiet: bool) -> Any:
-    from ..data import load_data
+    from ..data.registry import load_data
 
-    folder = {"folder": options["folder"]} if options["folder"] else {}
+    folder = {"data_folder": options["data_folder"]} if options["data_folder"] else {}
     data = load_data(options["data"], **folder)
     if not quiet:
         console.print(f"data: {data}", highlight=False)
@@ -238,7 +238,7 @@ def _recipe(options: dict[str, Any], recipe: Any) -> Any:
     """A recipe with what the options change in it."""
     changes = {name: options[name] for name in ("epochs", "batch_size") if options[name] is not None}
     if options["precision"]:
-        changes["bf16"] = options["precision"] == "bf16"
+        changes["precision"] = options["precision"]
     if options["compile"]:
         changes["compile"] = True
     if options["lr"] is not None:
@@ -256,7 +256,7 @@ def _new_folder() -> Path:
 
 def show_progress(console: Console, label: str = "") -> Any:
     """A callback that shows a training as it goes."""
-    from ..training import ShowProgress
+    from ..training.hooks.progress import ShowProgress
 
     return ShowProgress(console, label, every_epoch=not label.startswith("trial "))
 

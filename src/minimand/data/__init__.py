@@ -1,6 +1,5 @@
 """Data by name, as batches ready for a model."""
 
-from .augmentation import Augmentation as Augmentation
 from .conversion import as_data as as_data
 from .data import Data as Data
 from .holding_out import hold_out as hold_out

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .._support.errors import MinimandError, WrongTypeError
 from .data import Data
 from .registry import load_data
 from .samples import Arrays, Items, Loader, Samples
@@ -32,16 +33,16 @@ def as_data(value: Any) -> Data:
     if isinstance(value, str):
         return load_data(value)
     if not (isinstance(value, tuple | list) and len(value) == 2):
-        raise TypeError(f"data is {type(value).__name__}; expected a name, an mm.Data, or a pair (train, test).")
+        raise WrongTypeError(f"data is {type(value).__name__}; expected a name, an mm.Data, or a pair (train, test).")
     parts = [_as_samples(part, which) for part, which in zip(value, ("train", "test"), strict=True)]
     (inputs, targets), (test_inputs, test_targets) = map(_first_batch, parts, ("train", "test"))
     if test_inputs.shape[1:] != inputs.shape[1:]:
-        raise ValueError(
+        raise MinimandError(
             f"a sample has the shape {tuple(inputs.shape[1:])} in train and {tuple(test_inputs.shape[1:])} in test; "
             "expected the same."
         )
     if test_targets.is_floating_point() != targets.is_floating_point():
-        raise ValueError(f"the targets are {targets.dtype} in train and {test_targets.dtype} in test; expected one.")
+        raise MinimandError(f"the targets are {targets.dtype} in train and {test_targets.dtype} in test; expected one.")
     train, test = parts
     shape = tuple(inputs.shape[1:])
     if targets.is_floating_point():
@@ -64,33 +65,35 @@ def _as_samples(part: Any, which: str) -> Samples:
     if isinstance(part, tuple | list) and len(part) == 2 and all(isinstance(t, Tensor | np.ndarray) for t in part):
         inputs, targets = map(torch.as_tensor, part)
         if len(inputs) != len(targets) or len(inputs) == 0:
-            raise ValueError(f"{which} has {len(inputs)} inputs with {len(targets)} targets; expected as many of both.")
+            raise MinimandError(
+                f"{which} has {len(inputs)} inputs with {len(targets)} targets; expected as many of both."
+            )
         return Arrays(inputs, targets if targets.is_floating_point() else targets.long())
     if isinstance(part, Arrays | Items | Loader):
         return part
     if isinstance(part, Dataset) and isinstance(part, Sized):
         if len(part) == 0:
-            raise ValueError(f"{which} is an empty {type(part).__name__}; expected some samples.")
+            raise MinimandError(f"{which} is an empty {type(part).__name__}; expected some samples.")
         return Items(part, workers=0)
     if isinstance(part, Iterable) and not isinstance(part, Tensor | np.ndarray | str | dict):
         try:
             return Loader(part)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{which}: {error}") from None
-    raise TypeError(f"{which} is {type(part).__name__}; expected {_PAIR}.")
+    raise WrongTypeError(f"{which} is {type(part).__name__}; expected {_PAIR}.")
 
 
 def _first_batch(samples: Samples, which: str) -> tuple[Tensor, Tensor]:
     batch: Any = next(samples.batches(2))
     if not (isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)):
         held = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
-        raise TypeError(f"a batch of {which} is {type(batch).__name__}{held}; expected {_PAIR}.")
+        raise WrongTypeError(f"a batch of {which} is {type(batch).__name__}{held}; expected {_PAIR}.")
     inputs, targets = batch
     classes = not targets.is_floating_point()
     if targets.ndim not in ((1,) if classes else (1, 2)) or len(targets) != len(inputs):
         expected = "classes of the shape (N,)" if classes else "targets of the shape (N,) or (N, outputs)"
         remedy = " (targets.squeeze(1))" if classes and targets.ndim == 2 and targets.shape[1] == 1 else ""
-        raise ValueError(
+        raise MinimandError(
             f"the targets of {which} are {targets.dtype} of the shape {tuple(targets.shape)} for {len(inputs)} inputs; "
             f"expected {expected}{remedy}."
         )

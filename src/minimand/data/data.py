@@ -8,7 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .augmentation import Augmentation
+from .._support.errors import MinimandError
+from ..recipes.augmentation import Augmentation
 from .samples import Samples
 
 Task = Literal["classification", "regression"]
@@ -59,7 +60,7 @@ class Data:
         low, high = map(int, targets.aminmax())
         if low < 0 or high >= len(self.classes):
             wrong = low if low < 0 else high
-            raise ValueError(
+            raise MinimandError(
                 f"{self.name} has a sample of class {wrong}; expected 0 to {len(self.classes) - 1}. The classes are "
                 "counted from 0, and the training samples have to show the highest."
             )
@@ -69,7 +70,7 @@ class Data:
         expected = (n, self.num_outputs)
         if tuple(outputs.shape) != expected and not (expected == (n, 1) and tuple(outputs.shape) == (n,)):
             what = f"{len(self.classes)} classes" if self.task == "classification" else f"targets of {self.outputs}"
-            raise ValueError(
+            raise MinimandError(
                 f"the model's outputs for {n} samples have the shape {tuple(outputs.shape)}; {self.name} has {what}: "
                 f"expected {expected}."
             )

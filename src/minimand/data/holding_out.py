@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
+from .._support.errors import MinimandError, WrongTypeError
 from .data import Data
 from .samples import Arrays, Items, Samples
 
@@ -19,7 +20,7 @@ def hold_out(data: Data, share: float, seed: int) -> Data:
     n = len(data.train)
     held = round(share * n)
     if not 0 < held < n:
-        raise ValueError(
+        raise MinimandError(
             f"{data.name} has {n} training samples; expected at least {-(-1 // share):.0f}, of which a share of "
             f"{share:g} can be held out."
         )
@@ -33,7 +34,7 @@ def _chosen(samples: Samples, indices: Tensor) -> Samples:
         return Arrays(samples.inputs[indices], samples.targets[indices])
     if isinstance(samples, Items):
         return Items(Subset(samples.dataset, indices.tolist()), samples.workers)
-    raise TypeError(
+    raise WrongTypeError(
         f"the training samples are a {type(samples).__name__}, whose batches are given; expected tensors or a data "
         "set, of which a part can be held out."
     )

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..extras import require
-from .augmentation import Augmentation
+from .._support.errors import MinimandError
+from .._support.extras import require
+from ..recipes.augmentation import Augmentation
 from .data import Data, channel_statistics
 from .samples import Arrays, Items, Samples
 
@@ -30,28 +31,28 @@ _PART_RATIO = (3 / 4, 4 / 3)
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def cifar10(folder: str | None = None) -> Data:
+def cifar10(data_folder: str | None = None) -> Data:
     """50,000 training and 10,000 test images (3, 32, 32) in 10 classes (Krizhevsky, 2009).
 
     Args:
-        folder: with train.parquet and test.parquet; by default the hub.
+        data_folder: with train.parquet and test.parquet; by default the hub.
     """
-    return _cifar("cifar10", folder)
+    return _cifar("cifar10", data_folder)
 
 
-def cifar100(folder: str | None = None) -> Data:
+def cifar100(data_folder: str | None = None) -> Data:
     """50,000 training and 10,000 test images (3, 32, 32) in 100 classes (Krizhevsky, 2009).
 
     Args:
-        folder: with train.parquet and test.parquet; by default the hub.
+        data_folder: with train.parquet and test.parquet; by default the hub.
     """
-    return _cifar("cifar100", folder)
+    return _cifar("cifar100", data_folder)
 
 
-def _cifar(name: str, folder: str | None) -> Data:
-    if folder is None:
+def _cifar(name: str, data_folder: str | None) -> Data:
+    if data_folder is None:
         return hub(f"uoft-cs/{name}", name, _DEFAULT)
-    return parquet(folder, name, _DEFAULT)
+    return parquet(data_folder, name, _DEFAULT)
 
 
 def hub(repository: str, name: str = "", augmentation: Augmentation = _DEFAULT, image_size: int | None = None) -> Data:
@@ -60,47 +61,55 @@ def hub(repository: str, name: str = "", augmentation: Augmentation = _DEFAULT, 
     try:
         found = datasets.load_dataset(repository)
     except Exception as error:  # the library raises its own, httpx's and the file system's errors
-        raise ValueError(
+        raise MinimandError(
             f"cannot load {repository!r} from the hub ({type(error).__name__}: {str(error).splitlines()[0]}). Without "
             "a network, name a folder that holds the data."
         ) from error
     return _from_splits(found, name or repository, f"the hub ({repository})", augmentation, image_size)
 
 
-def parquet(folder: str, name: str = "", augmentation: Augmentation = _DEFAULT, image_size: int | None = None) -> Data:
+def parquet(
+    data_folder: str, name: str = "", augmentation: Augmentation = _DEFAULT, image_size: int | None = None
+) -> Data:
     """Parquet files of a folder, by their names train*.parquet and test*.parquet, in the layout of `datasets`."""
-    place = Path(folder)
+    place = Path(data_folder)
     files = {split: sorted(map(str, place.glob(f"**/{split}*.parquet"))) for split in ("train", "test", "validation")}
     if not files["train"]:
-        raise FileNotFoundError(f"no train*.parquet in {folder!r}; expected train.parquet and test.parquet.")
+        raise FileNotFoundError(f"no train*.parquet in {data_folder!r}; expected train.parquet and test.parquet.")
     given = {split: names for split, names in files.items() if names}
     try:
         found = _datasets().load_dataset("parquet", data_files=given)
     except Exception as error:
-        raise ValueError(f"cannot read the Parquet files of {folder!r}: {str(error).splitlines()[0]}") from error
+        raise MinimandError(
+            f"cannot read the Parquet files of {data_folder!r}: {str(error).splitlines()[0]}"
+        ) from error
     return _from_splits(found, name or place.name, str(place), augmentation, image_size)
 
 
-def image_folder(folder: str, image_size: int | None = None) -> Data:
+def image_folder(data_folder: str, image_size: int | None = None) -> Data:
     """A folder with a folder of images per class; or such folders in `train` and `test` (or `validation`).
 
     Args:
-        folder: its path. Without a test part, a fixed fifth of the images is set aside.
+        data_folder: its path. Without a test part, a fixed fifth of the images is set aside.
         image_size: images are scaled and cropped to this many pixels; by default the size they have, or 224 where
             they differ.
 
     Raises:
         ValueError: fewer than two classes, a class without training images, an image that cannot be read.
     """
-    place = Path(folder)
+    place = Path(data_folder)
     by_part = _class_folders(place)
     classes = by_part[0]
     if len(classes) < 2:
         found = f"found {', '.join(sorted(classes)) or 'none'}"
-        raise ValueError(f"image folder {folder!r}: expected at least two folders of images, one per class; {found}.")
+        raise MinimandError(
+            f"image folder {data_folder!r}: expected at least two folders of images, one per class; {found}."
+        )
     strange = sorted(set().union(*by_part) - classes)
     if strange:
-        raise ValueError(f"image folder {folder!r}: {', '.join(strange)} has test images and no training images.")
+        raise MinimandError(
+            f"image folder {data_folder!r}: {', '.join(strange)} has test images and no training images."
+        )
     found = _datasets().load_dataset("imagefolder", data_dir=str(place))
     return _from_splits(found, place.resolve().name, str(place), _DEFAULT, image_size)
 
@@ -136,7 +145,7 @@ def _from_splits(
     colour: bool = False,
 ) -> Data:
     if image_size is not None and (not isinstance(image_size, int) or image_size < 1):
-        raise ValueError(f"image_size is {image_size!r}; expected an integer of at least 1.")
+        raise MinimandError(f"image_size is {image_size!r}; expected an integer of at least 1.")
     train = splits["train"] if "train" in splits else splits[next(iter(splits))]
     rest = [splits[key] for key in _TEST_NAMES if key in splits]
     if not rest:
@@ -189,7 +198,9 @@ def _columns(split: "datasets.Dataset", name: str) -> tuple[str, str]:
     labels += [key for key in split.features if key in ("label", "labels") and key not in labels]
     preferred = [key for key in labels if key in ("label", "fine_label")]
     if not images or not labels:
-        raise ValueError(f"{name} has the columns {', '.join(split.features)}; expected an image and a label column.")
+        raise MinimandError(
+            f"{name} has the columns {', '.join(split.features)}; expected an image and a label column."
+        )
     return images[0], (preferred or labels)[0]
 
 
@@ -260,14 +271,14 @@ def _open(cell: dict[str, Any], where: str) -> "PIL.Image.Image":
         found = Image.open(BytesIO(content))
         found.load()
     except UnidentifiedImageError:
-        raise ValueError(f"{cell['path'] or where} is no readable image; remove or replace it.") from None
+        raise MinimandError(f"{cell['path'] or where} is no readable image; remove or replace it.") from None
     except (OSError, SyntaxError) as error:  # what else Pillow raises for broken files
-        raise ValueError(f"{cell['path'] or where} is no readable image ({error}); remove or replace it.") from None
+        raise MinimandError(f"{cell['path'] or where} is no readable image ({error}); remove or replace it.") from None
     if found.mode.startswith("I;16") or (found.mode, found.format) == ("I", "PNG"):
         # 16 bits of grey, which Pillow would clip to 8, not scale.
         return Image.fromarray((np.asarray(found).astype(np.int64) // 257).astype(np.uint8))
     if found.mode.startswith(("I", "F")):
-        raise ValueError(f"{cell['path'] or where} has the mode {found.mode}; expected 8 or 16 bits a channel.")
+        raise MinimandError(f"{cell['path'] or where} has the mode {found.mode}; expected 8 or 16 bits a channel.")
     return found
 
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..calls import call_with, parse_call
-from ..names import unknown_name
+from .._support.calls import call_with, parse_call
+from .._support.errors import MinimandError, unknown_name
 from .data import Data
-from .digits import digits
-from .fashion_mnist import DEBIAN, fashion_mnist
 from .images import cifar10, cifar100, hub, image_folder, parquet
-from .synthetic import nested_rings, parity, telgarsky
+from .sets.digits import digits
+from .sets.fashion_mnist import DEBIAN, fashion_mnist
+from .sets.synthetic import nested_rings, parity, telgarsky
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def load_data(name: str, **options: Any) -> Data:
     Args:
         name: one of `list_data()`; a folder of Parquet files or of images by class; or a data set of the hub,
             `owner/name`. Options may stand in the name: `"parity(bits=10)"`.
-        **options: of that data set, such as `folder` of cifar10.
+        **options: of that data set, such as `data_folder` of cifar10.
 
     Raises:
         ValueError: unknown name or option; images that cannot be read, or of a single class.
@@ -66,12 +66,12 @@ def load_data(name: str, **options: Any) -> Data:
         return replace(found, references=_KNOWN[bare].references, loaded={"name": bare, **options})
     if Path(name).is_dir():
         reader = parquet if any(Path(name).glob("**/*.parquet")) else image_folder
-        found = call_with(reader, {"folder": name, **options}, reader.__name__)
+        found = call_with(reader, {"data_folder": name, **options}, reader.__name__)
     elif name.count("/") == 1 and not name.startswith((".", "/", "~")):
         found = call_with(hub, {"repository": name, **options}, "hub")
     elif "/" in name:
         raise FileNotFoundError(f"no folder {name!r}.")
     else:
         error = unknown_name("data set", bare, _KNOWN)
-        raise ValueError(f"{error} Nor is there a folder {name!r}; a data set of the hub is named owner/name.")
+        raise MinimandError(f"{error} Nor is there a folder {name!r}; a data set of the hub is named owner/name.")
     return replace(found, loaded={"name": name, **options})

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from .._support.errors import MinimandError, WrongTypeError
+
 Batch = tuple[Tensor, Tensor]
 
 WHOLE = slice(None)
@@ -48,7 +50,7 @@ class Arrays:
 
     def __post_init__(self) -> None:
         if len(self.inputs) != len(self.targets) or len(self.inputs) == 0:
-            raise ValueError(
+            raise MinimandError(
                 f"{len(self.inputs)} inputs with {len(self.targets)} targets; expected as many of both, and some."
             )
 
@@ -101,11 +103,11 @@ class Loader:
         try:
             length = len(self.loader)
         except TypeError:
-            raise TypeError(
+            raise WrongTypeError(
                 f"{type(self.loader).__name__} has no length; expected a loader that knows how many batches."
             ) from None
         if length == 0:
-            raise ValueError(f"{type(self.loader).__name__} is empty; expected a loader of at least one batch.")
+            raise MinimandError(f"{type(self.loader).__name__} is empty; expected a loader of at least one batch.")
 
     def __len__(self) -> int:
         dataset = getattr(self.loader, "dataset", None)

@@ -8,7 +8,7 @@ from operator import xor
 import torch
 from torch import Tensor
 
-from .kernels import Bits, unpack
+from .kernels.bits import Bits, unpack
 
 
 @dataclass(frozen=True, eq=False)

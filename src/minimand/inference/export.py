@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..extras import require
-from ..training.parallel import unwrapped
-from ..training.run import write_whole
+from .._support.errors import MinimandError, WrongTypeError
+from .._support.extras import require
+from ..training.distributed.ranks import unwrapped
+from ..training.runs.run import write_whole
 
 
-def export_onnx(model: nn.Module, path: str | Path, example: Tensor) -> float:
+def export_onnx(model: nn.Module, path: str | Path, batch: Tensor) -> float:
     """Write a model in evaluation mode as ONNX, for batches of any length; thresholds are comparisons there.
 
     The model goes through `torch.export`, which works on hardened models too; a packed model runs on kernels that ONNX
@@ -22,25 +23,25 @@ def export_onnx(model: nn.Module, path: str | Path, example: Tensor) -> float:
     Args:
         model: hardened or not, from one tensor to one; it is not changed.
         path: the file, written whole or not at all.
-        example: a batch of at least two samples of the shape that the model takes.
+        batch: an example batch of at least two samples, of the shape that the model takes.
 
     Returns:
-        The largest difference between what onnxruntime gives for the example and what the model does. Where a value
+        The largest difference between what onnxruntime gives for the batch and what the model does. Where a value
         before a threshold is within rounding of a jump, it can be that of a step.
 
     Raises:
-        ValueError: a packed model, one that gives no tensor, or an example of fewer than two samples.
+        ValueError: a packed model, one that gives no tensor, or a batch of fewer than two samples.
             ModuleNotFoundError: the extra `export` is missing.
     """
     from .packed import PackedModel
 
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model is {type(model).__name__}; expected a module.")
+        raise WrongTypeError(f"model is {type(model).__name__}; expected a module.")
     if isinstance(model, PackedModel):
-        raise ValueError("a packed model cannot be exported: its kernels are no ONNX; export the hardened model.")
-    if not isinstance(example, Tensor) or len(example) < 2:
-        shown = tuple(example.shape) if isinstance(example, Tensor) else type(example).__name__
-        raise ValueError(f"example is {shown}; expected a batch of at least two samples: its length stays free.")
+        raise MinimandError("a packed model cannot be exported: its kernels are no ONNX; export the hardened model.")
+    if not isinstance(batch, Tensor) or len(batch) < 2:
+        shown = tuple(batch.shape) if isinstance(batch, Tensor) else type(batch).__name__
+        raise MinimandError(f"batch is {shown}; expected a batch of at least two samples: its length stays free.")
     require("onnxscript", "export", "to export to ONNX")
     require("onnx", "export", "to export to ONNX")
     runtime = require("onnxruntime", "export", "to check what is exported")
@@ -48,17 +49,17 @@ def export_onnx(model: nn.Module, path: str | Path, example: Tensor) -> float:
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")  # torch's own, on what it does inside
-            batch = ({0: torch.export.Dim("batch")},)
-            expected = model.eval()(example)
+            dynamic_shapes = ({0: torch.export.Dim("batch")},)
+            expected = model.eval()(batch)
             if not isinstance(expected, Tensor):
-                raise ValueError(f"model gives {type(expected).__name__}; expected a model from one tensor to one.")
-            program = torch.export.export(model, (example,), dynamic_shapes=batch)
+                raise MinimandError(f"model gives {type(expected).__name__}; expected a model from one tensor to one.")
+            program = torch.export.export(model, (batch,), dynamic_shapes=dynamic_shapes)
             exported = torch.onnx.export(program, dynamo=True)
         assert exported is not None
         content = exported.model_proto.SerializeToString()
     finally:
         model.train(training)
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    (given,) = session.run(None, {session.get_inputs()[0].name: example.numpy(force=True)})
+    (given,) = session.run(None, {session.get_inputs()[0].name: batch.numpy(force=True)})
     write_whole(Path(path), content)
     return float((torch.from_numpy(given) - expected.cpu()).abs().max())

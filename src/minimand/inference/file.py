@@ -15,17 +15,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, fx, nn
 
-from .. import blocks
-from ..blocks.few_bit_weight import FEW_BIT_LAYERS
+from .. import layers
+from .._support.errors import MinimandError
+from ..layers.weight_bits import FEW_BIT_LAYERS
 from ..models.feedforward import FlattenOf
-from ..training.run import write_whole
+from ..training.runs.run import write_whole
 from . import steps
 from .packed import PackedModel
-from .reading import function_name
+from .read import function_name
 
 FORMAT = 1
 _STEPS = (steps.Pack, steps.Layer, steps.Unpack, steps.Pool, steps.AsVectors, steps.Shortcut)
-_THRESHOLDS = (blocks.Sign, blocks.Heaviside, blocks.QuantizedReLU, blocks.Staircase)
+_THRESHOLDS = (layers.Sign, layers.Heaviside, layers.QuantizedReLU, layers.Staircase)
 _FEW_BITS = tuple(FEW_BIT_LAYERS.values())
 _OURS = {kind.__name__: kind for kind in (*_STEPS, *_THRESHOLDS, *_FEW_BITS, FlattenOf)}
 _CALLED = {
@@ -37,7 +38,7 @@ _CALLED = {
 _FUNCTIONS = {f"{m.__name__}.{name}": getattr(m, name) for m, names in _CALLED.items() for name in names.split()}
 
 
-class PackedFileError(ValueError):
+class PackedFileError(MinimandError):
     """A file that is cut short, unreadable, or of another version."""
 
 
@@ -103,13 +104,13 @@ def _read(content: dict[str, Any], tensors: dict[str, Tensor]) -> PackedModel:
         args, kwargs = _restored(node["args"], known), _restored(node["kwargs"], known)
         for word in (*kwargs, *([] if op == "call_function" else [target])):  # torch.fx writes code with them
             if not re.fullmatch(r"\w+", word):
-                raise ValueError(f"it names {word!r}, which is no name")
+                raise MinimandError(f"it names {word!r}, which is no name")
         if op == "call_module" and target not in content["modules"]:
-            raise ValueError(f"it calls {target!r}, which it does not hold")
+            raise MinimandError(f"it calls {target!r}, which it does not hold")
         if op == "get_attr":
             root.register_buffer(target, tensors[target])
         if op == "call_method" and f"Tensor.{target}" not in _FUNCTIONS:
-            raise ValueError(f"it calls {target!r}, which a file may not")
+            raise MinimandError(f"it calls {target!r}, which a file may not")
         called: Any = _FUNCTIONS[target] if op == "call_function" else target
         known[node["name"]] = graph.create_node(op, called, args, kwargs, node["name"])
     return PackedModel(fx.GraphModule(root, graph), content["labels"])
@@ -122,11 +123,11 @@ def _description(name: str, module: nn.Module) -> dict[str, Any]:
     names = [n for n, p in inspect.signature(kind).parameters.items() if p.kind is not p.VAR_KEYWORD]
     names = [n for n in names if n not in ("device", "dtype")]
     if not known or not all(hasattr(module, n) for n in names):
-        raise ValueError(
+        raise MinimandError(
             f"{name} is a {kind.__name__}, which a file of a packed model cannot hold; it can hold modules of torch.nn."
         )
     arguments = {n: _plain(_argument(module, n)) for n in names}
-    more = {n: getattr(module, n) for n in ("bits", "unit")} if isinstance(module, blocks.FewBitLayer) else {}
+    more = {n: getattr(module, n) for n in ("bits", "unit")} if isinstance(module, layers.FewBitLayer) else {}
     return {"class": kind.__name__, "arguments": arguments, "more": more}
 
 
@@ -141,7 +142,7 @@ def _module(description: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Modul
     name = description["class"]
     kind = _OURS.get(name) or getattr(nn, name)
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-        raise ValueError(f"it names {name!r}, which is no module")
+        raise MinimandError(f"it names {name!r}, which is no module")
     arguments = {key: _restored(value, tensors) for key, value in description["arguments"].items()}
     if kind is steps.Layer:
         shape = arguments.pop("shape")
@@ -160,7 +161,7 @@ def _target(node: fx.Node) -> str:
             if function is node.target:
                 return name
     if node.op == "call_function" or (node.op == "call_method" and f"Tensor.{node.target}" not in _FUNCTIONS):
-        raise ValueError(
+        raise MinimandError(
             f"the model calls {function_name(node)}, which a file of a packed model cannot hold; it can hold modules "
             f"of torch.nn, and calls of {', '.join(_FUNCTIONS)}."
         )
@@ -182,7 +183,7 @@ def _plain(value: Any) -> Any:
             return value
         case dict():
             return {"mapping": {key: _plain(part) for key, part in value.items()}}
-    raise ValueError(f"the model uses {value!r}, which a file of a packed model cannot hold.")
+    raise MinimandError(f"the model uses {value!r}, which a file of a packed model cannot hold.")
 
 
 def _restored(value: Any, known: dict[str, Any]) -> Any:

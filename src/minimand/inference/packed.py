@@ -8,14 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..blocks import FewBitLayer, Threshold, check_bits
-from ..tables import table_text
-from ..training.parallel import unwrapped
-from .lowering import Lowering
-from .reading import graph_of
+from .._support.errors import MinimandError, WrongTypeError
+from .._support.tables import table_text
+from .._support.torch_internals import ConvNd
+from ..layers.thresholds import Threshold
+from ..layers.weight_bits import FewBitLayer, check_bits
+from ..training.distributed.ranks import unwrapped
+from .lower import Lowering
+from .read import graph_of
 from .steps import Layer, Pack, Pool, Shortcut, Unpack
 
-_REAL = (nn.Linear, nn.modules.conv._ConvNd)
+_REAL = (nn.Linear, ConvNd)
 
 
 class PackedModel(nn.Module):
@@ -105,7 +108,7 @@ class PackedModel(nn.Module):
     def _check(self, x: Any) -> None:
         if not isinstance(x, Tensor) or x.dtype != torch.float32 or x.device.type != "cpu":
             given = f"{x.dtype} on {x.device}" if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"a packed model was given {given}; expected a tensor of torch.float32 on the CPU.")
+            raise MinimandError(f"a packed model was given {given}; expected a tensor of torch.float32 on the CPU.")
         node = next(iter(self.steps.graph.nodes))
         for user in node.users:
             step = self.steps.get_submodule(str(user.target)) if user.op == "call_module" else None
@@ -115,11 +118,11 @@ class PackedModel(nn.Module):
                 expected = f"(N, {step.in_features})"
             else:
                 continue
-            raise ValueError(f"a packed model was given a batch of shape {tuple(x.shape)}; expected {expected}.")
+            raise MinimandError(f"a packed model was given a batch of shape {tuple(x.shape)}; expected {expected}.")
 
 
 @torch.no_grad()
-def pack(model: nn.Module, weights: int | None = None) -> PackedModel:
+def pack(model: nn.Module, weight_bits: int | None = None) -> PackedModel:
     """A hardened model as one that runs on bits: faster and smaller, and the same in what it gives.
 
     Layers of few-bit weights between thresholds are computed by integers, exactly: bits in, bits out. The thresholds
@@ -131,7 +134,7 @@ def pack(model: nn.Module, weights: int | None = None) -> PackedModel:
     Args:
         model: such as `mm.harden` made, a function of one tensor; it is not changed. `torch.fx` has to be able to read
             it.
-        weights: round the real weights of layers between thresholds to 8 bits (or 4, 2, 1) now, after training.
+        weight_bits: round the real weights of layers between thresholds to 8 bits (or 4, 2, 1) now, after training.
             The packed model then agrees with the rounded one.
 
     Raises:
@@ -139,22 +142,22 @@ def pack(model: nn.Module, weights: int | None = None) -> PackedModel:
             that torch.fx cannot read.
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model is {type(model).__name__}; expected a module that mm.harden made.")
-    if weights is not None:
-        check_bits(weights)
+        raise WrongTypeError(f"model is {type(model).__name__}; expected a module that mm.harden made.")
+    if weight_bits is not None:
+        check_bits(weight_bits)
     model = unwrapped(model)
     if isinstance(model, PackedModel):
-        raise ValueError("model is a packed one; expected the hardened model, of which it was made.")
+        raise MinimandError("model is a packed one; expected the hardened model, of which it was made.")
     if not any(isinstance(m, Threshold) for m in model.modules()):
-        raise ValueError(
+        raise MinimandError(
             f"{type(model).__name__} has no thresholds, so there is nothing to pack; mm.harden(model, mm.Sign(), "
-            "weights=1) puts them in the place of its activations, and then it has to be trained."
+            "weight_bits=1) puts them in the place of its activations, and then it has to be trained."
         )
     model = copy.deepcopy(model).cpu().float().eval()
-    lowering = Lowering(model, weights)
+    lowering = Lowering(model, weight_bits)
     lowering.run(graph_of(model))
     if not any(isinstance(step, Layer) for step in lowering.root.children()):
-        raise ValueError(
+        raise MinimandError(
             f"nothing to pack in {type(model).__name__}: no layer with weights of few bits takes what a threshold "
             f"gives; {_remedy(model, lowering.waiting)}."
         )
@@ -167,8 +170,8 @@ def _remedy(model: nn.Module, waiting: list[str]) -> str:
             f"those that there are ({', '.join(few)}) have other inputs. Linear layers and nn.Conv2d run on bits of "
             "mm.Sign(), or of steps that begin at 0, with nothing but nn.MaxPool2d and nn.Flatten before them"
         )
-    some = f"; mm.pack(model, weights=8) would round those of {', '.join(waiting)} to 8 bits" if waiting else ""
-    return f"mm.harden(model, mm.Sign(), weights=1) gives them such weights before training{some}"
+    some = f"; mm.pack(model, weight_bits=8) would round those of {', '.join(waiting)} to 8 bits" if waiting else ""
+    return f"mm.harden(model, mm.Sign(), weight_bits=1) gives them such weights before training{some}"
 
 
 def _kind(layer: Layer) -> str:

@@ -9,8 +9,11 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from .._support.errors import MinimandError
 from .activations import Activations
-from .kernels import Bits, Convolution, PackedWeights, pack_above, pack_weights, pool_any, prepare
+from .kernels.bits import Bits, pack_above, pool_any
+from .kernels.convolution import Convolution, prepare
+from .kernels.weights import PackedWeights, pack_weights
 
 Pair = tuple[int, int]
 Pooling = tuple[Pair, Pair, Pair]
@@ -64,7 +67,7 @@ class Pack(_Cutting):
     def forward(self, z: Tensor) -> Activations:
         leading = tuple(z.shape[:-1]) if self.last or z.ndim == 2 else None
         if leading is None and z.ndim != 4:
-            raise ValueError(f"a threshold was given {tuple(z.shape)}; packed layers take (N, C) or (N, C, H, W).")
+            raise MinimandError(f"a threshold was given {tuple(z.shape)}; packed layers take (N, C) or (N, C, H, W).")
         channels_last = leading is None and not z.is_contiguous()
         z = z if leading is None else z.reshape(-1, z.shape[-1])
         channels, limits = z.shape[1], cast(Tensor, self.thresholds)
@@ -160,7 +163,7 @@ class Layer(_Cutting):
             kernel, geometry = size, cast(Geometry, ((1, 1), (0, 0), (1, 1), 1))
         else:
             if x.leading is not None:
-                raise ValueError(f"a convolution was given vectors of {x.channels}; expected maps.")
+                raise MinimandError(f"a convolution was given vectors of {x.channels}; expected maps.")
             kernel, geometry = (self.integers.shape[2], self.integers.shape[3]), self.geometry
         stride, padding, dilation, groups = geometry
         if kernel not in self._laid_out:
@@ -172,7 +175,7 @@ class Layer(_Cutting):
         features = x.channels * height * width
         if x.leading is None or features != self.integers.shape[1]:
             given = f"{features} numbers" if x.leading else f"maps of {x.channels} channels"
-            raise ValueError(
+            raise MinimandError(
                 f"a linear layer was given {given} a sample; expected {self.integers.shape[1]} numbers: the network "
                 "is made for images of another size."
             )
@@ -235,12 +238,12 @@ class AsVectors(nn.Module):
     def forward(self, x: Activations) -> Activations:
         _, channels, height, width = x.planes[0].shape
         if self.features not in (None, channels * height * width):
-            raise ValueError(
+            raise MinimandError(
                 f"these images leave maps of {height} x {width}; the network is made for images of {self.image_size} x "
                 f"{self.image_size}."
             )
         if x.leading is not None and len(x.leading) > 1:
-            raise ValueError(f"vectors of {x.leading} samples and positions were to be flattened; expected maps.")
+            raise MinimandError(f"vectors of {x.leading} samples and positions were to be flattened; expected maps.")
         return replace(x, leading=(len(x.planes[0].words),))
 
 

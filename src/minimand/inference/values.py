@@ -6,7 +6,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
-from ..blocks import FewBitLayer, Threshold
+from ..layers.thresholds import Threshold
+from ..layers.weight_bits import FewBitLayer
 from .steps import Geometry, Layer, Pooling
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)

@@ -7,7 +7,7 @@ from torch import nn
 
 from ..blocks.convnext import ConvNeXtBranch, LayerNorm2d
 from ..blocks.convolutional import Skip
-from ..blocks.stochastic_depth import growing_rates
+from ..layers.stochastic_depth import growing_rates
 from ..theory.kernel import Binding
 from .info import ModelInfo, Parts, register, shared
 

@@ -8,7 +8,8 @@ import math
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from ..checks import check_number
+from .._support.checks import check_number
+from .._support.errors import MinimandError
 
 
 class FlattenOf(nn.Flatten):
@@ -21,7 +22,7 @@ class FlattenOf(nn.Flatten):
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, H, W) to (N, features)."""
         if not isinstance(input, Proxy) and input.shape[1:].numel() != self.features:
-            raise ValueError(
+            raise MinimandError(
                 f"these images leave maps of {input.shape[2]} x {input.shape[3]}; the network is made for images "
                 f"of {self.image_size} x {self.image_size}."
             )

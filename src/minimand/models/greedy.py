@@ -8,9 +8,10 @@ from itertools import pairwise
 
 from torch import nn
 
-from ..blocks.auxiliary import Auxiliary, auxiliary
+from .._support.errors import MinimandError
 from ..blocks.convolutional import initialize
-from ..blocks.space_to_depth import SpaceToDepth
+from ..layers.heads.auxiliary import Auxiliary, auxiliary
+from ..layers.space_to_depth import SpaceToDepth
 from .info import integer
 
 
@@ -67,7 +68,7 @@ def dgl_cifar(
 
 def _checked(k: int) -> int:
     if k not in (1, 2, 3):
-        raise ValueError(f"k is {k!r}; expected 1, 2 or 3, as published.")
+        raise MinimandError(f"k is {k!r}; expected 1, 2 or 3, as published.")
     return k
 
 

@@ -6,6 +6,7 @@ from functools import partial
 
 from torch import nn
 
+from .._support.errors import MinimandError
 from ..blocks.convolutional import Skip, bottleneck, convolution, initialize, post_activation, projection
 from ..theory.kernel import Binding
 from .info import ModelInfo, Parts, register, shared
@@ -40,7 +41,7 @@ def imagenet_resnet(
     """
     if width * widening % groups:
         least = math.lcm(groups, widening) // widening
-        raise ValueError(
+        raise MinimandError(
             f"width is {width}; expected a multiple of {least}: {groups} groups have to share the channels."
         )
     branch, expansion = (

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..algorithms import builtin
+from .._support.errors import MinimandError, unknown_name
 from ..algorithms._algorithm import is_proximal
-from ..names import unknown_name
+from ..algorithms._registry import builtin
 from ..theory.kernel import Binding
 
 
@@ -76,7 +76,7 @@ def integer(name: str, value: Any, least: int = 1) -> int:
     except TypeError:
         number = least - 1
     if number < least:
-        raise ValueError(f"{name} is {value!r}; expected an integer of at least {least}.")
+        raise MinimandError(f"{name} is {value!r}; expected an integer of at least {least}.")
     return number
 
 
@@ -87,7 +87,7 @@ def shared(blocks: int, depths: Sequence[int]) -> list[int]:
         ValueError: fewer blocks than stages.
     """
     if blocks < len(depths):
-        raise ValueError(f"depth is {blocks}; expected at least {len(depths)}, a block for each stage.")
+        raise MinimandError(f"depth is {blocks}; expected at least {len(depths)}, a block for each stage.")
     exact = [blocks * depth / sum(depths) for depth in depths]
     found = [max(1, int(share)) for share in exact]
     while sum(found) != blocks:
@@ -102,7 +102,7 @@ def _setting(name: str, value: Any, default: float) -> float:
         return integer(name, value)
     probability = float(value) if isinstance(value, Real) and not isinstance(value, bool) else -1.0
     if not 0 <= probability < 1:
-        raise ValueError(f"{name} is {value!r}; expected a probability of at least 0 and less than 1.")
+        raise MinimandError(f"{name} is {value!r}; expected a probability of at least 0 and less than 1.")
     return probability
 
 

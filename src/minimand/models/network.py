@@ -10,14 +10,16 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from ..algorithms import Algorithm, as_algorithm, specification
-from ..blocks import as_threshold
-from ..blocks.normalization import NORMALIZATIONS
-from ..blocks.stochastic_depth import DropPath
-from ..networks import Unrolled, harden, hardened, unroll
-from ..networks.unrolled import Blocks
+from .._support.errors import MinimandError
+from ..algorithms._algorithm import Algorithm
+from ..algorithms._registry import as_algorithm, specification
+from ..layers.stochastic_depth import DropPath
+from ..layers.thresholds import as_threshold
+from ..networks.kinds import WRAPPED_NORMALIZATIONS
+from ..networks.unrolled import Blocks, Unrolled, unroll
+from ..surgery.harden import harden, hardened
+from ..surgery.normalize import normalize, normalized
 from ..theory.kernel import Binding
-from ..trainability import normalize, normalized
 from .info import Parts, integer, model_info
 
 
@@ -60,7 +62,7 @@ class UnrolledNetwork(
         in_channels: int = 3,
         normalization: str | Sequence[str] = (),
         activation: str | None = None,
-        weights: int | None = None,
+        weight_bits: int | None = None,
         **settings: Any,
     ) -> None:
         super().__init__()
@@ -87,10 +89,10 @@ class UnrolledNetwork(
         for kind in [normalization] if isinstance(normalization, str) else normalization:
             normalize(self, kind)
         if activation is not None:
-            harden(self, as_threshold(activation), weights)
-        elif weights is not None:
-            raise ValueError(
-                f"weights is {weights}, but activation is None; few-bit weights go with activation='sign'."
+            harden(self, as_threshold(activation), weight_bits)
+        elif weight_bits is not None:
+            raise MinimandError(
+                f"weight_bits is {weight_bits}, but activation is None; few-bit weights go with activation='sign'."
             )
 
     @classmethod
@@ -188,7 +190,7 @@ class UnrolledNetwork(
             ValueError: there is no such read-out, or no such format.
         """
         if output_fmt != "NCHW":
-            raise ValueError(f"output_fmt is {output_fmt!r}; expected 'NCHW'.")
+            raise MinimandError(f"output_fmt is {output_fmt!r}; expected 'NCHW'.")
         taken, count = self._taken(indices), len(self._read_after)
         found = self._readouts(x, max(taken) + 1 if intermediates_only else count)
         maps = []
@@ -205,7 +207,7 @@ class UnrolledNetwork(
             ValueError: the model takes vectors.
         """
         if self.info.takes_vectors:
-            raise ValueError(f"{self.info.name} takes vectors; features are of models that take images.")
+            raise MinimandError(f"{self.info.name} takes vectors; features are of models that take images.")
         side = self._config.get("image_size", self.info.image_size)
         with torch.device("meta"):  # shapes alone; no algorithm changes them
             twin = UnrolledNetwork(**{**self.config, "algorithm": "gradient_descent"}).eval()
@@ -254,7 +256,7 @@ class UnrolledNetwork(
     @property
     def _norm(self) -> list[nn.Module]:
         """What the head does before it pools."""
-        return list(takewhile(lambda m: isinstance(m, (*NORMALIZATIONS, nn.ReLU)), self._head))
+        return list(takewhile(lambda m: isinstance(m, (*WRAPPED_NORMALIZATIONS, nn.ReLU)), self._head))
 
     @property
     def _has_one_stage(self) -> bool:
@@ -291,7 +293,7 @@ class UnrolledNetwork(
         taken = range(count) if indices is None else range(-indices, 0) if isinstance(indices, int) else indices
         if not taken or not all(-count <= i < count for i in taken):
             what = "layers" if self._has_one_stage else "stages"
-            raise ValueError(
+            raise MinimandError(
                 f"indices is {indices!r}; {self.info.name} has {count} {what}: expected numbers from {-count} to "
                 f"{count - 1}, or how many of the last."
             )
@@ -327,14 +329,14 @@ class UnrolledNetwork(
         if isinstance(x, Proxy):  # torch.fx reads the network
             return
         if not self.info.takes_vectors and x.ndim == 4 and min(x.shape[2:]) < self.info.smallest:
-            raise ValueError(
+            raise MinimandError(
                 f"{self.info.name} was given images of {x.shape[2]} x {x.shape[3]}; expected at least "
                 f"{self.info.smallest} x {self.info.smallest}."
             )
         channels = x.shape[1:].numel() if self.info.takes_vectors else x.shape[1] if x.ndim == 4 else -1
         if channels != self.in_channels:
             expected = "(N, ...) with {} numbers per sample" if self.info.takes_vectors else "(N, {}, H, W)"
-            raise ValueError(
+            raise MinimandError(
                 f"{self.info.name} was given a batch of shape {tuple(x.shape)}; expected "
                 f"{expected.format(self.in_channels)}."
             )

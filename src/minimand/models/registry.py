@@ -6,9 +6,10 @@ from fnmatch import fnmatch
 from importlib import import_module
 from typing import Any
 
-from ..algorithms import Algorithm, as_algorithm
-from ..calls import parse_call
-from ..names import unknown_name
+from .._support.calls import parse_call
+from .._support.errors import MinimandError, unknown_name
+from ..algorithms._algorithm import Algorithm
+from ..algorithms._registry import as_algorithm
 from ..theory.kernel import Binding
 from .info import model_info, names, prefixed_names
 from .network import UnrolledNetwork
@@ -48,7 +49,7 @@ def create_model(
         in_channels: the channels of an image, or the numbers in a sample where the model takes vectors.
         normalization: kinds of `mm.normalize`, one after another; by default what the family is known for.
         **settings: the model's own, such as `width`; `model_info(name).settings` lists them. And `activation`, the
-            name of a threshold such as "sign" or "quantized_relu(levels=4)", with `weights`, 1, 2, 4 or 8 bits, as
+            name of a threshold such as "sign" or "quantized_relu(levels=4)", with `weight_bits`, 1, 2, 4 or 8 bits, as
             `mm.harden` takes them.
 
     Example: `mm.create_model("resnet20", algorithm="heavy_ball(momentum=0.9)", num_classes=100)`.
@@ -86,11 +87,11 @@ def create_for(
     """
     name, settings = parse_call(name, "model")
     info = model_info(name)
-    known = (*info.settings, "normalization", "activation", "weights")
+    known = (*info.settings, "normalization", "activation", "weight_bits")
     for setting in settings:
         if setting not in known:
             raise unknown_name(f"setting of {name}", setting, known)
     if len(data_shape) != 3 and not info.takes_vectors:
-        raise ValueError(f"{name} takes images, but a sample has the shape {data_shape}; mlp takes vectors.")
+        raise MinimandError(f"{name} takes images, but a sample has the shape {data_shape}; mlp takes vectors.")
     channels = math.prod(data_shape) if info.takes_vectors else data_shape[0]
     return create_model(name, algorithm, binding, num_outputs, channels, **settings)

@@ -4,14 +4,7 @@ from functools import partial
 
 from torch import nn
 
-from ..blocks.convolutional import (
-    PaddedShortcut,
-    Skip,
-    convolution,
-    initialize,
-    post_activation,
-    pre_activation,
-)
+from ..blocks.convolutional import PaddedShortcut, Skip, convolution, initialize, post_activation, pre_activation
 from ..blocks.convolutional import projection as projection_shortcut
 from ..theory.kernel import Binding
 from .info import ModelInfo, Parts, register, shared

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..calls import parse_call
-from ..checks import check_number
+from .._support.calls import parse_call
+from .._support.checks import check_number
 from .info import model_info
 
 _WIDTHS = ("width", "hidden", "growth")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._support.errors import MinimandError
 from .info import model_info, names, prefixed_names
 from .network import UnrolledNetwork
 from .registry import create_model
@@ -67,13 +68,13 @@ def _create(
 ) -> UnrolledNetwork:
     """A model from timm's names for its settings; those that it does not have may be what changes nothing."""
     if drop_rate:
-        raise ValueError(f"drop_rate is {drop_rate}; expected 0: {name} has no dropout before its classifier.")
+        raise MinimandError(f"drop_rate is {drop_rate}; expected 0: {name} has no dropout before its classifier.")
     if drop_path_rate:
         settings["drop_path"] = drop_path_rate
     if img_size is not None:
         sides = {img_size} if isinstance(img_size, int) else set(img_size)
         if len(sides) > 1:
-            raise ValueError(f"img_size is {img_size}; expected a square: {name} takes no other.")
+            raise MinimandError(f"img_size is {img_size}; expected a square: {name} takes no other.")
         settings["image_size"] = sides.pop()
     return create_model(name, num_classes=num_classes, in_channels=in_chans, **settings)
 

@@ -5,9 +5,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .._support.errors import MinimandError
 from ..blocks.convolutional import Skip
-from ..blocks.stochastic_depth import growing_rates
 from ..blocks.transformer import TransformerBranch
+from ..layers.stochastic_depth import growing_rates
 from ..theory.kernel import Binding
 from .info import ModelInfo, Parts, register
 
@@ -25,7 +26,7 @@ class Patches(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, image_size, image_size) to (N, 1 + patches, width)."""
         if x.shape[-2:] != (self.image_size, self.image_size):
-            raise ValueError(
+            raise MinimandError(
                 f"images are {x.shape[-2]} x {x.shape[-1]}; expected {self.image_size} x {self.image_size}: the "
                 f"positions are those of one size. Create the model with image_size={x.shape[-1]}, and a patch that "
                 "divides it."
@@ -71,9 +72,9 @@ def vit(
         drop_path: the probability of dropping the last block in training; it grows linearly from 0 in the first.
     """
     if image_size % patch:
-        raise ValueError(f"patch is {patch}; expected a divisor of image_size = {image_size}.")
+        raise MinimandError(f"patch is {patch}; expected a divisor of image_size = {image_size}.")
     if width % heads:
-        raise ValueError(f"width is {width}; expected a multiple of heads = {heads}.")
+        raise MinimandError(f"width is {width}; expected a multiple of heads = {heads}.")
     branches = [TransformerBranch(width, heads, rate) for rate in growing_rates(drop_path, depth)]
     for branch in branches:
         for module in branch.modules():

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from .._support.errors import MinimandError, WrongTypeError
 from .network import UnrolledNetwork
 
 Model = TypeVar("Model", bound=UnrolledNetwork)
@@ -23,17 +24,17 @@ def from_timm(model: Model, timm_model: nn.Module) -> Model:
     """
     for name, given, kind in (("model", model, UnrolledNetwork), ("timm_model", timm_model, nn.Module)):
         if not isinstance(given, kind):
-            raise TypeError(f"{name} is {type(given).__name__}; expected {_EXPECTED[kind]}.")
+            raise WrongTypeError(f"{name} is {type(given).__name__}; expected {_EXPECTED[kind]}.")
     ours = {name: value for name, value in model.state_dict().items() if ".coefficients." not in name}
     theirs: dict[str, Any] = timm_model.state_dict()
     for (name, value), (other, given) in zip(ours.items(), theirs.items(), strict=False):
         if _shape(value) != _shape(given):
-            raise ValueError(
+            raise MinimandError(
                 f"{model.info.name} is not the architecture of {type(timm_model).__name__}: {name} has the shape "
                 f"{tuple(value.shape)}, timm's {other} {tuple(given.shape)}. num_classes here is {model.num_classes}."
             )
     if len(ours) != len(theirs):
-        raise ValueError(
+        raise MinimandError(
             f"{model.info.name} is not the architecture of {type(timm_model).__name__}: it has {len(ours)} tensors, "
             f"timm's model {len(theirs)}."
         )

@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .._support.errors import MinimandError, WrongTypeError
 from .cuts import learns, states
-from .network import Network
+from .protocol import Network
 
 _POOLS = (
     nn.Flatten,
@@ -74,14 +75,14 @@ def as_network(module: nn.Module, x: Tensor | None = None) -> Network:
     if isinstance(module, Network):
         return module
     if not isinstance(module, nn.Sequential):
-        raise TypeError(
+        raise WrongTypeError(
             f"model is {type(module).__name__}; expected a network with stem, layers, head and read(j, state), as "
             "those of mm.create_model, or an nn.Sequential of its layers and its head."
         )
     children = list(module)
     owners = [i for i, child in enumerate(children) if any(True for _ in child.parameters())]
     if len(owners) < 2:
-        raise ValueError(
+        raise MinimandError(
             f"the chain has {len(owners)} children with parameters; expected two or more: layers, and last the head."
         )
     cut = owners[-1]

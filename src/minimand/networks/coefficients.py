@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..algorithms import Algorithm, Learnable
-from ..algorithms._coefficient import Learned
+from ..algorithms._algorithm import Algorithm
+from ..algorithms._coefficient import Learnable, Learned
 
 
 def fresh(learnable: Mapping[str, Learnable], layers: int) -> dict[str, nn.Parameter]:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
+from .._support.errors import MinimandError
+
 
 def learns(module: nn.Module) -> bool:
     """Whether it has parameters to train."""
@@ -30,7 +32,7 @@ def states(modules: Iterable[nn.Module], state: Any) -> Iterator[tuple[Any, bool
             state = module(tree_unflatten([t.clone() for t in leaves], spec))  # it may work in place
         found = [t for t in tree_leaves(state) if isinstance(t, Tensor) and t.requires_grad]
         if learns(module) and not found:
-            raise ValueError(
+            raise MinimandError(
                 f"layer {j} ({type(module).__name__}) has parameters to train, and no gradient comes from what it "
                 "gives; expected one, or what has no derivative as a layer of its own, or requires_grad_(False)."
             )

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from ..algorithms import Algorithm, as_algorithm
-from ..algorithms._algorithm import is_proximal
+from .._support.errors import MinimandError
+from ..algorithms._algorithm import Algorithm, is_proximal
 from ..algorithms._coefficient import Read
+from ..algorithms._registry import as_algorithm
 from ..blocks.proximal import Prox
 from ..theory.kernel import Binding, check_binding, exactly
 from ..theory.scalars import Number, UnknownCoefficientError
 from .coefficients import clamped, fresh, learned, project
-from .execution import Execution
-from .realization import cheapest_program
+from .realization.cheapest import cheapest_program
+from .realization.execution import Execution
 
 Blocks = Iterable[nn.Module | Mapping[str, nn.Module]]
 
@@ -35,10 +36,10 @@ class Unrolled(nn.Module):
         self.algorithm = algorithm
         self.binding: Binding = binding
         if not isinstance(blocks, Iterable):
-            raise ValueError(f"blocks is {type(blocks).__name__}; expected a list of modules, one per layer.")
+            raise MinimandError(f"blocks is {type(blocks).__name__}; expected a list of modules, one per layer.")
         modules = [_as_block(block, k, algorithm) for k, block in enumerate(blocks)]
         if not modules:
-            raise ValueError("blocks is empty; expected one block per layer.")
+            raise MinimandError("blocks is empty; expected one block per layer.")
         self._learnable = algorithm.learnable()
         self.coefficients = nn.ParameterDict(fresh(self._learnable, len(modules)))
         self.layers = nn.ModuleList(Layer(module, k, self) for k, module in enumerate(modules))
@@ -102,7 +103,7 @@ class Unrolled(nn.Module):
         found = torch.autograd.grad(output, list(vectors.values()), allow_unused=True) if output.requires_grad else ()
         deaf = [name for name, gradient in zip_longest(vectors, found) if gradient is None]
         if deaf:
-            raise ValueError(
+            raise MinimandError(
                 f"{type(self.algorithm).__name__}.{deaf[0]} is learnable, but no gradient reaches it: the steps turn "
                 "it into a plain number, as math.sqrt does (write m ** 0.5), or do not use it."
             )
@@ -169,16 +170,16 @@ def ask(block: nn.Module, oracle: str, x: Tensor, layer: int, *step_size: float 
     before = version(x)
     answer = module(x, *step_size)
     if version(x) != before:
-        raise ValueError(
+        raise MinimandError(
             f"block {layer} ({type(module).__name__}) writes into its input, which the algorithm still needs. Build "
             "its first operation without inplace=True."
         )
     if not isinstance(answer, Tensor):
-        raise ValueError(
+        raise MinimandError(
             f"block {layer} ({type(module).__name__}) returned {type(answer).__name__}; a block has to return a tensor."
         )
     if answer.shape != x.shape:
-        raise ValueError(
+        raise MinimandError(
             f"block {layer} ({type(module).__name__}) maps {tuple(x.shape)} to {tuple(answer.shape)}; a block has "
             "to keep the shape. Change shapes between stages."
         )
@@ -197,10 +198,10 @@ def _as_block(block: Any, k: int, algorithm: Algorithm) -> nn.Module:
     if set(answers) != set(oracles) or not all(isinstance(module, nn.Module) for module in answers.values()):
         expected = "a module" if len(oracles) == 1 else f"a mapping with a module for each of {', '.join(oracles)}"
         given = f"a mapping of {', '.join(map(str, answers))}" if named else type(block).__name__
-        raise ValueError(f"blocks[{k}] is {given}; {type(algorithm).__name__} expects {expected}.")
+        raise MinimandError(f"blocks[{k}] is {given}; {type(algorithm).__name__} expects {expected}.")
     for oracle, module in answers.items():
         if is_proximal(oracle) and not isinstance(module, Prox):
-            raise ValueError(
+            raise MinimandError(
                 f"blocks[{k}] answers {oracle!r} with {type(module).__name__}; expected an mm.blocks.Prox, known in "
                 "closed form. A learned block there, whose answer depends on the new iterate, makes an implicit "
                 "network, which is not built yet; `mm.certify` reads it."

@@ -1,4 +1,4 @@
-"""What a person reads: explanations, figures and pages."""
+"""What a person reads: explanations, figures, pages, bibliographies."""
 
 from .explain import Explanation as Explanation
 from .explain import explain as explain

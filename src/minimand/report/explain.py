@@ -5,9 +5,12 @@ from typing import Any
 
 from torch import nn
 
-from ..models import UnrolledNetwork
-from ..networks import Rewiring, Unrolled, rewired
-from ..theory import Certificate, certify, identify
+from .._support.errors import WrongTypeError
+from ..models.network import UnrolledNetwork
+from ..networks.unrolled import Unrolled
+from ..surgery.rewire import Rewiring, rewired
+from ..theory.certificate import Certificate, certify
+from ..theory.equivalence import identify
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ def explain(model: nn.Module) -> Explanation:
     if rewiring is not None:
         return _explain_rewired(model, rewiring)
     if not isinstance(model, UnrolledNetwork | Unrolled):
-        raise TypeError(
+        raise WrongTypeError(
             f"model is {type(model).__name__}; expected one that mm.create_model, mm.unroll or mm.rewire made."
         )
     stages = _stages(model)

@@ -4,7 +4,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..extras import require
+from .._support.extras import require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from ..citing import bibliography
-from ..data import Data
-from ..models import UnrolledNetwork
-from ..networks import rewired
-from ..training import FitResult
-from ..training.run import write_whole
+from .._support.errors import MinimandError
+from ..data.data import Data
+from ..models.network import UnrolledNetwork
+from ..surgery.rewire import rewired
+from ..training.loop.result import FitResult
+from ..training.runs.run import write_whole
+from .citing import bibliography
 from .explain import explain, learned_coefficients
 from .figures import draw_coefficients, draw_confusion, draw_curves, svg
 from .size import count_flops
@@ -28,7 +29,7 @@ def write_report(result: FitResult) -> Path:
     Without matplotlib the page has no figures and says so.
     """
     if result.run is None:
-        raise ValueError("the result has no run; give fit a folder: run='runs/first'.")
+        raise MinimandError("the result has no run; give fit a folder: run='runs/first'.")
     model, data, config = result.model, result.data, result.run.config()
     figures = Figures()
     known = model if isinstance(model, UnrolledNetwork) else None

@@ -5,8 +5,8 @@ from functools import wraps
 from typing import ParamSpec
 
 from .. import training
-from ..training import FitResult
-from ..training.processes import leads
+from ..training.distributed.processes import leads
+from ..training.loop.result import FitResult
 from .page import write_report
 
 P = ParamSpec("P")

@@ -5,6 +5,9 @@ from typing import Literal
 
 from torch import fx, nn
 
+from .._support.errors import WrongTypeError
+from .._support.torch_internals import ConvNd, NormBase
+
 Truth = Literal["yes", "no", "unknown"]
 
 _ACTIVATION_MODULES = tuple(
@@ -18,10 +21,10 @@ _ACTIVATION_NAMES = {cls.__name__.lower() for cls in _ACTIVATION_MODULES} | {
 }
 _ACTIVATION_NAMES |= {"sin", "cos", "erf", "exp", "abs", "clamp", "clamp_min", "clamp_max", "maximum", "minimum"}
 _DENSE = (nn.Linear, nn.Bilinear)
-_CONVOLUTION = (nn.modules.conv._ConvNd,)
+_CONVOLUTION = (ConvNd,)
 # What may stand between the two linear maps and after them: it can be made to change nothing, or only the scale.
 _HARMLESS_MODULES = (
-    nn.modules.batchnorm._NormBase,
+    NormBase,
     nn.LayerNorm,
     nn.GroupNorm,
     nn.RMSNorm,
@@ -58,7 +61,7 @@ class BlockStructure:
 def block_structure(block: nn.Module) -> BlockStructure:
     """Follow the data through the block with torch.fx; 'unknown' where its forward cannot be traced."""
     if not isinstance(block, nn.Module):
-        raise TypeError(f"block is {type(block).__name__}; expected a module.")
+        raise WrongTypeError(f"block is {type(block).__name__}; expected a module.")
     try:
         graph = _Tracer().trace(block)
     except Exception as error:  # tracing runs the user's code, which may raise anything

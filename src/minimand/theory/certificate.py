@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from ..algorithms import Algorithm, as_algorithm
-from ..tables import table_text
+from .._support.errors import MinimandError
+from .._support.tables import table_text
+from ..algorithms._algorithm import Algorithm
+from ..algorithms._registry import as_algorithm
 from .inverse import Inverse, inverse
 from .kernel import INPUT, Binding, Kernel, check_binding, consistency, extended, kernel
 from .linear_system import Pole
@@ -139,11 +141,11 @@ def certify(
     """
     algorithm = as_algorithm(algorithm)
     if binding is None:
-        raise ValueError("binding is None; expected 'residual' or 'operator'.")
+        raise MinimandError("binding is None; expected 'residual' or 'operator'.")
     check_binding(binding)
     for name, size in {"width": width, "d_in": d_in, "d_out": d_out}.items():
         if size is not None and size < 1:
-            raise ValueError(f"{name} is {size}; expected at least 1.")
+            raise MinimandError(f"{name} is {size}; expected at least 1.")
     structure = None
     if block is not None:
         from .block import block_structure
@@ -152,7 +154,7 @@ def certify(
     given, algorithm = algorithm, extended(algorithm, depth)
     gradients = kernel(algorithm, depth)
     if not gradients.output.terms:
-        raise ValueError(f"{type(algorithm).__name__}.read returned 0, whatever the input and the answers are.")
+        raise MinimandError(f"{type(algorithm).__name__}.read returned 0, whatever the input and the answers are.")
     bound = kernel(algorithm, depth, binding)
     constant = tail(algorithm, depth)
     current = {name: c.__call__ for name, c in algorithm.learnable().items()}

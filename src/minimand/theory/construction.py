@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..algorithms import Algorithm, as_algorithm
-from ..algorithms._algorithm import is_proximal
+from .._support.errors import MinimandError
+from ..algorithms._algorithm import Algorithm, is_proximal
+from ..algorithms._registry import as_algorithm
 from ..blocks.proximal import Prox
 from .kernel import Binding, check_binding, consistency, kernel
 
 if TYPE_CHECKING:
-    from ..networks import Unrolled
+    from ..networks.unrolled import Unrolled
 
 
 class Neuron(nn.Module):
@@ -60,7 +61,7 @@ def construct(
         ValueError: another kind of network; an algorithm that is not consistent, or some layer of which does not
             reach the output.
     """
-    from ..networks import unroll
+    from ..networks.unrolled import unroll
 
     check_binding(binding)
     algorithm = as_algorithm(algorithm)
@@ -95,7 +96,7 @@ def _gains(algorithm: Algorithm, depth: int) -> list[tuple[str, float]]:
     name = type(algorithm).__name__
     consistent, why = consistency(gradients)
     if not consistent:
-        raise ValueError(f"{name} is not consistent: {why}; the input would not survive to the last layer.")
+        raise MinimandError(f"{name} is not consistent: {why}; the input would not survive to the last layer.")
     found = []
     for layer in range(depth):
         gains: dict[str, float] = {}
@@ -104,7 +105,7 @@ def _gains(algorithm: Algorithm, depth: int) -> list[tuple[str, float]]:
                 gains[answer.oracle] = gains.get(answer.oracle, 0.0) - gain  # the answer is -T
         oracle = max(gains, key=lambda o: abs(gains[o]), default=None)
         if oracle is None or abs(gains[oracle]) < 1e-12:
-            raise ValueError(
+            raise MinimandError(
                 f"layer {layer} of {depth} does not reach the output of {algorithm}: its gain is 0. Expected every "
                 f"gain to be nonzero; mm.certify(..., depth={depth}) shows them and what would repair it."
             )
@@ -142,7 +143,7 @@ def _parts(shallow: nn.Module) -> tuple[nn.Linear, nn.Module, nn.Linear]:
         ):
             return first, activation, last
     children = [str(m) for m in shallow.children()] if isinstance(shallow, nn.Module) else ""
-    raise ValueError(
+    raise MinimandError(
         f"shallow is {type(shallow).__name__}{children}; "
         "expected nn.Sequential(nn.Linear, activation, nn.Linear), with an activation that acts entry by entry."
     )

@@ -2,7 +2,8 @@
 
 from fractions import Fraction
 
-from ..algorithms import Algorithm, as_algorithm
+from ..algorithms._algorithm import Algorithm
+from ..algorithms._registry import as_algorithm
 from .equivalence import aligned
 from .kernel import Binding, kernel
 from .symbols import Combination

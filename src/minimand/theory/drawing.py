@@ -4,7 +4,7 @@ import math
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
-from ..extras import require
+from .._support.extras import require
 from .kernel import INPUT, Kernel
 
 if TYPE_CHECKING:

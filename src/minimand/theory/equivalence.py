@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..algorithms import Algorithm, as_algorithm, builtin
+from ..algorithms._algorithm import Algorithm
+from ..algorithms._registry import as_algorithm, builtin
 from .kernel import INPUT, Kernel, Query, extended, kernel
 from .response import response
 from .scalars import Number

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..checks import check_number
-from ..names import unknown_name
+from .._support.checks import check_number
+from .._support.errors import MinimandError, unknown_name
 
 # What a certificate may leave over, relative to the largest entry of the inputs.
 _TOLERANCE = 1e-7
@@ -79,14 +79,14 @@ def feasibility(inputs: np.ndarray, targets: np.ndarray, method: str = "linear_p
     x, t = np.asarray(inputs, dtype=float), np.asarray(targets, dtype=float)
     t = t[:, None] if t.ndim == 1 else t
     if x.ndim != 2 or t.ndim != 2 or len(x) != len(t) or not len(x):
-        raise ValueError(
+        raise MinimandError(
             f"inputs has shape {x.shape} and targets {np.shape(targets)}; expected (N, d), and (N,) or (N, units)."
         )
     if not np.isfinite(x).all():
-        raise ValueError("inputs holds numbers that are not finite; expected finite ones.")
+        raise MinimandError("inputs holds numbers that are not finite; expected finite ones.")
     if not np.isin(t, (-1, 0, 1)).all():
         odd = t[~np.isin(t, (-1, 0, 1))][0]
-        raise ValueError(f"targets holds {odd:g}; expected 1, -1, or 0 for samples that do not count.")
+        raise MinimandError(f"targets holds {odd:g}; expected 1, -1, or 0 for samples that do not count.")
     if method not in METHODS:
         raise unknown_name("method of feasibility", method, METHODS)
     return Feasibility(tuple(METHODS[method](x, column) for column in t.T))

@@ -4,11 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from ..algorithms import Algorithm
-from ..algorithms._algorithm import is_proximal
+from .._support.errors import MinimandError, WrongTypeError, unknown_name
+from ..algorithms._algorithm import Algorithm, is_proximal
 from ..algorithms._coefficient import Read, Schedule
 from ..algorithms._state import leaves
-from ..names import unknown_name
 from .scalars import Number
 from .symbols import Combination, NonlinearStepError
 
@@ -85,7 +84,7 @@ def kernel(algorithm: Algorithm, depth: int, binding: Binding | None = None) -> 
         NonlinearStepError: `start`, `step` or `read` is not linear in states and answers.
     """
     if depth < 1:
-        raise ValueError(f"depth is {depth}; expected at least 1.")
+        raise MinimandError(f"depth is {depth}; expected at least 1.")
     check_binding(binding)
     algorithm = exactly(algorithm)
     queries: list[Query] = []
@@ -99,9 +98,9 @@ def kernel(algorithm: Algorithm, depth: int, binding: Binding | None = None) -> 
         memory.append(len(leaves(state)))
     output = guarded(algorithm, algorithm.read, state)
     if not isinstance(output, Combination):
-        raise TypeError(f"{type(algorithm).__name__}.read returned {output!r}; expected one tensor.")
+        raise WrongTypeError(f"{type(algorithm).__name__}.read returned {output!r}; expected one tensor.")
     if not queries:
-        raise ValueError(f"{type(algorithm).__name__}.step asks no oracle: there is nothing for a block to answer.")
+        raise MinimandError(f"{type(algorithm).__name__}.step asks no oracle: there is nothing for a block to answer.")
     return Kernel(depth, tuple(queries), output, rests, tuple(memory))
 
 
@@ -139,13 +138,13 @@ def symbolic_oracles(
         def ask(point: Any, step_size: Any = None) -> Combination:
             nonlocal calls
             if not isinstance(point, Combination):
-                raise TypeError(f"{type(algorithm).__name__}.step asks {name} at a {type(point).__name__}")
+                raise WrongTypeError(f"{type(algorithm).__name__}.step asks {name} at a {type(point).__name__}")
             answer = Answer(k, name, calls)
             calls += 1
             found = Combination.atom(answer)
             if is_proximal(name):
                 if step_size is None:
-                    raise TypeError(f"{type(algorithm).__name__}.step asks {name} without a step size.")
+                    raise WrongTypeError(f"{type(algorithm).__name__}.step asks {name} without a step size.")
                 # p = point - s a, where a is the answer at p itself.
                 s = Number.of(step_size)
                 p = {None: point - s * found, "residual": point + s * found}.get(binding)
@@ -174,7 +173,7 @@ def guarded(algorithm: Algorithm, part: Callable[..., Any], *arguments: Any) -> 
     except NonlinearStepError as error:
         raise NonlinearStepError(f"{type(algorithm).__name__}: the {name} is {error}") from None
     if not leaves(found) or not all(isinstance(leaf, Combination) for leaf in leaves(found)):
-        raise TypeError(
+        raise WrongTypeError(
             f"{type(algorithm).__name__}.{name} returned {found!r}; expected a tensor made from the state, or a tuple "
             "of such (0 * x is a tensor of zeros)."
         )

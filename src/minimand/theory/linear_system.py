@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..algorithms import Algorithm
+from ..algorithms._algorithm import Algorithm
 from ..algorithms._state import leaves, rebuild
 from .kernel import INPUT, Query, exactly, guarded, symbolic_oracles
 from .scalars import TOLERANCE

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..names import unknown_name
+from .._support.errors import MinimandError, unknown_name
 
 Function = Callable[[np.ndarray], np.ndarray]
 
@@ -122,7 +122,7 @@ def objective(weight: np.ndarray, name: str, slope: float | None = None) -> Laye
     """
     weight = np.asarray(weight, dtype=float)
     if weight.ndim != 2 or weight.shape[0] != weight.shape[1]:
-        raise ValueError(f"weight has shape {weight.shape}; expected a square matrix.")
+        raise MinimandError(f"weight has shape {weight.shape}; expected a square matrix.")
     if not np.allclose(weight, weight.T) or np.linalg.eigvalsh(weight)[0] <= 0:
-        raise ValueError("weight is not symmetric positive definite; W @ W.T + I is.")
+        raise MinimandError("weight is not symmetric positive definite; W @ W.T + I is.")
     return LayerObjective(weight, activation(name, slope))

@@ -6,10 +6,10 @@ from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ..algorithms import Algorithm, as_algorithm
-from ..algorithms._algorithm import is_proximal
-from ..extras import require
-from ..names import unknown_name
+from .._support.errors import MinimandError, unknown_name
+from .._support.extras import require
+from ..algorithms._algorithm import Algorithm, is_proximal
+from ..algorithms._registry import as_algorithm
 from .kernel import INPUT, kernel
 from .symbols import Combination
 
@@ -76,9 +76,9 @@ def rate(
         ModuleNotFoundError: the extra `theory` is not installed.
     """
     if not 0 <= mu < L:
-        raise ValueError(f"mu is {mu} and L is {L}; expected 0 <= mu < L.")
+        raise MinimandError(f"mu is {mu} and L is {L}; expected 0 <= mu < L.")
     if steps < 1:
-        raise ValueError(f"steps is {steps}; expected at least 1.")
+        raise MinimandError(f"steps is {steps}; expected at least 1.")
     if measure not in get_args(Measure):
         raise unknown_name("measure", str(measure), get_args(Measure))
     algorithm = as_algorithm(algorithm)
@@ -138,6 +138,6 @@ def plot_rate(
 
     algorithm = as_algorithm(algorithm)
     if "momentum" not in algorithm.coefficient_names():
-        raise ValueError(f"{type(algorithm).__name__} has no momentum to vary.")
+        raise MinimandError(f"{type(algorithm).__name__} has no momentum to vary.")
     rates = [rate(algorithm.rebind(momentum=m), mu, L, steps, measure) for m in momenta]
     return draw_rates(list(momenta), rates)

@@ -7,6 +7,8 @@ from fractions import Fraction
 from numbers import Rational, Real
 from typing import Any
 
+from .._support.errors import MinimandError
+
 TOLERANCE = 1e-9
 """How closely numbers that are not exact have to agree."""
 
@@ -21,7 +23,7 @@ _KEPT_BITS = 128
 _Monomial = tuple[tuple[Hashable, int], ...]
 
 
-class UnknownCoefficientError(ValueError):
+class UnknownCoefficientError(MinimandError):
     """A step needs the value of a coefficient that is still unknown (a branch on it, a quotient by it)."""
 
 
@@ -192,7 +194,7 @@ def _rational(value: Any) -> tuple[Fraction, bool]:
         return Fraction(value), True
     value = float(value)
     if not math.isfinite(value):
-        raise ValueError(f"a step computed the coefficient {value}; expected a finite number")
+        raise MinimandError(f"a step computed the coefficient {value}; expected a finite number")
     literal = Fraction(repr(value))
     digits = repr(value).partition("e")[0].replace(".", "").strip("-0")
     if len(digits) <= 12:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import factorial
 
-from ..algorithms import Algorithm
+from ..algorithms._algorithm import Algorithm
 from .linear_system import LinearSystem, Pole, domain, is_root_bounded, linear_system, matrix
 from .response import growth
 from .rooted_trees import runge_kutta_order

@@ -6,13 +6,14 @@ from collections.abc import Callable, Hashable, Mapping
 from operator import add, mul, sub, truediv
 from typing import Any
 
+from .._support.errors import MinimandError
 from .scalars import Number, is_scalar
 
 # How many terms of a combination are printed.
 _SHOWN = 4
 
 
-class NonlinearStepError(ValueError):
+class NonlinearStepError(MinimandError):
     """A step did to a state or an answer what is not linear. Names the operation and the line."""
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
-from ..algorithms import Algorithm
-from ..algorithms._algorithm import is_proximal
+from ..algorithms._algorithm import Algorithm, is_proximal
 from .equivalence import equivalent
 from .kernel import Binding, Kernel
 from .response import gains

@@ -1,14 +1,13 @@
 """Why a network trains or does not, and what to do: theory at initialization, measures, remedies."""
 
-from . import meanfield as meanfield
-from . import spectrum as spectrum
-from .diagnose import TrainabilityReport as TrainabilityReport
-from .diagnose import diagnose as diagnose
-from .finite_width import fluctuation_beta as fluctuation_beta
-from .initialize import initialize as initialize
-from .normalize import Normalized as Normalized
-from .normalize import normalize as normalize
-from .normalize import normalized as normalized
-from .report import InitReport as InitReport
-from .statistics import LayerStat as LayerStat
-from .verdict import Verdict as Verdict
+from . import mean_field as mean_field
+from .diagnosis.diagnose import TrainabilityReport as TrainabilityReport
+from .diagnosis.diagnose import diagnose as diagnose
+from .diagnosis.verdict import Verdict as Verdict
+from .initialization.initialize import initialize as initialize
+from .initialization.report import InitReport as InitReport
+from .mean_field import spectrum as spectrum
+from .mean_field.finite_width import fluctuation_beta as fluctuation_beta
+from .measure.statistics import LayerStat as LayerStat
+from .prepare import Prepared as Prepared
+from .prepare import prepare as prepare

@@ -8,19 +8,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..data import as_data
-from ..environment import as_device
+from .._support.environment import as_device
+from .._support.errors import MinimandError
+from ..data.conversion import as_data
+from ..recipes.recipe import Recipe, default_recipe
 from .arguments import check_arguments, check_seed
-from .backpropagation import Backpropagation
-from .events import Callback
-from .fit_result import FitResult
-from .losses import Loss
-from .method import Method
-from .parallel import Parallel, joined
-from .recipe import Recipe, default_recipe
-from .run import Run
-from .session import Session
-from .watch import Watch
+from .distributed.ranks import Parallel, joined
+from .hooks.watch import Watch
+from .loop.events import Callback
+from .loop.loop import Session
+from .loop.losses import Loss
+from .loop.result import FitResult
+from .methods.backpropagation import Backpropagation
+from .methods.method import Method
+from .runs.run import Run
 
 
 def fit(
@@ -51,7 +52,7 @@ def fit(
         seed: decides the order of the samples and every random choice in training; not the model's weights, which
             are as given.
         device: by default where the model is.
-        callbacks: functions that are told each event (`minimand.training.events`).
+        callbacks: functions that are told each event (`minimand.training.loop.events`).
         checkpoint_every: seconds between checkpoints.
         diagnose: look at signals and gradients before the first step (`mm.diagnose`) and, while the loss does not fall,
             a few times early on, and stop a run that cannot learn.
@@ -69,7 +70,7 @@ def fit(
     check_arguments(model, method, recipe, loss, callbacks, checkpoint_every)
     check_seed(seed)
     if diagnose and not isinstance(method, Backpropagation):
-        raise ValueError(
+        raise MinimandError(
             f"diagnose watches backpropagation, and method is {type(method).__name__}; expected one of them."
         )
     data = as_data(data)

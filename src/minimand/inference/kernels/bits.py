@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..._support.errors import MinimandError
 from . import native, portable
 
 WORD = 64
@@ -26,7 +27,7 @@ class Bits:
     def __post_init__(self) -> None:
         words, count = self.words, -(-self.channels // WORD)
         if words.dtype != torch.int64 or words.ndim != 4 or words.shape[3] != count or not words.is_contiguous():
-            raise ValueError(
+            raise MinimandError(
                 f"words is {words.dtype} of shape {tuple(words.shape)}; expected torch.int64, contiguous, of shape "
                 f"(N, H, W, {count}) for {self.channels} channels."
             )
@@ -47,7 +48,7 @@ def pack_above(z: Tensor, thresholds: Tensor | None = None, flip: Tensor | None 
         flip: (C,) of bool; None for no flip.
     """
     if z.ndim not in (2, 4) or not (z.is_floating_point() or z.dtype == torch.int32) or z.shape[1] == 0:
-        raise ValueError(
+        raise MinimandError(
             f"z is {z.dtype} of shape {tuple(z.shape)}; expected floating point or torch.int32 of shape (N, C, H, W) "
             "or (N, C)."
         )
@@ -78,7 +79,7 @@ def pool_any(
     size = check_pair("kernel", kernel, 1)
     step, border = check_pair("stride", size if stride is None else stride, 1), check_pair("padding", padding, 0)
     if any(2 * p > k for p, k in zip(border, size, strict=True)):
-        raise ValueError(f"padding is {padding!r}; expected at most half of the kernel, {size}.")
+        raise MinimandError(f"padding is {padding!r}; expected at most half of the kernel, {size}.")
     out = output_size(bits, size, step, border, (1, 1))
     run = native if native.takes(bits.words) else portable
     return Bits(run.pool_any(bits.words, size, step, border, out), bits.channels)
@@ -92,7 +93,7 @@ def output_size(
     spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     found = [(n + 2 * p - s) // t + 1 for n, p, s, t in zip(sizes, padding, spans, stride, strict=True)]
     if min(found) < 1:
-        raise ValueError(
+        raise MinimandError(
             f"a window of {spans[0]} x {spans[1]} does not fit into {tuple(sizes)} with padding {padding}."
         )
     return found[0], found[1]
@@ -102,14 +103,14 @@ def check_pair(name: str, value: int | tuple[int, int], low: int) -> tuple[int, 
     """The two numbers that an argument of a convolution names."""
     pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
     if len(pair) != 2 or {*map(type, pair)} != {int} or min(pair) < low or max(pair) >= 2**15:
-        raise ValueError(f"{name} is {value!r}; expected an integer of at least {low}, or a pair of them.")
+        raise MinimandError(f"{name} is {value!r}; expected an integer of at least {low}, or a pair of them.")
     return pair[0], pair[1]
 
 
 def check_vector(name: str, vector: Tensor | None, length: int, dtype: torch.dtype, device: torch.device) -> None:
     """Raise ValueError unless there is one value per channel, or None."""
     if vector is not None and (vector.dtype != dtype or vector.shape != (length,) or vector.device != device):
-        raise ValueError(
+        raise MinimandError(
             f"{name} is {vector.dtype} of shape {tuple(vector.shape)} on {vector.device}; expected {dtype} of shape "
             f"({length},) on {device}, one value per channel."
         )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..._support.errors import MinimandError
 from . import native, portable
 from .bits import Bits, check_pair, check_vector, output_size
 from .weights import PackedWeights
@@ -71,9 +72,9 @@ def prepare(
 ) -> "Convolution":
     """What `convolve` and `convolve_above` do with bits of this shape, of any values."""
     if bits.channels != weights.channels:
-        raise ValueError(f"bits has {bits.channels} channels; expected {weights.channels}, those of the weights.")
+        raise MinimandError(f"bits has {bits.channels} channels; expected {weights.channels}, those of the weights.")
     if low not in (-1, 0):
-        raise ValueError(f"low is {low!r}; expected -1 or 0.")
+        raise MinimandError(f"low is {low!r}; expected -1 or 0.")
     geometry = check_pair("stride", stride, 1), check_pair("padding", padding, 0), check_pair("dilation", dilation, 1)
     out = output_size(bits, weights.kernel, *geometry)
     plan = None if weights.layout is None else native.plan(bits.words.shape, weights.layout, geometry, out, low)
@@ -126,9 +127,9 @@ class Convolution:
         check_vector("flip", flip, count, torch.bool, device)
         check_vector("thresholds_other", thresholds_other, count, torch.int32, device)
         if (other is None) != (thresholds_other is None):
-            raise ValueError("of other and thresholds_other one is None; expected both, or neither.")
+            raise MinimandError("of other and thresholds_other one is None; expected both, or neither.")
         if other is not None and (other.shape != self.shape or other.words.device != device):
-            raise ValueError(
+            raise MinimandError(
                 f"other is of shape {other.shape} on {other.words.device}; expected the output's, {self.shape} on "
                 f"{device}."
             )
@@ -144,4 +145,4 @@ class Convolution:
 
     def _check(self, bits: Bits) -> None:
         if bits.shape != self.given:
-            raise ValueError(f"bits is of shape {bits.shape}; this convolution was prepared for {self.given}.")
+            raise MinimandError(f"bits is of shape {bits.shape}; this convolution was prepared for {self.given}.")

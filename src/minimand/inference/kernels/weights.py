@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ...checks import check_number
+from ..._support.checks import check_number
+from ..._support.errors import MinimandError
 from . import native
 
 
@@ -48,22 +49,22 @@ def pack_weights(integers: Tensor, bits: int, groups: int = 1) -> PackedWeights:
         ValueError: another dtype or shape, or a weight that is not among the values.
     """
     if integers.dtype != torch.int8 or integers.ndim != 4 or 0 in integers.shape:
-        raise ValueError(
+        raise MinimandError(
             f"integers is {integers.dtype} of shape {tuple(integers.shape)}; expected torch.int8 of shape "
             "(O, C / groups, kh, kw); of a linear layer (O, C, 1, 1)."
         )
     if bits not in (1, 2, 4, 8) or isinstance(bits, bool):
-        raise ValueError(f"bits is {bits!r}; expected 1, 2, 4 or 8.")
+        raise MinimandError(f"bits is {bits!r}; expected 1, 2, 4 or 8.")
     check_number("groups", groups, 1, len(integers), whole=True)
     if len(integers) % groups:
-        raise ValueError(f"groups is {groups}; expected a divisor of the {len(integers)} output channels.")
+        raise MinimandError(f"groups is {groups}; expected a divisor of the {len(integers)} output channels.")
     if integers[0].numel() >= 2**22:
-        raise ValueError(f"integers sums over {integers[0].numel()} inputs; expected fewer than {2**22}.")
+        raise MinimandError(f"integers sums over {integers[0].numel()} inputs; expected fewer than {2**22}.")
     integers = integers.detach().contiguous()
     low, high = (-1, 1) if bits == 1 else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     outside = (integers < low) | (integers > high) | ((integers == 0) & (bits == 1))
     if outside.any():
         named = "-1 or 1" if bits == 1 else f"{low} to {high}"
-        raise ValueError(f"integers contains {int(integers[outside][0])}; expected {named} for bits = {bits}.")
+        raise MinimandError(f"integers contains {int(integers[outside][0])}; expected {named} for bits = {bits}.")
     layout = native.lay_out(integers, bits, groups) if native.takes(integers, bits) else None
     return PackedWeights(integers, bits, groups, layout)

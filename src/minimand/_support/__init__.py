@@ -1,0 +1,1 @@
+"""What every package may use and nobody outside: errors, checks, files, tables, optional packages, the registry."""

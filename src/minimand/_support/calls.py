@@ -1,0 +1,112 @@
+"""Text such as `heavy_ball(momentum=0.9)`: a name with literal arguments, read without evaluating anything."""
+
+import ast
+import hashlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .errors import MinimandError, WrongTypeError, unknown_name
+
+
+def parse_call(
+    text: str, what: str, makers: Mapping[str, Callable[..., Any]] | None = None
+) -> tuple[str, dict[str, Any]]:
+    """The name and the keyword arguments of a call.
+
+    Args:
+        text: `name` or `name(key=literal, ...)`.
+        what: what the text names, for errors: 'algorithm'.
+        makers: functions that may stand among the literals, by name.
+    """
+    expected = "expected a name, or a name with literals such as name(key=0.9)"
+    if not isinstance(text, str):
+        raise WrongTypeError(f"the {what} is {text!r}; {expected}.")
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError:
+        raise MinimandError(f"cannot read the {what} {text!r}; {expected}.") from None
+    if isinstance(tree, ast.Name):
+        return tree.id, {}
+    if not (isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args):
+        raise MinimandError(f"cannot read the {what} {text!r}; {expected}.")
+    return tree.func.id, _named(tree, text, makers or {})
+
+
+def file_name(text: str) -> str:
+    """Such text as part of a file's name."""
+    return re.sub(r"[^a-z0-9.-]+", "_", text.lower()).strip("_")
+
+
+def run_file(path: Path, what: str) -> tuple[str, dict[str, Any]]:
+    """Run somebody's file and return the name of its module and all names in it; `what` it should hold, for errors.
+
+    Raises:
+        ValueError: there is no such file, or it raises.
+    """
+    if not path.is_file():
+        raise MinimandError(f"no {what} file {str(path)!r}.")
+    path = path.resolve()
+    # A file that was changed is another module; Python's own cache would tell it by its length and the second.
+    source = path.read_bytes()
+    module_name = f"minimand_user_{path.stem}_{hashlib.sha1(str(path).encode() + source).hexdigest()[:8]}"
+    if module_name not in sys.modules:
+        module = sys.modules[module_name] = ModuleType(module_name)
+        module.__file__ = str(path)
+        try:
+            exec(compile(source, path, "exec"), vars(module))
+        except (Exception, SystemExit) as error:
+            del sys.modules[module_name]
+            raise MinimandError(f"{path} does not import: {type(error).__name__}: {error}") from error
+    return module_name, vars(sys.modules[module_name])
+
+
+def _named(call: ast.Call, text: str, makers: Mapping[str, Callable[..., Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for keyword in call.keywords:
+        if keyword.arg is None or keyword.arg in found:
+            what = "** instead of a name" if keyword.arg is None else f"{keyword.arg} twice"
+            raise MinimandError(f"cannot read {text!r}: it has {what}; expected each argument once, by its name.")
+        found[keyword.arg] = _literal(keyword.value, text, makers)
+    return found
+
+
+def _literal(node: ast.expr, text: str, makers: Mapping[str, Callable[..., Any]]) -> Any:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in makers:
+        positional = [_literal(argument, text, makers) for argument in node.args]
+        named = _named(node, text, makers)
+        try:
+            return makers[node.func.id](*positional, **named)
+        except TypeError as error:
+            raise MinimandError(f"cannot read {ast.unparse(node)!r}: {error}.") from None
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        also = f", in quotes {ast.unparse(node)!r}" if isinstance(node, ast.Name) else ""
+        also += "".join(f" or {name}(...)" for name in makers)
+        raise MinimandError(f"cannot read {ast.unparse(node)!r} in {text!r}; expected a literal{also}.") from None
+
+
+def call_with(function: Callable[..., Any], arguments: Mapping[str, Any], what: str) -> Any:
+    """`function(**arguments)`; an argument that it does not take is an error that names the nearest one."""
+    known = list(inspect.signature(function).parameters)
+    for name in arguments:
+        if name not in known:
+            raise unknown_name(f"argument of {what}", name, known)
+    return function(**arguments)
+
+
+def make_named(text: str, what: str, makers: Mapping[str, Callable[..., Any]]) -> Any:
+    """What the maker of a name gives for the arguments after it, as in `name(key=literal, ...)`; `what` it makes.
+
+    Raises:
+        ValueError: there is no such maker, or it has no such argument.
+    """
+    name, arguments = parse_call(text, what)
+    if name not in makers:
+        raise unknown_name(what, name, makers)
+    return call_with(makers[name], arguments, name)

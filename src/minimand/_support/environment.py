@@ -1,0 +1,62 @@
+"""With what a number was measured."""
+
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import MinimandError
+
+
+def default_device() -> torch.device:
+    """The GPU where there is one, of several processes each its own; else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if "LOCAL_RANK" in os.environ else torch.device("cuda")
+
+
+def as_device(name: str | torch.device) -> torch.device:
+    """The device of a name.
+
+    Raises:
+        ValueError: there is none of that name, or not on this machine.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise MinimandError(f"device is {name!r}; expected 'cpu', 'cuda' or 'cuda:0'.") from None
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise MinimandError(f"device is {str(name)!r}, but this machine has {count} GPUs; expected {default_device()}.")
+    return device
+
+
+def environment(device: torch.device | None = None) -> dict[str, Any]:
+    """Date, versions and hardware, to be kept beside every result."""
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+        "minimand": version("minimand"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "hardware": hardware(device),
+    }
+
+
+def hardware(device: torch.device | None = None) -> str:
+    """The GPU, or the processor with the number of threads that torch uses."""
+    device = device or default_device()
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{_processor()}, {threads} thread{'s' * (threads > 1)}"
+
+
+def _processor() -> str:
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text().splitlines() if listing.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

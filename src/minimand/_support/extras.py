@@ -1,0 +1,19 @@
+"""Optional packages: imported where they are used, and missed by name."""
+
+from importlib import import_module
+from typing import Any
+
+from .errors import MissingPackageError
+
+
+def require(package: str, extra: str, purpose: str) -> Any:
+    """Import an optional package; if it is missing, the error names the extra that brings it."""
+    try:
+        return import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name not in (package, package.partition(".")[0]):
+            raise
+        raise MissingPackageError(
+            f"{package} is needed {purpose} and is not installed; run: pip install 'minimand[{extra}]'",
+            name=package,
+        ) from None

@@ -1,0 +1,154 @@
+"""Registries: the things of one kind by name, found by being in a folder or by entry points of other packages.
+
+A file in a registry's folder registers what it holds when it is imported; a package of somebody else's names its own
+things in the entry-point group `minimand.<kinds>`. Nothing is imported before a registry is first asked.
+"""
+
+import pkgutil
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+from .calls import call_with, parse_call
+from .errors import MinimandError, WrongTypeError, unknown_name
+
+T = TypeVar("T")
+Named = TypeVar("Named")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """The things of one kind by name, as a mapping in the order of their names.
+
+    Args:
+        kind: what one of them is called in messages: "method".
+        kinds: what they are called together: "methods"; the entry-point group is `minimand.methods`.
+        package: the dotted name of the package in whose folder, at any depth, their files are.
+        accepts: raises MinimandError for what is not of this kind; applied to what other packages bring.
+        about: a line about one of them; by default the first line of its docstring.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        kinds: str,
+        package: str,
+        accepts: Callable[[Any], None] = lambda thing: None,
+        about: Callable[[T], str] | None = None,
+    ) -> None:
+        self.kind, self.kinds = kind, kinds
+        self._package, self._accepts, self._about = package, accepts, about
+        self._things: dict[str, T] = {}
+        self._is_loaded = False
+
+    def add(self, name: str, thing: T) -> T:
+        """Register a thing under a name, and return it.
+
+        Raises:
+            MinimandError: another thing has that name.
+        """
+        if self._things.get(name, thing) is not thing:
+            raise MinimandError(f"there are two {self.kinds} of the name {name!r}; expected another name for one.")
+        self._things[name] = thing
+        return thing
+
+    def register(self, name: str) -> Callable[[Named], Named]:
+        """A decorator that registers a function or class under a name."""
+
+        def decorate(thing: Named) -> Named:
+            self.add(name, thing)  # pyright: ignore[reportArgumentType]
+            return thing
+
+        return decorate
+
+    def named(self, name: str) -> T:
+        """The thing of a name; raises MinimandError that names the nearest."""
+        known = self._all()
+        if name not in known:
+            raise unknown_name(self.kind, name, known)
+        return known[name]
+
+    def make(self, text: str) -> Any:
+        """What the function or class of a name returns for the options after it: `layerwise(hidden_layers=2)`.
+
+        Raises:
+            MinimandError: there is none of that name, or it has no such option.
+        """
+        name, options = parse_call(text, self.kind)
+        return call_with(self.named(name), options, name)  # pyright: ignore[reportArgumentType]
+
+    def lines(self) -> dict[str, str]:
+        """A line about each thing, by name."""
+        return {name: self.about(name) for name in self._all()}
+
+    def about(self, name: str) -> str:
+        """A line about the thing of a name."""
+        thing = self.named(name)
+        return (thing.__doc__ or "").strip().partition("\n")[0] if self._about is None else self._about(thing)
+
+    def __getitem__(self, name: str) -> T:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def _all(self) -> dict[str, T]:
+        if not self._is_loaded:
+            self._is_loaded = True
+            try:
+                package = import_module(self._package)
+                for module in pkgutil.walk_packages(package.__path__, f"{self._package}."):
+                    if not module.name.rpartition(".")[2].startswith("_"):
+                        import_module(module.name)
+                self._load_entry_points()
+                # Whoever imported a file before us does not decide the order.
+                self._things = dict(sorted(self._things.items(), key=_in_numbers))
+            except BaseException:
+                self._is_loaded = False
+                raise
+        return self._things
+
+    def _load_entry_points(self) -> None:
+        """What other packages bring; one that cannot be had is a warning, as the rest works without it."""
+        for point in entry_points(group=f"minimand.{self.kinds}"):
+            try:
+                thing = point.load()
+                self._accepts(thing)
+                self.add(point.name, thing)
+            except Exception as error:
+                owner = point.dist.name if point.dist else "an unknown package"
+                warnings.warn(
+                    f"the {self.kind} {point.name!r} of {owner} ({point.value}) cannot be used: "
+                    f"{type(error).__name__}: {error}",
+                    stacklevel=4,
+                )
+
+
+def _in_numbers(named: tuple[str, Any]) -> list[tuple[int, str]]:
+    """A key that sorts names by letters, and by the size of the numbers in them: resnet20 before resnet110."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", named[0]) if part]
+
+
+def subclass_of(kind: type) -> Callable[[Any], None]:
+    """An `accepts` for a `Registry` whose things are subclasses of a class."""
+
+    def accepts(thing: Any) -> None:
+        if not (isinstance(thing, type) and issubclass(thing, kind)):
+            raise WrongTypeError(f"{thing!r} is no {kind.__name__}; expected a subclass of it.")
+
+    return accepts
+
+
+def instance_of(kind: type) -> Callable[[Any], None]:
+    """An `accepts` for a `Registry` whose things are objects of a class."""
+
+    def accepts(thing: Any) -> None:
+        if not isinstance(thing, kind):
+            raise WrongTypeError(f"{thing!r} is no {kind.__name__}; expected one.")
+
+    return accepts

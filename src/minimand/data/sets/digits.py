@@ -1,0 +1,32 @@
+"""Handwritten digits of 8 x 8 pixels, which scikit-learn brings along."""
+
+from typing import Any
+
+import torch
+
+from ...recipes.augmentation import Augmentation
+from ..data import Data, channel_statistics
+from ..samples import Arrays
+
+
+def digits() -> Data:
+    """1,437 training and 360 test images (1, 8, 8) of the digits 0 to 9; the split is fixed."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    found: Any = load_digits()
+    images = torch.from_numpy(found.images).mul(255 / 16).round().to(torch.uint8)[:, None]
+    targets = torch.from_numpy(found.target).long()
+    train, test = train_test_split(range(len(targets)), test_size=0.2, random_state=0, stratify=found.target)
+    mean, std = channel_statistics(images[train])
+    return Data(
+        "digits",
+        Arrays(images[train], targets[train]),
+        Arrays(images[test], targets[test]),
+        (1, 8, 8),
+        classes=tuple("0123456789"),
+        mean=mean,
+        std=std,
+        augmentation=Augmentation(pad=1),
+        source="scikit-learn",
+    )

@@ -1,0 +1,160 @@
+"""What a search looked at and found, and how that is kept."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .._support.tables import table_text
+from ..report.figures import COLORS, new_figure, plain
+from ..report.page import Figures, write_page
+from ..theory.certificate import Certificate
+from ..theory.equivalence import Identification
+from ..training.runs.run import write_whole
+from .compare import Comparison
+from .multistep import Multistep
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FILE = "search.json"
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An algorithm that was looked at."""
+
+    number: int
+    """In the order in which they ended, from 1."""
+    method: Multistep
+    outcome: str
+    """trained, stopped early, diverged, or not certified and why."""
+    loss: float | None
+    """On the held-out samples; None if it was not trained to its end."""
+    date: str
+
+
+def best_first(trials: Sequence[Trial]) -> list[Trial]:
+    """Those that were trained to their end, by their loss."""
+    return sorted((t for t in trials if t.loss is not None), key=lambda t: t.loss or 0.0)
+
+
+def tally(trials: Sequence[Trial]) -> str:
+    """How many of the trials came to what."""
+    return ", ".join(f"{n} {outcome}" for outcome, n in Counter(t.outcome.partition(":")[0] for t in trials).items())
+
+
+@dataclass(frozen=True)
+class Search:
+    """What `search` found."""
+
+    references: ClassVar = ("akiba2019optuna",)
+
+    data: str
+    model: str
+    held_out: int
+    """How many training samples the trials were judged by."""
+    seed: int
+    trials: list[Trial]
+    source: str = field(repr=False)
+    """A file with the best algorithm as a class `Found`."""
+    certificate: Certificate = field(repr=False)
+    """Of the best algorithm."""
+    identification: Identification
+    nearest: list[tuple[str, float]]
+    """The nearest known algorithms, with the L1 distance of kernels over the depth of the certificate."""
+    comparison: Comparison = field(repr=False)
+    """The best and the known algorithms trained afresh, and judged on the test samples."""
+    folder: Path
+
+    @property
+    def best(self) -> Trial:
+        """The trial of the lowest loss."""
+        return best_first(self.trials)[0]
+
+    def columns(self) -> list[str]:
+        """The heads of the table."""
+        names = [name.replace("_", " ") for name in self.best.method.coefficients]
+        return ["trial", *names, "validation loss", ""]
+
+    def rows(self) -> list[list[str]]:
+        """The best trials, and those of known algorithms."""
+        ordered = best_first(self.trials)
+        shown = [t for i, t in enumerate(ordered) if i < _SHOWN or t.method.known]
+        return [
+            [str(t.number), *(f"{c:g}" for c in t.method.coefficients.values()), f"{t.loss:.4f}", t.method.known]
+            for t in shown
+        ]
+
+    @property
+    def note(self) -> str:
+        """How the trials were judged."""
+        return (
+            f"{len(self.trials)} trials: {tally(self.trials)}. Each was trained once, with seed {self.seed}, and "
+            f"judged on {self.held_out:,} training samples held out: the lowest of many such losses is partly luck. "
+            "The comparison was trained afresh on all training samples, with other seeds, and judged on the test "
+            "samples."
+        )
+
+    @property
+    def lines(self) -> list[str]:
+        """What the best algorithm is, and is near to."""
+        depth = self.certificate.depth
+        near = [f"kernel distance {far:.4g} from {name}, over {depth} layers" for name, far in self.nearest]
+        return [*str(self.identification).splitlines(), *near]
+
+    def plot(self) -> "Figure":
+        """The loss of each trial, and the lowest so far."""
+        trained = [t for t in self.trials if t.loss is not None]
+        losses = [t.loss or 0.0 for t in trained]
+        figure = new_figure(7, 3)
+        axes = plain(figure.subplots())
+        numbers = [t.number for t in trained]
+        axes.plot(numbers, losses, "o", color=COLORS[0], markersize=4, label="trained to the end")
+        lowest = [min(losses[: i + 1]) for i in range(len(losses))]
+        axes.step(numbers, lowest, where="post", color=COLORS[1], label="lowest so far")
+        axes.set(xlabel="trial", ylabel="validation loss", yscale="log")
+        axes.locator_params("x", integer=True)
+        axes.legend(frameon=False, fontsize=8)
+        return figure
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, strings, lists and dictionaries."""
+        entries = [{k: v for k, v in asdict(e).items() if k != "histories"} for e in self.comparison.entries]
+        return {
+            "data": self.data,
+            "model": self.model,
+            "recipe": self.comparison.recipe,
+            "held_out": self.held_out,
+            "seed": self.seed,
+            "environment": self.comparison.environment,
+            "trials": [asdict(t) for t in self.trials],
+            "found": asdict(self.best),
+            "source": self.source,
+            "certificate": self.certificate.to_dict(),
+            "identified": [str(match) for match in self.identification.matches],
+            "nearest": [{"algorithm": name, "distance": far} for name, far in self.nearest],
+            "comparison": {"seeds": self.comparison.seeds, "entries": entries},
+        }
+
+    def keep(self, references: str) -> None:
+        """Write search.json and report.html into the folder."""
+        figures = Figures()
+        write_whole(self.folder / FILE, json.dumps(self.to_dict(), indent=1))
+        content = {
+            "title": f"A search on {self.data}",
+            "subtitle": self.best.method.formula,
+            "result": self,
+            "curve": figures.embed(self.plot),
+            "picture": figures.embed(self.certificate.plot),
+            "bibliography": references,
+            "missing": figures.missing,
+        }
+        write_page("search.html", self.folder / "report.html", content)
+
+    def __str__(self) -> str:
+        table = table_text(self.columns(), self.rows(), note=self.note)
+        return "\n\n".join([table, self.source, str(self.certificate), "\n".join(self.lines), str(self.comparison)])

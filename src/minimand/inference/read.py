@@ -1,0 +1,87 @@
+"""Reads a model as a graph of its layers."""
+
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.fx.proxy import TraceError
+
+from .._support.errors import MinimandError
+from ..layers.thresholds import Opaque, Threshold
+from ..layers.weight_bits import FewBitLayer
+from ..models.feedforward import FlattenOf
+
+_IN_PLACE = {operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul}
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, FewBitLayer | Threshold | FlattenOf | Opaque) or super().is_leaf_module(
+            m, module_qualified_name
+        )
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val  # a coefficient that was learned is a number now
+
+
+def graph_of(model: nn.Module) -> fx.Graph:
+    """The graph of a model, whose nodes write into nothing.
+
+    Raises:
+        ValueError: what the model does depends on values, or it takes more than one.
+    """
+    try:
+        graph = _Tracer().trace(model)
+    except (TraceError, TypeError) as error:
+        raise MinimandError(
+            f"{type(model).__name__} cannot be read by torch.fx ({error}). A model can be packed whose forward is the "
+            "same for every input: decisions that depend on the input belong into a module of torch.nn, or before it."
+        ) from None
+    given = [node.name for node in graph.nodes if node.op == "placeholder"]
+    if len(given) != 1:
+        raise MinimandError(
+            f"{type(model).__name__}.forward takes {', '.join(given) or 'nothing'}; expected one tensor: put it into a "
+            "module whose forward has x alone."
+        )
+    for module in model.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = False  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
+    written: dict[fx.Node, fx.Node] = {}  # by what was written into, what is there now
+    for node in graph.nodes:
+        node.args, node.kwargs = fx.map_arg((node.args, node.kwargs), lambda n: written.get(n, n))
+        node.kwargs = {key: value for key, value in node.kwargs.items() if key != "inplace"}
+        if node.op == "call_module" and not node.args:
+            node.args, node.kwargs = tuple(node.kwargs.values()), {}
+        name = node.target if node.op == "call_method" else ""
+        if node.target in _IN_PLACE or (name.endswith("_") and not name.endswith("__")):
+            node.target = _IN_PLACE.get(node.target) or name[:-1]
+            for key, value in list(written.items()):
+                written[key] = node if value is node.args[0] else value
+            written[node.args[0]] = node
+    return graph
+
+
+def function_name(node: fx.Node) -> str:
+    """What a node calls, by its bare name: add for operator.add, torch.add and the method."""
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+
+
+def attribute(model: nn.Module, name: str) -> torch.Tensor:
+    """The tensor of a get_attr node."""
+    found: Any = model
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def connected(
+    nodes: Iterable[fx.Node], found: Callable[[fx.Node], bool], neighbours: Callable[[fx.Node], Iterable[fx.Node]]
+) -> set[fx.Node]:
+    """The nodes that something is reached from through their neighbours, which come before them."""
+    connected: set[fx.Node] = set()
+    for node in nodes:
+        if any(n in connected or found(n) for n in neighbours(node)):
+            connected.add(node)
+    return connected

@@ -1,0 +1,1 @@
+"""Auxiliary heads: the classifiers that local learning puts on hidden layers."""

@@ -1,0 +1,238 @@
+"""Activations that are steps (Friesen & Domingos 2018)."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._support.calls import make_named
+from .._support.checks import check_number
+from .._support.errors import MinimandError, WrongTypeError
+
+# What thresholds do while it is set: (threshold, z) to the activation.
+_rule: Callable[["Threshold", Tensor], Tensor] | None = None
+
+
+@contextmanager
+def activations_by(rule: Callable[["Threshold", Tensor], Tensor]) -> Iterator[None]:
+    """Within it thresholds go through `rule`, a function of (threshold, z) that gives the activation."""
+    global _rule
+    before, _rule = _rule, rule
+    try:
+        yield
+    finally:
+        _rule = before
+
+
+class Threshold(nn.Module):
+    """An activation of equal steps at `jumps`, from `low` to `high`; a value at a jump is still below it.
+
+    Its slope is 0 almost everywhere. Under `mm.TargetPropagation` its targets decide the gradient; under anything else,
+    `mm.Backpropagation` too, it is saturated straight-through: that of the activation, where z is no farther than
+    `window` from a jump.
+    """
+
+    window = 1.0
+
+    def __init__(self, low: float, high: float, jumps: tuple[float, ...]) -> None:
+        super().__init__()
+        self.low, self.high, self.jumps = low, high, jumps
+        self._looked = False
+
+    @property
+    def levels(self) -> int:
+        """How many values the activation has."""
+        return len(self.jumps) + 1
+
+    @property
+    def unit(self) -> float:
+        """The largest number of which all levels are whole multiples; 1 if it is less than half a step."""
+        step = (self.high - self.low) / (self.levels - 1)
+        whole = (unit for unit in (step, step / 2) if abs(math.remainder(self.low, unit)) < 1e-9)
+        return next(whole, 1.0)
+
+    def values(self, z: Tensor) -> Tensor:
+        """The activation, without a gradient."""
+        # In place, as what a comparison gives takes the dtype of z then: torch.where takes fifteen times as long.
+        return self._scaled(z.detach().clone().gt_(self.jumps[0]))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Shapes as given."""
+        learning = torch.is_grad_enabled() and z.requires_grad
+        if learning and not (self._looked or z.is_meta or torch.compiler.is_compiling()):
+            self._look(z.detach())
+        if _rule is not None:
+            return _rule(self, z)
+        return _StraightThrough.apply(z, self) if learning else self.values(z)  # pyright: ignore[reportReturnType]
+
+    def _look(self, z: Tensor) -> None:
+        self._looked = True  # once, at the first batch in training
+        if self.levels == 2 and z.numel() and z.min() >= self.jumps[0]:
+            warnings.warn(
+                f"no input of a {type(self).__name__}() is below its jump at {self.jumps[0]:g}: after an activation "
+                "that is never negative it carries no information. Put it in the place of that activation, or a "
+                "normalization between them.",
+                stacklevel=4,
+            )
+
+    def straight_through(self, z: Tensor, gradient: Tensor) -> Tensor:
+        """The saturated straight-through gradient: what of `gradient` goes on to z."""
+        near = (z >= self.jumps[0] - self.window) & (z <= self.jumps[-1] + self.window)
+        return gradient * near
+
+    def codes(self, h: Tensor) -> Tensor:
+        """The number of jumps that are below, as bytes, from the activation."""
+        return (h - self.low).mul_((self.levels - 1) / (self.high - self.low)).round_().to(torch.uint8)
+
+    def from_codes(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
+        """The inverse of `codes`, to the bit."""
+        return self._scaled(codes.to(dtype))
+
+    def _scaled(self, count: Tensor) -> Tensor:
+        steps = self.levels - 1
+        unit = count if steps == 1 else count.div_(steps)
+        return unit if (self.low, self.high) == (0, 1) else unit.mul_(self.high - self.low).add_(self.low)
+
+
+class Sign(Threshold):
+    """1 where z > 0, else -1."""
+
+    def __init__(self) -> None:
+        super().__init__(-1.0, 1.0, (0.0,))
+
+
+class Heaviside(Threshold):
+    """1 where z > 0, else 0."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0, 1.0, (0.0,))
+
+    def straight_through(self, z: Tensor, gradient: Tensor) -> Tensor:
+        """Within 0 <= z <= 1, as published for steps from 0 to 1."""
+        return gradient * ((z >= 0) & (z <= 1))
+
+
+class Staircase(Threshold):
+    """`steps` equal steps from `low` to `high`, the first at `low`, the last at `high`: one more level than steps.
+
+    Straight-through gradients pass from `low` to `high`.
+    """
+
+    window = 0.0
+
+    def __init__(self, steps: int, low: float = 0.0, high: float = 1.0) -> None:
+        check_number("Staircase.steps", steps, 2, 255, whole=True)
+        if not low < high:
+            raise MinimandError(f"Staircase.low is {low} and Staircase.high {high}; expected low to be less than high.")
+        super().__init__(low, high, tuple(low + (high - low) * i / (steps - 1) for i in range(steps)))
+
+    def values(self, z: Tensor) -> Tensor:
+        """The activation, without a gradient."""
+        z, steps = z.detach(), self.levels - 1
+        if (self.low, self.high) == (0, 1):
+            return self._scaled((z * (steps - 1)).ceil_().clamp_(0, steps))
+        return self._scaled(((z - self.low) * ((steps - 1) / (self.high - self.low))).ceil_().clamp_(0, steps))
+
+    @property
+    def steps(self) -> int:
+        """How many."""
+        return len(self.jumps)
+
+    def extra_repr(self) -> str:
+        """What a print shows."""
+        return f"steps={self.steps}, low={self.low:g}, high={self.high:g}"
+
+
+class QuantizedReLU(Staircase):
+    """A ReLU cut off at 1, of so many levels: 4 are 0, 1/3, 2/3, 1 with jumps at 0, 1/2, 1 (two bits)."""
+
+    def __init__(self, levels: int = 4) -> None:
+        check_number("QuantizedReLU.levels", levels, 3, 256, whole=True)
+        super().__init__(levels - 1)
+
+    def extra_repr(self) -> str:
+        """What a print shows."""
+        return f"levels={self.levels}"
+
+
+_NAMED: dict[str, type[Threshold]] = {
+    "sign": Sign,
+    "heaviside": Heaviside,
+    "quantized_relu": QuantizedReLU,
+    "staircase": Staircase,
+}
+
+
+def as_threshold(text: str) -> Threshold:
+    """The threshold of a name, with arguments as in `quantized_relu(levels=4)`.
+
+    Raises:
+        ValueError: there is none, or it has no such argument.
+    """
+    return make_named(text, "activation", _NAMED)
+
+
+def threshold_text(threshold: Threshold) -> str:
+    """The inverse of `as_threshold`."""
+    names = {kind: name for name, kind in _NAMED.items()}
+    arguments = threshold.extra_repr()
+    return names.get(type(threshold), type(threshold).__name__) + (f"({arguments})" if arguments else "")
+
+
+class Opaque(nn.Module):
+    """A component without a derivative, which says instead which inputs would have been better.
+
+    What is before it learns as if ||x - targets(x, y, g)||^2 / 2 were to fall. Parameters inside it are not trained.
+
+    Args:
+        module: any function of a tensor; it may leave torch.
+        targets: (x, y, g), with the output y and the gradient g that reached it, to better inputs, of x's shape.
+    """
+
+    def __init__(self, module: Callable[[Tensor], Tensor], targets: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        if not callable(module) or not callable(targets):
+            raise WrongTypeError(
+                "Opaque takes a function of a tensor and a function targets(x, y, g) of three tensors."
+            )
+        self.module, self.targets = module, targets
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shapes as the component's."""
+        return _Opaque.apply(x, self)  # pyright: ignore[reportReturnType]
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, threshold: Threshold) -> Tensor:
+        ctx.threshold = threshold
+        ctx.save_for_backward(z)
+        return threshold.values(z)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return ctx.threshold.straight_through(*ctx.saved_tensors, *gradients), None
+
+
+class _Opaque(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, opaque: Opaque) -> Tensor:
+        y = opaque.module(x.detach())
+        if not isinstance(y, Tensor):
+            raise WrongTypeError(f"the module of Opaque returned {type(y).__name__}; expected a tensor.")
+        ctx.opaque = opaque
+        ctx.save_for_backward(x, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        x, y = ctx.saved_tensors
+        better = ctx.opaque.targets(x, y, *gradients)
+        if not isinstance(better, Tensor) or better.shape != x.shape:
+            shown = tuple(better.shape) if isinstance(better, Tensor) else type(better).__name__
+            raise MinimandError(f"targets of Opaque gave {shown}; expected better inputs of shape {tuple(x.shape)}.")
+        return x - better, None

@@ -1,0 +1,163 @@
+"""A straight-line program for a stage: blocks to ask, and passes over memory between them."""
+
+import math
+from dataclasses import dataclass
+
+from ...theory.kernel import Binding
+from ...theory.scalars import Number
+
+
+@dataclass(frozen=True)
+class Ask:
+    """register[target] = block of `oracle` in `layer`, applied to register[point]."""
+
+    target: int
+    layer: int
+    oracle: str
+    point: int
+
+
+@dataclass(frozen=True)
+class Add:
+    """register[target] = left_factor register[left] + right_factor register[right]."""
+
+    target: int
+    left: int
+    right: int
+    left_factor: Number
+    right_factor: Number
+
+    @property
+    def terms(self) -> tuple[tuple[int, Number], tuple[int, Number]]:
+        """Each register with its factor."""
+        return (self.left, self.left_factor), (self.right, self.right_factor)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """register[target] = factor register[source]."""
+
+    target: int
+    source: int
+    factor: Number
+
+
+Instruction = Ask | Add | Scale
+
+
+@dataclass(frozen=True)
+class Program:
+    """Instructions that compute a stage; register 0 holds the input."""
+
+    instructions: tuple[Instruction, ...]
+    output: int
+    binding: Binding
+
+    @property
+    def cost(self) -> int:
+        """Passes over memory in a training step: forward, scaled gradients, and gradients to sum up."""
+        passes = 0
+        uses: dict[int, int] = {}
+        for instruction in self.instructions:
+            for register in sources(instruction):
+                uses[register] = uses.get(register, 0) + 1
+            if isinstance(instruction, Add):
+                factors = (instruction.left_factor, instruction.right_factor)
+                scaled = sum(not f.same(1) for f in factors)
+                learned = sum(not f.is_constant for f in factors)
+                passes += 1 + scaled + (scaled == 2 and not is_interpolation(instruction)) + 2 * learned
+            elif isinstance(instruction, Scale):
+                passes += 2
+        return passes + sum(n - 1 for n in uses.values())
+
+    @property
+    def cancellation(self) -> float:
+        """How many times larger than the result rounding errors may get, over those of a plain sum.
+
+        The larger of two views: each sum against its terms, in the coordinates of input and answers; and what
+        the terms of each sum contribute to the output of a network at rest.
+        """
+        return max(self._cancellation_in_sums(), self._cancellation_at_rest())
+
+    def _cancellation_in_sums(self) -> float:
+        vectors: dict[int, dict[int, float]] = {0: {0: 1.0}}
+        worst = 1.0
+        for instruction in self.instructions:
+            match instruction:
+                case Ask(target):
+                    vectors[target] = {target: 1.0}
+                case Scale(target, source, factor):
+                    vectors[target] = {i: v * _typical(factor) for i, v in vectors[source].items()}
+                case Add(target, left, right, a, b):
+                    terms = [(i, v * _typical(f)) for r, f in ((left, a), (right, b)) for i, v in vectors[r].items()]
+                    vectors[target] = total = {}
+                    for i, v in terms:
+                        total[i] = total.get(i, 0.0) + v
+                    size = sum(map(abs, total.values()))
+                    worst = max(worst, sum(abs(v) for _, v in terms) / size if size else math.inf)
+        return worst
+
+    def _cancellation_at_rest(self) -> float:
+        values, worst = {0: 1.0}, 1.0
+        for instruction in self.instructions:
+            values[instruction.target] = sum(values[r] * f for r, f in self._at_rest(instruction))
+        influence = dict.fromkeys(values, 0.0) | {self.output: 1.0}
+        for instruction in reversed(self.instructions):
+            heard = influence[instruction.target]
+            worst = max(worst, abs(heard) * sum(abs(values[r] * f) for r, f in self._at_rest(instruction)))
+            for register, factor in self._at_rest(instruction):
+                influence[register] += heard * factor
+        return worst
+
+    def _at_rest(self, instruction: Instruction) -> list[tuple[int, float]]:
+        """The registers an instruction reads with their factors, where blocks are 0 or the identity."""
+        match instruction:
+            case Ask():
+                return [(instruction.point, 1.0 if self.binding == "operator" else 0.0)]
+            case Add(_, left, right, a, b):
+                return [(left, _typical(a)), (right, _typical(b))]
+            case Scale():
+                return [(instruction.source, _typical(instruction.factor))]
+
+    def overwritten(self) -> list[int | None]:
+        """For each instruction the register whose memory its result may take: a sum that nothing else reads."""
+        reads: dict[int, int] = {self.output: 1}
+        for register in (r for instruction in self.instructions for r in sources(instruction)):
+            reads[register] = reads.get(register, 0) + 1
+        sums = {i.target for i in self.instructions if isinstance(i, Add)}
+        free = {register for register in sums if reads.get(register) == 1}
+        return [
+            next((r for r, f in i.terms if r in free and f.same(1)), None) if isinstance(i, Add) else None
+            for i in self.instructions
+        ]
+
+    def last_uses(self) -> list[tuple[int, ...]]:
+        """For each instruction the registers that nothing reads after it."""
+        seen = {self.output}
+        found = []
+        for instruction in reversed(self.instructions):
+            read = set(sources(instruction))
+            found.append(tuple(read - seen))
+            seen |= read
+        return found[::-1]
+
+
+def _typical(factor: Number) -> float:
+    """The value of a factor whose unknowns have a typical size."""
+    return sum(float(c) * 0.7 ** sum(power for _, power in m) for m, c in factor.terms.items())
+
+
+def sources(instruction: Instruction) -> tuple[int, ...]:
+    """The registers an instruction reads."""
+    match instruction:
+        case Ask():
+            return (instruction.point,)
+        case Add():
+            return (instruction.left, instruction.right)
+        case Scale():
+            return (instruction.source,)
+
+
+def is_interpolation(add: Add) -> bool:
+    """Whether the factors sum to 1, as in (1 - w) left + w right."""
+    return (add.left_factor + add.right_factor).same(1)

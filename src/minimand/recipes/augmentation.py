@@ -1,0 +1,131 @@
+"""Random changes of image batches, on the device the batch is on."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .._support.checks import check_number
+from .._support.errors import MinimandError
+from .._support.torchvision import require_torchvision
+
+_NOISE = 0.5
+_STEPS = 100  # torchvision counts magnitudes in whole steps: fine enough for the noise
+_ERASED_AREA = (0.02, 1 / 3)
+_ERASED_RATIO = (0.3, 1 / 0.3)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to each image on its own, in this order."""
+
+    pad: int = 0
+    """The image is padded by so many pixels and cropped to its size."""
+    flip: bool = False
+    """It is flipped left to right with probability 1/2."""
+    randaugment: float = 0.0
+    """The magnitude of two of RandAugment's operations (Cubuk et al. 2020), from 0, for none, to 10; needs the extra
+    `vision`.
+
+    At 9 it is close to timm's `rand-m9-mstd0.5-inc1`: each of the two is made with probability 1/2, and its magnitude
+    varies by a normal deviation of 0.5. The operations are torchvision's: none inverts the image or adds to its dark
+    pixels, posterizing keeps at least 4 bits, interpolation is bilinear, and what comes in at the edges is grey.
+    """
+    cutout: int = 0
+    """A square of so many pixels is blanked (DeVries and Taylor 2017)."""
+    erase: float = 0.0
+    """The probability that a rectangle is filled with noise (Zhong et al. 2020): 2 to 33 % of the area, with a ratio of
+    the sides from 0.3 to 3.3; uniform noise for each pixel, as there, where timm's is normal."""
+
+    def __post_init__(self) -> None:
+        check_number("Augmentation.pad", self.pad, 0, math.inf, whole=True)
+        check_number("Augmentation.randaugment", self.randaugment, 0, 10)
+        check_number("Augmentation.cutout", self.cutout, 0, math.inf, whole=True)
+        check_number("Augmentation.erase", self.erase, 0, 1)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(N, C, H, W), bytes or floats from 0 to 1, to the same shape and type.
+
+        Raises:
+            ModuleNotFoundError: RandAugment needs the extra `vision`. ValueError: it knows grey and colour images only.
+        """
+        if self.pad:
+            images = _pad_crop(images, self.pad)
+        if self.flip:
+            flipped = torch.rand(len(images), device=images.device) < 0.5
+            images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
+        if self.randaugment:
+            images = _randaugment(images, self.randaugment)
+        if self.cutout:
+            images = _cut(images, self.cutout)
+        return _erase(images, self.erase) if self.erase else images
+
+
+def _pad_crop(images: Tensor, pad: int) -> Tensor:
+    n, _, height, width = images.shape
+    device = images.device
+    padded = F.pad(images, (pad,) * 4)
+    rows = torch.randint(2 * pad + 1, (n, 1), device=device) + torch.arange(height, device=device)
+    columns = torch.randint(2 * pad + 1, (n, 1), device=device) + torch.arange(width, device=device)
+    sample = torch.arange(n, device=device)[:, None, None]
+    # Advanced indices around a slice come first: (N, H, W, C).
+    return padded[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _randaugment(images: Tensor, magnitude: float) -> Tensor:
+    require_torchvision("for RandAugment")
+    from torchvision.transforms.v2 import InterpolationMode, RandAugment
+
+    if images.shape[1] not in (1, 3):
+        found = f"the images have {images.shape[1]} channels"
+        raise MinimandError(f"Augmentation.randaugment is {magnitude}, but {found}; expected 1 or 3, or randaugment=0.")
+    grey = 128 if images.dtype == torch.uint8 else 0.5
+
+    def changed(image: Tensor) -> Tensor:
+        levels = (magnitude + _NOISE * torch.randn(2)).clamp(0, 10)
+        for level in levels[torch.rand(2) < 0.5].tolist():
+            image = RandAugment(1, round(level / 10 * _STEPS), _STEPS + 1, InterpolationMode.BILINEAR, grey)(image)
+        return image
+
+    return torch.stack([changed(image) for image in images])
+
+
+def _cut(images: Tensor, size: int) -> Tensor:
+    n, _, height, width = images.shape
+
+    def side(length: int) -> Tensor:
+        centre = torch.randint(length, (n, 1), device=images.device)
+        return _within(length, centre - size // 2, size)
+
+    return images.masked_fill(_rectangles(side(height), side(width)), 0)
+
+
+def _erase(images: Tensor, probability: float) -> Tensor:
+    n, _, height, width = images.shape
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(n, 1, device=images.device)
+
+    def side(length: int, size: Tensor) -> Tensor:
+        size = size.round().clamp(max=length)
+        return _within(length, (uniform(0, 1) * (length - size + 1)).floor(), size)
+
+    area = height * width * uniform(*_ERASED_AREA)
+    ratio = uniform(*map(math.log, _ERASED_RATIO)).exp()
+    hole = _rectangles(side(height, (area * ratio).sqrt()), side(width, (area / ratio).sqrt()))
+    chosen = uniform(0, 1)[:, :, None, None] < probability
+    noise = torch.randint_like(images, 256) if images.dtype == torch.uint8 else torch.rand_like(images)
+    return torch.where(hole & chosen, noise, images)
+
+
+def _within(length: int, first: Tensor, size: int | Tensor) -> Tensor:
+    """Which of the pixels along a side lie in intervals: (N, 1) to (N, length)."""
+    place = torch.arange(length, device=first.device) - first
+    return (place >= 0) & (place < size)
+
+
+def _rectangles(rows: Tensor, columns: Tensor) -> Tensor:
+    """The masks (N, 1, H, W) of rows (N, H) and columns (N, W)."""
+    return rows[:, None, :, None] & columns[:, None, None, :]

@@ -1,0 +1,1 @@
+"""Studies of depth: what initialization, normalization and structure decide."""

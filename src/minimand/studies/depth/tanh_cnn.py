@@ -1,0 +1,81 @@
+"""Plain convolutional networks of a thousand layers, by initialization alone (Xiao et al. 2018)."""
+
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from ...data.data import Data
+from ...data.samples import Arrays
+from ...experiments.bench import Bench
+from ...experiments.panels import draw_sweep
+from ...experiments.study import Cell, Column, Scale, Study, register
+from ...experiments.trained import best_of_rates, few, few_steps, kept
+from ...trainability.initialization.initialize import initialize
+
+_SCHEMES = {
+    "delta-orthogonal, critical": "critical",
+    "Gaussian, critical": "critical(weights='gaussian')",
+    "Gaussian, variance 1 / fan-in": "lecun",
+}
+_RATES = (0.05, 0.2)
+_ACCURACY = Column("accuracy", "test accuracy %", 1, 100)
+
+
+def _cells(scale: Scale) -> list[Cell]:
+    depths, channels, steps, pool = {
+        "smoke": ((4,), 4, 2, 1),
+        "cpu": ((60, 250, 1000), 16, 150, 4),
+        "paper": ((1000, 10_000), 128, 2000, 1),
+    }[scale]
+    return [
+        {"scheme": scheme, "depth": depth, "channels": channels, "pool": pool, **few(scale, steps, 32)}
+        # What a step does to the output adds up over the layers.
+        | {"recipe": kept(few_steps(1.0, 32)), "rates": [rate / depth for rate in _RATES]}
+        for scheme in _SCHEMES
+        for depth in depths
+    ]
+
+
+def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+    data = bench.data(cell["data"], cell["train"], cell["test"])
+    return best_of_rates(lambda: _network(cell, seed, data), data, cell, seed, bench)[0]
+
+
+def _network(cell: Cell, seed: int, data: Data) -> nn.Module:
+    """`depth` convolutions of 3 x 3 and stride 1, tanh after each; the mean over the image and a linear layer."""
+    torch.manual_seed(seed)
+    channels = cell["channels"]
+    layers: list[nn.Module] = [nn.AvgPool2d(cell["pool"])]
+    for i in range(cell["depth"]):
+        before = channels if i else data.shape[0]
+        layers += [nn.Conv2d(before, channels, 3, padding=1), nn.Tanh()]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, data.num_outputs))
+    batch = data.prepare(cast(Arrays, data.train).inputs[:64])
+    initialize(model, _SCHEMES[cell["scheme"]], batch=batch)
+    return model
+
+
+register(
+    Study(
+        "tanh_cnn",
+        "Plain tanh networks of a thousand convolutions, by initialization alone (after Xiao et al. 2018)",
+        "Convolutions of 3 x 3 and 16 channels, a tanh after each, no skips and no normalization, then the mean over "
+        "the image and a linear layer, on Fashion-MNIST at 7 x 7 pixels: 150 steps of SGD with Nesterov momentum 0.9 "
+        "and batches of 32, no weight decay, at 0.05 or 0.2 / depth, whichever is better; accuracy on 2,000 test "
+        "images. Critical weights are those of `mm.initialize(model, 'critical')`: q = 1 / depth, delta-orthogonal or "
+        "Gaussian. At paper scale 1,000 and 10,000 layers of 128 channels and 2,000 steps on full images.\n\n"
+        "Xiao et al. report 10,000 layers trained on MNIST and CIFAR-10; their accuracies, of far longer trainings, "
+        "are not known here.",
+        ("xiao2018dynamical",),
+        _cells,
+        _measure,
+        ("scheme", "depth"),
+        (_ACCURACY, Column("rate", "learning rate")),
+        figures=lambda measurements: {
+            "Test accuracy against depth: mean and range over seeds": draw_sweep(
+                measurements, _ACCURACY, "channels", line="scheme"
+            )
+        },
+    )
+)

@@ -1,0 +1,112 @@
+"""How deep a plain network can be and still be trained, over the size of its weights (Schoenholz et al. 2017)."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ...experiments.bench import Bench
+from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
+from ...experiments.trained import few, few_steps, kept, plain_network, train
+from ...report.figures import COLORS, new_figure, plain
+from ...trainability.mean_field.meanfield import depth_scales
+from ...training.hooks.nonfinite import NonFiniteLossError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# With the variance of the biases: the paper's for tanh, that of the critical points for the others.
+_ACTIVATIONS = {"tanh": (nn.Tanh, 0.05), "ReLU": (nn.ReLU, 0.0), "GELU": (nn.GELU, 0.172922)}
+REACH = 6
+"""Depth scales that a network can be deep."""
+
+
+def _cells(scale: Scale) -> list[Cell]:
+    depths, sigmas, steps, width, batch = {
+        "smoke": ((4,), (1.0, 1.4), 2, 20, 32),
+        "cpu": ((5, 10, 20, 40), (0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0), 125, 100, 64),
+        "paper": ((10, 30, 100, 300), tuple(round(0.8 + 0.1 * i, 1) for i in range(16)), 200, 300, 128),
+    }[scale]
+    return [
+        {"activation": activation, "sigma_w": sigma, "depth": depth, "width": width}
+        | {**few(scale, steps, batch), "recipe": kept(few_steps(3e-3, batch))}
+        for activation in _ACTIVATIONS
+        for sigma in sigmas
+        for depth in depths
+    ]
+
+
+def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+    data = bench.data(cell["data"], cell["train"], cell["test"])
+    activation, variance = _ACTIVATIONS[cell["activation"]]
+    torch.manual_seed(seed)
+    model = plain_network(cell["width"], cell["depth"], activation, data)
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=cell["sigma_w"] / math.sqrt(layer.in_features))
+            nn.init.normal_(layer.bias, std=math.sqrt(variance))
+    theory = {"reach": f"{_reach(cell['activation'], cell['sigma_w']):.0f}"}
+    try:
+        return theory | {"accuracy": train(model, data, cell, seed, bench, resume=False).test_accuracy}
+    except NonFiniteLossError:
+        return theory | {"diverged": 1}
+
+
+def _reach(activation: str, sigma_w: float) -> float:
+    """So many times the shorter of the depth scales of angles and of gradients, whether these grow or die."""
+    phi, variance = _ACTIVATIONS[activation]
+    scales = depth_scales(phi, sigma_w, math.sqrt(variance))
+    return REACH * min(abs(scales.xi_c), abs(scales.xi_grad))
+
+
+def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+    figure = new_figure(9, 3.4)
+    panels = figure.subplots(1, len(_ACTIVATIONS), sharey=True)
+    depths = sorted({m.cell["depth"] for m in measurements})
+    for axes, activation in zip(map(plain, panels), _ACTIVATIONS, strict=True):
+        found: dict[tuple[float, int], list[float]] = {}
+        for m in measurements:
+            if m.cell["activation"] == activation:
+                found.setdefault((m.cell["sigma_w"], m.cell["depth"]), []).append(100 * m.values.get("accuracy", 0.0))
+        x, y = zip(*found, strict=True)
+        shades = [statistics.mean(values) for values in found.values()]
+        axes.scatter(x, y, c=shades, s=150, marker="s", cmap="viridis", vmin=10, vmax=80)
+        line = torch.linspace(min(x), max(x), 61).tolist()
+        axes.plot(line, [_reach(activation, sigma) for sigma in line], color=COLORS[1], linewidth=1.5)
+        axes.set_yscale("log")
+        axes.set_yticks(depths, depths)
+        axes.minorticks_off()
+        axes.set(ylim=(depths[0] / 1.4, depths[-1] * 1.4), xlabel="sigma_w")
+        axes.set_title(activation, fontsize=9)
+    figure.axes[0].set_ylabel("depth")
+    figure.colorbar(panels[0].collections[0], ax=panels, label="test accuracy %", shrink=0.9)
+    return {
+        f"Test accuracy, mean over seeds, where a loss that is not finite counts as 0; the line is {REACH} times the "
+        "depth scale of theory": figure
+    }
+
+
+register(
+    Study(
+        "trainable_depth",
+        "Trainable depth against the size of the weights (after Schoenholz et al. 2017)",
+        "Plain networks of 100 units on the images of Fashion-MNIST as vectors: 125 steps of SGD with Nesterov "
+        "momentum 0.9 and batches of 64, all at the constant rate 0.003. Weights are Gaussian with the deviation "
+        "sigma_w / sqrt(fan-in); biases have the variance 0.05 for tanh, 0 for ReLU and 0.173 for GELU, that of its "
+        "half-stable point. Beside the accuracy stands how deep theory lets a network be: "
+        f"{REACH} times the depth scale of `mm.trainability.mean_field.depth_scales`, the shorter of those of angles "
+        f"and of gradients. The {REACH} is recalled of the paper, not read again, and was not fitted here.\n\n"
+        "The paper has pictures, not tables, and they are of tanh; the sizes at paper scale (300 units, 200 steps, "
+        "batches of 128) are not known to be its own.",
+        ("schoenholz2017deep", "poole2016exponential"),
+        _cells,
+        _measure,
+        ("activation", "sigma_w", "depth"),
+        (Column("accuracy", "test accuracy %", 1, 100), Column("reach", f"{REACH} depth scales")),
+        None,
+        _figures,
+    )
+)

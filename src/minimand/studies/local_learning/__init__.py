@@ -1,0 +1,1 @@
+"""Studies of local learning: layer by layer, and all layers at once."""

@@ -1,0 +1,125 @@
+"""Decoupled training where one module is slow: how much a buffer forgives (Belilovsky et al. 2020, a simulation)."""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from ...experiments.bench import Bench
+from ...experiments.panels import draw_rows
+from ...experiments.study import Cell, Column, Scale, Study, register
+from ...experiments.trained import images, kept
+from ...recipes.recipe import Recipe, from_config
+from ...training.loop.evaluate import evaluate
+from ...training.loop.losses import Loss, as_loss
+from ...training.methods.local.decoupled import Decoupled, Group, Part
+from ...training.methods.local.replay import Buffer
+from .decoupled import DEPTH, network, recipe
+
+_ACCURACY = Column("accuracy", "test accuracy %", 1, 100)
+_SLOW = 1
+"""The module, counted from 0."""
+
+_Batch = tuple[Any, Tensor]
+
+
+def _cells(scale: Scale) -> list[Cell]:
+    width, epochs, slowdowns, buffers = {
+        "smoke": (4, 1, (2.0,), (1,)),
+        "cpu": (16, 4, (1.0, 2.0, 5.0), (1, 10)),
+        "paper": (128, 50, (1.0, 1.1, 1.2, 1.5, 2.0, 5.0), (1, 5, 50)),
+    }[scale]
+    settings = {"width": width, **images(scale, 2000), "recipe": kept(recipe(scale, epochs))}
+    return [{"slowdown": s, "buffer": b, **settings} for s in slowdowns for b in buffers]
+
+
+class _Worker:
+    """A module with its optimizer and its clock."""
+
+    def __init__(self, part: Part, how: Recipe, steps: int) -> None:
+        self.part, self.how, self.steps, self.done = part, how, steps, 0
+        self.optimizer = how.optimizer.build(part)
+
+    def train(self, batch: _Batch, loss: Loss) -> _Batch:
+        """One update; what it gave before it."""
+        x, y = batch
+        rate = self.how.optimizer.lr * self.how.schedule.factor(self.done / self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        state, outputs, _ = self.part.train()(x)
+        loss(outputs, y).backward()
+        self.optimizer.step()
+        self.done += 1
+        return state.detach(), y
+
+
+def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+    data = bench.data(cell["data"], cell.get("train"), cell.get("test"))
+    how = cast(Recipe, from_config(cell["recipe"]))
+    model = network(cell["width"], data, seed).to(bench.device)
+    first = data.prepare(next(iter(data.test.batches(4)))[0].to(bench.device))
+    group = cast(Group, Decoupled().plan(model, lambda: first, data.num_outputs, 1).problems[0].module)
+    steps = how.epochs * data.train.count(how.batch_size, True)
+    workers = [_Worker(part, how, steps) for part in group.each]
+    buffers = [Buffer[_Batch](cell["buffer"]) for _ in workers[:-1]]
+    stream = _endless(data, how, seed, bench.device)
+    loss = as_loss(None, data)
+    # Until every buffer holds something, modules take turns; in it are batches of untrained modules.
+    for _ in range(cell["buffer"]):
+        batch = next(stream)
+        for worker, buffer in zip(workers, buffers, strict=False):
+            with torch.no_grad():
+                batch = worker.part.eval().through(batch[0]), batch[1]
+            buffer.write(batch)
+    chance = torch.ones(DEPTH)
+    chance[_SLOW] = 1 / cell["slowdown"]
+    generator = torch.Generator().manual_seed(seed)
+    reads = [0] * DEPTH
+    while any(worker.done < steps for worker in workers):
+        # Each stops after its own updates, as published.
+        left = chance * torch.tensor([float(worker.done < steps) for worker in workers])
+        j = int(torch.multinomial(left, 1, generator=generator))
+        batch = next(stream) if j == 0 else cast(_Batch, buffers[j - 1].read())
+        given = workers[j].train(batch, loss)
+        reads[j] += 1
+        if j + 1 < DEPTH:
+            buffers[j].write(given)
+    return {"accuracy": evaluate(group, data).accuracy}
+
+
+def _endless(data: Any, how: Recipe, seed: int, device: torch.device) -> Any:
+    augment = how.augmentation or data.augmentation
+    epoch = 0
+    while True:
+        for inputs, targets in data.train.batches(how.batch_size, 1_000_003 * seed + epoch):
+            yield data.prepare(augment(inputs.to(device))), targets.to(device).long()
+        epoch += 1
+
+
+register(
+    Study(
+        "slow_modules",
+        "One module is slow: asynchronous decoupled training, simulated",
+        "The network of the study `decoupled`, trained in ticks: at each a module is drawn and makes one update on a "
+        "batch from the buffer below it, which it then hands on; the second module is drawn less often than the "
+        "others by the slowdown. A buffer keeps the last 1 or 10 batches, and of these the newest of the least used is "
+        "read, as in `mm.Decoupled(buffer=...)`. Each module makes as many updates and then stops, so that a slow one "
+        "goes on when those above it are done. This is a simulation in one process, as the published experiment is; "
+        "it tells what staleness costs, not what time it saves. At cpu scale 2,000 images of CIFAR-10, 4 epochs of "
+        "updates.\n\n"
+        "The source has curves; a note on it says that a mismatch of 1.2 is tolerated and that a buffer of one batch "
+        "costs little.",
+        ("belilovsky2020decoupled",),
+        _cells,
+        _measure,
+        ("slowdown", "buffer"),
+        (_ACCURACY,),
+        published=None,
+        figures=lambda measurements: {
+            "Test accuracy: each seed a point, their mean a line": draw_rows(
+                measurements, ("slowdown", "buffer"), _ACCURACY
+            )
+        },
+    )
+)

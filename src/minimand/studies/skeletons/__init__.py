@@ -1,0 +1,1 @@
+"""Studies of skeletons: which algorithm a network is wired by."""

@@ -1,0 +1,42 @@
+"""Every algorithm with the same blocks, for its card in the gallery."""
+
+from ...algorithms._algorithm import is_proximal
+from ...algorithms._registry import builtin
+from ...experiments.panels import draw_rows
+from ...experiments.study import Cell, Column, Scale, Study, register
+from ...experiments.trained import ERROR, images, kept, measure_classifier
+from ...recipes.recipe import AdamW, Cosine, Recipe
+
+
+def _cells(scale: Scale) -> list[Cell]:
+    if scale == "paper":
+        model, shown, recipe = "preact_resnet56", images(scale, 0), Recipe(200, 128, schedule=Cosine())
+    else:
+        model, shown = "mlp(width=32, depth=12)", {"data": "digits", "train": None if scale == "cpu" else 100}
+        recipe = Recipe(20 if scale == "cpu" else 1, 128, AdamW(5e-3, weight_decay=0.0), Cosine())
+    return [
+        {"algorithm": name, "model": model, **shown, "recipe": kept(recipe)}
+        for name, cls in builtin.items()
+        if not any(map(is_proximal, cls.oracles))
+    ]
+
+
+register(
+    Study(
+        "gallery",
+        "Every algorithm with the same blocks",
+        "Each built-in algorithm with its default coefficients, but for those whose prox has to be known. At cpu scale "
+        "12 two-layer blocks of width 32 on the digits, 20 epochs of Adam at 5e-3 with a cosine; at paper scale the "
+        "pre-activation ResNet of 56 layers, 200 epochs of CIFAR-10. Algorithms that ask two gradients have two blocks "
+        "a layer, Runge-Kutta asks one several times. Nothing of the sort is published.",
+        (),
+        _cells,
+        measure_classifier,
+        ("algorithm",),
+        (ERROR, Column("loss", "test loss", 3), Column("parameters", "parameters", 0)),
+        published=None,
+        figures=lambda measurements: {
+            "Test error: each seed a point, their mean a line": draw_rows(measurements, ("algorithm",), ERROR)
+        },
+    )
+)

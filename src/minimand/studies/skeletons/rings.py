@@ -1,0 +1,140 @@
+"""Nested rings: accuracy, margin and decision boundary (Wu et al. 2024)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ...data.data import Data
+from ...data.samples import Arrays
+from ...data.sets.synthetic import nested_rings
+from ...experiments.bench import Bench
+from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
+from ...experiments.trained import SKELETONS, kept, train
+from ...networks.unrolled import unroll
+from ...recipes.recipe import AdamW, Cosine, Recipe
+from ...report.figures import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_ALGORITHMS = (*SKELETONS, "linearized_admm")
+_SIDE = 4.0
+"""The figure shows [-4, 4]^2."""
+_SHOWN = 60
+"""Points a side."""
+
+
+def _cells(scale: Scale) -> list[Cell]:
+    samples, epochs = (200, 2) if scale == "smoke" else (2000, 25) if scale == "cpu" else (4000, 100)
+    recipe = Recipe(epochs, 125 if scale != "smoke" else 50, AdamW(5e-3, weight_decay=0.0), Cosine(), clip=1.0)
+    return [
+        {"algorithm": algorithm, "depth": depth, "hidden": 16, "samples": samples, "recipe": kept(recipe)}
+        for depth in ((3,) if scale == "smoke" else (5, 15))
+        for algorithm in _ALGORITHMS
+    ]
+
+
+def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+    data = nested_rings(cell["samples"], seed)
+
+    def blocks() -> list[nn.Module]:
+        return [
+            nn.Sequential(nn.Linear(2, cell["hidden"]), nn.Tanh(), nn.Linear(cell["hidden"], 2))
+            for _ in range(cell["depth"])
+        ]
+
+    torch.manual_seed(seed)
+    two = cell["algorithm"] == "linearized_admm"
+    stage = unroll(
+        cell["algorithm"],
+        [{"gradient_f": f, "gradient_g": g} for f, g in zip(blocks(), blocks(), strict=True)] if two else blocks(),
+    )
+    result = train(stage, data, cell, seed, bench, resume=False)
+    values: dict[str, Any] = {
+        "accuracy": result.test_accuracy,
+        "margin": _margin(stage, *_points(data)),
+        "parameters": sum(p.numel() for p in stage.parameters()),
+    }
+    if seed == 0:
+        values["boundary"] = [round(v, 2) for v in _gap(stage, _grid(_SHOWN)).clamp(-99, 99).tolist()]
+    return values
+
+
+def _points(data: Data) -> tuple[Tensor, Tensor]:
+    """The test samples."""
+    samples = cast(Arrays, data.test)
+    return samples.inputs, samples.targets
+
+
+@torch.no_grad()
+def _gap(stage: nn.Module, points: Tensor) -> Tensor:
+    """Logit of the outer ring less that of the inner one: (N, 2) to (N,)."""
+    device = next(stage.parameters()).device
+    logits = stage.eval()(points.to(device)).cpu()
+    return logits[:, 1] - logits[:, 0]
+
+
+def _grid(side: int) -> Tensor:
+    line = torch.linspace(-_SIDE, _SIDE, side)
+    return torch.cartesian_prod(line, line)
+
+
+def _margin(stage: nn.Module, points: Tensor, targets: Tensor, side: int = 400) -> float:
+    """The least distance from a sample to a point that is taken for the other ring; 0 if a sample is."""
+    grid = _grid(side)
+    taken, right = _gap(stage, grid) > 0, (_gap(stage, points) > 0) == targets.bool()
+    if not right.all():
+        return 0.0
+    margins = []
+    for ring in (False, True):
+        own, other = points[targets.bool() == ring], grid[taken != ring]
+        margins.append(float(torch.cdist(own, other).min()) if len(other) else math.inf)
+    return min(margins)
+
+
+def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+    shown = [m for m in measurements if "boundary" in m.values]
+    depths = sorted({m.cell["depth"] for m in shown})
+    figure = new_figure(2.2 * len(_ALGORITHMS), 2.5 * len(depths))
+    inputs, targets = _points(nested_rings(300, 0))
+    for row, depth in zip(figure.subplots(len(depths), len(_ALGORITHMS), squeeze=False), depths, strict=True):
+        for axes, algorithm in zip(row, _ALGORITHMS, strict=True):
+            axes.set(xticks=[], yticks=[], aspect="equal")
+            axes.set_title(f"{algorithm}\n{depth} layers", fontsize=7)
+            found = [m for m in shown if (m.cell["depth"], m.cell["algorithm"]) == (depth, algorithm)]
+            if not found:
+                continue
+            gap = torch.tensor(found[0].values["boundary"]).view(_SHOWN, _SHOWN).T.numpy()
+            extent = (-_SIDE, _SIDE, -_SIDE, _SIDE)
+            axes.imshow(gap, extent=extent, origin="lower", cmap="RdBu", vmin=-8, vmax=8, interpolation="bilinear")
+            axes.contour(gap, levels=[0], extent=extent, colors="black", linewidths=0.8)
+            axes.scatter(*inputs.T.numpy(), c=targets.numpy(), cmap="RdBu", s=2, edgecolors="none", vmin=-0.3, vmax=1.3)
+    return {"Decision boundaries, seed 0: blue is taken for the outer ring, red for the inner one": figure}
+
+
+register(
+    Study(
+        "rings",
+        "Nested rings: accuracy, margin and decision boundary of narrow networks (Wu et al. 2024)",
+        "The state has two entries, which are the logits, and each layer has a block of its own, 2 - 16 - 2 with tanh, "
+        "under the residual binding: nothing but the skeleton differs (linearized ADMM has two blocks a layer). The "
+        "margin is the least distance in the plane from a test sample to a point taken for the other ring; no "
+        "classifier can have more than about 0.45, half the gap between the rings, and a single misclassified sample "
+        "makes it 0.\n\n"
+        "Wu et al. report larger margins than ResNet's for their networks; their numbers, widths, depths and data are "
+        "not known here. The rings are those of Sander et al. 2021; sizes and recipe are ours.",
+        ("wu2024optdnn", "sander2021momentum"),
+        _cells,
+        _measure,
+        ("algorithm", "depth"),
+        (
+            Column("margin", "margin", 3),
+            Column("accuracy", "test accuracy %", 2, 100),
+            Column("parameters", "parameters", 0),
+        ),
+        figures=_figures,
+    )
+)

@@ -1,0 +1,1 @@
+"""Studies of hard thresholds, in training and on bits."""

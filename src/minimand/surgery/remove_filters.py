@@ -1,0 +1,178 @@
+"""Filters of a chain of layers, removed for good: what is left is an ordinary, narrower network."""
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from .._support.errors import MinimandError, unknown_name
+from .._support.torch_internals import BatchNorm
+from ..networks.as_network import as_network
+
+Layer = nn.Conv2d | nn.Linear
+"""What has filters, or units."""
+_FILTERS = ("out_channels", "out_features")
+_INPUTS = ("in_channels", "in_features", "num_features", "features")
+_CHAIN = "expected a chain of Conv2d or Linear, BatchNorm, and modules that keep channels apart, in nn.Sequential"
+
+
+def remove_filters(model: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.Module:
+    """Remove filters of convolutions, or units of linear layers, in place, with all that reads them.
+
+    What came from filters whose output is zero is the same afterwards. The same call on a new model makes one that the
+    state of the narrower one can be loaded into.
+
+    Args:
+        model: as for `mm.as_network`; between a layer and the next one stand BatchNorm, flattening, and modules without
+            parameters that keep channels apart or rearrange them.
+        kept: by the name of a layer the filters that stay, counted from 0.
+
+    Raises:
+        TypeError: the model is no chain. ValueError: an unknown layer, no such filters, or a layer whose filters cannot
+        be removed, since what follows mixes or sums them. Nothing is removed then.
+    """
+    network = as_network(model)
+    chain = leaves(network.stem, *network.layers, network.head)
+    named = {name: m for name, m in model.named_modules() if isinstance(m, Layer) and any(m is leaf for leaf in chain)}
+    removals = []
+    for name, indices in kept.items():
+        if name not in named:
+            raise unknown_name(f"layer with filters in {type(model).__name__}", name, named)
+        layer = named[name]
+        removals.append(Removal(layer, [chain[chain.index(layer) + 1 :]], name))
+        _check_indices(name, indices, filters(layer))
+    for removal, indices in zip(removals, kept.values(), strict=True):
+        removal.keep(indices)
+    return model
+
+
+def leaves(*parts: nn.Module) -> list[nn.Module]:
+    """The modules of parts, in the order in which they run, those inside nn.Sequential one by one."""
+    found: list[nn.Module] = []
+    for part in parts:
+        is_chain = isinstance(part, nn.Sequential) and type(part).forward is nn.Sequential.forward
+        found += leaves(*part.children()) if is_chain else [part]
+    return found
+
+
+def filters(layer: Layer) -> int:
+    """How many a layer has."""
+    return layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
+
+
+class Removal:
+    """Which modules change when filters of a layer are removed; found before anything is."""
+
+    def __init__(self, layer: Layer, chains: Iterable[Sequence[nn.Module]], name: str) -> None:
+        """`chains` are all that the output goes through, each up to its end.
+
+        Raises:
+            ValueError: the filters cannot be removed.
+        """
+        self.layer, self.name = layer, name
+        if why := _why_not(layer, [layer]):
+            raise MinimandError(f"filters of {name} cannot be removed: {why}.")
+        # Of each input of a module, the filter that it comes from.
+        self.readers: dict[nn.Module, Tensor] = {}
+        for chain in chains:
+            self.readers |= self._readers(chain)
+
+    def _readers(self, chain: Sequence[nn.Module]) -> dict[nn.Module, Tensor]:
+        origins, flat = torch.arange(filters(self.layer)), isinstance(self.layer, nn.Linear)
+        found: dict[nn.Module, Tensor] = {}
+        for module in chain:
+            if isinstance(module, Layer | BatchNorm):
+                why = _why_not(module, chain)
+                if isinstance(module, nn.Linear) and not flat:
+                    why = "it reads maps that are not flattened"
+                each, rest = divmod(_inputs(module), len(origins))
+                if why or rest:
+                    raise self._error(module, why or f"it reads {_inputs(module)} inputs of {len(origins)} channels")
+                found[module] = origins.repeat_interleave(each)
+                if isinstance(module, Layer):
+                    return found
+            elif isinstance(module, nn.Flatten):
+                flat = True
+                if hasattr(module, "features"):  # one of ours, that checks how many it gives
+                    found[module] = origins.repeat_interleave(_inputs(module) // len(origins))
+            else:
+                traced = origins_through(module, len(origins), flat)
+                if traced is None:
+                    raise self._error(module, f"it does not keep channels apart; {_CHAIN}")
+                origins = origins[traced]
+        raise MinimandError(f"filters of {self.name} cannot be removed: no layer reads them, they are the output.")
+
+    def _error(self, module: nn.Module, why: str) -> MinimandError:
+        return MinimandError(
+            f"filters of {self.name} cannot be removed: of the {type(module).__name__} that follows, {why}."
+        )
+
+    @torch.no_grad()
+    def keep(self, indices: Sequence[int]) -> None:
+        """Remove all other filters."""
+        _narrow(self.layer, torch.tensor(sorted(indices)), 0)
+        for module, origins in self.readers.items():
+            inputs = torch.isin(origins, torch.tensor(indices)).nonzero().flatten()
+            _narrow(module, inputs, 1 if isinstance(module, Layer) else 0)
+
+
+def origins_through(module: nn.Module, channels: int, flat: bool) -> Tensor | None:
+    """Of each channel that a module gives, the only one of its input that it depends on; None if there are others.
+
+    Found by changing one channel after another; a module with more than scalar parameters is not tried.
+    """
+    if any(p.numel() > 1 for p in module.parameters()):
+        return None
+    apart = copy.deepcopy(module).cpu().eval()
+    generator = torch.Generator().manual_seed(0)
+    x = 0.5 + 0.4 * torch.rand(1, channels, *(() if flat else (8, 8)), generator=generator)
+    depends: list[Tensor] = []
+    try:
+        with torch.no_grad():
+            before = apart(x)
+            for c in range(channels):
+                changed = x.clone()
+                changed[:, c] *= -0.7
+                depends.append((apart(changed) != before).reshape(*before.shape[:2], -1).any(2)[0])
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):  # not a module of such maps
+        return None
+    found = torch.stack(depends)
+    return found.int().argmax(0) if bool((found.sum(0) == 1).all()) else None
+
+
+def _why_not(module: nn.Module, chain: Sequence[nn.Module]) -> str:
+    if isinstance(module, nn.Conv2d) and module.groups > 1:
+        return f"it has {module.groups} groups, and channels of a group go together"
+    if is_parametrized(module):
+        return "its weight is computed from another one (torch.nn.utils.parametrize)"
+    if sum(module is other for other in chain) > 1:
+        return "it is used twice"
+    return ""
+
+
+def _inputs(module: nn.Module) -> int:
+    """How many channels or features a module reads, by the name that it has for them."""
+    return getattr(module, next(name for name in _INPUTS if hasattr(module, name)))
+
+
+def _narrow(module: nn.Module, index: Tensor, dim: int) -> None:
+    """Keep these entries of a dimension of the weights, and the module's own count of them."""
+    counts = _FILTERS if isinstance(module, Layer) and dim == 0 else _INPUTS
+    setattr(module, next(name for name in counts if hasattr(module, name)), len(index))
+    for name in ("weight", *(("bias", "running_mean", "running_var") if dim == 0 else ())):
+        tensor = getattr(module, name, None)
+        if tensor is None:
+            continue
+        left = tensor.detach().index_select(dim, index.to(tensor.device))
+        is_parameter = isinstance(tensor, nn.Parameter)
+        setattr(module, name, nn.Parameter(left, tensor.requires_grad) if is_parameter else left)
+
+
+def _check_indices(name: str, indices: Sequence[int], count: int) -> None:
+    right = all(isinstance(i, int) and 0 <= i < count for i in indices) and len(set(indices)) == len(indices)
+    if not indices or not right:
+        raise MinimandError(
+            f"kept[{name!r}] is {list(indices)}; expected some of the filters 0 to {count - 1}, each once."
+        )

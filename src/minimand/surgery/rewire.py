@@ -1,0 +1,332 @@
+"""The skeleton of an algorithm around the blocks of any model, by forward hooks.
+
+The binding is the operator's, T = the block as it stands, skip included: with momentum 0 nothing changes. What a
+block returns is its answer; the hook hands on the next query in its place, and after the last block the output.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from .._support.errors import MinimandError, MisuseError, WrongTypeError, unknown_name
+from ..algorithms._algorithm import Algorithm, is_proximal
+from ..algorithms._registry import as_algorithm
+from ..networks.coefficients import clamped, fresh, learned, project
+from ..networks.realization.execution import Execution
+from ..networks.unrolled import Unrolled, program_of, version
+from ..theory.kernel import consistency, kernel
+
+Model = TypeVar("Model", bound=nn.Module)
+
+# How many containers an error lists.
+_LISTED = 12
+
+
+@dataclass(frozen=True)
+class Rewiring:
+    """What `rewire` did to a model."""
+
+    model: nn.Module = field(repr=False)
+    runs: tuple[tuple[str, ...], ...]
+    """The names of the blocks, run by run."""
+    algorithms: tuple[Algorithm, ...]
+    """What each run is wired by, with the values that learnable coefficients have now."""
+    originals: tuple[Algorithm, ...] = field(repr=False)
+    """The same as they were given."""
+
+    def undo(self) -> nn.Module:
+        """Take the hooks and the learnable coefficients off again; returns the model as it was."""
+        for names, algorithm in zip(self.runs, self.algorithms, strict=True):
+            for name in names:
+                block = self.model.get_submodule(name)
+                for key in [key for key, hook in block._forward_hooks.items() if isinstance(hook, _Hook)]:
+                    del block._forward_hooks[key]
+                    block._forward_hooks_with_kwargs.pop(key, None)
+                if getattr(block.__dict__.get("forward"), "__func__", None) is type(block).forward:
+                    del block.__dict__["forward"]
+            first = self.model.get_submodule(names[0])
+            for key in [key for key, hook in first._forward_pre_hooks.items() if isinstance(hook, _Before)]:
+                del first._forward_pre_hooks[key]
+                first._forward_pre_hooks_with_kwargs.pop(key, None)
+            for coefficient in algorithm.learnable():
+                delattr(first, _parameter_name(coefficient))
+        return self.model
+
+    def __str__(self) -> str:
+        lines = [
+            f"  {names[0]} ... {names[-1]}  ({len(names)} blocks) by {algorithm}"
+            for names, algorithm in zip(self.runs, self.algorithms, strict=True)
+        ]
+        return "\n".join([f"{type(self.model).__name__} rewired:", *lines])
+
+
+def rewire(
+    model: Model, algorithm: Algorithm | type[Algorithm] | str, where: str | Iterable[str] | None = None
+) -> Model:
+    """Wire the blocks of any model as an algorithm does, in place and without touching its code.
+
+    A run is two or more consecutive children of one container, of the same class and parameter shapes, each with
+    modules inside. A block must not write into its input (no `inplace=True` on it). Names in the state dict stay;
+    learnable coefficients are added to the first block of a run as `rewired_...`. Shapes are checked at each call
+    but compiled and traced ones. `rewired(model)` tells what was done and undoes it.
+
+    Args:
+        model: any module whose blocks keep the shape: of timm, torchvision, transformers, one's own.
+        algorithm: asks one gradient once a step. With momentum 0 (gradient descent) the model is as it was.
+        where: names of containers; by default every nn.Sequential and nn.ModuleList.
+
+    Raises:
+        ValueError: nothing matched (lists what was looked at); a model that is rewired already, or that an
+            algorithm wires by itself; an algorithm that asks several answers a step or is not consistent.
+    """
+    if not isinstance(model, nn.Module):
+        raise WrongTypeError(f"model is {model!r}; expected an nn.Module, such as timm.create_model(...) gives.")
+    algorithm = as_algorithm(algorithm)
+    _check_algorithm(algorithm)
+    if any(isinstance(module, Unrolled) for module in model.modules()):
+        raise MinimandError(
+            f"{type(model).__name__} runs an algorithm already; give mm.create_model or mm.unroll another."
+        )
+    if rewired(model) is not None:
+        raise MinimandError(f"{type(model).__name__} is rewired already; undo it first: mm.rewired(model).undo().")
+    runs = list(_runs(model, where))
+    if not runs:
+        raise MinimandError(_nothing_found(model, where))
+    for names in runs:
+        blocks = [model.get_submodule(name) for name in names]
+        _Run(algorithm, names, blocks).attach(blocks)
+    return model
+
+
+def rewired(model: nn.Module) -> Rewiring | None:
+    """What `rewire` did to a model; None if nothing."""
+    names: dict[_Run, list[str]] = {}
+    for name, module in model.named_modules():
+        for hook in module._forward_hooks.values():
+            if isinstance(hook, _Hook):
+                names.setdefault(hook.run, []).append(name)
+    if not names:
+        return None
+    return Rewiring(
+        model,
+        tuple(map(tuple, names.values())),
+        tuple(run.current() for run in names),
+        tuple(run.algorithm for run in names),
+    )
+
+
+def project_rewired(model: nn.Module) -> list[Callable[[], None]]:
+    """For each run of a rewired model what brings its learnable coefficients back within their bounds."""
+    hooks = (hook for module in model.modules() for hook in module._forward_hooks.values())
+    return [hook.run.project for hook in hooks if isinstance(hook, _Hook) and hook.k == 0 and hook.run.learnable]
+
+
+class _Run:
+    """Blocks one after another, and the program that runs between them."""
+
+    def __init__(self, algorithm: Algorithm, names: list[str], blocks: list[nn.Module]) -> None:
+        self.algorithm, self.names = algorithm, names
+        self.first = blocks[0]
+        self.learnable = dict(algorithm.learnable())
+        self.execution = self._execution()
+        # Versions of what the first block was given, and of what the next one has to be asked at.
+        self.before: dict[int, int] = {}
+        self.version = 0
+        self._reset()
+
+    def attach(self, blocks: list[nn.Module]) -> None:
+        like = next(self.first.parameters())
+        for name, vector in fresh(self.learnable, len(blocks)).items():
+            like_first = vector.detach().to(like.device, like.dtype if like.is_floating_point() else vector.dtype)
+            self.first.register_parameter(_parameter_name(name), nn.Parameter(like_first))
+        self.first.register_forward_pre_hook(_Before(self), with_kwargs=True)
+        for k, block in enumerate(blocks):
+            block.register_forward_hook(_Hook(self, k), with_kwargs=True)
+            # A graph compiled for blocks without hooks is run for those with hooks as well: torch.compile does not
+            # look. It does look for a `forward` of the block's own.
+            block.__dict__.setdefault("forward", block.forward)
+
+    def current(self) -> Algorithm:
+        """The algorithm with the values of its learnable coefficients as numbers."""
+        return learned(self.algorithm, self._vectors())
+
+    def project(self) -> None:
+        """Bring the learnable coefficients back within their bounds."""
+        project(self.learnable, self._vectors())
+
+    def after(self, k: int, query: Tensor, answer: Tensor) -> Tensor:
+        """The next query, or the output, from the answer of block k."""
+        if k == 0:
+            self._reset()
+            self.registers[0] = query
+            self.learned = self._values() if self.learnable else {}
+        elif k != self.position:
+            raise MisuseError(
+                f"{self.names[k]} was called out of order, without {self.names[k - 1]} before it. Rewired blocks have "
+                "to run one after another; activation checkpointing of single blocks, which runs them again, "
+                "cannot be combined with rewiring."
+            )
+        if not _traced():
+            self._check(k, query, answer)
+        following = self.execution.answer(self.registers, k, answer, self.learned)
+        self.position, self.handed_on, self.version = k + 1, following, version(following)
+        if self.position == len(self.names):
+            self._reset()
+        return following
+
+    def _check(self, k: int, query: Tensor, answer: Tensor) -> None:
+        if k > 0 and query is not self.handed_on:
+            raise MisuseError(
+                f"{self.names[k]} was not given what {self.names[k - 1]} returned: these blocks are not applied one "
+                "after another, or something stands between them. Name the containers to rewire by `where`."
+            )
+        if version(query) != self.version:
+            raise MisuseError(
+                f"{self.names[k]} writes into its input, which the algorithm still needs. Build its first operation "
+                "without inplace=True."
+            )
+        if answer.shape != query.shape:
+            raise MisuseError(
+                f"{self.names[k]} maps {tuple(query.shape)} to {tuple(answer.shape)}; a rewired block has to keep the "
+                "shape. Name the containers to rewire by `where`."
+            )
+
+    def _reset(self) -> None:
+        self.registers: list[Any] = [None] * self.execution.registers
+        self.position = 0
+        self.handed_on: Tensor | None = None
+        self.learned: dict[str, tuple[Tensor, ...]] = {}
+
+    def _values(self) -> dict[str, tuple[Tensor, ...]]:
+        if self.first.training and not _traced():
+            self.project()
+        return {name: vector.unbind() for name, vector in clamped(self.learnable, self._vectors()).items()}
+
+    def _vectors(self) -> dict[str, Tensor]:
+        return {name: getattr(self.first, _parameter_name(name)) for name in self.learnable}
+
+    def _execution(self) -> Execution:
+        found = program_of(self.algorithm, len(self.names), "operator")
+        if found is None:
+            raise MinimandError(
+                f"{self.algorithm} divides by, or branches on, a learnable coefficient; rewiring needs its steps as "
+                "sums. Make that coefficient constant."
+            )
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._reset()
+        return {name: value for name, value in self.__dict__.items() if name != "execution"}  # holds closures
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.execution = self._execution()
+
+
+class _Before:
+    """Notes the versions of what the first block is given, to see whether it writes into it."""
+
+    def __init__(self, run: _Run) -> None:
+        self.run = run
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.run.before = {} if _traced() else {id(v): version(v) for v in _tensors(args, kwargs)}
+
+
+class _Hook:
+    def __init__(self, run: _Run, k: int) -> None:
+        self.run, self.k = run, k
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        several = isinstance(output, tuple | list)  # transformers: (hidden, ...)
+        answer = output[0] if several and output else output
+        name = self.run.names[self.k]
+        if not isinstance(answer, Tensor):
+            raise MisuseError(
+                f"{name} returned {type(output).__name__}; a rewired block has to return a tensor, or a tuple that "
+                "begins with one. Name the containers to rewire by `where`."
+            )
+        given = _tensors(args, kwargs)
+        if self.k == 0:
+            alike = [v for v in given if v.shape == answer.shape] or given
+        else:
+            alike = [v for v in given if v is self.run.handed_on] or given
+        if not alike:
+            raise MisuseError(f"{name} was given no tensor; a rewired block has to be asked at one.")
+        query = alike[0]
+        if self.k == 0:
+            self.run.version = self.run.before.get(id(query), 0)
+        following = self.run.after(self.k, query, answer)
+        if not several:
+            return following
+        rest = [following, *output[1:]]
+        return type(output)(*rest) if hasattr(output, "_fields") else type(output)(rest)
+
+
+def _traced() -> bool:
+    # What is recorded is run again: no checks of the example it was recorded on, no writing into parameters.
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+
+
+def _tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    return [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+
+
+def _runs(model: nn.Module, where: str | Iterable[str] | None) -> Iterator[list[str]]:
+    for name, container in _containers(model, where):
+        prefix = f"{name}." if name else ""
+        for signature, children in groupby(container.named_children(), key=lambda child: _signature(child[1])):
+            names = [prefix + child for child, _ in children]
+            if signature is not None and len(names) > 1:
+                yield names
+
+
+def _containers(model: nn.Module, where: str | Iterable[str] | None) -> Iterator[tuple[str, nn.Module]]:
+    modules = dict(model.named_modules())
+    if where is None:
+        yield from ((n, m) for n, m in modules.items() if isinstance(m, nn.Sequential | nn.ModuleList))
+        return
+    given = [where] if isinstance(where, str) else where
+    if not isinstance(given, Iterable) or not given:
+        raise MinimandError(f"where is {where!r}; expected names of containers, or None to look at all.")
+    for name in given:
+        if name not in modules:
+            raise unknown_name(f"module of {type(model).__name__}", name, modules)
+        yield name, modules[name]
+
+
+def _signature(block: nn.Module) -> Any:
+    """What two blocks of a run have in common; None of what is no block: a layer without modules inside."""
+    shapes = tuple((name, tuple(p.shape)) for name, p in block.named_parameters())
+    return (type(block), shapes) if shapes and any(True for _ in block.children()) else None
+
+
+def _nothing_found(model: nn.Module, where: Any) -> str:
+    looked = [
+        f"{name or '(the model)'}: {', '.join(dict.fromkeys(type(child).__name__ for child in container.children()))}"
+        for name, container in _containers(model, where)
+    ]
+    found = "; ".join(looked[:_LISTED]) + ("; ..." if len(looked) > _LISTED else "") if looked else "no container"
+    return (
+        f"nothing to rewire in {type(model).__name__}: expected two or more consecutive children of one container, of "
+        f"the same class and parameter shapes. Looked at {found}."
+    )
+
+
+def _check_algorithm(algorithm: Algorithm) -> None:
+    read = kernel(algorithm, 2)
+    if not read.single or is_proximal(algorithm.oracles[0]):
+        raise MinimandError(
+            f"{algorithm} asks several answers in a step, or a prox; rewiring has one block for each step."
+        )
+    consistent, why = consistency(read)
+    if not consistent:
+        raise MinimandError(f"{algorithm} is not consistent ({why}), so it would change a model even where it rests.")
+
+
+def _parameter_name(coefficient: str) -> str:
+    return f"rewired_{coefficient}"

@@ -1,0 +1,185 @@
+"""Why does it not train? One forward and one backward pass, a verdict, and the call that repairs it."""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from ..._support.checks import check_number
+from ..._support.tables import table_text
+from ...networks.kinds import check_model
+from ..measure import curvature as curvatures
+from ..measure.curvature import Curvature
+from ..measure.statistics import LayerStat, Loss, as_function, measure
+from ..measure.structure import Structure, freed_by_moving_zeros
+from ..measure.tracing import broken_parameters, explained
+from .expected import Product, as_product, with_theory
+from .remedy import remedy
+from .verdict import Verdict, judge, judge_layer, label
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SHOWN = 24
+
+
+@dataclass(frozen=True)
+class TrainabilityReport:
+    """What a network does to signals, angles and gradients at its present weights, and whether it would train."""
+
+    model: str
+    samples: int
+    layers: tuple[LayerStat, ...]
+    """In the order they ran."""
+    verdicts: tuple[Verdict, ...]
+    """One a layer."""
+    verdict: Verdict
+    """On the whole."""
+    structure: Structure
+    jacobian: tuple[float, ...] | None = None
+    """Singular values from the input to the output, largest first."""
+    product: Product | None = None
+    """What free probability knows of them, if it applies."""
+    curvature: Curvature | None = None
+
+    def rows(self) -> list[list[str]]:
+        """The table, as text."""
+        return [
+            [
+                label(s),
+                s.kind,
+                s.activation or "",
+                *map(_number, (s.second_moment, s.batch_std, s.cosine, s.gradient, s.chi)),
+                _number(s.expected_chi),
+                _percent(s.dead),
+                _percent(s.saturated),
+                "" if v.code == "ok" else v.code,
+            ]
+            for s, v in zip(self.layers, self.verdicts, strict=True)
+        ]
+
+    @staticmethod
+    def columns() -> list[str]:
+        """The names over `rows`."""
+        names = ["layer", "kind", "then", "E h^2", "batch std", "cosine", "E g^2", "chi", "theory"]
+        return [*names, "dead", "saturated", "verdict"]
+
+    def __str__(self) -> str:
+        rows, note = self.rows(), ""
+        if len(rows) > _SHOWN:
+            kept = sorted({round(i * (len(rows) - 1) / (_SHOWN - 1)) for i in range(_SHOWN)})
+            rows, note = [rows[i] for i in kept], f"{_SHOWN} of {len(rows)} layers\n"
+        title = f"{self.model}, {self.samples} samples"
+        return table_text(self.columns(), rows, title, "\n".join([f"{note}{self.verdict}", *self._extras()]), labels=3)
+
+    def _extras(self) -> list[str]:
+        lines = []
+        if self.jacobian is not None:
+            square = sum(v**2 for v in self.jacobian) / max(len(self.jacobian), 1)
+            ends = f"{self.jacobian[0]:.3g} to {self.jacobian[-1]:.3g}" if self.jacobian else "none"
+            lines.append(f"singular values of the Jacobian: {ends}, mean square {square:.3g}")
+        if self.curvature is not None:
+            c = self.curvature
+            lines.append(f"tangent kernel: condition {c.kernel_condition:.3g}, largest step {c.largest_step:.3g}")
+            lines += [f"Hessian: {c.hessian[0]:.3g} to {c.hessian[1]:.3g}"] if c.hessian else []
+        return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; None where a number is not known."""
+        layers = [
+            {**asdict(stat), "verdict": verdict.code} for stat, verdict in zip(self.layers, self.verdicts, strict=True)
+        ]
+        whole = {
+            "code": self.verdict.code,
+            "severity": self.verdict.severity,
+            "layer": self.verdict.layer,
+            "evidence": self.verdict.evidence,
+            "reason": self.verdict.reason,
+            "action": self.verdict.action,
+        }
+        extras = {"jacobian": self.jacobian, "curvature": None if self.curvature is None else asdict(self.curvature)}
+        return _plain({"model": self.model, "samples": self.samples, "verdict": whole, "layers": layers, **extras})
+
+    def plot(self) -> "Figure":
+        """Second moment, cosine and gradient against the layer, theory dashed (extra `plots`).
+
+        And the singular values of the Jacobian, where they were asked for, under the density that free probability
+        gives them.
+        """
+        from .drawing import draw_report
+
+        return draw_report(self.layers, f"{self.model}: {self.verdict.code}", self.jacobian, self.product)
+
+
+def diagnose(
+    model: nn.Module,
+    batch: Any,
+    *,
+    loss: Loss | None = None,
+    target: Any = None,
+    probes: int = 1,
+    theory: bool = True,
+    jacobian: bool = False,
+    curvature: bool = False,
+) -> TrainabilityReport:
+    """Say whether a network would train from its present weights, why not, and what repairs it.
+
+    The network runs with dropout off and normalization by the batch. Its mode, buffers, gradients and torch's random
+    state are left as they were, and no hook stays.
+
+    Args:
+        model: any module with a linear, convolutional, attention or recurrent layer.
+        batch: what it is called with: a tensor, a tuple or list of positional, or a mapping of named, arguments. Angles
+            need two samples or more.
+        loss: "cross_entropy", "mse" or a function of (outputs, target), or of the outputs where there is no target:
+            then its gradients are measured as well. By default what suits the target.
+        target: what the outputs should be.
+        probes: how many random vectors are sent back; more make `chi` more exact.
+        theory: also say what mean-field theory expects of a plain network, which takes longer than measuring it.
+        jacobian: also find singular values of the Jacobian of the first sample, in eval mode, from its first
+            floating-point input, or what the first embedding makes of its tokens.
+        curvature: also find the largest step by the tangent kernel and, with a target, the ends of the Hessian's
+            spectrum (extra `curvature`); of a batch that is one tensor.
+
+    Raises:
+        ValueError, TypeError: an argument that cannot be used.
+    """
+    check_model(model)
+    check_number("probes", probes, 1, math.inf, whole=True)
+    with explained(model, batch):
+        found = measure(model, batch, loss, target, probes)
+    structure = Structure.of(model, found)
+    blocked = frozenset(i for i, s in enumerate(found.layers[:-1]) if s.blocked)
+    freed = freed_by_moving_zeros(model, batch, blocked) if blocked else frozenset()
+    stats = with_theory(found, structure) if theory else found.layers
+    verdict = judge(stats, structure, freed, next(iter(broken_parameters(model)), None))
+    return TrainabilityReport(
+        type(model).__name__,
+        found.samples,
+        stats,
+        tuple(judge_layer(i, stats, structure, freed) for i in range(len(stats))),
+        replace(verdict, remedy=remedy(verdict.code, verdict.layer, structure, stats)),
+        structure,
+        curvatures.jacobian(model, batch, found.samples) if jacobian else None,
+        as_product(found, structure) if jacobian else None,
+        curvatures.curvature(model, batch, None if target is None else as_function(loss, target), target)
+        if curvature
+        else None,
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3g}"
+
+
+def _percent(value: float) -> str:
+    return "" if math.isnan(value) else f"{100 * value:.0f} %"

@@ -1,0 +1,1 @@
+"""Initialization of any model by named schemes."""

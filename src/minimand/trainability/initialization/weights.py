@@ -1,0 +1,149 @@
+"""Parameters by name, read and written: also where a parametrization stands between."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ..._support.errors import MinimandError
+from ...layers.residual_scale import ScalarBias
+
+
+class Scaled(nn.Module):
+    """A parametrization: a weight, or a bias, times one learned number."""
+
+    def __init__(self, factor: nn.Parameter) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Any shape, to the same."""
+        return self.factor * value
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        """What gives this value; the value itself where the factor is 0."""
+        factor = self.factor.detach()
+        return value / torch.where(factor == 0, torch.ones_like(factor), factor)
+
+
+def read(model: nn.Module, name: str) -> Tensor:
+    """What the parameter's module sees, without gradient."""
+    owner, leaf = _owner(model, name)
+    return cast(Tensor, getattr(owner, leaf)).detach()
+
+
+def write(model: nn.Module, name: str, value: Tensor) -> None:
+    """Make the module see this value, through the inverse of a parametrization if there is one.
+
+    Raises:
+        ValueError: the parametrization has no inverse, or gives another value back.
+    """
+    owner, leaf = _owner(model, name)
+    with torch.no_grad():
+        if not parametrize.is_parametrized(owner, leaf):
+            owner._parameters[leaf].copy_(value)  # pyright: ignore[reportOptionalMemberAccess]
+            return
+        kinds = ", ".join(type(module).__name__ for module in parametrized_by(owner, leaf))
+        advice = f"Exclude it, exclude=({name!r},), or take the parametrization off while initializing."
+        now = getattr(owner, leaf)
+        value = value.to(now.device, now.dtype)
+        try:
+            setattr(owner, leaf, value)
+        except (NotImplementedError, RuntimeError, ValueError) as error:
+            raise MinimandError(
+                f"{name} is parametrized by {kinds}, which cannot take this value: {error} {advice}"
+            ) from None
+        seen = getattr(owner, leaf)
+        off = float((seen - value).abs().max()) if value.numel() else 0.0
+        if not off <= torch.finfo(value.dtype).eps ** 0.5 * float(value.abs().max()):
+            raise MinimandError(
+                f"{name} is parametrized by {kinds}, which made another of the value set, off by {off:.3g}. {advice}"
+            )
+
+
+def parametrized_by(owner: nn.Module, leaf: str) -> list[nn.Module]:
+    """The parametrizations of a parameter, none if it is a plain one."""
+    if not parametrize.is_parametrized(owner, leaf):
+        return []
+    return list(cast(nn.ModuleDict, owner.parametrizations)[leaf].children())
+
+
+def scale(model: nn.Module, name: str, factor: float) -> None:
+    """Put one learned factor before a layer's weight and bias; one that is there already is set."""
+    module = model.get_submodule(name)
+    there = [p for p in parametrized_by(module, "weight") if isinstance(p, Scaled)]
+    if there:
+        with torch.no_grad():
+            there[0].factor.fill_(factor)
+        return
+    like = cast(Tensor, module.weight)
+    shared = nn.Parameter(torch.ones((), dtype=like.dtype, device=like.device))
+    for leaf in ("weight", "bias"):
+        if getattr(module, leaf, None) is not None:
+            parametrize.register_parametrization(module, leaf, Scaled(shared))
+    with torch.no_grad():
+        shared.fill_(factor)
+
+
+def bias_by_scalars(model: nn.Module, name: str, first: bool) -> None:
+    """Put one learned number, 0 now, before a layer that is not `first`, and one after it if it has no bias.
+
+    Those that are there already are set to 0.
+    """
+    module = model.get_submodule(name)
+    like = cast(Tensor, module.weight)
+    wanted = {"before": not first, "after": getattr(module, "bias", None) is None}
+    for place in [place for place, here in wanted.items() if here]:
+        if hasattr(module, place):
+            nn.init.zeros_(cast(ScalarBias, getattr(module, place)).bias)
+            continue
+        module.add_module(place, ScalarBias().to(like.device, like.dtype))
+        if place == "before":
+            module.register_forward_pre_hook(_shift_input)
+        else:
+            module.register_forward_hook(_shift_output)
+
+
+def _shift_input(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (cast(nn.Module, module.before)(args[0]), *args[1:])
+
+
+def _shift_output(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    return cast(nn.Module, module.after)(output)
+
+
+def why_not(model: nn.Module, name: str) -> str | None:
+    """Why a parameter is to be left alone; None if it is not.
+
+    Raises:
+        ValueError: an old-style torch.nn.utils.weight_norm or spectral_norm makes it anew at every call.
+    """
+    owner, leaf = _owner(model, name)
+    made_of = [n for n, _ in owner.named_parameters(recurse=False) if n.startswith(f"{leaf}_")]
+    if leaf not in owner._parameters and not parametrize.is_parametrized(owner, leaf):
+        raise MinimandError(
+            f"{name} is made anew at each call from {', '.join(made_of) or 'something else'}: what is written to it is "
+            "lost. Use torch.nn.utils.parametrizations, which takes it, or exclude it."
+        )
+    if not read(model, name).is_floating_point():
+        return f"its type is {read(model, name).dtype}"
+    if not all(parameter.requires_grad for parameter in _sources(owner, leaf)):
+        return "frozen"
+    return None
+
+
+def sources(model: nn.Module, name: str) -> list[nn.Parameter]:
+    """The parameters that hold it: itself, or what a parametrization makes it of."""
+    return _sources(*_owner(model, name))
+
+
+def _sources(owner: nn.Module, leaf: str) -> list[nn.Parameter]:
+    if parametrize.is_parametrized(owner, leaf):
+        return list(cast(nn.ModuleDict, owner.parametrizations)[leaf].parameters())
+    return [cast(nn.Parameter, getattr(owner, leaf))]
+
+
+def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, leaf = name.rpartition(".")
+    return model.get_submodule(path), leaf

@@ -1,0 +1,84 @@
+"""The squared singular values of a product of random matrices and slopes, by multiplication of S-transforms."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from ..._support.checks import check_number
+from ..._support.errors import MinimandError, unknown_name
+from . import expectations
+from .activation import activation
+
+Ensemble = Literal["orthogonal", "gaussian"]
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Free probability of the product of `depth` factors W D, and with `maps` = depth + 1 of one more W.
+
+    With d = phi'^2, M(t) = E td / (1 - td) and m = M(t), the S-transforms multiply to
+    S = S_W^maps ((1 + m) / m t)^depth, and a squared singular value is lambda = (1 + m) / (m S).
+    """
+
+    d: np.ndarray
+    weights: np.ndarray
+    depth: int
+    maps: int
+    sigma_w: float
+    gaussian: bool
+
+    @classmethod
+    def of(
+        cls, phi: Any, ensemble: Ensemble, depth: int, q: float, sigma_w: float | None, head: bool = False
+    ) -> "Factors":
+        if ensemble not in get_args(Ensemble):
+            raise unknown_name("ensemble", str(ensemble), get_args(Ensemble))
+        check_number("depth", depth, 1, math.inf, whole=True)
+        check_number("q", q, 1e-20, math.inf, below=True)
+        phi = activation(phi)
+        m = expectations.moments(phi, float(q))
+        if m.mu1 == 0:
+            raise MinimandError(f"{phi.name} has slope 0 at inputs of variance {q:g}: its Jacobian is 0.")
+        d, weights = expectations.squared_slopes(phi, float(q))
+        scale = m.mu1**-0.5 if sigma_w is None else sigma_w
+        return cls(d, weights, depth, depth + head, scale, ensemble == "gaussian")
+
+    def edge(self) -> float:
+        """The largest value: the least lambda over real t from 0 to 1 / max d."""
+        from scipy.optimize import minimize_scalar
+
+        top = 1 / self.d.max()
+
+        def log_lambda(s: float) -> float:
+            return float(self.log_lambda(np.array([top / (1 + math.exp(-s))]))[0][0].real)
+
+        found = minimize_scalar(log_lambda, bounds=(-12, 12), method="bounded", options={"xatol": 1e-8})
+        return math.exp(min(float(found.fun), log_lambda(25.0)))  # pyright: ignore[reportAttributeAccessIssue]
+
+    def log_lambda(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """log lambda at t, its derivative in log t, and m."""
+        t = t.astype(complex)
+        inverse = 1 / (1 - t[:, None] * self.d)
+        m, slope = t * (self.d * inverse @ self.weights), self.d * inverse**2 @ self.weights * t
+        L, K, log_t, log_1 = self.depth, self.maps, np.log(t), np.log(1 + m)
+        # log((1 + m) / m) is written so that its branch is that of t and m, which lie on the same side.
+        value = (1 - L) * (log_1 - np.log(m)) - L * log_t + K * (2 * math.log(self.sigma_w) + self.gaussian * log_1)
+        change = (1 - L) * (slope / (1 + m) - slope / m) - L + K * self.gaussian * slope / (1 + m)
+        return value, change, m
+
+    def density(self, at: np.ndarray) -> np.ndarray:
+        # On the negative axis t is real and lambda falls with it; from there it is followed to the positive axis.
+        low, high = np.full(at.shape, -60.0), np.full(at.shape, 60.0)
+        for _ in range(70):
+            middle = (low + high) / 2
+            far = np.real(self.log_lambda(-np.exp(middle))[0]) > np.log(at)
+            low, high = np.where(far, middle, low), np.where(far, high, middle)
+        # Not on the axis itself, where rounding would choose the branch of the logarithms.
+        log_t = m = low - 1j * (np.pi - 1e-3)
+        for turn in np.geomspace(np.pi - 1e-3, 1e-3, 80):
+            for _ in range(4):
+                value, change, m = self.log_lambda(np.exp(log_t))
+                log_t = log_t - (value - np.log(at) - 1j * turn) / change
+        return np.maximum(0.0, -((1 + m) / (at * np.exp(1e-3j))).imag / np.pi)

@@ -1,0 +1,1 @@
+"""Measurements of one forward and one backward pass through any model."""

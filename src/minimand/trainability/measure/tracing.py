@@ -1,0 +1,179 @@
+"""What ran when a model was called: its layers in the order of execution, and the activation that follows each."""
+
+import copy
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..._support.errors import MinimandError
+from ..._support.torch_internals import NormBase
+from ...layers.thresholds import Threshold
+from ...networks.kinds import NORMALIZATIONS, layers
+from .flow import Applied, Call, Flow, Origins, Visit, tensors
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The layers of a model as one batch ran through them."""
+
+    calls: tuple[Call, ...]
+    unused: tuple[str, ...]
+    """Layers that did not run."""
+    output: Any
+    sums: tuple[tuple[Origins, Origins], ...] = ()
+    """Where two tensors that come from the batch were added: a skip and its branch, most often."""
+
+    @property
+    def first(self) -> dict[str, Call]:
+        """The first run of each layer, by name, in the order of execution."""
+        return {call.name: call for call in self.calls if call.run == 0}
+
+    @property
+    def runs(self) -> dict[str, int]:
+        """How often each layer ran."""
+        return {name: sum(call.name == name for call in self.calls) for name in self.first}
+
+
+def trace(model: nn.Module, batch: Any, visit: Visit | None = None) -> Trace:
+    """Run a batch through a model and note which layers ran, in which order, and what followed each.
+
+    Runs in the mode the model is in; gradients are recorded where the caller has them on. Hooks are taken off, and
+    mode, buffers and random state put back, also when the model raises. Activations are found where a torch function
+    computes them, for a module, as a function or a method; one written out by hand is seen as its parts
+    (x * sigmoid(x) as a sigmoid).
+
+    Args:
+        model: any module.
+        batch: a tensor; a tuple or list of positional, or a mapping of named, arguments.
+        visit: is given each call, as it happens, and the first tensor the layer returned; what it returns takes that
+            tensor's place. `activation` is not known by then.
+
+    Raises:
+        ValueError: an empty or non-finite batch; no layer in the model; lazy or meta parameters.
+    """
+    check_parameters(model)
+    args, kwargs = arguments(batch)
+    flow = Flow(visit)
+    found = layers(model)
+    if not found:
+        kinds = ", ".join(sorted({type(module).__name__ for module in model.modules()}))
+        raise MinimandError(
+            f"{type(model).__name__} has no layer to trace: expected a linear, convolutional, attention or recurrent "
+            f"module. Found {kinds}."
+        )
+    with undisturbed(model), ExitStack() as stack:
+        for name, module in found.items():
+            stack.callback(module.register_forward_pre_hook(flow.enter).remove)
+            hook = functools.partial(flow.leave, name)
+            stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
+        for name, module in model.named_modules():
+            if isinstance(module, NORMALIZATIONS):
+                stack.callback(module.register_forward_hook(functools.partial(flow.normalized, name)).remove)
+            elif isinstance(module, Threshold):
+                applied = Applied(type(module).__name__.lower(), copy.deepcopy(module), repr(module))
+                stack.callback(module.register_forward_hook(functools.partial(flow.thresholded, applied)).remove)
+        flow.begin((args, kwargs))
+        with flow:
+            output = model(*args, **kwargs)
+    ran = {call.name for call in flow.calls}
+    unused = tuple(name for name in found if name not in ran)
+    return Trace(tuple(flow.calls), unused, output, tuple(flow.sums))
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Put back, at the end, the mode of every module, the buffers, and torch's random state."""
+    modes = {module: module.training for module in model.modules()}
+    back = buffers_back(model)
+    tensors = [*model.parameters(), *model.buffers()]
+    devices = {tensor.device for tensor in tensors if tensor.device.type == "cuda"}
+    try:
+        with torch.random.fork_rng(devices=list(devices)):
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+        back()
+
+
+def buffers_back(model: nn.Module) -> Callable[[], None]:
+    """What puts the buffers back as they are now, the same tensors with the same values."""
+    kept = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+
+    def back() -> None:
+        with torch.no_grad():
+            for module, name, buffer, value in kept:
+                module._buffers[name] = buffer.copy_(value)
+
+    return back
+
+
+def measured(model: nn.Module) -> None:
+    """Dropout off, but normalization by the batch: the mode in which the signal at the start of training is measured.
+
+    Use inside `undisturbed`, which puts the mode back.
+    """
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, NormBase):
+            module.train()
+
+
+def arguments(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The positional and the named arguments that a batch stands for; raises ValueError if empty or not finite."""
+    named = dict(batch) if isinstance(batch, Mapping) else {}
+    listed = () if isinstance(batch, Mapping) else tuple(batch) if isinstance(batch, tuple | list) else (batch,)
+    given = list(tensors((listed, named)))
+    if not given:
+        raise MinimandError(f"batch is {type(batch).__name__}; expected a tensor, or a tuple or mapping of arguments.")
+    for tensor in given:
+        if tensor.numel() == 0:
+            raise MinimandError(f"batch has a tensor of shape {tuple(tensor.shape)}; expected at least one sample.")
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            bad = int((~tensor.isfinite()).sum())
+            raise MinimandError(
+                f"batch has {bad} entries that are not finite, in a tensor of shape {tuple(tensor.shape)}."
+            )
+    return listed, named
+
+
+@contextmanager
+def explained(model: nn.Module, batch: Any) -> Iterator[None]:
+    """Raise ValueError, with the shapes of the batch, where the model cannot take it."""
+    try:
+        yield
+    except (RuntimeError, IndexError, ValueError) as error:
+        too_few = "more than 1 value per channel" in str(error)
+        if batch is None or (isinstance(error, ValueError) and not too_few):
+            raise
+        shapes = " and ".join(f"shape {tuple(tensor.shape)}" for tensor in tensors(batch))
+        advice = " Normalization by the batch needs two samples or more." if too_few else ""
+        raise MinimandError(f"{type(model).__name__} fails on a batch of {shapes}: {error}.{advice}") from error
+
+
+def check_parameters(model: nn.Module) -> None:
+    """Raise ValueError if a parameter has no shape or no values yet."""
+    for name, parameter in model.named_parameters():
+        if nn.parameter.is_lazy(parameter):
+            raise MinimandError(f"{name} is lazy: it has no shape yet. Call the model on a batch once, then come back.")
+        if parameter.is_meta:
+            raise MinimandError(
+                f"{name} is on the meta device: it has no values. Make the model on a real one (`to_empty`)."
+            )
+
+
+def broken_parameters(model: nn.Module) -> list[str]:
+    """Those that are not finite, by name."""
+    named = [(name, p) for name, p in model.named_parameters() if p.is_floating_point()]
+    finite = torch.stack([p.detach().isfinite().all().cpu() for _, p in named]).tolist() if named else []
+    return [name for (name, _), fine in zip(named, finite, strict=True) if not fine]

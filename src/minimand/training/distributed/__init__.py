@@ -1,0 +1,1 @@
+"""Training by several processes, in the words of torch.distributed."""

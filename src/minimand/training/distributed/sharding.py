@@ -1,0 +1,121 @@
+"""Modules whose parameters are spread over processes (FSDP2) while they are trained, and whole again after."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..._support.errors import MinimandError
+from ...networks.unrolled import Layer, Unrolled
+from .usage import usage
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What FSDP changes in a module, as it was."""
+
+    module: nn.Module
+    kind: type[nn.Module]
+    names: frozenset[str]
+    dicts: dict[str, dict[Any, Any]]
+    """Its parameters and hooks."""
+
+    @classmethod
+    def of(cls, module: nn.Module) -> "_Before":
+        kept = {k: dict(v) for k, v in vars(module).items() if k == "_parameters" or "hooks" in k}
+        return cls(module, type(module), frozenset(vars(module)), kept)
+
+    def restore(self) -> None:
+        from torch.distributed._composable_state import _module_state_mapping
+
+        self.module.__class__ = self.kind
+        for name in vars(self.module).keys() - self.names:
+            if "fsdp" in name or "contract" in name or "composable" in name:
+                del self.module.__dict__[name]
+        for name, before in self.dicts.items():  # in place: a hook's handle knows the very dictionary
+            vars(self.module)[name].clear()
+            vars(self.module)[name].update(before)
+        _module_state_mapping.pop(self.module, None)  # else it could not be sharded again
+
+
+class Shards:
+    """Modules whose parameters, gradients and moments are sharded: each is gathered where it is used."""
+
+    def __init__(self, modules: Sequence[nn.Module], x: Tensor) -> None:
+        """Shard modules, which are built alike, in place; x is a batch for them.
+
+        Raises:
+            ValueError: a parameter has no dimension that could be split.
+        """
+        from torch.distributed.fsdp import fully_shard
+
+        for name, p in modules[0].named_parameters():
+            if p.ndim == 0:
+                raise MinimandError(
+                    f"parameter {name} is a single number without dimensions, which FSDP cannot shard; expected the "
+                    "shape (1,), or parallel='ddp'."
+                )
+        called = usage(modules[0], x).called
+        units = [name for name, m in modules[0].named_modules() if m in {*_units(modules[0], modules[0], called)}]
+        # FSDP has no way back of its own.
+        self._before = [_Before.of(m) for m in dict.fromkeys(m for module in modules for m in module.modules())]
+        self._strides = {p: p.stride() for module in modules for p in module.parameters()}
+        for p in self._strides:
+            p.data = p.data.contiguous()  # which is all that FSDP takes
+        for module in modules:
+            for unit in units:
+                fully_shard(module.get_submodule(unit))
+            # What is only evaluated is used again in parts, without a backward pass to part it.
+            fully_shard(module, reshard_after_forward=None if module is modules[0] else True)
+        for p in self._strides:
+            p.data = p.data.new_empty(0)
+
+    def restore(self) -> None:
+        """Put whole weights into the parameters that the modules had."""
+        waiting = dict(self._strides)
+        for before in self._before:
+            for name, p in before.dicts["_parameters"].items():
+                if p in waiting:
+                    now = self.whole(before.module._parameters[name])
+                    p.data = torch.empty_strided(now.shape, waiting.pop(p), dtype=now.dtype, device=now.device)
+                    p.data.copy_(now)
+        for before in self._before:
+            before.restore()
+
+    def whole(self, x: Tensor | None) -> Tensor:
+        """A tensor whose parts are in all processes, which have to ask together; any other as it is."""
+        from torch.distributed.tensor import DTensor
+
+        assert x is not None
+        return x.full_tensor().detach() if isinstance(x, DTensor) else x.detach()
+
+    def part(self, x: Tensor, like: Tensor) -> Tensor:
+        """This process's part of a whole tensor, if it belongs to one of that shape that is sharded."""
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        if not isinstance(like, DTensor) or x.shape != like.shape:
+            return x
+        return distribute_tensor(x.to(like.device), like.device_mesh, like.placements)
+
+
+def _units(root: nn.Module, module: nn.Module, called: set[nn.Module]) -> Iterator[nn.Module]:
+    """What is gathered at a time: the members of lists and chains, and of a stage the blocks."""
+    listed = isinstance(module, nn.ModuleList | nn.ModuleDict | nn.Sequential | Layer)
+    for child in module.children():
+        if listed and child in called and not isinstance(child, Layer | Unrolled) and _stands_alone(child, root):
+            yield child
+        else:
+            yield from _units(root, child, called)
+
+
+def _stands_alone(unit: nn.Module, root: nn.Module) -> bool:
+    """Whether it has parameters that nothing else has: those that are tied have to stay together."""
+    own, everywhere = _uses(unit), _uses(root)
+    return bool(own) and all(everywhere[p] == count for p, count in own.items())
+
+
+def _uses(module: nn.Module) -> Counter[nn.Parameter]:
+    return Counter(p for _, p in module.named_parameters(remove_duplicate=False))

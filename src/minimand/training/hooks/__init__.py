@@ -1,0 +1,1 @@
+"""What a training step does beside the method: one hook a file, called by the loop at named moments."""

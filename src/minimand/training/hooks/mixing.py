@@ -1,0 +1,66 @@
+"""Samples mixed with one another, and their targets alike."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..._support.errors import MinimandError
+from ...data.data import Data
+from ...recipes.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """Mixup (Zhang et al. 2018) or CutMix (Yun et al. 2019) of a batch: see `Recipe`."""
+
+    classes: int
+    mixup: float
+    cutmix: float
+
+    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, ...) with classes (N,) to the same shape with shares of classes (N, classes)."""
+        if self.cutmix and (not self.mixup or float(torch.rand(())) < 0.5):
+            mixed, share = _cutmix(x, _share(self.cutmix))
+        else:
+            share = _share(self.mixup)
+            mixed = torch.lerp(_others(x), x, share)
+        own = F.one_hot(y, self.classes).to(x.dtype)
+        return mixed, torch.lerp(_others(own), own, share)
+
+
+def as_mixing(recipe: Recipe, data: Data) -> Mixing | None:
+    """What a recipe does to batches; None for nothing.
+
+    Raises:
+        ValueError: CutMix of what are no images.
+    """
+    if recipe.cutmix and len(data.shape) != 3:
+        raise MinimandError(
+            f"Recipe.cutmix is {recipe.cutmix}, but a sample of {data.name} has the shape {data.shape}; expected "
+            "images, (channels, height, width), or cutmix=0. Mixup is for samples of any shape."
+        )
+    return Mixing(data.num_outputs, recipe.mixup, recipe.cutmix) if recipe.mixup or recipe.cutmix else None
+
+
+def _share(parameter: float) -> float:
+    return float(torch.distributions.Beta(parameter, parameter).sample())
+
+
+def _others(samples: Tensor) -> Tensor:
+    return samples.roll(1, 0)
+
+
+def _cutmix(images: Tensor, share: float) -> tuple[Tensor, float]:
+    """Other images with a rectangle of each image, of this share of the area before it is clipped; and the share."""
+    height, width = images.shape[-2:]
+    (top, bottom), (left, right) = _side(height, share**0.5), _side(width, share**0.5)
+    mixed = _others(images)
+    mixed[..., top:bottom, left:right] = images[..., top:bottom, left:right]
+    return mixed, (bottom - top) * (right - left) / (height * width)
+
+
+def _side(length: int, fraction: float) -> tuple[int, int]:
+    centre, size = int(torch.randint(length, ())), int(length * fraction)
+    return max(centre - size // 2, 0), min(centre + (size + 1) // 2, length)

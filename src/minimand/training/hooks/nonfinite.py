@@ -1,0 +1,71 @@
+"""Where did a loss that is NaN or infinite begin?"""
+
+import torch
+from torch import Tensor, nn
+
+from ..._support.errors import MinimandError
+from ...recipes.recipe import Precision
+
+
+class NonFiniteLossError(MinimandError, ArithmeticError):
+    """Training met a loss, a gradient or a weight that is NaN or infinite. The message names where it began."""
+
+
+def origin(model: nn.Module, x: Tensor, precision: Precision = "fp32") -> str:
+    """Run the model on the batch again, as training does, and say what was not finite first."""
+    if not _finite(x):
+        return "in the batch itself: an input is not finite"
+    broken = broken_parameter(model)
+    if broken:
+        return f"in the parameter {broken}: lower the learning rate"
+    found: list[str] = []
+    entered: list[bool] = []
+
+    def enter(_: nn.Module, inputs: object) -> None:
+        entered.append(_finite(inputs))
+
+    def leave(module: nn.Module, inputs: object, output: object) -> None:
+        if entered.pop() and not found and not _finite(output):  # what is inside leaves first
+            kind = type(module).__name__
+            name = f"{names[module]} ({kind})" if names[module] else f"the model ({kind})"
+            inside = ", between its modules" if list(module.children()) else ""
+            found.append(f"in the output of {name}, whose inputs are finite{inside}")
+
+    names = {module: name for name, module in model.named_modules()}
+    hooks = [m.register_forward_pre_hook(enter) for m in names] + [m.register_forward_hook(leave) for m in names]
+    state = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        with (
+            torch.no_grad(),
+            torch.random.fork_rng(),
+            torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"),
+        ):
+            model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for name, buffer in model.named_buffers():
+            buffer.copy_(state[name])
+    return found[0] if found else "in the loss: the outputs are finite"
+
+
+def broken_parameter(model: nn.Module) -> str | None:
+    """The first parameter that is not finite, with what it became; None if there is none."""
+    broken = ((name, p) for name, p in model.named_parameters() if not _finite(p))
+    return next((f"{name}, which an earlier update made {_worst(p)}" for name, p in broken), None)
+
+
+def broken_gradient(model: nn.Module) -> str | None:
+    """The first parameter whose gradient is not finite, with what it is; None if there is none."""
+    gradients = ((name, p.grad) for name, p in model.named_parameters() if p.grad is not None)
+    return next((f"{name} is {_worst(g)}" for name, g in gradients if not _finite(g)), None)
+
+
+def _finite(value: object) -> bool:
+    if isinstance(value, Tensor):
+        return not value.is_floating_point() or bool(value.isfinite().all())
+    return all(_finite(part) for part in value) if isinstance(value, tuple | list) else True
+
+
+def _worst(value: Tensor) -> str:
+    return "NaN" if bool(value.isnan().any()) else "infinite"

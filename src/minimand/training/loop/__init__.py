@@ -1,0 +1,1 @@
+"""The training loop: problems, steps, events, evaluation."""

@@ -1,0 +1,1 @@
+"""Training methods, found by presence: what decides the update of each layer."""

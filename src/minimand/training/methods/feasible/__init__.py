@@ -1,0 +1,1 @@
+"""Feasible target propagation: hidden targets that make every unit's problem separable (Friesen & Domingos 2018)."""

@@ -1,0 +1,173 @@
+"""Hidden targets that make every unit's problem separable: FTPROP itself (Friesen & Domingos 2018)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...._support.checks import check_number
+from ...._support.errors import MinimandError, unknown_name
+from ....layers.thresholds import Threshold
+from ....theory.feasibility import METHODS, Separability
+from .target_settings import Spent, TargetSettings
+
+Status = Literal["solved", "infeasible", "budget_spent"]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What `FeasibleTargetPropagation.solve` found."""
+
+    status: Status
+    steps: int
+    """Separability problems that were solved, and moves of targets that were tried."""
+    targets: tuple[np.ndarray, ...] = field(default=(), repr=False)
+    """Of each hidden layer (N, units), 1 or -1, all met; if solved."""
+    margins: tuple[float, ...] = ()
+    """The least margin of each layer; if solved."""
+    unit: tuple[int, int] | None = None
+    """The layer, from 1, and the unit in it, from 0, that cannot meet its targets; if infeasible."""
+    proof: Separability | None = field(default=None, repr=False)
+    """Of that unit, with a certificate; where all hidden targets were tried, for those that came nearest."""
+    settings: int = 0
+    """How many settings of the hidden targets, all that there are, were tried to prove it; 0 if none had to be."""
+
+    def __str__(self) -> str:
+        if self.status == "solved":
+            margins = ", ".join(f"{margin:.3g}" for margin in self.margins)
+            return f"solved after {self.steps} steps; margins of the layers {margins}"
+        if self.unit is None:
+            return f"not solved within {self.steps} steps"
+        tried = f" in any of the {self.settings} settings of hidden targets" if self.settings else ""
+        return f"infeasible: unit {self.unit[1]} of layer {self.unit[0]} cannot meet its targets{tried}; {self.proof}"
+
+
+@dataclass(frozen=True)
+class FeasibleTargetPropagation:
+    """Solves for the targets of all hidden threshold units, on all samples at once, so that every unit can meet them.
+
+    Targets are set from the top down, feasibility is confirmed from the bottom up: each layer's units are fitted to
+    their targets; where one cannot meet them, targets of the layer below are moved so that its loss falls, and that
+    layer is solved in turn. Moves are drawn, in proportion to the gradient of the loss, with restarts. Where the hidden
+    targets are few enough all of them are tried, which proves that there is no solution.
+
+    The recursion is Algorithm 1 as recalled of the paper; no code of it was published. It is exponential in the worst
+    case, and meant for tens or a few hundreds of samples.
+
+    Args:
+        budget: steps at most: separability problems solved, and moves of targets tried.
+        separability: how they are decided, as for `mm.theory.feasibility`: "linear_programming" with proofs,
+            "max_margin" for the widest margins in the end, "perceptron" without proofs.
+        seed: of everything that is drawn.
+    """
+
+    budget: int = 5000
+    separability: str = "linear_programming"
+    seed: int = 0
+
+    references: ClassVar = ("friesen2018",)
+
+    def __post_init__(self) -> None:
+        check_number("FeasibleTargetPropagation.budget", self.budget, 1, math.inf, whole=True)
+        check_number("FeasibleTargetPropagation.seed", self.seed, 0, 2**63 - 1, whole=True)
+        if self.separability not in METHODS:
+            raise unknown_name("separability", self.separability, METHODS)
+
+    def solve(self, model: nn.Module, x: Tensor, y: Tensor) -> Solution:
+        """Give a network the weights that make no mistake on all samples, if they are found; else leave it as it is.
+
+        Args:
+            model: an nn.Sequential of nn.Linear with bias and thresholds of two levels between them.
+            x: (N, d), or whatever an nn.Flatten before them makes that.
+            y: classes (N,); or 1 and -1, (N,) or (N, outputs), the signs of the outputs.
+
+        Raises:
+            ValueError: another network, or targets that do not fit it.
+        """
+        flatten, layers, thresholds = _chain(model)
+        x, y = torch.as_tensor(x).detach().to(layers[0].weight), torch.as_tensor(y)
+        inputs = x.flatten(1) if flatten and x.ndim > 1 else x
+        if inputs.ndim != 2 or inputs.shape[1] != layers[0].in_features or not len(inputs):
+            raise MinimandError(
+                f"x has shape {tuple(x.shape)}; expected (N, {layers[0].in_features}) for this network."
+            )
+        if not inputs.isfinite().all():
+            raise MinimandError("x holds numbers that are not finite; expected finite ones.")
+        targets = _output_targets(y, len(inputs), layers[-1].out_features)
+        points = inputs.double().cpu().numpy()
+        search = TargetSettings(
+            points,
+            targets.cpu().numpy(),
+            tuple(layer.out_features for layer in layers[:-1]),
+            tuple((threshold.low, threshold.high) for threshold in thresholds),
+            self.separability,
+            self.budget,
+            np.random.default_rng(self.seed),
+        )
+        try:
+            if (proof := search.impossible()) is not None:
+                return Solution("infeasible", search.steps, unit=(len(layers), proof[0]), proof=proof[1])
+            for units, hidden in search.solutions():
+                if _takes(layers, units, model, x, targets):
+                    margins = tuple(min(unit.margin for unit in layer) for layer in units)
+                    return Solution("solved", search.steps, tuple(hidden), margins)
+        except Spent:
+            return Solution("budget_spent", search.steps)
+        j, proof = cast(tuple[int, Separability], search.nearest)
+        return Solution("infeasible", search.steps, unit=(len(layers), j), proof=proof, settings=search.settings)
+
+
+def _chain(model: nn.Module) -> tuple[bool, list[nn.Linear], list[Threshold]]:
+    parts = list(model) if isinstance(model, nn.Sequential) else []
+    flatten = bool(parts) and isinstance(parts[0], nn.Flatten)
+    parts = parts[flatten:]
+    layers, thresholds = parts[::2], parts[1::2]
+    fits = len(parts) % 2 == 1 and all(isinstance(part, nn.Linear) and part.bias is not None for part in layers)
+    if not fits or not all(isinstance(part, Threshold) and part.levels == 2 for part in thresholds):
+        found = ", ".join(type(part).__name__ for part in parts) or type(model).__name__
+        raise MinimandError(
+            f"model is {found}; expected an nn.Sequential of nn.Linear with bias, mm.Sign() or mm.Heaviside() between "
+            "them. mm.TargetPropagation() trains any network with thresholds."
+        )
+    return flatten, cast(list[nn.Linear], layers), cast(list[Threshold], thresholds)
+
+
+def _output_targets(y: Tensor, samples: int, outputs: int) -> Tensor:
+    """1 or -1 for every output, (N, outputs)."""
+    classes = max(outputs, 2)
+    if y.shape == (samples,) and not y.is_floating_point() and y.min() >= 0 and y.max() < classes:
+        return 2.0 * nn.functional.one_hot(y.long(), classes)[:, -outputs:] - 1
+    signs = y[:, None] if y.ndim == 1 else y
+    if signs.shape == (samples, outputs) and (signs.abs() == 1).all():
+        return signs
+    raise MinimandError(
+        f"y has shape {tuple(y.shape)}, {y.dtype} and values from {float(y.min()):g} to {float(y.max()):g}; expected "
+        f"integers from 0 to {classes - 1} of shape ({samples},), or 1 and -1 of shape ({samples}, {outputs})."
+    )
+
+
+@torch.no_grad()
+def _takes(
+    layers: Sequence[nn.Linear],
+    units: Sequence[Sequence[Separability]],
+    model: nn.Module,
+    x: Tensor,
+    targets: Tensor,
+) -> bool:
+    """Put weights into a network, run it, and take them out again unless all outputs have the signs of targets."""
+    before = [(layer.weight.clone(), layer.bias.clone()) for layer in layers]
+    for layer, fitted in zip(layers, units, strict=True):
+        layer.weight.copy_(torch.from_numpy(np.stack([unit.weight for unit in fitted])))
+        layer.bias.copy_(torch.tensor([unit.bias for unit in fitted]))
+    mode = model.training
+    right = bool((model.eval()(x).sign() == targets.to(x)).all())
+    model.train(mode)
+    if not right:
+        for layer, (weight, bias) in zip(layers, before, strict=True):
+            layer.weight.copy_(weight)
+            layer.bias.copy_(bias)
+    return right

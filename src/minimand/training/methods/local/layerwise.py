@@ -1,0 +1,254 @@
+"""Layer by layer: a deep network by one shallow problem after another (Belilovsky et al. 2019)."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self, cast, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from ...._support.checks import check_number
+from ...._support.errors import MinimandError, unknown_name
+from ...._support.torch_internals import BatchNorm
+from ....layers.heads.auxiliary import AUXILIARIES, Auxiliary, auxiliary
+from ....layers.heads.similarity import PredictionSimilarity
+from ....networks.as_network import as_network
+from ....networks.protocol import Network
+from ....networks.unrolled import Layer
+from ...distributed.ranks import unwrapped
+from ...loop.losses import Loss
+from ..method import Plan, Problem, chain_rule, descend
+from .activations import Cache, Precision, State, free_memory
+from .ensemble import Averaged, Ensemble
+from .partition import as_start, divided
+
+# Bytes that training takes for a parameter: itself, its gradient and two moments.
+_TRAINED = 16
+
+
+@dataclass(frozen=True)
+class Layerwise:
+    """Train the layers of a network one after another, each below an auxiliary classifier that is then dropped.
+
+    Block j and its classifier see what the blocks before it give, which are frozen and in evaluation mode; the first
+    block takes the stem along. The classifier of the last block is the network's own head, so that the trained model
+    is the network itself. With `hidden_layers` = k a block is trained below k - 1 hidden layers (the paper's k). A
+    learnable coefficient that only a later layer reads is not trained. A layer without a derivative may stand anywhere:
+    it begins the block after it, and no gradient has to cross it.
+    """
+
+    hidden_layers: int = 1
+    auxiliary: Auxiliary = "cnn"
+    auxiliary_width: int | None = None
+    """The channels, or units, of its hidden layers; by default those of what it looks at."""
+    block_size: int = 1
+    """Layers in a block."""
+    start: int = 0
+    """The first block that is trained, counted from the end if negative; those below it stay as they are. With -1 a
+    trained network learns its last block anew below another head (the published shrinking of the last classifier)."""
+    global_weight: float = 0.0
+    """The share g of the network's own loss: a block learns by (1 - g) times the loss of its classifier and g times
+    that of the head, through the layers between, which stay as they are. It sends the gradient through all later layers
+    and keeps their activations, so it is for networks that have learned something before; 0 is local learning."""
+    epochs_per_layer: int | None = None
+    """Of each block; by default those of the recipe."""
+    cache: Literal["off", "memory", "disk"] = "off"
+    """Where what the frozen blocks give is kept, so that the cost of a block does not grow with its number. On disk, in
+    files that are mapped into memory, and deleted at the end."""
+    views: int = 1
+    """What is kept of each training sample: one view is the sample itself, several are augmented ones, of which every
+    epoch draws one."""
+    precision: Precision = "float32"
+    """Of what is kept."""
+    ensemble: Averaged = "logits"
+    """What `FitResult.ensemble` averages over the classifiers, which are kept for it."""
+    memory: float | None = None
+    """Gigabytes that the weights of a block's classifier may take in training, with gradients and moments; by default
+    what is free. Checked before the start."""
+
+    references: ClassVar[tuple[str, ...]] = ("belilovsky2019greedy",)
+
+    def __post_init__(self) -> None:
+        check_number("Layerwise.hidden_layers", self.hidden_layers, 1, math.inf, whole=True)
+        check_number("Layerwise.block_size", self.block_size, 1, math.inf, whole=True)
+        for name in ("auxiliary_width", "epochs_per_layer"):
+            if getattr(self, name) is not None:
+                check_number(f"Layerwise.{name}", getattr(self, name), 1, math.inf, whole=True)
+        check_number("Layerwise.views", self.views, 1, math.inf, whole=True)
+        check_number("Layerwise.start", self.start, -math.inf, math.inf, whole=True)
+        check_number("Layerwise.global_weight", self.global_weight, 0, 1)
+        if self.memory is not None:
+            check_number("Layerwise.memory", self.memory, 0, math.inf)
+        choices = {
+            "cache": ("off", "memory", "disk"),
+            "precision": get_args(Precision),
+            "ensemble": get_args(Averaged),
+            "auxiliary": AUXILIARIES,
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise unknown_name(f"{name} of Layerwise", str(getattr(self, name)), known)
+        if self.views > 1 and self.cache == "off":
+            raise MinimandError(f"Layerwise.views is {self.views}, but nothing is kept; expected a cache.")
+        if self.auxiliary == "predsim":
+            object.__setattr__(self, "references", (*self.references, *PredictionSimilarity.references))
+
+    def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
+        """See `Method`.
+
+        Raises:
+            TypeError: the model is no network. ValueError: it has one block, or a layer whose state cannot be read;
+            there is no such `start`; a classifier needs more memory than there is, or than was asked for.
+        """
+        x = example()
+        network = as_network(model, x)
+        blocks, shapes = divided(model, network, self.block_size, x)
+        if len(blocks) < 2:
+            raise MinimandError(
+                f"{type(model).__name__} has {len(network.layers)} layers, which is {len(blocks)} block of "
+                f"{self.block_size}; expected two blocks or more to train one after another."
+            )
+        start = as_start("Layerwise.start", self.start, blocks)
+        norm = any(isinstance(module, BatchNorm) for module in model.modules())
+        heads = nn.ModuleList()
+        for number in range(start, len(blocks) - 1):
+            heads.append(self._head(number, shapes[number], num_outputs, norm, next(model.parameters()).device))
+        problems = [Shallow(model, network, block, head) for block, head in zip(blocks[start:-1], heads, strict=True)]
+        problems.append(Shallow(model, network, blocks[-1], None))
+        ends = [block.stop - 1 for block in blocks[start:-1]]
+        return Plan(
+            [Problem(problem, problem, self.epochs_per_layer or epochs) for problem in problems],
+            nn.ModuleDict({"model": model, "heads": heads}),
+            None if self.cache == "off" else self._cache(model, network, problems, x),
+            Ensemble(model, network, ends, heads, self.ensemble) if ends else None,
+        )
+
+    def _head(
+        self, number: int, shape: tuple[int, ...], num_outputs: int, norm: bool, device: torch.device
+    ) -> nn.Module:
+        options = (self.auxiliary, shape, num_outputs, self.hidden_layers - 1, self.auxiliary_width, norm)
+        with torch.device("meta"):
+            count = sum(p.numel() for p in auxiliary(*options).parameters())
+        asked = math.inf if self.memory is None else 1e9 * self.memory
+        allowed = min(asked, free_memory(device))
+        if _TRAINED * count > allowed:
+            expected = "a smaller auxiliary_width, 'mlp_sr' or 'linear'" + ", or more memory" * (asked == allowed)
+            raise MinimandError(
+                f"Layerwise.auxiliary {self.auxiliary!r} of block {number}, on {' x '.join(map(str, shape))}, has "
+                f"{count:,} parameters, which take {_TRAINED * count / 1e9:.3g} GB in training (weights, gradients and "
+                f"two moments); {'asked for' if asked == allowed else 'free'} are {allowed / 1e9:.3g} GB. Expected "
+                f"{expected}."
+            )
+        return auxiliary(*options).to(device)
+
+    def _cache(self, model: nn.Module, network: Network, problems: Sequence["Shallow"], x: Tensor) -> Cache:
+        assert self.cache != "off"
+        below = problems[:-1]
+        if problems[0].block.start:
+            below = [Shallow(model, network, range(problems[0].block.start), nn.Identity()), *below]
+        precision: torch.dtype = getattr(torch, self.precision)
+        steps = [problem.through for problem in below]
+        return Cache(steps, x, self.cache, precision, self.views, len(problems) - len(below))
+
+    def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+        """See `Method`."""
+        if not self.global_weight and self.auxiliary != "predsim":
+            return chain_rule(model, x, y, loss)
+        outputs, compared, ahead = model(x, bool(self.global_weight))
+        value = loss(outputs, y)
+        if compared is not None:
+            value = cast(PredictionSimilarity, unwrapped(model).head).mixed(value, compared, y, outputs.shape[1])
+        if ahead is not None:
+            value = torch.lerp(value, loss(ahead, y), self.global_weight)
+        return descend(value, outputs)
+
+
+class Shallow(nn.Module):
+    """A block and the classifier above it, on what the frozen blocks before give: (N, ...) to (N, outputs)."""
+
+    def __init__(self, model: nn.Module, network: Network, block: range, head: nn.Module | None) -> None:
+        super().__init__()
+        # In a tuple, so that what is frozen is no submodule: neither trained, nor put into training mode.
+        self._frozen = (model, network)
+        self.block = block
+        self.stem = network.stem if block.start == 0 else None
+        self.layers = nn.ModuleList(network.layers[j] for j in block)
+        self.coefficients = nn.ModuleList(coefficients(self.layers))
+        self.head = network.head if head is None else head
+        self.is_last = head is None
+
+    def forward(self, x: Tensor | State, ahead: bool | None = None) -> Any:
+        """Outputs of a batch, or of what the blocks before gave for it.
+
+        With `ahead` two more for the loss, None where there is none: what samples are compared by, and if it is true
+        the outputs of the network's own head.
+        """
+        state = self.state(x)
+        seen = state if self.is_last else self._frozen[1].read(self.block.stop - 1, state)
+        outputs = self.head(seen)
+        if ahead is None:
+            return outputs
+        compared = self.head.similar(seen) if isinstance(self.head, PredictionSimilarity) else None
+        return outputs, compared, self.through_the_rest(state) if ahead and not self.is_last else None
+
+    def state(self, x: Tensor | State) -> Any:
+        """The state above the block."""
+        _, network = self._frozen
+        if isinstance(x, State):
+            state = x.value
+        elif self.stem is not None:
+            state = self.stem(x)
+        else:
+            with torch.no_grad():
+                state = network.stem(x)
+                for j in range(self.block.start):
+                    state = network.layers[j](state)
+        for layer in self.layers:
+            state = layer(state)
+        return state
+
+    def through_the_rest(self, state: Any) -> Tensor:
+        """Outputs of the network's own head, through later layers that learn nothing by it."""
+        _, network = self._frozen
+        layers = [network.layers[j] for j in range(self.block.stop, len(network.layers))]
+        state = tree_map_only(Tensor, torch.clone, state)  # they may work in place, and the classifier keeps it
+        with _fixed([*layers, network.head, *coefficients(layers)]):
+            for layer in layers:
+                state = layer(state)
+            return network.head(state)
+
+    def through(self, state: Any) -> Any:
+        """From what the block reads, a batch for the first one, to the state above it, everything frozen."""
+        self._frozen[0].eval()
+        with torch.no_grad():
+            state = state if self.stem is None else self.stem(state)
+            for layer in self.layers:
+                state = layer(state)
+        return state
+
+    def train(self, mode: bool = True) -> Self:
+        """Everything before the block stays in evaluation mode."""
+        self._frozen[0].eval()
+        return super().train(mode)
+
+
+def coefficients(layers: Iterable[nn.Module]) -> list[nn.Module]:
+    """What stages hold for their layers; a layer learns its own entries only, as the others get no gradient."""
+    stages = {id(stage): stage for layer in layers if isinstance(layer, Layer) for stage in layer._stage}
+    return [stage.coefficients for stage in stages.values()]
+
+
+@contextmanager
+def _fixed(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """What is computed within has no gradient by their parameters."""
+    parameters = {p for module in modules for p in module.parameters() if p.requires_grad}
+    for p in parameters:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in parameters:
+            p.requires_grad_(True)

@@ -1,0 +1,1 @@
+"""Target propagation through hard thresholds (Friesen & Domingos 2018)."""

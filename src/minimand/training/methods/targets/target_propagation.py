@@ -1,0 +1,106 @@
+"""Target propagation through hard thresholds (Friesen & Domingos 2018): FTPROP-MB."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...._support.checks import check_number
+from ...._support.errors import unknown_name
+from ...loop.losses import Loss
+from ..method import Plan, whole
+from .passes import Pass, Rules, TargetRule
+from .recomputing import backward_by_pieces
+from .search import SEARCHES, Search
+from .unit_losses import UnitLoss, as_target_loss
+
+# Measurements cost a pass over every activation; they are taken in one step of so many.
+_MEASURED_EVERY = 50
+
+
+@dataclass
+class TargetPropagation:
+    """Every threshold unit is given a target by the layer above, and a loss of its own against it.
+
+    With g the gradient of the layers above by the activation, the target of a unit is t = -sign(g), 0 where g is 0, and
+    the loss of its input z is |g| l(z, t). Derivatives are taken within layers, pooling and normalization included;
+    thresholds may stand anywhere. Activations are kept for backward as bits.
+
+    "linear" is straight-through, "saturated_hinge" its saturated form, and "soft_hinge" has the gradient of tanh: as
+    published, this method is a choice of surrogate gradients. A staircase has one loss for all its steps: soft hinge as
+    published, 1 / cosh(2u - 1)^2 with u from 0 at its first jump to 1 at its last.
+
+    Args:
+        loss: "linear", "perceptron", "hinge", "saturated_hinge", "soft_hinge", "logistic", "adaline", or a function of
+            (z, t) that gives a loss for every unit.
+        targets: "sign"; "search" or "beam" (guided random local search, beam search) for those of them only that, tried
+            out, lower the loss of the layers above; or a function of (z, g) that gives targets.
+        weighting: "gradient" for |g| before each loss, "none" for 1 / N instead, N the batch.
+        output_loss: what `backward` takes by hand: "cross_entropy" or a function of (outputs, y). In `fit` its `loss`
+            decides.
+        budget: forward passes that a search may take for each threshold at each step.
+        recompute: keep only what is between the layers of a network (`mm.as_network`), as bits where a threshold gives
+            it, and compute the rest again in backward: less memory for one forward pass more.
+    """
+
+    loss: str | UnitLoss = "soft_hinge"
+    targets: Literal["sign"] | Search | TargetRule = "sign"
+    weighting: Literal["gradient", "none"] = "gradient"
+    output_loss: Literal["cross_entropy"] | Loss = "cross_entropy"
+    budget: int = 4
+    recompute: bool = False
+
+    references: ClassVar = ("friesen2018",)
+
+    def __post_init__(self) -> None:
+        self._steps, self._measured = 0, {}
+        as_target_loss(self.loss)
+        if not callable(self.targets) and self.targets not in ("sign", *SEARCHES):
+            raise unknown_name("rule for targets", str(self.targets), ("sign", *SEARCHES))
+        check_number("TargetPropagation.budget", self.budget, 2, math.inf, whole=True)
+        if self.weighting not in ("gradient", "none"):
+            raise unknown_name("weighting", str(self.weighting), ("gradient", "none"))
+        if isinstance(self.output_loss, str) and self.output_loss != "cross_entropy":
+            raise unknown_name("output loss", self.output_loss, ("cross_entropy",))
+
+    def refusal(self, processes: int) -> str | None:
+        """Why so many processes cannot train by it."""
+        if processes == 1 or not (self.recompute or self.targets in SEARCHES):
+            return None
+        return (
+            f"TargetPropagation.recompute is {self.recompute} and its targets {self.targets!r}, which run parts of the "
+            f"model by themselves, and there are {processes} processes; expected recompute=False and 'sign', or "
+            "one process."
+        )
+
+    def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
+        """See `Method`."""
+        return whole(model, epochs)
+
+    def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss | None = None) -> tuple[Tensor, Tensor]:
+        """See `Method`; without a loss `output_loss` is taken.
+
+        Raises:
+            ValueError: the model has no thresholds.
+        """
+        if loss is None:
+            loss = F.cross_entropy if isinstance(self.output_loss, str) else self.output_loss
+        rules = Rules(self.loss, as_target_loss(self.loss), self.targets, self.weighting == "gradient", self.budget)
+        forward = getattr(model, "_orig_mod", model)  # what cuts the graph is Python, which torch.compile cannot take
+        run = Pass(rules, forward, x, y, loss, self._steps % _MEASURED_EVERY == 0)
+        self._steps += 1
+        value, outputs = backward_by_pieces(run) if self.recompute else run.backward()
+        if run.measured:
+            self._measured = {name: parts for (_, name), parts in sorted(run.measured.items())}
+        return value, outputs
+
+    def metrics(self) -> dict[str, Any]:
+        """Of every threshold, by its name, as it was last looked at: what `fit` adds to the record of an epoch.
+
+        `loss`, of its units, weighted; `flipped`, the share of activations that are not their targets; `met`, the share
+        of units (channels) that meet all their targets of the batch: for those the weights show them to be feasible.
+        """
+        return {"thresholds": self._measured} if self._measured else {}

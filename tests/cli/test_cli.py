@@ -1,0 +1,419 @@
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import minimand as mm
+from minimand.cli import main
+
+OWN = """
+import minimand as mm
+class Half(mm.algorithms.HeavyBall):
+    momentum: mm.Coefficient = 0.5
+"""
+
+SLOW = """
+import minimand as mm
+class My(mm.Algorithm):
+    step_size: mm.Coefficient = 1.0
+    def start(self, x): return x
+    def step(self, state, gradient, k): return state - {} * self.step_size(k) * gradient(state)
+    def read(self, state): return state
+"""
+
+RINGS = ["--data", "nested_rings(samples=100)", "--model", "mlp(width=8)", "--epochs", "2"]
+
+
+def _run(capsys: pytest.CaptureFixture, *arguments: str) -> str:
+    main(list(arguments))
+    return capsys.readouterr().out
+
+
+def _fails(capsys: pytest.CaptureFixture, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(list(arguments))
+    assert stopped.value.code == 2
+    found = capsys.readouterr()
+    assert "Traceback" not in found.err
+    return " ".join(found.err.split()) or " ".join(found.out.split())
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+def test_train_evaluate_and_cite(capsys: pytest.CaptureFixture) -> None:
+    text = _run(capsys, "train", *RINGS, "--algorithm", "heavy_ball")
+    assert "data: nested_rings: 100 + 100 samples of 2, 2 classes" in text
+    assert "epoch 2/2" in text
+    assert "HeavyBall(step_size=1.0, momentum=0.5)" in text
+    assert "report: runs/1/report.html" in text
+    accuracy = re.findall(r"test accuracy +([0-9.]+ %)", text)[-1]
+    evaluated = _run(capsys, "evaluate", "runs/1")
+    assert re.search(rf"accuracy +{accuracy}", evaluated)
+    assert "inner" in evaluated
+    assert "GradientDescent(step_size=1.0)" in _run(capsys, "train", *RINGS)  # what the named model is known for
+    cited = _run(capsys, "cite", "runs/1", "telgarsky")
+    assert "polyak1964heavyball" in cited
+    assert "telgarsky2016benefits" in cited
+
+
+def test_a_run_is_resumed_by_its_folder_alone(capsys: pytest.CaptureFixture) -> None:
+    _run(capsys, "train", *RINGS, "--seed", "3", "--lr", "0.01", "--run", "mine")
+    assert "was finished before" in _run(capsys, "train", "--run", "mine")
+    assert "was finished before" in _run(capsys, "train", *RINGS, "--seed", "3", "--lr", "0.01", "--run", "mine")
+    message = _fails(capsys, "train", "--run", "mine", "--epochs", "3")
+    assert "recipe.Recipe.epochs was 2 and is 3" in message
+
+
+def test_quiet_prints_the_result_only(capsys: pytest.CaptureFixture) -> None:
+    text = _run(capsys, "train", *RINGS, "--quiet")
+    assert "epoch 1/2" not in text
+    assert "test accuracy" in text
+
+
+def test_an_algorithm_of_one_s_own(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    assert "Half(step_size=1.0, momentum=0.25)" in _run(capsys, "certify", "own.py:Half(momentum=0.25)")
+    _run(capsys, "train", *RINGS, "--algorithm", "own.py:Half", "--run", "mine")
+    assert "a folder never decides what code runs" in _fails(capsys, "train", "--run", "mine")
+    assert "was finished before" in _run(capsys, "train", "--run", "mine", "--algorithm", "own.py:Half")
+    message = _fails(capsys, "evaluate", "mine")
+    assert "'own:Half(step_size=1.0, momentum=0.5)' is your own" in message
+    assert "--algorithm path/to/file.py:MyMethod" in message
+    assert "accuracy" in _run(capsys, "evaluate", "mine", "--algorithm", "own.py:Half")
+    assert "a run of 'own:Half" in _fails(capsys, "evaluate", "mine", "--algorithm", "gradient_descent")
+    text = _run(capsys, "cite", "mine")
+    assert "wu2024optdnn" in text
+    assert "polyak1964heavyball" not in text
+
+
+def test_a_changed_algorithm_is_another(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    """The same text for other code: neither resumed, nor evaluated, nor taken for finished."""
+    (tmp_path / "own.py").write_text(SLOW.format(0.5))
+    _run(capsys, "train", *RINGS, "--algorithm", "own.py:My", "--run", "mine")
+    (tmp_path / "own.py").unlink()
+    (tmp_path / "other.py").write_text(SLOW.format(0.01))
+    message = _fails(capsys, "train", "--run", "mine", "--algorithm", "other.py:My", *RINGS)
+    assert "the algorithm is not what it was" in message.replace("command.algorithm", "")
+    assert "is not what it was when the run" in _fails(capsys, "evaluate", "mine", "--algorithm", "other.py:My")
+
+
+def test_algorithms_that_read_the_same_are_told_apart(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    for name, factor in (("a", 0.5), ("b", 0.01)):
+        (tmp_path / f"{name}.py").write_text(SLOW.format(factor))
+    text = _run(capsys, "compare", *RINGS, "--seeds", "1", "--quiet", "--algorithm", "a.py:My", "b.py:My")
+    rows = [re.search(rf"My\(step_size=1.0\) \[{name}.py \w+\] +(.*)", text) for name in "ab"]
+    assert rows[0] is not None
+    assert rows[1] is not None
+    assert rows[0].group(1).split()[:2] != rows[1].group(1).split()[:2]
+
+
+EVIL = """
+from pathlib import Path
+import minimand as mm
+Path(__file__).with_name("ran").touch()
+class My(mm.algorithms.HeavyBall): pass
+"""
+
+
+@pytest.mark.parametrize("suffix", ["py", "pyc"])
+def test_a_tampered_run_runs_nothing(capsys: pytest.CaptureFixture, tmp_path: Path, suffix: str) -> None:
+    _run(capsys, "train", *RINGS, "--run", "mine", "--quiet")
+    (tmp_path / f"evil.{suffix}").write_text(EVIL)
+    config = yaml.safe_load((tmp_path / "mine" / "config.yaml").read_text())
+    config["model"]["algorithm"] = config["command"]["algorithm"] = f"evil.{suffix}:My"
+    (tmp_path / "mine" / "config.yaml").write_text(yaml.safe_dump(config))
+    for arguments in (["train", "--run", "mine"], ["evaluate", "mine"]):
+        _fails(capsys, *arguments)
+    assert "wu2024optdnn" in _run(capsys, "cite", "mine")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_cite_names_the_default_model_and_the_method(capsys: pytest.CaptureFixture) -> None:
+    _run(capsys, "train", "--data", "nested_rings(samples=100)", "--epochs", "1", "--quiet")
+    text = _run(capsys, "cite", "runs/1")
+    for key in ("wu2024optdnn", "polyak1964heavyball", "rumelhart1986", "sander2021momentum"):
+        assert key in text
+    assert "nothing to cite: parity has no reference" in _fails(capsys, "cite", "parity")
+
+
+def test_evaluate_says_which_checkpoint_it_passes_over(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    _run(capsys, "train", *RINGS, "--run", "mine", "--quiet")
+    newest = sorted((tmp_path / "mine" / "checkpoints").iterdir())[-1]
+    newest.write_bytes(newest.read_bytes()[:-10])
+    assert f"{newest.name} is cut short" in " ".join(_run(capsys, "evaluate", "mine").split())
+
+
+def test_certify_prints_a_table_each_and_draws(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    text = _run(capsys, "certify", "heavy_ball", "leapfrog", "--depth", "6", "--plot", "figures")
+    assert "HeavyBall(step_size=1.0, momentum=0.5), 6 layers, residual binding" in text
+    assert "rho = z^2 - 1,  sigma = 2 z" in text
+    assert {p.name for p in (tmp_path / "figures").iterdir()} == {"heavy_ball.svg", "leapfrog.svg"}
+    _run(capsys, "certify", "heavy_ball", "heavy_ball(momentum=-0.9)", "--depth", "6", "--plot", "two")
+    assert {p.name for p in (tmp_path / "two").iterdir()} == {
+        "heavy_ball.svg", "heavy_ball_step_size_1.0_momentum_-0.9.svg",
+    }  # fmt: skip
+    assert "<svg" in (tmp_path / "figures" / "leapfrog.svg").read_text()
+
+
+def test_compare_prints_one_table(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    text = _run(
+        capsys, "compare", *RINGS, "--algorithm", "gradient_descent", "nesterov_y", "--seeds", "2", "--run", "c"
+    )
+    assert "GradientDescent(step_size=1.0) seed 1" in text
+    assert re.search(r"NesterovY\(step_size=1.0, momentum=0.5\) +[0-9.]+ ± [0-9.]+", text)
+    assert (tmp_path / "c" / "report.html").is_file()
+
+
+def test_search_prints_what_it_found(
+    capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = ["search", *RINGS, "--trials", "3", "--seeds", "1", "--run", "s"]
+    text = _run(capsys, *search)
+    assert re.search(r"trial 1/3  x_next = x - grad\(x\): validation loss [0-9.]+\n", text)
+    assert "trial 1  epoch" not in text
+    assert (tmp_path / "s" / "found.py").read_text() in text
+    assert "kernel distance 0 from" in text
+    assert re.search(r"GradientDescent\(step_size=1.0\) +[0-9.]+ +[0-9.]+", text)
+    certified = _run(capsys, "certify", "s/found.py:Found", "--depth", "8")
+    stable, gains = (
+        next(line.strip() for line in certified.splitlines() if line.startswith(n)) for n in ("zero", "gains")
+    )
+    assert stable in text
+    assert gains in text
+
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("minimand.experiments.search", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        main(search)
+    assert stopped.value.code == 130
+    assert "the same command goes on where it was" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("what", "names"),
+    [("algorithms", list(mm.algorithms.builtin)), ("models", mm.list_models()), ("data", list(mm.list_data()))],
+)
+def test_list_names_everything(capsys: pytest.CaptureFixture, what: str, names: list[str]) -> None:
+    text = _run(capsys, "list", what)
+    assert all(re.search(rf"^{name} +\S", text, re.M) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--data", "fashion"], "unknown data set 'fashion'. Did you mean 'fashion_mnist'"),
+        (["train", "--data", "digits", "--model", "resnet_20"], "Did you mean 'resnet20'"),
+        (["train", "--data", "digits", "--algorithm", "heavy_ball(momentum=2)"], "momentum is 2, outside [-1, 1]"),
+        (["train", "--data", "nested_rings", "--model", "resnet20"], "resnet20 takes images"),
+        (["train", "--data", "digits", "--epochs", "0"], "Recipe.epochs is 0"),
+        (["train", "--epoch", "3"], "Unrecognized"),
+        (["evaluate", "nowhere"], "'nowhere' is no run: it does not exist"),
+        (["evaluate", "."], "'.' is no run: it holds no config.yaml"),
+        (["certify", "heavyball"], "Did you mean 'heavy_ball'"),
+        (["certify"], "no algorithm to certify"),
+        (["train", "--data", "digits", "--device", "foo"], "device is 'foo'; expected 'cpu'"),
+        (["train", "--data", "digits", "--device", "cuda:99"], "device is 'cuda:99', but this machine has"),
+        (["train", "--data", "digits", "--seed", "99999999999999999999"], "expected an integer from 0 to 2^63 - 1"),
+        (["train", "--data", "digits", "--checkpoint-every", "-1"], "checkpoint_every is -1.0; expected seconds"),
+        (["train", "--data", "digits", "--model", "mlp(width=2.5)"], "width is 2.5; expected an integer"),
+        (["train", "--data", "digits", "--model", "mlp(width=4,width=5)"], "it has width twice"),
+        (["train", "--data", "digits", "--lr", "nan"], "lr is nan; expected a positive number"),
+        (["compare", "--data", "nested_rings", "--algorithm", "heavy_ball", "HeavyBall"], "twice; expected each once"),
+        (["certify", "heavy_ball", "--depth", "0"], "depth is 0"),
+        (["compare", "--data", "digits", "--algorithm", "heavyball"], "Did you mean 'heavy_ball'"),
+        (["compare", "--data", "digits", "--seeds", "0"], "seeds is 0"),
+        (["search", "--data", "nested_rings", "--trials", "0"], "trials is 0; expected an integer of at least 1"),
+        (
+            ["search", "--data", "nested_rings", "--run", "s", "--storage", "mine"],
+            "storage is 'mine', which Optuna cannot open",
+        ),
+        (["list", "algorithm"], "invalid choice 'algorithm'"),
+        (["cite"], "nothing to cite"),
+        (["cite", "resnet"], "Did you mean 'resnet"),
+        (["cite", "."], "'.' is no run"),
+    ],
+)
+def test_bad_input_gets_a_message_and_leaves_nothing(
+    capsys: pytest.CaptureFixture, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    assert message in _fails(capsys, *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unexpected_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minimand.data.list_data", lambda: {}["missing"])
+    with pytest.raises(KeyError):
+        main(["list", "data"])
+
+
+def test_a_bug_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minimand.cli.reading._first_line", None)
+    with pytest.raises(TypeError):
+        main(["list", "algorithms"])
+
+
+def test_studies_are_listed_run_and_printed(capsys: pytest.CaptureFixture) -> None:
+    listed = _run(capsys, "study", "list")
+    assert re.search(r"^parity +Parity", listed, re.M)
+    printed = _run(capsys, "study", "run", "parity", "--scale", "smoke")
+    assert len(re.findall(r"^\d/6  hidden 2, depth 8", printed, re.M)) == 6
+    table = printed[printed.index("hidden  depth") :].partition("report: ")[0]
+    assert _run(capsys, "study", "table", "parity", "--scale", "smoke") == table
+    again = _run(capsys, "study", "run", "parity", "--scale", "smoke")
+    assert "1/6" not in again
+    assert table in again
+    assert Path("runs/studies/parity-smoke/report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "pariti"), "parity"),
+        (("run", "parity", "--scale", "big"), "smoke"),
+        (("run", "parity", "--scale", "smoke", "--seeds", "0"), "seeds is 0; expected an integer of at least 1"),
+        (("run", "apg2", "--scale", "paper"), "--data-folder"),
+        (("run", "hb_agd", "--data-folder", "nowhere"), "nowhere"),
+        (("table", "parity"), "minimand study run parity --scale cpu"),
+    ],
+)
+def test_a_study_refuses(capsys: pytest.CaptureFixture, arguments: tuple[str, ...], message: str) -> None:
+    assert message in _fails(capsys, "study", *arguments)
+    assert not list(Path().glob("runs/studies/*/results.json"))
+
+
+NET = """
+from torch import nn, tanh
+class Net(nn.Module):
+    def __init__(self, depth=30):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(64, 64) for _ in range(depth))
+        self.head = nn.Linear(64, 10)
+    def forward(self, x):
+        x = x.flatten(1)
+        for layer in self.layers:
+            x = tanh(layer(x))
+        return self.head(x)
+ready = Net(2)
+def words(): return nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 9))
+plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 10))
+number = 3
+def broken(): raise KeyError("boom")
+"""
+
+
+def test_diagnose_reads_and_repairs_a_model_of_ones_own(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    Path("net.py").write_text(NET)
+    text = " ".join(_run(capsys, "diagnose", "net.py:Net", "--data", "digits", "--fix", "--plot", "layers.svg").split())
+    assert text.index("vanishing at layers.1") < text.index("repaired") < text.index("ok: ")
+    assert 'mm.initialize(model, "critical", batch=x)' in text
+    assert Path("layers.svg").is_file()
+    assert "vanishing" in _run(capsys, "diagnose", "net.py:Net(depth=12)", "--shape", "64")
+    assert "nothing to repair" in _run(capsys, "diagnose", "net.py:ready", "--shape", "64", "--fix")
+    assert "ok: " in _run(capsys, "diagnose", "net.py:words", "--shape", "7", "--tokens", "9")
+    found = _run(capsys, "diagnose", "mlp(width=32)", "--data", "digits", "--jacobian")
+    assert "ok: " in found
+    assert "singular values of the Jacobian" in found
+    found = _run(capsys, "diagnose", "net.py:words", "--shape", "7", "--tokens", "9", "--jacobian", "--curvature")
+    assert "tangent kernel" in found
+    assert "Hessian" not in found
+    assert "Hessian" in _run(capsys, "diagnose", "net.py:ready", "--data", "digits", "--curvature")
+    cases = [
+        (["net.py:Nett", "--shape", "64"], "Did you mean 'Net'"),
+        (["net.py:Net"], "needs a batch; expected --shape"),
+        (["net.py:Net", "--shape", "63"], "Net fails on a batch of shape (64, 63)"),
+        (["net.py:Net(dept=3)", "--shape", "64"], "Did you mean 'depth'"),
+        (["net.py:number", "--shape", "64"], "is int; expected a module"),
+        (["net.py:Net(depth='x')", "--shape", "64"], "net.py:Net(depth='x') "),
+        (["net.py:broken", "--shape", "64"], "net.py:broken raises KeyError: 'boom'"),
+        (["net.py:Net", "--shape", "64", "--plot", "nowhere/x.svg"], "expected a file in a folder that is there"),
+        (["other.py:Net", "--shape", "64"], "no model file 'other.py'"),
+        (["mpl", "--data", "digits"], "Did you mean 'mlp'"),
+        (["net.py:Net", "--shape", "64", "--batch-size", "0"], "batch_size is 0"),
+    ]
+    for arguments, message in cases:
+        assert message in _fails(capsys, "diagnose", *arguments)
+
+
+def test_train_layer_by_layer_and_go_on(capsys: pytest.CaptureFixture) -> None:
+    model = "resnet20(depth=3, width=4)"
+    method = "layerwise(epochs_per_layer=1, auxiliary='linear')"
+    shown = _run(capsys, "train", "--data", "digits", "--model", model, "--method", method, "--run", "greedy")
+    assert "block 3" in shown
+    assert "was finished before" in _run(capsys, "train", "--run", "greedy")
+    assert "belilovsky2019greedy" in _run(capsys, "cite", "greedy")
+    assert "Did you mean 'layerwise'" in _fails(capsys, "train", "--data", "digits", "--method", "layerwize")
+    assert "Did you mean 'hidden_layers'" in _fails(
+        capsys, "train", "--data", "digits", "--method", "layerwise(hidden=2)"
+    )
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_run_layer_by_layer_is_evaluated_and_probed(capsys: pytest.CaptureFixture, ema: float) -> None:
+    model = mm.create_model("resnet20(depth=3, width=4)", in_channels=1)
+    recipe = mm.Recipe(1, 64, mm.SGD(0.05), ema=ema)
+    result = mm.fit(model, mm.load_data("digits"), method=mm.Layerwise(auxiliary="linear"), recipe=recipe, run="greedy")
+    assert result.test_accuracy is not None
+    shown = _run(capsys, "evaluate", "greedy")
+    assert re.search(rf"accuracy +{100 * result.test_accuracy:.2f} %", shown)
+    probed = mm.probe(model, "digits")
+    assert f"{100 * probed.layers[2].test_accuracy:.2f}" in _run(capsys, "probe", "greedy").splitlines()[-1]
+
+
+def test_probe_a_trained_network(capsys: pytest.CaptureFixture) -> None:
+    Path("net.py").write_text(NET)
+    shown = _run(capsys, "probe", "net.py:plain", "--data", "digits", "--plot", "layers.svg")
+    assert "linear probes" in shown
+    assert Path("layers.svg").is_file()
+    shown = _run(
+        capsys, "probe", "net.py:plain", "--data", "digits", "--kind", "cnn", "--hidden-layers", "2", "--epochs", "1"
+    )
+    assert "probes of 2 hidden layers" in shown
+    cases = [
+        (["net.py:plain"], "needs samples; expected --data"),
+        (["resnet20", "--data", "digits"], "expected the folder of a run, or path/to/file.py:name"),
+        (["net.py:Net", "--data", "digits"], "expected a network with stem, layers, head"),
+        (["net.py:plain", "--data", "nested_rings"], "fails on samples of nested_rings"),
+        (["net.py:plain", "--data", "digits", "--kind", "cnn", "--epochs", "0"], "Recipe.epochs is 0"),
+        (["net.py:plain", "--data", "digits", "--plot", "nowhere/x.svg"], "expected a file in a folder that is there"),
+    ]
+    for arguments, message in cases:
+        assert message in _fails(capsys, "probe", *arguments)
+
+
+HARD = ["--data", "digits", "--model", "resnet20(width=2, depth=3, activation='sign', weight_bits=1)", "--epochs", "1"]
+
+
+def test_a_run_of_a_network_of_steps_is_packed_evaluated_and_exported(capsys: pytest.CaptureFixture) -> None:
+    _run(capsys, "train", *HARD, "--method", "target_propagation", "--run", "hard", "--precision", "fp32", "--quiet")
+    assert yaml.safe_load(Path("hard/config.yaml").read_text())["model"]["activation"] == "sign"
+    packed = _run(capsys, "pack", "hard", "-o", "hard.packed")
+    assert "of 1 bit: bits to bits" in packed
+    assert "size: 1-bit" in packed
+    assert "bfloat16" not in packed
+    expected = re.findall(r"(loss|accuracy) +([0-9.]+)", _run(capsys, "evaluate", "hard"))
+    found = re.findall(r"(loss|accuracy) +([0-9.]+)", _run(capsys, "evaluate", "hard.packed", "--data", "digits"))
+    assert found == expected
+    _run(capsys, "train", *HARD, "--run", "rough", "--precision", "bf16", "--quiet")
+    assert "the run is evaluated in bfloat16" in _run(capsys, "pack", "rough", "-o", "rough.packed")
+    pytest.importorskip("onnxscript")
+    assert "largest difference from torch" in _run(capsys, "export", "hard", "-o", "hard.onnx")
+    assert Path("hard.onnx").stat().st_size > 1000
+
+
+def test_what_cannot_be_packed_or_evaluated(capsys: pytest.CaptureFixture) -> None:
+    _run(capsys, "train", *RINGS, "--run", "soft", "--quiet")
+    assert "has no thresholds, so there is nothing to pack" in _fails(capsys, "pack", "soft", "-o", "soft.packed")
+    assert "expected a file in a folder that exists" in _fails(capsys, "pack", "soft", "-o", "nowhere/soft.packed")
+    assert "expected a file in a folder that exists" in _fails(capsys, "export", "soft", "-o", "soft")
+    Path("cut.packed").write_bytes(b"123")
+    assert "cut.packed is cut short or no packed model" in _fails(capsys, "evaluate", "cut.packed")
+    assert "unknown activation 'sing'. Did you mean 'sign'?" in _fails(
+        capsys, "train", "--data", "digits", "--model", "resnet20(activation='sing')"
+    )

@@ -1,0 +1,46 @@
+"""What the tests of layerwise training train: a few digits, and networks of many kinds."""
+
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+import minimand as mm
+
+
+def digits(samples: int = 256) -> Any:
+    data = mm.load_data("digits")
+    train = cast(Any, data.train)
+    return (data.prepare(train.inputs[:samples]), train.targets[:samples])
+
+
+def models() -> dict[str, nn.Module]:
+    """Networks of states that are tuples, with learnable coefficients, transitions and batch normalization; a chain."""
+    torch.manual_seed(0)
+    return {
+        "momentum": mm.create_model("resnet20(depth=4, width=4)", "heavy_ball(momentum=0.5)", in_channels=1),
+        "learnable": mm.create_model(
+            "preact_resnet20(depth=7, width=4)", "heavy_ball(momentum=Learnable(0.5, 0, 1))", in_channels=1
+        ),
+        "several oracles": mm.create_model("preact_resnet20(depth=3, width=4)", "linearized_admm", in_channels=1),
+        "vectors": mm.create_model("mlp(depth=3, width=12)", in_channels=64),
+        "tokens": mm.create_model("vit_tiny(depth=3, width=24, image_size=8, patch=4)", "heavy_ball", in_channels=1),
+        "chain": nn.Sequential(
+            nn.Conv2d(1, 6, 3, padding=1),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.Conv2d(6, 6, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(6, 10),
+        ),
+    }
+
+
+def recipe(epochs: int = 1) -> mm.Recipe:
+    return mm.Recipe(epochs, 64, mm.SGD(0.05), mm.StepDecay(at=()))
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))

@@ -1,0 +1,292 @@
+"""Several processes train what one would: DDP, FSDP, their ends and their beginnings."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+import torch.distributed.fsdp  # once here, and not in every process
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
+from torch.utils.data import DataLoader, TensorDataset
+
+import minimand as mm
+from minimand.data.samples import Arrays, Items, Loader
+from minimand.training.distributed.processes import LostProcessError
+from minimand.training.distributed.ranks import Parallel
+from minimand.training.loop.events import Event, StepDone
+from minimand.training.methods.local.activations import Activations
+from minimand.training.runs.run import Run
+
+# Forked, they need not import anything again.
+processes = multiprocessing.get_context("fork")
+KINDS: tuple[Parallel, ...] = ("ddp", "fsdp")
+Outcome = dict[str, Any]
+
+
+def together(task: Callable[[], Any], folder: Path, count: int = 2) -> list[Any]:
+    """What the task gives in each of so many processes; None where it did not come to an end."""
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        port = found.getsockname()[1]
+
+    def run(rank: int) -> None:
+        os.environ.update(RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="localhost", MASTER_PORT=str(port))
+        torch.manual_seed(0)
+        torch.save(task(), folder / f"{rank}.pt")
+        torch.distributed.destroy_process_group()
+
+    for path in folder.glob("*.pt"):
+        path.unlink()
+    started = [processes.Process(target=run, args=(rank,)) for rank in range(count)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    paths = [folder / f"{rank}.pt" for rank in range(count)]
+    return [torch.load(path, weights_only=False) if path.exists() else None for path in paths]
+
+
+def plain() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1, stride=2),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16, 10),
+    )
+
+
+def thresholds() -> nn.Module:
+    model = plain()
+    mm.harden(model, mm.Sign())
+    return model
+
+
+def tokens() -> nn.Module:
+    algorithm = "heavy_ball(momentum=Learnable(0.5, 0, 1))"
+    return mm.create_model("vit_tiny(depth=3, width=12, image_size=8, patch=4)", algorithm, in_channels=1)
+
+
+def tied() -> nn.Module:
+    first, second = nn.Linear(64, 64), nn.Linear(64, 64)
+    second.weight = first.weight
+    return nn.Sequential(nn.Flatten(), first, nn.ReLU(), second, nn.ReLU(), nn.Linear(64, 10))
+
+
+def recipe(**changes: Any) -> mm.Recipe:
+    return mm.Recipe(1, **{"batch_size": 32, "optimizer": mm.SGD(0.05), "schedule": mm.StepDecay(at=()), **changes})
+
+
+def trained(
+    make: Callable[[], nn.Module],
+    method: Any,
+    recipe: mm.Recipe,
+    parallel: Parallel | None = None,
+    run: Path | None = None,
+    stop: int | None = None,
+) -> Outcome:
+    """A training on a few digits; it asks itself to stop after a step."""
+    torch.manual_seed(0)
+    model, losses = make(), []
+    data = mm.load_data("digits")
+    train = cast(Any, data.train)
+    x, y = data.prepare(train.inputs[:96]), train.targets[:96]
+
+    def look(event: Event) -> None:
+        if isinstance(event, StepDone):
+            losses.append(event.loss)
+            if event.step == stop:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    before = {name: id(p) for name, p in model.named_parameters()}
+    try:
+        result = mm.fit(model, ((x, y), (x[:65], y[:65])), method, recipe, parallel=parallel, run=run, callbacks=[look])
+    except KeyboardInterrupt:
+        assert {name: id(p) for name, p in model.named_parameters()} == before
+        return {"losses": losses}
+    assert {name: id(p) for name, p in model.named_parameters()} == before
+    history = [{name: value for name, value in record.items() if name != "seconds"} for record in result.history]
+    return {"losses": losses, "weights": model.state_dict(), "history": history, "type": type(model)}
+
+
+def close(a: dict[str, Tensor], b: dict[str, Tensor], tolerance: float) -> bool:
+    return all(torch.allclose(a[name], b[name], rtol=0, atol=tolerance) for name in b)
+
+
+CASES: dict[str, tuple[Callable[[], nn.Module], Any, mm.Recipe]] = {
+    "uneven shares": (plain, mm.Backpropagation(), recipe(batch_size=33)),
+    "clipped, averaged": (plain, mm.Layerwise(auxiliary="linear"), recipe(clip=0.5, ema=0.8)),
+    "adaptively clipped": (tokens, mm.Backpropagation(), recipe(adaptive_clip=0.05, optimizer=mm.AdamW(1e-2))),
+    "blocks": (tokens, mm.Layerwise(), recipe()),
+    "with the network's own loss": (plain, mm.Layerwise(auxiliary="predsim", global_weight=1.0), recipe()),
+    "tied": (tied, mm.Backpropagation(), recipe()),
+    "targets": (thresholds, mm.TargetPropagation(), recipe()),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_processes_train_what_one_does(kind: Parallel, tmp_path: Path) -> None:
+    """The same loss at every step, the same metrics and weights: the sum of shares is the batch."""
+    expected = {name: trained(*case) for name, case in CASES.items()}
+    first, second = together(lambda: {name: trained(*case, kind) for name, case in CASES.items()}, tmp_path)
+    for name, alone in expected.items():
+        assert first[name]["losses"] == pytest.approx(alone["losses"], abs=1e-5), name
+        assert not second[name]["losses"], "events are told once"
+        assert first[name]["history"] == second[name]["history"]
+        assert first[name]["type"] is alone["type"]
+        for found in (first, second):
+            assert close(found[name]["weights"], alone["weights"], 1e-5), name
+        for mine, theirs in zip(first[name]["history"], alone["history"], strict=True):
+            assert mine.keys() == theirs.keys()
+            assert mine.get("thresholds", {}).keys() == theirs.get("thresholds", {}).keys()
+            assert mine["test_loss"] == pytest.approx(theirs["test_loss"], abs=1e-5)
+            assert mine["test_accuracy"] == pytest.approx(theirs["test_accuracy"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_block_goes_on_with_any_number_of_processes(kind: Parallel, tmp_path: Path) -> None:
+    """Stopped in the second block, the end is to the bit that of a run that was not; with one process, nearly."""
+    case = plain, mm.Layerwise(auxiliary="linear"), recipe(ema=0.9, optimizer=mm.AdamW(1e-2))
+
+    def stopped_and_whole() -> list[Outcome]:
+        stopped = trained(*case, kind, tmp_path / "run", 4)  # of 3 steps a block
+        if torch.distributed.get_rank() == 0:
+            subprocess.run(["cp", "-r", tmp_path / "run", tmp_path / "alone"], check=True)
+        return [stopped, trained(*case, kind, tmp_path / "run"), trained(*case, kind)]
+
+    for stopped, resumed, whole in together(stopped_and_whole, tmp_path):
+        assert "weights" not in stopped
+        assert len(resumed["losses"]) in (0, len(whole["losses"]) - 4)
+        assert close(resumed["weights"], whole["weights"], 0)
+        assert resumed["history"] == whole["history"]
+        alone = trained(*case, run=tmp_path / "alone") if not (tmp_path / "alone" / "report.html").exists() else {}
+        assert not alone or close(alone["weights"], whole["weights"], 1e-4)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "items", "loader", "activations"])
+def test_shares_make_up_the_batch(kind: str) -> None:
+    """Shuffled and entered late, whatever the samples are in, and no sample twice."""
+    x, y = torch.rand(23, 3), torch.arange(23)
+    dataset = TensorDataset(x, y)
+    samples = {
+        "arrays": lambda: Arrays(x, y),
+        "items": lambda: Items(dataset, workers=0),
+        "loader": lambda: Loader(DataLoader(dataset, 5, shuffle=True, generator=torch.Generator())),
+        "activations": lambda: Activations([x], tree_flatten(x)[1], y, 1),
+    }[kind]()
+    whole = [targets for _, targets in samples.batches(5, 7, 1)]
+    shares = [[targets for _, targets in samples.batches(5, 7, 1, slice(rank, None, 2))] for rank in range(2)]
+    assert len(whole) == samples.count(5, True) - 1
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert [len(part) for part in parts] == [-(-len(batch) // 2), len(batch) // 2]
+        assert torch.equal(torch.cat(parts).sort()[0], batch.sort()[0])
+
+
+def test_statistics_of_batches_are_the_same_in_all_processes(tmp_path: Path) -> None:
+    def normalized() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 10))
+
+    for kind in KINDS:
+        one, other = together(lambda kind=kind: trained(normalized, None, recipe(ema=0.5), kind), tmp_path)
+        assert close(one["weights"], other["weights"], 0)
+
+
+def test_probes_are_trained_by_several_processes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, data = plain(), mm.load_data("digits")
+    samples = (data.prepare(cast(Any, data.train).inputs[:96]), cast(Any, data.train).targets[:96])
+    one, other = together(lambda: mm.probe(model, (samples, samples), "cnn", recipe=recipe()).to_dict(), tmp_path)
+    assert one == other
+    assert [layer["shape"] for layer in one["layers"]] == [(4, 4, 4), (4, 4, 4)]
+
+
+def test_the_death_of_a_process_ends_the_others_and_not_the_run(tmp_path: Path) -> None:
+    calls, mark = [], tmp_path / "killed"
+
+    def deadly(outputs: Tensor, targets: Tensor) -> Tensor:
+        calls.append(0)
+        if len(calls) == 4 and os.environ.get("RANK") == "1" and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return nn.functional.cross_entropy(outputs, targets)
+
+    data = mm.load_data("digits")
+    samples = (data.prepare(cast(Any, data.train).inputs[:96]), cast(Any, data.train).targets[:96])
+
+    def train() -> str:
+        try:
+            mm.fit(plain(), (samples, samples), recipe=recipe(), loss=deadly, run=tmp_path / "run", checkpoint_every=0)
+        except LostProcessError as error:
+            return str(error)
+        return "came to its end"
+
+    assert together(train, tmp_path)[1] is None
+    assert "another of the 2 processes ended" in torch.load(tmp_path / "0.pt")
+    saved, _ = Run(tmp_path / "run").last_checkpoint()
+    assert saved is not None
+    assert saved.state["step"] == 2, "one call was for the fingerprint"
+    assert together(train, tmp_path) == ["came to its end"] * 2
+
+
+def test_what_several_processes_cannot_do(tmp_path: Path) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.scale = plain(), nn.Parameter(torch.ones(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.scale * self.inner(x)
+
+    class Wayward(Scaled):
+        def forward(self, x: Tensor) -> Tensor:
+            outputs = self.inner(x)
+            return outputs if self.training and float(x.sum()) > -1e9 else self.scale * outputs
+
+    def errors() -> list[str]:
+        def message(model: nn.Module, **changes: Any) -> str:
+            with pytest.raises(ValueError, match="expected|Known") as caught:
+                mm.fit(model, "digits", **{"recipe": recipe(), **changes})
+            return str(caught.value)
+
+        small = recipe(batch_size=1)
+        return [
+            message(plain(), recipe=small),
+            message(plain(), method=mm.Layerwise(cache="memory")),
+            message(plain(), diagnose=True),
+            message(Wayward()),
+            message(plain(), parallel=cast(Any, "fdsp")),
+            message(Scaled(), parallel="fsdp"),
+        ]
+
+    expected = [
+        "a batch has the size 1, and each of the 2 processes needs a sample",
+        "expected cache='off', or one process",
+        "diagnose looks at a model in one process",
+        "uses the same parameters in each",
+        "unknown parallel 'fdsp'. Did you mean 'fsdp'?",
+        "parameter scale is a single number",
+    ]
+    for found in together(errors, tmp_path):
+        assert all(part in message for part, message in zip(expected, found, strict=True)), found
+    for kind in KINDS:
+        with pytest.raises(ValueError, match=f"parallel is '{kind}', but this is one process; expected .*torchrun"):
+            mm.fit(plain(), "digits", parallel=kind)
+
+
+def test_the_command_speaks_once(tmp_path: Path) -> None:
+    train = "train --data digits --epochs 1 --model mlp(width=8) --run runs/1"
+    command = f"torch.distributed.run --nproc-per-node 2 -m -- minimand {train}"
+    found = subprocess.run([sys.executable, "-m", *command.split()], cwd=tmp_path, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.count("report: runs/1/report.html") == 1
+    assert found.stdout.count("epoch 1/1") == 1

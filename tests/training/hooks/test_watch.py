@@ -1,0 +1,59 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import minimand as mm
+from minimand.report.reported import fit
+from minimand.training.hooks.watch import DoomedRunError, Watch
+from minimand.training.loop.events import Warned
+
+
+def _net(depth: int) -> nn.Module:
+    torch.manual_seed(0)
+    parts = [part for _ in range(depth) for part in (nn.Linear(2, 2) if depth < 2 else nn.Linear(16, 16), nn.Tanh())]
+    return nn.Sequential(nn.Flatten(), nn.Linear(2, 16), nn.Tanh(), *parts, nn.Linear(16, 2))
+
+
+def _train(model: nn.Module, diagnose: bool, epochs: int, **more: Any) -> Any:
+    recipe = mm.Recipe(epochs=epochs, batch_size=16, optimizer=mm.SGD(lr=0.01))
+    return fit(model, "nested_rings(samples=400)", recipe=recipe, diagnose=diagnose, **more)
+
+
+def test_a_run_that_cannot_learn_is_stopped_with_the_reason() -> None:
+    events: list[Any] = []
+    with pytest.raises(DoomedRunError, match=r"before step 200.*vanishing") as stopped:
+        _train(_net(40), True, 12, callbacks=[events.append])
+    assert stopped.value.verdict.code == "vanishing"
+    assert stopped.value.verdict.action
+    assert any(isinstance(e, Warned) and "vanishing" in e.message for e in events)
+
+
+def test_watching_changes_no_bit_of_a_sound_run(tmp_path: Any) -> None:
+    plain, watched = (_train(_net(3), d, 2, run=tmp_path / str(d)) for d in (False, True))
+    for a, b in zip(plain.model.parameters(), watched.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert plain.diagnosis is None
+    assert watched.diagnosis.verdict.code == "ok"
+    assert "Trainability before the first step" in (tmp_path / "True" / "report.html").read_text()
+    assert "Trainability" not in (tmp_path / "False" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("falls", "looks"), [(True, 1), (False, 2)])
+def test_a_run_that_learns_is_looked_at_once(falls: bool, looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def look(*args: Any, **options: Any) -> Any:
+        seen.append(mm.diagnose(*args, **options))
+        return seen[-1]
+
+    monkeypatch.setattr("minimand.training.hooks.watch.diagnose", look)
+    watch, x = Watch(_net(3), seen.append), torch.randn(64, 2)
+    for step in range(201):
+        watch.before(step, x)
+        watch.after(1 / (1 + step * falls))
+    assert len(seen) == looks
+    # Theory would cost more than the pass itself.
+    assert all(math.isnan(stat.expected_chi) for report in seen for stat in report.layers)

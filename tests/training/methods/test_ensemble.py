@@ -1,0 +1,86 @@
+"""The classifiers of all blocks as one, and what training does with them."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import nn
+
+import minimand as mm
+from layerwise_models import digits, models, recipe, same
+from minimand.models.greedy import greedy_cifar
+from minimand.networks.as_network import as_network
+from minimand.training.methods.local.ensemble import Ensemble
+
+
+@pytest.mark.parametrize("name", ["momentum", "chain"])
+def test_it_weighs_the_classifiers_by_powers_of_two(name: str) -> None:
+    model, x = models()[name].eval(), digits(6)[0]
+    plan = mm.Layerwise(hidden_layers=2).plan(model, lambda: x, 10, 1)
+    outputs = [problem.module.eval()(x) for problem in plan.problems]
+    weights = torch.tensor([2.0**j for j in range(len(outputs))])
+    weights /= 2 ** len(outputs) - 1
+    ensemble = cast(Ensemble, plan.ensemble).eval()
+    expected = sum(w * z for w, z in zip(weights, outputs, strict=True))
+    torch.testing.assert_close(ensemble(x), expected, rtol=1e-4, atol=1e-5)
+    other = mm.Layerwise(ensemble="probabilities").plan(model, lambda: x, 10, 1)
+    found = [problem.module.eval()(x).softmax(1) for problem in other.problems]
+    expected = sum(w * p for w, p in zip(weights, found, strict=True))
+    torch.testing.assert_close(cast(Ensemble, other.ensemble).eval()(x).exp(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_it_is_there_after_training_and_after_a_resumed_run(tmp_path: Path) -> None:
+    data, method = (digits(), digits(64)), mm.Layerwise(hidden_layers=2)
+    result = mm.fit(models()["momentum"], data, method=method, recipe=recipe(2), run=tmp_path / "run")
+    evaluation = result.ensemble_evaluation
+    assert result.ensemble is not None
+    assert evaluation is not None
+    assert mm.evaluate(result.ensemble, data).loss == pytest.approx(evaluation.loss)
+    assert f"all classifiers together: {100 * cast(float, evaluation.accuracy):.2f} %" in str(result)
+    again = mm.fit(models()["momentum"], data, method=method, recipe=recipe(2), run=tmp_path / "run")
+    assert again.ensemble is not None
+    assert again.ensemble_evaluation == evaluation
+    assert same(again.ensemble, result.ensemble)
+    whole = mm.fit(models()["chain"], data, recipe=recipe())
+    assert whole.ensemble is None
+    assert str(whole).endswith("epochs")
+
+
+@pytest.mark.parametrize("cache", ["off", "memory"])
+def test_the_last_block_is_learned_anew_below_a_smaller_head(cache: Any) -> None:
+    """The published shrinking: everything below the last block stays, bit for bit."""
+    data = (digits(), digits(64))
+    large = greedy_cifar(3, in_channels=1, width=4)
+    mm.fit(large, data, method=mm.Layerwise(3), recipe=recipe())
+    small = greedy_cifar(3, in_channels=1, width=4, head_width=2)
+    assert sum(p.numel() for p in small[-1].parameters()) < sum(p.numel() for p in large[-1].parameters())
+    small[:-1].load_state_dict(large[:-1].state_dict())
+    result = mm.fit(small, data, method=mm.Layerwise(3, start=-1, cache=cache), recipe=recipe(2))
+    assert same(small[:-2], large[:-2])
+    assert not same(small[-2], large[-2])
+    assert len(result.history) == 2
+    assert result.ensemble is None
+
+
+@pytest.mark.parametrize("start", [1, -2])
+def test_training_begins_at_a_block_and_the_cache_with_it(start: int) -> None:
+    model = models()["momentum"]
+    before = as_network(models()["momentum"])
+    network, data = as_network(model), (digits(), digits(64))
+    result = mm.fit(model, data, method=mm.Layerwise(start=start, cache="memory"), recipe=recipe())
+    first = start % len(network.layers)
+    kept = [cast(nn.Module, network.stem), *network.layers[:first]]
+    assert all(same(a, b) for a, b in zip(kept, [before.stem, *before.layers[:first]], strict=True))
+    assert all(not same(a, b) for a, b in zip(network.layers[first:], before.layers[first:], strict=True))
+    assert len(cast(Ensemble, result.ensemble).heads) == len(network.layers) - first - 1
+    plain = models()["momentum"]
+    mm.fit(plain, data, method=mm.Layerwise(start=start), recipe=recipe())
+    for x, y in zip(plain.state_dict().values(), model.state_dict().values(), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-4)
+
+
+def test_a_start_that_is_no_block_is_named() -> None:
+    for start in (4, -5):
+        with pytest.raises(ValueError, match=f"Layerwise.start is {start}, and there are 4 blocks; expected -4 to 3"):
+            mm.fit(models()["momentum"], (digits(64), digits(64)), method=mm.Layerwise(start=start))
