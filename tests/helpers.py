@@ -9,13 +9,11 @@ from torch import Tensor, nn
 import minimand as mm
 from minimand.algorithms._algorithm import Algorithm, is_proximal
 from minimand.algorithms._registry import builtin
-from minimand.blocks.convnext import ConvNeXtBranch
-from minimand.blocks.convolutional import bottleneck, post_activation, pre_activation
-from minimand.blocks.dense import one_layer, two_layer
+from minimand.blocks.convolutional import bottleneck
 from minimand.blocks.densely_connected import DenseLayer
 from minimand.blocks.highway import HighwayBranch
+from minimand.blocks.registry import BLOCKS
 from minimand.blocks.sparse import OnUnknown, SoftThreshold
-from minimand.blocks.transformer import TransformerBranch
 from minimand.layers.residual_scale import ResidualScale
 from minimand.layers.switchable import SwitchNorm
 from minimand.networks.unrolled import Unrolled
@@ -104,16 +102,10 @@ class Family(NamedTuple):
     """What answers the prox of an algorithm that asks one."""
 
 
-_IMAGES = (3, 4, 5, 5)
-
 FAMILIES: dict[str, Family] = {
+    **{name: Family(family.shape, family.example) for name, family in BLOCKS.items()},
     "linear": Family((3, 6), lambda: nn.Linear(6, 6)),
-    "one-layer": Family((3, 6), lambda: one_layer(6)),
-    "two-layer": Family((3, 6), lambda: two_layer(6, 5)),
     "sparse": Family((3, 6), lambda: OnUnknown(nn.Linear(6, 4)), lambda: SoftThreshold(4, 0.1, learned=True)),
-    "post-activation": Family(_IMAGES, lambda: post_activation(4, 4)),
-    "pre-activation": Family(_IMAGES, lambda: pre_activation(4, 4)),
-    "bottleneck": Family((3, 8, 5, 5), lambda: bottleneck(8, 8)),
     "resnext": Family((3, 8, 5, 5), lambda: bottleneck(8, 8, groups=2, widening=2)),
     # Scaled, as with weights of 0 its gate is half open and T is not 0.
     "highway": Family((3, 6), lambda: nn.Sequential(HighwayBranch(6), ResidualScale(nn.Linear(6, 6), "fixup"))),
@@ -121,13 +113,11 @@ FAMILIES: dict[str, Family] = {
     # Mixed, as a dense layer does not read the slot that it fills: under `operator` nothing of the input would be left.
     # In training mode its batch norm would divide by the variance of slots yet empty.
     "dense": Family((2, 8, 5, 5), lambda: nn.Sequential(nn.Conv2d(8, 8, 1), DenseLayer(4, 2, k=1, layers=2)).eval()),
-    "convnext": Family(_IMAGES, lambda: ConvNeXtBranch(4, layer_scale=0.5)),
-    "transformer": Family((2, 3, 6), lambda: TransformerBranch(6, heads=2)),
 }
-"""Every family of blocks."""
+"""Every kind of blocks in the registry, and some that are made of them or of what is no block alone."""
 
 
-def make_blocks(algorithm: Algorithm, depth: int, family: str = "two-layer") -> list[Any]:
+def make_blocks(algorithm: Algorithm, depth: int, family: str = "two_layer") -> list[Any]:
     """Blocks for `depth` layers, one for each oracle."""
     _, block, prox = FAMILIES[family]
     if len(algorithm.oracles) == 1:
@@ -136,7 +126,7 @@ def make_blocks(algorithm: Algorithm, depth: int, family: str = "two-layer") -> 
 
 
 def make_stage(
-    algorithm: Algorithm, binding: Binding, depth: int = 4, family: str = "two-layer", seed: int = 0
+    algorithm: Algorithm, binding: Binding, depth: int = 4, family: str = "two_layer", seed: int = 0
 ) -> Unrolled:
     """A stage in double precision."""
     torch.manual_seed(seed)

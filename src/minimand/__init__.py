@@ -63,12 +63,11 @@ if TYPE_CHECKING:
     from .report.citing import cite as cite
     from .report.explain import explain as explain
     from .report.reported import fit as fit
+    from .surgery.changes import changes as changes
     from .surgery.harden import harden as harden
     from .surgery.normalize import normalize as normalize
-    from .surgery.normalize import normalized as normalized
     from .surgery.remove_filters import remove_filters as remove_filters
     from .surgery.rewire import rewire as rewire
-    from .surgery.rewire import rewired as rewired
     from .theory.certificate import certify as certify
     from .theory.equivalence import equivalent as equivalent
     from .theory.equivalence import identify as identify
@@ -142,16 +141,11 @@ _DEFINED_IN = {
     ),
     "report.explain": ("explain",),
     "report.reported": ("fit",),
+    "surgery.changes": ("changes",),
     "surgery.harden": ("harden",),
-    "surgery.normalize": (
-        "normalize",
-        "normalized",
-    ),
+    "surgery.normalize": ("normalize",),
     "surgery.remove_filters": ("remove_filters",),
-    "surgery.rewire": (
-        "rewire",
-        "rewired",
-    ),
+    "surgery.rewire": ("rewire",),
     "theory.certificate": ("certify",),
     "theory.equivalence": (
         "equivalent",

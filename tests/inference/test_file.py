@@ -33,8 +33,7 @@ def _resnet(name: str, algorithm: str, bits: int) -> nn.Module:
 def _ends() -> nn.Module:
     """Thresholds and layers of few bits that stay torch operations; a function at the end."""
     layers = [nn.Conv2d(3, 5, 3), nn.Conv2d(5, 7, 3), nn.Conv2d(7, 5, 3, padding_mode="circular", padding=1)]
-    for layer in layers[1:]:
-        few_bit_weight(layer, 2)
+    layers[1:] = [few_bit_weight(layer, 2) for layer in layers[1:]]  # pyright: ignore
     middle = [mm.Sign(), layers[1], nn.LayerNorm([28, 28]), mm.Staircase(3, -0.25, 1 / 3), layers[2]]
     return nn.Sequential(layers[0], *middle, nn.AvgPool2d(4), mm.Sign(), nn.Flatten(), nn.Softplus(beta=2.0))
 
@@ -46,7 +45,7 @@ class _Twice(nn.Module):
         super().__init__()
         self.first, self.bits, self.last = nn.Conv2d(3, 5, 3), nn.Conv2d(5, 5, 3), nn.Conv2d(5, 2, 1)
         self.sign, self.norm = mm.Sign(), nn.InstanceNorm2d(5)
-        few_bit_weight(self.bits, 1)
+        self.bits = few_bit_weight(self.bits, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         z = self.bits(self.sign(self.first(x)))
@@ -150,7 +149,7 @@ class _Own(nn.Module):
 def test_what_a_file_cannot_hold_is_named_and_nothing_is_left(tmp_path: Path) -> None:
     def network(first: nn.Module, last: nn.Module) -> nn.Module:
         layers = [first, mm.Sign(), nn.Conv2d(4, 4, 1), mm.Sign(), last]
-        few_bit_weight(layers[2], 1)  # pyright: ignore[reportArgumentType]
+        layers[2] = few_bit_weight(layers[2], 1)  # pyright: ignore[reportArgumentType]
         return nn.Sequential(*layers)
 
     real = nn.Conv2d(3, 4, 1)

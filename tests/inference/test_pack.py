@@ -72,7 +72,7 @@ def convolutional(draw: Any) -> tuple[nn.Module, Tensor, int]:
             groups=groups,
             bias=draw(st.booleans()),
         )
-        few_bit_weight(layer, bits, threshold().unit)
+        layer = few_bit_weight(layer, bits, threshold().unit)
         channels = out
         modules += [layer, *cut()]
     end = draw(st.sampled_from([nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(2)]))
@@ -109,8 +109,7 @@ def test_a_packed_network_of_linear_layers(
     torch.manual_seed(sum(widths))
     modules: list[nn.Module] = [nn.Linear(7, widths[0])]
     for a, b in pairwise([*widths, 5]):
-        layer = nn.Linear(a, b)
-        few_bit_weight(layer, bits, threshold().unit)
+        layer = few_bit_weight(nn.Linear(a, b), bits, threshold().unit)
         modules += [*([nn.BatchNorm1d(a)] if normalized else []), threshold(), layer]
     x = torch.randn(9, 7)
     check(ready(nn.Sequential(*modules, threshold(), nn.Linear(5, 4)), x), x, len(widths))
@@ -152,7 +151,7 @@ def test_channels_that_are_the_last_axis(threshold: Threshold) -> None:
     mm.harden(model, threshold, weight_bits=1)
     check(ready(model, x), x, 4)
     layers = [nn.Linear(5, 9), threshold, nn.Linear(9, 7), nn.Dropout(0.5), threshold, nn.Linear(7, 3)]
-    few_bit_weight(layers[2], 4, threshold.unit)  # pyright: ignore[reportArgumentType]
+    layers[2] = few_bit_weight(layers[2], 4, threshold.unit)  # pyright: ignore[reportArgumentType]
     tokens = ready(nn.Sequential(*layers), torch.randn(2, 5))
     packed = check(tokens, torch.randn(4, 6, 5), 1)
     assert packed.operations(6, 5)["4-bit"] == 6 * 63 * (threshold.levels - 1).bit_length()
@@ -165,11 +164,9 @@ class _Odd(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first, self.sign = nn.Conv2d(3, 6, 3), mm.Sign()
-        self.twice = nn.Conv2d(6, 6, 3, padding="same")
-        self.reflected = nn.Conv2d(6, 6, 3, padding=1, padding_mode="reflect")
-        self.wide, self.head = nn.Conv2d(12, 4, 1), nn.Linear(4, 2)
-        for layer in (self.twice, self.reflected, self.wide):
-            few_bit_weight(layer, 1)
+        self.twice = few_bit_weight(nn.Conv2d(6, 6, 3, padding="same"), 1)
+        self.reflected = few_bit_weight(nn.Conv2d(6, 6, 3, padding=1, padding_mode="reflect"), 1)
+        self.wide, self.head = few_bit_weight(nn.Conv2d(12, 4, 1), 1), nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.sign(self.first(x))
@@ -196,11 +193,11 @@ def test_real_weights_between_thresholds_stay_or_are_rounded() -> None:
         mm.pack(model)
     rounded = copy.deepcopy(model)
     for name in ("3", "6", "10", "13", "16", "20"):
-        few_bit_weight(rounded.get_submodule(name), 8)  # pyright: ignore[reportArgumentType]
+        rounded.set_submodule(name, few_bit_weight(rounded.get_submodule(name), 8))  # pyright: ignore[reportArgumentType]
     packed = mm.pack(model, weight_bits=8)
     assert torch.equal(packed(x), rounded(x))
     half = copy.deepcopy(model)
-    few_bit_weight(half.get_submodule("10"), 2)  # pyright: ignore[reportArgumentType]
+    half.set_submodule("10", few_bit_weight(half.get_submodule("10"), 2))  # pyright: ignore[reportArgumentType]
     check(half, x, 1)
 
 
@@ -254,7 +251,7 @@ def test_operations_and_sizes_are_counted_by_precision() -> None:
 
 def _with(module: nn.Module) -> nn.Module:
     layers = [nn.Conv2d(3, 4, 3), mm.Sign(), nn.Conv2d(4, 4, 3), module, mm.Sign(), nn.Conv2d(4, 2, 1)]
-    few_bit_weight(layers[2], 1)  # pyright: ignore[reportArgumentType]
+    layers[2] = few_bit_weight(layers[2], 1)  # pyright: ignore[reportArgumentType]
     return nn.Sequential(*layers)
 
 
@@ -280,7 +277,7 @@ class _Two(nn.Module):
 def _apart(module: nn.Module, threshold: Threshold) -> nn.Module:
     """A module between the threshold and the layer of few bits."""
     layers = [nn.Conv2d(3, 4, 3), threshold, module, nn.Conv2d(4, 4, 3), mm.Sign(), nn.Conv2d(4, 2, 1)]
-    few_bit_weight(layers[3], 1)  # pyright: ignore[reportArgumentType]
+    layers[3] = few_bit_weight(layers[3], 1)  # pyright: ignore[reportArgumentType]
     return nn.Sequential(*layers)
 
 
@@ -322,6 +319,6 @@ def test_mistakes() -> None:
     with pytest.raises(ValueError, match="leave maps of 3 x 3; the network is made for images of 32 x 32"):
         packed(torch.zeros(2, 3, 40, 40))
     tokens = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(5), mm.Sign(), nn.Linear(4, 4), mm.Sign(), nn.Linear(4, 2))
-    few_bit_weight(tokens[3], 1)  # pyright: ignore[reportArgumentType]
+    tokens[3] = few_bit_weight(tokens[3], 1)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"a threshold was given \(2, 5, 4\); packed layers take \(N, C\)"):
         mm.pack(tokens)(torch.zeros(2, 5, 4))

@@ -75,7 +75,7 @@ def test_weights_of_few_bits_are_the_nearest_and_learn_straight_through(make: Ca
     x = torch.randn(5, 7) if isinstance(layer, nn.Linear) else torch.randn(2, 6, 9, 8)
     reference = copy.deepcopy(layer)
     reference.weight.data = rounded
-    few_bit_weight(layer, bits, unit=0.25)
+    layer = few_bit_weight(layer, bits, unit=0.25)
     y = layer(x)
     torch.testing.assert_close(y, reference(x))
     g = torch.randn_like(y)
@@ -88,7 +88,7 @@ def test_weights_of_few_bits_are_the_nearest_and_learn_straight_through(make: Ca
 @pytest.mark.parametrize("threshold", [mm.Sign(), mm.Heaviside(), mm.QuantizedReLU(4), mm.Staircase(4, -1, 1)])
 def test_sums_over_levels_are_exact_in_evaluation(threshold: Threshold) -> None:
     layer = nn.Conv2d(70, 8, 3, padding=1)
-    few_bit_weight(layer, 8, threshold.unit)
+    layer = few_bit_weight(layer, 8, threshold.unit)
     layer.eval()
     x = threshold(torch.randn(2, 70, 6, 5))
     whole = (x.double() / threshold.unit).round()
@@ -105,7 +105,7 @@ def test_sums_over_levels_are_exact_in_evaluation(threshold: Threshold) -> None:
 def test_a_channel_of_zeros_learns() -> None:
     layer = nn.Linear(5, 2)
     nn.init.zeros_(layer.weight)
-    few_bit_weight(layer, 1)
+    layer = few_bit_weight(layer, 1)
     x = torch.randn(4, 5)
     assert layer(x).detach().sub(layer.bias).abs().max() < 1e-15
     layer(x).sum().backward()

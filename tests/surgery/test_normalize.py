@@ -14,10 +14,12 @@ from minimand._support.torchvision import require_timm
 from minimand.blocks.convnext import LayerNorm2d
 from minimand.layers.switchable import SwitchNorm
 from minimand.recipes.recipe import _groups
+from minimand.surgery.normalizations import NORMALIZATIONS, BetweenLayers, OfWeights
 from minimand.theory.block import block_structure
 
-BETWEEN = ["batch", "layer", "instance", "group(groups=2)", "rms", "switchable", "none"]
-WEIGHTS = ["weight", "spectral", "operator_norm", "standardized"]
+# Every kind of the registry; as many groups as all models here can be split into.
+BETWEEN = ["group(groups=2)" if n == "group" else n for n, k in NORMALIZATIONS.items() if issubclass(k, BetweenLayers)]
+WEIGHTS = [name for name, kind in NORMALIZATIONS.items() if issubclass(kind, OfWeights)]
 
 
 def _small(name: str, **settings: Any) -> mm.UnrolledNetwork:
@@ -95,7 +97,7 @@ def test_every_kind_in_the_place_of_every_other(norm: nn.Module, shape: tuple[in
         for again in ("switchable", "group(groups=1)", kind):
             mm.normalize(model, again)
         torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)
-        assert len(mm.normalized(model)) == 4 - same
+        assert len(mm.changes(model)) == 4 - same
 
 
 # What a model has already, and instances behind the pooling of ConvNeXt, where one position is left.
@@ -124,7 +126,7 @@ def test_models_are_kept(name: str, kind: str, tmp_path: Path) -> None:
     loaded = mm.UnrolledNetwork.from_pretrained(tmp_path)
     assert torch.equal(loaded.eval()(x), made.eval()(x))
     other = copy.deepcopy(made)
-    assert mm.normalized(other) == mm.normalized(made)
+    assert str(mm.changes(other)) == str(mm.changes(made))
     state = made.stem(x)
     for layer in made.layers:
         state = layer(state)
@@ -171,7 +173,7 @@ def test_models_of_others() -> None:
     model = timm.create_model("densenet121", num_classes=5, memory_efficient=False)
     names = set(dict(model.named_parameters()))
     mm.normalize(model, "none")
-    assert mm.normalized(model)[0].changed[0][1:] == ("BatchNormAct2d", "Identity and ReLU")
+    assert cast(Any, mm.changes(model)[0]).changed[0][1:] == ("BatchNormAct2d", "Identity and ReLU")
     model = timm.create_model("resnet18", num_classes=5)
     names = set(dict(model.named_parameters()))
     assert set(dict(mm.normalize(model, "group(groups=8)").named_parameters())) == names
@@ -183,7 +185,7 @@ def test_models_of_others() -> None:
     expected = encoder(x)
     with torch.no_grad():
         torch.testing.assert_close(encoder.eval()(x), expected)
-    assert mm.normalized(mm.normalize(encoder, "weight"))[1].left == tuple(
+    assert cast(Any, mm.changes(mm.normalize(encoder, "weight"))[1]).left == tuple(
         (f"layers.{i}.self_attn", "MultiheadAttention has weights that are no linear or convolutional layer's")
         for i in (0, 1)
     )
@@ -213,17 +215,17 @@ def test_a_certificate_looks_through_them() -> None:
 
 def test_the_report() -> None:
     model = MODELS["resnet20"]()
-    assert mm.normalized(model) == ()
+    assert not mm.changes(model)
     mm.normalize(model, "group(groups=2)")
-    (done,) = mm.normalized(model)
+    (record,) = mm.changes(model)
     assert (
-        str(done)
+        str(record)
         == """\
 normalized by group(groups=2):
   stem.module.1 ... body.2.module.branch.4 (7)  BatchNorm2d -> GroupNorm of 2 groups"""
     )
     mm.normalize(model, "standardized")
-    assert "Conv2d -> its weight by Standardized" in str(mm.normalized(model)[1])
+    assert "Conv2d -> its weight by Standardized" in str(mm.changes(model)[1])
     cited = mm.bibliography(model)
     assert all(key in cited for key in ("he2016resnet", "wu2018groupnorm", "qiao2019standardization"))
     assert model.config["normalization"] == ["group(groups=2)", "standardized"]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import minimand as mm
 from minimand._support.torchvision import require_timm
 from minimand.blocks.dense import two_layer
+from minimand.networks.skeletons import skeletons
 
 L = mm.Learnable
 
@@ -90,37 +91,29 @@ def test_without_momentum_nothing_changes_and_all_can_be_undone(make) -> None:
     before, names = model(x), list(model.state_dict())
     assert mm.rewire(model, "gradient_descent") is model
     assert torch.equal(model(x), before)
-    done = mm.rewired(model)
-    assert done is not None
-    done.undo()
+    mm.changes(model).undo()
     mm.rewire(model, "heavy_ball(momentum=0)")
     assert torch.equal(model(x), before)
     assert list(model.state_dict()) == names
-    again = mm.rewired(model)
-    assert again is not None
-    again.undo()
+    mm.changes(model).undo()
     mm.rewire(model, "heavy_ball(momentum=Learnable(0.5, 0, 1))")
     assert not torch.equal(model(x), before)
-    last = mm.rewired(model)
-    assert last is not None
-    assert last.undo() is model
-    assert mm.rewired(model) is None
+    assert mm.changes(model).undo() is model
+    assert not mm.changes(model)
     assert list(model.state_dict()) == names
     assert torch.equal(model(x), before)
 
 
 def test_it_tells_what_it_did() -> None:
-    done = mm.rewired(mm.rewire(_model(4), "heavy_ball"))
-    assert done is not None
-    assert done.runs == (("1.0", "1.1", "1.2", "1.3"),)
-    assert "1.0 ... 1.3  (4 blocks)" in str(done)
+    model = mm.rewire(_model(4), "heavy_ball")
+    assert [run.names for run in skeletons(model)] == [("1.0", "1.1", "1.2", "1.3")]
+    assert "1.0 ... 1.3  (4 blocks) by HeavyBall" in str(mm.changes(model))
 
 
 def test_runs_end_where_shapes_change() -> None:
     model = nn.Sequential(Residual(6), Residual(6), nn.Linear(6, 8), Residual(8), Residual(8), Residual(8), Residual(6))
-    done = mm.rewired(mm.rewire(model, "heavy_ball"))
-    assert done is not None
-    assert done.runs == (("0", "1"), ("3", "4", "5"))
+    mm.rewire(model, "heavy_ball")
+    assert [run.names for run in skeletons(model)] == [("0", "1"), ("3", "4", "5")]
 
 
 def test_copies_are_rewired_on_their_own() -> None:
@@ -171,9 +164,7 @@ def test_a_graph_compiled_before_is_not_run_for_another_wiring() -> None:
         torch.testing.assert_close(torch.compile(other, fullgraph=True, backend="eager")(x), other(x))
     mm.rewire(model, "nesterov_y")
     torch.testing.assert_close(compiled(x), model(x))
-    done = mm.rewired(model)
-    assert done is not None
-    done.undo()
+    mm.changes(model).undo()
     torch.testing.assert_close(compiled(x), before)
     assert "forward" not in model.get_submodule("1.0").__dict__
 
@@ -190,19 +181,16 @@ def test_an_encoder_of_transformers_is_rewired() -> None:
     before = model(x, mask)[0]
     blocks = mm.unroll("nesterov_y", list(copy.deepcopy(model.encoder.layer)), "operator")
 
-    done = mm.rewired(mm.rewire(model, "heavy_ball(momentum=0)"))
-    assert done is not None
-    assert [len(run) for run in done.runs] == [3]
+    mm.rewire(model, "heavy_ball(momentum=0)")
+    assert [run.depth for run in skeletons(model)] == [3]
     assert torch.equal(model(x, mask)[0], before)
-    mm.rewire(done.undo(), "nesterov_y")
+    mm.rewire(mm.changes(model).undo(), "nesterov_y")
     expected = model(x)[0]
     torch.testing.assert_close(expected, blocks(model.embeddings(x)))
     assert not torch.allclose(model(x, mask)[0], before)
     torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="eager")(x)[0], expected)
     torch.testing.assert_close(torch.export.export(model, (x,)).module()(x)[0], expected)
-    again = mm.rewired(model)
-    assert again is not None
-    assert torch.equal(again.undo()(x, mask)[0], before)
+    assert torch.equal(mm.changes(model).undo()(x, mask)[0], before)
 
 
 def test_a_failed_call_leaves_nothing_behind() -> None:
@@ -320,12 +308,11 @@ def test_two_rewirings_of_one_model_keep_their_own_algorithm() -> None:
     names = list(model.state_dict())
     mm.rewire(model["a"], "nesterov_y(momentum=Learnable(0.5, 0, 0.9))")
     mm.rewire(model["b"], "heavy_ball(momentum=Learnable(0.2, 0, 1))")
-    done = mm.rewired(model)
-    assert done is not None
-    assert [type(a).__name__ for a in done.algorithms] == ["NesterovY", "HeavyBall"]
-    assert "a.0 ... a.1  (2 blocks) by NesterovY" in str(done)
-    done.undo()
-    assert mm.rewired(model) is None
+    assert [type(run.learned).__name__ for run in skeletons(model)] == ["NesterovY", "HeavyBall"]
+    assert "in a: Sequential rewired:\n  0 ... 1  (2 blocks) by NesterovY" in str(mm.changes(model))
+    mm.changes(model).undo()
+    assert not skeletons(model)
+    assert not mm.changes(model)
     assert list(model.state_dict()) == names
 
 
@@ -336,9 +323,8 @@ def test_fit_keeps_learnable_coefficients_within_their_bounds() -> None:
     mm.fit(model, tuple(data), recipe=mm.Recipe(epochs=3, batch_size=16, optimizer=mm.SGD(lr=0.3)))
     momentum = model.get_parameter("1.0.rewired_momentum")
     assert sorted({round(v, 4) for v in momentum.tolist()}) in ([0.499, 0.5], [0.5, 0.501], [0.499, 0.5, 0.501])
-    done = mm.rewired(model)
-    assert done is not None
-    assert done.algorithms[0].coefficients()["momentum"](2) == pytest.approx(float(momentum.detach()[2]))
+    (run,) = skeletons(model)
+    assert run.learned.coefficients()["momentum"](2) == pytest.approx(float(momentum.detach()[2]))
 
 
 def test_a_run_with_other_blocks_rewired_is_another(tmp_path: Path) -> None:

@@ -3,10 +3,104 @@
 Tried on torch 2.13.0 (CPU). None of them is promised to stay: a new torch is checked here first.
 """
 
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.modules.batchnorm import _NormBase as NormBase
 from torch.nn.modules.conv import _ConvNd as ConvNd
 from torch.nn.modules.conv import _ConvTransposeNd as ConvTransposeNd
+from torch.nn.modules.dropout import _DropoutNd as DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNorm
+from torch.nn.modules.pooling import _AdaptiveAvgPoolNd as AdaptiveAvgPoolNd
+from torch.nn.modules.pooling import _AvgPoolNd as AvgPoolNd
+from torch.nn.modules.pooling import _MaxPoolNd as MaxPoolNd
+from torch.utils._pytree import TreeSpec as TreeSpec
+from torch.utils._pytree import tree_flatten as tree_flatten
+from torch.utils._pytree import tree_leaves as tree_leaves
+from torch.utils._pytree import tree_map as tree_map
+from torch.utils._pytree import tree_map_only as tree_map_only
+from torch.utils._pytree import tree_structure as tree_structure
+from torch.utils._pytree import tree_unflatten as tree_unflatten
 
-__all__ = ["BatchNorm", "ConvNd", "ConvTransposeNd", "InstanceNorm", "NormBase"]
+__all__ = [
+    "AdaptiveAvgPoolNd",
+    "AvgPoolNd",
+    "BatchNorm",
+    "ConvNd",
+    "ConvTransposeNd",
+    "DropoutNd",
+    "InstanceNorm",
+    "MaxPoolNd",
+    "NormBase",
+    "TreeSpec",
+    "tree_flatten",
+    "tree_leaves",
+    "tree_map",
+    "tree_map_only",
+    "tree_structure",
+    "tree_unflatten",
+]
+
+Layer_ = TypeVar("Layer_", bound=nn.Module)
+
+
+def version(x: Tensor) -> int:
+    """The number of times that a tensor was written into; 0 where torch does not count them."""
+    return 0 if torch.compiler.is_compiling() or x.is_inference() else x._version
+
+
+def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
+    """The parameters of a module itself by name, the dictionary that it keeps them in."""
+    return module._parameters
+
+
+def own_modules(module: nn.Module) -> dict[str, nn.Module | None]:
+    """The children of a module by name, the dictionary that it keeps them in."""
+    return module._modules
+
+
+def forward_hooks(module: nn.Module) -> Iterable[Any]:
+    """The forward hooks of a module, in the order in which they run."""
+    return module._forward_hooks.values()
+
+
+def convolve(layer: ConvNd, x: Tensor, weight: Tensor) -> Tensor:
+    """The convolution of a layer, its padding mode included, with another weight and without the bias."""
+    return layer._conv_forward(x, weight, None)  # pyright: ignore
+
+
+def reopen_forward(module: nn.Module) -> None:
+    """Give a module a `forward` attribute of its own, the one of its class.
+
+    torch.compile runs a graph that it compiled for modules without hooks for those with hooks as well: it does not look
+    at hooks. It does look for a `forward` of a module's own, so that this makes it compile the module anew.
+    """
+    module.__dict__.setdefault("forward", module.forward)
+
+
+def close_forward(module: nn.Module) -> None:
+    """Undo `reopen_forward`."""
+    if getattr(module.__dict__.get("forward"), "__func__", None) is type(module).forward:
+        del module.__dict__["forward"]
+
+
+def same_under(kind: type[Layer_], layer: nn.Module) -> Layer_:
+    """A layer of a class that derives from the layer's own, which shares its parameters, buffers and hooks."""
+    shared = kind.__new__(kind)
+    shared.__dict__.update(layer.__dict__)
+    return shared
+
+
+def compile_for_cpu(graph: torch.fx.GraphModule, inputs: Sequence[Any], recompute_far: bool) -> Callable[..., Any]:
+    """Compile a graph as torch.compile's own backend does.
+
+    With `recompute_far` the backward pass may compute again what torch deems too far away from its inputs.
+    """
+    from torch._functorch import config
+    from torch._inductor.compile_fx import compile_fx
+
+    with config.patch(ban_recompute_used_far_apart=config.ban_recompute_used_far_apart and not recompute_far):
+        return cast(Callable[..., Any], compile_fx(graph, list(inputs)))

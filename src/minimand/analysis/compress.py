@@ -17,7 +17,7 @@ from .._support.torch_internals import BatchNorm
 from ..data.conversion import as_data
 from ..networks.as_network import as_network
 from ..recipes.recipe import Recipe, default_recipe
-from ..surgery.remove_filters import Layer, Removal, filters, leaves, origins_through
+from ..surgery.remove_filters import FilterLayer, FiltersRemoved, Removal, filters, leaves, origins_through
 from ..trainability.measure.tracing import undisturbed
 from ..training.fit import fit
 from ..training.loop.evaluate import evaluate
@@ -160,6 +160,7 @@ def compress(
         tuned = cast(float, result.test_accuracy)
         layers.append(CompressedLayer(removal.name, count, kept, accuracy, pruned, tuned))
     assert result is not None
+    FiltersRemoved(model, {layer.name: (layer.filters, len(layer.kept)) for layer in layers})
     return Compression(model, cast(float, result.test_accuracy), tuple(layers), (before, _parameters(model)))
 
 
@@ -221,7 +222,7 @@ def taylor_importance(module: nn.Module, layer: nn.Module, data: Any) -> Tensor:
 def _activation(module: nn.Module, layer: nn.Module) -> nn.Module:
     """What gives the feature maps of a layer: normalization behind it, and one module that keeps them apart."""
     chain = next((chain for part in module.modules() if layer in (chain := leaves(part))), None)
-    if chain is None or not isinstance(layer, Layer):
+    if chain is None or not isinstance(layer, FilterLayer):
         raise MinimandError(
             f"layer is a {type(layer).__name__}; expected a Conv2d or Linear in nn.Sequential of the module."
         )
@@ -242,14 +243,14 @@ def _removals(model: nn.Module, problems: Sequence[Problem]) -> list[Removal | N
     for problem in problems:
         module = cast(Shallow, problem.module)
         block = leaves(*(network.layers[j] for j in module.block))
-        layers = [i for i, leaf in enumerate(block) if isinstance(leaf, Layer)]
+        layers = [i for i, leaf in enumerate(block) if isinstance(leaf, FilterLayer)]
         if not layers:
             found.append(None)
             continue
         after = block[layers[-1] + 1 :]
         rest = leaves(*(network.layers[j] for j in range(module.block.stop, len(network.layers))), network.head)
         chains = [[*after, *rest], *([[*after, *leaves(module.head)]] if module.head is not network.head else [])]
-        layer = cast(Layer, block[layers[-1]])
+        layer = cast(FilterLayer, block[layers[-1]])
         found.append(Removal(layer, chains, names[layer]))
     if not any(found):
         kinds = ", ".join(dict.fromkeys(type(leaf).__name__ for leaf in leaves(*network.layers)))

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers.stochastic_depth import DropPath
+from .registry import block
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -16,11 +17,12 @@ class LayerNorm2d(nn.LayerNorm):
         return rows.permute(0, 3, 1, 2)
 
 
+@block("convnext", (3, 4, 5, 5), channels=4, layer_scale=0.5)
 class ConvNeXtBranch(nn.Module):
-    """T = gamma Linear(GELU(Linear(LayerNorm(depthwise 7 x 7)))): (N, C, H, W) to the same.
+    """The block of ConvNeXt, T = gamma Linear(GELU(Linear(LayerNorm(depthwise 7 x 7)))): (N, C, H, W) to the same.
 
     Args:
-        channels: C.
+        channels: the number C of channels.
         layer_scale: the value that gamma starts with; without it there is no gamma.
         drop_path: the probability with which training drops T for a sample.
     """
@@ -30,11 +32,8 @@ class ConvNeXtBranch(nn.Module):
         self.gamma = nn.Parameter(torch.full((channels,), layer_scale)) if layer_scale is not None else None
         self.depthwise = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
         self.norm = nn.LayerNorm(channels, eps=1e-6)
-        self.expand, self.activation, self.contract = (
-            nn.Linear(channels, 4 * channels),
-            nn.GELU(),
-            nn.Linear(4 * channels, channels),
-        )
+        self.expand, self.activation = nn.Linear(channels, 4 * channels), nn.GELU()
+        self.contract = nn.Linear(4 * channels, channels)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:

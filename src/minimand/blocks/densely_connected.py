@@ -6,17 +6,18 @@ from torch import Tensor, nn
 
 from ..algorithms import DenseNesterov
 from .convolutional import convolution
+from .registry import block
 
 
 class WeightedSum(nn.Conv2d):
-    """sum_j a_j W_j z_j: a convolution of z_0 ... z_k with a learned factor for each, 1 at the start.
+    """A convolution of z_0 ... z_k with a learned factor for each, 1 at the start: sum_j a_j W_j z_j.
 
     Args:
-        channels: of z_0.
-        growth: channels of each later z_j.
-        k: their number.
-        out_channels: of the sum.
-        kernel_size: odd; the image keeps its size.
+        channels: the channels of z_0.
+        growth: the channels of each later z_j.
+        k: the number of later z_j.
+        out_channels: the channels of the sum.
+        kernel_size: the odd side of the filters; the image keeps its size.
     """
 
     def __init__(self, channels: int, growth: int, k: int, out_channels: int, kernel_size: int) -> None:
@@ -30,6 +31,7 @@ class WeightedSum(nn.Conv2d):
         return F.conv2d(input, self.weight * a[:, None, None], padding=self.padding)
 
 
+@block("dense", (2, 8, 5, 5), channels=4, growth=2, k=1, layers=2)
 class DenseLayer(nn.Module):
     """Layer k of a densely connected stage as a block T: z_{k+1} in its slot, zero elsewhere.
 
@@ -46,12 +48,12 @@ class DenseLayer(nn.Module):
     needs no projection: its h(k, 0) is 0, and in layer 0, where h is 1, it cancels.
 
     Args:
-        channels: of z_0.
-        growth: channels of each z_j after it.
-        k: the layer, from 0.
-        layers: of the stage.
+        channels: the channels of z_0.
+        growth: the channels of each z_j after z_0.
+        k: the number of the layer, from 0.
+        layers: the number of layers of the stage.
         bottleneck: whether a 1 x 1 convolution comes first.
-        beta: of AGD-Net's second sum; None is DenseNet, without factors a_j.
+        beta: the factor of AGD-Net's second sum; None is DenseNet, without factors a_j.
     """
 
     skip: Tensor | None
@@ -76,7 +78,7 @@ class DenseLayer(nn.Module):
         self.register_buffer("skip", skip, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels + layers growth, H, W) to the same."""
+        """The state (N, channels + layers growth, H, W) to one of the same shape."""
         z = x[:, : self.filled]
         new = self.branch(z)
         if self.skip is not None:

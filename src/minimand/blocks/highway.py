@@ -3,14 +3,17 @@
 import torch
 from torch import Tensor, nn
 
+from .registry import block
 
+
+@block("highway", (3, 6), width=6)
 class HighwayBranch(nn.Module):
-    """T(x) = t (h - x) with h = ReLU(H x), t = sigmoid(G x): (N, width) to the same.
+    """The branch of a highway layer, T(x) = t (h - x), with h = ReLU(H x), t = sigmoid(G x): (N, width) to the same.
 
-    x + T(x) = t h + (1 - t) x is a highway layer.
+    The layer is x + T(x) = t h + (1 - t) x.
 
     Args:
-        width: of x.
+        width: the length of x.
         bias: what the gate's bias starts with; negative, so that a layer at first carries most of its input on.
     """
 

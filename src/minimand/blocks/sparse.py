@@ -12,7 +12,7 @@ from .proximal import Prox
 
 
 class OnUnknown(nn.Module):
-    """T(u, b) = (module(u, b), 0): a block that moves the unknown u and leaves the observation b."""
+    """A block that moves the unknown u and leaves the observation b: T(u, b) = (module(u, b), 0)."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -25,10 +25,10 @@ class OnUnknown(nn.Module):
 
 
 def least_squares(matrix: Tensor) -> OnUnknown:
-    """Minus the gradient of |A u - b|^2 / 2, for the residual binding: A^T (b - A u). Not trained.
+    """An oracle that is not trained: A^T (b - A u), minus the gradient of |A u - b|^2 / 2, for the residual binding.
 
     Args:
-        matrix: A, (m, n).
+        matrix: the matrix A, (m, n).
     """
     rows, columns = matrix.shape
     gradient = nn.Linear(columns + rows, columns, bias=False, dtype=matrix.dtype)
@@ -38,7 +38,7 @@ def least_squares(matrix: Tensor) -> OnUnknown:
 
 
 class SoftThreshold(Prox):
-    """The prox of w |u|_1 on the first `size` entries: sign(v) max(|v| - s w, 0); w is learned if asked."""
+    """The prox of w |u|_1 on the first `size` entries: sign(v) max(|v| - s w, 0), with a fixed or learned w."""
 
     def __init__(self, size: int, weight: float, learned: bool = False) -> None:
         super().__init__()
@@ -49,6 +49,6 @@ class SoftThreshold(Prox):
 
     def forward(self, point: Tensor, step_size: float | Tensor) -> Tensor:
         """(N, size + ...) to the same shape."""
-        u, rest = point[..., : self.size], point[..., self.size :]
+        unknown, observation = point[..., : self.size], point[..., self.size :]
         threshold = (step_size * self.weight).clamp_min(0)
-        return torch.cat([u - u.clamp(-threshold, threshold), rest], dim=-1)
+        return torch.cat([unknown - unknown.clamp(-threshold, threshold), observation], dim=-1)

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers.stochastic_depth import DropPath
+from .registry import block
 
 
 class Attention(nn.Module):
@@ -21,16 +22,17 @@ class Attention(nn.Module):
         return self.project(mixed.transpose(1, 2).flatten(2))
 
 
+@block("transformer", (2, 3, 6), channels=6, heads=2)
 class TransformerBranch(nn.Module):
-    """T(z) = A(z) + M(z + A(z)), A attention and M a token-wise map of two layers: (N, tokens, C) to the same.
+    """Attention A and a token-wise map M, T(z) = A(z) + M(z + A(z)): (N, tokens, C) to the same.
 
     Args:
-        channels: C, a multiple of `heads`.
-        heads: of the attention.
+        channels: the number C of channels, a multiple of `heads`.
+        heads: the number of heads of the attention.
         drop_path: the probability with which training drops A, and on its own M, for a sample.
     """
 
-    def __init__(self, channels: int, heads: int, drop_path: float = 0.0) -> None:
+    def __init__(self, channels: int, heads: int = 1, drop_path: float = 0.0) -> None:
         super().__init__()
         self.norm_attention = nn.LayerNorm(channels, eps=1e-6)
         self.attention = Attention(channels, heads)

@@ -171,10 +171,10 @@ class Lowering:
         if not isinstance(module, FewBitLayer):
             if node not in self.before or self.weights is None:
                 return None
-            few_bit_weight(module, self.weights)
-        layer = cast(FewBitLayer, module)
-        layer.unit = threshold.unit
-        return layer if int(bound_of(layer, threshold).max()) < _EXACT else None
+            module = few_bit_weight(module, self.weights)
+            self.model.set_submodule(str(node.target), module)
+        module.unit = threshold.unit
+        return module if int(bound_of(module, threshold).max()) < _EXACT else None
 
     def _threshold(self, node: fx.Node, threshold: Threshold, given: Any) -> Levels | Real:
         name = str(node.target)

@@ -9,23 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._support.calls import make_named
 from .._support.checks import check_number
 from .._support.errors import MinimandError, WrongTypeError
-
-# What thresholds do while it is set: (threshold, z) to the activation.
-_rule: Callable[["Threshold", Tensor], Tensor] | None = None
-
-
-@contextmanager
-def activations_by(rule: Callable[["Threshold", Tensor], Tensor]) -> Iterator[None]:
-    """Within it thresholds go through `rule`, a function of (threshold, z) that gives the activation."""
-    global _rule
-    before, _rule = _rule, rule
-    try:
-        yield
-    finally:
-        _rule = before
+from .._support.registry import Registry, subclass_of
 
 
 class Threshold(nn.Module):
@@ -37,15 +23,18 @@ class Threshold(nn.Module):
     """
 
     window = 1.0
+    rule: Callable[["Threshold", Tensor], Tensor] | None
+    """A function of (threshold, z) that gives the activation instead, while `activations_by` sets one."""
 
     def __init__(self, low: float, high: float, jumps: tuple[float, ...]) -> None:
         super().__init__()
         self.low, self.high, self.jumps = low, high, jumps
+        self.rule = None
         self._looked = False
 
     @property
     def levels(self) -> int:
-        """How many values the activation has."""
+        """The number of values that the activation has."""
         return len(self.jumps) + 1
 
     @property
@@ -56,17 +45,16 @@ class Threshold(nn.Module):
         return next(whole, 1.0)
 
     def values(self, z: Tensor) -> Tensor:
-        """The activation, without a gradient."""
+        """The activation of z, without a gradient."""
         # In place, as what a comparison gives takes the dtype of z then: torch.where takes fifteen times as long.
         return self._scaled(z.detach().clone().gt_(self.jumps[0]))
 
     def forward(self, z: Tensor) -> Tensor:
-        """Shapes as given."""
         learning = torch.is_grad_enabled() and z.requires_grad
         if learning and not (self._looked or z.is_meta or torch.compiler.is_compiling()):
             self._look(z.detach())
-        if _rule is not None:
-            return _rule(self, z)
+        if self.rule is not None:
+            return self.rule(self, z)
         return _StraightThrough.apply(z, self) if learning else self.values(z)  # pyright: ignore[reportReturnType]
 
     def _look(self, z: Tensor) -> None:
@@ -98,26 +86,33 @@ class Threshold(nn.Module):
         return unit if (self.low, self.high) == (0, 1) else unit.mul_(self.high - self.low).add_(self.low)
 
 
+THRESHOLDS: Registry[type[Threshold]] = Registry("activation", "thresholds", "minimand.layers", subclass_of(Threshold))
+"""The thresholds by name; those of other packages come by the entry points `minimand.thresholds`."""
+
+
+@THRESHOLDS.register("sign")
 class Sign(Threshold):
-    """1 where z > 0, else -1."""
+    """The sign of z: 1 where z > 0, else -1."""
 
     def __init__(self) -> None:
         super().__init__(-1.0, 1.0, (0.0,))
 
 
+@THRESHOLDS.register("heaviside")
 class Heaviside(Threshold):
-    """1 where z > 0, else 0."""
+    """The step from 0 to 1: 1 where z > 0, else 0."""
 
     def __init__(self) -> None:
         super().__init__(0.0, 1.0, (0.0,))
 
     def straight_through(self, z: Tensor, gradient: Tensor) -> Tensor:
-        """Within 0 <= z <= 1, as published for steps from 0 to 1."""
+        # As published for steps from 0 to 1.
         return gradient * ((z >= 0) & (z <= 1))
 
 
+@THRESHOLDS.register("staircase")
 class Staircase(Threshold):
-    """`steps` equal steps from `low` to `high`, the first at `low`, the last at `high`: one more level than steps.
+    """Equal steps from `low` to `high`, the first at `low`, the last at `high`: one more level than steps.
 
     Straight-through gradients pass from `low` to `high`.
     """
@@ -131,7 +126,6 @@ class Staircase(Threshold):
         super().__init__(low, high, tuple(low + (high - low) * i / (steps - 1) for i in range(steps)))
 
     def values(self, z: Tensor) -> Tensor:
-        """The activation, without a gradient."""
         z, steps = z.detach(), self.levels - 1
         if (self.low, self.high) == (0, 1):
             return self._scaled((z * (steps - 1)).ceil_().clamp_(0, steps))
@@ -139,46 +133,57 @@ class Staircase(Threshold):
 
     @property
     def steps(self) -> int:
-        """How many."""
+        """The number of steps of the staircase."""
         return len(self.jumps)
 
     def extra_repr(self) -> str:
-        """What a print shows."""
         return f"steps={self.steps}, low={self.low:g}, high={self.high:g}"
 
 
+@THRESHOLDS.register("quantized_relu")
 class QuantizedReLU(Staircase):
-    """A ReLU cut off at 1, of so many levels: 4 are 0, 1/3, 2/3, 1 with jumps at 0, 1/2, 1 (two bits)."""
+    """A ReLU cut off at 1, with a few levels: 4 are 0, 1/3, 2/3, 1 with jumps at 0, 1/2, 1 (two bits)."""
 
     def __init__(self, levels: int = 4) -> None:
         check_number("QuantizedReLU.levels", levels, 3, 256, whole=True)
         super().__init__(levels - 1)
 
     def extra_repr(self) -> str:
-        """What a print shows."""
         return f"levels={self.levels}"
 
 
-_NAMED: dict[str, type[Threshold]] = {
-    "sign": Sign,
-    "heaviside": Heaviside,
-    "quantized_relu": QuantizedReLU,
-    "staircase": Staircase,
-}
+@contextmanager
+def activations_by(model: nn.Module, rule: Callable[[Threshold, Tensor], Tensor]) -> Iterator[None]:
+    """Within it the thresholds of a model go through `rule`, a function of (threshold, z) that gives the activation."""
+    rules_before = [(module, module.rule) for module in model.modules() if isinstance(module, Threshold)]
+    for threshold, _ in rules_before:
+        threshold.rule = rule
+    try:
+        yield
+    finally:
+        for threshold, rule_before in rules_before:
+            threshold.rule = rule_before
 
 
-def as_threshold(text: str) -> Threshold:
-    """The threshold of a name, with arguments as in `quantized_relu(levels=4)`.
+def as_threshold(activation: str | Threshold) -> Threshold:
+    """The threshold of a name, with arguments as in `quantized_relu(levels=4)`; a threshold as it is.
 
     Raises:
-        ValueError: there is none, or it has no such argument.
+        MinimandError: there is none of that name, it has no such argument, or `activation` is no threshold.
     """
-    return make_named(text, "activation", _NAMED)
+    if isinstance(activation, str):
+        return THRESHOLDS.make(activation)
+    if not isinstance(activation, Threshold):
+        raise WrongTypeError(
+            f"activation is {activation!r}; expected a threshold such as mm.Sign(), mm.Heaviside(), "
+            "which is the step from 0 to 1, mm.QuantizedReLU() or mm.Staircase(steps), or the name of one: 'sign'."
+        )
+    return activation
 
 
 def threshold_text(threshold: Threshold) -> str:
-    """The inverse of `as_threshold`."""
-    names = {kind: name for name, kind in _NAMED.items()}
+    """The text that `as_threshold` makes such a threshold of."""
+    names = {kind: name for name, kind in THRESHOLDS.items()}
     arguments = threshold.extra_repr()
     return names.get(type(threshold), type(threshold).__name__) + (f"({arguments})" if arguments else "")
 
@@ -202,7 +207,6 @@ class Opaque(nn.Module):
         self.module, self.targets = module, targets
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shapes as the component's."""
         return _Opaque.apply(x, self)  # pyright: ignore[reportReturnType]
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .._support.errors import MinimandError, WrongTypeError
-from .._support.torch_internals import ConvNd
+from .._support.torch_internals import ConvNd, convolve, same_under
 
 _BITS = (1, 2, 4, 8)
 # A channel whose weights are all 0 has a scale too: gradients reach its weights through it.
@@ -15,15 +15,16 @@ _ON_GRID = 1e-5
 
 
 def check_bits(bits: Any) -> None:
-    """Raise ValueError unless weights can have so many bits."""
+    """Raise MinimandError unless `bits` is a number of bits that weights can have."""
     if bits not in _BITS or isinstance(bits, bool):
-        raise MinimandError(f"weights is {bits!r}; expected 1, 2, 4 or 8 bits, or None for real ones.")
+        raise MinimandError(f"weight_bits is {bits!r}; expected 1, 2, 4 or 8 bits, or None for real ones.")
 
 
-def few_bit_weight(module: nn.Linear | ConvNd, bits: int, unit: float = 1.0) -> None:
-    """Give a layer a weight of so many bits, in place; the gradient goes straight through to the real one behind it.
+def few_bit_weight(module: nn.Linear | ConvNd, bits: int, unit: float = 1.0) -> "FewBitLayer":
+    """A layer with the weight of another one in few bits; the gradient goes straight through to the real weight.
 
-    The layer becomes a `FewBitLayer`: it sums integers times its input, then scales the sum and adds the bias. Where
+    Both layers share parameters, buffers and hooks, so that one can take the place of the other at any time. The new
+    one, a `FewBitLayer`, sums integers times its input, then scales the sum and adds the bias. Where
     the input is of whole multiples of `unit`, as thresholds give, the sums are exact (below 2^24 in float32).
 
     One bit: alpha sign(W), alpha the mean absolute value per output channel (Rastegari et al. 2016), sign(0) = -1.
@@ -31,15 +32,15 @@ def few_bit_weight(module: nn.Linear | ConvNd, bits: int, unit: float = 1.0) -> 
     largest weight to the end.
 
     Raises:
-        ValueError: another number of bits than 1, 2, 4 or 8; TypeError: neither a linear layer nor a convolution.
+        MinimandError: another number of bits than 1, 2, 4 or 8; neither a linear layer nor a convolution.
     """
     check_bits(bits)
     if type(module) not in FEW_BIT_LAYERS:
         known = ", ".join(kind.__name__ for kind in FEW_BIT_LAYERS)
         raise WrongTypeError(f"a {type(module).__name__} has no weights of few bits; expected one of {known}.")
-    module.__class__ = FEW_BIT_LAYERS[type(module)]
-    layer = cast(FewBitLayer, module)
+    layer = same_under(FEW_BIT_LAYERS[type(module)], module)
     layer.bits, layer.unit = bits, unit
+    return layer
 
 
 class FewBitLayer(nn.Module):
@@ -48,47 +49,48 @@ class FewBitLayer(nn.Module):
     weight: Tensor
     bias: Tensor | None
     bits: int
+    """The number of bits of a weight: 1, 2, 4 or 8."""
     unit: float
-    """Of the input's levels."""
+    """The number of which the levels of the input are whole multiples."""
 
     @property
     def references(self) -> tuple[str, ...]:
-        """Keys into references.bib."""
+        """The keys of this layer's sources in references.bib."""
         return ("rastegari2016xnor",) if self.bits == 1 else ()
 
     def integers(self) -> Tensor:
-        """The integers, as floats of the weight's shape."""
+        """The weights as integers, in floats of the weight's shape."""
         return _Integers.apply(self.weight, self.scale(), self.bits)  # pyright: ignore[reportReturnType]
 
     @torch.no_grad()
     def scale(self) -> Tensor:
-        """(out, 1, ...): what takes the integers to the weights."""
+        """The factor (out, 1, ...) that takes the integers to the weights."""
         size, axes = self.weight.abs(), tuple(range(1, self.weight.ndim))
-        found = size.mean(axes, keepdim=True) if self.bits == 1 else size.amax(axes, keepdim=True) / top(self.bits)
-        return found.clamp_min(_LEAST_SCALE)
+        one_bit = self.bits == 1
+        scale = size.mean(axes, keepdim=True) if one_bit else size.amax(axes, keepdim=True) / top(self.bits)
+        return scale.clamp_min(_LEAST_SCALE)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Shapes as the real layer's."""
         if self.training:  # without a copy of the input, of which bits may be kept
             return self._scaled(self._product(input), 1.0)
         return self.scaled(self.sums(input))
 
     def sums(self, x: Tensor) -> Tensor:
-        """The sums of integers times x / unit."""
+        """The sums over the input of integers times x / unit."""
         if self.unit != 1:
             x = x / self.unit
-            whole, given = x.round(), x.detach()  # thirds are no floats
-            x = x + torch.where((given - whole).abs() < _ON_GRID, whole - given, 0.0).detach()
+            whole, real = x.round(), x.detach()  # thirds are no floats
+            x = x + torch.where((real - whole).abs() < _ON_GRID, whole - real, 0.0).detach()
         return self._product(x)
 
     def scaled(self, sums: Tensor) -> Tensor:
-        """The layer's output, from such sums: of a linear layer the last axis are channels, else the second."""
+        """The layer's output, from `sums`: of a linear layer the last axis are channels, else the second."""
         return self._scaled(sums, self.unit)
 
     def _product(self, x: Tensor) -> Tensor:
         if isinstance(self, nn.Linear):
             return nn.functional.linear(x, self.integers())
-        return cast(ConvNd, self)._conv_forward(x, self.integers(), None)  # pyright: ignore
+        return convolve(cast(ConvNd, self), x, self.integers())
 
     def _scaled(self, sums: Tensor, unit: float) -> Tensor:
         axes = (1,) * (self.weight.ndim - 2)
@@ -96,38 +98,38 @@ class FewBitLayer(nn.Module):
         return y if self.bias is None else y + self.bias.view(-1, *axes).to(sums.dtype)
 
     def extra_repr(self) -> str:
-        """What a print shows."""
         return f"{super().extra_repr()}, bits={self.bits}"
 
 
 class FewBitLinear(FewBitLayer, nn.Linear):
-    """A `FewBitLayer`."""
+    """A linear layer whose weight has few bits."""
 
 
 class FewBitConv1d(FewBitLayer, nn.Conv1d):
-    """A `FewBitLayer`."""
+    """A convolution in 1 dimensions whose weight has few bits."""
 
 
 class FewBitConv2d(FewBitLayer, nn.Conv2d):
-    """A `FewBitLayer`."""
+    """A convolution in 2 dimensions whose weight has few bits."""
 
 
 class FewBitConv3d(FewBitLayer, nn.Conv3d):
-    """A `FewBitLayer`."""
+    """A convolution in 3 dimensions whose weight has few bits."""
 
 
-FEW_BIT_LAYERS: dict[type, type] = {
+FEW_BIT_LAYERS: dict[type, type[FewBitLayer]] = {
     nn.Linear: FewBitLinear,
     nn.Conv1d: FewBitConv1d,
     nn.Conv2d: FewBitConv2d,
     nn.Conv3d: FewBitConv3d,
 }
+"""The class of few-bit weights for each class of layers."""
 CAN_HAVE_FEW_BITS = tuple(FEW_BIT_LAYERS)
-"""The layers that can."""
+"""The layers whose weights can have few bits."""
 
 
 def top(bits: int) -> int:
-    """The largest integer of so many bits."""
+    """The largest integer that a weight of so many bits can be."""
     return max(2 ** (bits - 1) - 1, 1)
 
 

@@ -14,11 +14,11 @@ from .._support.errors import MinimandError
 from ..algorithms._algorithm import Algorithm
 from ..algorithms._registry import as_algorithm, specification
 from ..layers.stochastic_depth import DropPath
-from ..layers.thresholds import as_threshold
 from ..networks.kinds import WRAPPED_NORMALIZATIONS
 from ..networks.unrolled import Blocks, Unrolled, unroll
-from ..surgery.harden import harden, hardened
-from ..surgery.normalize import normalize, normalized
+from ..surgery.changes import changes
+from ..surgery.harden import harden, hardening_settings
+from ..surgery.normalize import Normalized, normalize
 from ..theory.kernel import Binding
 from .info import Parts, integer, model_info
 
@@ -89,7 +89,7 @@ class UnrolledNetwork(
         for kind in [normalization] if isinstance(normalization, str) else normalization:
             normalize(self, kind)
         if activation is not None:
-            harden(self, as_threshold(activation), weight_bits)
+            harden(self, activation, weight_bits)
         elif weight_bits is not None:
             raise MinimandError(
                 f"weight_bits is {weight_bits}, but activation is None; few-bit weights go with activation='sign'."
@@ -317,8 +317,8 @@ class UnrolledNetwork(
     @property
     def config(self) -> dict[str, Any]:
         """What `create_model` makes this network from."""
-        kinds = [done.kind for done in normalized(self)]
-        return {**self._config, **({"normalization": kinds} if kinds else {}), **hardened(self)}
+        kinds = [record.kind for record in changes(self) if isinstance(record, Normalized) and record.model is self]
+        return {**self._config, **({"normalization": kinds} if kinds else {}), **hardening_settings(self)}
 
     @property
     def references(self) -> tuple[str, ...]:

@@ -10,17 +10,20 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from .._support.errors import MinimandError
+from .._support.torch_internals import version
 from ..algorithms._algorithm import Algorithm, is_proximal
 from ..algorithms._coefficient import Read
 from ..algorithms._registry import as_algorithm
 from ..blocks.proximal import Prox
+from ..blocks.registry import as_block
 from ..theory.kernel import Binding, check_binding, exactly
 from ..theory.scalars import Number, UnknownCoefficientError
 from .coefficients import clamped, fresh, learned, project
 from .realization.cheapest import cheapest_program
 from .realization.execution import Execution
 
-Blocks = Iterable[nn.Module | Mapping[str, nn.Module]]
+Blocks = Iterable[nn.Module | str | Mapping[str, nn.Module | str]]
+"""One block per layer, or for a step that asks several oracles a mapping from their names to blocks."""
 
 
 class Unrolled(nn.Module):
@@ -42,7 +45,7 @@ class Unrolled(nn.Module):
             raise MinimandError("blocks is empty; expected one block per layer.")
         self._learnable = algorithm.learnable()
         self.coefficients = nn.ParameterDict(fresh(self._learnable, len(modules)))
-        self.layers = nn.ModuleList(Layer(module, k, self) for k, module in enumerate(modules))
+        self.layers = nn.ModuleList(UnrolledLayer(module, k, self) for k, module in enumerate(modules))
         self._execution = program_of(algorithm, len(modules), binding)
         if self._execution is None and self._learnable:
             self._check_that_coefficients_learn()
@@ -63,6 +66,11 @@ class Unrolled(nn.Module):
     def read(self, state: Any) -> Tensor:
         """The stage's output, from its last state; at an earlier one, what a probe looks at."""
         return self.bound().read(state)
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The block of each layer; an nn.ModuleDict where a step asks several oracles."""
+        return [cast(UnrolledLayer, layer).block for layer in self.layers]
 
     def bound(self) -> Algorithm:
         """The algorithm with the parameters of this stage as its learnable coefficients."""
@@ -100,8 +108,10 @@ class Unrolled(nn.Module):
                 oracles = [_shrinking(name) for name in algorithm.oracles]
                 state = algorithm.step(state, *oracles, k)
             output = algorithm.read(state)
-        found = torch.autograd.grad(output, list(vectors.values()), allow_unused=True) if output.requires_grad else ()
-        deaf = [name for name, gradient in zip_longest(vectors, found) if gradient is None]
+        gradients = ()
+        if output.requires_grad:
+            gradients = torch.autograd.grad(output, list(vectors.values()), allow_unused=True)
+        deaf = [name for name, gradient in zip_longest(vectors, gradients) if gradient is None]
         if deaf:
             raise MinimandError(
                 f"{type(self.algorithm).__name__}.{deaf[0]} is learnable, but no gradient reaches it: the steps turn "
@@ -109,7 +119,7 @@ class Unrolled(nn.Module):
             )
 
     def _ask(self, layer: int, oracle: str, x: Tensor) -> Tensor:
-        return ask(cast(Layer, self.layers[layer]).block, oracle, x, layer)
+        return ask(cast(UnrolledLayer, self.layers[layer]).block, oracle, x, layer)
 
     def _vectors(self) -> dict[str, Tensor]:
         return {name: self.coefficients[name] for name in self.coefficients}
@@ -118,8 +128,8 @@ class Unrolled(nn.Module):
         return {name: vector.unbind() for name, vector in clamped(self._learnable, self._vectors()).items()}
 
 
-class Layer(nn.Module):
-    """Step k of a stage as the algorithm writes it: state to state. The block is the learnable T."""
+class UnrolledLayer(nn.Module):
+    """Step k of a stage as the algorithm writes it: state to state. Its block is the learnable T."""
 
     def __init__(self, block: nn.Module, k: int, stage: Unrolled) -> None:
         super().__init__()
@@ -127,6 +137,11 @@ class Layer(nn.Module):
         self.k = k
         # In a tuple, so that the stage, which holds this layer, does not become its submodule.
         self._stage = (stage,)
+
+    @property
+    def stage(self) -> Unrolled:
+        """The stage that this layer is a step of."""
+        return self._stage[0]
 
     def forward(self, state: Any) -> Any:
         (stage,) = self._stage
@@ -150,8 +165,8 @@ def unroll(algorithm: Algorithm | str, blocks: Blocks, binding: Binding = "resid
 
     Args:
         algorithm: a first-order method, or its name.
-        blocks: one module per layer, each keeping the shape of its input; for a step that asks several
-            oracles, one mapping from the oracles' names to modules per layer.
+        blocks: one module per layer, or the name of one such as "two_layer(width=6)", each keeping the shape of its
+            input; for a step that asks several oracles, one mapping from the oracles' names to modules per layer.
         binding: `residual`, gradient(x) = -T(x), so that gradient descent is ResNet; `operator`,
             gradient(x) = x - T(x), so that gradient descent is a plain feedforward net.
 
@@ -186,15 +201,10 @@ def ask(block: nn.Module, oracle: str, x: Tensor, layer: int, *step_size: float 
     return answer
 
 
-def version(x: Tensor) -> int:
-    """How often a tensor was written into; 0 where that is not counted."""
-    return 0 if torch.compiler.is_compiling() or x.is_inference() else x._version
-
-
 def _as_block(block: Any, k: int, algorithm: Algorithm) -> nn.Module:
     oracles = algorithm.oracles
     named = isinstance(block, Mapping | nn.ModuleDict)
-    answers = dict(block.items()) if named else {oracles[0]: block}
+    answers = {name: as_block(module) for name, module in block.items()} if named else {oracles[0]: as_block(block)}
     if set(answers) != set(oracles) or not all(isinstance(module, nn.Module) for module in answers.values()):
         expected = "a module" if len(oracles) == 1 else f"a mapping with a module for each of {', '.join(oracles)}"
         given = f"a mapping of {', '.join(map(str, answers))}" if named else type(block).__name__
@@ -206,7 +216,7 @@ def _as_block(block: Any, k: int, algorithm: Algorithm) -> nn.Module:
                 "closed form. A learned block there, whose answer depends on the new iterate, makes an implicit "
                 "network, which is not built yet; `mm.certify` reads it."
             )
-    return nn.ModuleDict(answers) if named else block
+    return nn.ModuleDict(answers) if named else answers[oracles[0]]
 
 
 def _shrinking(oracle: str) -> Callable[..., Tensor]:

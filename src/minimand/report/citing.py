@@ -53,16 +53,15 @@ def _references(thing: Any) -> Iterable[str]:
 
 
 def _wiring(thing: Any) -> Iterable[Any]:
-    """The algorithms that a model was rewired by, its normalizations, and its layers of few-bit weights."""
+    """The algorithms inside a model, what surgery put into it, and its layers of few-bit weights."""
     if not hasattr(thing, "named_modules"):
         return ()
     from ..layers.weight_bits import FewBitLayer
-    from ..surgery.normalize import normalized
-    from ..surgery.rewire import rewired
+    from ..networks.skeletons import skeletons
+    from ..surgery.changes import changes
 
-    found = rewired(thing)
-    layers = [m for m in thing.modules() if isinstance(m, FewBitLayer)]
-    return (*(() if found is None else found.originals), *normalized(thing), *layers)
+    algorithms = [skeleton.algorithm for skeleton in skeletons(thing)]
+    return [*algorithms, *changes(thing), *(m for m in thing.modules() if isinstance(m, FewBitLayer))]
 
 
 def _named(name: str) -> Iterable[str]:

@@ -7,8 +7,8 @@ from torch import nn
 
 from .._support.errors import WrongTypeError
 from ..models.network import UnrolledNetwork
+from ..networks.skeletons import Skeleton, skeletons
 from ..networks.unrolled import Unrolled
-from ..surgery.rewire import Rewiring, rewired
 from ..theory.certificate import Certificate, certify
 from ..theory.equivalence import identify
 
@@ -34,9 +34,9 @@ def explain(model: nn.Module) -> Explanation:
     Raises:
         TypeError: another kind of module.
     """
-    rewiring = rewired(model)
-    if rewiring is not None:
-        return _explain_rewired(model, rewiring)
+    runs = [skeleton for skeleton in skeletons(model) if skeleton.is_wired]
+    if runs:
+        return _explain_rewired(model, runs)
     if not isinstance(model, UnrolledNetwork | Unrolled):
         raise WrongTypeError(
             f"model is {type(model).__name__}; expected one that mm.create_model, mm.unroll or mm.rewire made."
@@ -60,12 +60,12 @@ def explain(model: nn.Module) -> Explanation:
     return Explanation(title, tuple(lines), certify_model(model))
 
 
-def _explain_rewired(model: nn.Module, rewiring: Rewiring) -> Explanation:
-    blocks, algorithm = max(zip(rewiring.runs, rewiring.algorithms, strict=True), key=lambda run: len(run[0]))
+def _explain_rewired(model: nn.Module, runs: list[Skeleton]) -> Explanation:
+    longest = max(runs, key=lambda run: run.depth)
     lines = [f"{sum(p.numel() for p in model.parameters()):,} parameters"]
-    lines += [line.strip() for line in str(rewiring).splitlines()[1:]]
+    lines += [f"{run.names[0]} ... {run.names[-1]}  ({run.depth} blocks) by {run.learned}" for run in runs]
     lines.append("operator binding: T is a block as it stands, so gradient descent is the model as it was")
-    certificate = certify(algorithm, len(blocks), "operator", block=model.get_submodule(blocks[0]))
+    certificate = certify(longest.learned, longest.depth, "operator", block=longest.blocks[0])
     return Explanation(f"{type(model).__name__}, rewired", tuple(lines), certificate)
 
 

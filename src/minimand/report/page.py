@@ -11,7 +11,7 @@ from torch import nn
 from .._support.errors import MinimandError
 from ..data.data import Data
 from ..models.network import UnrolledNetwork
-from ..surgery.rewire import rewired
+from ..networks.skeletons import skeletons
 from ..training.loop.result import FitResult
 from ..training.runs.run import write_whole
 from .citing import bibliography
@@ -33,7 +33,7 @@ def write_report(result: FitResult) -> Path:
     model, data, config = result.model, result.data, result.run.config()
     figures = Figures()
     known = model if isinstance(model, UnrolledNetwork) else None
-    explanation = explain(model) if known or rewired(model) else None
+    explanation = explain(model) if known or any(skeleton.is_wired for skeleton in skeletons(model)) else None
     coefficients = learned_coefficients(known.stages) if known else {}
     confusion = result.evaluation.confusion
     rows = result.history

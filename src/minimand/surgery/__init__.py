@@ -1,13 +1,10 @@
-"""Operations on any model, in place: rewire, harden, normalize, remove filters."""
+"""Operations on any model, in place: rewire, harden, normalize, remove filters; `changes` tells and undoes them."""
 
-from .harden import Hardening as Hardening
+from .changes import Change as Change
+from .changes import Changes as Changes
+from .changes import changes as changes
 from .harden import harden as harden
-from .harden import hardened as hardened
-from .normalize import Normalized as Normalized
+from .normalizations._kinds import list_normalizations as list_normalizations
 from .normalize import normalize as normalize
-from .normalize import normalized as normalized
 from .remove_filters import remove_filters as remove_filters
-from .rewire import Rewiring as Rewiring
-from .rewire import project_rewired as project_rewired
 from .rewire import rewire as rewire
-from .rewire import rewired as rewired

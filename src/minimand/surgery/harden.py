@@ -1,27 +1,35 @@
 """Steps in the place of the activations of any model."""
 
 import copy
-from dataclasses import dataclass, field
+from typing import TypeVar
 
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from .._support.errors import MinimandError, WrongTypeError
-from .._support.torch_internals import ConvNd
-from ..layers.thresholds import Threshold, threshold_text
+from .._support.errors import MinimandError
+from ..layers.thresholds import Threshold, as_threshold, threshold_text
 from ..layers.weight_bits import CAN_HAVE_FEW_BITS, FewBitLayer, check_bits, few_bit_weight
-from ..networks.kinds import ACTIVATIONS
+from ..networks.kinds import ACTIVATIONS, LINEAR_OR_CONVOLUTION
+from .changes import Change, move_like
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
-@dataclass(frozen=True)
-class Hardening:
-    """What `harden` did to a model."""
+class Hardened(Change):
+    """A record of `harden`: the activations that are thresholds now, and the layers whose weights have few bits."""
 
-    model: nn.Module = field(repr=False)
-    activations: dict[str, str]
-    """What was there, by the name of each module that is a threshold now."""
-    weights: tuple[str, ...]
-    """The layers whose weights have few bits now."""
+    def __init__(self, model: nn.Module, activations: dict[str, nn.Module], layers: dict[str, nn.Module]) -> None:
+        super().__init__(model)
+        self._activations, self._layers = activations, layers
+        self.activations = {name: str(activation) for name, activation in activations.items()}
+        self.weights = tuple(layers)
+
+    def _restore(self) -> None:
+        for activation in self._activations.values():
+            move_like(activation, self.model)
+        for name, module in {**self._activations, **self._layers}.items():
+            module.train(self.model.get_submodule(name).training)
+            self.model.set_submodule(name, module)
 
     def __str__(self) -> str:
         lines = [f"{name}: {kind}" for name, kind in self.activations.items()]
@@ -29,58 +37,58 @@ class Hardening:
         return "\n".join([f"thresholds in the place of {len(self.activations)} activations", *lines])
 
 
-def harden(model: nn.Module, activation: Threshold, weight_bits: int | None = None) -> Hardening:
-    """Put a threshold in the place of every activation module of a model, in place, after residual sums too.
+def harden(model: Model, activation: Threshold | str, weight_bits: int | None = None) -> Model:
+    """Put a threshold in the place of every activation module of a model, in place; returns the model.
 
     What goes into the first layer and comes out of the last one stays real. Activations that a model of somebody else
-    calls as functions are not seen.
+    calls as functions are not seen. `mm.changes(model)` tells what was done and undoes it.
 
     Args:
         model: any module.
-        activation: such as `mm.Sign()`; each place gets one of its own.
+        activation: a threshold such as `mm.Sign()`, or the name of one such as "sign" or "quantized_relu(levels=4)";
+            each place gets one of its own.
         weight_bits: 1, 2, 4 or 8 bits for the weights of all linear and convolutional layers but the first and the
             last, learned by the real weights behind them; None leaves them real.
 
     Raises:
-        ValueError: nothing to change, which lists what was looked for; another number of bits.
+        MinimandError: nothing to change, which lists what was looked for; another number of bits.
     """
-    if not isinstance(activation, Threshold):
-        raise WrongTypeError(
-            f"activation is {activation!r}; expected a threshold such as mm.Sign(), mm.Heaviside(), "
-            "which is the step from 0 to 1, mm.QuantizedReLU() or mm.Staircase(steps)."
-        )
+    activation = as_threshold(activation)
     if weight_bits is not None:
         check_bits(weight_bits)
-    found = {name: m for name, m in model.named_modules(remove_duplicate=False) if type(m) in ACTIVATIONS}
-    if not found or "" in found:
+    activations = {name: m for name, m in model.named_modules(remove_duplicate=False) if type(m) in ACTIVATIONS}
+    if not activations or "" in activations:
         kinds = ", ".join(kind.__name__ for kind in ACTIVATIONS)
         raise MinimandError(
             f"{type(model).__name__} has no activation to harden; looked for modules of torch.nn inside it: {kinds}. "
             "Activations called as functions have to be made modules first."
         )
+    layers = {} if weight_bits is None else _inner_layers(model)
     new: dict[nn.Module, nn.Module] = {}  # one object that is used twice stays one
-    for name, module in found.items():
+    for name, module in activations.items():
         new.setdefault(module, copy.deepcopy(activation).train(module.training))
         model.set_submodule(name, new[module])
-    rounded = [] if weight_bits is None else rounding(model, weight_bits, activation.unit)
-    return Hardening(model, {name: str(m) for name, m in found.items()}, tuple(rounded))
+    for name, layer in layers.items():
+        if layer not in new:
+            new[layer] = few_bit_weight(layer, weight_bits or 0, activation.unit)
+        model.set_submodule(name, new[layer])
+    Hardened(model, activations, layers)
+    return model
 
 
-def hardened(model: nn.Module) -> dict[str, str | int]:
-    """The arguments of `mm.create_model` that make such thresholds and weights; none for a model without thresholds."""
+def hardening_settings(model: nn.Module) -> dict[str, str | int]:
+    """The arguments of `mm.create_model` that make the thresholds and few-bit weights of a model; {} without any."""
     kinds = {threshold_text(m) for m in model.modules() if isinstance(m, Threshold)}
     bits = {m.bits for m in model.modules() if isinstance(m, FewBitLayer)}
-    found: dict[str, str | int] = {"activation": " and ".join(sorted(kinds))} if kinds else {}
-    return {**found, **({"weight_bits": max(bits)} if bits else {})}
+    settings: dict[str, str | int] = {"activation": " and ".join(sorted(kinds))} if kinds else {}
+    return {**settings, **({"weight_bits": max(bits)} if bits else {})}
 
 
-def rounding(model: nn.Module, bits: int, unit: float) -> list[str]:
-    """Give all linear and convolutional layers but the first and the last weights of few bits; their names.
+def _inner_layers(model: nn.Module) -> dict[str, nn.Linear]:
+    """The linear and convolutional layers but the first and the last, by every name that they have.
 
-    Those that have them already, and those whose weight is computed, stay what they are.
+    Without those that have few bits already, and those whose weight is computed.
     """
-    layers = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear | ConvNd)][1:-1]
-    layers = [(name, m) for name, m in layers if type(m) in CAN_HAVE_FEW_BITS and not is_parametrized(m, "weight")]
-    for _, layer in layers:
-        few_bit_weight(layer, bits, unit)
-    return [name for name, _ in layers]
+    inner = [m for m in model.modules() if isinstance(m, LINEAR_OR_CONVOLUTION)][1:-1]
+    real = {m for m in inner if type(m) in CAN_HAVE_FEW_BITS and not is_parametrized(m, "weight")}
+    return {name: m for name, m in model.named_modules(remove_duplicate=False) if m in real}  # pyright: ignore

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,19 +11,38 @@ from torch.nn.utils.parametrize import is_parametrized
 from .._support.errors import MinimandError, unknown_name
 from .._support.torch_internals import BatchNorm
 from ..networks.as_network import as_network
+from .changes import Change
 
-Layer = nn.Conv2d | nn.Linear
-"""What has filters, or units."""
+FilterLayer = nn.Conv2d | nn.Linear
+"""The layers that have filters, or units."""
+Model = TypeVar("Model", bound=nn.Module)
 _FILTERS = ("out_channels", "out_features")
 _INPUTS = ("in_channels", "in_features", "num_features", "features")
 _CHAIN = "expected a chain of Conv2d or Linear, BatchNorm, and modules that keep channels apart, in nn.Sequential"
 
 
-def remove_filters(model: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.Module:
+class FiltersRemoved(Change):
+    """A record of `remove_filters`: how many filters each layer had, and how many it has now."""
+
+    irreversible = (
+        "removed filters cannot be brought back: their weights are gone. Undo the operations after it one by one with "
+        "mm.changes(model)[-1].undo(), or begin with a new model."
+    )
+
+    def __init__(self, model: nn.Module, counts: Mapping[str, tuple[int, int]]) -> None:
+        super().__init__(model)
+        self.counts = dict(counts)
+
+    def __str__(self) -> str:
+        lines = [f"  {name}: {after} of {before}" for name, (before, after) in self.counts.items()]
+        return "\n".join(["filters left:", *lines])
+
+
+def remove_filters(model: Model, kept: Mapping[str, Sequence[int]]) -> Model:
     """Remove filters of convolutions, or units of linear layers, in place, with all that reads them.
 
     What came from filters whose output is zero is the same afterwards. The same call on a new model makes one that the
-    state of the narrower one can be loaded into.
+    state of the narrower one can be loaded into. `mm.changes(model)` tells what was done; this cannot be undone.
 
     Args:
         model: as for `mm.as_network`; between a layer and the next one stand BatchNorm, flattening, and modules without
@@ -30,12 +50,14 @@ def remove_filters(model: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.Mo
         kept: by the name of a layer the filters that stay, counted from 0.
 
     Raises:
-        TypeError: the model is no chain. ValueError: an unknown layer, no such filters, or a layer whose filters cannot
-        be removed, since what follows mixes or sums them. Nothing is removed then.
+        MinimandError: the model is no chain, an unknown layer, no such filters, or a layer whose filters cannot be
+            removed, since what follows mixes or sums them. Nothing is removed then.
     """
     network = as_network(model)
     chain = leaves(network.stem, *network.layers, network.head)
-    named = {name: m for name, m in model.named_modules() if isinstance(m, Layer) and any(m is leaf for leaf in chain)}
+    named = {
+        name: m for name, m in model.named_modules() if isinstance(m, FilterLayer) and any(m is leaf for leaf in chain)
+    }
     removals = []
     for name, indices in kept.items():
         if name not in named:
@@ -43,33 +65,40 @@ def remove_filters(model: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.Mo
         layer = named[name]
         removals.append(Removal(layer, [chain[chain.index(layer) + 1 :]], name))
         _check_indices(name, indices, filters(layer))
+    counts = {name: (filters(named[name]), len(indices)) for name, indices in kept.items()}
     for removal, indices in zip(removals, kept.values(), strict=True):
         removal.keep(indices)
+    FiltersRemoved(model, counts)
     return model
 
 
 def leaves(*parts: nn.Module) -> list[nn.Module]:
     """The modules of parts, in the order in which they run, those inside nn.Sequential one by one."""
-    found: list[nn.Module] = []
+    modules: list[nn.Module] = []
     for part in parts:
         is_chain = isinstance(part, nn.Sequential) and type(part).forward is nn.Sequential.forward
-        found += leaves(*part.children()) if is_chain else [part]
-    return found
+        modules += leaves(*part.children()) if is_chain else [part]
+    return modules
 
 
-def filters(layer: Layer) -> int:
-    """How many a layer has."""
+def filters(layer: FilterLayer) -> int:
+    """The number of filters, or units, of a layer."""
     return layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
 
 
 class Removal:
-    """Which modules change when filters of a layer are removed; found before anything is."""
+    """The modules that change when filters of a layer are removed, listed before anything is changed."""
 
-    def __init__(self, layer: Layer, chains: Iterable[Sequence[nn.Module]], name: str) -> None:
-        """`chains` are all that the output goes through, each up to its end.
+    def __init__(self, layer: FilterLayer, chains: Iterable[Sequence[nn.Module]], name: str) -> None:
+        """List the modules that read the filters.
+
+        Args:
+            layer: the layer that loses filters.
+            chains: all that its output goes through, each up to its end.
+            name: the layer's name, for errors.
 
         Raises:
-            ValueError: the filters cannot be removed.
+            MinimandError: the filters cannot be removed.
         """
         self.layer, self.name = layer, name
         if why := _why_not(layer, [layer]):
@@ -81,22 +110,22 @@ class Removal:
 
     def _readers(self, chain: Sequence[nn.Module]) -> dict[nn.Module, Tensor]:
         origins, flat = torch.arange(filters(self.layer)), isinstance(self.layer, nn.Linear)
-        found: dict[nn.Module, Tensor] = {}
+        readers: dict[nn.Module, Tensor] = {}
         for module in chain:
-            if isinstance(module, Layer | BatchNorm):
+            if isinstance(module, FilterLayer | BatchNorm):
                 why = _why_not(module, chain)
                 if isinstance(module, nn.Linear) and not flat:
                     why = "it reads maps that are not flattened"
-                each, rest = divmod(_inputs(module), len(origins))
-                if why or rest:
+                each, remainder = divmod(_inputs(module), len(origins))
+                if why or remainder:
                     raise self._error(module, why or f"it reads {_inputs(module)} inputs of {len(origins)} channels")
-                found[module] = origins.repeat_interleave(each)
-                if isinstance(module, Layer):
-                    return found
+                readers[module] = origins.repeat_interleave(each)
+                if isinstance(module, FilterLayer):
+                    return readers
             elif isinstance(module, nn.Flatten):
                 flat = True
                 if hasattr(module, "features"):  # one of ours, that checks how many it gives
-                    found[module] = origins.repeat_interleave(_inputs(module) // len(origins))
+                    readers[module] = origins.repeat_interleave(_inputs(module) // len(origins))
             else:
                 traced = origins_through(module, len(origins), flat)
                 if traced is None:
@@ -111,17 +140,17 @@ class Removal:
 
     @torch.no_grad()
     def keep(self, indices: Sequence[int]) -> None:
-        """Remove all other filters."""
+        """Remove all filters but those at `indices`."""
         _narrow(self.layer, torch.tensor(sorted(indices)), 0)
         for module, origins in self.readers.items():
             inputs = torch.isin(origins, torch.tensor(indices)).nonzero().flatten()
-            _narrow(module, inputs, 1 if isinstance(module, Layer) else 0)
+            _narrow(module, inputs, 1 if isinstance(module, FilterLayer) else 0)
 
 
 def origins_through(module: nn.Module, channels: int, flat: bool) -> Tensor | None:
-    """Of each channel that a module gives, the only one of its input that it depends on; None if there are others.
+    """The one channel of its input that each channel of a module's output depends on; None if there are several.
 
-    Found by changing one channel after another; a module with more than scalar parameters is not tried.
+    Tried by changing one channel after another; a module with more than scalar parameters is not tried.
     """
     if any(p.numel() > 1 for p in module.parameters()):
         return None
@@ -138,8 +167,8 @@ def origins_through(module: nn.Module, channels: int, flat: bool) -> Tensor | No
                 depends.append((apart(changed) != before).reshape(*before.shape[:2], -1).any(2)[0])
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):  # not a module of such maps
         return None
-    found = torch.stack(depends)
-    return found.int().argmax(0) if bool((found.sum(0) == 1).all()) else None
+    table = torch.stack(depends)
+    return table.int().argmax(0) if bool((table.sum(0) == 1).all()) else None
 
 
 def _why_not(module: nn.Module, chain: Sequence[nn.Module]) -> str:
@@ -153,21 +182,21 @@ def _why_not(module: nn.Module, chain: Sequence[nn.Module]) -> str:
 
 
 def _inputs(module: nn.Module) -> int:
-    """How many channels or features a module reads, by the name that it has for them."""
+    """The number of channels or features that a module reads, by the name that it has for them."""
     return getattr(module, next(name for name in _INPUTS if hasattr(module, name)))
 
 
 def _narrow(module: nn.Module, index: Tensor, dim: int) -> None:
     """Keep these entries of a dimension of the weights, and the module's own count of them."""
-    counts = _FILTERS if isinstance(module, Layer) and dim == 0 else _INPUTS
+    counts = _FILTERS if isinstance(module, FilterLayer) and dim == 0 else _INPUTS
     setattr(module, next(name for name in counts if hasattr(module, name)), len(index))
-    for name in ("weight", *(("bias", "running_mean", "running_var") if dim == 0 else ())):
+    for name in ("weight", "bias", "running_mean", "running_var") if dim == 0 else ("weight",):
         tensor = getattr(module, name, None)
         if tensor is None:
             continue
-        left = tensor.detach().index_select(dim, index.to(tensor.device))
+        narrow = tensor.detach().index_select(dim, index.to(tensor.device))
         is_parameter = isinstance(tensor, nn.Parameter)
-        setattr(module, name, nn.Parameter(left, tensor.requires_grad) if is_parameter else left)
+        setattr(module, name, nn.Parameter(narrow, tensor.requires_grad) if is_parameter else narrow)
 
 
 def _check_indices(name: str, indices: Sequence[int], count: int) -> None:

@@ -4,21 +4,25 @@ The binding is the operator's, T = the block as it stands, skip included: with m
 block returns is its answer; the hook hands on the next query in its place, and after the last block the output.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from .._support.errors import MinimandError, MisuseError, WrongTypeError, unknown_name
+from .._support.errors import MinimandError, MisuseError, unknown_name
+from .._support.torch_internals import close_forward, reopen_forward, version
 from ..algorithms._algorithm import Algorithm, is_proximal
 from ..algorithms._registry import as_algorithm
 from ..networks.coefficients import clamped, fresh, learned, project
+from ..networks.kinds import CONTAINERS, check_model
 from ..networks.realization.execution import Execution
-from ..networks.unrolled import Unrolled, program_of, version
+from ..networks.skeletons import Wiring, WiringHook, skeletons
+from ..networks.unrolled import program_of
 from ..theory.kernel import consistency, kernel
+from .changes import Change
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -26,40 +30,29 @@ Model = TypeVar("Model", bound=nn.Module)
 _LISTED = 12
 
 
-@dataclass(frozen=True)
-class Rewiring:
-    """What `rewire` did to a model."""
+class Rewired(Change):
+    """A record of `rewire`: the runs of blocks that an algorithm wires now."""
 
-    model: nn.Module = field(repr=False)
-    runs: tuple[tuple[str, ...], ...]
-    """The names of the blocks, run by run."""
-    algorithms: tuple[Algorithm, ...]
-    """What each run is wired by, with the values that learnable coefficients have now."""
-    originals: tuple[Algorithm, ...] = field(repr=False)
-    """The same as they were given."""
+    def __init__(self, model: nn.Module, runs: list["Run"], handles: list[RemovableHandle]) -> None:
+        super().__init__(model)
+        self.runs, self._handles = runs, handles
 
-    def undo(self) -> nn.Module:
-        """Take the hooks and the learnable coefficients off again; returns the model as it was."""
-        for names, algorithm in zip(self.runs, self.algorithms, strict=True):
-            for name in names:
-                block = self.model.get_submodule(name)
-                for key in [key for key, hook in block._forward_hooks.items() if isinstance(hook, _Hook)]:
-                    del block._forward_hooks[key]
-                    block._forward_hooks_with_kwargs.pop(key, None)
-                if getattr(block.__dict__.get("forward"), "__func__", None) is type(block).forward:
-                    del block.__dict__["forward"]
-            first = self.model.get_submodule(names[0])
-            for key in [key for key, hook in first._forward_pre_hooks.items() if isinstance(hook, _Before)]:
-                del first._forward_pre_hooks[key]
-                first._forward_pre_hooks_with_kwargs.pop(key, None)
-            for coefficient in algorithm.learnable():
-                delattr(first, _parameter_name(coefficient))
-        return self.model
+    @property
+    def references(self) -> tuple[str, ...]:
+        return self.runs[0].algorithm.references
+
+    def _restore(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        for run in self.runs:
+            for name in run.names:
+                close_forward(self.model.get_submodule(name))
+            for coefficient in run.learnable:
+                delattr(run.first, _parameter_name(coefficient))
 
     def __str__(self) -> str:
         lines = [
-            f"  {names[0]} ... {names[-1]}  ({len(names)} blocks) by {algorithm}"
-            for names, algorithm in zip(self.runs, self.algorithms, strict=True)
+            f"  {run.names[0]} ... {run.names[-1]}  ({len(run.names)} blocks) by {run.learned()}" for run in self.runs
         ]
         return "\n".join([f"{type(self.model).__name__} rewired:", *lines])
 
@@ -72,7 +65,7 @@ def rewire(
     A run is two or more consecutive children of one container, of the same class and parameter shapes, each with
     modules inside. A block must not write into its input (no `inplace=True` on it). Names in the state dict stay;
     learnable coefficients are added to the first block of a run as `rewired_...`. Shapes are checked at each call
-    but compiled and traced ones. `rewired(model)` tells what was done and undoes it.
+    but compiled and traced ones. `mm.changes(model)` tells what was done and undoes it.
 
     Args:
         model: any module whose blocks keep the shape: of timm, torchvision, transformers, one's own.
@@ -80,57 +73,30 @@ def rewire(
         where: names of containers; by default every nn.Sequential and nn.ModuleList.
 
     Raises:
-        ValueError: nothing matched (lists what was looked at); a model that is rewired already, or that an
+        MinimandError: nothing matched (lists what was looked at); a model that is rewired already, or that an
             algorithm wires by itself; an algorithm that asks several answers a step or is not consistent.
     """
-    if not isinstance(model, nn.Module):
-        raise WrongTypeError(f"model is {model!r}; expected an nn.Module, such as timm.create_model(...) gives.")
+    check_model(model)
     algorithm = as_algorithm(algorithm)
     _check_algorithm(algorithm)
-    if any(isinstance(module, Unrolled) for module in model.modules()):
-        raise MinimandError(
-            f"{type(model).__name__} runs an algorithm already; give mm.create_model or mm.unroll another."
-        )
-    if rewired(model) is not None:
-        raise MinimandError(f"{type(model).__name__} is rewired already; undo it first: mm.rewired(model).undo().")
-    runs = list(_runs(model, where))
+    for skeleton in skeletons(model):
+        name = type(model).__name__
+        if skeleton.is_wired:
+            raise MinimandError(f"{name} is rewired already; undo it first: mm.changes(model).undo().")
+        raise MinimandError(f"{name} runs an algorithm already; give mm.create_model or mm.unroll another.")
+    runs = [Run(algorithm, names, model.get_submodule(names[0])) for names in _runs(model, where)]
     if not runs:
-        raise MinimandError(_nothing_found(model, where))
-    for names in runs:
-        blocks = [model.get_submodule(name) for name in names]
-        _Run(algorithm, names, blocks).attach(blocks)
+        raise MinimandError(_nothing_to_rewire(model, where))
+    handles = [handle for run in runs for handle in run.attach([model.get_submodule(name) for name in run.names])]
+    Rewired(model, runs, handles)
     return model
 
 
-def rewired(model: nn.Module) -> Rewiring | None:
-    """What `rewire` did to a model; None if nothing."""
-    names: dict[_Run, list[str]] = {}
-    for name, module in model.named_modules():
-        for hook in module._forward_hooks.values():
-            if isinstance(hook, _Hook):
-                names.setdefault(hook.run, []).append(name)
-    if not names:
-        return None
-    return Rewiring(
-        model,
-        tuple(map(tuple, names.values())),
-        tuple(run.current() for run in names),
-        tuple(run.algorithm for run in names),
-    )
+class Run(Wiring):
+    """A run of blocks one after another, and the program that an algorithm runs between them."""
 
-
-def project_rewired(model: nn.Module) -> list[Callable[[], None]]:
-    """For each run of a rewired model what brings its learnable coefficients back within their bounds."""
-    hooks = (hook for module in model.modules() for hook in module._forward_hooks.values())
-    return [hook.run.project for hook in hooks if isinstance(hook, _Hook) and hook.k == 0 and hook.run.learnable]
-
-
-class _Run:
-    """Blocks one after another, and the program that runs between them."""
-
-    def __init__(self, algorithm: Algorithm, names: list[str], blocks: list[nn.Module]) -> None:
-        self.algorithm, self.names = algorithm, names
-        self.first = blocks[0]
+    def __init__(self, algorithm: Algorithm, names: list[str], first: nn.Module) -> None:
+        self.algorithm, self.names, self.first = algorithm, names, first
         self.learnable = dict(algorithm.learnable())
         self.execution = self._execution()
         # Versions of what the first block was given, and of what the next one has to be asked at.
@@ -138,24 +104,21 @@ class _Run:
         self.version = 0
         self._reset()
 
-    def attach(self, blocks: list[nn.Module]) -> None:
+    def attach(self, blocks: list[nn.Module]) -> Iterator[RemovableHandle]:
+        """Put the hooks on the blocks, and the learnable coefficients into the first one; the handles of the hooks."""
         like = next(self.first.parameters())
         for name, vector in fresh(self.learnable, len(blocks)).items():
             like_first = vector.detach().to(like.device, like.dtype if like.is_floating_point() else vector.dtype)
             self.first.register_parameter(_parameter_name(name), nn.Parameter(like_first))
-        self.first.register_forward_pre_hook(_Before(self), with_kwargs=True)
+        yield self.first.register_forward_pre_hook(_Before(self), with_kwargs=True)
         for k, block in enumerate(blocks):
-            block.register_forward_hook(_Hook(self, k), with_kwargs=True)
-            # A graph compiled for blocks without hooks is run for those with hooks as well: torch.compile does not
-            # look. It does look for a `forward` of the block's own.
-            block.__dict__.setdefault("forward", block.forward)
+            yield block.register_forward_hook(_After(self, k), with_kwargs=True)
+            reopen_forward(block)
 
-    def current(self) -> Algorithm:
-        """The algorithm with the values of its learnable coefficients as numbers."""
+    def learned(self) -> Algorithm:
         return learned(self.algorithm, self._vectors())
 
     def project(self) -> None:
-        """Bring the learnable coefficients back within their bounds."""
         project(self.learnable, self._vectors())
 
     def after(self, k: int, query: Tensor, answer: Tensor) -> Tensor:
@@ -163,7 +126,7 @@ class _Run:
         if k == 0:
             self._reset()
             self.registers[0] = query
-            self.learned = self._values() if self.learnable else {}
+            self.values = self._values() if self.learnable else {}
         elif k != self.position:
             raise MisuseError(
                 f"{self.names[k]} was called out of order, without {self.names[k - 1]} before it. Rewired blocks have "
@@ -172,7 +135,7 @@ class _Run:
             )
         if not _traced():
             self._check(k, query, answer)
-        following = self.execution.answer(self.registers, k, answer, self.learned)
+        following = self.execution.answer(self.registers, k, answer, self.values)
         self.position, self.handed_on, self.version = k + 1, following, version(following)
         if self.position == len(self.names):
             self._reset()
@@ -199,7 +162,7 @@ class _Run:
         self.registers: list[Any] = [None] * self.execution.registers
         self.position = 0
         self.handed_on: Tensor | None = None
-        self.learned: dict[str, tuple[Tensor, ...]] = {}
+        self.values: dict[str, tuple[Tensor, ...]] = {}
 
     def _values(self) -> dict[str, tuple[Tensor, ...]]:
         if self.first.training and not _traced():
@@ -210,13 +173,13 @@ class _Run:
         return {name: getattr(self.first, _parameter_name(name)) for name in self.learnable}
 
     def _execution(self) -> Execution:
-        found = program_of(self.algorithm, len(self.names), "operator")
-        if found is None:
+        execution = program_of(self.algorithm, len(self.names), "operator")
+        if execution is None:
             raise MinimandError(
                 f"{self.algorithm} divides by, or branches on, a learnable coefficient; rewiring needs its steps as "
                 "sums. Make that coefficient constant."
             )
-        return found
+        return execution
 
     def __getstate__(self) -> dict[str, Any]:
         self._reset()
@@ -228,18 +191,21 @@ class _Run:
 
 
 class _Before:
-    """Notes the versions of what the first block is given, to see whether it writes into it."""
+    """A hook that notes the versions of what the first block is given, to see whether it writes into it."""
 
-    def __init__(self, run: _Run) -> None:
+    def __init__(self, run: Run) -> None:
         self.run = run
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.run.before = {} if _traced() else {id(v): version(v) for v in _tensors(args, kwargs)}
 
 
-class _Hook:
-    def __init__(self, run: _Run, k: int) -> None:
-        self.run, self.k = run, k
+class _After(WiringHook):
+    """A hook that takes the answer of block k, and hands on the next query or the output in its place."""
+
+    def __init__(self, run: Run, k: int) -> None:
+        super().__init__(run, k)
+        self.run = run
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         several = isinstance(output, tuple | list)  # transformers: (hidden, ...)
@@ -250,21 +216,21 @@ class _Hook:
                 f"{name} returned {type(output).__name__}; a rewired block has to return a tensor, or a tuple that "
                 "begins with one. Name the containers to rewire by `where`."
             )
-        given = _tensors(args, kwargs)
+        inputs = _tensors(args, kwargs)
         if self.k == 0:
-            alike = [v for v in given if v.shape == answer.shape] or given
+            states = [v for v in inputs if v.shape == answer.shape] or inputs
         else:
-            alike = [v for v in given if v is self.run.handed_on] or given
-        if not alike:
+            states = [v for v in inputs if v is self.run.handed_on] or inputs
+        if not states:
             raise MisuseError(f"{name} was given no tensor; a rewired block has to be asked at one.")
-        query = alike[0]
+        query = states[0]
         if self.k == 0:
             self.run.version = self.run.before.get(id(query), 0)
         following = self.run.after(self.k, query, answer)
         if not several:
             return following
-        rest = [following, *output[1:]]
-        return type(output)(*rest) if hasattr(output, "_fields") else type(output)(rest)
+        outputs = [following, *output[1:]]
+        return type(output)(*outputs) if hasattr(output, "_fields") else type(output)(outputs)
 
 
 def _traced() -> bool:
@@ -288,32 +254,32 @@ def _runs(model: nn.Module, where: str | Iterable[str] | None) -> Iterator[list[
 def _containers(model: nn.Module, where: str | Iterable[str] | None) -> Iterator[tuple[str, nn.Module]]:
     modules = dict(model.named_modules())
     if where is None:
-        yield from ((n, m) for n, m in modules.items() if isinstance(m, nn.Sequential | nn.ModuleList))
+        yield from ((n, m) for n, m in modules.items() if isinstance(m, CONTAINERS))
         return
-    given = [where] if isinstance(where, str) else where
-    if not isinstance(given, Iterable) or not given:
+    names = [where] if isinstance(where, str) else where
+    if not isinstance(names, Iterable) or not names:
         raise MinimandError(f"where is {where!r}; expected names of containers, or None to look at all.")
-    for name in given:
+    for name in names:
         if name not in modules:
             raise unknown_name(f"module of {type(model).__name__}", name, modules)
         yield name, modules[name]
 
 
 def _signature(block: nn.Module) -> Any:
-    """What two blocks of a run have in common; None of what is no block: a layer without modules inside."""
+    """The class and parameter shapes that the blocks of a run share; None of a module that is no block but a layer."""
     shapes = tuple((name, tuple(p.shape)) for name, p in block.named_parameters())
     return (type(block), shapes) if shapes and any(True for _ in block.children()) else None
 
 
-def _nothing_found(model: nn.Module, where: Any) -> str:
+def _nothing_to_rewire(model: nn.Module, where: Any) -> str:
     looked = [
         f"{name or '(the model)'}: {', '.join(dict.fromkeys(type(child).__name__ for child in container.children()))}"
         for name, container in _containers(model, where)
     ]
-    found = "; ".join(looked[:_LISTED]) + ("; ..." if len(looked) > _LISTED else "") if looked else "no container"
+    listed = [*looked[:_LISTED], *(["..."] if len(looked) > _LISTED else [])]
     return (
         f"nothing to rewire in {type(model).__name__}: expected two or more consecutive children of one container, of "
-        f"the same class and parameter shapes. Looked at {found}."
+        f"the same class and parameter shapes. Looked at {'; '.join(listed) or 'no container'}."
     )
 
 

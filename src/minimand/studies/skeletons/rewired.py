@@ -9,9 +9,10 @@ from ...experiments.bench import Bench
 from ...experiments.panels import draw_rows
 from ...experiments.study import Cell, Column, Scale, Study, register
 from ...experiments.trained import COLUMNS, ERROR, classified, images, kept
+from ...networks.skeletons import skeletons
 from ...recipes.augmentation import Augmentation
 from ...recipes.recipe import SGD, AdamW, Cosine, Recipe
-from ...surgery.rewire import rewire, rewired
+from ...surgery.rewire import rewire
 
 _MOMENTA = (0.0, 0.3, 0.6)
 _SMALL: dict[str, dict[str, Any]] = {
@@ -49,9 +50,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     torch.manual_seed(seed)
     settings = cell["settings"] | {"in_chans": data.shape[0], "num_classes": data.num_outputs}
     model = rewire(timm.create_model(cell["model"], **settings), f"heavy_ball(momentum={cell['momentum']})")
-    done = rewired(model)
-    assert done is not None
-    return {"rewired": sum(map(len, done.runs)), **classified(model, data, cell, seed, bench)}
+    return {"rewired": sum(run.depth for run in skeletons(model)), **classified(model, data, cell, seed, bench)}
 
 
 register(

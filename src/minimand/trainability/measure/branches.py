@@ -13,7 +13,7 @@ from ...blocks.densely_connected import DenseLayer
 from ...blocks.proximal import Prox
 from ...blocks.transformer import TransformerBranch
 from ...networks.kinds import NORMALIZATIONS, layers
-from ...networks.unrolled import Layer, Unrolled
+from ...networks.skeletons import Skeleton, skeletons
 from ...theory.response import gains
 from .flow import BATCH, Origins
 from .tracing import Trace
@@ -47,8 +47,9 @@ def branches(model: nn.Module, trace: Trace | None = None, declared: Iterable[st
             if name not in modules:
                 raise unknown_name(f"module of {type(model).__name__} in branches", name, modules)
         return [_ending_last(name, modules[name]) for name in names]
-    if any(isinstance(module, Unrolled) for module in model.modules()):
-        return list(_of_stages(model))
+    stages = [skeleton for skeleton in skeletons(model) if not skeleton.is_wired]
+    if stages:
+        return [branch for stage in stages for branch in _of_stage(stage)]
     return [] if trace is None else list(_of_trace(model, trace))
 
 
@@ -57,26 +58,21 @@ def total_gain(found: Sequence[Branch]) -> float:
     return math.sqrt(sum(branch.gain**2 for branch in found))
 
 
-def _of_stages(model: nn.Module) -> Iterator[Branch]:
-    for name, stage in model.named_modules():
-        if not isinstance(stage, Unrolled):
-            continue
-        reach = gains(stage.learned(), len(stage.layers))
-        # A layer may ask several times, and several blocks: its answers are shared among them.
-        calls = len(reach) // len(stage.layers)
-        for k, layer in enumerate(stage.layers):
-            assert isinstance(layer, Layer)
-            own = layer.block
-            parts = own.items() if isinstance(own, nn.ModuleDict) else [("", own)]
-            gain = math.sqrt(sum(float(g) ** 2 for g in reach[k * calls : (k + 1) * calls]) / len(parts))
-            for part, block in parts:
-                path = f"{name}.layers.{k}.block".removeprefix(".") + f".{part}" * bool(part)
-                skips = isinstance(block, Skip)
-                if isinstance(block, DenseLayer | Prox) or (stage.binding == "operator" and not skips):
-                    continue
-                inner = block.branch if isinstance(block, Skip) else block
-                if layers(inner):
-                    yield _ending_last(path + ".branch" * skips, inner, gain)
+def _of_stage(stage: Skeleton) -> Iterator[Branch]:
+    reach = gains(stage.learned, stage.depth)
+    # A layer may ask several times, and several blocks: its answers are shared among them.
+    calls = len(reach) // stage.depth
+    for k, (name, layer_block) in enumerate(zip(stage.names, stage.blocks, strict=True)):
+        blocks = {name: layer_block}
+        if isinstance(layer_block, nn.ModuleDict):
+            blocks = {f"{name}.{oracle}": block for oracle, block in layer_block.items()}
+        gain = math.sqrt(sum(float(g) ** 2 for g in reach[k * calls : (k + 1) * calls]) / len(blocks))
+        for path, block in blocks.items():
+            if isinstance(block, DenseLayer | Prox) or (stage.binding == "operator" and not isinstance(block, Skip)):
+                continue
+            path, branch = (f"{path}.branch", block.branch) if isinstance(block, Skip) else (path, block)
+            if layers(branch):
+                yield _ending_last(path, branch, gain)
 
 
 def _ending_last(name: str, module: nn.Module, gain: float = 1.0) -> Branch:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
-from ...networks.unrolled import Layer, Unrolled
+from ...networks.unrolled import Unrolled, UnrolledLayer
 from .usage import usage
 
 
@@ -103,9 +103,14 @@ class Shards:
 
 def _units(root: nn.Module, module: nn.Module, called: set[nn.Module]) -> Iterator[nn.Module]:
     """What is gathered at a time: the members of lists and chains, and of a stage the blocks."""
-    listed = isinstance(module, nn.ModuleList | nn.ModuleDict | nn.Sequential | Layer)
+    listed = isinstance(module, nn.ModuleList | nn.ModuleDict | nn.Sequential | UnrolledLayer)
     for child in module.children():
-        if listed and child in called and not isinstance(child, Layer | Unrolled) and _stands_alone(child, root):
+        if (
+            listed
+            and child in called
+            and not isinstance(child, UnrolledLayer | Unrolled)
+            and _stands_alone(child, root)
+        ):
             yield child
         else:
             yield from _units(root, child, called)

@@ -18,9 +18,8 @@ from ..._support.errors import MinimandError
 from ...data.data import Data
 from ...data.samples import Arrays, Loader, Samples, seed_everything
 from ...networks.compiled import compiled
-from ...networks.unrolled import Unrolled
+from ...networks.skeletons import skeletons
 from ...recipes.recipe import Recipe
-from ...surgery.rewire import project_rewired
 from ..distributed.ranks import Ranks
 from ..hooks.clipping import clip_adaptively
 from ..hooks.mixing import as_mixing
@@ -69,8 +68,7 @@ class Session:
         self.loss = as_loss(loss, data, recipe)
         self.mixing = as_mixing(recipe, data)
         self.test_loss = loss
-        stages = [module.project for module in model.modules() if isinstance(module, Unrolled)]
-        self.projections = [*stages, *project_rewired(model)]
+        self.projections = [skeleton.project for skeleton in skeletons(model)]
         self.counted = data.task == "classification" and self.mixing is None
         # Those in memory were checked before.
         self.check_each = data.task == "classification" and not isinstance(data.train, Arrays)

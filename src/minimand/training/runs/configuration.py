@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from ...data.data import Data
+from ...networks.skeletons import skeletons
 from ...recipes.recipe import Recipe, as_config
-from ...surgery.rewire import rewired
 from ..loop.losses import Loss
 from ..methods.method import Method
 from . import fingerprint
@@ -36,13 +36,10 @@ def configuration(
         prints["data"] = UNKNOWN
     if own_loss is not None:
         prints["loss"] = fingerprint.of_loss(own_loss, data, device) or UNKNOWN
-    wiring = rewired(model)
-    wired = {}
-    if wiring is not None:
-        wired["rewired"] = [f"{' '.join(n)}: {a}" for n, a in zip(wiring.runs, wiring.originals, strict=True)]
+    wired = [f"{' '.join(run.names)}: {run.algorithm}" for run in skeletons(model) if run.is_wired]
     return {
         "model": dict(config) if isinstance(config, Mapping) else {"class": type(model).__qualname__},
-        **wired,
+        **({"rewired": wired} if wired else {}),
         "data": dict(data.loaded) or {"shape": list(data.shape), "train": len(data.train), "test": len(data.test)},
         "method": as_config(method),
         "recipe": as_config(recipe),

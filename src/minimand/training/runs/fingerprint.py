@@ -10,8 +10,7 @@ from torch import nn
 from ...algorithms._algorithm import Algorithm
 from ...data.data import Data
 from ...data.samples import Arrays, Samples
-from ...networks.unrolled import Unrolled
-from ...surgery.rewire import rewired
+from ...networks.skeletons import skeletons
 from ...theory.kernel import kernel
 from ...theory.symbols import Combination
 from ..loop.losses import Loss
@@ -37,17 +36,15 @@ def of_algorithm(algorithm: Algorithm, depth: int) -> str:
 
 def of_model(model: nn.Module) -> str | None:
     """Of the algorithms that a model runs; None if there are none."""
-    runs: list[tuple[Algorithm, int, Any]] = [
-        (m.algorithm, len(m.layers), m.binding) for m in model.modules() if isinstance(m, Unrolled)
-    ]
-    rewiring = rewired(model)
-    if rewiring is not None:
-        runs += [(a, len(n), n) for a, n in zip(rewiring.originals, rewiring.runs, strict=True)]
+    runs = skeletons(model)
     if not runs:
         return None
     # Stages share an algorithm, and its kernel takes a while.
-    found = {(id(algorithm), depth): of_algorithm(algorithm, depth) for algorithm, depth, _ in runs}
-    return _digest([(found[id(algorithm), depth], depth, where) for algorithm, depth, where in runs])
+    prints = {(id(run.algorithm), run.depth): of_algorithm(run.algorithm, run.depth) for run in runs}
+    places = [
+        (prints[id(run.algorithm), run.depth], run.depth, run.names if run.is_wired else run.binding) for run in runs
+    ]
+    return _digest(places)
 
 
 def of_data(data: Data) -> str | None:

@@ -17,7 +17,7 @@ from ....layers.heads.auxiliary import AUXILIARIES, Auxiliary, auxiliary
 from ....layers.heads.similarity import PredictionSimilarity
 from ....networks.as_network import as_network
 from ....networks.protocol import Network
-from ....networks.unrolled import Layer
+from ....networks.unrolled import UnrolledLayer
 from ...distributed.ranks import unwrapped
 from ...loop.losses import Loss
 from ..method import Plan, Problem, chain_rule, descend
@@ -237,7 +237,7 @@ class Shallow(nn.Module):
 
 def coefficients(layers: Iterable[nn.Module]) -> list[nn.Module]:
     """What stages hold for their layers; a layer learns its own entries only, as the others get no gradient."""
-    stages = {id(stage): stage for layer in layers if isinstance(layer, Layer) for stage in layer._stage}
+    stages = {id(layer.stage): layer.stage for layer in layers if isinstance(layer, UnrolledLayer)}
     return [stage.coefficients for stage in stages.values()]
 
 

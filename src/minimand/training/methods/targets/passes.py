@@ -86,7 +86,7 @@ class Pass:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Within it thresholds are part of the pass."""
-        with activations_by(self._activation), self.thrifty.saving():
+        with activations_by(self._plain, self._activation), self.thrifty.saving():
             yield
 
     def _activation(self, threshold: Threshold, z: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class Pass:
         enabled, dtype = self._autocast
         device = self.x.device
         with (
-            activations_by(activation),
+            activations_by(self._plain, activation),
             drawing_from(device, self._random),
             torch.autocast(device.type, dtype, enabled),
         ):

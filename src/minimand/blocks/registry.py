@@ -1,0 +1,69 @@
+"""Learnable blocks by name."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from .._support.calls import call_with, parse_call
+from .._support.registry import Registry, instance_of
+
+Maker = TypeVar("Maker", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class BlockFamily:
+    """A kind of learnable blocks T that keep the shape of what they are given."""
+
+    make: Callable[..., Any]
+    """A function or class that makes a block of a width, or a number of channels."""
+    shape: tuple[int, ...]
+    """The shape of a batch that a block made with `options` takes."""
+    options: Mapping[str, Any]
+    """Arguments of `make` for an example: a small block."""
+
+    def example(self) -> Any:
+        """A small block, for a batch of `shape`."""
+        return self.make(**self.options)
+
+
+BLOCKS: Registry[BlockFamily] = Registry(
+    "block",
+    "blocks",
+    "minimand.blocks",
+    instance_of(BlockFamily),
+    lambda family: (family.make.__doc__ or "").strip().partition("\n")[0],
+)
+"""The kinds of learnable blocks by name; those of other packages come by the entry points `minimand.blocks`."""
+
+
+def block(name: str, shape: tuple[int, ...], **options: Any) -> Callable[[Maker], Maker]:
+    """A decorator that registers what makes a kind of blocks.
+
+    Args:
+        name: what the kind is called: "two_layer".
+        shape: the shape of a batch that the example takes.
+        **options: the arguments of an example.
+    """
+
+    def decorate(make: Maker) -> Maker:
+        BLOCKS.add(name, BlockFamily(make, shape, options))
+        return make
+
+    return decorate
+
+
+def as_block(block: Any) -> Any:
+    """The block of a name, with arguments as in `two_layer(width=6, hidden=5)`; whatever is no text as it is.
+
+    Raises:
+        MinimandError: there is no kind of that name, or it has no such argument.
+    """
+    if not isinstance(block, str):
+        return block
+    name, options = parse_call(block, "block")
+    return call_with(BLOCKS.named(name).make, options, name)
+
+
+def list_blocks() -> dict[str, str]:
+    """A line about each kind of learnable blocks, by name."""
+    return BLOCKS.lines()

@@ -1,0 +1,17 @@
+"""Batch normalization."""
+
+from torch import nn
+
+from ..._support.torch_internals import BatchNorm
+from ._kinds import NORMALIZATIONS, BetweenLayers, Place
+
+
+@NORMALIZATIONS.register("batch")
+class Batch(BetweenLayers):
+    """Batch normalization: per channel over the batch and all positions (Ioffe & Szegedy 2015)."""
+
+    references = ("ioffe2015batchnorm",)
+    makes = (BatchNorm,)
+
+    def module(self, place: Place) -> nn.Module:
+        return place.over_positions((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))

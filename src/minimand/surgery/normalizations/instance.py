@@ -1,0 +1,17 @@
+"""Instance normalization."""
+
+from torch import nn
+
+from ..._support.torch_internals import InstanceNorm
+from ._kinds import NORMALIZATIONS, BetweenLayers, Place
+
+
+@NORMALIZATIONS.register("instance")
+class Instance(BetweenLayers):
+    """Instance normalization: per sample and channel over the positions (Ulyanov et al. 2016)."""
+
+    references = ("ulyanov2016instancenorm",)
+    makes = (InstanceNorm,)
+
+    def module(self, place: Place) -> nn.Module:
+        return place.over_positions((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d))

@@ -1,0 +1,13 @@
+"""No normalization."""
+
+from torch import nn
+
+from ._kinds import NORMALIZATIONS, BetweenLayers, Place
+
+
+@NORMALIZATIONS.register("none")
+class Nothing(BetweenLayers):
+    """No normalization at all, not even weight and bias; modules that work in place no longer do."""
+
+    def module(self, place: Place) -> nn.Module:
+        return nn.Identity()

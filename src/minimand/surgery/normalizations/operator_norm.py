@@ -1,0 +1,22 @@
+"""Normalization by the norm of a convolution as a map of images."""
+
+from torch import nn
+
+from ..._support.torch_internals import ConvTransposeNd
+from ...layers.normalized_weight import operator_norm
+from ._kinds import NORMALIZATIONS
+from .spectral import Spectral
+
+
+@NORMALIZATIONS.register("operator_norm")
+class OperatorNorm(Spectral):
+    """Spectral normalization by the norm of a convolution as a map of images; linear layers by their matrix."""
+
+    def why_not(self, layer: nn.Module) -> str:
+        return f"{type(layer).__name__} is transposed" if isinstance(layer, ConvTransposeNd) else ""
+
+    def parametrize(self, layer: nn.Module) -> None:
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            operator_norm(layer)
+        else:
+            super().parametrize(layer)

@@ -1,0 +1,16 @@
+"""Root mean square normalization."""
+
+from torch import nn
+
+from ._kinds import NORMALIZATIONS, BetweenLayers, Place
+
+
+@NORMALIZATIONS.register("rms")
+class RootMeanSquare(BetweenLayers):
+    """RMS normalization: by the root mean square of the channels of each position (Zhang & Sennrich 2019)."""
+
+    references = ("zhang2019rmsnorm",)
+    makes = (nn.RMSNorm,)
+
+    def module(self, place: Place) -> nn.Module:
+        return place.over_channels(nn.RMSNorm)

@@ -1,0 +1,19 @@
+"""Spectral normalization."""
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from ._kinds import NORMALIZATIONS, OfWeights
+
+
+@NORMALIZATIONS.register("spectral")
+class Spectral(OfWeights):
+    """Spectral normalization: divided by the largest singular value of the weight as a matrix (Miyato et al. 2018)."""
+
+    references = ("miyato2018spectralnorm",)
+
+    def parametrize(self, layer: nn.Module) -> None:
+        cuda = list({p.device for p in layer.parameters() if p.device.type == "cuda"})
+        with torch.random.fork_rng(cuda):  # its first vectors are drawn
+            parametrizations.spectral_norm(layer)

@@ -1,0 +1,17 @@
+"""Switchable normalization."""
+
+from torch import nn
+
+from ...layers.switchable import SwitchNorm
+from ._kinds import NORMALIZATIONS, BetweenLayers, Place
+
+
+@NORMALIZATIONS.register("switchable")
+class Switchable(BetweenLayers):
+    """Switchable normalization: a learned mixture of instance, layer and batch (Luo et al. 2018)."""
+
+    references = ("luo2018switchable",)
+    makes = (SwitchNorm,)
+
+    def module(self, place: Place) -> nn.Module:
+        return place.channels_first(place.like(SwitchNorm, place.channels))

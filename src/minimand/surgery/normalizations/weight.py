@@ -1,0 +1,33 @@
+"""Weight normalization."""
+
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+from torch.nn.utils.parametrize import remove_parametrizations
+
+from ..._support.torch_internals import ConvTransposeNd
+from ._kinds import NORMALIZATIONS, OfWeights
+
+
+@NORMALIZATIONS.register("weight")
+class Weight(OfWeights):
+    """Weight normalization: a length and a direction; the network is the same at first (Salimans & Kingma 2016)."""
+
+    references = ("salimans2016weightnorm",)
+
+    def parametrize(self, layer: nn.Module) -> None:
+        parametrizations.weight_norm(layer, dim=1 if isinstance(layer, ConvTransposeNd) else 0)
+
+    @torch.no_grad()
+    def remove(self, layer: nn.Module) -> None:
+        (norm,) = parametrized = cast(Any, layer).parametrizations.weight
+        length, direction = parametrized.original0, parametrized.original1
+        # A direction that still has this length is the weight itself, to the bit.
+        untouched, real = length == norm.right_inverse(direction)[0], direction.detach().clone()
+        learns = length.requires_grad
+        remove_parametrizations(layer, "weight", leave_parametrized=True)
+        computed = cast(torch.Tensor, layer.weight).detach()
+        del layer.weight
+        layer.weight = nn.Parameter(torch.where(untouched, real, computed), learns)
