@@ -19,7 +19,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 import minimand as mm
 from minimand._support.environment import environment
 from minimand.models.network import Bridge, UnrolledNetwork
-from minimand.networks.unrolled import Layer, Unrolled
+from minimand.networks.unrolled import UnrolledLayer, Unrolled
 
 
 class Wired(nn.Module):
@@ -35,7 +35,7 @@ class Wired(nn.Module):
         for part in self.model.body:
             if isinstance(part, Unrolled):
                 for layer in part.layers:
-                    answer = cast(Layer, layer).block(x)
+                    answer = cast(UnrolledLayer, layer).block(x)
                     x = x + answer if self.residual else answer
             else:
                 x = cast(Bridge, part).module(x)

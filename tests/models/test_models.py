@@ -11,7 +11,7 @@ import minimand as mm
 from helpers import BINDINGS
 from minimand.models.network import Bridge, UnrolledNetwork
 from minimand.models.registry import create_for
-from minimand.networks.unrolled import Layer, Unrolled
+from minimand.networks.unrolled import Unrolled, UnrolledLayer
 from minimand.theory.kernel import Binding
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -253,7 +253,7 @@ def test_hb_net_is_as_printed() -> None:
         if isinstance(part, Unrolled):
             previous = y
             for layer in part.layers:
-                y, previous = cast(Layer, layer).block(y) + y - previous, y
+                y, previous = cast(UnrolledLayer, layer).block(y) + y - previous, y
         else:
             y = cast(Bridge, part).module(y)
     torch.testing.assert_close(model(x), model.head.module(y), rtol=1e-4, atol=1e-4)
@@ -270,7 +270,7 @@ def test_dmrnet_is_as_printed() -> None:
         if isinstance(part, Unrolled):
             z = y = h
             for layer in part.layers:
-                first, second = (cast(nn.ModuleDict, cast(Layer, layer).block)[f"gradient_{s}"] for s in "fg")
+                first, second = (cast(nn.ModuleDict, cast(UnrolledLayer, layer).block)[f"gradient_{s}"] for s in "fg")
                 z, y = first(z) + (z + y) / 2, second(y) + (z + y) / 2
             h = (z + y) / 2
         else:

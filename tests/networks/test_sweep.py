@@ -14,7 +14,7 @@ from helpers import ALGORITHMS, BINDINGS, FAMILIES, by_layers, make_stage
 from minimand.algorithms._algorithm import is_proximal
 from minimand.algorithms._state import leaves
 from minimand.networks import unrolled
-from minimand.networks.unrolled import Layer, Unrolled
+from minimand.networks.unrolled import Unrolled, UnrolledLayer
 from minimand.theory.kernel import INPUT, Binding, Kernel, Query, consistency, kernel
 from minimand.theory.symbols import Combination
 
@@ -142,7 +142,7 @@ def _kernel(algorithm: Any, binding: Binding | None = None) -> Kernel:
 
 
 def _block(stage: Unrolled, k: int, oracle: str) -> nn.Module:
-    block = cast(Layer, stage.layers[k]).block
+    block = cast(UnrolledLayer, stage.layers[k]).block
     return block[oracle] if isinstance(block, nn.ModuleDict) else block
 
 

@@ -14,7 +14,8 @@ from minimand._support.torchvision import require_timm
 from minimand.blocks.convnext import LayerNorm2d
 from minimand.layers.switchable import SwitchNorm
 from minimand.recipes.recipe import _groups
-from minimand.surgery.normalizations import NORMALIZATIONS, BetweenLayers, OfWeights
+from minimand.surgery.normalizations import NORMALIZATIONS, BetweenLayers, OfWeights, Place
+from minimand.surgery.normalizations.group import Group
 from minimand.theory.block import block_structure
 
 # Every kind of the registry; as many groups as all models here can be split into.
@@ -363,3 +364,35 @@ def test_what_stood_behind_a_normalization_no_longer_writes_into_the_skip() -> N
     torch.testing.assert_close(model(x.clone()), x + model.branch[2](x.relu()))
     images = torch.randn(2, 3, 8, 8)
     assert mm.normalize(mm.create_model("preact_resnet20"), "none")(images).isfinite().all()
+
+
+def test_a_new_normalization_is_one_class_that_others_can_take_the_place_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As another package would add one by an entry point; and an object serves as well as a name."""
+
+    class MaxNorm(nn.Module):
+        def __init__(self, num_features: int) -> None:
+            super().__init__()
+            self.num_features = num_features
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x / x.abs().amax((0, *range(2, x.ndim)), keepdim=True)
+
+    class ByMaximum(BetweenLayers):
+        """By the largest value of each channel."""
+
+        makes = (MaxNorm,)
+
+        def module(self, place: Place) -> nn.Module:
+            return place.channels_first(MaxNorm(place.channels))
+
+    monkeypatch.setitem(NORMALIZATIONS._things, "maximum", ByMaximum)
+    model = mm.normalize(MODELS["resnet20"](), "maximum")
+    assert isinstance(model(_images("resnet20")), Tensor)
+    assert sum(isinstance(m, MaxNorm) for m in model.modules()) == 7
+    assert mm.surgery.list_normalizations()["maximum"] == "By the largest value of each channel."
+    with pytest.raises(ValueError, match="is MaxNorm already"):
+        mm.normalize(model, ByMaximum())
+    mm.normalize(model, Group(groups=2))
+    assert model.config["normalization"] == ["maximum", "group(groups=2)"]

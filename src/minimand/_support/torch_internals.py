@@ -17,6 +17,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNorm
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd as AdaptiveAvgPoolNd
 from torch.nn.modules.pooling import _AvgPoolNd as AvgPoolNd
 from torch.nn.modules.pooling import _MaxPoolNd as MaxPoolNd
+from torch.nn.utils.parametrize import remove_parametrizations
 from torch.utils._pytree import TreeSpec as TreeSpec
 from torch.utils._pytree import tree_flatten as tree_flatten
 from torch.utils._pytree import tree_leaves as tree_leaves
@@ -94,7 +95,18 @@ def same_under(kind: type[Layer_], layer: nn.Module) -> Layer_:
     return shared
 
 
-def compile_for_cpu(graph: torch.fx.GraphModule, inputs: Sequence[Any], recompute_far: bool) -> Callable[..., Any]:
+def remove_weight_parametrization(layer: nn.Module, keep_computed: bool) -> None:
+    """Take the parametrization of a layer's weight off, as `torch.nn.utils.parametrize` does, without harm to copies.
+
+    Copies of a parametrized module share the class that torch made for it, and torch takes its property `weight` away;
+    so the layer gets a class of its own first.
+    """
+    made = type(layer)
+    layer.__class__ = cast(type[nn.Module], type(made.__name__, made.__bases__, dict(made.__dict__)))
+    remove_parametrizations(layer, "weight", leave_parametrized=keep_computed)
+
+
+def compile_graph(graph: torch.fx.GraphModule, inputs: Sequence[Any], recompute_far: bool) -> Callable[..., Any]:
     """Compile a graph as torch.compile's own backend does.
 
     With `recompute_far` the backward pass may compute again what torch deems too far away from its inputs.

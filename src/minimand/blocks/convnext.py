@@ -12,7 +12,6 @@ class LayerNorm2d(nn.LayerNorm):
     """Layer normalization over the channels of (N, C, H, W)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """(N, C, H, W) to the same."""
         rows = F.layer_norm(input.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
         return rows.permute(0, 3, 1, 2)
 
@@ -37,7 +36,6 @@ class ConvNeXtBranch(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to the same."""
         rows = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
         rows = self.contract(self.activation(self.expand(rows)))
         if self.gamma is not None:

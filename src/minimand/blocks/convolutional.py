@@ -72,7 +72,6 @@ class Skip(nn.Module):
         self.branch, self.shortcut, self.activation = branch, shortcut, activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shapes as the branch's."""
         return self.activation(self.shortcut(x) + self.branch(x))
 
 
@@ -86,7 +85,6 @@ class PaddedShortcut(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) to (N, out_channels, H / stride, W / stride)."""
         return F.pad(x[:, :, :: self.stride, :: self.stride], self.padding)
 
 

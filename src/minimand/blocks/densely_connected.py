@@ -26,7 +26,6 @@ class WeightedSum(nn.Conv2d):
         self.a = nn.Parameter(torch.ones(k + 1))
 
     def forward(self, input: Tensor) -> Tensor:
-        """(N, channels + k growth, H, W) to (N, out_channels, H, W)."""
         a = torch.cat([self.a[:1].expand(self.channels), self.a[1:].repeat_interleave(self.growth)])
         return F.conv2d(input, self.weight * a[:, None, None], padding=self.padding)
 
@@ -78,7 +77,6 @@ class DenseLayer(nn.Module):
         self.register_buffer("skip", skip, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The state (N, channels + layers growth, H, W) to one of the same shape."""
         z = x[:, : self.filled]
         new = self.branch(z)
         if self.skip is not None:

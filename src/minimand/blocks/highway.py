@@ -23,5 +23,4 @@ class HighwayBranch(nn.Module):
         nn.init.constant_(self.gate.bias, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, width) to the same."""
         return torch.sigmoid(self.gate(x)) * (self.activation(self.transform(x)) - x)

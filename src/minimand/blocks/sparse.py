@@ -19,7 +19,6 @@ class OnUnknown(nn.Module):
         self.module = module
 
     def forward(self, z: Tensor) -> Tensor:
-        """(N, n + m) to (N, n + m), where the module answers (N, n)."""
         moved = self.module(z)
         return F.pad(moved, (0, z.shape[-1] - moved.shape[-1]))
 
@@ -48,7 +47,6 @@ class SoftThreshold(Prox):
         self.weight = nn.Parameter(torch.full((size,), float(weight)), requires_grad=learned)
 
     def forward(self, point: Tensor, step_size: float | Tensor) -> Tensor:
-        """(N, size + ...) to the same shape."""
         unknown, observation = point[..., : self.size], point[..., self.size :]
         threshold = (step_size * self.weight).clamp_min(0)
         return torch.cat([unknown - unknown.clamp(-threshold, threshold), observation], dim=-1)

@@ -16,7 +16,6 @@ class Attention(nn.Module):
         self.qkv, self.project = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, tokens, C) to the same."""
         split = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(*split.unbind(0))
         return self.project(mixed.transpose(1, 2).flatten(2))
@@ -42,7 +41,6 @@ class TransformerBranch(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, z: Tensor) -> Tensor:
-        """(N, tokens, C) to the same."""
         attended = self.drop_path(self.attention(self.norm_attention(z)))
         mapped = self.contract(self.activation(self.expand(self.norm_map(z + attended))))
         return attended + self.drop_path(mapped)

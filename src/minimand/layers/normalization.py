@@ -11,7 +11,6 @@ class ByPosition(nn.Module):
         self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, ...) to the same."""
         return self.norm(x.movedim(1, -1)).movedim(-1, 1)
 
 
@@ -23,7 +22,6 @@ class ByChannel(nn.Module):
         self.norm, self.channels_last = norm, channels_last
 
     def forward(self, x: Tensor) -> Tensor:
-        """To the same shape."""
         first = x.movedim(-1, 1) if self.channels_last else x
         y = self.norm(first.reshape(first.shape[0], first.shape[1], -1)).reshape(first.shape)
         return y.movedim(1, -1) if self.channels_last else y

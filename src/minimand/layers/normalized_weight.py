@@ -7,16 +7,16 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from .._support.errors import MinimandError
-from .._support.torch_internals import ConvNd, ConvTransposeNd
+from .._support.torch_internals import ConvNd, ConvTransposeNd, convolve
 
-Layer = TypeVar("Layer", bound=nn.Linear | ConvNd)
+LinearOrConvolution = TypeVar("LinearOrConvolution", bound=nn.Linear | ConvNd)
 Convolution = TypeVar("Convolution", bound=nn.Conv1d | nn.Conv2d | nn.Conv3d)
 
 # As many as torch's spectral_norm begins with.
 _STEPS_AT_FIRST = 15
 
 
-def weight_standardization(module: Layer, gamma: float = 1.0) -> Layer:
+def weight_standardization(module: LinearOrConvolution, gamma: float = 1.0) -> LinearOrConvolution:
     """Standardize the weight of a linear or convolutional layer, in place; returns the layer.
 
     Each filter becomes g gamma (w - mean(w)) / sqrt(fan_in var(w) + 1e-6) with a learned g, 1 at first: white inputs of
@@ -28,7 +28,7 @@ def weight_standardization(module: Layer, gamma: float = 1.0) -> Layer:
         gamma: 1 over the standard deviation of the activation before it at a standard normal input: 1.7128585 for ReLU.
 
     Raises:
-        ValueError: a transposed convolution; filters of a single weight, of which nothing would be left.
+        MinimandError: a transposed convolution; filters of a single weight, of which nothing would be left.
     """
     _check(module, (nn.Linear, ConvNd))
     if module.weight[0].numel() < 2:
@@ -49,7 +49,7 @@ def operator_norm(module: Convolution, size: int = 16) -> Convolution:
         size: the side of the images; with it the norm grows a little, to that for all sizes.
 
     Raises:
-        ValueError: a transposed convolution, or something else.
+        MinimandError: a transposed convolution, or something else.
     """
     _check(module, (ConvNd,))
     register_parametrization(module, "weight", _OfNormOne(module, size))
@@ -76,13 +76,13 @@ class _Standardized(nn.Module):
 
 
 class _OfNormOne(nn.Module):
-    # Right singular vector of the largest singular value, as near as it has been found.
+    # The right singular vector of the largest singular value, as near as the steps so far brought it.
     vector: Tensor
 
     def __init__(self, module: nn.Conv1d | nn.Conv2d | nn.Conv3d, size: int) -> None:
         super().__init__()
-        # The layer's own, for its stride and padding; a method, so that the layer is no submodule of this.
-        self.convolve = module._conv_forward
+        # The layer that the weight is of, for its stride and padding; in a tuple, so that it is no submodule of this.
+        self._layer = (module,)
         sides = [max(size, d * (k - 1) + 1) for k, d in zip(module.kernel_size, module.dilation, strict=True)]
         start = torch.randn(1, module.in_channels, *sides, generator=torch.Generator().manual_seed(0))
         self.register_buffer("vector", (start / start.norm()).to(module.weight))
@@ -93,11 +93,11 @@ class _OfNormOne(nn.Module):
         if self.training:
             self._step(weight.detach())
         # A copy, as the next step may write before the gradient is taken.
-        return weight / self.convolve(self.vector.clone(), weight, None).norm().clamp_min(1e-12)
+        return weight / convolve(self._layer[0], self.vector.clone(), weight).norm().clamp_min(1e-12)
 
     @torch.enable_grad()
     def _step(self, weight: Tensor) -> None:
         at = self.vector.clone().requires_grad_()
-        image = self.convolve(at, weight, None)
-        (found,) = torch.autograd.grad(image, at, image.detach())
-        self.vector.copy_(found / found.norm().clamp_min(1e-12))
+        image = convolve(self._layer[0], at, weight)
+        (back,) = torch.autograd.grad(image, at, image.detach())
+        self.vector.copy_(back / back.norm().clamp_min(1e-12))

@@ -19,16 +19,16 @@ _REFERENCES: dict[str, tuple[str, ...]] = {
 
 
 class ResidualScale(nn.Module):
-    """T(x) = a branch(x), with one number a: (N, ...) as the branch.
+    """A branch scaled by one number a, T(x) = a branch(x): (N, ...) as the branch.
 
     Args:
-        branch: what is scaled.
+        branch: the module that is scaled.
         mode: "skipinit" and "rezero" learn a from 0, "fixup" from 1 (De & Smith 2020; Bachlechner et al. 2021; Zhang
             et al. 2019); "depth" keeps it at 1 / sqrt(blocks).
-        blocks: of the network, for "depth".
+        blocks: the number of blocks of the network, for "depth".
 
     Raises:
-        ValueError: another mode, or "depth" without the number of blocks.
+        MinimandError: another mode, or "depth" without the number of blocks.
     """
 
     scale: Tensor
@@ -47,11 +47,10 @@ class ResidualScale(nn.Module):
 
     @property
     def references(self) -> tuple[str, ...]:
-        """Keys into references.bib."""
+        """The keys of the sources of this scale in references.bib."""
         return _REFERENCES[self.mode]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shapes as the branch's."""
         return self.scale * self.branch(x)
 
     def extra_repr(self) -> str:
@@ -59,12 +58,11 @@ class ResidualScale(nn.Module):
 
 
 class ScalarBias(nn.Module):
-    """x + b with one number b, 0 at first: what Fixup puts before convolutions, linear maps and activations."""
+    """A bias of one number, 0 at first: what Fixup puts before convolutions, linear maps and activations."""
 
     def __init__(self) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.tensor(0.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, ...) to the same."""
         return x + self.bias

@@ -15,10 +15,10 @@ class SpaceToDepth(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, 4 C, H / 2, W / 2).
+        """Turn (N, C, H, W) into (N, 4 C, H / 2, W / 2).
 
         Raises:
-            ValueError: an odd side.
+            MinimandError: an odd side.
         """
         height, width = x.shape[-2:]
         if height % 2 or width % 2:
@@ -26,10 +26,10 @@ class SpaceToDepth(nn.Module):
         return torch.cat([x[..., dy::2, dx::2] for dy in (0, 1) for dx in (0, 1)], -3)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """(N, 4 C, H / 2, W / 2) to the (N, C, H, W) that it was made from.
+        """The (N, C, H, W) that (N, 4 C, H / 2, W / 2) was made from.
 
         Raises:
-            ValueError: channels that are no multiple of 4.
+            MinimandError: channels that are no multiple of 4.
         """
         if y.shape[-3] % 4:
             raise MinimandError(f"SpaceToDepth.inverse was given {y.shape[-3]} channels; expected a multiple of 4.")

@@ -19,9 +19,9 @@ class SwitchNorm(NormBase):
     instance drop out. Variances are the biased ones; at evaluation running averages stand in for those of the batch.
 
     Args:
-        num_features: C.
-        eps: added to the variance.
-        momentum: of the running averages: the share of the newest batch.
+        num_features: the number C of channels.
+        eps: a number that is added to the variance.
+        momentum: the share of the newest batch in the running averages.
         affine: whether there are a weight and a bias for each channel.
     """
 
@@ -30,10 +30,10 @@ class SwitchNorm(NormBase):
         self.mean_weights, self.variance_weights = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
 
     def forward(self, input: Tensor) -> Tensor:
-        """(N, C, ...) to the same.
+        """Normalize (N, C, ...).
 
         Raises:
-            ValueError: another number of channels; one value for each channel in training.
+            MinimandError: another number of channels; one value for each channel in training.
         """
         if input.ndim < 2 or input.shape[1] != self.num_features:
             raise MinimandError(f"SwitchNorm was given {tuple(input.shape)}; expected (N, {self.num_features}, ...).")
@@ -66,7 +66,7 @@ class SwitchNorm(NormBase):
 
 
 def _mixed(parts: list[Tensor], weights: Tensor) -> Tensor:
-    """(N or 1, C or 1) each, to (N, C)."""
+    """The sum (N, C) of parts (N or 1, C or 1) weighted by the softmax of `weights`."""
     shares = weights.softmax(0)
     total = shares[0] * parts[0]
     for share, part in zip(shares[1:], parts[1:], strict=True):

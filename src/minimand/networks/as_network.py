@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .._support.errors import MinimandError, WrongTypeError
-from .cuts import learns, states
+from .differentiability import learns, states
 from .protocol import Network
 
 _POOLS = (
@@ -24,8 +24,8 @@ _POOLS = (
 )
 
 
-class Chain(nn.Module):
-    """A chain of modules, its state a tensor."""
+class SequentialNetwork(nn.Module):
+    """An nn.Sequential as a network of stem, layers and head, whose state is a tensor."""
 
     def __init__(self, module: nn.Sequential, layers: Sequence[nn.Module], head: nn.Module) -> None:
         super().__init__()
@@ -36,25 +36,24 @@ class Chain(nn.Module):
 
     @property
     def stem(self) -> nn.Module:
-        """See `Network`."""
+        """The module from the input to the first state: none, an nn.Identity."""
         return self._stem[0]
 
     @property
     def layers(self) -> Sequence[nn.Module]:
-        """See `Network`."""
+        """The parts of the chain before the head, from state to state."""
         return self._layers
 
     @property
     def head(self) -> nn.Module:
-        """See `Network`."""
+        """The last part of the chain, from the last state to the output."""
         return self._head[0]
 
     def read(self, j: int, state: Any) -> Tensor:
-        """The state itself."""
+        """The state itself, as it is a tensor."""
         return state
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the chain does."""
         return self.module(x)
 
 
@@ -67,10 +66,10 @@ def as_network(module: nn.Module, x: Tensor | None = None) -> Network:
 
     Args:
         module: a network or an nn.Sequential.
-        x: a few inputs, if need be, to tell children without a derivative, which begin a layer too.
+        x: a few inputs, to find children without a derivative, which begin a layer too; None if there are none.
 
     Raises:
-        TypeError: a module that is neither. ValueError: a chain of fewer than two children with parameters.
+        MinimandError: a module that is neither; a chain of fewer than two children with parameters.
     """
     if isinstance(module, Network):
         return module
@@ -85,15 +84,17 @@ def as_network(module: nn.Module, x: Tensor | None = None) -> Network:
         raise MinimandError(
             f"the chain has {len(owners)} children with parameters; expected two or more: layers, and last the head."
         )
-    cut = owners[-1]
-    while isinstance(children[cut - 1], _POOLS):
-        cut -= 1
-    starts = sorted({0, *owners[1:-1], *(() if x is None else _cuts(module, children[:cut], x)), cut})
+    end = owners[-1]
+    while isinstance(children[end - 1], _POOLS):
+        end -= 1
+    without_derivative = [] if x is None else _without_derivative(module, children[:end], x)
+    starts = sorted({0, *owners[1:-1], *without_derivative, end})
     layers = [nn.Sequential(*children[a:b]) for a, b in pairwise(starts)]
-    return Chain(module, layers, nn.Sequential(*children[cut:]))
+    return SequentialNetwork(module, layers, nn.Sequential(*children[end:]))
 
 
-def _cuts(module: nn.Module, children: Sequence[nn.Module], x: Tensor) -> list[int]:
+def _without_derivative(module: nn.Module, children: Sequence[nn.Module], x: Tensor) -> list[int]:
+    """The positions of children without parameters that no gradient goes through."""
     training = module.training
     module.eval()
     try:

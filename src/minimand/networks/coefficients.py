@@ -9,19 +9,19 @@ from ..algorithms._algorithm import Algorithm
 from ..algorithms._coefficient import Learnable, Learned
 
 
-def fresh(learnable: Mapping[str, Learnable], layers: int) -> dict[str, nn.Parameter]:
-    """A parameter for each learnable coefficient, at its initial value."""
+def initial_vectors(learnable: Mapping[str, Learnable], layers: int) -> dict[str, nn.Parameter]:
+    """A parameter for each learnable coefficient, an entry per layer at its initial value."""
     return {name: nn.Parameter(torch.full((layers,), float(c.initial))) for name, c in learnable.items()}
 
 
 def clamped(learnable: Mapping[str, Learnable], vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The vectors within their bounds."""
-    found = {}
+    """The vectors of learnable coefficients, brought within their bounds."""
+    within = {}
     for name, c in learnable.items():
         vector = vectors[name]
         # The gradient passes the clamp, or a coefficient at its bound could never leave it.
-        found[name] = vector + (vector.clamp(float(c.low), float(c.high)) - vector).detach()
-    return found
+        within[name] = vector + (vector.clamp(float(c.low), float(c.high)) - vector).detach()
+    return within
 
 
 def learned(algorithm: Algorithm, vectors: Mapping[str, Tensor]) -> Algorithm:
@@ -33,6 +33,6 @@ def learned(algorithm: Algorithm, vectors: Mapping[str, Tensor]) -> Algorithm:
 
 @torch.no_grad()
 def project(learnable: Mapping[str, Learnable], vectors: Mapping[str, Tensor]) -> None:
-    """Bring the vectors back within their bounds, in place."""
+    """Bring the vectors of learnable coefficients back within their bounds, in place."""
     for name, c in learnable.items():
         vectors[name].clamp_(float(c.low), float(c.high))

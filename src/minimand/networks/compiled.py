@@ -6,9 +6,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from .._support.torch_internals import compile_graph
+
 
 def compiled(model: nn.Module, **options: Any) -> nn.Module:
-    """`torch.compile(model)`, whose backward pass on a CPU computes again what it can from what is kept anyway.
+    """The model under `torch.compile`; on a CPU the backward pass computes again what it can from what is kept anyway.
 
     In a ResNet a block's last ReLU is read by the next block, which keeps it; under another algorithm a combination is
     read, and torch.compile keeps the mask of the ReLU besides, as it deems its inputs too far away to compute it
@@ -16,15 +18,11 @@ def compiled(model: nn.Module, **options: Any) -> nn.Module:
 
     Args:
         model: any module; it is run where its parameters are.
-        **options: of torch.compile, such as `fullgraph=True`.
+        **options: options of torch.compile, such as `fullgraph=True`.
     """
     return cast(nn.Module, torch.compile(model, backend=_backend, **options))
 
 
 def _backend(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
-    from torch._functorch import config
-    from torch._inductor.compile_fx import compile_fx
-
     on_cpu = all(x.device.type == "cpu" for x in inputs if isinstance(x, Tensor))
-    with config.patch(ban_recompute_used_far_apart=config.ban_recompute_used_far_apart and not on_cpu):
-        return cast(Callable[..., Any], compile_fx(graph, list(inputs)))
+    return compile_graph(graph, inputs, recompute_far=on_cpu)

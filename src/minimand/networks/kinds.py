@@ -18,7 +18,7 @@ NORMALIZATIONS = (NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 """Normalizations of activations, torch's own and those that derive from them."""
 
 WRAPPED_NORMALIZATIONS = (*NORMALIZATIONS, ByPosition, ByChannel)
-"""The same, and the modules that apply one of them along another axis."""
+"""Normalizations, and the modules that apply one of them along another axis."""
 
 # Gates, such as those of squeeze and excitation, are sigmoids: they scale and stay what they are.
 ACTIVATIONS = (

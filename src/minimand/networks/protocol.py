@@ -8,23 +8,23 @@ from torch import Tensor, nn
 
 @runtime_checkable
 class Network(Protocol):
-    """A stem, layers from state to state, and a head."""
+    """A network of a stem, layers from state to state, and a head: what can be trained by any method."""
 
     @property
     def stem(self) -> nn.Module:
-        """Input to first state."""
+        """The module from the input to the first state."""
         ...
 
     @property
     def layers(self) -> Sequence[nn.Module]:
-        """State to state, in order; a layer may change the shape."""
+        """The modules from state to state, in order; a layer may change the shape."""
         ...
 
     @property
     def head(self) -> nn.Module:
-        """Last state to output."""
+        """The module from the last state to the output."""
         ...
 
     def read(self, j: int, state: Any) -> Tensor:
-        """What an auxiliary head or a probe of layer j looks at, from the state after it."""
+        """The tensor that an auxiliary head or a probe of layer j looks at, from the state after that layer."""
         ...

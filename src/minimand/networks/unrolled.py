@@ -18,7 +18,7 @@ from ..blocks.proximal import Prox
 from ..blocks.registry import as_block
 from ..theory.kernel import Binding, check_binding, exactly
 from ..theory.scalars import Number, UnknownCoefficientError
-from .coefficients import clamped, fresh, learned, project
+from .coefficients import clamped, initial_vectors, learned, project
 from .realization.cheapest import cheapest_program
 from .realization.execution import Execution
 
@@ -38,13 +38,13 @@ class Unrolled(nn.Module):
         check_binding(binding)
         self.algorithm = algorithm
         self.binding: Binding = binding
-        if not isinstance(blocks, Iterable):
+        if isinstance(blocks, str) or not isinstance(blocks, Iterable):
             raise MinimandError(f"blocks is {type(blocks).__name__}; expected a list of modules, one per layer.")
         modules = [_as_block(block, k, algorithm) for k, block in enumerate(blocks)]
         if not modules:
             raise MinimandError("blocks is empty; expected one block per layer.")
         self._learnable = algorithm.learnable()
-        self.coefficients = nn.ParameterDict(fresh(self._learnable, len(modules)))
+        self.coefficients = nn.ParameterDict(initial_vectors(self._learnable, len(modules)))
         self.layers = nn.ModuleList(UnrolledLayer(module, k, self) for k, module in enumerate(modules))
         self._execution = program_of(algorithm, len(modules), binding)
         if self._execution is None and self._learnable:
@@ -207,8 +207,8 @@ def _as_block(block: Any, k: int, algorithm: Algorithm) -> nn.Module:
     answers = {name: as_block(module) for name, module in block.items()} if named else {oracles[0]: as_block(block)}
     if set(answers) != set(oracles) or not all(isinstance(module, nn.Module) for module in answers.values()):
         expected = "a module" if len(oracles) == 1 else f"a mapping with a module for each of {', '.join(oracles)}"
-        given = f"a mapping of {', '.join(map(str, answers))}" if named else type(block).__name__
-        raise MinimandError(f"blocks[{k}] is {given}; {type(algorithm).__name__} expects {expected}.")
+        received = f"a mapping of {', '.join(map(str, answers))}" if named else type(block).__name__
+        raise MinimandError(f"blocks[{k}] is {received}; {type(algorithm).__name__} expects {expected}.")
     for oracle, module in answers.items():
         if is_proximal(oracle) and not isinstance(module, Prox):
             raise MinimandError(

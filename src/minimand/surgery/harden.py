@@ -1,7 +1,7 @@
 """Steps in the place of the activations of any model."""
 
 import copy
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
@@ -70,7 +70,7 @@ def harden(model: Model, activation: Threshold | str, weight_bits: int | None = 
         model.set_submodule(name, new[module])
     for name, layer in layers.items():
         if layer not in new:
-            new[layer] = few_bit_weight(layer, weight_bits or 0, activation.unit)
+            new[layer] = few_bit_weight(cast(nn.Linear, layer), cast(int, weight_bits), activation.unit)
         model.set_submodule(name, new[layer])
     Hardened(model, activations, layers)
     return model
@@ -84,11 +84,11 @@ def hardening_settings(model: nn.Module) -> dict[str, str | int]:
     return {**settings, **({"weight_bits": max(bits)} if bits else {})}
 
 
-def _inner_layers(model: nn.Module) -> dict[str, nn.Linear]:
+def _inner_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The linear and convolutional layers but the first and the last, by every name that they have.
 
     Without those that have few bits already, and those whose weight is computed.
     """
     inner = [m for m in model.modules() if isinstance(m, LINEAR_OR_CONVOLUTION)][1:-1]
     real = {m for m in inner if type(m) in CAN_HAVE_FEW_BITS and not is_parametrized(m, "weight")}
-    return {name: m for name, m in model.named_modules(remove_duplicate=False) if m in real}  # pyright: ignore
+    return {name: m for name, m in model.named_modules(remove_duplicate=False) if m in real}

@@ -16,7 +16,7 @@ from .._support.errors import MinimandError, MisuseError, unknown_name
 from .._support.torch_internals import close_forward, reopen_forward, version
 from ..algorithms._algorithm import Algorithm, is_proximal
 from ..algorithms._registry import as_algorithm
-from ..networks.coefficients import clamped, fresh, learned, project
+from ..networks.coefficients import clamped, initial_vectors, learned, project
 from ..networks.kinds import CONTAINERS, check_model
 from ..networks.realization.execution import Execution
 from ..networks.skeletons import Wiring, WiringHook, skeletons
@@ -107,7 +107,7 @@ class Run(Wiring):
     def attach(self, blocks: list[nn.Module]) -> Iterator[RemovableHandle]:
         """Put the hooks on the blocks, and the learnable coefficients into the first one; the handles of the hooks."""
         like = next(self.first.parameters())
-        for name, vector in fresh(self.learnable, len(blocks)).items():
+        for name, vector in initial_vectors(self.learnable, len(blocks)).items():
             like_first = vector.detach().to(like.device, like.dtype if like.is_floating_point() else vector.dtype)
             self.first.register_parameter(_parameter_name(name), nn.Parameter(like_first))
         yield self.first.register_forward_pre_hook(_Before(self), with_kwargs=True)
@@ -186,7 +186,7 @@ class Run(Wiring):
         return {name: value for name, value in self.__dict__.items() if name != "execution"}  # holds closures
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        vars(self).update(state)
         self.execution = self._execution()
 
 

@@ -8,20 +8,23 @@ from ..._support.errors import MinimandError, unknown_name
 from .similarity import PredictionSimilarity
 
 Auxiliary = Literal["linear", "cnn", "mlp", "mlp_sr", "vgg", "predsim"]
-"""linear: the 2 x 2 average and a linear map. cnn: 3 x 3 convolutions first. mlp: the average, and three linear layers
+"""The kinds of auxiliary classifiers.
+
+linear: the 2 x 2 average and a linear map. cnn: 3 x 3 convolutions first. mlp: the average, and three linear layers
 of 4 C units. mlp_sr: a coarser map, three 1 x 1 convolutions, and the same. vgg: half the map, convolutions of twice
 the width without padding. predsim: linear, and beside it a 3 x 3 convolution, or a linear map, that learns to tell
 samples apart by their classes (`mm.layers.PredictionSimilarity`)."""
 
 AUXILIARIES: tuple[Auxiliary, ...] = get_args(Auxiliary)
+"""The names of the kinds of auxiliary classifiers."""
+
 _GRID = 2
 
 
 class MeanOverTokens(nn.Module):
-    """(N, T, D) to (N, D)."""
+    """The mean over tokens, (N, T, D) to (N, D)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The mean over the tokens."""
         return x.mean(1)
 
 
@@ -40,14 +43,15 @@ def auxiliary(
 
     Args:
         kind: one of `AUXILIARIES`.
-        shape: of one sample.
+        shape: the shape of one sample.
         num_outputs: the length of the output.
         hidden: convolutions, or hidden layers, before the average of `cnn` and `vgg`: the papers' k - 1.
-        width: their channels, or units; by default those of the sample, twice as many for `vgg`.
+        width: the channels of these convolutions, or units of these layers; by default those of the sample, twice as
+            many for `vgg`.
         norm: batch normalization after each of them, and after the average.
 
     Raises:
-        ValueError: an unknown kind, a sample of another number of dimensions, or a map too small for so many
+        MinimandError: an unknown kind, a sample of another number of dimensions, or a map too small for so many
             convolutions of `vgg`.
     """
     if kind not in AUXILIARIES:
@@ -84,9 +88,9 @@ def auxiliary(
     for i in range(count):
         convolutions += _convolution(out if i else channels, out, 3, 0 if kind == "vgg" else 1, norm)
     last = out if count else channels
-    normalized = [nn.BatchNorm2d(last)] if norm else []
+    after = [nn.BatchNorm2d(last)] if norm else []
     return nn.Sequential(
-        *coarse, *convolutions, *average, *normalized, nn.Flatten(), nn.Linear(_GRID**2 * last, num_outputs)
+        *coarse, *convolutions, *average, *after, nn.Flatten(), nn.Linear(_GRID**2 * last, num_outputs)
     )
 
 
@@ -97,17 +101,17 @@ def _similar(shape: tuple[int, ...], width: int) -> nn.Module:
 
 
 def _mlp(inputs: int, units: int, deep: int, norm: bool) -> list[nn.Module]:
-    found: list[nn.Module] = []
+    modules: list[nn.Module] = []
     for i in range(deep):
-        found += [nn.Linear(units if i else inputs, units), *([nn.BatchNorm1d(units)] if norm else []), nn.ReLU()]
-    return found
+        modules += [nn.Linear(units if i else inputs, units), *([nn.BatchNorm1d(units)] if norm else []), nn.ReLU()]
+    return modules
 
 
 def _reduced(channels: int, size: list[int], norm: bool) -> list[nn.Module]:
-    found: list[nn.Module] = [_coarser(size, 4)]
+    modules: list[nn.Module] = [_coarser(size, 4)]
     for _ in range(3):
-        found += _convolution(channels, channels, 1, 0, norm)
-    return found
+        modules += _convolution(channels, channels, 1, 0, norm)
+    return modules
 
 
 def _coarser(size: list[int], by: int) -> nn.Module:

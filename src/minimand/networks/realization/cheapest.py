@@ -39,27 +39,27 @@ def cheapest_program(algorithm: Algorithm, depth: int, binding: Binding) -> Prog
     def program(policy: Policy, layers: int) -> Program:
         return _Machine(algorithm, binding, *policy).run(layers)
 
-    pilots = few, more = min(depth, _PILOT_LAYERS), min(depth, 2 * _PILOT_LAYERS)
+    short, long = min(depth, _PILOT_LAYERS), min(depth, 2 * _PILOT_LAYERS)
 
     def outlook(policy: Policy) -> tuple[float, float]:
         # What is cheapest for some layers is so for many, unless its sums grow; and much sooner found out.
-        pilot = program(policy, more)
-        growth = (pilot.cost - program(policy, few).cost) / _PILOT_LAYERS
-        return pilot.cost + growth * (depth - more), pilot.cancellation
+        pilot = program(policy, long)
+        growth = (pilot.cost - program(policy, short).cost) / _PILOT_LAYERS
+        return pilot.cost + growth * (depth - long), pilot.cancellation
 
     written = program(_AS_WRITTEN, depth)
     allowed = max(_ALLOWED_CANCELLATION, 2 * written.cancellation)
     # What cancels too much early is dropped early: its numbers may grow without bound.
-    sound = (policy for policy in _policies() if all(program(policy, n).cancellation <= allowed for n in pilots))
-    found = (program(policy, depth) for policy in sorted(sound, key=outlook))
-    return next((p for p in found if p.cancellation <= allowed), written)
+    sound = (policy for policy in _policies() if all(program(policy, n).cancellation <= allowed for n in (short, long)))
+    programs = (program(policy, depth) for policy in sorted(sound, key=outlook))
+    return next((p for p in programs if p.cancellation <= allowed), written)
 
 
 Order = Literal["oldest first", "newest first", "query last"]
 
 
 Policy = tuple[bool, bool, Order]
-"""as_written, replace_older, order: see `_Machine`."""
+"""The settings of `_Machine`: as_written, replace_older, order."""
 
 
 _AS_WRITTEN: Policy = (True, False, "oldest first")
@@ -145,20 +145,21 @@ class _Machine:
 
     def _add(self, left: int, right: int, a: Number, b: Number) -> int:
         target = self._emit(Add(self._next, left, right, a, b))
-        for register, factor, other, rest in sorted([(left, a, right, b), (right, b, left, a)], key=itemgetter(0)):
+        both_ways = [(left, a, right, b), (right, b, left, a)]
+        for register, factor, other, other_factor in sorted(both_ways, key=itemgetter(0)):
             if self.replace_older and factor.is_constant:
-                replacement = Combination.atom(target) - rest * Combination.atom(other)
+                replacement = Combination.atom(target) - other_factor * Combination.atom(other)
                 self.replaced[register] = replacement / factor
                 break
         return target
 
 
 def _without_unread(instructions: list[Instruction], output: int) -> tuple[Instruction, ...]:
-    """The blocks, and of the passes those that something reads."""
+    """The instructions that ask blocks, and the passes whose result something reads."""
     read = {output}
-    kept = []
+    live = []
     for instruction in reversed(instructions):
         if isinstance(instruction, Ask) or instruction.target in read:
-            kept.append(instruction)
+            live.append(instruction)
             read.update(sources(instruction))
-    return tuple(reversed(kept))
+    return tuple(reversed(live))

@@ -1,4 +1,4 @@
-"""A program as passes over tensors."""
+"""Programs run as passes over tensors."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -11,7 +11,7 @@ from ...theory.scalars import Number
 from .program import Add, Ask, Program, Scale, is_interpolation
 
 AskBlock = Callable[[int, str, Tensor], Tensor]
-"""(layer, oracle, point) to the block's answer."""
+"""A function from (layer, oracle, point) to the answer of the block."""
 Learned = dict[str, tuple[Tensor, ...]]
 """The values of learnable coefficients by name and layer."""
 Factor = float | Tensor
@@ -40,7 +40,7 @@ class Execution:
         return registers[self.output]
 
     def answer(self, registers: list[Any], k: int, answer: Tensor, learned: Learned) -> Tensor:
-        """Take the answer of the k-th block; the query of the next one, or after the last the output."""
+        """The query of the next block from the answer of the k-th one; after the last block the output."""
         last = k + 1 == len(self.asks)
         until = len(self.passes) if last else self.asks[k + 1]
         self._run(range(self.asks[k], until), lambda *_: answer, registers, learned)

@@ -9,7 +9,7 @@ from ...theory.scalars import Number
 
 @dataclass(frozen=True)
 class Ask:
-    """register[target] = block of `oracle` in `layer`, applied to register[point]."""
+    """The instruction register[target] = block of `oracle` in `layer`, applied to register[point]."""
 
     target: int
     layer: int
@@ -19,7 +19,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Add:
-    """register[target] = left_factor register[left] + right_factor register[right]."""
+    """The instruction register[target] = left_factor register[left] + right_factor register[right]."""
 
     target: int
     left: int
@@ -29,13 +29,13 @@ class Add:
 
     @property
     def terms(self) -> tuple[tuple[int, Number], tuple[int, Number]]:
-        """Each register with its factor."""
+        """The two registers that are added, each with its factor."""
         return (self.left, self.left_factor), (self.right, self.right_factor)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """register[target] = factor register[source]."""
+    """The instruction register[target] = factor register[source]."""
 
     target: int
     source: int
@@ -55,7 +55,7 @@ class Program:
 
     @property
     def cost(self) -> int:
-        """Passes over memory in a training step: forward, scaled gradients, and gradients to sum up."""
+        """The number of passes over memory in a training step: forward, scaled gradients, and gradients to sum up."""
         passes = 0
         uses: dict[int, int] = {}
         for instruction in self.instructions:
@@ -72,7 +72,7 @@ class Program:
 
     @property
     def cancellation(self) -> float:
-        """How many times larger than the result rounding errors may get, over those of a plain sum.
+        """The factor by which rounding errors may exceed those of a plain sum of the size of the result.
 
         The larger of two views: each sum against its terms, in the coordinates of input and answers; and what
         the terms of each sum contribute to the output of a network at rest.
@@ -120,7 +120,7 @@ class Program:
                 return [(instruction.source, _typical(instruction.factor))]
 
     def overwritten(self) -> list[int | None]:
-        """For each instruction the register whose memory its result may take: a sum that nothing else reads."""
+        """The register whose memory the result of each instruction may take: a sum that nothing else reads."""
         reads: dict[int, int] = {self.output: 1}
         for register in (r for instruction in self.instructions for r in sources(instruction)):
             reads[register] = reads.get(register, 0) + 1
@@ -132,14 +132,14 @@ class Program:
         ]
 
     def last_uses(self) -> list[tuple[int, ...]]:
-        """For each instruction the registers that nothing reads after it."""
+        """The registers that nothing reads after each instruction."""
         seen = {self.output}
-        found = []
+        unread = []
         for instruction in reversed(self.instructions):
             read = set(sources(instruction))
-            found.append(tuple(read - seen))
+            unread.append(tuple(read - seen))
             seen |= read
-        return found[::-1]
+        return unread[::-1]
 
 
 def _typical(factor: Number) -> float:
@@ -159,5 +159,5 @@ def sources(instruction: Instruction) -> tuple[int, ...]:
 
 
 def is_interpolation(add: Add) -> bool:
-    """Whether the factors sum to 1, as in (1 - w) left + w right."""
+    """Whether the factors of a sum add up to 1, as in (1 - w) left + w right."""
     return (add.left_factor + add.right_factor).same(1)

@@ -5,10 +5,10 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import remove_parametrizations
 
 from ..._support.errors import WrongTypeError
 from ..._support.registry import Registry, subclass_of
+from ..._support.torch_internals import remove_weight_parametrization
 from ...layers.normalization import ByChannel, ByPosition
 
 
@@ -86,7 +86,7 @@ class OfWeights(Normalization):
 
     def remove(self, layer: nn.Module) -> None:
         """Take the parametrization off again; what was computed from is the weight then."""
-        remove_parametrizations(layer, "weight", leave_parametrized=False)
+        remove_weight_parametrization(layer, keep_computed=False)
 
 
 def _knows_its_part(kind: Any) -> None:

@@ -5,9 +5,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations
-from torch.nn.utils.parametrize import remove_parametrizations
 
-from ..._support.torch_internals import ConvTransposeNd
+from ..._support.torch_internals import ConvTransposeNd, remove_weight_parametrization
 from ._kinds import NORMALIZATIONS, OfWeights
 
 
@@ -27,7 +26,7 @@ class Weight(OfWeights):
         # A direction that still has this length is the weight itself, to the bit.
         untouched, real = length == norm.right_inverse(direction)[0], direction.detach().clone()
         learns = length.requires_grad
-        remove_parametrizations(layer, "weight", leave_parametrized=True)
+        remove_weight_parametrization(layer, keep_computed=True)
         computed = cast(torch.Tensor, layer.weight).detach()
         del layer.weight
         layer.weight = nn.Parameter(torch.where(untouched, real, computed), learns)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ...._support.errors import MinimandError
-from ....networks.cuts import learns, states
+from ....networks.differentiability import learns, states
 from ....networks.protocol import Network
 
 
