@@ -2,6 +2,7 @@
 
 Tried on torch 2.13.0 (CPU). None of them is promised to stay: a new torch is checked here first.
 """
+# ruff: noqa: F401
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
@@ -18,32 +19,15 @@ from torch.nn.modules.pooling import _AdaptiveAvgPoolNd as AdaptiveAvgPoolNd
 from torch.nn.modules.pooling import _AvgPoolNd as AvgPoolNd
 from torch.nn.modules.pooling import _MaxPoolNd as MaxPoolNd
 from torch.nn.utils.parametrize import remove_parametrizations
-from torch.utils._pytree import TreeSpec as TreeSpec
-from torch.utils._pytree import tree_flatten as tree_flatten
-from torch.utils._pytree import tree_leaves as tree_leaves
-from torch.utils._pytree import tree_map as tree_map
-from torch.utils._pytree import tree_map_only as tree_map_only
-from torch.utils._pytree import tree_structure as tree_structure
-from torch.utils._pytree import tree_unflatten as tree_unflatten
-
-__all__ = [
-    "AdaptiveAvgPoolNd",
-    "AvgPoolNd",
-    "BatchNorm",
-    "ConvNd",
-    "ConvTransposeNd",
-    "DropoutNd",
-    "InstanceNorm",
-    "MaxPoolNd",
-    "NormBase",
-    "TreeSpec",
-    "tree_flatten",
-    "tree_leaves",
-    "tree_map",
-    "tree_map_only",
-    "tree_structure",
-    "tree_unflatten",
-]
+from torch.utils._pytree import (
+    TreeSpec,
+    tree_flatten,
+    tree_leaves,
+    tree_map,
+    tree_map_only,
+    tree_structure,
+    tree_unflatten,
+)
 
 Layer_ = TypeVar("Layer_", bound=nn.Module)
 

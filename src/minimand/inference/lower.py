@@ -168,13 +168,14 @@ class Lowering:
         padded = given.levels.shape[1] > 1
         if padded or lowest(threshold) is None or (isinstance(module, nn.Conv2d) and padding_of(module) is None):
             return None
-        if not isinstance(module, FewBitLayer):
+        layer = module if isinstance(module, FewBitLayer) else None
+        if layer is None:
             if node not in self.before or self.weights is None:
                 return None
-            module = few_bit_weight(module, self.weights)
-            self.model.set_submodule(str(node.target), module)
-        module.unit = threshold.unit
-        return module if int(bound_of(module, threshold).max()) < _EXACT else None
+            layer = few_bit_weight(module, self.weights)
+            self.model.set_submodule(str(node.target), layer)
+        layer.unit = threshold.unit
+        return layer if int(bound_of(layer, threshold).max()) < _EXACT else None
 
     def _threshold(self, node: fx.Node, threshold: Threshold, given: Any) -> Levels | Real:
         name = str(node.target)

@@ -1,9 +1,8 @@
 """What operations of surgery did to a model, in their order, and how to undo it."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import overload
 
 from torch import nn
 
@@ -49,17 +48,13 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Changes(Sequence[Change]):
+class Changes:
     """The records of surgery on a model and its parts, the oldest first."""
 
     model: nn.Module
     records: tuple[Change, ...] = field(repr=False)
 
-    @overload
-    def __getitem__(self, index: int) -> Change: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Change, ...]: ...
-    def __getitem__(self, index: int | slice) -> Change | tuple[Change, ...]:
+    def __getitem__(self, index: int) -> Change:
         return self.records[index]
 
     def __len__(self) -> int:

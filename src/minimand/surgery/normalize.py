@@ -14,15 +14,7 @@ from .._support.torch_internals import own_modules, own_parameters
 from ..layers.normalization import ByChannel, ByPosition
 from ..networks.kinds import LINEAR_OR_CONVOLUTION, WRAPPED_NORMALIZATIONS, check_model
 from .changes import Change, move_like
-from .normalizations._kinds import (
-    NORMALIZATIONS,
-    BetweenLayers,
-    Normalization,
-    OfWeights,
-    Place,
-    affine_parameter,
-    as_normalization,
-)
+from .normalizations._kinds import NORMALIZATIONS, BetweenLayers, Normalization, OfWeights, Place, as_normalization
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -202,10 +194,8 @@ def _is_same(norm: nn.Module, new: nn.Module, normalization: BetweenLayers) -> b
 
 def _with_activation(module: nn.Module, new: nn.Module) -> nn.Module:
     """The new normalization, and the activation that one of timm has inside."""
-    after = [m for name in ("drop", "act") if (m := own_modules(module).get(name)) is not None]
-    after = [m for m in after if not isinstance(m, nn.Identity)]
-    whole = nn.Sequential(new, *after) if after else new
-    return whole.train(module.training)
+    after = [m for name in ("drop", "act") if not isinstance(m := own_modules(module).get(name), nn.Identity | None)]
+    return (nn.Sequential(new, *after) if after else new).train(module.training)
 
 
 @torch.no_grad()
@@ -213,7 +203,7 @@ def _take_values(new: nn.Module, old: nn.Module, model: nn.Module) -> None:
     """Bring a normalization to where an old one is, with the old one's weight and bias as far as it has them."""
     move_like(new, old, model)
     for name in ("weight", "bias"):
-        value, parameter = affine_parameter(_inner(old), name), affine_parameter(_inner(new), name)
+        value, parameter = (getattr(_inner(norm), name, None) for norm in (old, new))
         if value is not None and parameter is not None:
             parameter.copy_(value)
             parameter.requires_grad_(value.requires_grad)

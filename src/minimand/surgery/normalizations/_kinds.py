@@ -1,10 +1,10 @@
 """What every kind of normalization is: modules between the layers of a model, or computed weights in them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, cast
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..._support.errors import WrongTypeError
 from ..._support.registry import Registry, subclass_of
@@ -13,14 +13,14 @@ from ...layers.normalization import ByChannel, ByPosition
 
 
 class Normalization:
-    """A kind of normalization; its fields, if it is a dataclass, are the settings in `group(groups=8)`."""
+    """A kind of normalization; the fields of its dataclass, if it has settings, are those in `group(groups=8)`."""
 
     references: ClassVar[tuple[str, ...]] = ()
     """The keys of its sources in references.bib."""
 
     def __str__(self) -> str:
         name = next((name for name, kind in NORMALIZATIONS.items() if type(self) is kind), type(self).__name__)
-        settings = [f"{f.name}={getattr(self, f.name)!r}" for f in fields(cast(Any, self))] if _has_fields(self) else []
+        settings = [f"{setting}={value!r}" for setting, value in vars(self).items()]
         return name + (f"({', '.join(settings)})" if settings else "")
 
 
@@ -41,7 +41,7 @@ class Place:
         """A normalization of a class with the eps of the one that is there, and affine if that is."""
         affine = "elementwise_affine" if kind in (nn.LayerNorm, nn.RMSNorm) else "affine"
         eps = getattr(self.norm, "eps", None)
-        settings = {"eps": 1e-5 if eps is None else eps, affine: affine_parameter(self.norm, "weight") is not None}
+        settings = {"eps": 1e-5 if eps is None else eps, affine: getattr(self.norm, "weight", None) is not None}
         return kind(*arguments, **settings)
 
     def over_positions(self, classes: Sequence[type[nn.Module]]) -> nn.Module:
@@ -113,12 +113,3 @@ def as_normalization(kind: str | Normalization) -> Normalization:
 def list_normalizations() -> dict[str, str]:
     """A line about each kind of normalization, by name."""
     return NORMALIZATIONS.lines()
-
-
-def affine_parameter(norm: nn.Module, name: str) -> Tensor | None:
-    """The weight or the bias of a normalization; None where it has none."""
-    return cast("Tensor | None", getattr(norm, name, None))
-
-
-def _has_fields(thing: Any) -> bool:
-    return hasattr(thing, "__dataclass_fields__")
