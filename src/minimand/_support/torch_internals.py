@@ -5,6 +5,7 @@ Tried on torch 2.13.0 (CPU). None of them is promised to stay: a new torch is ch
 # ruff: noqa: F401
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar, cast
 
 import torch
@@ -45,6 +46,31 @@ def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
 def own_modules(module: nn.Module) -> dict[str, nn.Module | None]:
     """The children of a module by name, the dictionary that it keeps them in."""
     return module._modules
+
+
+def own_buffers(module: nn.Module) -> dict[str, Tensor | None]:
+    """The buffers of a module itself by name, the dictionary that it keeps them in."""
+    return module._buffers
+
+
+def children_and_hooks(module: nn.Module) -> tuple[dict[Any, Any], ...]:
+    """The dictionaries in which a module keeps its children, its forward pre-hooks and its forward hooks."""
+    return module._modules, module._forward_pre_hooks, module._forward_hooks
+
+
+def without_torch_function() -> AbstractContextManager[None]:
+    """A context within which operations on tensors of a subclass are not handed to its `__torch_function__`."""
+    return torch._C.DisableTorchFunction()
+
+
+def storage_id(storage: torch.UntypedStorage) -> int:
+    """The address of a storage: two tensors of one storage have the same."""
+    return storage._cdata
+
+
+def int8_product(x: Tensor, y: Tensor) -> Tensor:
+    """The product (n, m) int32 of int8 matrices (n, k) and (k, m)."""
+    return torch._int_mm(x, y)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def forward_hooks(module: nn.Module) -> Iterable[Any]:

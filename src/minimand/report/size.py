@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from .._support.torch_internals import storage_id
+
 
 def count_flops(model: nn.Module, shape: tuple[int, ...]) -> int | None:
     """Floating-point operations of a forward pass of one sample: two for each multiplication with its addition.
@@ -46,4 +48,4 @@ def saved_bytes(run: Callable[[], object], model: nn.Module) -> int:
 
 def _storage(t: Tensor) -> tuple[int, torch.UntypedStorage]:
     storage = t.untyped_storage()
-    return storage._cdata, storage
+    return storage_id(storage), storage

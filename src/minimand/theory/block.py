@@ -6,7 +6,7 @@ from typing import Literal
 from torch import fx, nn
 
 from .._support.errors import WrongTypeError
-from .._support.torch_internals import ConvNd, NormBase
+from .._support.torch_internals import AdaptiveAvgPoolNd, AvgPoolNd, ConvNd, DropoutNd, MaxPoolNd, NormBase
 
 Truth = Literal["yes", "no", "unknown"]
 
@@ -28,13 +28,13 @@ _HARMLESS_MODULES = (
     nn.LayerNorm,
     nn.GroupNorm,
     nn.RMSNorm,
-    nn.modules.pooling._AvgPoolNd,
-    nn.modules.pooling._MaxPoolNd,
-    nn.modules.pooling._AdaptiveAvgPoolNd,
+    AvgPoolNd,
+    MaxPoolNd,
+    AdaptiveAvgPoolNd,
     nn.Flatten,
     nn.Unflatten,
 )
-_SAME_MODULES = (nn.Identity, nn.modules.dropout._DropoutNd)
+_SAME_MODULES = (nn.Identity, DropoutNd)
 _HARMLESS_NAMES = {
     *("mul", "truediv", "neg", "flatten", "reshape", "view", "permute", "transpose", "contiguous", "squeeze"),
     *("unsqueeze", "movedim", "swapaxes", "batch_norm", "layer_norm", "group_norm", "rms_norm", "pad", "float", "to"),

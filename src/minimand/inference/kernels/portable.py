@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..._support.torch_internals import int8_product
+
 Pair = tuple[int, int]
 
 
@@ -58,8 +60,8 @@ def to_bytes(words: Tensor, channels: int) -> Tensor:
 
 def _product(x: Tensor, y: Tensor) -> Tensor:
     if x.device.type == "cpu":
-        # Of one row with the strides of a column _int_mm gives wrong sums (torch 2.13).
-        return torch._int_mm(*(z.flatten().view(z.shape) for z in (x, y)))  # pyright: ignore[reportPrivateImportUsage]
+        # Of one row with the strides of a column torch gives wrong sums (torch 2.13).
+        return int8_product(*(z.flatten().view(z.shape) for z in (x, y)))
     exact = torch.float32 if 128 * len(y) < 2**24 else torch.float64  # every partial sum is a float
     return (x.to(exact) @ y.to(exact)).to(torch.int32)
 

@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize
 
 from ..._support.checks import check_number
 from ..._support.errors import MinimandError, WrongTypeError, unknown_name
+from ..._support.torch_internals import children_and_hooks
 from ...layers.thresholds import Threshold
 from ...networks.kinds import check_model, is_layer, layers
 from ..mean_field.activation import ACTIVATIONS
@@ -249,9 +250,7 @@ def _as_it_was_if_refused(model: nn.Module) -> Iterator[None]:
     back = buffers_back(model)
     before = {(module, leaf) for module in model.modules() for leaf in _parametrized(module)}
     parts: list[tuple[dict[Any, Any], dict[Any, Any]]] = [
-        (kept, dict(kept))
-        for module in model.modules()
-        for kept in (module._modules, module._forward_pre_hooks, module._forward_hooks)
+        (kept, dict(kept)) for module in model.modules() for kept in children_and_hooks(module)
     ]
     try:
         yield

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..._support.errors import MinimandError
+from ..._support.torch_internals import own_parameters
 from ...layers.residual_scale import ScalarBias
 
 
@@ -42,7 +43,7 @@ def write(model: nn.Module, name: str, value: Tensor) -> None:
     owner, leaf = _owner(model, name)
     with torch.no_grad():
         if not parametrize.is_parametrized(owner, leaf):
-            owner._parameters[leaf].copy_(value)  # pyright: ignore[reportOptionalMemberAccess]
+            own_parameters(owner)[leaf].copy_(value)  # pyright: ignore[reportOptionalMemberAccess]
             return
         kinds = ", ".join(type(module).__name__ for module in parametrized_by(owner, leaf))
         advice = f"Exclude it, exclude=({name!r},), or take the parametrization off while initializing."
@@ -121,7 +122,7 @@ def why_not(model: nn.Module, name: str) -> str | None:
     """
     owner, leaf = _owner(model, name)
     made_of = [n for n, _ in owner.named_parameters(recurse=False) if n.startswith(f"{leaf}_")]
-    if leaf not in owner._parameters and not parametrize.is_parametrized(owner, leaf):
+    if leaf not in own_parameters(owner) and not parametrize.is_parametrized(owner, leaf):
         raise MinimandError(
             f"{name} is made anew at each call from {', '.join(made_of) or 'something else'}: what is written to it is "
             "lost. Use torch.nn.utils.parametrizations, which takes it, or exclude it."

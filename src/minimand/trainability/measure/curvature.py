@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from ..._support.errors import MinimandError
+from ..._support.torch_internals import tree_map
 from ..mean_field import spectrum
 from .flow import first_output, tensors
 from .tracing import arguments, undisturbed

@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..._support.errors import WrongTypeError
+from ..._support.torch_internals import without_torch_function
 
 BATCH = -1
 """Stands for the batch where calls are listed."""
@@ -134,7 +135,7 @@ class Flow(TorchFunctionMode):
         self.calls.append(call)
         if self.visit is not None and written:
             call.given = (args, kwargs)
-            with torch._C.DisableTorchFunction():
+            with without_torch_function():
                 instead = self.visit(call, written[0])
             call.given = ((), {})
             if instead is not None:

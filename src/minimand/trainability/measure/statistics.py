@@ -9,9 +9,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 
 from ..._support.errors import MinimandError, WrongTypeError, unknown_name
+from ..._support.torch_internals import tree_leaves, tree_map, version, without_torch_function
 from ...networks.kinds import layers
 from .flow import Call, first_output
 from .signals import UNKNOWN, Signal, saturated, signal, squared_norm, wide
@@ -137,7 +137,7 @@ class _Recorder:
         self.weights: dict[nn.Parameter, Tensor] = {}
 
     def read(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        with torch._C.DisableTorchFunction():
+        with without_torch_function():
             x = _first(args, kwargs)
             if x is None:
                 self.reading.append(-1)
@@ -159,7 +159,7 @@ class _Recorder:
         self.pairs.append((self.reading.pop(), self._slot(output) if output.is_floating_point() else -1))
 
     def backward(self, _: nn.Module, args: Any, output: Any) -> None:
-        with torch._C.DisableTorchFunction():
+        with without_torch_function():
             outputs = [t for t in _tensors(output) if t.is_floating_point() and t.requires_grad]
             last = self.pairs[-1][0] if self.pairs else -1
             starts = [self.tensors[last]] if last >= 0 and len(self.pairs) > 1 and not self.at_output else outputs
@@ -187,7 +187,7 @@ class _Recorder:
 
     def _slot(self, t: Tensor) -> int:
         """The number of a tensor as it is now; it is measured when first seen."""
-        key = (id(t), t._version)
+        key = (id(t), version(t))
         if key not in self.slots:
             slot = self.slots[key] = len(self.tensors)
             self.tensors.append(t)

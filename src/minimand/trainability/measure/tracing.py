@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..._support.errors import MinimandError
-from ..._support.torch_internals import NormBase
+from ..._support.torch_internals import NormBase, own_buffers
 from ...layers.thresholds import Threshold
 from ...networks.kinds import NORMALIZATIONS, layers
 from .flow import Applied, Call, Flow, Origins, Visit, tensors
@@ -106,14 +106,14 @@ def buffers_back(model: nn.Module) -> Callable[[], None]:
     kept = [
         (module, name, buffer, buffer.clone())
         for module in model.modules()
-        for name, buffer in module._buffers.items()
+        for name, buffer in own_buffers(module).items()
         if buffer is not None
     ]
 
     def back() -> None:
         with torch.no_grad():
             for module, name, buffer, value in kept:
-                module._buffers[name] = buffer.copy_(value)
+                own_buffers(module)[name] = buffer.copy_(value)
 
     return back
 

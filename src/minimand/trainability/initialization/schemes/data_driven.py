@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_leaves, tree_map
 
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError, unknown_name
+from ...._support.torch_internals import tree_leaves, tree_map
 from ....networks.kinds import NORMALIZATIONS
 from ...measure.flow import Call, tensors
 from ...measure.tracing import arguments, broken_parameters, measured, trace, undisturbed
