@@ -15,7 +15,7 @@ from minimand.blocks.convnext import LayerNorm2d
 from minimand.layers.switchable import SwitchNorm
 from minimand.recipes.recipe import _groups
 from minimand.surgery.normalizations import NORMALIZATIONS, BetweenLayers, OfWeights, Place
-from minimand.surgery.normalizations.group import Group
+from minimand.surgery.normalizations.group import GroupNormalization
 from minimand.theory.block import block_structure
 
 # Every kind of the registry; as many groups as all models here can be split into.
@@ -394,5 +394,5 @@ def test_a_new_normalization_is_one_class_that_others_can_take_the_place_of(
     assert mm.surgery.list_normalizations()["maximum"] == "By the largest value of each channel."
     with pytest.raises(ValueError, match="is MaxNorm already"):
         mm.normalize(model, ByMaximum())
-    mm.normalize(model, Group(groups=2))
+    mm.normalize(model, GroupNormalization(groups=2))
     assert model.config["normalization"] == ["maximum", "group(groups=2)"]

@@ -93,7 +93,7 @@ def reopen_forward(module: nn.Module) -> None:
 
 
 def close_forward(module: nn.Module) -> None:
-    """Undo `reopen_forward`."""
+    """Take away the `forward` that `reopen_forward` gave a module."""
     if getattr(module.__dict__.get("forward"), "__func__", None) is type(module).forward:
         del module.__dict__["forward"]
 

@@ -1,4 +1,4 @@
-"""Fully connected blocks."""
+"""Blocks of fully connected layers."""
 
 from torch import nn
 

@@ -1,4 +1,4 @@
-"""Invertible downsampling."""
+"""Downsampling that loses nothing."""
 
 import torch
 import torch.nn.functional as F

@@ -42,7 +42,7 @@ class Skeleton:
     names: tuple[str, ...]
     """The name of each block in the model; of a stage that asks several oracles, of the nn.ModuleDict of its blocks."""
     blocks: tuple[nn.Module, ...]
-    """The block of each layer."""
+    """The block of each layer, in order."""
 
     @property
     def algorithm(self) -> Algorithm:
@@ -56,7 +56,7 @@ class Skeleton:
 
     @property
     def depth(self) -> int:
-        """The number of layers."""
+        """The number of layers, each with its block."""
         return len(self.blocks)
 
     @property

@@ -3,10 +3,13 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from torch import nn
 
 from .._support.errors import MinimandError, MisuseError
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 class Change:

@@ -1,7 +1,7 @@
 """Steps in the place of the activations of any model."""
 
 import copy
-from typing import TypeVar, cast
+from typing import cast
 
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
@@ -10,9 +10,7 @@ from .._support.errors import MinimandError
 from ..layers.thresholds import Threshold, as_threshold, threshold_text
 from ..layers.weight_bits import CAN_HAVE_FEW_BITS, FewBitLayer, check_bits, few_bit_weight
 from ..networks.kinds import ACTIVATIONS, LINEAR_OR_CONVOLUTION
-from .changes import Change, move_like
-
-Model = TypeVar("Model", bound=nn.Module)
+from .changes import Change, Model, move_like
 
 
 class Hardened(Change):

@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -13,10 +13,8 @@ from .._support.errors import MinimandError
 from .._support.torch_internals import own_modules, own_parameters
 from ..layers.normalization import ByChannel, ByPosition
 from ..networks.kinds import LINEAR_OR_CONVOLUTION, WRAPPED_NORMALIZATIONS, check_model
-from .changes import Change, move_like
+from .changes import Change, Model, move_like
 from .normalizations._kinds import NORMALIZATIONS, BetweenLayers, Normalization, OfWeights, Place, as_normalization
-
-Model = TypeVar("Model", bound=nn.Module)
 
 # How many modules an error or a report lists.
 _LISTED = 12

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +10,10 @@ from torch.nn.utils.parametrize import is_parametrized
 from .._support.errors import MinimandError, unknown_name
 from .._support.torch_internals import BatchNorm
 from ..networks.as_network import as_network
-from .changes import Change
+from .changes import Change, Model
 
 FilterLayer = nn.Conv2d | nn.Linear
 """The layers that have filters, or units."""
-Model = TypeVar("Model", bound=nn.Module)
 _FILTERS = ("out_channels", "out_features")
 _INPUTS = ("in_channels", "in_features", "num_features", "features")
 _CHAIN = "expected a chain of Conv2d or Linear, BatchNorm, and modules that keep channels apart, in nn.Sequential"

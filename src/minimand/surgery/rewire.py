@@ -6,7 +6,7 @@ block returns is its answer; the hook hands on the next query in its place, and 
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,7 @@ from ..networks.realization.execution import Execution
 from ..networks.skeletons import Wiring, WiringHook, skeletons
 from ..networks.unrolled import program_of
 from ..theory.kernel import consistency, kernel
-from .changes import Change
-
-Model = TypeVar("Model", bound=nn.Module)
+from .changes import Change, Model
 
 # How many containers an error lists.
 _LISTED = 12
@@ -33,7 +31,7 @@ _LISTED = 12
 class Rewired(Change):
     """A record of `rewire`: the runs of blocks that an algorithm wires now."""
 
-    def __init__(self, model: nn.Module, runs: list["Run"], handles: list[RemovableHandle]) -> None:
+    def __init__(self, model: nn.Module, runs: list["BlockRun"], handles: list[RemovableHandle]) -> None:
         super().__init__(model)
         self.runs, self._handles = runs, handles
 
@@ -84,7 +82,7 @@ def rewire(
         if skeleton.is_wired:
             raise MinimandError(f"{name} is rewired already; undo it first: mm.changes(model).undo().")
         raise MinimandError(f"{name} runs an algorithm already; give mm.create_model or mm.unroll another.")
-    runs = [Run(algorithm, names, model.get_submodule(names[0])) for names in _runs(model, where)]
+    runs = [BlockRun(algorithm, names, model.get_submodule(names[0])) for names in _runs(model, where)]
     if not runs:
         raise MinimandError(_nothing_to_rewire(model, where))
     handles = [handle for run in runs for handle in run.attach([model.get_submodule(name) for name in run.names])]
@@ -92,7 +90,7 @@ def rewire(
     return model
 
 
-class Run(Wiring):
+class BlockRun(Wiring):
     """A run of blocks one after another, and the program that an algorithm runs between them."""
 
     def __init__(self, algorithm: Algorithm, names: list[str], first: nn.Module) -> None:
@@ -110,7 +108,7 @@ class Run(Wiring):
         for name, vector in initial_vectors(self.learnable, len(blocks)).items():
             like_first = vector.detach().to(like.device, like.dtype if like.is_floating_point() else vector.dtype)
             self.first.register_parameter(_parameter_name(name), nn.Parameter(like_first))
-        yield self.first.register_forward_pre_hook(_Before(self), with_kwargs=True)
+        yield self.first.register_forward_pre_hook(_NoteVersions(self), with_kwargs=True)
         for k, block in enumerate(blocks):
             yield block.register_forward_hook(_After(self, k), with_kwargs=True)
             reopen_forward(block)
@@ -190,10 +188,10 @@ class Run(Wiring):
         self.execution = self._execution()
 
 
-class _Before:
+class _NoteVersions:
     """A hook that notes the versions of what the first block is given, to see whether it writes into it."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: BlockRun) -> None:
         self.run = run
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -203,7 +201,7 @@ class _Before:
 class _After(WiringHook):
     """A hook that takes the answer of block k, and hands on the next query or the output in its place."""
 
-    def __init__(self, run: Run, k: int) -> None:
+    def __init__(self, run: BlockRun, k: int) -> None:
         super().__init__(run, k)
         self.run = run
 

@@ -67,6 +67,12 @@ def auxiliary(
         return nn.Sequential(*pool, *_mlp(inputs, units, deep, norm), nn.Linear(units, num_outputs))
     if len(shape) != 3:
         raise MinimandError(f"a layer gives samples of shape {shape}; expected (D,), (T, D) or (C, H, W).")
+    return _of_maps(kind, shape, num_outputs, hidden, width, norm)
+
+
+def _of_maps(
+    kind: Auxiliary, shape: tuple[int, ...], num_outputs: int, hidden: int, width: int | None, norm: bool
+) -> nn.Module:
     channels, *size = shape
     average: list[nn.Module] = [nn.AdaptiveAvgPool2d(_GRID)]
     if kind in ("mlp", "mlp_sr"):

@@ -1,4 +1,4 @@
-"""Batch normalization."""
+"""Batch normalization as a kind of `mm.normalize`."""
 
 from torch import nn
 
@@ -7,7 +7,7 @@ from ._kinds import NORMALIZATIONS, BetweenLayers, Place
 
 
 @NORMALIZATIONS.register("batch")
-class Batch(BetweenLayers):
+class BatchNormalization(BetweenLayers):
     """Batch normalization: per channel over the batch and all positions (Ioffe & Szegedy 2015)."""
 
     references = ("ioffe2015batchnorm",)

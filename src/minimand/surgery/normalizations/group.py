@@ -1,4 +1,4 @@
-"""Group normalization."""
+"""Group normalization as a kind of `mm.normalize`."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from ._kinds import NORMALIZATIONS, BetweenLayers, Place
 
 @NORMALIZATIONS.register("group")
 @dataclass(frozen=True)
-class Group(BetweenLayers):
+class GroupNormalization(BetweenLayers):
     """Group normalization: per sample over `groups` groups of channels (Wu & He 2018)."""
 
     references = ("wu2018groupnorm",)

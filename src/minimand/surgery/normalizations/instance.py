@@ -1,4 +1,4 @@
-"""Instance normalization."""
+"""Instance normalization as a kind of `mm.normalize`."""
 
 from torch import nn
 
@@ -7,7 +7,7 @@ from ._kinds import NORMALIZATIONS, BetweenLayers, Place
 
 
 @NORMALIZATIONS.register("instance")
-class Instance(BetweenLayers):
+class InstanceNormalization(BetweenLayers):
     """Instance normalization: per sample and channel over the positions (Ulyanov et al. 2016)."""
 
     references = ("ulyanov2016instancenorm",)

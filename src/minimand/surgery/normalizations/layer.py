@@ -1,4 +1,4 @@
-"""Layer normalization."""
+"""Layer normalization as a kind of `mm.normalize`."""
 
 from torch import nn
 

@@ -1,4 +1,4 @@
-"""No normalization."""
+"""No normalization as a kind of `mm.normalize`."""
 
 from torch import nn
 
@@ -6,7 +6,7 @@ from ._kinds import NORMALIZATIONS, BetweenLayers, Place
 
 
 @NORMALIZATIONS.register("none")
-class Nothing(BetweenLayers):
+class NoNormalization(BetweenLayers):
     """No normalization at all, not even weight and bias; modules that work in place no longer do."""
 
     def module(self, place: Place) -> nn.Module:

@@ -5,11 +5,11 @@ from torch import nn
 from ..._support.torch_internals import ConvTransposeNd
 from ...layers.normalized_weight import operator_norm
 from ._kinds import NORMALIZATIONS
-from .spectral import Spectral
+from .spectral import SpectralNormalization
 
 
 @NORMALIZATIONS.register("operator_norm")
-class OperatorNorm(Spectral):
+class OperatorNormalization(SpectralNormalization):
     """Spectral normalization by the norm of a convolution as a map of images; linear layers by their matrix."""
 
     def why_not(self, layer: nn.Module) -> str:

@@ -6,7 +6,7 @@ from ._kinds import NORMALIZATIONS, BetweenLayers, Place
 
 
 @NORMALIZATIONS.register("rms")
-class RootMeanSquare(BetweenLayers):
+class RMSNormalization(BetweenLayers):
     """RMS normalization: by the root mean square of the channels of each position (Zhang & Sennrich 2019)."""
 
     references = ("zhang2019rmsnorm",)

@@ -1,4 +1,4 @@
-"""Spectral normalization."""
+"""Spectral normalization as a kind of `mm.normalize`."""
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ from ._kinds import NORMALIZATIONS, OfWeights
 
 
 @NORMALIZATIONS.register("spectral")
-class Spectral(OfWeights):
+class SpectralNormalization(OfWeights):
     """Spectral normalization: divided by the largest singular value of the weight as a matrix (Miyato et al. 2018)."""
 
     references = ("miyato2018spectralnorm",)

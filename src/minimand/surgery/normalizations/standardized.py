@@ -1,4 +1,4 @@
-"""Weight standardization."""
+"""Weight standardization as a kind of `mm.normalize`."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -13,7 +13,7 @@ from ._kinds import NORMALIZATIONS, OfWeights
 
 @NORMALIZATIONS.register("standardized")
 @dataclass(frozen=True)
-class Standardized(OfWeights):
+class WeightStandardization(OfWeights):
     """Weight standardization: mean 0 and variance 1 / fan-in for each filter, with a learned gain (Qiao et al. 2019).
 
     `standardized(gamma=1.7128585)` is for layers after ReLU where no normalization follows (Brock et al. 2021).

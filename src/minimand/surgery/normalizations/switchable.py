@@ -7,7 +7,7 @@ from ._kinds import NORMALIZATIONS, BetweenLayers, Place
 
 
 @NORMALIZATIONS.register("switchable")
-class Switchable(BetweenLayers):
+class SwitchableNormalization(BetweenLayers):
     """Switchable normalization: a learned mixture of instance, layer and batch (Luo et al. 2018)."""
 
     references = ("luo2018switchable",)

@@ -1,4 +1,4 @@
-"""Weight normalization."""
+"""Weight normalization as a kind of `mm.normalize`."""
 
 from typing import Any, cast
 
@@ -11,7 +11,7 @@ from ._kinds import NORMALIZATIONS, OfWeights
 
 
 @NORMALIZATIONS.register("weight")
-class Weight(OfWeights):
+class WeightNormalization(OfWeights):
     """Weight normalization: a length and a direction; the network is the same at first (Salimans & Kingma 2016)."""
 
     references = ("salimans2016weightnorm",)
