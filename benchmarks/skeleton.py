@@ -19,7 +19,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 import minimand as mm
 from minimand._support.environment import environment
 from minimand.models.network import Bridge, UnrolledNetwork
-from minimand.networks.unrolled import UnrolledLayer, Unrolled
+from minimand.networks.unrolled import Unrolled, UnrolledLayer
 
 
 class Wired(nn.Module):

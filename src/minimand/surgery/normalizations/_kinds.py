@@ -89,14 +89,14 @@ class OfWeights(Normalization):
         remove_weight_parametrization(layer, keep_computed=False)
 
 
-def _knows_its_part(kind: Any) -> None:
+def _check_kind(kind: Any) -> None:
     subclass_of(Normalization)(kind)
     if not issubclass(kind, BetweenLayers | OfWeights):
         raise WrongTypeError(f"{kind!r} is neither BetweenLayers nor OfWeights; expected a subclass of one.")
 
 
 NORMALIZATIONS: Registry[type[Normalization]] = Registry(
-    "normalization", "normalizations", "minimand.surgery.normalizations", _knows_its_part
+    "normalization", "normalizations", "minimand.surgery.normalizations", _check_kind
 )
 """The kinds of normalization by name; those of other packages come by the entry points `minimand.normalizations`."""
 
