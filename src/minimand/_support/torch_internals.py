@@ -8,5 +8,27 @@ from torch.nn.modules.batchnorm import _NormBase as NormBase
 from torch.nn.modules.conv import _ConvNd as ConvNd
 from torch.nn.modules.conv import _ConvTransposeNd as ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNorm
+from torch.utils._pytree import (
+    TreeSpec,
+    tree_flatten,
+    tree_leaves,
+    tree_map,
+    tree_map_only,
+    tree_structure,
+    tree_unflatten,
+)
 
-__all__ = ["BatchNorm", "ConvNd", "ConvTransposeNd", "InstanceNorm", "NormBase"]
+__all__ = [
+    "BatchNorm",
+    "ConvNd",
+    "ConvTransposeNd",
+    "InstanceNorm",
+    "NormBase",
+    "TreeSpec",
+    "tree_flatten",
+    "tree_leaves",
+    "tree_map",
+    "tree_map_only",
+    "tree_structure",
+    "tree_unflatten",
+]

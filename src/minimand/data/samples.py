@@ -1,17 +1,16 @@
 """Samples, in memory or not, as a sequence of batches that can be entered anywhere."""
 
-import random
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from .._support.errors import MinimandError, WrongTypeError
+from .._support.seeds import derived_seed, seed_everything
 
 Batch = tuple[Tensor, Tensor]
 
@@ -147,7 +146,8 @@ class _BatchReader(Dataset):
     def __getitem__(self, b: int) -> Any:
         chosen = self.order[b * self.size : (b + 1) * self.size][self.share].tolist()
         with torch.random.fork_rng(devices=[]):
-            seed_everything((self.seed or 0) * 1_000_003 + b + (self.share.start or 0) * 1_000_000_007)
+            batch_seed, rank = derived_seed(self.seed or 0, b), self.share.start or 0
+            seed_everything(derived_seed(batch_seed, rank) if rank else batch_seed)
             return default_collate([self.dataset[i] for i in chosen])
 
 
@@ -158,10 +158,3 @@ def _order(n: int, seed: int | None) -> Tensor:
 def _count(n: int, size: int, shuffled: bool) -> int:
     # Training leaves an incomplete last batch out: its statistics would be another batch's.
     return max(n // size, 1) if shuffled else -(-n // size)
-
-
-def seed_everything(seed: int) -> None:
-    """Let all random numbers of this process, by torch, numpy and Python, follow from a seed."""
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)

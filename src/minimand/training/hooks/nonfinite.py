@@ -1,17 +1,51 @@
-"""Where did a loss that is NaN or infinite begin?"""
+"""Checks for losses and weights that are NaN or infinite, and a search for where they began."""
+
+import math
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
 from ...recipes.recipe import Precision
+from .hook import HOOKS, Hook
+from .precision import autocast
+
+if TYPE_CHECKING:
+    from ..loop.training import Training
 
 
 class NonFiniteLossError(MinimandError, ArithmeticError):
     """Training met a loss, a gradient or a weight that is NaN or infinite. The message names where it began."""
 
 
-def origin(model: nn.Module, x: Tensor, precision: Precision = "fp32") -> str:
+@HOOKS.register("nonfinite")
+class NonFiniteHook(Hook):
+    """Ends a training whose loss becomes NaN or infinite, with the place where it began."""
+
+    @classmethod
+    def is_wanted(cls, training: "Training") -> bool:
+        return True
+
+    def check_loss(self, value: float, loss: Tensor, x: Any) -> None:
+        if math.isfinite(value):
+            return
+        training = self.training
+        training.world.unwrap()
+        began = training.world.describe_where(
+            not loss.isfinite(), lambda: origin(training.problem.module, x, training.recipe.precision)
+        )
+        raise NonFiniteLossError(f"the loss is {value} at step {training.step}. It began {began}.")
+
+
+def check_weights(model: nn.Module, step: int) -> None:
+    """Raise NonFiniteLossError for a weight that is not finite: no checkpoint of such takes the place of a good one."""
+    broken = broken_parameter(model)  # a buffer may be infinite on purpose, as masks are
+    if broken:
+        raise NonFiniteLossError(f"no weight may be infinite or NaN. After step {step} there is {broken}.")
+
+
+def origin(model: nn.Module, x: Any, precision: Precision = "fp32") -> str:
     """Run the model on the batch again, as training does, and say what was not finite first."""
     if not _finite(x):
         return "in the batch itself: an input is not finite"
@@ -38,7 +72,7 @@ def origin(model: nn.Module, x: Tensor, precision: Precision = "fp32") -> str:
         with (
             torch.no_grad(),
             torch.random.fork_rng(),
-            torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"),
+            autocast(x.device, precision),
         ):
             model(x)
     finally:

@@ -8,20 +8,22 @@ from typing import Any, ClassVar, Literal, Self, cast, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError, unknown_name
-from ...._support.torch_internals import BatchNorm
+from ...._support.torch_internals import BatchNorm, tree_map_only
 from ....layers.heads.auxiliary import AUXILIARIES, Auxiliary, auxiliary
 from ....layers.heads.similarity import PredictionSimilarity
 from ....networks.as_network import as_network
+from ....networks.compiled import unwrapped
 from ....networks.protocol import Network
 from ....networks.unrolled import Layer
-from ...distributed.ranks import unwrapped
 from ...loop.losses import Loss
-from ..method import Plan, Problem, chain_rule, descend
-from .activations import Cache, Precision, State, free_memory
+from ...loop.problems import Plan, Problem
+from ...loop.state_batch import StateBatch
+from .._registry import METHODS
+from ..method import Method, chain_rule, descend
+from .activations import DTYPES, Cache, StoredPrecision, free_memory
 from .ensemble import Averaged, Ensemble
 from .partition import as_start, divided
 
@@ -29,8 +31,9 @@ from .partition import as_start, divided
 _TRAINED = 16
 
 
+@METHODS.register("layerwise")
 @dataclass(frozen=True)
-class Layerwise:
+class Layerwise(Method):
     """Train the layers of a network one after another, each below an auxiliary classifier that is then dropped.
 
     Block j and its classifier see what the blocks before it give, which are frozen and in evaluation mode; the first
@@ -61,8 +64,8 @@ class Layerwise:
     views: int = 1
     """What is kept of each training sample: one view is the sample itself, several are augmented ones, of which every
     epoch draws one."""
-    precision: Precision = "float32"
-    """Of what is kept."""
+    cache_precision: StoredPrecision = "fp32"
+    """The number format in which activations are stored."""
     ensemble: Averaged = "logits"
     """What `FitResult.ensemble` averages over the classifiers, which are kept for it."""
     memory: float | None = None
@@ -84,7 +87,7 @@ class Layerwise:
             check_number("Layerwise.memory", self.memory, 0, math.inf)
         choices = {
             "cache": ("off", "memory", "disk"),
-            "precision": get_args(Precision),
+            "cache_precision": get_args(StoredPrecision),
             "ensemble": get_args(Averaged),
             "auxiliary": AUXILIARIES,
         }
@@ -149,9 +152,9 @@ class Layerwise:
         below = problems[:-1]
         if problems[0].block.start:
             below = [Shallow(model, network, range(problems[0].block.start), nn.Identity()), *below]
-        precision: torch.dtype = getattr(torch, self.precision)
+        dtype = DTYPES[self.cache_precision]
         steps = [problem.through for problem in below]
-        return Cache(steps, x, self.cache, precision, self.views, len(problems) - len(below))
+        return Cache(steps, x, self.cache, dtype, self.views, len(problems) - len(below))
 
     def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """See `Method`."""
@@ -180,7 +183,7 @@ class Shallow(nn.Module):
         self.head = network.head if head is None else head
         self.is_last = head is None
 
-    def forward(self, x: Tensor | State, ahead: bool | None = None) -> Any:
+    def forward(self, x: Tensor | StateBatch, ahead: bool | None = None) -> Any:
         """Outputs of a batch, or of what the blocks before gave for it.
 
         With `ahead` two more for the loss, None where there is none: what samples are compared by, and if it is true
@@ -194,11 +197,11 @@ class Shallow(nn.Module):
         compared = self.head.similar(seen) if isinstance(self.head, PredictionSimilarity) else None
         return outputs, compared, self.through_the_rest(state) if ahead and not self.is_last else None
 
-    def state(self, x: Tensor | State) -> Any:
+    def state(self, x: Tensor | StateBatch) -> Any:
         """The state above the block."""
         _, network = self._frozen
-        if isinstance(x, State):
-            state = x.value
+        if isinstance(x, StateBatch):
+            state = x.state
         elif self.stem is not None:
             state = self.stem(x)
         else:
