@@ -47,11 +47,11 @@ class PreparedSamples:
         return (self._prepare(inputs, targets) for inputs, targets in raw_batches)
 
     def count(self, size: int, shuffled: bool) -> int:
-        """The number of batches."""
+        """Count the batches of a size; shuffled ones leave an incomplete last one out."""
         return self.samples.count(size, shuffled)
 
     def to(self, device: torch.device) -> "PreparedSamples":
-        """The same samples for a model on another device."""
+        """Move the samples to a device on which the model is now."""
         return PreparedSamples(self.data, self.samples.to(device), device, self.augmentation, self.check)
 
     def _prepare(self, inputs: Tensor, targets: Tensor) -> Batch:

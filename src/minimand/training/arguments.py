@@ -9,7 +9,7 @@ from .._support.errors import MinimandError, WrongTypeError
 from ..recipes.recipe import Recipe
 
 
-def check_arguments(model: Any, recipe: Any, loss: Any, callbacks: Any, checkpoint_every: Any) -> None:
+def check_arguments(model: Any, recipe: Any, loss: Any, callbacks: Any, checkpoint_every: Any, seed: Any) -> None:
     """Raise MinimandError for an argument that `fit` cannot use: names it, and what works."""
     if not isinstance(model, nn.Module):
         remedy = f"mm.create_model({model!r}, ...)" if isinstance(model, str) else "such as mm.create_model(...)"
@@ -26,6 +26,7 @@ def check_arguments(model: Any, recipe: Any, loss: Any, callbacks: Any, checkpoi
         raise WrongTypeError(f"callbacks is {_shown(callbacks)}; expected a list of functions of an event.")
     if not isinstance(checkpoint_every, int | float) or not checkpoint_every >= 0:
         raise MinimandError(f"checkpoint_every is {checkpoint_every!r}; expected seconds, 0 or more.")
+    check_seed(seed)
 
 
 def check_seed(seed: Any) -> None:

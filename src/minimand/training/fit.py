@@ -13,7 +13,7 @@ from .._support.errors import MinimandError
 from ..data.conversion import as_data
 from ..recipes.recipe import Recipe, default_recipe
 from ..report.page import write_report
-from .arguments import check_arguments, check_seed
+from .arguments import check_arguments
 from .distributed.processes import world_size
 from .distributed.world import Parallel, join_world
 from .loop.events import Callback
@@ -47,20 +47,17 @@ def fit(
         model: any module from a batch to outputs (N, classes), or (N, d) for a regression.
         data: a name, an `mm.Data`, or a pair (train, test) of tensors, data sets or loaders.
         method: what decides the updates: a name of `mm.list_methods()`, with options if need be, as in
-            "layerwise(hidden_layers=2)", or an object such as `mm.Layerwise(hidden_layers=2)`; by default
-            backpropagation.
+            "layerwise(hidden_layers=2)", or an object such as `mm.Layerwise()`; by default backpropagation.
         recipe: optimizer, schedule, epochs ...; by default a short one that suits the data.
-        loss: "cross_entropy", "mse", or a function of (outputs, targets); by default what suits the task: integer
-            targets are classes, floating-point ones a regression.
+        loss: "cross_entropy", "mse", or a function of (outputs, targets); by default what suits the task.
         run: the folder of the run, in which report.html tells of it at the end. Given again with the same settings, the
             run goes on where it was, to the same bits as if it had not been interrupted. None keeps nothing on disk.
-        seed: decides the order of the samples and every random choice in training; not the model's weights, which
-            are as given.
+        seed: decides the order of the samples and every random choice in training; the first weights are as given.
         device: by default where the model is.
         callbacks: functions that are told each event (`minimand.training.loop.events`).
         checkpoint_every: seconds between checkpoints.
-        diagnose: look at signals and gradients before the first step (`mm.diagnose`) and, while the loss does not fall,
-            a few times early on, and stop a run that cannot learn.
+        diagnose: `mm.diagnose` the model before the first step and a few times early on, and stop a run that cannot
+            learn.
         parallel: under `torchrun`, how its processes share each batch: "ddp", the default there, has the whole model in
             each; "fsdp" shards what is being trained over them. The main process writes and tells callbacks.
 
@@ -69,12 +66,10 @@ def fit(
         LostProcessError: another one of several processes ended.
         NonFiniteLossError: the loss, a gradient or a weight became NaN or infinite; names where it began.
         RunError: `run` holds something else, or another process trains in it. CheckpointError: its checkpoint is of
-        another model. WrongTypeError, MinimandError: an argument that cannot be used, or data that the model does not
-        fit.
+        another model. MinimandError: an argument that cannot be used, or data that the model does not fit.
     """
-    check_arguments(model, recipe, loss, callbacks, checkpoint_every)
+    check_arguments(model, recipe, loss, callbacks, checkpoint_every, seed)
     method = Backpropagation() if method is None else as_method(method)
-    check_seed(seed)
     if diagnose and not isinstance(method, Backpropagation):
         raise MinimandError(
             f"diagnose watches backpropagation, and method is {type(method).__name__}; expected one of them."

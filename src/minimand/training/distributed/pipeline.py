@@ -51,7 +51,7 @@ class SentState(StateBatch):
     """The seed of what is random in the modules above; None to draw one."""
 
     def to(self, device: torch.device) -> "SentState":
-        """The same states on a device, in the precision that they came in."""
+        """Move the states to a device, in the precision that they came in."""
         return SentState([leaf.to(device) for leaf in self.leaves], self.spec, self.seed)
 
 
@@ -287,11 +287,11 @@ class PipelineSource:
             yield x, targets
 
     def count(self, size: int, shuffled: bool) -> int:
-        """The number of batches."""
+        """Count the batches of a size; shuffled ones leave an incomplete last one out."""
         return self.samples.count(size, shuffled)
 
     def to(self, device: torch.device) -> "PipelineSource":
-        """The same source: batches go to the device one by one."""
+        """Return the source itself: batches go to the device one by one."""
         return self
 
 

@@ -71,8 +71,8 @@ def _unit_norms(x: Tensor) -> Tensor:
 
 def _final_layer(model: nn.Module) -> nn.Module:
     classifier = getattr(model, "get_classifier", None)
-    found = classifier() if callable(classifier) else None
-    if isinstance(found, nn.Module) and any(True for _ in found.parameters()):
-        return found
+    final = classifier() if callable(classifier) else None
+    if isinstance(final, nn.Module) and any(True for _ in final.parameters()):
+        return final
     layers = [m for m in model.modules() if isinstance(m, nn.Linear | ConvNd)]
     return layers[-1] if layers else nn.Identity()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
+from ..._support.errors import MinimandError
 from ..._support.registry import Registry, subclass_of
 from ..loop.losses import Loss
 
@@ -31,7 +32,7 @@ class Hook:
     @classmethod
     def is_wanted(cls, training: "Training") -> bool:
         """Whether a training's recipe or options ask for this hook; may raise MinimandError for what cannot be."""
-        raise NotImplementedError
+        raise MinimandError(f"{cls.__name__} has no class method is_wanted(cls, training).")
 
     def select_data(self, data: "Data") -> "Data":
         """The data to train and judge on, before anything else."""

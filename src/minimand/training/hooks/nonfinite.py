@@ -52,18 +52,18 @@ def origin(model: nn.Module, x: Any, precision: Precision = "fp32") -> str:
     broken = broken_parameter(model)
     if broken:
         return f"in the parameter {broken}: lower the learning rate"
-    found: list[str] = []
+    origins: list[str] = []
     entered: list[bool] = []
 
     def enter(_: nn.Module, inputs: object) -> None:
         entered.append(_finite(inputs))
 
     def leave(module: nn.Module, inputs: object, output: object) -> None:
-        if entered.pop() and not found and not _finite(output):  # what is inside leaves first
+        if entered.pop() and not origins and not _finite(output):  # what is inside leaves first
             kind = type(module).__name__
             name = f"{names[module]} ({kind})" if names[module] else f"the model ({kind})"
             inside = ", between its modules" if list(module.children()) else ""
-            found.append(f"in the output of {name}, whose inputs are finite{inside}")
+            origins.append(f"in the output of {name}, whose inputs are finite{inside}")
 
     names = {module: name for name, module in model.named_modules()}
     hooks = [m.register_forward_pre_hook(enter) for m in names] + [m.register_forward_hook(leave) for m in names]
@@ -80,7 +80,7 @@ def origin(model: nn.Module, x: Any, precision: Precision = "fp32") -> str:
             hook.remove()
         for name, buffer in model.named_buffers():
             buffer.copy_(state[name])
-    return found[0] if found else "in the loss: the outputs are finite"
+    return origins[0] if origins else "in the loss: the outputs are finite"
 
 
 def broken_parameter(model: nn.Module) -> str | None:

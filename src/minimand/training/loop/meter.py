@@ -12,7 +12,7 @@ class EpochMeter:
         self.reset()
 
     def reset(self) -> None:
-        """Begin a new epoch."""
+        """Begin a new epoch: all sums are 0."""
         self.sums = torch.zeros(3, dtype=torch.double)
         """Loss times samples, right answers, samples."""
         self.seconds_before = 0.0

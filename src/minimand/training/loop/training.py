@@ -30,7 +30,7 @@ class Training:
     """One training of a model: its problems, hooks and sources, and how far it is."""
 
     problem: Problem
-    """The present problem."""
+    """The problem that is being solved."""
     optimizer: torch.optim.Optimizer
     """The optimizer of the present problem."""
     forward: nn.Module

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from ..._support.errors import MinimandError
 from ..loop.losses import Loss
 from ..loop.problems import Plan, whole
 
@@ -49,7 +50,7 @@ class Method:
         Returns:
             The loss and the outputs, detached.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no method backward(self, model, x, y, loss).")
+        raise MinimandError(f"{type(self).__name__} has no method backward(self, model, x, y, loss).")
 
     def metrics(self) -> dict[str, Any]:
         """Plain values that are added to the record of an epoch."""

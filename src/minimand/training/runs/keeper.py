@@ -46,7 +46,7 @@ class Keeper:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time for a checkpoint."""
+        """Whether a checkpoint is due by the clock."""
         return time.monotonic() - self.saved_at >= self.checkpoint_every
 
     def log(self, record: dict[str, Any]) -> None:

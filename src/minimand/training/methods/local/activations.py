@@ -78,7 +78,7 @@ class Activations:
         return max(len(self) // size, 1) if shuffled else -(-len(self) // size)
 
     def to(self, device: torch.device) -> "Activations":
-        """The same samples, with batches on another device."""
+        """Make batches on another device from now on."""
         return Activations(self.leaves, self.spec, self.targets, self.views, device)
 
 
@@ -175,7 +175,7 @@ class Cache:
         return self.stored
 
     def close(self) -> None:
-        """Delete what is stored."""
+        """Delete all stored states, in memory and on disk."""
         self.position, self.stored = 0, []
         self._delete()
 

@@ -51,14 +51,14 @@ class Decoupled(Method):
     auxiliary_width: int | None = None
     """The channels, or units, of its hidden layers; by default those of what it looks at."""
     block_size: int = 1
-    """Layers in a module."""
+    """The number of layers in a module."""
     modules: int | None = None
-    """How many there are, with about as many layers each; in the place of `block_size`."""
+    """The number of modules, with about as many layers each; in the place of `block_size`."""
     buffer: int | None = None
     """Batches that a rank keeps of those it is sent; it reads the newest of the least used ones. None: each is used
     once, in order."""
     max_reuse: int | None = None
-    """How often a batch is read, at most, while others are still to come."""
+    """The number of times that a batch is read, at most, while others are still to come."""
 
     references: ClassVar[tuple[str, ...]] = ("belilovsky2020decoupled",)
     distributed: ClassVar = "modules"
@@ -89,7 +89,7 @@ class Decoupled(Method):
         )
 
     def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
-        """See `Method`.
+        """The one problem of training all modules at once; under torchrun those of this rank.
 
         Raises:
             TypeError: the model is no network. ValueError: it has one module, or one whose state cannot be read; fewer
@@ -143,7 +143,7 @@ class Decoupled(Method):
         return pipeline, groups[pipeline.rank]
 
     def backward(self, model: nn.Module, x: Tensor | StateBatch, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-        """See `Method`; the loss and the outputs are those of the last module."""
+        """Fill the gradients of every module by its own loss; the loss and outputs returned are the last module's."""
         group = cast(Group, getattr(model, "_orig_mod", model))
         forwards = group.each if group is model else group.compiled
         state: Any = x.state if isinstance(x, StateBatch) else x
@@ -190,7 +190,7 @@ class Part(nn.Module):
         return state, self.judge(state), compared
 
     def through(self, state: Any) -> Any:
-        """The state above it."""
+        """The state above this module, from the batch or the state below it."""
         if self.stem is not None:
             state = self.stem(state)
         for layer in self.layers:
@@ -198,7 +198,7 @@ class Part(nn.Module):
         return state
 
     def judge(self, state: Any) -> Tensor:
-        """The outputs of its classifier, from the state above it."""
+        """The outputs of this module's classifier, from the state above the module."""
         return self.head(self._seen(state))
 
     def _seen(self, state: Any) -> Any:
@@ -218,7 +218,7 @@ class Group(nn.Module):
 
     @property
     def each(self) -> list[Part]:
-        """The modules one by one."""
+        """The modules of this process, in order."""
         return cast(list[Part], list(self.parts.values()))
 
     def hand_on_by(self, pipeline: Pipeline) -> None:
@@ -226,13 +226,13 @@ class Group(nn.Module):
         self._pipeline = None if pipeline.is_last else pipeline
 
     def send(self, state: Any, y: Tensor, seed: int) -> None:
-        """Send a state to the next rank, if there is one."""
+        """Send a state to the next rank of the pipeline, if there is one."""
         if self._pipeline is not None:
             self._pipeline.send(state, y, seed)
 
     @cached_property
     def compiled(self) -> list[nn.Module]:
-        """Each module through torch.compile."""
+        """The modules of this process, each through torch.compile."""
         return [compiled(part) for part in self.each]
 
     def forward(self, x: Tensor | StateBatch) -> Tensor:

@@ -48,7 +48,7 @@ class Layerwise(Method):
     auxiliary_width: int | None = None
     """The channels, or units, of its hidden layers; by default those of what it looks at."""
     block_size: int = 1
-    """Layers in a block."""
+    """The number of layers in a block."""
     start: int = 0
     """The first block that is trained, counted from the end if negative; those below it stay as they are. With -1 a
     trained network learns its last block anew below another head (the published shrinking of the last classifier)."""
@@ -57,7 +57,7 @@ class Layerwise(Method):
     that of the head, through the layers between, which stay as they are. It sends the gradient through all later layers
     and keeps their activations, so it is for networks that have learned something before; 0 is local learning."""
     epochs_per_layer: int | None = None
-    """Of each block; by default those of the recipe."""
+    """The epochs of each block; by default those of the recipe."""
     cache: Literal["off", "memory", "disk"] = "off"
     """Where what the frozen blocks give is kept, so that the cost of a block does not grow with its number. On disk, in
     files that are mapped into memory, and deleted at the end."""
@@ -100,7 +100,7 @@ class Layerwise(Method):
             object.__setattr__(self, "references", (*self.references, *PredictionSimilarity.references))
 
     def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
-        """See `Method`.
+        """The problems of training one block after another, each below its auxiliary classifier.
 
         Raises:
             TypeError: the model is no network. ValueError: it has one block, or a layer whose state cannot be read;
@@ -135,15 +135,17 @@ class Layerwise(Method):
         options = (self.auxiliary, shape, num_outputs, self.hidden_layers - 1, self.auxiliary_width, norm)
         with torch.device("meta"):
             count = sum(p.numel() for p in auxiliary(*options).parameters())
-        asked = math.inf if self.memory is None else 1e9 * self.memory
-        allowed = min(asked, free_memory(device))
+        limit = math.inf if self.memory is None else 1e9 * self.memory
+        allowed = min(limit, free_memory(device))
         if _TRAINED * count > allowed:
-            expected = "a smaller auxiliary_width, 'mlp_sr' or 'linear'" + ", or more memory" * (asked == allowed)
+            expected = "a smaller auxiliary_width, 'mlp_sr' or 'linear'" + (
+                ", or more memory" if limit == allowed else ""
+            )
             raise MinimandError(
                 f"Layerwise.auxiliary {self.auxiliary!r} of block {number}, on {' x '.join(map(str, shape))}, has "
                 f"{count:,} parameters, which take {_TRAINED * count / 1e9:.3g} GB in training (weights, gradients and "
-                f"two moments); {'asked for' if asked == allowed else 'free'} are {allowed / 1e9:.3g} GB. Expected "
-                f"{expected}."
+                f"two moments); {'asked for' if limit == allowed else 'free'} are {allowed / 1e9:.3g} GB. Expected "
+                f"a smaller auxiliary_width, 'mlp_sr' or 'linear'{larger}."
             )
         return auxiliary(*options).to(device)
 
@@ -157,7 +159,6 @@ class Layerwise(Method):
         return Cache(steps, x, self.cache, dtype, self.views, len(problems) - len(below))
 
     def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-        """See `Method`."""
         if not self.global_weight and self.auxiliary != "predsim":
             return chain_rule(model, x, y, loss)
         outputs, compared, ahead = model(x, bool(self.global_weight))
