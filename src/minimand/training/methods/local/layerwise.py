@@ -138,9 +138,7 @@ class Layerwise(Method):
         limit = math.inf if self.memory is None else 1e9 * self.memory
         allowed = min(limit, free_memory(device))
         if _TRAINED * count > allowed:
-            expected = "a smaller auxiliary_width, 'mlp_sr' or 'linear'" + (
-                ", or more memory" if limit == allowed else ""
-            )
+            larger = ", or more memory" if limit == allowed else ""
             raise MinimandError(
                 f"Layerwise.auxiliary {self.auxiliary!r} of block {number}, on {' x '.join(map(str, shape))}, has "
                 f"{count:,} parameters, which take {_TRAINED * count / 1e9:.3g} GB in training (weights, gradients and "
