@@ -6,6 +6,7 @@ Tried on torch 2.13.0 (CPU). None of them is promised to stay: a new torch is ch
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import torch
@@ -38,8 +39,8 @@ def version(x: Tensor) -> int:
     return 0 if torch.compiler.is_compiling() or x.is_inference() else x._version
 
 
-def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
-    """The parameters of a module itself by name, the dictionary that it keeps them in."""
+def own_parameters(module: nn.Module) -> dict[str, Any]:
+    """The parameters that a module holds itself, as the dictionary that torch reads and writes."""
     return module._parameters
 
 
@@ -126,3 +127,38 @@ def compile_graph(graph: torch.fx.GraphModule, inputs: Sequence[Any], recompute_
 
     with config.patch(ban_recompute_used_far_apart=config.ban_recompute_used_far_apart and not recompute_far):
         return cast(Callable[..., Any], compile_fx(graph, list(inputs)))
+
+
+@dataclass(frozen=True)
+class ModuleSnapshot:
+    """A module as it was before `fully_shard` (FSDP2) changed it, which has no way back of its own.
+
+    FSDP gives a module another class, and replaces its parameters and hooks.
+    """
+
+    module: nn.Module
+    kind: type[nn.Module]
+    names: frozenset[str]
+    parameters: dict[str, Any]
+    dictionaries: dict[str, dict[Any, Any]]
+    """The parameters and hooks of the module, by the name of its attribute."""
+
+    @classmethod
+    def of(cls, module: nn.Module) -> "ModuleSnapshot":
+        """Take the snapshot of a module."""
+        attributes = vars(module)
+        copies = {k: dict(v) for k, v in attributes.items() if k == "_parameters" or "hooks" in k}
+        return cls(module, type(module), frozenset(attributes), copies["_parameters"], copies)
+
+    def restore(self) -> None:
+        """Make the module what it was."""
+        from torch.distributed._composable_state import _module_state_mapping
+
+        self.module.__class__ = self.kind
+        for name in vars(self.module).keys() - self.names:
+            if "fsdp" in name or "contract" in name or "composable" in name:
+                del self.module.__dict__[name]
+        for name, before in self.dictionaries.items():  # in place: a hook's handle knows the very dictionary
+            vars(self.module)[name].clear()
+            vars(self.module)[name].update(before)
+        _module_state_mapping.pop(self.module, None)  # else it could not be sharded again

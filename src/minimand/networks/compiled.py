@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from .._support.torch_internals import compile_graph
 
@@ -26,3 +27,9 @@ def compiled(model: nn.Module, **options: Any) -> nn.Module:
 def _backend(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
     on_cpu = all(x.device.type == "cpu" for x in inputs if isinstance(x, Tensor))
     return compile_graph(graph, inputs, recompute_far=on_cpu)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module that DistributedDataParallel or torch.compile wrapped; any other module as it is."""
+    model = getattr(model, "_orig_mod", model)
+    return model.module if isinstance(model, DistributedDataParallel) else model
