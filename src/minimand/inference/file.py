@@ -17,8 +17,8 @@ from torch import Tensor, fx, nn
 
 from .. import layers
 from .._support.errors import MinimandError
+from ..layers.flatten import FlattenOf
 from ..layers.weight_bits import FEW_BIT_LAYERS
-from ..models.feedforward import FlattenOf
 from ..training.runs.run import write_whole
 from . import steps
 from .packed import PackedModel

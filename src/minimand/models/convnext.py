@@ -72,14 +72,14 @@ def _initialized(parts: Parts) -> Parts:
 
 
 for _name, _depths, _width in (
-    ("atto", (2, 2, 6, 2), 40),
-    ("tiny", (3, 3, 9, 3), 96),
-    ("small", (3, 3, 27, 3), 96),
-    ("base", (3, 3, 27, 3), 128),
+    ("convnext_atto", (2, 2, 6, 2), 40),
+    ("convnext_tiny", (3, 3, 9, 3), 96),
+    ("convnext_small", (3, 3, 27, 3), 96),
+    ("convnext_base", (3, 3, 27, 3), 128),
 ):
     register(
         ModelInfo(
-            f"convnext_{_name}",
+            _name,
             f"ConvNeXt of {sum(_depths)} blocks, {_width} to {8 * _width} channels; T is the branch",
             partial(convnext, depths=_depths),
             {"depth": sum(_depths), "width": _width, "drop_path": 0.0},
@@ -88,10 +88,10 @@ for _name, _depths, _width in (
             smallest=32,
         )
     )
-for _name, _depth, _width in (("small", 18, 384), ("base", 18, 768)):
+for _name, _depth, _width in (("convnext_isotropic_small", 18, 384), ("convnext_isotropic_base", 18, 768)):
     register(
         ModelInfo(
-            f"convnext_isotropic_{_name}",
+            _name,
             f"isotropic ConvNeXt of {_depth} blocks, {_width} channels; T is the branch",
             isotropic,
             {"depth": _depth, "width": _width, "drop_path": 0.0},

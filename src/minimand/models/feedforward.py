@@ -5,28 +5,11 @@ Plain sequences with ReLUs; `mm.harden` makes them networks of steps.
 
 import math
 
-from torch import Tensor, nn
-from torch.fx import Proxy
+from torch import nn
 
 from .._support.checks import check_number
-from .._support.errors import MinimandError
-
-
-class FlattenOf(nn.Flatten):
-    """Flatten maps of which there have to be a number of entries: images have one size."""
-
-    def __init__(self, features: int, image_size: int) -> None:
-        super().__init__()
-        self.features, self.image_size = features, image_size
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, features)."""
-        if not isinstance(input, Proxy) and input.shape[1:].numel() != self.features:
-            raise MinimandError(
-                f"these images leave maps of {input.shape[2]} x {input.shape[3]}; the network is made for images "
-                f"of {self.image_size} x {self.image_size}."
-            )
-        return super().forward(input)
+from ..layers.flatten import FlattenOf
+from .info import ModelInfo, register
 
 
 def convnet4(num_classes: int = 10, in_channels: int = 3, width: int = 32) -> nn.Sequential:
@@ -100,3 +83,42 @@ def _widths(width: int, *published: int) -> list[int]:
 
 def _normalized(convolution: nn.Conv2d, *pooling: nn.Module) -> list[nn.Module]:
     return [convolution, nn.BatchNorm2d(convolution.out_channels, eps=1e-4), *pooling, nn.ReLU()]
+
+
+register(
+    ModelInfo(
+        "convnet4",
+        "two convolutions and two linear layers for images of 32 x 32, a plain sequence without normalization",
+        convnet4,
+        {"width": 32},
+        None,
+        ("friesen2018",),
+        smallest=32,
+        image_size=32,
+        num_classes=10,
+    )
+)
+register(
+    ModelInfo(
+        "convnet8",
+        "DoReFa-Net's seven convolutions and a linear layer for images of 32 x 32, a plain sequence",
+        convnet8,
+        {"width": 48},
+        None,
+        ("zhou2016dorefa", "friesen2018"),
+        smallest=32,
+        image_size=32,
+        num_classes=10,
+    )
+)
+register(
+    ModelInfo(
+        "alexnet_dorefa",
+        "DoReFa-Net's AlexNet for images of 224 x 224, a plain sequence with batch normalization",
+        alexnet_dorefa,
+        {"width": 96},
+        None,
+        ("zhou2016dorefa", "friesen2018"),
+        smallest=224,
+    )
+)

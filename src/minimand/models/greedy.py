@@ -10,9 +10,9 @@ from torch import nn
 
 from .._support.errors import MinimandError
 from ..blocks.convolutional import initialize
-from ..layers.heads.auxiliary import Auxiliary, auxiliary
+from ..layers.heads.auxiliary import AUXILIARIES, Auxiliary, auxiliary
 from ..layers.space_to_depth import SpaceToDepth
-from .info import integer
+from .info import ModelInfo, integer, register
 
 
 def greedy_cifar(
@@ -28,9 +28,10 @@ def greedy_cifar(
     Args:
         k: 1, 2 or 3; the head has k - 1 convolutions.
         num_classes: the length of the output.
-        in_channels: of an image.
+        in_channels: the channels of an image.
         width: the channels of the first block.
-        head_width: of the head's convolutions; by default those of the last block. Less is the published "shrinking".
+        head_width: the channels of the head's convolutions; by default those of the last block. Fewer are the
+            published "shrinking".
     """
     if _checked(k) == 1:
         return _greedy(5, 256 if width is None else width, (2, 3), 1, False, head_width, num_classes, in_channels)
@@ -40,11 +41,11 @@ def greedy_cifar(
 def greedy_imagenet(
     k: int = 3, num_classes: int = 1000, in_channels: int = 3, width: int | None = None, head_width: int | None = 2048
 ) -> nn.Sequential:
-    """The same for images of 224 x 224: eight blocks, the first behind a downsampling, as in the paper's text.
+    """The network of layerwise training for images of 224 x 224: eight blocks, the first behind a downsampling.
 
-    For k = 1 there are more before blocks 2, 3, 4 and 6, and no normalization; else before 2, 4 and 6. The published
-    `head_width` are 2048, 1024 and 512; k = 1 has none. The published command builds classifiers of a grid so fine that
-    it cannot run; these are of 2 x 2, as the paper has them.
+    As in the paper's text, for k = 1 there are more before blocks 2, 3, 4 and 6, and no normalization; else before 2, 4
+    and 6. The published `head_width` are 2048, 1024 and 512; k = 1 has none. The published command builds classifiers
+    of a grid so fine that it cannot run; these are of 2 x 2, as the paper has them.
     """
     if _checked(k) == 1:
         return _greedy(8, 256 if width is None else width, (0, 2, 3, 4, 6), 1, False, None, num_classes, in_channels)
@@ -82,16 +83,16 @@ def _greedy(
     num_classes: int,
     in_channels: int,
 ) -> nn.Sequential:
-    channels, made = integer("in_channels", in_channels), []
+    channels, layers = integer("in_channels", in_channels), []
     integer("width", width)
     if head_width is not None:
         integer("head_width", head_width)
     for j in range(blocks):
         down = j in downsampled
         out = width * 2 ** sum(0 < i <= j for i in downsampled)
-        made.append(_block(channels * (4 if down else 1), out, norm, j == 0, SpaceToDepth() if down else None))
+        layers.append(_block(channels * (4 if down else 1), out, norm, j == 0, SpaceToDepth() if down else None))
         channels = out
-    return _network(made, auxiliary("cnn", (channels, 8, 8), num_classes, k - 1, head_width, norm))
+    return _network(layers, auxiliary("cnn", (channels, 8, 8), num_classes, k - 1, head_width, norm))
 
 
 def _block(channels: int, out: int, norm: bool, first: bool, down: nn.Module | None) -> nn.Sequential:
@@ -104,3 +105,43 @@ def _network(blocks: Sequence[nn.Module], head: nn.Module) -> nn.Sequential:
     network = nn.Sequential(*blocks, head)
     initialize(network)
     return network
+
+
+register(
+    ModelInfo(
+        "greedy_cifar",
+        "the blocks for images of 32 x 32 that were trained layer by layer with k - 1 hidden layers",
+        greedy_cifar,
+        {"k": 3, "width": None, "head_width": None},
+        None,
+        ("belilovsky2019greedy",),
+        image_size=32,
+        num_classes=10,
+        choices={"k": (1, 2, 3)},
+    )
+)
+register(
+    ModelInfo(
+        "greedy_imagenet",
+        "the blocks for images of 224 x 224 that were trained layer by layer with k - 1 hidden layers",
+        greedy_imagenet,
+        {"k": 3, "width": None, "head_width": 2048},
+        None,
+        ("belilovsky2019greedy",),
+        choices={"k": (1, 2, 3)},
+        optional=("head_width",),
+    )
+)
+register(
+    ModelInfo(
+        "dgl_cifar",
+        "the six blocks for images of 32 x 32 of decoupled greedy learning, a plain sequence",
+        dgl_cifar,
+        {"head": "mlp_sr", "width": 128},
+        None,
+        ("belilovsky2020decoupled",),
+        image_size=32,
+        num_classes=10,
+        choices={"head": AUXILIARIES},
+    )
+)

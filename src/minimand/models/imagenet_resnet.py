@@ -49,8 +49,8 @@ def imagenet_resnet(
     )
 
     def block(channels: int) -> nn.Module:
-        made = branch(channels, channels)
-        return made if binding == "residual" else Skip(made, nn.Identity(), nn.ReLU(inplace=True))
+        inner = branch(channels, channels)
+        return inner if binding == "residual" else Skip(inner, nn.Identity(), nn.ReLU(inplace=True))
 
     first = convolution(in_channels, width) if small_images else nn.Conv2d(in_channels, width, 7, 2, 3, bias=False)
     pool = [] if small_images else [nn.MaxPool2d(3, 2, 1)]
@@ -91,16 +91,24 @@ _register("resnet18", "ResNet of 18 layers", "he2016resnet", (2, 2, 2, 2), False
 _register("resnet34", "ResNet of 34 layers", "he2016resnet", (3, 4, 6, 3), False)
 _register("resnet50", "ResNet of 50 layers", "he2016resnet", (3, 4, 6, 3), True)
 _register("resnet101", "ResNet of 101 layers", "he2016resnet", (3, 4, 23, 3), True)
-for _layers, _depths, _width in ((50, (3, 4, 6, 3), 4), (101, (3, 4, 23, 3), 8)):
-    _register(
-        f"resnext{_layers}_32x{_width}d",
-        f"ResNeXt of {_layers} layers, 32 groups of {_width} channels in the first stage",
-        "xie2017resnext",
-        _depths,
-        True,
-        groups=32,
-        widening=_width // 2,
-    )
+_register(
+    "resnext50_32x4d",
+    "ResNeXt of 50 layers, 32 groups of 4 channels in the first stage",
+    "xie2017resnext",
+    (3, 4, 6, 3),
+    True,
+    groups=32,
+    widening=2,
+)
+_register(
+    "resnext101_32x8d",
+    "ResNeXt of 101 layers, 32 groups of 8 channels in the first stage",
+    "xie2017resnext",
+    (3, 4, 23, 3),
+    True,
+    groups=32,
+    widening=4,
+)
 register(
     ModelInfo(
         "cifar_resnet18",
@@ -110,5 +118,6 @@ register(
         "operator",
         ("he2016resnet",),
         image_size=32,
+        num_classes=10,
     )
 )

@@ -22,7 +22,7 @@ def mlp(*, width: int, depth: int, hidden: int, binding: Binding, num_classes: i
 
 
 def highway(*, width: int, depth: int, binding: Binding, num_classes: int, in_channels: int) -> Parts:
-    """The same with highway layers: gradient descent is the highway network under both bindings."""
+    """A linear stem, `depth` highway layers, a linear head: the highway network of gradient descent, however bound."""
     branches = [HighwayBranch(width) for _ in range(depth)]
     blocks = branches if binding == "residual" else [Skip(b, nn.Identity(), nn.Identity()) for b in branches]
     return _around(blocks, width, num_classes, in_channels)
@@ -42,6 +42,7 @@ register(
         "residual",
         ("wu2024optdnn", "li2018optimization"),
         takes_vectors=True,
+        num_classes=10,
     )
 )
 register(
@@ -53,5 +54,6 @@ register(
         "residual",
         ("srivastava2015highway",),
         takes_vectors=True,
+        num_classes=10,
     )
 )

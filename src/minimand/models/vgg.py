@@ -67,21 +67,27 @@ def _convolution(channels: int, out: int, norm: bool) -> list[nn.Module]:
     return [nn.Conv2d(channels, out, 3, padding=1), *normalized, nn.ReLU()]
 
 
-for _layers, _depths in {
-    11: (1, 1, 2, 2, 2),
-    13: (2, 2, 2, 2, 2),
-    16: (2, 2, 3, 3, 3),
-    19: (2, 2, 4, 4, 4),
-}.items():
-    for _norm in (False, True):
-        register(
-            ModelInfo(
-                f"vgg{_layers}{'_bn' if _norm else ''}",
-                f"VGG of {_layers} layers{', batch-normalized' if _norm else ''}; T is ReLU(W x)",
-                partial(vgg, depths=_depths, norm=_norm),
-                {"depth": sum(_depths), "width": 64, "head_width": 4096},
-                "operator",
-                ("simonyan2015",),
-                smallest=32,
-            )
+_DEPTHS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+"""The convolutions of each stage by the number of layers."""
+
+for _name, _layers, _norm in (
+    ("vgg11", 11, False),
+    ("vgg11_bn", 11, True),
+    ("vgg13", 13, False),
+    ("vgg13_bn", 13, True),
+    ("vgg16", 16, False),
+    ("vgg16_bn", 16, True),
+    ("vgg19", 19, False),
+    ("vgg19_bn", 19, True),
+):
+    register(
+        ModelInfo(
+            _name,
+            f"VGG of {_layers} layers{', batch-normalized' if _norm else ''}; T is ReLU(W x)",
+            partial(vgg, depths=_DEPTHS[_layers], norm=_norm),
+            {"depth": sum(_DEPTHS[_layers]), "width": 64, "head_width": 4096},
+            "operator",
+            ("simonyan2015",),
+            smallest=32,
         )
+    )

@@ -7,6 +7,7 @@ from torch import nn
 
 from .._support.errors import WrongTypeError
 from ..models.network import UnrolledNetwork
+from ..networks.kinds import count_parameters
 from ..networks.unrolled import Unrolled
 from ..surgery.rewire import Rewiring, rewired
 from ..theory.certificate import Certificate, certify
@@ -50,7 +51,7 @@ def explain(model: nn.Module) -> Explanation:
     transitions = len(model.layers) - sum(len(stage.layers) for stage in stages)
     changes = f" and {transitions} transitions that change the shape" if transitions else ""
     lines = [
-        f"{sum(p.numel() for p in model.parameters()):,} parameters",
+        f"{count_parameters(model):,} parameters",
         f"runs {model.algorithm} in {len(stages)} stage{'s' * (len(stages) > 1)} of {depths} layers{changes}",
         meaning,
         *_coefficients(stages),
@@ -62,7 +63,7 @@ def explain(model: nn.Module) -> Explanation:
 
 def _explain_rewired(model: nn.Module, rewiring: Rewiring) -> Explanation:
     blocks, algorithm = max(zip(rewiring.runs, rewiring.algorithms, strict=True), key=lambda run: len(run[0]))
-    lines = [f"{sum(p.numel() for p in model.parameters()):,} parameters"]
+    lines = [f"{count_parameters(model):,} parameters"]
     lines += [line.strip() for line in str(rewiring).splitlines()[1:]]
     lines.append("operator binding: T is a block as it stands, so gradient descent is the model as it was")
     certificate = certify(algorithm, len(blocks), "operator", block=model.get_submodule(blocks[0]))

@@ -16,6 +16,7 @@ from ...._support.torch_internals import BatchNorm
 from ....layers.heads.auxiliary import AUXILIARIES, Auxiliary, auxiliary
 from ....layers.heads.similarity import PredictionSimilarity
 from ....networks.as_network import as_network
+from ....networks.kinds import count_parameters
 from ....networks.protocol import Network
 from ....networks.unrolled import Layer
 from ...distributed.ranks import unwrapped
@@ -131,7 +132,7 @@ class Layerwise:
     ) -> nn.Module:
         options = (self.auxiliary, shape, num_outputs, self.hidden_layers - 1, self.auxiliary_width, norm)
         with torch.device("meta"):
-            count = sum(p.numel() for p in auxiliary(*options).parameters())
+            count = count_parameters(auxiliary(*options))
         asked = math.inf if self.memory is None else 1e9 * self.memory
         allowed = min(asked, free_memory(device))
         if _TRAINED * count > allowed:
