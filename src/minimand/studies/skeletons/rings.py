@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...data.data import Data
 from ...data.samples import Arrays
-from ...data.sets.synthetic import nested_rings
+from ...data.sets.nested_rings import nested_rings
 from ...experiments.bench import Bench
 from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
 from ...experiments.trained import SKELETONS, kept, train
