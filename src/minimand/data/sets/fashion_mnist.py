@@ -10,6 +10,7 @@ from torch import Tensor
 from ..._support.errors import MinimandError
 from ...recipes.augmentation import Augmentation
 from ..data import Data, channel_statistics
+from ..images.hub import hub
 from ..info import data_set
 from ..samples import Arrays
 
