@@ -8,7 +8,7 @@ from torch import nn
 from ..blocks.convolutional import Skip, convolution, initialize
 from ..blocks.densely_connected import DenseLayer
 from ..theory.kernel import Binding
-from .info import ModelInfo, Parts, register, shared
+from .info import CIFAR, Parts, register, shared
 
 
 def densenet(
@@ -82,17 +82,14 @@ def _register(name: str, sizes_of: str, beta: float | None, description: str, re
     imagenet = len(layers) == 4
     depth = (2 if bottleneck else 1) * sum(layers) + len(layers) + 1
     register(
-        ModelInfo(
-            name,
-            f"{'ImageNet' if imagenet else 'CIFAR'} {description.format(depth)}",
-            partial(densenet, layers=layers, bottleneck=bottleneck, imagenet=imagenet, beta=beta),
-            {"depth": sum(layers), "growth": growth},
-            "residual",
-            references,
-            smallest=29 if imagenet else 4,  # one pixel is left of it
-            image_size=224 if imagenet else 32,
-            num_classes=1000 if imagenet else 10,
-        )
+        name,
+        f"{'ImageNet' if imagenet else 'CIFAR'} {description.format(depth)}",
+        partial(densenet, layers=layers, bottleneck=bottleneck, imagenet=imagenet, beta=beta),
+        {"depth": sum(layers), "growth": growth},
+        "residual",
+        references,
+        smallest=29 if imagenet else 4,  # one pixel is left of it
+        **({} if imagenet else CIFAR),
     )
 
 

@@ -9,9 +9,10 @@ from torch import nn
 
 from .._support.checks import check_number
 from ..layers.flatten import FlattenOf
-from .info import ModelInfo, register
+from .info import plain
 
 
+@plain("convnet4", "friesen2018", image_size=32)
 def convnet4(num_classes: int = 10, in_channels: int = 3, width: int = 32) -> nn.Sequential:
     """Two convolutions and two linear layers for images of 32 x 32, without normalization.
 
@@ -31,6 +32,7 @@ def convnet4(num_classes: int = 10, in_channels: int = 3, width: int = 32) -> nn
     )
 
 
+@plain("convnet8", "zhou2016dorefa", "friesen2018", image_size=32)
 def convnet8(num_classes: int = 10, in_channels: int = 3, width: int = 48) -> nn.Sequential:
     """Seven convolutions and a linear layer for images of 32 x 32: DoReFa-Net's network for SVHN.
 
@@ -53,6 +55,7 @@ def convnet8(num_classes: int = 10, in_channels: int = 3, width: int = 48) -> nn
     )
 
 
+@plain("alexnet_dorefa", "zhou2016dorefa", "friesen2018", image_size=224)
 def alexnet_dorefa(num_classes: int = 1000, in_channels: int = 3, width: int = 96) -> nn.Sequential:
     """DoReFa-Net's AlexNet for images of 224 x 224: batch normalization, no groups, no dropout.
 
@@ -83,42 +86,3 @@ def _widths(width: int, *published: int) -> list[int]:
 
 def _normalized(convolution: nn.Conv2d, *pooling: nn.Module) -> list[nn.Module]:
     return [convolution, nn.BatchNorm2d(convolution.out_channels, eps=1e-4), *pooling, nn.ReLU()]
-
-
-register(
-    ModelInfo(
-        "convnet4",
-        "two convolutions and two linear layers for images of 32 x 32, a plain sequence without normalization",
-        convnet4,
-        {"width": 32},
-        None,
-        ("friesen2018",),
-        smallest=32,
-        image_size=32,
-        num_classes=10,
-    )
-)
-register(
-    ModelInfo(
-        "convnet8",
-        "DoReFa-Net's seven convolutions and a linear layer for images of 32 x 32, a plain sequence",
-        convnet8,
-        {"width": 48},
-        None,
-        ("zhou2016dorefa", "friesen2018"),
-        smallest=32,
-        image_size=32,
-        num_classes=10,
-    )
-)
-register(
-    ModelInfo(
-        "alexnet_dorefa",
-        "DoReFa-Net's AlexNet for images of 224 x 224, a plain sequence with batch normalization",
-        alexnet_dorefa,
-        {"width": 96},
-        None,
-        ("zhou2016dorefa", "friesen2018"),
-        smallest=224,
-    )
-)

@@ -10,11 +10,12 @@ from torch import nn
 
 from .._support.errors import MinimandError
 from ..blocks.convolutional import initialize
-from ..layers.heads.auxiliary import AUXILIARIES, Auxiliary, auxiliary
+from ..layers.heads.auxiliary import Auxiliary, auxiliary
 from ..layers.space_to_depth import SpaceToDepth
-from .info import ModelInfo, integer, register
+from .info import integer, plain
 
 
+@plain("greedy_cifar", "belilovsky2019greedy", image_size=32)
 def greedy_cifar(
     k: int = 3, num_classes: int = 10, in_channels: int = 3, width: int | None = None, head_width: int | None = None
 ) -> nn.Sequential:
@@ -38,6 +39,7 @@ def greedy_cifar(
     return _greedy(4, 128 if width is None else width, (2,), k, True, head_width, num_classes, in_channels)
 
 
+@plain("greedy_imagenet", "belilovsky2019greedy", image_size=224)
 def greedy_imagenet(
     k: int = 3, num_classes: int = 1000, in_channels: int = 3, width: int | None = None, head_width: int | None = 2048
 ) -> nn.Sequential:
@@ -52,6 +54,7 @@ def greedy_imagenet(
     return _greedy(8, 128 if width is None else width, (0, 2, 4, 6), k, True, head_width, num_classes, in_channels)
 
 
+@plain("dgl_cifar", "belilovsky2020decoupled", image_size=32)
 def dgl_cifar(
     head: Auxiliary = "mlp_sr", num_classes: int = 10, in_channels: int = 3, width: int = 128
 ) -> nn.Sequential:
@@ -105,43 +108,3 @@ def _network(blocks: Sequence[nn.Module], head: nn.Module) -> nn.Sequential:
     network = nn.Sequential(*blocks, head)
     initialize(network)
     return network
-
-
-register(
-    ModelInfo(
-        "greedy_cifar",
-        "the blocks for images of 32 x 32 that were trained layer by layer with k - 1 hidden layers",
-        greedy_cifar,
-        {"k": 3, "width": None, "head_width": None},
-        None,
-        ("belilovsky2019greedy",),
-        image_size=32,
-        num_classes=10,
-        choices={"k": (1, 2, 3)},
-    )
-)
-register(
-    ModelInfo(
-        "greedy_imagenet",
-        "the blocks for images of 224 x 224 that were trained layer by layer with k - 1 hidden layers",
-        greedy_imagenet,
-        {"k": 3, "width": None, "head_width": 2048},
-        None,
-        ("belilovsky2019greedy",),
-        choices={"k": (1, 2, 3)},
-        optional=("head_width",),
-    )
-)
-register(
-    ModelInfo(
-        "dgl_cifar",
-        "the six blocks for images of 32 x 32 of decoupled greedy learning, a plain sequence",
-        dgl_cifar,
-        {"head": "mlp_sr", "width": 128},
-        None,
-        ("belilovsky2020decoupled",),
-        image_size=32,
-        num_classes=10,
-        choices={"head": AUXILIARIES},
-    )
-)

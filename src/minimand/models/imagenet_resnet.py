@@ -9,7 +9,7 @@ from torch import nn
 from .._support.errors import MinimandError
 from ..blocks.convolutional import Skip, bottleneck, convolution, initialize, post_activation, projection
 from ..theory.kernel import Binding
-from .info import ModelInfo, Parts, register, shared
+from .info import CIFAR, Parts, register, shared
 
 
 def imagenet_resnet(
@@ -75,15 +75,13 @@ def imagenet_resnet(
 def _register(name: str, what: str, reference: str, depths: Sequence[int], bottlenecks: bool, **options: int) -> None:
     width_in_multiples = options.get("groups", 1) // options.get("widening", 1)
     register(
-        ModelInfo(
-            name,
-            f"ImageNet {what}, post-activation; T is the whole block",
-            partial(imagenet_resnet, depths=depths, bottlenecks=bottlenecks, **options),
-            {"depth": sum(depths), "width": 64},
-            "operator",
-            (reference,),
-            multiples={"width": width_in_multiples},
-        )
+        name,
+        f"ImageNet {what}, post-activation; T is the whole block",
+        partial(imagenet_resnet, depths=depths, bottlenecks=bottlenecks, **options),
+        {"depth": sum(depths), "width": 64},
+        "operator",
+        (reference,),
+        multiples={"width": width_in_multiples},
     )
 
 
@@ -110,14 +108,11 @@ _register(
     widening=4,
 )
 register(
-    ModelInfo(
-        "cifar_resnet18",
-        "ResNet of 18 layers with a 3 x 3 stem, for images of 32 x 32, post-activation; T is the whole block",
-        partial(imagenet_resnet, depths=(2, 2, 2, 2), bottlenecks=False, small_images=True),
-        {"depth": 8, "width": 64},
-        "operator",
-        ("he2016resnet",),
-        image_size=32,
-        num_classes=10,
-    )
+    "cifar_resnet18",
+    "ResNet of 18 layers with a 3 x 3 stem, for images of 32 x 32, post-activation; T is the whole block",
+    partial(imagenet_resnet, depths=(2, 2, 2, 2), bottlenecks=False, small_images=True),
+    {"depth": 8, "width": 64},
+    "operator",
+    ("he2016resnet",),
+    **CIFAR,
 )

@@ -3,8 +3,10 @@
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from numbers import Real
-from typing import Any
+from types import NoneType
+from typing import Any, TypeVar, get_args
 
 from torch import Tensor, nn
 
@@ -15,6 +17,7 @@ from ..algorithms._registry import builtin
 from ..theory.kernel import Binding
 
 Setting = int | float | str | None
+F = TypeVar("F", bound=Callable[..., nn.Sequential])
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,8 @@ class ModelInfo:
     build: Callable[..., Parts | nn.Sequential]
     """The family's function of `num_classes`, `in_channels` and the settings; of `binding` too where there is one."""
     settings: Mapping[str, Setting]
-    """The model's settings with their defaults: positive integers, and as floats probabilities below 1.
-
-    A setting whose default is None is a positive integer or None; texts are in `choices`.
-    """
+    """The model's settings with their defaults: positive integers, as floats probabilities below 1, or, where `build`
+    has annotations that say so, None or texts."""
     binding: Binding | None
     """How a block becomes a gradient by default; None for a plain sequence of layers, which has no skeleton."""
     references: tuple[str, ...]
@@ -64,10 +65,6 @@ class ModelInfo:
     """The algorithm that the network runs by default."""
     multiples: Mapping[str, int] = field(default_factory=dict)
     """Settings that have to be multiples of a number."""
-    choices: Mapping[str, Sequence[Setting]] = field(default_factory=dict)
-    """Settings that have to be one of a few values."""
-    optional: tuple[str, ...] = ()
-    """Settings that may be None although their default is a number."""
 
     def complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """All settings of the model: those of a caller, and the defaults of the others.
@@ -81,14 +78,15 @@ class ModelInfo:
         return {name: self._checked(name, settings.get(name, default)) for name, default in self.settings.items()}
 
     def _checked(self, name: str, value: Any) -> Setting:
-        default, choices = self.settings[name], self.choices.get(name)
-        if choices is not None:
-            if isinstance(value, bool) or value not in choices:
-                raise MinimandError(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}.")
+        parameter = signature(self.build).parameters.get(name)
+        kinds = () if parameter is None else get_args(parameter.annotation)
+        if isinstance(self.settings[name], str):
+            if value not in kinds:
+                raise MinimandError(f"{name} is {value!r}; expected one of {', '.join(map(repr, kinds))}.")
             return value
-        if value is None and (default is None or name in self.optional):
+        if value is None and NoneType in kinds:
             return None
-        return _probability(name, value) if isinstance(default, float) else integer(name, value)
+        return _probability(name, value) if isinstance(self.settings[name], float) else integer(name, value)
 
 
 def integer(name: str, value: Any, least: int = 1) -> int:
@@ -132,9 +130,38 @@ MODELS = Registry[ModelInfo](
 """The named models: a family's file registers its models when it is imported, or a package by an entry point."""
 
 
-def register(info: ModelInfo) -> None:
-    """Make a model known by its name."""
-    MODELS.add(info.name, info)
+CIFAR: dict[str, Any] = {"image_size": 32, "num_classes": 10}
+"""What the models for CIFAR-10 have for `register`."""
+
+
+def register(
+    name: str,
+    description: str,
+    build: Callable[..., Parts],
+    settings: Mapping[str, Setting],
+    binding: Binding,
+    references: tuple[str, ...],
+    **details: Any,
+) -> None:
+    """Make an unrolled model known by its name; the arguments are the fields of `ModelInfo`."""
+    MODELS.add(name, ModelInfo(name, description, build, settings, binding, references, **details))
+
+
+def plain(name: str, *references: str, image_size: int) -> Callable[[F], F]:
+    """A decorator that makes a function of num_classes, in_channels and settings a model that is a plain sequence.
+
+    The first line of its docstring is the description, and its defaults are the model's.
+    """
+
+    def register_function(build: F) -> F:
+        defaults = {key: parameter.default for key, parameter in signature(build).parameters.items()}
+        settings = {key: value for key, value in defaults.items() if key not in ("num_classes", "in_channels")}
+        line = (build.__doc__ or "").partition("\n")[0].removesuffix(".")
+        sizes = {"image_size": image_size, "num_classes": defaults["num_classes"]}
+        MODELS.add(name, ModelInfo(name, line, build, settings, None, references, **sizes))
+        return build
+
+    return register_function
 
 
 def model_info(name: str) -> ModelInfo:

@@ -11,8 +11,8 @@ from ..algorithms._algorithm import Algorithm
 from ..algorithms._registry import as_algorithm
 from ..theory.kernel import Binding
 from .info import MODELS, model_info, prefixed_names, without_skeleton
+from .named import PlainNetwork
 from .network import UnrolledNetwork
-from .plain import PlainNetwork
 
 
 def list_models(pattern: str = "*") -> dict[str, str]:

@@ -8,7 +8,7 @@ from torch import nn
 from ..blocks.convolutional import PaddedShortcut, Skip, convolution, initialize, post_activation, pre_activation
 from ..blocks.convolutional import projection as projection_shortcut
 from ..theory.kernel import Binding
-from .info import ModelInfo, Parts, register, shared
+from .info import CIFAR, Parts, register, shared
 
 
 def resnet(
@@ -70,86 +70,66 @@ def resnet(
     return parts
 
 
+_POST_ACTIVATION = partial(resnet, preactivation=False, projection=False)
+
+
 def _register(
-    name: str,
-    layers: int,
+    layers: dict[str, int],
     description: str,
     build: Callable[..., Parts],
     binding: Binding,
     references: tuple[str, ...],
     algorithm: str = "gradient_descent",
 ) -> None:
-    settings = {"depth": (layers - 2) // 6 * 3, "width": 16}
-    register(
-        ModelInfo(
-            name,
-            description,
-            build,
-            settings,
-            binding,
-            references,
-            image_size=32,
-            num_classes=10,
-            algorithm=algorithm,
-        )
-    )
+    for name, n in layers.items():
+        line, settings = description.format(n, (n - 4) // 6 - 1), {"depth": (n - 2) // 6 * 3, "width": 16}
+        register(name, line, build, settings, binding, references, algorithm=algorithm, **CIFAR)
 
 
-for _name, _layers in {"resnet20": 20, "resnet32": 32, "resnet44": 44, "resnet56": 56, "resnet110": 110}.items():
-    _register(
-        _name,
-        _layers,
-        f"CIFAR ResNet of {_layers} layers, post-activation; T is the whole block",
-        partial(resnet, preactivation=False, projection=False),
-        "operator",
-        ("he2016resnet",),
-    )
-for _name, _layers in {
-    "preact_resnet20": 20,
-    "preact_resnet32": 32,
-    "preact_resnet44": 44,
-    "preact_resnet56": 56,
-    "preact_resnet110": 110,
-}.items():
-    _register(
-        _name,
-        _layers,
-        f"CIFAR ResNet of {_layers} layers, pre-activation; T is the branch",
-        partial(resnet, preactivation=True, projection=False),
-        "residual",
-        ("he2016identity",),
-    )
-for _name, _layers in {"wrn16_4": 16, "wrn28_4": 28}.items():
-    _register(
-        _name,
-        _layers,
-        f"wide ResNet of {_layers} layers, 4 times as wide, pre-activation; T is the branch, of which a stage has "
-        f"{(_layers - 4) // 6 - 1}",
-        partial(resnet, widening=4, preactivation=True, projection=True),
-        "residual",
-        ("zagoruyko2016wide",),
-    )
+_register(
+    {"resnet20": 20, "resnet32": 32, "resnet44": 44, "resnet56": 56, "resnet110": 110},
+    "CIFAR ResNet of {} layers, post-activation; T is the whole block",
+    _POST_ACTIVATION,
+    "operator",
+    ("he2016resnet",),
+)
+_register(
+    {
+        "preact_resnet20": 20,
+        "preact_resnet32": 32,
+        "preact_resnet44": 44,
+        "preact_resnet56": 56,
+        "preact_resnet110": 110,
+    },
+    "CIFAR ResNet of {} layers, pre-activation; T is the branch",
+    partial(resnet, preactivation=True, projection=False),
+    "residual",
+    ("he2016identity",),
+)
+_register(
+    {"wrn16_4": 16, "wrn28_4": 28},
+    "wide ResNet of {} layers, 4 times as wide, pre-activation; T is the branch, of which a stage has {}",
+    partial(resnet, widening=4, preactivation=True, projection=True),
+    "residual",
+    ("zagoruyko2016wide",),
+)
 # Li et al. 2018: x_next = T(x) + x - x_previous, T two convolutions without a skip. What the paper leaves open: a stage
 # starts with x_previous = x, a block that changes the shape is an ordinary residual one, nothing follows the sum.
-for _name, _layers in {"hb_net20": 20, "hb_net56": 56, "hb_net110": 110}.items():
-    _register(
-        _name,
-        _layers,
-        f"HB-Net of {_layers} layers; T is two convolutions",
-        partial(resnet, preactivation=False, projection=False, plain=True),
-        "operator",
-        ("li2018optimization",),
-        "heavy_ball(momentum=1)",
-    )
+_register(
+    {"hb_net20": 20, "hb_net56": 56, "hb_net110": 110},
+    "HB-Net of {} layers; T is two convolutions",
+    partial(_POST_ACTIVATION, plain=True),
+    "operator",
+    ("li2018optimization",),
+    "heavy_ball(momentum=1)",
+)
 # Zhao et al. 2018, as in equation 20 of Li et al. 2018: each stream goes to its own T plus the mean of both.
-for _name, _layers in {"dmrnet20": 20, "dmrnet56": 56, "dmrnet110": 110}.items():
-    _register(
-        _name,
-        _layers,
-        f"DMRNet of two streams of {_layers} layers; T is two convolutions; our choice: the streams start alike, "
-        "nothing follows their sums, their mean goes through a residual block to the next stage",
-        partial(resnet, preactivation=False, projection=False),
-        "residual",
-        ("zhao2018dmrnet", "li2018optimization"),
-        "merge_and_run",
-    )
+_register(
+    {"dmrnet20": 20, "dmrnet56": 56, "dmrnet110": 110},
+    "DMRNet of two streams of {} layers; T is two convolutions; our choice: the streams start alike, nothing follows "
+    "their sums, their mean goes through a residual block to the next stage",
+    _POST_ACTIVATION,
+    "residual",
+    ("zhao2018dmrnet", "li2018optimization"),
+    "merge_and_run",
+)

@@ -7,7 +7,7 @@ from torch import nn
 
 from ..blocks.convolutional import initialize
 from ..theory.kernel import Binding
-from .info import ModelInfo, Parts, register, shared
+from .info import Parts, register, shared
 
 _GRID = 7
 
@@ -67,27 +67,23 @@ def _convolution(channels: int, out: int, norm: bool) -> list[nn.Module]:
     return [nn.Conv2d(channels, out, 3, padding=1), *normalized, nn.ReLU()]
 
 
-_DEPTHS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
-"""The convolutions of each stage by the number of layers."""
-
-for _name, _layers, _norm in (
-    ("vgg11", 11, False),
-    ("vgg11_bn", 11, True),
-    ("vgg13", 13, False),
-    ("vgg13_bn", 13, True),
-    ("vgg16", 16, False),
-    ("vgg16_bn", 16, True),
-    ("vgg19", 19, False),
-    ("vgg19_bn", 19, True),
-):
+for _name, _depths in {
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg11_bn": (1, 1, 2, 2, 2),
+    "vgg13": (2, 2, 2, 2, 2),
+    "vgg13_bn": (2, 2, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg16_bn": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+    "vgg19_bn": (2, 2, 4, 4, 4),
+}.items():
+    _norm = _name.endswith("_bn")
     register(
-        ModelInfo(
-            _name,
-            f"VGG of {_layers} layers{', batch-normalized' if _norm else ''}; T is ReLU(W x)",
-            partial(vgg, depths=_DEPTHS[_layers], norm=_norm),
-            {"depth": sum(_DEPTHS[_layers]), "width": 64, "head_width": 4096},
-            "operator",
-            ("simonyan2015",),
-            smallest=32,
-        )
+        _name,
+        f"VGG of {sum(_depths) + 3} layers{', batch-normalized' if _norm else ''}; T is ReLU(W x)",
+        partial(vgg, depths=_depths, norm=_norm),
+        {"depth": sum(_depths), "width": 64, "head_width": 4096},
+        "operator",
+        ("simonyan2015",),
+        smallest=32,
     )

@@ -10,7 +10,7 @@ from ..blocks.convolutional import Skip
 from ..blocks.transformer import TransformerBranch
 from ..layers.stochastic_depth import growing_rates
 from ..theory.kernel import Binding
-from .info import ModelInfo, Parts, register
+from .info import Parts, register
 
 
 class Patches(nn.Module):
@@ -87,13 +87,11 @@ def vit(
 
 for _name, _width, _heads in (("vit_tiny", 192, 3), ("vit_small", 384, 6), ("vit_base", 768, 12)):
     register(
-        ModelInfo(
-            _name,
-            f"vision transformer of 12 blocks, {_width} channels, {_heads} heads; T(z) = A(z) + M(z + A(z))",
-            vit,
-            {"width": _width, "depth": 12, "heads": _heads, "patch": 16, "image_size": 224, "drop_path": 0.0},
-            "residual",
-            ("dosovitskiy2021vit", "touvron2021deit"),
-            multiples={"width": _heads, "image_size": 16},
-        )
+        _name,
+        f"vision transformer of 12 blocks, {_width} channels, {_heads} heads; T(z) = A(z) + M(z + A(z))",
+        vit,
+        {"width": _width, "depth": 12, "heads": _heads, "patch": 16, "image_size": 224, "drop_path": 0.0},
+        "residual",
+        ("dosovitskiy2021vit", "touvron2021deit"),
+        multiples={"width": _heads, "image_size": 16},
     )
