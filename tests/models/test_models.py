@@ -1,6 +1,6 @@
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from torch import nn
 import minimand as mm
 from helpers import BINDINGS
 from minimand.models.assembly import Bridge
+from minimand.models.info import MODELS, ModelInfo
 from minimand.models.network import UnrolledNetwork
 from minimand.models.registry import create_for
 from minimand.networks.unrolled import Layer, Unrolled
@@ -243,6 +244,32 @@ def test_the_models_of_imagenet_have_its_classes_by_default() -> None:
             assert model.num_classes == (1000 if is_imagenet else 10), name
             layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
             assert layers[-1].out_features == model.num_classes, name
+
+
+def test_a_package_of_somebody_else_brings_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Point:
+        name, value, dist = "perceptron", "theirs:perceptron", None
+
+        def load(self) -> ModelInfo:
+            def build(num_classes: int, in_channels: int, width: "int | None" = None, kind: "Literal['a', 'b']" = "a"):
+                return nn.Sequential(nn.Linear(in_channels, width or 4), nn.ReLU(), nn.Linear(width or 4, num_classes))
+
+            settings = {"width": None, "kind": "a"}
+            return ModelInfo("perceptron", "theirs", build, settings, None, (), takes_vectors=True, num_classes=2)
+
+    known = dict(MODELS)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "minimand._support.registry.entry_points", lambda group: [Point()] if group == "minimand.models" else []
+        )
+        patch.setattr(MODELS, "_is_loaded", False)
+        patch.setattr(MODELS, "_things", known)
+        assert mm.list_models("perc*") == {"perceptron": "theirs"}
+        model = create_for("perceptron(width=3)", (2, 3), 5)
+        assert model(torch.zeros(1, 6)).shape == (1, 5)
+        with pytest.raises(ValueError, match="kind is 'c'; expected one of 'a', 'b'"):
+            mm.create_model("perceptron", kind="c", in_channels=6)
+    assert "perceptron" not in mm.list_models()
 
 
 def test_names_are_listed_by_pattern() -> None:

@@ -1,4 +1,4 @@
-"""Data by name."""
+"""Data loaded by name, from folders and from the hub."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -74,7 +74,7 @@ class Assembly(NamedModel):
 
     @property
     def stages(self) -> list[Unrolled]:
-        """The stages, in order."""
+        """The stages of the network, in order, without the transitions."""
         return [part for part in self._parts if isinstance(part, Unrolled)]
 
     @property

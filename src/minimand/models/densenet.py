@@ -28,12 +28,12 @@ def densenet(
     T is a `DenseLayer`, with a skip under the operator binding: gradient descent is DenseNet under both.
 
     Args:
-        layers: of each stage.
+        layers: the layers of each stage.
         depth: layers of all stages, in the proportion of `layers`.
         growth: channels that a layer adds.
         bottleneck: the BC form: a 1 x 1 convolution first in each layer, and transitions that halve the channels.
         imagenet: a 7 x 7 stem with pooling.
-        beta: of AGD-Net's second sum; None is DenseNet.
+        beta: the factor of AGD-Net's second sum; None is DenseNet.
     """
 
     def block(k: int, blocks: int) -> nn.Module:

@@ -39,9 +39,9 @@ class Features(Assembly):
 
         Args:
             x: a batch of images.
-            indices: which ones, counted from 0 or, negative, from the end; a number for as many of the last; None
+            indices: the numbers of read-outs, negative ones from the end; one number for as many of the last; None
                 for all.
-            norm: normalize those of the last stage as the head does.
+            norm: normalize the read-outs of the last stage as the head does.
             output_fmt: "NCHW".
             intermediates_only: return the list alone, not (what `forward_features` gives, the list).
 
@@ -82,8 +82,8 @@ class Features(Assembly):
         """Drop, in place, the head and the stages that some features do not need; timm's `features_only` asks for it.
 
         Args:
-            indices: as for `forward_intermediates`, which is all that the network is for then.
-            prune_norm: also drop what `norm` there needs.
+            indices: the features, as `forward_intermediates` takes them; the network then gives nothing else.
+            prune_norm: also drop the normalization of the head.
 
         Returns:
             The indices, counted from 0.

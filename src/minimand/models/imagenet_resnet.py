@@ -35,8 +35,8 @@ def imagenet_resnet(
         bottlenecks: blocks of three convolutions, four times as wide.
         depth: blocks of all stages, in the proportion of `depths`.
         width: channels of the stem.
-        groups: of the middle convolution of a bottleneck (ResNeXt).
-        widening: factor on its channels.
+        groups: groups of the middle convolution of a bottleneck (ResNeXt).
+        widening: factor on the channels of that convolution.
         small_images: a 3 x 3 stem that keeps the size, for images of 32 x 32.
     """
     if width * widening % groups:

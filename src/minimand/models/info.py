@@ -78,7 +78,7 @@ class ModelInfo:
         return {name: self._checked(name, settings.get(name, default)) for name, default in self.settings.items()}
 
     def _checked(self, name: str, value: Any) -> Setting:
-        parameter = signature(self.build).parameters.get(name)
+        parameter = signature(self.build, eval_str=True).parameters.get(name)
         kinds = () if parameter is None else get_args(parameter.annotation)
         if isinstance(self.settings[name], str):
             if value not in kinds:

@@ -63,7 +63,7 @@ class UnrolledNetwork(Features):
         Args:
             pretrained_model_name_or_path: a folder, or owner/name on the hub.
             algorithm: needed if the stored one is not built in: no folder decides what code runs.
-            **options: those of the Hugging Face hub, such as `revision`.
+            **options: options of the Hugging Face hub, such as `revision`.
 
         Raises:
             MinimandError: the algorithm is needed.
@@ -74,5 +74,5 @@ class UnrolledNetwork(Features):
 
     @property
     def references(self) -> tuple[str, ...]:
-        """Keys into references.bib of what the family and the algorithm do not say."""
+        """Keys into references.bib of what neither the family nor the algorithm names: stochastic depth."""
         return DropPath.references if self._config.get("drop_path") else ()

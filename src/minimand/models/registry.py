@@ -1,4 +1,4 @@
-"""Models by name."""
+"""Models made by name, or from a configuration."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -29,14 +29,14 @@ def vgg(
     gradient descent is VGG. Weights are drawn as He et al. have it, those of linear layers with the deviation 0.01.
 
     Args:
-        depths: convolutions of each stage.
+        depths: the convolutions of each stage.
         norm: batch normalization after each of them.
         depth: convolutions of all stages, in the proportion of `depths`.
         width: channels of the first stage; the others have 2, 4, 8 and 8 times as many.
         head_width: units of the hidden linear layers.
         binding: how a block becomes a gradient.
         num_classes: the length of the output.
-        in_channels: of an image.
+        in_channels: the channels of an image.
     """
     stages = []
     channels = in_channels

@@ -65,7 +65,7 @@ def vit(
     Args:
         width: channels of a token, a multiple of `heads`.
         depth: blocks.
-        heads: of the attention.
+        heads: the heads of the attention.
         patch: side of a patch in pixels; it divides `image_size`.
         image_size: side of an image in pixels.
         drop_path: the probability of dropping the last block in training; it grows linearly from 0 in the first.
