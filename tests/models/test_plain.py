@@ -99,6 +99,7 @@ def test_a_run_of_a_named_sequence_can_be_opened_again(tmp_path: Path) -> None:
         (lambda: mm.create_model("convnet8", width=None), "width is None; expected an integer"),
         (lambda: mm.create_model("convnet8", depth=3), "unknown setting of convnet8 'depth'"),
         (lambda: create_for("convnet8", (3,), 2), "convnet8 takes images"),
+        (lambda: create_for("convnet8", (1, 8, 8), 2), r"images of at least 32 x 32, .* the shape \(1, 8, 8\)"),
         (lambda: PlainNetwork("mlp"), "mlp runs an algorithm"),
         (lambda: mm.UnrolledNetwork("convnet8"), "convnet8 .* has no skeleton; mm.create_model makes it"),
         (lambda: mm.models.scale("convnet8", 1), "convnet8 has a fixed number of layers"),

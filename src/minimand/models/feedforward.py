@@ -12,7 +12,7 @@ from ..layers.flatten import FlattenOf
 from .info import plain
 
 
-@plain("convnet4", "friesen2018", image_size=32)
+@plain("convnet4", "friesen2018", image_size=32, smallest=32)
 def convnet4(num_classes: int = 10, in_channels: int = 3, width: int = 32) -> nn.Sequential:
     """Two convolutions and two linear layers for images of 32 x 32, without normalization.
 
@@ -32,7 +32,7 @@ def convnet4(num_classes: int = 10, in_channels: int = 3, width: int = 32) -> nn
     )
 
 
-@plain("convnet8", "zhou2016dorefa", "friesen2018", image_size=32)
+@plain("convnet8", "zhou2016dorefa", "friesen2018", image_size=32, smallest=32)
 def convnet8(num_classes: int = 10, in_channels: int = 3, width: int = 48) -> nn.Sequential:
     """Seven convolutions and a linear layer for images of 32 x 32: DoReFa-Net's network for SVHN.
 
@@ -55,7 +55,7 @@ def convnet8(num_classes: int = 10, in_channels: int = 3, width: int = 48) -> nn
     )
 
 
-@plain("alexnet_dorefa", "zhou2016dorefa", "friesen2018", image_size=224)
+@plain("alexnet_dorefa", "zhou2016dorefa", "friesen2018", image_size=224, smallest=224)
 def alexnet_dorefa(num_classes: int = 1000, in_channels: int = 3, width: int = 96) -> nn.Sequential:
     """DoReFa-Net's AlexNet for images of 224 x 224: batch normalization, no groups, no dropout.
 

@@ -89,24 +89,12 @@ _register("resnet18", "ResNet of 18 layers", "he2016resnet", (2, 2, 2, 2), False
 _register("resnet34", "ResNet of 34 layers", "he2016resnet", (3, 4, 6, 3), False)
 _register("resnet50", "ResNet of 50 layers", "he2016resnet", (3, 4, 6, 3), True)
 _register("resnet101", "ResNet of 101 layers", "he2016resnet", (3, 4, 23, 3), True)
-_register(
-    "resnext50_32x4d",
-    "ResNeXt of 50 layers, 32 groups of 4 channels in the first stage",
-    "xie2017resnext",
-    (3, 4, 6, 3),
-    True,
-    groups=32,
-    widening=2,
-)
-_register(
-    "resnext101_32x8d",
-    "ResNeXt of 101 layers, 32 groups of 8 channels in the first stage",
-    "xie2017resnext",
-    (3, 4, 23, 3),
-    True,
-    groups=32,
-    widening=4,
-)
+for _name, _layers, _depths, _width in (
+    ("resnext50_32x4d", 50, (3, 4, 6, 3), 4),
+    ("resnext101_32x8d", 101, (3, 4, 23, 3), 8),
+):
+    _line = f"ResNeXt of {_layers} layers, 32 groups of {_width} channels in the first stage"
+    _register(_name, _line, "xie2017resnext", _depths, True, groups=32, widening=_width // 2)
 register(
     "cifar_resnet18",
     "ResNet of 18 layers with a 3 x 3 stem, for images of 32 x 32, post-activation; T is the whole block",

@@ -147,7 +147,7 @@ def register(
     MODELS.add(name, ModelInfo(name, description, build, settings, binding, references, **details))
 
 
-def plain(name: str, *references: str, image_size: int) -> Callable[[F], F]:
+def plain(name: str, *references: str, image_size: int, smallest: int = 1) -> Callable[[F], F]:
     """A decorator that makes a function of num_classes, in_channels and settings a model that is a plain sequence.
 
     The first line of its docstring is the description, and its defaults are the model's.
@@ -157,7 +157,7 @@ def plain(name: str, *references: str, image_size: int) -> Callable[[F], F]:
         defaults = {key: parameter.default for key, parameter in signature(build).parameters.items()}
         settings = {key: value for key, value in defaults.items() if key not in ("num_classes", "in_channels")}
         line = (build.__doc__ or "").partition("\n")[0].removesuffix(".")
-        sizes = {"image_size": image_size, "num_classes": defaults["num_classes"]}
+        sizes = {"smallest": smallest, "image_size": image_size, "num_classes": defaults["num_classes"]}
         MODELS.add(name, ModelInfo(name, line, build, settings, None, references, **sizes))
         return build
 

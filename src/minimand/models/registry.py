@@ -110,5 +110,8 @@ def create_for(
             raise unknown_name(f"setting of {name}", setting, known)
     if len(data_shape) != 3 and not info.takes_vectors:
         raise MinimandError(f"{name} takes images, but a sample has the shape {data_shape}; mlp takes vectors.")
+    if len(data_shape) == 3 and min(data_shape[1:]) < info.smallest:
+        least = f"{info.smallest} x {info.smallest}"
+        raise MinimandError(f"{name} takes images of at least {least}, but a sample has the shape {data_shape}.")
     channels = math.prod(data_shape) if info.takes_vectors else data_shape[0]
     return create_model(name, algorithm, binding, num_outputs, channels, **settings)

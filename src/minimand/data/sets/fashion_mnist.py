@@ -17,18 +17,7 @@ from ..samples import Arrays
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 """The folder in which the Debian package dataset-fashion-mnist puts the files."""
 
-_CLASSES = (
-    "T-shirt",
-    "trousers",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle boot",
-)
+_CLASSES = ("T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _AUGMENTATION = Augmentation(pad=2, flip=True)
 
 
