@@ -13,7 +13,6 @@ from minimand.layers.thresholds import QuantizedReLU
 from minimand.models.named import PlainNetwork
 from minimand.models.registry import create_for, model_from_config
 from minimand.recipes.recipe import Recipe
-from minimand.report.reported import fit
 
 SMALL: dict[str, dict[str, Any]] = {
     "alexnet_dorefa": {"width": 12},
@@ -71,7 +70,7 @@ def test_a_run_of_a_named_sequence_can_be_opened_again(tmp_path: Path) -> None:
     images = torch.rand(4, 1, 8, 8)
     folder = tmp_path / "run"
     model = create_for("greedy_cifar(k=1, width=2)", (1, 8, 8), 10)
-    result = fit(model, "digits", mm.Layerwise(), Recipe(epochs=1, batch_size=256), run=str(folder))
+    result = mm.fit(model, "digits", mm.Layerwise(), Recipe(epochs=1, batch_size=256), run=str(folder))
     again = reopen(folder)
     again.load_trained()
     assert _same(again.model, result.model)

@@ -10,7 +10,9 @@ from ...experiments.panels import draw_sweep
 from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
 from ...experiments.trained import SKELETONS, created, kept, train
 from ...networks.kinds import count_parameters
-from ...recipes.recipe import AdamW, Cosine, Recipe
+from ...recipes.optimizers import AdamW
+from ...recipes.recipe import Recipe
+from ...recipes.schedules import Cosine
 from ...report.figures import COLORS, new_figure, plain
 
 if TYPE_CHECKING:

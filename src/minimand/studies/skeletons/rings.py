@@ -15,7 +15,9 @@ from ...experiments.study import Cell, Column, Measurement, Scale, Study, regist
 from ...experiments.trained import SKELETONS, kept, train
 from ...networks.kinds import count_parameters
 from ...networks.unrolled import unroll
-from ...recipes.recipe import AdamW, Cosine, Recipe
+from ...recipes.optimizers import AdamW
+from ...recipes.recipe import Recipe
+from ...recipes.schedules import Cosine
 from ...report.figures import new_figure
 
 if TYPE_CHECKING:
