@@ -18,7 +18,8 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 import minimand as mm
 from minimand._support.environment import environment
-from minimand.models.network import Bridge, UnrolledNetwork
+from minimand.models.assembly import Bridge
+from minimand.models.network import UnrolledNetwork
 from minimand.networks.unrolled import Unrolled, UnrolledLayer
 
 

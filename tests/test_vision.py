@@ -32,18 +32,48 @@ def stand_in(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("order", ["minimand, timm", "timm, minimand"])
+@pytest.mark.parametrize("order", ["minimand.vision, timm", "timm, minimand", "timm, minimand.vision"])
 def test_models_are_registered_in_either_order(stand_in: Path, order: str) -> None:
     code = f"""
 import {order}
 found = timm.models.registered
-print("apg2_convnext_tiny" in found, "hb_net20" in found, "resnet18" in found, len(found) == len(set(found)))
-print(type(timm.__loader__).__name__, "exec_module" in vars(timm.__loader__), timm.__spec__.loader is timm.__loader__)
+print(*[name in found for name in ("apg2_convnext_tiny", "hb_net20", "resnet18", "convnet8")])
 import importlib
 importlib.reload(timm), importlib.reload(minimand)
 print(len(found) == len(set(found)))
 """
-    assert _run(stand_in, code).splitlines() == ["True True False True", "SourceFileLoader False True", "True"]
+    assert _run(stand_in, code).splitlines() == ["True True False False", "True"]
+
+
+def test_nothing_hooks_into_imports(stand_in: Path) -> None:
+    code = """
+import sys
+before = list(sys.meta_path), list(sys.path_hooks)
+import minimand
+after = list(sys.meta_path), list(sys.path_hooks)
+import torch  # whatever it does
+between = list(sys.meta_path), list(sys.path_hooks)
+import minimand.vision
+print(before == after, between == (list(sys.meta_path), list(sys.path_hooks)))
+"""
+    assert _run(stand_in, code) == "True True"
+
+
+def test_torchvision_is_mended_after_that_very_error_only(stand_in: Path) -> None:
+    mended = 'hasattr(torch.ops.torchvision, "nms")'
+    error = "RuntimeError('operator torchvision::nms does not exist')"
+    (stand_in / "torchvision.py").write_text(f"import torch\nif not {mended}: raise {error}")
+    code = f"import torch, minimand.vision, torchvision, timm; print({mended}, bool(timm.models.registered))"
+    assert _run(stand_in, code) == "True True"
+    (stand_in / "torchvision.py").write_text("raise RuntimeError('of its own')")
+    code = f"""
+import torch
+try:
+    import minimand.vision
+except RuntimeError as error:
+    print(error, {mended})
+"""
+    assert _run(stand_in, code) == "of its own False"
 
 
 def test_minimand_does_not_import_timm(stand_in: Path) -> None:
@@ -51,15 +81,15 @@ def test_minimand_does_not_import_timm(stand_in: Path) -> None:
 
 
 def test_a_timm_that_fails_fails_as_without_us(stand_in: Path) -> None:
-    """Its own error, nothing of it left; and once it works, the models are there."""
+    """The error is timm's own, and nothing of it is left; once it works, the models are there."""
     code = f"""
 import sys, pathlib, traceback
-{{first}}
+import {{first}}
 file = pathlib.Path({str(stand_in)!r}, "timm", "__init__.py")
 good, bad = file.read_text(), "from . import models; raise RuntimeError('out of order')"
 file.write_text(bad)
 try:
-    import timm
+    import {{second}}
 except RuntimeError as error:
     print(error, [line.name for line in traceback.extract_tb(error.__traceback__)][-1])
 print(sorted(name for name in sys.modules if name.startswith("timm")))
@@ -67,35 +97,37 @@ file.write_text(good)
 import importlib, os
 importlib.invalidate_caches()
 os.utime(file, (1, 1))
-import timm
+import {{second}}, timm
 print(bool(timm.models.registered))
 """
-    with_us, without = (
-        _run(stand_in, code.replace("{first}", f"import {name}")).splitlines() for name in ("minimand", "json")
-    )
-    assert with_us[:-1] == without[:-1] == ["out of order <module>", "['timm.models']"]
-    assert (with_us[-1], without[-1]) == ("True", "False")
+    orders = (("json", "timm"), ("minimand", "timm"), ("minimand", "minimand.vision"))
+    printed = [_run(stand_in, code.format(first=first, second=second)).splitlines() for first, second in orders]
+    assert [lines[:-1] for lines in printed] == [["out of order <module>", "['timm.models']"]] * 3
+    assert [lines[-1] for lines in printed] == ["False", "False", "True"]
 
 
 def test_no_timm_is_no_timm(tmp_path: Path) -> None:
     code = """
-import sys, minimand
+import importlib, sys, minimand.models.timm_registry
 sys.path.clear()
-try:
-    import timm
-except ModuleNotFoundError as error:
-    print(error)
+for name in ("timm", "minimand.vision"):
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        print(error)
 """
-    assert _run(tmp_path, code) == "No module named 'timm'"
+    no_timm, no_extra = _run(tmp_path, code).splitlines()
+    assert no_timm == "No module named 'timm'"
+    assert "pip install 'minimand[vision]'" in no_extra
 
 
 def test_a_timm_that_does_not_take_the_models_is_a_warning(stand_in: Path) -> None:
     (stand_in / "timm" / "models.py").write_text("")
     code = """
-import warnings, minimand
+import warnings, timm
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    import timm
+    import minimand
 print(*[str(w.message) for w in caught])
 """
     assert _run(stand_in, code).startswith("minimand's models are not in timm's registry: ImportError: cannot import")

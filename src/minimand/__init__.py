@@ -1,11 +1,11 @@
 """minimand: networks whose architecture, training and initialization are derived from optimization problems."""
 
+import sys
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from ._support.errors import unknown_name
-from ._support.torchvision import after_timm
 
 if TYPE_CHECKING:
     from . import algorithms as algorithms
@@ -193,4 +193,5 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-after_timm(lambda: import_module(".models.timm_registry", __name__).register_in_timm())
+if sys.modules.get("timm") is not None:  # after it our models join its registry; before it, by minimand.vision
+    import_module(".models.timm_registry", __name__).register_in_timm()

@@ -1,4 +1,5 @@
 import gzip
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,42 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import minimand as mm
 from minimand.data.conversion import as_data
+from minimand.data.info import DATA, DataSet
 from minimand.data.samples import Arrays, Items, Loader
 from minimand.data.sets.fashion_mnist import DEBIAN
 from minimand.recipes.augmentation import Augmentation
+
+
+def test_every_data_set_has_a_line_and_references_that_can_be_cited() -> None:
+    lines = mm.list_data()
+    named = {"cifar10", "cifar100", "digits", "fashion_mnist", "nested_rings", "parity", "telgarsky"}
+    assert set(lines) == named
+    assert all(len(line) > 25 for line in lines.values())
+    assert [name for name in lines if not mm.bibliography(name)] == ["parity"]
+
+
+def test_a_package_of_somebody_else_brings_a_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Point:
+        name, value, dist = "spirals", "theirs:spirals", None
+
+        def load(self) -> DataSet:
+            return DataSet(spirals, ("he2016resnet",))
+
+    def spirals(turns: int = 1) -> mm.Data:
+        return replace(mm.load_data("parity"), name=f"spirals of {turns}")
+
+    known = dict(DATA)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "minimand._support.registry.entry_points", lambda group: [Point()] if group == "minimand.data" else []
+        )
+        patch.setattr(DATA, "_is_loaded", False)
+        patch.setattr(DATA, "_things", known)
+        assert "spirals" in mm.list_data()
+        data = mm.load_data("spirals(turns=3)")
+        assert (data.name, data.references) == ("spirals of 3", ("he2016resnet",))
+        assert data.loaded == {"name": "spirals", "turns": 3}
+    assert "spirals" not in mm.list_data()
 
 
 @pytest.mark.parametrize("name", ["digits", "nested_rings", "parity", "telgarsky"])
@@ -159,7 +193,7 @@ def test_a_split_of_one_s_own_images_keeps_the_shares_of_the_classes(tmp_path: P
 def test_images_that_do_not_fit_in_memory_are_decoded_when_asked_for(tmp_path: Path, monkeypatch: Any) -> None:
     folder = str(_images(tmp_path / "large", size=(8, 8)))
     in_memory = mm.load_data(folder, image_size=8)
-    monkeypatch.setattr("minimand.data.images._BYTES_IN_MEMORY", 0)
+    monkeypatch.setattr("minimand.data.images.splits._BYTES_IN_MEMORY", 0)
     data = mm.load_data(folder, image_size=8)
     assert isinstance(data.test, Items)
     x, y = next(Items(data.test.dataset, workers=0).batches(9))
@@ -175,7 +209,7 @@ def test_training_images_that_do_not_fit_in_memory_are_cropped_at_random(tmp_pat
     folder = _images(tmp_path / "large", count=100)
     for file in folder.rglob("*.png"):
         Image.fromarray(image).save(file)
-    monkeypatch.setattr("minimand.data.images._BYTES_IN_MEMORY", 0)
+    monkeypatch.setattr("minimand.data.images.splits._BYTES_IN_MEMORY", 0)
     data = mm.load_data(str(folder), image_size=16)
     assert data.augmentation == Augmentation(flip=True)
     assert isinstance(data.train, Items)
@@ -212,7 +246,7 @@ def test_bad_image_folders(tmp_path: Path) -> None:
         _images(tmp_path / "parts" / part, classes)
     with pytest.raises(ValueError, match="c has test images and no training images"):
         mm.load_data(str(tmp_path / "parts"))
-    with pytest.raises(ValueError, match="image_size is 0; expected an integer of at least 1"):
+    with pytest.raises(ValueError, match="image_size is 0; expected an integer, at least 1"):
         mm.load_data(str(_images(tmp_path / "sized")), image_size=0)
     corrupt = _images(tmp_path / "corrupt")
     (corrupt / "b" / "3.png").write_bytes((corrupt / "b" / "3.png").read_bytes()[:60])
@@ -228,11 +262,11 @@ def test_bad_image_folders(tmp_path: Path) -> None:
     [
         ("cifar", ValueError, r"unknown data set 'cifar'\. Did you mean 'cifar10'"),
         ("missing_folder", ValueError, "Nor is there a folder 'missing_folder'; .* owner/name"),
-        ("cifar10(fold='x')", ValueError, "unknown argument of cifar10 'fold'. Did you mean 'folder'"),
+        ("cifar10(folder='x')", ValueError, "unknown argument of cifar10 'folder'. Did you mean 'data_folder'"),
         ("cifar10(data_folder='nowhere')", FileNotFoundError, "no train.*parquet in 'nowhere'"),
         ("./nowhere/images", FileNotFoundError, "no folder './nowhere/images'"),
-        ("parity(bits=40)", ValueError, "bits is 40; expected 1 to 20"),
-        ("telgarsky(folds=0)", ValueError, "folds is 0; expected an integer of at least 1"),
+        ("parity(bits=40)", ValueError, "bits is 40; expected an integer, 1 to 20"),
+        ("telgarsky(folds=0)", ValueError, "folds is 0; expected an integer, at least 1"),
     ],
 )
 def test_bad_names(name: str, error: type[Exception], message: str) -> None:

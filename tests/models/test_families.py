@@ -36,7 +36,7 @@ TIMM = {name: f"{name}_patch16_224" if name.startswith("vit") else name for name
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_the_skeleton_adds_no_parameters(name: str, algorithm: str) -> None:
     with torch.device("meta"):
-        model = mm.create_model(name, algorithm, num_classes=1000)
+        model = mm.create_model(name, algorithm)
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
 
 
@@ -51,7 +51,7 @@ def test_logits_are_those_of_timm(name: str, binding) -> None:
     for p in theirs.parameters():
         if p.ndim == 1:  # scales and biases start at values that hide mistakes
             torch.nn.init.normal_(p, 0.5, 0.3)
-    ours = mm.models.from_timm(mm.create_model(name, binding=binding, num_classes=1000), theirs).eval()
+    ours = mm.models.from_timm(mm.create_model(name, binding=binding), theirs).eval()
     x = torch.randn(1, 3, 224 if "vit" in name else 64, 224 if "vit" in name else 64)
     with torch.no_grad():
         expected = theirs(x)
@@ -116,7 +116,7 @@ def test_stochastic_depth_is_stored_and_cited(tmp_path: Path) -> None:
 
 def test_weights_of_another_architecture_are_refused() -> None:
     theirs = require_timm().create_model("resnet18")
-    model = mm.create_model("resnet34", num_classes=1000)
+    model = mm.create_model("resnet34")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(ValueError, match="resnet34 is not the architecture of ResNet: .* has the shape"):
         mm.models.from_timm(model, theirs)
@@ -151,7 +151,7 @@ def test_every_family_is_the_same_network_step_by_step(name: str) -> None:
 def test_the_smallest_image_is_said(name: str) -> None:
     model = mm.create_model(name, growth=1).eval()
     least = mm.model_info(name).smallest
-    assert model(torch.randn(1, 3, least, least)).shape == (1, 10)
+    assert model(torch.randn(1, 3, least, least)).shape == (1, model.info.num_classes)
     with pytest.raises(ValueError, match=f"expected at least {least} x {least}"):
         model(torch.randn(1, 3, least - 1, least - 1))
     model.info = replace(model.info, smallest=1)

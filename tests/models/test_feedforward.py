@@ -18,7 +18,7 @@ def _count(model: nn.Module) -> int:
         (convnet4, 32, 4_259_274, 3),
         (convnet8, 32, 1_492_554, 7),
         (alexnet_dorefa, 224, 62_394_344, 7),
-        (lambda: mm.create_model("resnet18", num_classes=1000), 64, 11_689_512, 17),
+        (lambda: mm.create_model("resnet18"), 64, 11_689_512, 17),
         (lambda: mm.create_model("cifar_resnet18"), 32, 11_173_962, 17),
     ],
 )

@@ -105,7 +105,7 @@ def test_what_a_block_keeps_is_what_the_published_code_keeps(k: int, blocks: lis
 def test_vgg_has_the_size_of_torchvisions(name: str) -> None:
     torchvision = require_torchvision("by a test")
     with torch.device("meta"):
-        ours, theirs = mm.create_model(name, num_classes=1000), getattr(torchvision.models, name)()
+        ours, theirs = mm.create_model(name), getattr(torchvision.models, name)()
         expected = [tuple(value.shape) for value in theirs.state_dict().values()]
         assert [tuple(value.shape) for value in ours.state_dict().values()] == expected
         assert len(ours.layers) == int(name[3:5]) - 3

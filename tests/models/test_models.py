@@ -1,6 +1,6 @@
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
@@ -9,7 +9,9 @@ from torch import nn
 
 import minimand as mm
 from helpers import BINDINGS
-from minimand.models.network import Bridge, UnrolledNetwork
+from minimand.models.assembly import Bridge
+from minimand.models.info import MODELS, ModelInfo
+from minimand.models.network import UnrolledNetwork
 from minimand.models.registry import create_for
 from minimand.networks.unrolled import Unrolled, UnrolledLayer
 from minimand.theory.kernel import Binding
@@ -227,18 +229,62 @@ def test_bad_input(make, message: str) -> None:
         make()
 
 
+def test_every_name_stands_in_the_file_of_its_family() -> None:
+    """A name can be found by grep."""
+    text = "".join(file.read_text() for file in Path(mm.models.__path__[0]).glob("*.py"))
+    assert [name for name in mm.list_models() if f'"{name}"' not in text] == []
+
+
+def test_the_models_of_imagenet_have_its_classes_by_default() -> None:
+    with torch.device("meta"):
+        for name in mm.list_models():
+            model = mm.create_model(name)
+            x = torch.empty(1, 3) if mm.model_info(name).takes_vectors else None
+            is_imagenet = mm.model_info(name).image_size == 224 and x is None
+            assert model.num_classes == (1000 if is_imagenet else 10), name
+            layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+            assert layers[-1].out_features == model.num_classes, name
+
+
+def test_a_package_of_somebody_else_brings_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Point:
+        name, value, dist = "perceptron", "theirs:perceptron", None
+
+        def load(self) -> ModelInfo:
+            def build(num_classes: int, in_channels: int, width: "int | None" = None, kind: "Literal['a', 'b']" = "a"):
+                return nn.Sequential(nn.Linear(in_channels, width or 4), nn.ReLU(), nn.Linear(width or 4, num_classes))
+
+            settings = {"width": None, "kind": "a"}
+            return ModelInfo("perceptron", "theirs", build, settings, None, (), takes_vectors=True, num_classes=2)
+
+    known = dict(MODELS)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "minimand._support.registry.entry_points", lambda group: [Point()] if group == "minimand.models" else []
+        )
+        patch.setattr(MODELS, "_is_loaded", False)
+        patch.setattr(MODELS, "_things", known)
+        assert mm.list_models("perc*") == {"perceptron": "theirs"}
+        model = create_for("perceptron(width=3)", (2, 3), 5)
+        assert model(torch.zeros(1, 6)).shape == (1, 5)
+        with pytest.raises(ValueError, match="kind is 'c'; expected one of 'a', 'b'"):
+            mm.create_model("perceptron", kind="c", in_channels=6)
+    assert "perceptron" not in mm.list_models()
+
+
 def test_names_are_listed_by_pattern() -> None:
-    assert mm.list_models("wrn*") == ["wrn16_4", "wrn28_4"]
+    assert list(mm.list_models("wrn*")) == ["wrn16_4", "wrn28_4"]
+    assert all(line == mm.model_info(name).description for name, line in mm.list_models().items())
     assert all(mm.model_info(name).references for name in mm.list_models())
-    assert mm.list_models("no_such_model") == []
+    assert mm.list_models("no_such_model") == {}
 
 
 def test_names_with_an_algorithm_are_listed_where_no_plain_one_matches() -> None:
-    plain = mm.list_models()
-    assert mm.list_models("apg2_*") == [f"apg2_{name}" for name in plain]
-    assert mm.list_models("*convnext_tiny") == ["convnext_tiny"]
-    assert mm.list_models("linearized_admm_wrn*") == ["linearized_admm_wrn16_4", "linearized_admm_wrn28_4"]
-    assert mm.list_models("ista_*") == []  # it needs a known prox
+    unrolled = [name for name in mm.list_models() if mm.model_info(name).binding is not None]
+    assert list(mm.list_models("apg2_*")) == [f"apg2_{name}" for name in unrolled]
+    assert list(mm.list_models("*convnext_tiny")) == ["convnext_tiny"]
+    assert list(mm.list_models("linearized_admm_wrn*")) == ["linearized_admm_wrn16_4", "linearized_admm_wrn28_4"]
+    assert mm.list_models("ista_*") == {}  # it needs a known prox
     for name in mm.list_models("*_mlp"):
         assert mm.create_model(name, in_channels=4, width=4, depth=2)(torch.randn(2, 4)).shape == (2, 10)
 

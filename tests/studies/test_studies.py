@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import minimand as mm
 from minimand.algorithms._registry import as_algorithm
 from minimand.data.samples import Arrays
-from minimand.data.sets.synthetic import nested_rings
+from minimand.data.sets.nested_rings import nested_rings
 from minimand.experiments import trained
 from minimand.experiments.running import read_study, run_study
 from minimand.experiments.study import SCALES, list_studies, study_named

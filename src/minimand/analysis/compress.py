@@ -16,6 +16,7 @@ from .._support.tables import table_text
 from .._support.torch_internals import BatchNorm
 from ..data.conversion import as_data
 from ..networks.as_network import as_network
+from ..networks.kinds import count_parameters
 from ..recipes.recipe import Recipe, default_recipe
 from ..surgery.remove_filters import FilterLayer, FiltersRemoved, Removal, filters, leaves, origins_through
 from ..trainability.measure.tracing import undisturbed
@@ -129,7 +130,7 @@ def compress(
         model.to(as_device(device))
     where = next(model.parameters()).device
     recipe = recipe or default_recipe(data, model, where)
-    before = _parameters(model)
+    before = count_parameters(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         problems = method.plan(model, lambda: data.example(where), data.num_outputs, recipe.epochs).problems
@@ -160,7 +161,7 @@ def compress(
         layers.append(CompressedLayer(removal.name, count, kept, accuracy, pruned, tuned))
     assert result is not None
     FiltersRemoved(model, {layer.name: (layer.filters, len(layer.kept)) for layer in layers})
-    return Compression(model, cast(float, result.test_accuracy), tuple(layers), (before, _parameters(model)))
+    return Compression(model, cast(float, result.test_accuracy), tuple(layers), (before, count_parameters(model)))
 
 
 @dataclass(frozen=True)
@@ -255,7 +256,3 @@ def _removals(model: nn.Module, problems: Sequence[Problem]) -> list[Removal | N
             f"of nn.Sequential, not inside others, whose sums need all of them. Its layers are made of {kinds}."
         )
     return found
-
-
-def _parameters(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())

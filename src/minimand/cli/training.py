@@ -116,7 +116,7 @@ class Train(_Training):
             ranks = ["torchrun", "--nproc-per-node", str(world_size()), "-m", "--"] if world_size() > 1 else []
             again = shlex.join([*ranks, "minimand", "train", "--run", str(folder), *own])
             raise KeyboardInterrupt(f"{again} goes on from the last checkpoint") from None
-        console.print(make_table(["", ""], _result_rows(result, str(model.algorithm), name)))
+        console.print(make_table(["", ""], _result_rows(result, str(getattr(model, "algorithm", "none")), name)))
         console.print(f"report: {run.report}", highlight=False)
 
 

@@ -25,7 +25,7 @@ def as_data(value: Any) -> Data:
             targets (N,) are classes counted from 0; floating-point ones, (N,) or (N, outputs), are a regression.
 
     Raises:
-        TypeError, ValueError: something else; names the part, what it holds and what works.
+        WrongTypeError, MinimandError: something else; names the part, what it holds and what works.
     """
     if isinstance(value, Data):
         _check_range(value)
@@ -55,7 +55,7 @@ def as_data(value: Any) -> Data:
 
 
 def _check_range(data: Data) -> None:
-    """Of samples in memory; of others each batch is checked when it comes."""
+    """Check the classes of samples in memory; of other samples each batch is checked when it comes."""
     for samples in (data.train, data.test):
         if isinstance(samples, Arrays) and data.task == "classification":
             data.check_classes(samples.targets)
@@ -103,11 +103,10 @@ def _first_batch(samples: Samples, which: str) -> tuple[Tensor, Tensor]:
 def _highest_class(samples: Samples) -> int:
     if isinstance(samples, Arrays):
         return int(samples.targets.max())
-    known = getattr(getattr(samples, "dataset", None), "classes", None)
-    if known is None:
-        known = getattr(getattr(getattr(samples, "loader", None), "dataset", None), "classes", None)
-    if known is not None:
-        return len(known) - 1
+    for owner in (samples, getattr(samples, "loader", None)):
+        classes = getattr(getattr(owner, "dataset", None), "classes", None)
+        if classes is not None:
+            return len(classes) - 1
     if isinstance(samples, Loader):
         return samples.counted[1]
     return max(int(targets.max()) for _, targets in samples.batches(256))

@@ -1,4 +1,4 @@
-"""Some of the training samples kept out of training, to choose by."""
+"""A validation part: some of the training samples kept out of training, to choose by."""
 
 from dataclasses import replace
 
@@ -15,17 +15,17 @@ def hold_out(data: Data, share: float, seed: int) -> Data:
     """The data with a random share of its training samples in place of the test samples, which stay unseen.
 
     Raises:
-        ValueError: too few samples for both parts. TypeError: samples that come in somebody else's batches.
+        MinimandError: too few samples for both parts. WrongTypeError: samples that come in somebody else's batches.
     """
     n = len(data.train)
-    held = round(share * n)
-    if not 0 < held < n:
+    count = round(share * n)
+    if not 0 < count < n:
         raise MinimandError(
             f"{data.name} has {n} training samples; expected at least {-(-1 // share):.0f}, of which a share of "
             f"{share:g} can be held out."
         )
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    return replace(data, train=_chosen(data.train, order[held:]), test=_chosen(data.train, order[:held]), loaded={})
+    return replace(data, train=_chosen(data.train, order[count:]), test=_chosen(data.train, order[:count]), loaded={})
 
 
 def _chosen(samples: Samples, indices: Tensor) -> Samples:

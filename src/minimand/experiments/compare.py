@@ -22,6 +22,7 @@ from ..data.conversion import as_data
 from ..data.data import Data
 from ..models.network import UnrolledNetwork
 from ..models.registry import create_for
+from ..networks.kinds import count_parameters
 from ..recipes.recipe import Recipe, default_recipe
 from ..report.citing import bibliography
 from ..report.explain import certify_model
@@ -248,7 +249,7 @@ def _label(contestant: _Contestant, alone: bool) -> str:
 def _entry(contestant: _Contestant, results: Sequence[FitResult], diverged: list[int], data: Data) -> Entry:
     return Entry(
         contestant.label,
-        sum(p.numel() for p in contestant.model.parameters()),
+        count_parameters(contestant.model),
         count_flops(contestant.model, data.shape),
         [r.test_accuracy for r in results if r.test_accuracy is not None],
         [r.test_loss for r in results],

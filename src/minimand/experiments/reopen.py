@@ -12,7 +12,8 @@ from ..algorithms._registry import as_algorithm, builtin, specification
 from ..data.data import Data
 from ..data.registry import list_data, load_data
 from ..layers.stochastic_depth import DropPath
-from ..models.network import UnrolledNetwork
+from ..models.named import NamedModel
+from ..models.registry import model_from_config
 from ..recipes.recipe import Recipe, from_config
 from ..training.methods._registry import method_from_config
 from ..training.methods.method import Method
@@ -26,7 +27,7 @@ class Reopened:
     """What a run was started with; the model has its first weights until `load_trained`."""
 
     run: Run
-    model: UnrolledNetwork
+    model: NamedModel
     data: Data
     method: Method
     recipe: Recipe
@@ -78,15 +79,16 @@ def reopen(folder: str | Path, algorithm: Algorithm | str | None = None) -> Reop
     if "model" not in model or "name" not in data or "loss" in stored:
         what = "model" if "model" not in model else "data" if "name" not in data else "loss"
         raise RunError(f"the {what} of {folder} came from Python code; call mm.fit there again to go on.")
+    runs = model.get("algorithm", model["model"])
     if algorithm is not None:
-        given = as_algorithm(algorithm)
-        if specification(given) != model["algorithm"]:
-            raise RunError(f"algorithm is {specification(given)!r}, but {folder} is a run of {model['algorithm']!r}.")
-        model["algorithm"] = given
-    made = UnrolledNetwork(**model)
-    if fingerprint.of_model(made) != stored.get("algorithm"):
-        raise RunError(f"the code of {model['algorithm']} is not what it was when the run in {folder} began.")
-    return Reopened(run, made, load_data(**data), method, recipe, loss, seed)
+        chosen = as_algorithm(algorithm)
+        if specification(chosen) != runs:
+            raise RunError(f"algorithm is {specification(chosen)!r}, but {folder} is a run of {runs!r}.")
+        model["algorithm"] = chosen
+    built = model_from_config(model)
+    if fingerprint.of_model(built) != stored.get("algorithm"):
+        raise RunError(f"the code of {runs} is not what it was when the run in {folder} began.")
+    return Reopened(run, built, load_data(**data), method, recipe, loss, seed)
 
 
 def used_by(folder: str | Path) -> list[Any]:

@@ -14,6 +14,7 @@ from torch import nn
 from ..data.data import Data
 from ..models.network import UnrolledNetwork
 from ..models.registry import create_for
+from ..networks.kinds import count_parameters
 from ..recipes.augmentation import Augmentation
 from ..recipes.optimizers import SGD
 from ..recipes.recipe import Recipe, as_config, from_config
@@ -152,6 +153,6 @@ def classified(model: nn.Module, data: Data, cell: Cell, seed: int, bench: Bench
     return {
         "error": 1 - result.test_accuracy,
         "loss": result.test_loss,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": count_parameters(model),
         "flops": count_flops(model, data.shape),
     }

@@ -9,9 +9,9 @@ from torch import fx, nn
 from torch.fx.proxy import TraceError
 
 from .._support.errors import MinimandError
+from ..layers.flatten import FlattenOf
 from ..layers.thresholds import Opaque, Threshold
 from ..layers.weight_bits import FewBitLayer
-from ..models.feedforward import FlattenOf
 
 _IN_PLACE = {operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul}
 

@@ -8,6 +8,7 @@ from .greedy import greedy_cifar as greedy_cifar
 from .greedy import greedy_imagenet as greedy_imagenet
 from .info import ModelInfo as ModelInfo
 from .info import model_info as model_info
+from .named import PlainNetwork as PlainNetwork
 from .network import UnrolledNetwork as UnrolledNetwork
 from .registry import create_for as create_for
 from .registry import create_model as create_model

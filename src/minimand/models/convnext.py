@@ -9,7 +9,7 @@ from ..blocks.convnext import ConvNeXtBranch, LayerNorm2d
 from ..blocks.convolutional import Skip
 from ..layers.stochastic_depth import growing_rates
 from ..theory.kernel import Binding
-from .info import ModelInfo, Parts, register, shared
+from .info import Parts, register, shared
 
 
 def convnext(
@@ -72,31 +72,27 @@ def _initialized(parts: Parts) -> Parts:
 
 
 for _name, _depths, _width in (
-    ("atto", (2, 2, 6, 2), 40),
-    ("tiny", (3, 3, 9, 3), 96),
-    ("small", (3, 3, 27, 3), 96),
-    ("base", (3, 3, 27, 3), 128),
+    ("convnext_atto", (2, 2, 6, 2), 40),
+    ("convnext_tiny", (3, 3, 9, 3), 96),
+    ("convnext_small", (3, 3, 27, 3), 96),
+    ("convnext_base", (3, 3, 27, 3), 128),
 ):
     register(
-        ModelInfo(
-            f"convnext_{_name}",
-            f"ConvNeXt of {sum(_depths)} blocks, {_width} to {8 * _width} channels; T is the branch",
-            partial(convnext, depths=_depths),
-            {"depth": sum(_depths), "width": _width, "drop_path": 0.0},
-            "residual",
-            ("liu2022convnext",),
-            smallest=32,
-        )
+        _name,
+        f"ConvNeXt of {sum(_depths)} blocks, {_width} to {8 * _width} channels; T is the branch",
+        partial(convnext, depths=_depths),
+        {"depth": sum(_depths), "width": _width, "drop_path": 0.0},
+        "residual",
+        ("liu2022convnext",),
+        smallest=32,
     )
-for _name, _depth, _width in (("small", 18, 384), ("base", 18, 768)):
+for _name, _depth, _width in (("convnext_isotropic_small", 18, 384), ("convnext_isotropic_base", 18, 768)):
     register(
-        ModelInfo(
-            f"convnext_isotropic_{_name}",
-            f"isotropic ConvNeXt of {_depth} blocks, {_width} channels; T is the branch",
-            isotropic,
-            {"depth": _depth, "width": _width, "drop_path": 0.0},
-            "residual",
-            ("liu2022convnext",),
-            smallest=16,
-        )
+        _name,
+        f"isotropic ConvNeXt of {_depth} blocks, {_width} channels; T is the branch",
+        isotropic,
+        {"depth": _depth, "width": _width, "drop_path": 0.0},
+        "residual",
+        ("liu2022convnext",),
+        smallest=16,
     )

@@ -8,7 +8,7 @@ from torch import nn
 from ..blocks.convolutional import Skip, convolution, initialize
 from ..blocks.densely_connected import DenseLayer
 from ..theory.kernel import Binding
-from .info import ModelInfo, Parts, register, shared
+from .info import CIFAR, Parts, register, shared
 
 
 def densenet(
@@ -28,12 +28,12 @@ def densenet(
     T is a `DenseLayer`, with a skip under the operator binding: gradient descent is DenseNet under both.
 
     Args:
-        layers: of each stage.
+        layers: the layers of each stage.
         depth: layers of all stages, in the proportion of `layers`.
         growth: channels that a layer adds.
         bottleneck: the BC form: a 1 x 1 convolution first in each layer, and transitions that halve the channels.
         imagenet: a 7 x 7 stem with pooling.
-        beta: of AGD-Net's second sum; None is DenseNet.
+        beta: the factor of AGD-Net's second sum; None is DenseNet.
     """
 
     def block(k: int, blocks: int) -> nn.Module:
@@ -48,59 +48,62 @@ def densenet(
     stages = []
     for blocks in shared(depth, layers):
         if stages:
-            kept = channels // 2 if bottleneck else channels
-            narrow = nn.Conv2d(channels, kept, 1, bias=False)
-            start = [nn.BatchNorm2d(channels), nn.ReLU(inplace=True), narrow, nn.AvgPool2d(2)]
-            channels = kept
+            narrow = channels // 2 if bottleneck else channels
+            convolution_1x1 = nn.Conv2d(channels, narrow, 1, bias=False)
+            start = [nn.BatchNorm2d(channels), nn.ReLU(inplace=True), convolution_1x1, nn.AvgPool2d(2)]
+            channels = narrow
         # Of the last three dimensions the channels alone are padded: the empty slots.
         start.append(nn.ZeroPad3d((0, 0, 0, 0, 0, blocks * growth)))
         stages.append((nn.Sequential(*start), [block(k, blocks) for k in range(blocks)]))
         channels += blocks * growth
-    (stem, first), *rest = stages
+    (stem, first), *later = stages
     norm = [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
     head = nn.Sequential(*norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
-    parts = Parts(stem, [(None, first), *rest], head)
+    parts = Parts(stem, [(None, first), *later], head)
     for module in parts.modules:
         initialize(module)
     return parts
 
 
 _SIZES: dict[str, tuple[tuple[int, ...], int, bool]] = {
-    "22_12": ((6, 6, 6), 12, False),
-    "40_12": ((12, 12, 12), 12, False),
-    "52_12": ((16, 16, 16), 12, False),
-    "_bc100_12": ((16, 16, 16), 12, True),
-    "121": ((6, 12, 24, 16), 32, True),
-    "169": ((6, 12, 32, 32), 32, True),
-    "201": ((6, 12, 48, 32), 32, True),
+    "densenet22_12": ((6, 6, 6), 12, False),
+    "densenet40_12": ((12, 12, 12), 12, False),
+    "densenet52_12": ((16, 16, 16), 12, False),
+    "densenet_bc100_12": ((16, 16, 16), 12, True),
+    "densenet121": ((6, 12, 24, 16), 32, True),
+    "densenet169": ((6, 12, 32, 32), 32, True),
+    "densenet201": ((6, 12, 48, 32), 32, True),
 }
-"""Layers of each stage, growth, bottleneck."""
+"""The layers of each stage, the growth, and whether layers have a bottleneck, by the name of the DenseNet."""
 
 
-def _register(family: str, size: str, beta: float | None, what: str, references: tuple[str, ...]) -> None:
-    layers, growth, bottleneck = _SIZES[size]
+def _register(name: str, sizes_of: str, beta: float | None, description: str, references: tuple[str, ...]) -> None:
+    layers, growth, bottleneck = _SIZES[sizes_of]
     imagenet = len(layers) == 4
-    depth = (1 + bottleneck) * sum(layers) + len(layers) + 1
+    depth = (2 if bottleneck else 1) * sum(layers) + len(layers) + 1
     register(
-        ModelInfo(
-            family + size,
-            f"{'ImageNet' if imagenet else 'CIFAR'} {what.format(depth)}",
-            partial(densenet, layers=layers, bottleneck=bottleneck, imagenet=imagenet, beta=beta),
-            {"depth": sum(layers), "growth": growth},
-            "residual",
-            references,
-            smallest=29 if imagenet else 4,  # one pixel is left of it
-            image_size=224 if imagenet else 32,
-        )
+        name,
+        f"{'ImageNet' if imagenet else 'CIFAR'} {description.format(depth)}",
+        partial(densenet, layers=layers, bottleneck=bottleneck, imagenet=imagenet, beta=beta),
+        {"depth": sum(layers), "growth": growth},
+        "residual",
+        references,
+        smallest=29 if imagenet else 4,  # one pixel is left of it
+        **({} if imagenet else CIFAR),
     )
 
 
-for _size in _SIZES:
-    _register("densenet", _size, None, "DenseNet of {} layers; T fills the layer's slot", ("huang2017densenet",))
-for _size in ("22_12", "40_12", "52_12", "121"):
+for _name in _SIZES:
+    _register(_name, _name, None, "DenseNet of {} layers; T fills the layer's slot", ("huang2017densenet",))
+for _name, _densenet in {
+    "agd_net22_12": "densenet22_12",
+    "agd_net40_12": "densenet40_12",
+    "agd_net52_12": "densenet52_12",
+    "agd_net121": "densenet121",
+}.items():
     # With a bottleneck the a_j stand at its 1 x 1 convolution, a choice as well.
-    _what = (
+    _description = (
         "AGD-Net of {} layers; T is equation 21 of Li et al. 2018, beta 0.1; our choice: a T for each pair of layers, "
         "a 1 at first, a transition reads all z"
     )
-    _register("agd_net", _size, 0.1, _what, ("li2018optimization", "huang2017densenet"))
+    _register(_name, _densenet, 0.1, _description, ("li2018optimization", "huang2017densenet"))

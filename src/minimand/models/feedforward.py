@@ -5,30 +5,14 @@ Plain sequences with ReLUs; `mm.harden` makes them networks of steps.
 
 import math
 
-from torch import Tensor, nn
-from torch.fx import Proxy
+from torch import nn
 
 from .._support.checks import check_number
-from .._support.errors import MinimandError
+from ..layers.flatten import FlattenOf
+from .info import plain
 
 
-class FlattenOf(nn.Flatten):
-    """Flatten maps of which there have to be a number of entries: images have one size."""
-
-    def __init__(self, features: int, image_size: int) -> None:
-        super().__init__()
-        self.features, self.image_size = features, image_size
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, features)."""
-        if not isinstance(input, Proxy) and input.shape[1:].numel() != self.features:
-            raise MinimandError(
-                f"these images leave maps of {input.shape[2]} x {input.shape[3]}; the network is made for images "
-                f"of {self.image_size} x {self.image_size}."
-            )
-        return super().forward(input)
-
-
+@plain("convnet4", "friesen2018", image_size=32, smallest=32)
 def convnet4(num_classes: int = 10, in_channels: int = 3, width: int = 32) -> nn.Sequential:
     """Two convolutions and two linear layers for images of 32 x 32, without normalization.
 
@@ -48,6 +32,7 @@ def convnet4(num_classes: int = 10, in_channels: int = 3, width: int = 32) -> nn
     )
 
 
+@plain("convnet8", "zhou2016dorefa", "friesen2018", image_size=32, smallest=32)
 def convnet8(num_classes: int = 10, in_channels: int = 3, width: int = 48) -> nn.Sequential:
     """Seven convolutions and a linear layer for images of 32 x 32: DoReFa-Net's network for SVHN.
 
@@ -70,6 +55,7 @@ def convnet8(num_classes: int = 10, in_channels: int = 3, width: int = 48) -> nn
     )
 
 
+@plain("alexnet_dorefa", "zhou2016dorefa", "friesen2018", image_size=224, smallest=224)
 def alexnet_dorefa(num_classes: int = 1000, in_channels: int = 3, width: int = 96) -> nn.Sequential:
     """DoReFa-Net's AlexNet for images of 224 x 224: batch normalization, no groups, no dropout.
 

@@ -12,9 +12,10 @@ from .._support.errors import MinimandError
 from ..blocks.convolutional import initialize
 from ..layers.heads.auxiliary import Auxiliary, auxiliary
 from ..layers.space_to_depth import SpaceToDepth
-from .info import integer
+from .info import integer, plain
 
 
+@plain("greedy_cifar", "belilovsky2019greedy", image_size=32)
 def greedy_cifar(
     k: int = 3, num_classes: int = 10, in_channels: int = 3, width: int | None = None, head_width: int | None = None
 ) -> nn.Sequential:
@@ -28,29 +29,32 @@ def greedy_cifar(
     Args:
         k: 1, 2 or 3; the head has k - 1 convolutions.
         num_classes: the length of the output.
-        in_channels: of an image.
+        in_channels: the channels of an image.
         width: the channels of the first block.
-        head_width: of the head's convolutions; by default those of the last block. Less is the published "shrinking".
+        head_width: the channels of the head's convolutions; by default those of the last block. Fewer are the
+            published "shrinking".
     """
     if _checked(k) == 1:
         return _greedy(5, 256 if width is None else width, (2, 3), 1, False, head_width, num_classes, in_channels)
     return _greedy(4, 128 if width is None else width, (2,), k, True, head_width, num_classes, in_channels)
 
 
+@plain("greedy_imagenet", "belilovsky2019greedy", image_size=224)
 def greedy_imagenet(
     k: int = 3, num_classes: int = 1000, in_channels: int = 3, width: int | None = None, head_width: int | None = 2048
 ) -> nn.Sequential:
-    """The same for images of 224 x 224: eight blocks, the first behind a downsampling, as in the paper's text.
+    """The network of layerwise training for images of 224 x 224: eight blocks, the first behind a downsampling.
 
-    For k = 1 there are more before blocks 2, 3, 4 and 6, and no normalization; else before 2, 4 and 6. The published
-    `head_width` are 2048, 1024 and 512; k = 1 has none. The published command builds classifiers of a grid so fine that
-    it cannot run; these are of 2 x 2, as the paper has them.
+    As in the paper's text, for k = 1 there are more before blocks 2, 3, 4 and 6, and no normalization; else before 2, 4
+    and 6. The published `head_width` are 2048, 1024 and 512; k = 1 has none. The published command builds classifiers
+    of a grid so fine that it cannot run; these are of 2 x 2, as the paper has them.
     """
     if _checked(k) == 1:
         return _greedy(8, 256 if width is None else width, (0, 2, 3, 4, 6), 1, False, None, num_classes, in_channels)
     return _greedy(8, 128 if width is None else width, (0, 2, 4, 6), k, True, head_width, num_classes, in_channels)
 
 
+@plain("dgl_cifar", "belilovsky2020decoupled", image_size=32)
 def dgl_cifar(
     head: Auxiliary = "mlp_sr", num_classes: int = 10, in_channels: int = 3, width: int = 128
 ) -> nn.Sequential:
@@ -82,16 +86,16 @@ def _greedy(
     num_classes: int,
     in_channels: int,
 ) -> nn.Sequential:
-    channels, made = integer("in_channels", in_channels), []
+    channels, layers = integer("in_channels", in_channels), []
     integer("width", width)
     if head_width is not None:
         integer("head_width", head_width)
     for j in range(blocks):
         down = j in downsampled
         out = width * 2 ** sum(0 < i <= j for i in downsampled)
-        made.append(_block(channels * (4 if down else 1), out, norm, j == 0, SpaceToDepth() if down else None))
+        layers.append(_block(channels * (4 if down else 1), out, norm, j == 0, SpaceToDepth() if down else None))
         channels = out
-    return _network(made, auxiliary("cnn", (channels, 8, 8), num_classes, k - 1, head_width, norm))
+    return _network(layers, auxiliary("cnn", (channels, 8, 8), num_classes, k - 1, head_width, norm))
 
 
 def _block(channels: int, out: int, norm: bool, first: bool, down: nn.Module | None) -> nn.Sequential:

@@ -9,7 +9,7 @@ from torch import nn
 from .._support.errors import MinimandError
 from ..blocks.convolutional import Skip, bottleneck, convolution, initialize, post_activation, projection
 from ..theory.kernel import Binding
-from .info import ModelInfo, Parts, register, shared
+from .info import CIFAR, Parts, register, shared
 
 
 def imagenet_resnet(
@@ -35,8 +35,8 @@ def imagenet_resnet(
         bottlenecks: blocks of three convolutions, four times as wide.
         depth: blocks of all stages, in the proportion of `depths`.
         width: channels of the stem.
-        groups: of the middle convolution of a bottleneck (ResNeXt).
-        widening: factor on its channels.
+        groups: groups of the middle convolution of a bottleneck (ResNeXt).
+        widening: factor on the channels of that convolution.
         small_images: a 3 x 3 stem that keeps the size, for images of 32 x 32.
     """
     if width * widening % groups:
@@ -49,8 +49,8 @@ def imagenet_resnet(
     )
 
     def block(channels: int) -> nn.Module:
-        made = branch(channels, channels)
-        return made if binding == "residual" else Skip(made, nn.Identity(), nn.ReLU(inplace=True))
+        inner = branch(channels, channels)
+        return inner if binding == "residual" else Skip(inner, nn.Identity(), nn.ReLU(inplace=True))
 
     first = convolution(in_channels, width) if small_images else nn.Conv2d(in_channels, width, 7, 2, 3, bias=False)
     pool = [] if small_images else [nn.MaxPool2d(3, 2, 1)]
@@ -75,15 +75,13 @@ def imagenet_resnet(
 def _register(name: str, what: str, reference: str, depths: Sequence[int], bottlenecks: bool, **options: int) -> None:
     width_in_multiples = options.get("groups", 1) // options.get("widening", 1)
     register(
-        ModelInfo(
-            name,
-            f"ImageNet {what}, post-activation; T is the whole block",
-            partial(imagenet_resnet, depths=depths, bottlenecks=bottlenecks, **options),
-            {"depth": sum(depths), "width": 64},
-            "operator",
-            (reference,),
-            multiples={"width": width_in_multiples},
-        )
+        name,
+        f"ImageNet {what}, post-activation; T is the whole block",
+        partial(imagenet_resnet, depths=depths, bottlenecks=bottlenecks, **options),
+        {"depth": sum(depths), "width": 64},
+        "operator",
+        (reference,),
+        multiples={"width": width_in_multiples},
     )
 
 
@@ -91,24 +89,18 @@ _register("resnet18", "ResNet of 18 layers", "he2016resnet", (2, 2, 2, 2), False
 _register("resnet34", "ResNet of 34 layers", "he2016resnet", (3, 4, 6, 3), False)
 _register("resnet50", "ResNet of 50 layers", "he2016resnet", (3, 4, 6, 3), True)
 _register("resnet101", "ResNet of 101 layers", "he2016resnet", (3, 4, 23, 3), True)
-for _layers, _depths, _width in ((50, (3, 4, 6, 3), 4), (101, (3, 4, 23, 3), 8)):
-    _register(
-        f"resnext{_layers}_32x{_width}d",
-        f"ResNeXt of {_layers} layers, 32 groups of {_width} channels in the first stage",
-        "xie2017resnext",
-        _depths,
-        True,
-        groups=32,
-        widening=_width // 2,
-    )
+for _name, _layers, _depths, _width in (
+    ("resnext50_32x4d", 50, (3, 4, 6, 3), 4),
+    ("resnext101_32x8d", 101, (3, 4, 23, 3), 8),
+):
+    _line = f"ResNeXt of {_layers} layers, 32 groups of {_width} channels in the first stage"
+    _register(_name, _line, "xie2017resnext", _depths, True, groups=32, widening=_width // 2)
 register(
-    ModelInfo(
-        "cifar_resnet18",
-        "ResNet of 18 layers with a 3 x 3 stem, for images of 32 x 32, post-activation; T is the whole block",
-        partial(imagenet_resnet, depths=(2, 2, 2, 2), bottlenecks=False, small_images=True),
-        {"depth": 8, "width": 64},
-        "operator",
-        ("he2016resnet",),
-        image_size=32,
-    )
+    "cifar_resnet18",
+    "ResNet of 18 layers with a 3 x 3 stem, for images of 32 x 32, post-activation; T is the whole block",
+    partial(imagenet_resnet, depths=(2, 2, 2, 2), bottlenecks=False, small_images=True),
+    {"depth": 8, "width": 64},
+    "operator",
+    ("he2016resnet",),
+    **CIFAR,
 )

@@ -1,36 +1,40 @@
-"""What a named model is, and where families put their names."""
+"""What a named model is, and the registry in which families put their models."""
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from numbers import Real
-from typing import Any
+from types import NoneType
+from typing import Any, TypeVar, get_args
 
 from torch import Tensor, nn
 
 from .._support.errors import MinimandError, unknown_name
+from .._support.registry import Registry, instance_of
 from ..algorithms._algorithm import is_proximal
 from ..algorithms._registry import builtin
 from ..theory.kernel import Binding
 
+Setting = int | float | str | None
+F = TypeVar("F", bound=Callable[..., nn.Sequential])
+
 
 @dataclass(frozen=True)
 class Parts:
-    """What a family makes a network from.
-
-    Each stage is (transition, blocks); only the first may do without a transition, and blocks may be none.
-    """
+    """What a family makes an unrolled network from."""
 
     stem: nn.Module
     stages: Sequence[tuple[nn.Module | None, Sequence[nn.Module]]]
+    """Pairs (transition, blocks): only the first may do without a transition, and blocks may be none."""
     head: nn.Sequential
     """Normalization if need be, pooling, and last the classifier, a Linear."""
     as_map: Callable[[Tensor], Tensor] | None = None
-    """Where the blocks work on something else: their state as (N, C, H, W)."""
+    """Turns the state of blocks that work on tokens into a map (N, C, H, W)."""
 
     @property
     def modules(self) -> list[nn.Module]:
-        """All that there are."""
+        """The stem, the head, and all transitions and blocks."""
         stages = [module for change, blocks in self.stages for module in (change, *blocks) if module is not None]
         return [self.stem, self.head, *stages]
 
@@ -41,36 +45,52 @@ class ModelInfo:
 
     name: str
     description: str
-    build: Callable[..., Parts]
-    settings: Mapping[str, int | float]
-    """What a caller may set, with its defaults: positive integers, and as floats probabilities below 1."""
-    binding: Binding
+    build: Callable[..., Parts | nn.Sequential]
+    """The family's function of `num_classes`, `in_channels` and the settings; of `binding` too where there is one."""
+    settings: Mapping[str, Setting]
+    """The model's settings with their defaults: positive integers, as floats probabilities below 1, or, where `build`
+    has annotations that say so, None or texts."""
+    binding: Binding | None
+    """How a block becomes a gradient by default; None for a plain sequence of layers, which has no skeleton."""
     references: tuple[str, ...]
     takes_vectors: bool = False
     """Whether a sample is a vector (images are flattened) and `in_channels` its length."""
     smallest: int = 1
-    """The least side of an image that it takes, in pixels."""
+    """The least side of an image that the model takes, in pixels."""
     image_size: int = 224
-    """The side of the images that it was made for, in pixels."""
+    """The side of the images that the model was made for, in pixels."""
+    num_classes: int = 1000
+    """The number of classes unless a caller says otherwise."""
     algorithm: str = "gradient_descent"
-    """What the network runs if nothing else is asked for."""
+    """The algorithm that the network runs by default."""
     multiples: Mapping[str, int] = field(default_factory=dict)
     """Settings that have to be multiples of a number."""
 
-    def complete(self, settings: Mapping[str, Any]) -> dict[str, int | float]:
-        """The settings, with the defaults of those that are not given.
+    def complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """All settings of the model: those of a caller, and the defaults of the others.
 
         Raises:
-            ValueError: one that the model does not have, or a value of another kind.
+            MinimandError: a setting that the model does not have, or a value of another kind.
         """
         for name in settings:
             if name not in self.settings:
                 raise unknown_name(f"setting of {self.name}", name, {*self.settings, "num_classes", "in_channels"})
-        return {name: _setting(name, settings.get(name, value), value) for name, value in self.settings.items()}
+        return {name: self._checked(name, settings.get(name, default)) for name, default in self.settings.items()}
+
+    def _checked(self, name: str, value: Any) -> Setting:
+        parameter = signature(self.build, eval_str=True).parameters.get(name)
+        kinds = () if parameter is None else get_args(parameter.annotation)
+        if isinstance(self.settings[name], str):
+            if value not in kinds:
+                raise MinimandError(f"{name} is {value!r}; expected one of {', '.join(map(repr, kinds))}.")
+            return value
+        if value is None and NoneType in kinds:
+            return None
+        return _probability(name, value) if isinstance(self.settings[name], float) else integer(name, value)
 
 
 def integer(name: str, value: Any, least: int = 1) -> int:
-    """The value of what is called `name`; raises ValueError if it is no integer, or a smaller one."""
+    """The value of what is called `name`; raises MinimandError if it is no integer, or a smaller one."""
     try:
         number = least - 1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
@@ -80,60 +100,99 @@ def integer(name: str, value: Any, least: int = 1) -> int:
     return number
 
 
-def shared(blocks: int, depths: Sequence[int]) -> list[int]:
-    """Blocks for stages in the proportion of `depths`, each at least 1: the largest remainders are rounded up.
-
-    Raises:
-        ValueError: fewer blocks than stages.
-    """
-    if blocks < len(depths):
-        raise MinimandError(f"depth is {blocks}; expected at least {len(depths)}, a block for each stage.")
-    exact = [blocks * depth / sum(depths) for depth in depths]
-    found = [max(1, int(share)) for share in exact]
-    while sum(found) != blocks:
-        change = 1 if sum(found) < blocks else -1
-        i = max((i for i, n in enumerate(found) if n + change > 0), key=lambda i: change * (exact[i] - found[i]))
-        found[i] += change
-    return found
-
-
-def _setting(name: str, value: Any, default: float) -> float:
-    if not isinstance(default, float):
-        return integer(name, value)
+def _probability(name: str, value: Any) -> float:
     probability = float(value) if isinstance(value, Real) and not isinstance(value, bool) else -1.0
     if not 0 <= probability < 1:
         raise MinimandError(f"{name} is {value!r}; expected a probability of at least 0 and less than 1.")
     return probability
 
 
-_MODELS: dict[str, ModelInfo] = {}
-_PREFIXES = {"apg2_": "nesterov_y", **{f"{name}_": name for name in builtin}}
+def shared(blocks: int, depths: Sequence[int]) -> list[int]:
+    """Blocks for stages in the proportion of `depths`, each at least 1: the largest remainders are rounded up.
+
+    Raises:
+        MinimandError: fewer blocks than stages.
+    """
+    if blocks < len(depths):
+        raise MinimandError(f"depth is {blocks}; expected at least {len(depths)}, a block for each stage.")
+    exact = [blocks * depth / sum(depths) for depth in depths]
+    counts = [max(1, int(share)) for share in exact]
+    while sum(counts) != blocks:
+        change = 1 if sum(counts) < blocks else -1
+        i = max((i for i, n in enumerate(counts) if n + change > 0), key=lambda i: change * (exact[i] - counts[i]))
+        counts[i] += change
+    return counts
 
 
-def register(info: ModelInfo) -> None:
-    """Make a model known by its name."""
-    _MODELS[info.name] = info
+MODELS = Registry[ModelInfo](
+    "model", "models", __package__ or "", instance_of(ModelInfo), about=lambda info: info.description
+)
+"""The named models: a family's file registers its models when it is imported, or a package by an entry point."""
+
+
+CIFAR: dict[str, Any] = {"image_size": 32, "num_classes": 10}
+"""What the models for CIFAR-10 have for `register`."""
+
+
+def register(
+    name: str,
+    description: str,
+    build: Callable[..., Parts],
+    settings: Mapping[str, Setting],
+    binding: Binding,
+    references: tuple[str, ...],
+    **details: Any,
+) -> None:
+    """Make an unrolled model known by its name; the arguments are the fields of `ModelInfo`."""
+    MODELS.add(name, ModelInfo(name, description, build, settings, binding, references, **details))
+
+
+def plain(name: str, *references: str, image_size: int, smallest: int = 1) -> Callable[[F], F]:
+    """A decorator that makes a function of num_classes, in_channels and settings a model that is a plain sequence.
+
+    The first line of its docstring is the description, and its defaults are the model's.
+    """
+
+    def register_function(build: F) -> F:
+        defaults = {key: parameter.default for key, parameter in signature(build).parameters.items()}
+        settings = {key: value for key, value in defaults.items() if key not in ("num_classes", "in_channels")}
+        line = (build.__doc__ or "").partition("\n")[0].removesuffix(".")
+        sizes = {"smallest": smallest, "image_size": image_size, "num_classes": defaults["num_classes"]}
+        MODELS.add(name, ModelInfo(name, line, build, settings, None, references, **sizes))
+        return build
+
+    return register_function
 
 
 def model_info(name: str) -> ModelInfo:
     """The model of a name; a name with an algorithm's before it, as in `apg2_convnext_tiny`, runs that algorithm.
 
     Raises:
-        ValueError: there is none; names the nearest.
+        MinimandError: there is none, which names the nearest, or it has no skeleton for the algorithm.
     """
-    for prefix, algorithm in {"": None, **_PREFIXES}.items():
-        info = _MODELS.get(name.removeprefix(prefix)) if name.startswith(prefix) else None
+    if name in MODELS:
+        return MODELS[name]
+    for prefix, algorithm in _prefixes().items():
+        info = MODELS.get(name.removeprefix(prefix)) if name.startswith(prefix) else None
         if info is not None:
-            return info if algorithm is None else replace(info, name=name, algorithm=algorithm)
-    raise unknown_name("model", name, _MODELS)
+            if info.binding is None:
+                raise MinimandError(
+                    f"{name!r} names an algorithm, but {without_skeleton(info)}; expected its name alone."
+                )
+            return replace(info, name=name, algorithm=algorithm)
+    raise unknown_name("model", name, MODELS)
 
 
-def names() -> list[str]:
-    """The names of all models, in the order of their families."""
-    return list(_MODELS)
+def without_skeleton(info: ModelInfo) -> str:
+    """A clause for errors: that a model is a plain sequence, which runs no algorithm."""
+    return f"{info.name} is a plain sequence of layers and has no skeleton"
 
 
 def prefixed_names() -> list[str]:
-    """The same with an algorithm's name before them, of every algorithm that runs with learned blocks alone."""
-    runs = [prefix for prefix, name in _PREFIXES.items() if not any(map(is_proximal, builtin[name].oracles))]
-    return [prefix + name for prefix in runs for name in _MODELS]
+    """Names with an algorithm's before them, of every algorithm that runs with learned blocks alone."""
+    prefixes = [prefix for prefix, name in _prefixes().items() if not any(map(is_proximal, builtin[name].oracles))]
+    return [prefix + name for prefix in prefixes for name, info in MODELS.items() if info.binding is not None]
+
+
+def _prefixes() -> dict[str, str]:
+    return {"apg2_": "nesterov_y", **{f"{name}_": name for name in builtin}}

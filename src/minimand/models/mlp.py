@@ -8,7 +8,7 @@ from ..blocks.convolutional import Skip
 from ..blocks.dense import one_layer, two_layer
 from ..blocks.highway import HighwayBranch
 from ..theory.kernel import Binding
-from .info import ModelInfo, Parts, register
+from .info import Parts, register
 
 
 def mlp(*, width: int, depth: int, hidden: int, binding: Binding, num_classes: int, in_channels: int) -> Parts:
@@ -22,7 +22,7 @@ def mlp(*, width: int, depth: int, hidden: int, binding: Binding, num_classes: i
 
 
 def highway(*, width: int, depth: int, binding: Binding, num_classes: int, in_channels: int) -> Parts:
-    """The same with highway layers: gradient descent is the highway network under both bindings."""
+    """A linear stem, `depth` highway layers, a linear head: the highway network of gradient descent, however bound."""
     branches = [HighwayBranch(width) for _ in range(depth)]
     blocks = branches if binding == "residual" else [Skip(b, nn.Identity(), nn.Identity()) for b in branches]
     return _around(blocks, width, num_classes, in_channels)
@@ -34,24 +34,22 @@ def _around(blocks: Sequence[nn.Module], width: int, num_classes: int, in_channe
 
 
 register(
-    ModelInfo(
-        "mlp",
-        "fully connected; T is a two-layer map (residual binding) or ReLU(W x) (operator binding)",
-        mlp,
-        {"width": 64, "depth": 8, "hidden": 64},
-        "residual",
-        ("wu2024optdnn", "li2018optimization"),
-        takes_vectors=True,
-    )
+    "mlp",
+    "fully connected; T is a two-layer map (residual binding) or ReLU(W x) (operator binding)",
+    mlp,
+    {"width": 64, "depth": 8, "hidden": 64},
+    "residual",
+    ("wu2024optdnn", "li2018optimization"),
+    takes_vectors=True,
+    num_classes=10,
 )
 register(
-    ModelInfo(
-        "highway",
-        "fully connected highway network; T(x) = t (h - x) with h = ReLU(H x) and a gate t",
-        highway,
-        {"width": 64, "depth": 8},
-        "residual",
-        ("srivastava2015highway",),
-        takes_vectors=True,
-    )
+    "highway",
+    "fully connected highway network; T(x) = t (h - x) with h = ReLU(H x) and a gate t",
+    highway,
+    {"width": 64, "depth": 8},
+    "residual",
+    ("srivastava2015highway",),
+    takes_vectors=True,
+    num_classes=10,
 )

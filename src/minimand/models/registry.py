@@ -1,9 +1,8 @@
-"""Models by name."""
+"""Models made by name, or from a configuration."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
-from importlib import import_module
 from typing import Any
 
 from .._support.calls import parse_call
@@ -11,33 +10,30 @@ from .._support.errors import MinimandError, unknown_name
 from ..algorithms._algorithm import Algorithm
 from ..algorithms._registry import as_algorithm
 from ..theory.kernel import Binding
-from .info import model_info, names, prefixed_names
+from .info import MODELS, model_info, prefixed_names, without_skeleton
+from .named import PlainNetwork
 from .network import UnrolledNetwork
 
-# Families register their names, and are listed in this order.
-for _family in ("mlp", "resnet", "imagenet_resnet", "densenet", "convnext", "vit", "vgg"):
-    import_module(f"{__package__}.{_family}")
 
+def list_models(pattern: str = "*") -> dict[str, str]:
+    """A line about each model whose name matches a shell pattern, by name: `list_models("preact_*")`.
 
-def list_models(pattern: str = "*") -> list[str]:
-    """The names of the models that match a shell pattern: `list_models("preact_*")`.
-
-    Where none does, those with an algorithm's name before them: `list_models("apg2_*")`.
+    Where none does, those with an algorithm's name before theirs: `list_models("apg2_*")`.
     """
-    plain = [name for name in names() if fnmatch(name, pattern)]
-    return plain or [name for name in prefixed_names() if fnmatch(name, pattern)]
+    plain = {name: line for name, line in MODELS.lines().items() if fnmatch(name, pattern)}
+    return plain or {name: model_info(name).description for name in prefixed_names() if fnmatch(name, pattern)}
 
 
 def create_model(
     name: str,
     algorithm: Algorithm | type[Algorithm] | str | None = None,
     binding: Binding | None = None,
-    num_classes: int = 10,
+    num_classes: int | None = None,
     in_channels: int = 3,
     normalization: str | Sequence[str] = (),
     **settings: Any,
-) -> UnrolledNetwork:
-    """A named model with an algorithm for its skeleton.
+) -> UnrolledNetwork | Any:
+    """A named model: an `UnrolledNetwork`, or a `PlainNetwork` where it is a plain sequence without a skeleton.
 
     Args:
         name: one of `list_models()`, with an algorithm's name before it if that one is to run (`apg2_convnext_tiny`),
@@ -45,20 +41,41 @@ def create_model(
         algorithm: an algorithm, its class, or its name with coefficients; by default what the model is known for,
             gradient descent for most.
         binding: how a block becomes a gradient; by default what the family is known for.
-        num_classes: the length of the output; 0 for no classifier, so that the output is the features.
+        num_classes: the length of the output, by default 1,000 for ImageNet's models and 10 for others; 0 for no
+            classifier, so that an `UnrolledNetwork` gives its features.
         in_channels: the channels of an image, or the numbers in a sample where the model takes vectors.
         normalization: kinds of `mm.normalize`, one after another; by default what the family is known for.
         **settings: the model's own, such as `width`; `model_info(name).settings` lists them. And `activation`, the
             name of a threshold such as "sign" or "quantized_relu(levels=4)", with `weight_bits`, 1, 2, 4 or 8 bits, as
             `mm.harden` takes them.
 
+    Raises:
+        MinimandError: unknown names, values that do not fit, an algorithm or a binding for a plain sequence.
+
     Example: `mm.create_model("resnet20", algorithm="heavy_ball(momentum=0.9)", num_classes=100)`.
     """
-    name, given = parse_call(name, "model")
-    settings = {**given, **settings}
-    normalization = normalization or settings.pop("normalization", ())
-    chosen = None if algorithm is None else as_algorithm(algorithm)
-    return UnrolledNetwork(name, chosen, binding, num_classes, in_channels, normalization, **settings)
+    name, settings_in_name = parse_call(name, "model")
+    config = {"model": name, "num_classes": num_classes, "in_channels": in_channels, **settings_in_name, **settings}
+    if normalization:
+        config["normalization"] = normalization
+    if algorithm is not None:
+        config["algorithm"] = as_algorithm(algorithm)
+    if binding is not None:
+        config["binding"] = binding
+    return model_from_config(config)
+
+
+def model_from_config(config: Mapping[str, Any]) -> UnrolledNetwork | Any:
+    """The model, with new weights, that the `config` of another describes; a file that text in it names is not run."""
+    info = model_info(config["model"])
+    if info.binding is not None:
+        return UnrolledNetwork(**config)
+    for option in ("algorithm", "binding"):
+        if option in config:
+            raise MinimandError(
+                f"{option} is {str(config[option])!r}, but {without_skeleton(info)}; expected none, or another model."
+            )
+    return PlainNetwork(**config)
 
 
 def default_model(data_shape: tuple[int, ...]) -> str:
@@ -72,18 +89,18 @@ def create_for(
     num_outputs: int,
     algorithm: Algorithm | type[Algorithm] | str | None = None,
     binding: Binding | None = None,
-) -> UnrolledNetwork:
+) -> UnrolledNetwork | Any:
     """A named model whose input and output fit samples of a shape.
 
     Args:
         name: a model's name, with settings if need be: `"mlp(width=32)"`.
         data_shape: (C, H, W) of images or (d,) of vectors.
         num_outputs: the number of classes, or the length of a target.
-        algorithm: as for `create_model`.
-        binding: as for `create_model`.
+        algorithm: the skeleton, as `create_model` takes it.
+        binding: how a block becomes a gradient, as `create_model` takes it.
 
     Raises:
-        ValueError: a model of images for vectors; unknown names; settings that follow from the data.
+        MinimandError: a model of images for vectors; unknown names; settings that follow from the data.
     """
     name, settings = parse_call(name, "model")
     info = model_info(name)
@@ -93,5 +110,8 @@ def create_for(
             raise unknown_name(f"setting of {name}", setting, known)
     if len(data_shape) != 3 and not info.takes_vectors:
         raise MinimandError(f"{name} takes images, but a sample has the shape {data_shape}; mlp takes vectors.")
+    if len(data_shape) == 3 and min(data_shape[1:]) < info.smallest:
+        least = f"{info.smallest} x {info.smallest}"
+        raise MinimandError(f"{name} takes images of at least {least}, but a sample has the shape {data_shape}.")
     channels = math.prod(data_shape) if info.takes_vectors else data_shape[0]
     return create_model(name, algorithm, binding, num_outputs, channels, **settings)

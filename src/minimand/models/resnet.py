@@ -1,5 +1,6 @@
 """Residual networks for small images (He et al. 2016; Zagoruyko & Komodakis 2016)."""
 
+from collections.abc import Callable
 from functools import partial
 
 from torch import nn
@@ -7,7 +8,7 @@ from torch import nn
 from ..blocks.convolutional import PaddedShortcut, Skip, convolution, initialize, post_activation, pre_activation
 from ..blocks.convolutional import projection as projection_shortcut
 from ..theory.kernel import Binding
-from .info import ModelInfo, Parts, register, shared
+from .info import CIFAR, Parts, register, shared
 
 
 def resnet(
@@ -42,8 +43,8 @@ def resnet(
         return nn.Identity() if preactivation else nn.ReLU(inplace=True)
 
     def block(channels: int) -> nn.Module:
-        made = branch(channels, channels)
-        return made if plain or binding == "residual" else Skip(made, nn.Identity(), activation())
+        inner = branch(channels, channels)
+        return inner if plain or binding == "residual" else Skip(inner, nn.Identity(), activation())
 
     def transition(channels: int, out_channels: int, stride: int) -> nn.Module:
         shortcut = projection_shortcut if projection else PaddedShortcut
@@ -69,63 +70,66 @@ def resnet(
     return parts
 
 
-_KINDS: tuple[tuple[str, bool, Binding, str, str], ...] = (
-    ("resnet", False, "operator", "post-activation; T is the whole block", "he2016resnet"),
-    ("preact_resnet", True, "residual", "pre-activation; T is the branch", "he2016identity"),
+_POST_ACTIVATION = partial(resnet, preactivation=False, projection=False)
+
+
+def _register(
+    layers: dict[str, int],
+    description: str,
+    build: Callable[..., Parts],
+    binding: Binding,
+    references: tuple[str, ...],
+    algorithm: str = "gradient_descent",
+) -> None:
+    for name, n in layers.items():
+        line, settings = description.format(n, (n - 4) // 6 - 1), {"depth": (n - 2) // 6 * 3, "width": 16}
+        register(name, line, build, settings, binding, references, algorithm=algorithm, **CIFAR)
+
+
+_register(
+    {"resnet20": 20, "resnet32": 32, "resnet44": 44, "resnet56": 56, "resnet110": 110},
+    "CIFAR ResNet of {} layers, post-activation; T is the whole block",
+    _POST_ACTIVATION,
+    "operator",
+    ("he2016resnet",),
 )
-for _prefix, _preactivation, _binding, _what, _reference in _KINDS:
-    for _depth in (20, 32, 44, 56, 110):
-        register(
-            ModelInfo(
-                f"{_prefix}{_depth}",
-                f"CIFAR ResNet of {_depth} layers, {_what}",
-                partial(resnet, preactivation=_preactivation, projection=False),
-                {"depth": (_depth - 2) // 6 * 3, "width": 16},
-                _binding,
-                (_reference,),
-                image_size=32,
-            )
-        )
-for _depth, _widening in ((16, 4), (28, 4)):
-    register(
-        ModelInfo(
-            f"wrn{_depth}_{_widening}",
-            f"wide ResNet of {_depth} layers, {_widening} times as wide, pre-activation; T is the branch, of which a "
-            f"stage has {(_depth - 4) // 6 - 1}",
-            partial(resnet, widening=_widening, preactivation=True, projection=True),
-            {"depth": (_depth - 2) // 6 * 3, "width": 16},
-            "residual",
-            ("zagoruyko2016wide",),
-            image_size=32,
-        )
-    )
+_register(
+    {
+        "preact_resnet20": 20,
+        "preact_resnet32": 32,
+        "preact_resnet44": 44,
+        "preact_resnet56": 56,
+        "preact_resnet110": 110,
+    },
+    "CIFAR ResNet of {} layers, pre-activation; T is the branch",
+    partial(resnet, preactivation=True, projection=False),
+    "residual",
+    ("he2016identity",),
+)
+_register(
+    {"wrn16_4": 16, "wrn28_4": 28},
+    "wide ResNet of {} layers, 4 times as wide, pre-activation; T is the branch, of which a stage has {}",
+    partial(resnet, widening=4, preactivation=True, projection=True),
+    "residual",
+    ("zagoruyko2016wide",),
+)
 # Li et al. 2018: x_next = T(x) + x - x_previous, T two convolutions without a skip. What the paper leaves open: a stage
 # starts with x_previous = x, a block that changes the shape is an ordinary residual one, nothing follows the sum.
-for _depth in (20, 56, 110):
-    register(
-        ModelInfo(
-            f"hb_net{_depth}",
-            f"HB-Net of {_depth} layers; T is two convolutions",
-            partial(resnet, preactivation=False, projection=False, plain=True),
-            {"depth": (_depth - 2) // 6 * 3, "width": 16},
-            "operator",
-            ("li2018optimization",),
-            image_size=32,
-            algorithm="heavy_ball(momentum=1)",
-        )
-    )
+_register(
+    {"hb_net20": 20, "hb_net56": 56, "hb_net110": 110},
+    "HB-Net of {} layers; T is two convolutions",
+    partial(_POST_ACTIVATION, plain=True),
+    "operator",
+    ("li2018optimization",),
+    "heavy_ball(momentum=1)",
+)
 # Zhao et al. 2018, as in equation 20 of Li et al. 2018: each stream goes to its own T plus the mean of both.
-for _depth in (20, 56, 110):
-    register(
-        ModelInfo(
-            f"dmrnet{_depth}",
-            f"DMRNet of two streams of {_depth} layers; T is two convolutions; our choice: the streams start alike, "
-            "nothing follows their sums, their mean goes through a residual block to the next stage",
-            partial(resnet, preactivation=False, projection=False),
-            {"depth": (_depth - 2) // 6 * 3, "width": 16},
-            "residual",
-            ("zhao2018dmrnet", "li2018optimization"),
-            image_size=32,
-            algorithm="merge_and_run",
-        )
-    )
+_register(
+    {"dmrnet20": 20, "dmrnet56": 56, "dmrnet110": 110},
+    "DMRNet of two streams of {} layers; T is two convolutions; our choice: the streams start alike, nothing follows "
+    "their sums, their mean goes through a residual block to the next stage",
+    _POST_ACTIVATION,
+    "residual",
+    ("zhao2018dmrnet", "li2018optimization"),
+    "merge_and_run",
+)

@@ -7,6 +7,7 @@ from typing import Any
 
 from .._support.calls import parse_call
 from .._support.checks import check_number
+from .._support.errors import MinimandError
 from .info import model_info
 
 _WIDTHS = ("width", "hidden", "growth")
@@ -18,7 +19,7 @@ class Scaled:
 
     name: str
     settings: Mapping[str, Any]
-    """For `mm.create_model(name, **settings)`."""
+    """All settings of the model, for `mm.create_model(name, **settings)`."""
     image_size: int | None
     """The side of the images that it is for, in pixels; None where it takes vectors."""
 
@@ -31,7 +32,7 @@ class Scaled:
 def scale(name: str, phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1.15) -> Scaled:
     """A named model with alpha^phi times the blocks, beta^phi times the width and gamma^phi times the image's side.
 
-    Its operations grow by about (alpha beta^2 gamma^2)^phi, with the defaults 1.92^phi; those of a DenseNet by up to
+    The operations grow by about (alpha beta^2 gamma^2)^phi, with the defaults 1.92^phi; in a DenseNet by up to
     another alpha^phi, as its layers read all earlier ones; a model of vectors has no gamma. Numbers are rounded to the
     nearest that the model takes. The defaults are EfficientNet's, found for its blocks.
 
@@ -43,14 +44,16 @@ def scale(name: str, phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: f
         gamma: base for the image's side.
 
     Raises:
-        ValueError: an unknown name or setting; numbers that are not finite, or a base below 1.
+        MinimandError: an unknown name or setting, a model of fixed depth, no finite number, or a base below 1.
     """
     check_number("phi", phi, -math.inf, math.inf, below=True)
     for base, value in {"alpha": alpha, "beta": beta, "gamma": gamma}.items():
         check_number(base, value, 1, math.inf, below=True)
-    name, given = parse_call(name, "model")
+    name, settings_in_name = parse_call(name, "model")
     info = model_info(name)
-    settings: dict[str, Any] = dict(info.complete(given))
+    if "depth" not in info.settings:
+        raise MinimandError(f"{name} has a fixed number of layers; expected a model with a depth, such as resnet20.")
+    settings: dict[str, Any] = dict(info.complete(settings_in_name))
     factors = {"depth": alpha**phi, "image_size": gamma**phi, **dict.fromkeys(_WIDTHS, beta**phi)}
 
     def scaled(setting: str, value: float) -> int:

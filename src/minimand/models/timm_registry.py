@@ -9,39 +9,38 @@ import torch
 from torch import nn
 
 from .._support.errors import MinimandError
-from .info import model_info, names, prefixed_names
+from .info import MODELS, ModelInfo, model_info, prefixed_names
 from .network import UnrolledNetwork
 from .registry import create_model
 
 default_cfgs: dict[str, Any] = {}
-"""What timm takes from the module of a model that it registers."""
+"""The settings of each model that timm takes from the module in which the model is registered, by name."""
 
 
 def register_in_timm() -> None:
-    """Register every model of images in timm, with an algorithm's name before it and without; timm's own stay.
+    """Register every unrolled model of images in timm, with an algorithm's name before it and without; timm's own stay.
 
+    A plain sequence has no features, which timm asks of its models, and is not registered.
     A timm that does not take them is a warning: who imported it may not know of us.
     """
     try:
         from timm.models import generate_default_cfgs, is_model, register_model
 
-        found = {name: model_info(name) for name in [*names(), *prefixed_names()] if not is_model(name)}
-        found = {name: info for name, info in found.items() if not info.takes_vectors}
-        default_cfgs.update(
-            generate_default_cfgs(
-                {
-                    name: {
-                        "input_size": (3, info.image_size, info.image_size),
-                        "fixed_input_size": "image_size" in info.settings,
-                    }
-                    for name, info in found.items()
-                }
-            )
-        )
-        for name in found:
+        ours = {name: model_info(name) for name in [*MODELS, *prefixed_names()] if not is_model(name)}
+        ours = {name: info for name, info in ours.items() if info.binding is not None and not info.takes_vectors}
+        default_cfgs.update(generate_default_cfgs({name: _timm_config(info) for name, info in ours.items()}))
+        for name in ours:
             register_model(_entry(name))
     except Exception as error:
         warnings.warn(f"minimand's models are not in timm's registry: {type(error).__name__}: {error}", stacklevel=2)
+
+
+def _timm_config(info: ModelInfo) -> dict[str, Any]:
+    return {
+        "input_size": (3, info.image_size, info.image_size),
+        "fixed_input_size": "image_size" in info.settings,
+        "num_classes": info.num_classes,
+    }
 
 
 def _entry(name: str) -> Callable[..., nn.Module]:
@@ -80,7 +79,7 @@ def _create(
 
 
 def _default_indices(name: str) -> int:
-    """How many features are given if nothing is said: of every stage, or as timm's transformers do of three layers."""
+    """The default number of features: one for every stage, or as timm's transformers have it one for three layers."""
     with torch.device("meta"):
         stages = len(create_model(name, "gradient_descent").stages)
     return stages if stages > 1 else 3

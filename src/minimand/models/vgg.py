@@ -7,7 +7,7 @@ from torch import nn
 
 from ..blocks.convolutional import initialize
 from ..theory.kernel import Binding
-from .info import ModelInfo, Parts, register, shared
+from .info import Parts, register, shared
 
 _GRID = 7
 
@@ -29,14 +29,14 @@ def vgg(
     gradient descent is VGG. Weights are drawn as He et al. have it, those of linear layers with the deviation 0.01.
 
     Args:
-        depths: convolutions of each stage.
+        depths: the convolutions of each stage.
         norm: batch normalization after each of them.
         depth: convolutions of all stages, in the proportion of `depths`.
         width: channels of the first stage; the others have 2, 4, 8 and 8 times as many.
         head_width: units of the hidden linear layers.
         binding: how a block becomes a gradient.
         num_classes: the length of the output.
-        in_channels: of an image.
+        in_channels: the channels of an image.
     """
     stages = []
     channels = in_channels
@@ -67,21 +67,23 @@ def _convolution(channels: int, out: int, norm: bool) -> list[nn.Module]:
     return [nn.Conv2d(channels, out, 3, padding=1), *normalized, nn.ReLU()]
 
 
-for _layers, _depths in {
-    11: (1, 1, 2, 2, 2),
-    13: (2, 2, 2, 2, 2),
-    16: (2, 2, 3, 3, 3),
-    19: (2, 2, 4, 4, 4),
+for _name, _depths in {
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg11_bn": (1, 1, 2, 2, 2),
+    "vgg13": (2, 2, 2, 2, 2),
+    "vgg13_bn": (2, 2, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg16_bn": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+    "vgg19_bn": (2, 2, 4, 4, 4),
 }.items():
-    for _norm in (False, True):
-        register(
-            ModelInfo(
-                f"vgg{_layers}{'_bn' if _norm else ''}",
-                f"VGG of {_layers} layers{', batch-normalized' if _norm else ''}; T is ReLU(W x)",
-                partial(vgg, depths=_depths, norm=_norm),
-                {"depth": sum(_depths), "width": 64, "head_width": 4096},
-                "operator",
-                ("simonyan2015",),
-                smallest=32,
-            )
-        )
+    _norm = _name.endswith("_bn")
+    register(
+        _name,
+        f"VGG of {sum(_depths) + 3} layers{', batch-normalized' if _norm else ''}; T is ReLU(W x)",
+        partial(vgg, depths=_depths, norm=_norm),
+        {"depth": sum(_depths), "width": 64, "head_width": 4096},
+        "operator",
+        ("simonyan2015",),
+        smallest=32,
+    )

@@ -10,7 +10,7 @@ from ..blocks.convolutional import Skip
 from ..blocks.transformer import TransformerBranch
 from ..layers.stochastic_depth import growing_rates
 from ..theory.kernel import Binding
-from .info import ModelInfo, Parts, register
+from .info import Parts, register
 
 
 class Patches(nn.Module):
@@ -36,15 +36,14 @@ class Patches(nn.Module):
 
 
 class ClassToken(nn.Module):
-    """(N, tokens, width) to the class token's (N, width)."""
+    """Pick the class token: (N, tokens, width) to (N, width)."""
 
     def forward(self, z: Tensor) -> Tensor:
-        """(N, tokens, width) to (N, width)."""
         return z[:, 0]
 
 
 def as_map(z: Tensor) -> Tensor:
-    """(N, 1 + side^2, width), without the class token, to (N, width, side, side)."""
+    """Tokens (N, 1 + side^2, width), the class token left out, as a map (N, width, side, side)."""
     side = math.isqrt(z.shape[1] - 1)
     return z[:, 1:].transpose(1, 2).unflatten(-1, (side, side))
 
@@ -66,7 +65,7 @@ def vit(
     Args:
         width: channels of a token, a multiple of `heads`.
         depth: blocks.
-        heads: of the attention.
+        heads: the heads of the attention.
         patch: side of a patch in pixels; it divides `image_size`.
         image_size: side of an image in pixels.
         drop_path: the probability of dropping the last block in training; it grows linearly from 0 in the first.
@@ -86,15 +85,13 @@ def vit(
     return Parts(Patches(in_channels, width, patch, image_size), [(None, blocks)], head, as_map)
 
 
-for _name, _width, _heads in (("tiny", 192, 3), ("small", 384, 6), ("base", 768, 12)):
+for _name, _width, _heads in (("vit_tiny", 192, 3), ("vit_small", 384, 6), ("vit_base", 768, 12)):
     register(
-        ModelInfo(
-            f"vit_{_name}",
-            f"vision transformer of 12 blocks, {_width} channels, {_heads} heads; T(z) = A(z) + M(z + A(z))",
-            vit,
-            {"width": _width, "depth": 12, "heads": _heads, "patch": 16, "image_size": 224, "drop_path": 0.0},
-            "residual",
-            ("dosovitskiy2021vit", "touvron2021deit"),
-            multiples={"width": _heads, "image_size": 16},
-        )
+        _name,
+        f"vision transformer of 12 blocks, {_width} channels, {_heads} heads; T(z) = A(z) + M(z + A(z))",
+        vit,
+        {"width": _width, "depth": 12, "heads": _heads, "patch": 16, "image_size": 224, "drop_path": 0.0},
+        "residual",
+        ("dosovitskiy2021vit", "touvron2021deit"),
+        multiples={"width": _heads, "image_size": 16},
     )

@@ -75,3 +75,8 @@ def check_model(model: Any) -> None:
     """Raise WrongTypeError unless `model` is a module."""
     if not isinstance(model, nn.Module):
         raise WrongTypeError(f"model is {type(model).__name__}; expected a module.")
+
+
+def count_parameters(model: nn.Module) -> int:
+    """The number of parameters of a model; a shared one counts once."""
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -19,22 +19,21 @@ _ERASED_RATIO = (0.3, 1 / 0.3)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to each image on its own, in this order."""
+    """Random changes of each image of a batch on its own, made in the order of the fields."""
 
     pad: int = 0
-    """The image is padded by so many pixels and cropped to its size."""
+    """The pixels by which an image is padded before it is cropped, anywhere, to its size."""
     flip: bool = False
-    """It is flipped left to right with probability 1/2."""
+    """Whether each image is flipped left to right with probability 1/2."""
     randaugment: float = 0.0
-    """The magnitude of two of RandAugment's operations (Cubuk et al. 2020), from 0, for none, to 10; needs the extra
-    `vision`.
+    """The magnitude of two of RandAugment's operations (Cubuk et al. 2020) from 0, none, to 10; extra `vision`.
 
     At 9 it is close to timm's `rand-m9-mstd0.5-inc1`: each of the two is made with probability 1/2, and its magnitude
     varies by a normal deviation of 0.5. The operations are torchvision's: none inverts the image or adds to its dark
     pixels, posterizing keeps at least 4 bits, interpolation is bilinear, and what comes in at the edges is grey.
     """
     cutout: int = 0
-    """A square of so many pixels is blanked (DeVries and Taylor 2017)."""
+    """The side in pixels of a square that is blanked (DeVries and Taylor 2017)."""
     erase: float = 0.0
     """The probability that a rectangle is filled with noise (Zhong et al. 2020): 2 to 33 % of the area, with a ratio of
     the sides from 0.3 to 3.3; uniform noise for each pixel, as there, where timm's is normal."""
@@ -49,7 +48,8 @@ class Augmentation:
         """(N, C, H, W), bytes or floats from 0 to 1, to the same shape and type.
 
         Raises:
-            ModuleNotFoundError: RandAugment needs the extra `vision`. ValueError: it knows grey and colour images only.
+            MissingPackageError: RandAugment needs the extra `vision`. MinimandError: the images are neither grey nor
+                of three channels.
         """
         if self.pad:
             images = _pad_crop(images, self.pad)
@@ -79,8 +79,10 @@ def _randaugment(images: Tensor, magnitude: float) -> Tensor:
     from torchvision.transforms.v2 import InterpolationMode, RandAugment
 
     if images.shape[1] not in (1, 3):
-        found = f"the images have {images.shape[1]} channels"
-        raise MinimandError(f"Augmentation.randaugment is {magnitude}, but {found}; expected 1 or 3, or randaugment=0.")
+        raise MinimandError(
+            f"Augmentation.randaugment is {magnitude}, but the images have {images.shape[1]} channels; expected 1 or "
+            "3, or randaugment=0."
+        )
     grey = 128 if images.dtype == torch.uint8 else 0.5
 
     def changed(image: Tensor) -> Tensor:
@@ -121,7 +123,7 @@ def _erase(images: Tensor, probability: float) -> Tensor:
 
 
 def _within(length: int, first: Tensor, size: int | Tensor) -> Tensor:
-    """Which of the pixels along a side lie in intervals: (N, 1) to (N, length)."""
+    """Whether each pixel along a side lies in an interval: first pixels and sizes (N, 1) to a mask (N, length)."""
     place = torch.arange(length, device=first.device) - first
     return (place >= 0) & (place < size)
 

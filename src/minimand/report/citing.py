@@ -80,7 +80,7 @@ def _named(name: str) -> Iterable[str]:
         info = model_info(bare)
     except ValueError:
         raise unknown_name("name to cite", bare, [*builtin, *list_models(), *list_data()]) from None
-    return [*info.references, *as_algorithm(info.algorithm).references]
+    return [*info.references, *(as_algorithm(info.algorithm).references if info.binding else ())]
 
 
 @cache

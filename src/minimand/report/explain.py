@@ -7,6 +7,7 @@ from torch import nn
 
 from .._support.errors import WrongTypeError
 from ..models.network import UnrolledNetwork
+from ..networks.kinds import count_parameters
 from ..networks.skeletons import Skeleton, skeletons
 from ..networks.unrolled import Unrolled
 from ..theory.certificate import Certificate, certify
@@ -50,7 +51,7 @@ def explain(model: nn.Module) -> Explanation:
     transitions = len(model.layers) - sum(len(stage.layers) for stage in stages)
     changes = f" and {transitions} transitions that change the shape" if transitions else ""
     lines = [
-        f"{sum(p.numel() for p in model.parameters()):,} parameters",
+        f"{count_parameters(model):,} parameters",
         f"runs {model.algorithm} in {len(stages)} stage{'s' * (len(stages) > 1)} of {depths} layers{changes}",
         meaning,
         *_coefficients(stages),
@@ -62,7 +63,7 @@ def explain(model: nn.Module) -> Explanation:
 
 def _explain_rewired(model: nn.Module, runs: list[Skeleton]) -> Explanation:
     longest = max(runs, key=lambda run: run.depth)
-    lines = [f"{sum(p.numel() for p in model.parameters()):,} parameters"]
+    lines = [f"{count_parameters(model):,} parameters"]
     lines += [f"{run.names[0]} ... {run.names[-1]}  ({run.depth} blocks) by {run.learned}" for run in runs]
     lines.append("operator binding: T is a block as it stands, so gradient descent is the model as it was")
     certificate = certify(longest.learned, longest.depth, "operator", block=longest.blocks[0])

@@ -11,7 +11,9 @@ from torch import nn
 from .._support.errors import MinimandError
 from .._support.files import write_whole
 from ..data.data import Data
+from ..models.named import NamedModel
 from ..models.network import UnrolledNetwork
+from ..networks.kinds import count_parameters
 from ..networks.skeletons import skeletons
 from .citing import bibliography
 from .explain import explain, learned_coefficients
@@ -35,12 +37,17 @@ def write_report(result: "FitResult") -> Path:
     figures = Figures()
     known = model if isinstance(model, UnrolledNetwork) else None
     explanation = explain(model) if known or any(skeleton.is_wired for skeleton in skeletons(model)) else None
+    named = model.info if isinstance(model, NamedModel) else None
     coefficients = learned_coefficients(known.stages) if known else {}
     confusion = result.evaluation.confusion
     rows = result.history
     content = {
-        "title": f"{known.algorithm if known else type(model).__name__} on {data.name}",
-        "subtitle": explanation.title if explanation else f"{type(model).__name__}, a model of your own",
+        "title": f"{known.algorithm if known else named.name if named else type(model).__name__} on {data.name}",
+        "subtitle": explanation.title
+        if explanation
+        else f"{named.name}: {named.description}"
+        if named
+        else f"{type(model).__name__}, a model of your own",
         "facts": _facts(result, data, model),
         "curves": figures.embed(lambda: draw_curves(rows)),
         "explanation": explanation.lines if explanation else None,
@@ -53,7 +60,7 @@ def write_report(result: "FitResult") -> Path:
         "history_columns": [name.replace("_", " ") for name in rows[0] if rows[0][name] is not None],
         "history": [[_short(v) for v in row.values() if v is not None] for row in rows],
         "config": _yaml(config),
-        "bibliography": bibliography(*([model] if explanation else []), result.method, data),
+        "bibliography": bibliography(*([model] if explanation or named else []), result.method, data),
         "missing": figures.missing,
     }
     write_page("run.html", result.run.report, content)
@@ -105,7 +112,7 @@ def _facts(result: "FitResult", data: Data, model: nn.Module) -> list[tuple[str,
     flops = count_flops(model, data.shape)
     return [
         *found,
-        (f"{sum(p.numel() for p in model.parameters()):,}", "parameters"),
+        (f"{count_parameters(model):,}", "parameters"),
         ("unknown" if flops is None else f"{flops / 1e6:,.1f} M", "FLOPs a sample, forward"),
         (f"{sum(record['seconds'] for record in result.history):.0f} s", f"for {len(result.history)} epochs"),
     ]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import minimand as mm
-from minimand.data.sets.synthetic import nested_rings
+from minimand.data.sets.nested_rings import nested_rings
 from minimand.layers.thresholds import Threshold
 from minimand.training.methods.feasible import feasible_target_propagation
 from minimand.training.methods.feasible.target_settings import Spent, TargetSettings

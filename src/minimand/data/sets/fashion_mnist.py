@@ -10,35 +10,25 @@ from torch import Tensor
 from ..._support.errors import MinimandError
 from ...recipes.augmentation import Augmentation
 from ..data import Data, channel_statistics
+from ..images.hub import hub
+from ..info import data_set
 from ..samples import Arrays
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-"""Where the Debian package dataset-fashion-mnist puts the files."""
+"""The folder in which the Debian package dataset-fashion-mnist puts the files."""
 
-_CLASSES = (
-    "T-shirt",
-    "trousers",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle boot",
-)
+_CLASSES = ("T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _AUGMENTATION = Augmentation(pad=2, flip=True)
 
 
+@data_set("fashion_mnist", "xiao2017fashion")
 def fashion_mnist(data_folder: str | None = None) -> Data:
     """60,000 training and 10,000 test images (1, 28, 28) in 10 classes.
 
     Args:
-        data_folder: where the four IDX files are, compressed or not; by default Debian's folder, else the hub.
+        data_folder: the folder of the four IDX files, compressed or not; by default Debian's folder, else the hub.
     """
     if data_folder is None and not DEBIAN.is_dir():
-        from ..images import hub
-
         return hub("zalando-datasets/fashion_mnist", "fashion_mnist", _AUGMENTATION)
     place = Path(data_folder) if data_folder is not None else DEBIAN
     train = Arrays(_images(place, "train"), _labels(place, "train"))

@@ -9,6 +9,7 @@ from ...experiments.bench import Bench
 from ...experiments.panels import draw_rows
 from ...experiments.study import Cell, Column, Scale, Study, register
 from ...experiments.trained import images, kept, train
+from ...networks.kinds import count_parameters
 from ...recipes.recipe import from_config
 from ...training.methods.local.layerwise import Layerwise
 from .separability import greedy_network, greedy_recipe
@@ -49,7 +50,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
         accuracy = train(model, data, cell, seed, bench, method=None if "end" in training else method).test_accuracy
         lost = ["-"] * _LAYERS
     values = {f"lost_{i + 1}": value for i, value in enumerate(lost)}
-    return {"accuracy": accuracy, **values, "parameters": sum(p.numel() for p in model.parameters())}
+    return {"accuracy": accuracy, **values, "parameters": count_parameters(model)}
 
 
 register(

@@ -11,8 +11,8 @@ from ...data.data import Data
 from ...experiments.bench import Bench
 from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
 from ...experiments.trained import images, kept, train
-from ...models.greedy import greedy_cifar, greedy_imagenet
 from ...models.registry import create_model
+from ...networks.kinds import count_parameters
 from ...recipes.augmentation import Augmentation
 from ...recipes.optimizers import SGD
 from ...recipes.recipe import Recipe
@@ -70,17 +70,15 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     return {
         "accuracy": result.test_accuracy,
         "ensemble": "one classifier" if together is None else together.accuracy,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": count_parameters(model),
         "classifiers": list(last.values()),
     }
 
 
 def _network(cell: Cell, data: Data) -> nn.Module:
     channels = data.shape[0]
-    if cell["network"].startswith("vgg"):
-        return create_model(cell["network"], num_classes=data.num_outputs, in_channels=channels)
-    make = greedy_cifar if cell["network"] == "greedy_cifar" else greedy_imagenet
-    return make(cell["k"], data.num_outputs, channels, cell.get("width"))
+    settings = {} if cell["network"].startswith("vgg") else {"k": cell["k"], "width": cell.get("width")}
+    return create_model(cell["network"], num_classes=data.num_outputs, in_channels=channels, **settings)
 
 
 def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:

@@ -9,6 +9,7 @@ from ...experiments.bench import Bench
 from ...experiments.panels import draw_sweep
 from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
 from ...experiments.trained import SKELETONS, created, kept, train
+from ...networks.kinds import count_parameters
 from ...recipes.optimizers import AdamW
 from ...recipes.recipe import Recipe
 from ...recipes.schedules import Cosine
@@ -43,7 +44,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     values: dict[str, Any] = {
         "accuracy": result.test_accuracy,
         "loss": result.test_loss,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": count_parameters(model),
     }
     if seed == 0 and (cell["hidden"], cell["depth"]) == _SHOWN:
         points = data.train.inputs.to(bench.device)  # pyright: ignore[reportAttributeAccessIssue]

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from ...data.data import Data
 from ...data.samples import Arrays
-from ...data.sets.synthetic import nested_rings
+from ...data.sets.nested_rings import nested_rings
 from ...experiments.bench import Bench
 from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
 from ...experiments.trained import SKELETONS, kept, train
+from ...networks.kinds import count_parameters
 from ...networks.unrolled import unroll
 from ...recipes.optimizers import AdamW
 from ...recipes.recipe import Recipe
@@ -58,7 +59,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     values: dict[str, Any] = {
         "accuracy": result.test_accuracy,
         "margin": _margin(stage, *_points(data)),
-        "parameters": sum(p.numel() for p in stage.parameters()),
+        "parameters": count_parameters(stage),
     }
     if seed == 0:
         values["boundary"] = [round(v, 2) for v in _gap(stage, _grid(_SHOWN)).clamp(-99, 99).tolist()]

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...data.samples import Arrays
-from ...data.sets.synthetic import nested_rings, parity
+from ...data.sets.nested_rings import nested_rings
+from ...data.sets.parity import parity
 from ...experiments.bench import Bench
 from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
 from ...layers.thresholds import Sign

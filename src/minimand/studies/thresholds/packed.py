@@ -18,6 +18,7 @@ from ...experiments.trained import images, kept, train
 from ...inference.packed import PackedModel, pack
 from ...layers.thresholds import Sign
 from ...models.feedforward import convnet8
+from ...networks.kinds import count_parameters
 from ...recipes.augmentation import Augmentation
 from ...recipes.optimizers import AdamW
 from ...recipes.recipe import Recipe
@@ -72,7 +73,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
         "accuracy": right,
         "same": same,
         "speed": _times_as_fast(fast, reference, x) if steps else 1.0,
-        "size": sum(fast.sizes().values()) if isinstance(fast, PackedModel) else 4 * _parameters(model),
+        "size": sum(fast.sizes().values()) if isinstance(fast, PackedModel) else 4 * count_parameters(model),
     }
 
 
@@ -99,10 +100,6 @@ def _times_as_fast(fast: nn.Module, reference: nn.Module, x: Tensor) -> float:
         return time.process_time() - began
 
     return statistics.median([seconds(reference) / seconds(fast) for _ in range(_ROUNDS + 3)][3:])
-
-
-def _parameters(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
 
 
 def _figures(measurements: Sequence[Measurement]) -> dict[str, "Figure"]:

@@ -16,6 +16,7 @@ from ....layers.heads.auxiliary import AUXILIARIES, Auxiliary, auxiliary
 from ....layers.heads.similarity import PredictionSimilarity
 from ....networks.as_network import as_network
 from ....networks.compiled import unwrapped
+from ....networks.kinds import count_parameters
 from ....networks.protocol import Network
 from ....networks.unrolled import UnrolledLayer
 from ...loop.losses import Loss
@@ -134,7 +135,7 @@ class Layerwise(Method):
     ) -> nn.Module:
         options = (self.auxiliary, shape, num_outputs, self.hidden_layers - 1, self.auxiliary_width, norm)
         with torch.device("meta"):
-            count = sum(p.numel() for p in auxiliary(*options).parameters())
+            count = count_parameters(auxiliary(*options))
         limit = math.inf if self.memory is None else 1e9 * self.memory
         allowed = min(limit, free_memory(device))
         if _TRAINED * count > allowed:

@@ -1,0 +1,92 @@
+"""Named models: what they have in common, and those that are a plain sequence of layers."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, cast
+
+from huggingface_hub import PyTorchModelHubMixin
+from torch import nn
+
+from .._support.errors import MinimandError
+from ..surgery.changes import changes
+from ..surgery.harden import harden, hardening_settings
+from ..surgery.normalize import Normalized, normalize
+from .info import ModelInfo, integer, model_info
+
+
+class NamedModel(nn.Module, PyTorchModelHubMixin, library_name="minimand", tags=["minimand"], license="apache-2.0"):
+    """A model that `mm.create_model` makes; `save_pretrained` stores it, `from_pretrained` of its class loads it."""
+
+    info: ModelInfo
+    num_classes: int
+    in_channels: int
+    _config: dict[str, Any]
+
+    def _describe(
+        self, name: str, num_classes: int | None, in_channels: int, settings: Mapping[str, Any], **skeleton: str
+    ) -> None:
+        """Set what is known of the model."""
+        self.info = model_info(name)
+        self.num_classes = self.info.num_classes if num_classes is None else integer("num_classes", num_classes, 0)
+        self.in_channels = integer("in_channels", in_channels)
+        sizes = {"num_classes": self.num_classes, "in_channels": self.in_channels, **self.info.complete(settings)}
+        self._config = {"model": name, **skeleton, **sizes}
+
+    def _change(self, normalization: str | Sequence[str], activation: str | None, weight_bits: int | None) -> None:
+        """Change normalizations, activations and weights as `mm.normalize` and `mm.harden` do."""
+        for kind in [normalization] if isinstance(normalization, str) else normalization:
+            normalize(self, kind)
+        if activation is not None:
+            harden(self, activation, weight_bits)
+        elif weight_bits is not None:
+            raise MinimandError(
+                f"weight_bits is {weight_bits}, but activation is None; few-bit weights go with activation='sign'."
+            )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The arguments of `create_model` that make this network, the name as `model`."""
+        kinds = [record.kind for record in changes(self) if isinstance(record, Normalized) and record.model is self]
+        return {**self._config, **({"normalization": kinds} if kinds else {}), **hardening_settings(self)}
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
+        """The network that `save_pretrained` or `push_to_hub` stored; the options are those of the Hugging Face hub."""
+        # Weights that are missing or not taken are another model's.
+        return super().from_pretrained(pretrained_model_name_or_path, **{"strict": True, **options})
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Store the network in a folder; the options are those of the Hugging Face hub."""
+        self._hub_mixin_config = self.config
+        return super().save_pretrained(save_directory, **options)
+
+
+class PlainNetwork(nn.Sequential, NamedModel):  # pyright: ignore[reportIncompatibleVariableOverride]
+    """A named model that is a sequence of layers and a head, such as `convnet8`; `mm.create_model` makes one.
+
+    Every method trains it, layerwise training a child at a time. It runs no algorithm and has no features of timm.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        num_classes: int | None = None,
+        in_channels: int = 3,
+        normalization: str | Sequence[str] = (),
+        activation: str | None = None,
+        weight_bits: int | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__()
+        self._describe(model, num_classes, in_channels, settings)
+        if self.info.binding is not None:
+            raise MinimandError(f"{model} runs an algorithm and is no PlainNetwork; mm.create_model makes it.")
+        if self.num_classes == 0:
+            raise MinimandError(f"num_classes is 0; expected at least 1: {model} has no features without a classifier.")
+        arguments = {name: value for name, value in self._config.items() if name != "model"}
+        self.extend(cast(nn.Sequential, self.info.build(**arguments)))
+        self._change(normalization, activation, weight_bits)
+
+    def __getitem__(self, idx: Any) -> Any:
+        """A layer; or for a slice a plain nn.Sequential, as a part of the model is no named one."""
+        return nn.Sequential(*self)[idx] if isinstance(idx, slice) else super().__getitem__(idx)
