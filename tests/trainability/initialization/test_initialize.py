@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, weight_norm
 
 import minimand as mm
-from minimand.trainability.initialization.schemes.registry import SCHEMES
+from minimand.trainability.initialization.scheme import SCHEMES
 
 
 def mlp() -> nn.Module:

@@ -1,4 +1,4 @@
-"""The residual branches of a model: what is added to a skip, and where its size can be set."""
+"""Residual branches: what a model adds to skips, and where the size of it can be set."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ from ...blocks.convolutional import Skip
 from ...blocks.densely_connected import DenseLayer
 from ...blocks.proximal import Prox
 from ...blocks.transformer import TransformerBranch
-from ...networks.kinds import NORMALIZATIONS, layers
+from ...networks.kinds import layers, normalizations
 from ...networks.unrolled import Layer, Unrolled
 from ...theory.response import gains
 from .flow import BATCH, Origins
@@ -21,16 +21,16 @@ from .tracing import Trace
 
 @dataclass(frozen=True)
 class Branch:
-    """What is added to a skip."""
+    """A residual branch: layers whose output is added to a skip, by name."""
 
     layers: tuple[str, ...]
-    """In order."""
+    """The layers in order."""
     ends: tuple[str, ...]
     """The layers whose output is added."""
     norm: str | None = None
-    """A normalization after the last one."""
+    """A normalization after the last layer."""
     factor: str | None = None
-    """A parameter that multiplies the sum's part, such as a layer scale."""
+    """A parameter that multiplies what is added, such as a layer scale."""
     gain: float = 1.0
     """How strongly the branch reaches the output of the network, or of its stage."""
 
@@ -38,7 +38,7 @@ class Branch:
 def branches(model: nn.Module, trace: Trace | None = None, declared: Iterable[str] = ()) -> list[Branch]:
     """The branches of a model, in order: of the stages of our networks; declared by name; or seen in a trace.
 
-    Those of a stage carry the gains of its algorithm.
+    The branches of a stage carry the gains of its algorithm.
     """
     names = [declared] if isinstance(declared, str) else list(declared)
     if names:
@@ -52,12 +52,13 @@ def branches(model: nn.Module, trace: Trace | None = None, declared: Iterable[st
     return [] if trace is None else list(_of_trace(model, trace))
 
 
-def total_gain(found: Sequence[Branch]) -> float:
-    """The root of the sum of the squared gains: sqrt(depth) where every branch reaches the output as it is."""
-    return math.sqrt(sum(branch.gain**2 for branch in found))
+def total_gain(residual: Sequence[Branch]) -> float:
+    """The root of the sum of squared gains of branches: sqrt(depth) where each reaches the output as it is."""
+    return math.sqrt(sum(branch.gain**2 for branch in residual))
 
 
 def _of_stages(model: nn.Module) -> Iterator[Branch]:
+    """The branches of the unrolled stages of a model."""
     for name, stage in model.named_modules():
         if not isinstance(stage, Unrolled):
             continue
@@ -66,40 +67,37 @@ def _of_stages(model: nn.Module) -> Iterator[Branch]:
         calls = len(reach) // len(stage.layers)
         for k, layer in enumerate(stage.layers):
             assert isinstance(layer, Layer)
-            own = layer.block
-            parts = own.items() if isinstance(own, nn.ModuleDict) else [("", own)]
+            parts = layer.block.items() if isinstance(layer.block, nn.ModuleDict) else [("", layer.block)]
             gain = math.sqrt(sum(float(g) ** 2 for g in reach[k * calls : (k + 1) * calls]) / len(parts))
             for part, block in parts:
-                path = f"{name}.layers.{k}.block".removeprefix(".") + f".{part}" * bool(part)
-                skips = isinstance(block, Skip)
-                if isinstance(block, DenseLayer | Prox) or (stage.binding == "operator" and not skips):
+                path = f"{name}.layers.{k}.block.{part}".strip(".")
+                if isinstance(block, Skip):
+                    path, block = f"{path}.branch", block.branch
+                elif isinstance(block, DenseLayer | Prox) or stage.binding == "operator":
                     continue
-                inner = block.branch if isinstance(block, Skip) else block
-                if layers(inner):
-                    yield _ending_last(path + ".branch" * skips, inner, gain)
+                if layers(block):
+                    yield _ending_last(path, block, gain)
 
 
 def _ending_last(name: str, module: nn.Module, gain: float = 1.0) -> Branch:
     """The branch that a module is: it ends in its last layer, or the normalization after it."""
-    found = [f"{name}.{inner}".rstrip(".") for inner in layers(module)]
-    if not found:
+    inside = [f"{name}.{inner}".rstrip(".") for inner in layers(module)]
+    if not inside:
         raise MinimandError(f"{name} has no layer; branches names modules whose output is added to a skip.")
-    ends = [found[-1]]
+    ends = [inside[-1]]
     if isinstance(module, TransformerBranch):
         ends.insert(0, f"{name}.attention.project")
-    order = [
-        f"{name}.{inner}".rstrip(".") for inner, m in module.named_modules() if isinstance(m, NORMALIZATIONS) or inner
-    ]
-    norms = {f"{name}.{inner}" for inner, m in module.named_modules() if isinstance(m, NORMALIZATIONS)}
-    after = [inner for inner in order[order.index(found[-1]) + 1 :] if inner in norms] if found[-1] in order else []
-    norm = after[-1] if after and not isinstance(module, TransformerBranch | ConvNeXtBranch) else None
-    factor = next(
-        (f"{name}.{p}" for p, _ in module.named_parameters(recurse=False) if p in ("gamma", "layer_scale")), None
-    )
-    return Branch(tuple(found), tuple(ends), norm, factor, gain)
+    norm = None
+    if not isinstance(module, TransformerBranch | ConvNeXtBranch):
+        order = [f"{name}.{inner}".rstrip(".") for inner, _ in module.named_modules()]
+        norms = {f"{name}.{inner}" for inner in normalizations(module)}
+        norm = next((path for path in reversed(order[order.index(inside[-1]) + 1 :]) if path in norms), None)
+    factors = [leaf for leaf, _ in module.named_parameters(recurse=False) if leaf in ("gamma", "layer_scale")]
+    return Branch(tuple(inside), tuple(ends), norm, f"{name}.{factors[0]}" if factors else None, gain)
 
 
 def _of_trace(model: nn.Module, trace: Trace) -> Iterator[Branch]:
+    """The branches that are seen in a trace as sums of a skip and what layers make of it."""
     parameters = {id(parameter): name for name, parameter in model.named_parameters()}
     before: list[set[int]] = []
     for call in trace.calls:
@@ -107,6 +105,7 @@ def _of_trace(model: nn.Module, trace: Trace) -> Iterator[Branch]:
         before.append(sources.union(*(before[i] for i in sources if i != BATCH)))
 
     def upstream(part: Origins) -> set[int]:
+        """The calls before those that a tensor comes from."""
         return set().union(*(before[i] for i in part if i != BATCH))
 
     for left, right in trace.sums:

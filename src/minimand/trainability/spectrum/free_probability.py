@@ -8,22 +8,25 @@ import numpy as np
 
 from ..._support.checks import check_number
 from ..._support.errors import MinimandError, unknown_name
-from . import expectations
-from .activation import activation
+from ..mean_field import expectations
+from ..mean_field.activation import activation
 
-Ensemble = Literal["orthogonal", "gaussian"]
+MatrixEnsemble = Literal["orthogonal", "gaussian"]
+"""The distribution of square weight matrices."""
 
 
 @dataclass(frozen=True)
 class Factors:
-    """Free probability of the product of `depth` factors W D, and with `maps` = depth + 1 of one more W.
+    """A product of `depth` random factors W D, and with `maps` = depth + 1 one more W, as free probability sees it.
 
     With d = phi'^2, M(t) = E td / (1 - td) and m = M(t), the S-transforms multiply to
     S = S_W^maps ((1 + m) / m t)^depth, and a squared singular value is lambda = (1 + m) / (m S).
     """
 
     d: np.ndarray
+    """The values of phi'^2."""
     weights: np.ndarray
+    """The probabilities of these values."""
     depth: int
     maps: int
     sigma_w: float
@@ -31,22 +34,23 @@ class Factors:
 
     @classmethod
     def of(
-        cls, phi: Any, ensemble: Ensemble, depth: int, q: float, sigma_w: float | None, head: bool = False
+        cls, phi: Any, ensemble: MatrixEnsemble, depth: int, q: float, sigma_w: float | None, head: bool = False
     ) -> "Factors":
-        if ensemble not in get_args(Ensemble):
-            raise unknown_name("ensemble", str(ensemble), get_args(Ensemble))
+        """The product for an activation at inputs of variance q; sigma_w None is the critical scale."""
+        if ensemble not in get_args(MatrixEnsemble):
+            raise unknown_name("ensemble", str(ensemble), get_args(MatrixEnsemble))
         check_number("depth", depth, 1, math.inf, whole=True)
         check_number("q", q, 1e-20, math.inf, below=True)
         phi = activation(phi)
-        m = expectations.moments(phi, float(q))
-        if m.mu1 == 0:
+        at_q = expectations.moments(phi, float(q))
+        if at_q.mu1 == 0:
             raise MinimandError(f"{phi.name} has slope 0 at inputs of variance {q:g}: its Jacobian is 0.")
         d, weights = expectations.squared_slopes(phi, float(q))
-        scale = m.mu1**-0.5 if sigma_w is None else sigma_w
-        return cls(d, weights, depth, depth + head, scale, ensemble == "gaussian")
+        scale = at_q.mu1**-0.5 if sigma_w is None else sigma_w
+        return cls(d, weights, depth, depth + (1 if head else 0), scale, ensemble == "gaussian")
 
     def edge(self) -> float:
-        """The largest value: the least lambda over real t from 0 to 1 / max d."""
+        """The largest squared singular value: the least lambda over real t from 0 to 1 / max d."""
         from scipy.optimize import minimize_scalar
 
         top = 1 / self.d.max()
@@ -54,8 +58,8 @@ class Factors:
         def log_lambda(s: float) -> float:
             return float(self.log_lambda(np.array([top / (1 + math.exp(-s))]))[0][0].real)
 
-        found = minimize_scalar(log_lambda, bounds=(-12, 12), method="bounded", options={"xatol": 1e-8})
-        return math.exp(min(float(found.fun), log_lambda(25.0)))  # pyright: ignore[reportAttributeAccessIssue]
+        minimum = minimize_scalar(log_lambda, bounds=(-12, 12), method="bounded", options={"xatol": 1e-8})
+        return math.exp(min(float(minimum.fun), log_lambda(25.0)))  # pyright: ignore[reportAttributeAccessIssue]
 
     def log_lambda(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """log lambda at t, its derivative in log t, and m."""
@@ -63,12 +67,14 @@ class Factors:
         inverse = 1 / (1 - t[:, None] * self.d)
         m, slope = t * (self.d * inverse @ self.weights), self.d * inverse**2 @ self.weights * t
         L, K, log_t, log_1 = self.depth, self.maps, np.log(t), np.log(1 + m)
+        gaussian = 1 if self.gaussian else 0
         # log((1 + m) / m) is written so that its branch is that of t and m, which lie on the same side.
-        value = (1 - L) * (log_1 - np.log(m)) - L * log_t + K * (2 * math.log(self.sigma_w) + self.gaussian * log_1)
-        change = (1 - L) * (slope / (1 + m) - slope / m) - L + K * self.gaussian * slope / (1 + m)
+        value = (1 - L) * (log_1 - np.log(m)) - L * log_t + K * (2 * math.log(self.sigma_w) + gaussian * log_1)
+        change = (1 - L) * (slope / (1 + m) - slope / m) - L + K * gaussian * slope / (1 + m)
         return value, change, m
 
     def density(self, at: np.ndarray) -> np.ndarray:
+        """The density of the squared singular values at values above 0, without an atom at 0."""
         # On the negative axis t is real and lambda falls with it; from there it is followed to the positive axis.
         low, high = np.full(at.shape, -60.0), np.full(at.shape, 60.0)
         for _ in range(70):
