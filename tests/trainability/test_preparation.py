@@ -65,6 +65,7 @@ def test_what_is_prepared_would_train(kind: str) -> None:
     model = make()
     if kind in ("deep_tanh", "deep_gelu", "rescue"):  # torch's own weights are what makes them fail
         assert mm.diagnose(model, x).verdict.code == "vanishing"
+    assert mm.trainability.list_preparations()[kind].endswith(".")
     prepared = mm.prepare(model, kind, x, epochs=3)
     assert prepared.recipe.epochs == 3
     verdict = mm.diagnose(model, x).verdict

@@ -58,9 +58,9 @@ def as_product(measured: Measured, structure: Structure) -> Product | None:
         return None
     head = functions[-1] is None
     depth = len(modules) - 1 if head else len(modules)
-    known: dict[Any, ActivationFunction] = {}
+    by_values: dict[Any, ActivationFunction] = {}
     try:
-        phis = {_known(function, known) for function in functions[:depth]}
+        phis = {_known(function, by_values) for function in functions[:depth]}
     except (ValueError, TypeError):  # no function of single numbers
         return None
     ensembles: set[MatrixEnsemble | None] = {_ensemble(weight) for weight in weights}
@@ -98,13 +98,13 @@ def with_theory(measured: Measured, structure: Structure) -> tuple[LayerStat, ..
     if not structure.plain or structure.normalized:
         return measured.layers
     q, c = stats[0].second_moment, stats[0].cosine
-    known: dict[Any, ActivationFunction] = {}
+    by_values: dict[Any, ActivationFunction] = {}
     for i in range(1, len(stats)):
         variances, before = _variances(calls[i].module), calls[i].after
         if variances is None or list(before) != [i - 1] or not 0 < q < math.inf:
             break
         try:
-            phi = _known(before[i - 1], known)
+            phi = _known(before[i - 1], by_values)
             weights, biases = (math.sqrt(v) for v in variances)
             chi = layer_maps.chi(phi, q, weights)
             c = layer_maps.correlation_map(phi, c, q, weights, biases) if abs(c) <= 1 else c
@@ -124,12 +124,12 @@ def _variances(module: nn.Module) -> tuple[float, float] | None:
     return float(weight.square().mean()) * weight[0].numel(), bias_variance
 
 
-def _known(applied: AppliedActivation | None, known: dict[Any, ActivationFunction]) -> ActivationFunction:
+def _known(applied: AppliedActivation | None, by_values: dict[Any, ActivationFunction]) -> ActivationFunction:
     """The activation as a function of one number, read once for all layers where it takes the same values."""
     if applied is None:
         return activation("linear")
     values = applied.function(torch.linspace(-3, 3, 13, dtype=torch.float64))
     key = (applied.name, *values.tolist())
-    if key not in known:
-        known[key] = activation(applied.function)
-    return known[key]
+    if key not in by_values:
+        by_values[key] = activation(applied.function)
+    return by_values[key]

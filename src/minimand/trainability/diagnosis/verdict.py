@@ -166,12 +166,12 @@ def _grown(
 
 
 def _saturated(stats: Sequence[LayerStat], structure: Structure) -> Verdict | None:
-    known = [s for s in stats if not math.isnan(s.saturated)]
+    measured = [s for s in stats if not math.isnan(s.saturated)]
     # One layer stops all that passes it; a gate beside a skip does not.
-    enough = 1 if structure.plain else (len(known) + 1) // 2
-    if not known or sum(s.saturated > _SATURATED for s in known) < enough:
+    enough = 1 if structure.plain else (len(measured) + 1) // 2
+    if not measured or sum(s.saturated > _SATURATED for s in measured) < enough:
         return None
-    worst = max(known, key=lambda s: s.saturated)
+    worst = max(measured, key=lambda s: s.saturated)
     reason = f"{100 * worst.saturated:.3g} % of its units are at the ends of {worst.activation}, where it has no slope"
     return Verdict("saturated", label(worst), worst.saturated, reason)
 

@@ -62,8 +62,8 @@ def initialize(
         scheme: a name among `mm.list_schemes()`, with options as in "critical(q=0.5)"; `auto` chooses by the structure.
             Or a function of a `trainability.Job`.
         batch: what the model is called with: a tensor, a tuple of arguments, a mapping of named ones.
-        target: what the loss compares with (metainit, gradinit).
-        loss: "cross_entropy", "mse" or a function of the model's output and the target (metainit, gradinit).
+        target: what the loss compares the output with, for schemes that follow its gradient.
+        loss: "cross_entropy", "mse" or a function of the model's output and the target, for the same schemes.
         activation: what every layer but the first reads, a name or a function, if it is not to be looked for.
         depth: the number of layers that `critical` chooses its point for; by default those of the model.
         branches: names of the modules whose output is added to a skip, if they are not to be looked for.
@@ -92,8 +92,8 @@ def initialize(
     generator = _generator(generator, dry_run)
     excluded = dict(_excluded(model, exclude))
     with _as_it_was_if_refused(model), explained(model, batch):
-        seen = _run(model, batch) if batch is not None and chosen.traced else None
-        candidates = weighted_layers(model, seen, activation, chosen.traced)
+        model_trace = _run(model, batch) if batch is not None and chosen.traced else None
+        candidates = weighted_layers(model, model_trace, activation, chosen.traced)
         layers = [layer for layer in candidates if layer.name not in excluded]
         if not layers:
             kinds = ", ".join(sorted({type(module).__name__ for module in model.modules()}))
@@ -101,20 +101,12 @@ def initialize(
                 f"nothing to initialize in {type(model).__name__}: expected linear, convolutional, attention or "
                 f"recurrent layers that are not excluded. Looked at {kinds}."
             )
-        parts = find_branches(model, seen, branches)
-        if seen is None:
+        parts = find_branches(model, model_trace, branches)
+        if model_trace is None:
             layers = within_branches(model, layers, parts)
         job = Job(model, layers, parts, batch, target, loss, depth or len(layers), generator, left_alone=excluded)
         remark = chosen(job, options)
-        if not job.settings and not job.notes:
-            reasons = "; ".join(f"{name}: {why}" for name, why in job.left_alone.items())
-            raise MinimandError(f"{title} set nothing in {type(model).__name__}. {reasons}.")
-        broken = broken_parameters(model)
-        if broken:
-            raise MinimandError(
-                f"{', '.join(broken)} would be left with values that are not finite; expected them to be set: neither "
-                "frozen nor excluded."
-            )
+        _check_outcome(job, title)
     settings = [replace(s, std_after=deviation(read(model, s.name))) for s in job.settings.values()]
     return InitReport(
         type(model).__name__,
@@ -125,6 +117,19 @@ def initialize(
         dry_run,
         tuple(job.references),
     )
+
+
+def _check_outcome(job: Job, title: str) -> None:
+    """Raise MinimandError if a scheme set nothing, or values that are not finite remain."""
+    if not job.settings and not job.notes:
+        reasons = "; ".join(f"{name}: {why}" for name, why in job.left_alone.items())
+        raise MinimandError(f"{title} set nothing in {type(job.model).__name__}. {reasons}.")
+    broken = broken_parameters(job.model)
+    if broken:
+        raise MinimandError(
+            f"{', '.join(broken)} would be left with values that are not finite; expected them to be set: neither "
+            "frozen nor excluded."
+        )
 
 
 def _run(model: nn.Module, batch: Any) -> Trace:

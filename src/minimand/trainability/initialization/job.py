@@ -48,7 +48,7 @@ class Job:
     left_alone: dict[str, str] = field(default_factory=dict)
     """The reason why a parameter or module was left as it was, by name."""
     notes: list[str] = field(default_factory=list)
-    """Remarks for the report."""
+    """Remarks that stand in the report."""
     references: list[str] = field(default_factory=list)
     """Keys into references.bib of every scheme that had a part in it."""
     before: dict[str, float] = field(default_factory=dict)

@@ -55,8 +55,8 @@ def write(model: nn.Module, name: str, value: Tensor) -> None:
             raise MinimandError(
                 f"{name} is parametrized by {kinds}, which cannot take this value: {error} {advice}"
             ) from None
-        seen = getattr(owner, leaf)
-        off = float((seen - value).abs().max()) if value.numel() else 0.0
+        after = getattr(owner, leaf)
+        off = float((after - value).abs().max()) if value.numel() else 0.0
         if not off <= torch.finfo(value.dtype).eps ** 0.5 * float(value.abs().max()):
             raise MinimandError(
                 f"{name} is parametrized by {kinds}, which made another of the value set, off by {off:.3g}. {advice}"

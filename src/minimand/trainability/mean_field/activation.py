@@ -150,5 +150,5 @@ class _Known:
 
 
 @lru_cache(maxsize=256)
-def _remembered(known: _Known) -> ActivationFunction:
-    return ActivationFunction(known.function, known.name)
+def _remembered(identified: _Known) -> ActivationFunction:
+    return ActivationFunction(identified.function, identified.name)

@@ -12,7 +12,7 @@ from .roots import ROUNDING, root
 
 @dataclass(frozen=True)
 class DepthScales:
-    """How many layers signal, angle and gradient survive: each shrinks by e in xi layers.
+    """The numbers of layers that signal, angle and gradient survive: each shrinks by e in xi layers.
 
     An infinite scale means no exponential decay; a negative one, growth.
     """

@@ -24,7 +24,7 @@ class Branch:
     """A residual branch: layers whose output is added to a skip, by name."""
 
     layers: tuple[str, ...]
-    """The layers in order."""
+    """The layers inside the branch, in order."""
     ends: tuple[str, ...]
     """The layers whose output is added."""
     norm: str | None = None
@@ -108,11 +108,11 @@ def _of_trace(model: nn.Module, trace: Trace) -> Iterator[Branch]:
         """The calls before those that a tensor comes from."""
         return set().union(*(before[i] for i in part if i != BATCH))
 
-    for left, right in trace.sums:
-        skip, branch = (left, right) if set(left) & upstream(right) else (right, left)
+    for first, second in trace.sums:
+        skip, branch = (first, second) if set(first) & upstream(second) else (second, first)
         # Or else a projected skip, a single layer: whatever it reads, the branch begins with.
         if not set(skip) & upstream(branch):
-            skip, branch = sorted((left, right), key=lambda part: len(upstream(part)))
+            skip, branch = sorted((first, second), key=lambda part: len(upstream(part)))
             if len(skip) != 1 or not set(trace.calls[next(iter(skip))].after) <= upstream(branch) or BATCH in branch:
                 continue
         inside = sorted((upstream(branch) | set(branch)) - upstream(skip) - set(skip) - {BATCH})

@@ -23,11 +23,11 @@ class LayerStat:
     activation: str | None
     """The first activation that the output reaches."""
     shape: tuple[int, ...]
-    """The shape of the output."""
+    """The shape of what the layer returned."""
     mean: float
-    """The mean of the output."""
+    """The mean of what the layer returned."""
     second_moment: float
-    """The second moment of the output."""
+    """The second moment of what the layer returned."""
     batch_std: float
     """The deviation over the samples, as a root mean square over units: 0 where all samples look alike."""
     cosine: float

@@ -18,7 +18,7 @@ class Signal(NamedTuple):
 
     mean: float
     second: float
-    """The second moment."""
+    """The second moment of the entries."""
     variance: float
     """The variance over the samples, averaged over units."""
     cosine: float
@@ -26,7 +26,7 @@ class Signal(NamedTuple):
     nonfinite: float
     """The fraction of entries that are not finite."""
     zero: float
-    """The fraction of zeros."""
+    """The fraction of entries that are 0."""
     dead: float
     """The fraction of units that are 0 for every sample."""
     near_one: float
@@ -43,8 +43,8 @@ def signal(t: Tensor, samples: int) -> Tensor:
     """The numbers of a `Signal` of a batch of samples, on the device of the tensor."""
     axis = next((i for i in range(min(t.ndim, 2)) if t.shape[i] == samples), 0)
     t = t.movedim(axis, 0)
-    known = samples > 0 and t.ndim > 0 and t.shape[0] % samples == 0
-    x = t.reshape(samples if known else 1, -1).to(wide(t.device))
+    by_sample = samples > 0 and t.ndim > 0 and t.shape[0] % samples == 0
+    x = t.reshape(samples if by_sample else 1, -1).to(wide(t.device))
     squares = x.square().sum(1)
     directions = x / squares.sqrt().clamp_min(torch.finfo(x.dtype).tiny)[:, None]
     alive = (squares > 0).sum()
@@ -55,18 +55,18 @@ def signal(t: Tensor, samples: int) -> Tensor:
         [
             x.mean(),
             squares.sum() / x.numel(),
-            (x - x.mean(0)).square().mean() if known and samples > 1 else nan,
-            cosine if known else nan,
+            (x - x.mean(0)).square().mean() if by_sample and samples > 1 else nan,
+            cosine if by_sample else nan,
             1 - x.isfinite().to(x.dtype).mean(),
             zero.to(x.dtype).mean(),
-            _units(zero, t.shape, known).to(x.dtype).mean(),
+            _units(zero, t.shape, by_sample).to(x.dtype).mean(),
             (size > 1 - 2 * _NEAR).to(x.dtype).mean(),
             ((x < _NEAR) | (x > 1 - _NEAR)).to(x.dtype).mean(),
         ]
     )
 
 
-def _units(zero: Tensor, shape: torch.Size, known: bool) -> Tensor:
+def _units(zero: Tensor, shape: torch.Size, by_sample: bool) -> Tensor:
     """Whether each unit is zero everywhere: a channel of images, else an entry of the last dimension."""
     whole = zero.reshape(shape)
     unit = 1 if len(shape) >= 4 else len(shape) - 1

@@ -37,8 +37,8 @@ def measure(
         for module in layers(model).values():
             stack.callback(module.register_forward_pre_hook(recorder.read, with_kwargs=True).remove)
         stack.callback(root.register_forward_hook(recorder.backward).remove)
-        seen = trace(root, batch, recorder.wrote)
-    return recorder.result(seen)
+        model_trace = trace(root, batch, recorder.wrote)
+    return recorder.result(model_trace)
 
 
 class _Recorder:
@@ -128,22 +128,22 @@ class _Recorder:
     def _add(self, slot: int, gradient: Tensor) -> None:
         self.gradients[slot] = self.gradients.get(slot, 0) + squared_norm(gradient)
 
-    def result(self, seen: Trace) -> Measured:
+    def result(self, model_trace: Trace) -> Measured:
         """The measurements of all layers, with one wait for the device."""
         slots, parameters = range(len(self.tensors)), list(self.model.parameters())
         squares: list[Tensor | None] = [of.get(slot) for of in self.slot_gradients.values() for slot in slots]
         squares += [self.parameter_gradients.get(parameter) for parameter in parameters]
-        squares += [squared_norm(p.detach()) for call in seen.calls for p in call.module.parameters()]
+        squares += [squared_norm(p.detach()) for call in model_trace.calls for p in call.module.parameters()]
         numbers = self._fetched(squares)
         signals = [Signal._make(islice(numbers, len(Signal._fields))) for _ in slots]
         gradients = {kind: [next(numbers) for _ in slots] for kind in self.slot_gradients}
         weights = {parameter: next(numbers) for parameter in parameters}
         stats = []
-        for i, call in enumerate(seen.calls):
+        for i, call in enumerate(model_trace.calls):
             norm = math.sqrt(sum(next(numbers) for _ in call.module.parameters()))
-            stats.append(self._stat(i, seen.calls, signals, gradients, weights, norm))
+            stats.append(self._stat(i, model_trace.calls, signals, gradients, weights, norm))
         measured_weights = {p: value for p, value in weights.items() if not math.isnan(value)}
-        return Measured(tuple(stats), seen, measured_weights, self.samples)
+        return Measured(tuple(stats), model_trace, measured_weights, self.samples)
 
     def _fetched(self, squares: Sequence[Tensor | None]) -> Iterator[float]:
         """The numbers of all signals and then the squares, nan where there is none."""

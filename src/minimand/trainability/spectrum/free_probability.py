@@ -24,7 +24,7 @@ class Factors:
     """
 
     d: np.ndarray
-    """The values of phi'^2."""
+    """The values that phi'^2 takes."""
     weights: np.ndarray
     """The probabilities of these values."""
     depth: int

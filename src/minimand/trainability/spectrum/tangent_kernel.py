@@ -20,7 +20,7 @@ class TangentKernel:
     kernel: np.ndarray
     """The inner products, (samples, samples)."""
     largest: float
-    """The largest eigenvalue."""
+    """The largest eigenvalue of the kernel."""
     condition: float
     """The largest over the smallest eigenvalue; inf where that is 0 to rounding."""
 

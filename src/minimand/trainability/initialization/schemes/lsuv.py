@@ -47,9 +47,9 @@ def lsuv(job: Job, orthonormal: bool = True, tolerance: float = 0.1) -> None:
 
     with undisturbed(job.model), torch.no_grad():
         measured(job.model)
-        seen = trace(job.model, job.batch, visit)
+        model_trace = trace(job.model, job.batch, visit)
     orthogonal_only = {name: "recurrent" for name, layer in names.items() if layer.recurrent}
-    orthogonal_only |= {name: "not run by this batch" for name in seen.unused if name in names}
+    orthogonal_only |= {name: "not run by this batch" for name in model_trace.unused if name in names}
     for name, why in orthogonal_only.items():
         job.notes.append(f"{name} is not rescaled: {why}.")
 
