@@ -34,26 +34,15 @@ ACTIVATIONS = (
 )
 """Activation modules that a hard threshold can take the place of."""
 
+_FUNCTIONAL = "celu elu gelu hardswish hardtanh leaky_relu mish relu relu6 selu silu softplus softsign"
 ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    **{name: getattr(F, name) for name in _FUNCTIONAL.split()},
     "arctan": torch.atan,
-    "celu": F.celu,
-    "elu": F.elu,
     "erf": torch.erf,
-    "gelu": F.gelu,
-    "hardswish": F.hardswish,
-    "hardtanh": F.hardtanh,
-    "leaky_relu": F.leaky_relu,
-    "linear": lambda h: h,
-    "mish": F.mish,
-    "relu": F.relu,
-    "relu6": F.relu6,
-    "selu": F.selu,
     "sigmoid": torch.sigmoid,
-    "silu": F.silu,
     "sin": torch.sin,
-    "softplus": F.softplus,
-    "softsign": F.softsign,
     "tanh": torch.tanh,
+    "linear": lambda h: h,
 }
 """Activations that can be given by name, as functions that act number by number."""
 

@@ -27,13 +27,6 @@ class Prepared:
         return "\n\n".join([*map(str, self.reports), str(self.recipe)])
 
 
-Preparation = Callable[[nn.Module, Any, int], Prepared]
-"""A function of a model, an example batch and the number of epochs, which sets the weights of the model."""
-
-PREPARATIONS: dict[str, Preparation] = {}
-"""The kinds of `prepare` by name."""
-
-
 def prepare(model: nn.Module, kind: str, batch: Any, epochs: int = 10) -> Prepared:
     """Set the weights of a model, in place, and say how it is then trained: `mm.fit(model, data, recipe=....recipe)`.
 
@@ -59,29 +52,16 @@ def list_preparations() -> dict[str, str]:
     return {name: (function.__doc__ or "").partition("\n")[0] for name, function in PREPARATIONS.items()}
 
 
-def preparation(name: str) -> Callable[[Preparation], Preparation]:
-    """A decorator that registers a function as the kind of `prepare` of a name."""
-
-    def register(function: Preparation) -> Preparation:
-        PREPARATIONS[name] = function
-        return function
-
-    return register
-
-
-@preparation("deep_tanh")
 def deep_tanh(model: nn.Module, batch: Any, epochs: int) -> Prepared:
     """Plain networks of tanh and its kin: orthogonal at the edge of chaos with q = 1 / depth."""
     return Prepared(_gentle(epochs), (initialize(model, "critical", batch=batch),))
 
 
-@preparation("deep_gelu")
 def deep_gelu(model: nn.Module, batch: Any, epochs: int) -> Prepared:
     """Plain networks of GELU, SiLU or Mish: orthogonal at the half-stable point."""
     return deep_tanh(model, batch, epochs)
 
 
-@preparation("plain_cnn")
 def plain_cnn(model: nn.Module, batch: Any, epochs: int) -> Prepared:
     """Plain convolutional networks: delta-orthogonal at the edge of chaos."""
     report = initialize(model, "critical", batch=batch)
@@ -93,28 +73,24 @@ def plain_cnn(model: nn.Module, batch: Any, epochs: int) -> Prepared:
     return Prepared(_gentle(epochs), (report,))
 
 
-@preparation("residual_norm")
 def residual_norm(model: nn.Module, batch: Any, epochs: int) -> Prepared:
     """Residual networks with normalization: Kaiming's weights by fan-out, the last scale of each branch 0."""
     silenced = initialize(model, "skipinit", batch=batch)
     return Prepared(Recipe(epochs), (silenced, initialize(model, "kaiming(mode='fan_out')", batch=batch)))
 
 
-@preparation("residual_nonorm")
 def residual_nonorm(model: nn.Module, batch: Any, epochs: int) -> Prepared:
     """Residual networks whose normalization is taken out: Fixup, its factors at a tenth of the rate."""
     recipe = Recipe(epochs, 64, SGD(0.03), Cosine(), scalars=0.1)
     return Prepared(recipe, (_without_norms(model, batch, "fixup"),))
 
 
-@preparation("normalizer_free")
 def normalizer_free(model: nn.Module, batch: Any, epochs: int) -> Prepared:
     """Residual networks whose normalization is taken out: SkipInit and adaptive clipping of gradients."""
     recipe = Recipe(epochs, 64, SGD(0.03), Cosine(), adaptive_clip=0.01)
     return Prepared(recipe, (_without_norms(model, batch, "skipinit"),))
 
 
-@preparation("transformer")
 def transformer(model: nn.Module, batch: Any, epochs: int) -> Prepared:
     """Transformers: branches scaled by depth and a warm-up; DeepNorm or T-Fixup without warm-up.
 
@@ -132,14 +108,12 @@ def transformer(model: nn.Module, batch: Any, epochs: int) -> Prepared:
     return Prepared(recipe, (initialize(model, scheme, batch=batch),))
 
 
-@preparation("recurrent")
 def recurrent(model: nn.Module, batch: Any, epochs: int) -> Prepared:
     """Recurrent networks: orthogonal for each gate, forget bias 1, gradients clipped."""
     recipe = Recipe(epochs, 64, AdamW(2e-3, weight_decay=0.0), Cosine(), clip=1.0)
     return Prepared(recipe, (initialize(model, "auto", batch=batch),))
 
 
-@preparation("rescue")
 def rescue(model: nn.Module, batch: Any, epochs: int) -> Prepared:
     """Any network that does not train: what `mm.diagnose` says repairs it, and a small learning rate."""
     before = diagnose(model, batch)
@@ -154,10 +128,16 @@ def _gentle(epochs: int) -> Recipe:
 
 
 def _without_norms(model: nn.Module, batch: Any, scheme: str) -> InitReport:
-    """Take the normalization out of a model and initialize it."""
     # First on a copy, so that a model that the scheme refuses keeps its normalization.
     for target in (copy.deepcopy(model), model):
         if has_normalization(target):
             normalize(target, "none")
         report = initialize(target, scheme, batch=batch)
     return report
+
+
+_RESIDUAL_KINDS = (residual_norm, residual_nonorm, normalizer_free)
+_KINDS = (deep_tanh, deep_gelu, plain_cnn, *_RESIDUAL_KINDS, transformer, recurrent, rescue)
+
+PREPARATIONS: dict[str, Callable[[nn.Module, Any, int], Prepared]] = {kind.__name__: kind for kind in _KINDS}
+"""The kinds of `prepare` by name: functions of a model, an example batch and the number of epochs."""

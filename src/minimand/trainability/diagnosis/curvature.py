@@ -11,9 +11,8 @@ from ..._support.errors import MinimandError
 from ..._support.torch_internals import tree_map
 from ..measure.flow import first_output, tensors
 from ..measure.tracing import arguments, undisturbed
-from ..spectrum.hessian import hessian_extremes
+from ..spectrum.curvature import hessian_extremes, ntk
 from ..spectrum.jacobian import singular_values
-from ..spectrum.tangent_kernel import ntk
 
 # Up to so many inputs or outputs all singular values of a Jacobian are computed, else the largest.
 _WHOLE, _LARGEST = 1024, 6
@@ -27,7 +26,6 @@ class Curvature:
     kernel_largest: float
     """The largest eigenvalue of the neural tangent kernel."""
     kernel_condition: float
-    """The largest over the smallest eigenvalue of that kernel."""
     largest_step: float
     """The largest stable step of gradient descent on half the mean squared error."""
     hessian: tuple[float, float] | None

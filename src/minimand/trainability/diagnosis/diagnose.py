@@ -10,7 +10,7 @@ from ..._support.checks import check_number
 from ..._support.tables import table_text
 from ...networks.kinds import check_model
 from ..measure.layer_stat import LayerStat
-from ..measure.loss import Loss, as_function
+from ..measure.loss import LossChoice, as_function
 from ..measure.statistics import measure
 from ..measure.structure import Structure, freed_by_moving_zeros
 from ..measure.tracing import broken_parameters, explained
@@ -44,7 +44,6 @@ class TrainabilityReport:
     product: Product | None = None
     """The Jacobian as free probability knows it, where that applies."""
     curvature: Curvature | None = None
-    """The tangent kernel and the Hessian, if they were asked for."""
 
     def rows(self) -> list[list[str]]:
         """The rows of the table, one a layer, as text."""
@@ -94,14 +93,8 @@ class TrainabilityReport:
         layers = [
             {**asdict(stat), "verdict": verdict.code} for stat, verdict in zip(self.layers, self.verdicts, strict=True)
         ]
-        whole = {
-            "code": self.verdict.code,
-            "severity": self.verdict.severity,
-            "layer": self.verdict.layer,
-            "evidence": self.verdict.evidence,
-            "reason": self.verdict.reason,
-            "action": self.verdict.action,
-        }
+        keys = ("code", "severity", "layer", "evidence", "reason", "action")
+        whole = {key: getattr(self.verdict, key) for key in keys}
         extras = {"jacobian": self.jacobian, "curvature": None if self.curvature is None else asdict(self.curvature)}
         return _plain({"model": self.model, "samples": self.samples, "verdict": whole, "layers": layers, **extras})
 
@@ -120,7 +113,7 @@ def diagnose(
     model: nn.Module,
     batch: Any,
     *,
-    loss: Loss | None = None,
+    loss: LossChoice | None = None,
     target: Any = None,
     probes: int = 1,
     theory: bool = True,
@@ -174,7 +167,6 @@ def diagnose(
 
 
 def _plain(value: Any) -> Any:
-    """A value with tuples as lists and None for numbers that are not finite."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

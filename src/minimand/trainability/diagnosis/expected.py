@@ -14,8 +14,7 @@ from ..mean_field.activation import ActivationFunction, activation
 from ..measure.flow import AppliedActivation
 from ..measure.layer_stat import LayerStat, Measured
 from ..measure.structure import Structure
-from ..spectrum.free_probability import MatrixEnsemble
-from ..spectrum.jacobian_theory import density
+from ..spectrum.jacobian_theory import MatrixEnsemble, density
 
 # How far lengths may differ between layers, as a factor, and the spectra of weights from those of their kind.
 _SAME_LENGTH, _SAME_RATIO = 1.5, 0.15
@@ -28,12 +27,10 @@ class Product:
     phi: ActivationFunction
     ensemble: MatrixEnsemble
     depth: int
-    """The number of factors of weights and slopes."""
     q: float
     """The variance of what the activation reads."""
     sigma_w: float
     head: bool
-    """Whether a linear layer without activation stands at the end."""
 
     def density(self, at: np.ndarray) -> np.ndarray:
         """The density of the singular values, at values above 0."""

@@ -31,7 +31,6 @@ class Remedy:
     calls: tuple[tuple[str, str], ...] = ()
     """The calls as pairs such as ("initialize", "critical")."""
     advice: str = ""
-    """The change that a person has to make."""
     unfreeze: str = ""
     """The frozen layer that has to be trained."""
 
@@ -98,7 +97,6 @@ def _no_weights_will_do(structure: Structure) -> str | None:
 
 
 def _scheme(code: str, structure: Structure) -> str:
-    """The scheme of initialization that repairs a network of this structure."""
     if structure.recurrent or structure.activation is None:
         return "auto"
     if not structure.plain:

@@ -46,7 +46,6 @@ class Verdict:
     reason: str = ""
     """The verdict in words, with that number."""
     remedy: Remedy | None = None
-    """The calls or the advice that repair it; None where nothing has to be repaired."""
 
     @property
     def severity(self) -> Severity:

@@ -26,9 +26,7 @@ class WeightBlock:
     rows: slice
     """The part of the parameter along its dimension of outputs, or of inputs of a transposed convolution."""
     fan_in: float
-    """The number of inputs that an output sums over."""
     fan_out: float
-    """The number of outputs that an input has a part in."""
     groups: int = 1
     transposed: bool = False
     flipped: bool = False

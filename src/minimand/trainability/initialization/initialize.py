@@ -17,7 +17,7 @@ from ..._support.errors import MinimandError, WrongTypeError, unknown_name
 from ..._support.torch_internals import forward_hook_tables, own_modules
 from ...networks.kinds import check_model
 from ..measure.branches import branches as find_branches
-from ..measure.loss import Loss, as_function
+from ..measure.loss import LossChoice, as_function
 from ..measure.tracing import (
     Trace,
     broken_parameters,
@@ -41,7 +41,7 @@ def initialize(
     *,
     batch: Any = None,
     target: Any = None,
-    loss: Loss | None = None,
+    loss: LossChoice | None = None,
     activation: str | Callable[[Tensor], Tensor] | None = None,
     depth: int | None = None,
     branches: Iterable[str] = (),
@@ -120,7 +120,6 @@ def initialize(
 
 
 def _check_outcome(job: Job, title: str) -> None:
-    """Raise MinimandError if a scheme set nothing, or values that are not finite remain."""
     if not job.settings and not job.notes:
         reasons = "; ".join(f"{name}: {why}" for name, why in job.left_alone.items())
         raise MinimandError(f"{title} set nothing in {type(job.model).__name__}. {reasons}.")
@@ -133,7 +132,6 @@ def _check_outcome(job: Job, title: str) -> None:
 
 
 def _run(model: nn.Module, batch: Any) -> Trace:
-    """The trace of a batch in the mode in which the start of training is measured."""
     with undisturbed(model), torch.no_grad():
         measured(model)
         return trace(model, batch)
@@ -199,5 +197,4 @@ def _as_it_was_if_refused(model: nn.Module) -> Iterator[None]:
 
 
 def _parametrized(module: nn.Module) -> list[str]:
-    """The names of the parametrized parameters of a module itself."""
     return list(getattr(module, "parametrizations", ())) if parametrize.is_parametrized(module) else []

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
-from ..mean_field import gains
+from ..mean_field import critical_points
 from ..measure.branches import Branch
 from ..measure.flow import AppliedActivation
 from .fans import WeightBlock, weight_blocks
@@ -26,29 +26,22 @@ BlockFill = Callable[[Tensor, WeightBlock], Any]
 
 @dataclass
 class Job:
-    """A model to be initialized: its layers and branches, and how their parameters are written."""
+    """A model to be initialized: its layers and branches in order, what it is called with, and what was done to it."""
 
     model: nn.Module
     layers: list[WeightedLayer]
-    """The layers to be set, in the order they run."""
     branches: list[Branch]
-    """The residual branches, in order."""
     batch: Any
-    """What the model is called with; None if it was not given."""
     target: Any
-    """What the loss compares the output with."""
     loss: Callable[..., Tensor] | None
-    """A function of the output and the target."""
     depth: int
     """The number of layers that a critical point is chosen for."""
     generator: torch.Generator
     """The source of all random numbers, on its device."""
     settings: dict[str, Setting] = field(default_factory=dict)
-    """The parameters that were set, by name."""
     left_alone: dict[str, str] = field(default_factory=dict)
     """The reason why a parameter or module was left as it was, by name."""
     notes: list[str] = field(default_factory=list)
-    """Remarks that stand in the report."""
     references: list[str] = field(default_factory=list)
     """Keys into references.bib of every scheme that had a part in it."""
     before: dict[str, float] = field(default_factory=dict)
@@ -158,7 +151,7 @@ def deviation(value: Tensor) -> float:
 @lru_cache(maxsize=256)
 def gain(activation: AppliedActivation | None) -> float:
     """The factor of weights of variance 1 / fan_in that makes up for an activation: it brings E phi(z)^2 back to 1."""
-    return 1.0 if activation is None else gains.gain(activation.function)
+    return 1.0 if activation is None else critical_points.gain(activation.function)
 
 
 def _has(model: nn.Module, module: str, leaf: str) -> bool:

@@ -19,9 +19,7 @@ class Setting:
     fan_out: float | None
     gain: float | None
     std_before: float
-    """The standard deviation of the entries before."""
     std_after: float
-    """The standard deviation of the entries after."""
 
     @property
     def zero_bias(self) -> bool:

@@ -1,14 +1,7 @@
 """Schemes of initialization by name: functions of a job and of options, found by being in the folder `schemes`.
 
-    from minimand.trainability import Job, scheme
-
-    @scheme("tiny", traced=False)
-    def tiny(job: Job, std: float = 1e-3) -> None:
-        '''All weights of one small standard deviation.'''
-        for layer in job.layers:
-            job.fill(layer, f"std {std:g}", job.normal(std))
-
-Another package names such a function in the entry-point group `minimand.schemes`.
+Another package decorates such a function by `minimand.trainability.scheme`, or not, and names it in the entry-point
+group `minimand.schemes`.
 """
 
 import inspect
@@ -95,11 +88,7 @@ def list_schemes() -> dict[str, str]:
 
 
 def read_scheme(chosen: str | Scheme | SchemeRule) -> tuple[Scheme, dict[str, Any]]:
-    """The scheme and the options of a text such as `critical(q=0.5)`; or of a scheme, or a function of a job.
-
-    Raises:
-        ValueError: there is no scheme of this name.
-    """
+    """The scheme and the options of a text such as `critical(q=0.5)`; or of a scheme, or a function of a job."""
     if isinstance(chosen, Scheme):
         return chosen, {}
     if callable(chosen):

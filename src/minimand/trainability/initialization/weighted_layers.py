@@ -56,11 +56,8 @@ def weighted_layers(
 ) -> Iterator[WeightedLayer]:
     """The layers of a model in the order they ran in a trace, or else of registration.
 
-    Args:
-        model: any module.
-        trace: what was seen of one batch; None if none ran.
-        activation: what every layer but the first reads, by name or as a function; None to look for it.
-        needs_activation: whether to look for one activation among the modules where nothing was seen.
+    Every layer but the first reads the activation, if one is given; without it and a trace, and if one is needed, the
+    only activation among the modules.
     """
     modules = layers(model)
     calls = {} if trace is None else trace.first

@@ -148,6 +148,5 @@ def _sources(owner: nn.Module, leaf: str) -> list[nn.Parameter]:
 
 
 def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The module that has a parameter, and the parameter's name within it."""
     path, _, leaf = name.rpartition(".")
     return model.get_submodule(path), leaf

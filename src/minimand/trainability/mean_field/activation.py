@@ -119,7 +119,6 @@ def activation(phi: Any) -> ActivationFunction:
 
 
 def _of_module(module: nn.Module) -> ActivationFunction:
-    """The activation that a module computes; one of torch without parameters is remembered."""
     # `forward`, not the call: hooks of the model that is looked at stay out of this.
     name = repr(module)
     if type(module).__module__ == "torch.nn.modules.activation" and not list(module.parameters()):
@@ -130,7 +129,6 @@ def _of_module(module: nn.Module) -> ActivationFunction:
 
 
 def _belongs_to_torch(function: Any) -> bool:
-    """Whether a function is one of torch's own, so that its name says what it computes."""
     if isinstance(function, BuiltinFunctionType):
         return not isinstance(function.__self__, Tensor)
     return isinstance(function, FunctionType) and function.__module__.startswith("torch.") and not function.__closure__

@@ -1,7 +1,9 @@
-"""The edge of chaos: standard deviations of weights and biases for which gradients neither grow nor die."""
+"""The edge of chaos, on which gradients neither grow nor die, and the gains that make up for an activation."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -10,25 +12,25 @@ from ..._support.checks import check_number
 from ..._support.errors import MinimandError, unknown_name
 from . import expectations
 from .activation import ActivationFunction, activation
-from .layer_maps import SMALLEST_VARIANCE, check_variance
-from .roots import GRID, crossings, root
+from .layer_maps import ROUNDING, SMALLEST_VARIANCE, check_variance, moments, root
 
 PointStability = Literal["line", "homogeneous", "half_stable", "unstable"]
 PointPolicy = Literal["auto", "line", "half_stable"]
+GainKind = Literal["second_moment", "variance", "critical"]
 
 # A factor per layer that is this near to 1 counts as 1.
 _MARGIN = 1e-6
+# Variances at which points are looked for, so close that no pair of points hides.
+_GRID = [float(q) for q in 1.25 ** np.arange(-62, 42)]
 
 
 @dataclass(frozen=True)
 class CriticalPoint:
-    """Standard deviations of weights and biases for which gradients neither grow nor die, at the length q."""
+    """Standard deviations of weights, over sqrt(fan_in), and biases for which gradients neither grow nor die."""
 
     references: ClassVar = ("poole2016exponential", "schoenholz2017deep")
     sigma_w: float
-    """The standard deviation of weights is sigma_w / sqrt(fan_in)."""
     sigma_b: float
-    """The standard deviation of biases."""
     q: float
     """The variance of h that stays; 0 stands for the limit."""
     chi_perp: float
@@ -82,6 +84,22 @@ def critical_point(
     return _half_stable(phi, at)
 
 
+def gain(phi: Any, kind: GainKind = "second_moment") -> float:
+    """The factor by which weights of variance 1 / fan_in are multiplied to make up for an activation.
+
+    Args:
+        phi: the activation.
+        kind: `second_moment` gives phi the second moment 1 at inputs of variance 1; `variance` the variance 1, as for
+            normalizer-free networks; `critical` is sigma_w of the critical point.
+    """
+    if kind not in get_args(GainKind):
+        raise unknown_name("kind of gain", str(kind), get_args(GainKind))
+    if kind == "critical":
+        return critical_point(phi).sigma_w
+    at_one = moments(phi, 1.0)
+    return (at_one.second - (at_one.mean**2 if kind == "variance" else 0.0)) ** -0.5
+
+
 def _bias(phi: ActivationFunction, q: float) -> float:
     """The share of q that biases add at the critical point of this q; negative where there is none."""
     m = expectations.moments(phi, q)
@@ -110,7 +128,7 @@ def _half_stable(phi: ActivationFunction, q: float) -> CriticalPoint:
         point = _line(phi, at)
         return math.nan if point is None else point.chi_par - 1
 
-    for low, high in crossings(excess):
+    for low, high in _crossings(excess):
         if excess(low) > _MARGIN:
             at = root(excess, low, high)
             point = _line(phi, at)
@@ -128,7 +146,7 @@ def _with_bias(phi: ActivationFunction, sigma_b: float) -> CriticalPoint:
     if sigma_b == 0 and phi.homogeneous:
         candidates = [_line(phi, 1.0)]
     else:
-        candidates = [_line(phi, root(excess, *ends)) for ends in crossings(excess)]
+        candidates = [_line(phi, root(excess, *ends)) for ends in _crossings(excess)]
         if sigma_b == 0:
             candidates.insert(0, _limit(phi))
     points = [point for point in candidates if point is not None]
@@ -147,7 +165,6 @@ def _limit(phi: ActivationFunction) -> CriticalPoint | None:
 
 
 def _none_at(phi: ActivationFunction, q: float) -> str:
-    """The message where there is no critical point at this variance."""
     if expectations.moments(phi, q).mu1 == 0:
         return f"{phi.name} has slope 0 at inputs of variance {q:g}: no weights can keep gradients."
     variance = q * _bias(phi, q)
@@ -158,8 +175,8 @@ def _none_at(phi: ActivationFunction, q: float) -> str:
 
 def _available(phi: ActivationFunction) -> str:
     """What a message recommends where an activation has no such point."""
-    stable = [q for q in GRID if (point := _line(phi, q)) is not None and point.kind == "line"]
-    begins = [root(lambda q: _bias(phi, q), *ends) for ends in crossings(lambda q: _bias(phi, q))]
+    stable = [q for q in _GRID if (point := _line(phi, q)) is not None and point.kind == "line"]
+    begins = [root(lambda q: _bias(phi, q), *ends) for ends in _crossings(lambda q: _bias(phi, q))]
     where = "There is no stable one. Use"
     if stable:
         low = max([q for q in begins if q <= stable[0]], default=None)
@@ -169,3 +186,9 @@ def _available(phi: ActivationFunction) -> str:
     if centre != 0 and (point := _line(phi.minus(centre), 1.0)) is not None and point.kind == "line":
         offers.insert(0, f"{phi.name} - {centre:.4g}, which is 0 at 0")
     return f"{where} {', or '.join(offers)}."
+
+
+def _crossings(f: Callable[[float], float]) -> list[tuple[float, float]]:
+    """Neighbours of the grid between which f changes its sign, where its values are more than rounding."""
+    values = [(q, value) for q in _GRID if abs(value := f(q)) > ROUNDING]
+    return [(low, high) for (low, f_low), (high, f_high) in pairwise(values) if f_low * f_high < 0]

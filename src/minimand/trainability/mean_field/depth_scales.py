@@ -6,8 +6,7 @@ from typing import Any, ClassVar
 
 from . import expectations
 from .activation import ActivationFunction, activation
-from .layer_maps import check_sigmas, correlation_map, in_range, length_map
-from .roots import ROUNDING, root
+from .layer_maps import ROUNDING, check_sigmas, correlation_map, in_range, length_map, root
 
 
 @dataclass(frozen=True)
@@ -23,13 +22,9 @@ class DepthScales:
     c: float
     """The correlation of two inputs that the layers lead to."""
     chi1: float
-    """The factor of squared gradients per layer at that variance."""
     xi_q: float
-    """The depth scale of the variance of h."""
     xi_c: float
-    """The depth scale of the correlation of two inputs."""
     xi_grad: float
-    """The depth scale of squared gradients."""
 
 
 def depth_scales(phi: Any, sigma_w: float, sigma_b: float) -> DepthScales:
@@ -87,7 +82,6 @@ def _correlation_slope(phi: ActivationFunction, sigma_w: float, sigma_b: float, 
 
 
 def _scale(factor: float) -> float:
-    """The number of layers over which a factor per layer amounts to 1 / e."""
     if factor <= 0:
         return 0.0
     return math.inf if abs(factor - 1) < 1e-9 else -1 / math.log(factor)

@@ -12,18 +12,13 @@ _PANELS = np.arange(-_FAR, _FAR + 1, 2)
 
 
 class Moments(NamedTuple):
-    """Expectations of an activation phi at a Gaussian h of variance q."""
+    """Expectations at a Gaussian h of variance q: E phi^2, E phi, E phi'^2, E phi'^4, and d E phi^2 / dq."""
 
     second: float
-    """The second moment of the values, E phi^2."""
     mean: float
-    """The mean of the values, E phi."""
     mu1: float
-    """The second moment of the slopes, E phi'^2."""
     mu2: float
-    """The fourth moment of the slopes, E phi'^4."""
     slope: float
-    """The slope of the second moment, d E phi^2 / dq."""
 
 
 def moments(phi: ActivationFunction, q: float) -> Moments:
@@ -90,5 +85,4 @@ def _rule(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _density(z: np.ndarray) -> np.ndarray:
-    """The density of the standard normal distribution."""
     return np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)

@@ -6,6 +6,7 @@ any function of a tensor that acts number by number. Poole et al. (2016), Schoen
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..._support.checks import check_number
@@ -16,6 +17,9 @@ from .expectations import Moments
 
 SMALLEST_VARIANCE = 1e-20
 """The variance that stands for the limit 0: h as small as float64 allows."""
+
+ROUNDING = 1e-12
+"""The size below which the value of a function counts as 0."""
 
 _LARGEST_VARIANCE = 1e8  # stands for infinity: far beyond any bend
 
@@ -109,3 +113,10 @@ def check_sigmas(sigma_w: Any, sigma_b: Any) -> None:
     """Raise MinimandError unless both are standard deviations."""
     check_number("sigma_w", sigma_w, 0, math.inf)
     check_number("sigma_b", sigma_b, 0, math.inf)
+
+
+def root(f: Callable[[float], float], low: float, high: float) -> float:
+    """The zero of f between two numbers at which its signs differ."""
+    from scipy.optimize import brentq
+
+    return float(brentq(f, low, high, xtol=1e-14, rtol=1e-13))  # pyright: ignore[reportArgumentType]

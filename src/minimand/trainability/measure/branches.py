@@ -58,7 +58,6 @@ def total_gain(residual: Sequence[Branch]) -> float:
 
 
 def _of_stages(model: nn.Module) -> Iterator[Branch]:
-    """The branches of the unrolled stages of a model."""
     for name, stage in model.named_modules():
         if not isinstance(stage, Unrolled):
             continue
@@ -105,7 +104,6 @@ def _of_trace(model: nn.Module, trace: Trace) -> Iterator[Branch]:
         before.append(sources.union(*(before[i] for i in sources if i != BATCH)))
 
     def upstream(part: Origins) -> set[int]:
-        """The calls before those that a tensor comes from."""
         return set().union(*(before[i] for i in part if i != BATCH))
 
     for first, second in trace.sums:

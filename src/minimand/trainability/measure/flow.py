@@ -18,11 +18,9 @@ BATCH = -1
 """The index that stands for the batch where calls are listed."""
 
 # Functions of torch that count as activations, by the name under which torch calls them.
-_ACTIVATIONS = {
-    *(ACTIVATION_FUNCTIONS.keys() - {"linear"}),
-    *("atan", "clamp", "clamp_min", "cos", "hardshrink", "hardsigmoid", "logsigmoid", "prelu", "rrelu", "sign"),
-    *("softshrink", "tanhshrink", "threshold"),
-}
+_STEPS = {"clamp", "clamp_min", "hardshrink", "sign", "softshrink", "threshold"}
+_SMOOTH = {"atan", "cos", "hardsigmoid", "logsigmoid", "prelu", "rrelu", "tanhshrink"}
+_ACTIVATIONS = set(ACTIVATION_FUNCTIONS) - {"linear"} | _STEPS | _SMOOTH
 _OTHER_NAMES = {"arctan": "atan", "special_erf": "erf", "clip": "clamp", "log_sigmoid": "logsigmoid", "sgn": "sign"}
 _SUMS = ("add", "iadd", "radd")
 # Arguments that do not change which function is applied.
@@ -60,7 +58,6 @@ class LayerCall:
     """One run of a layer on a batch."""
 
     index: int
-    """The place of this call among all calls."""
     name: str
     module: nn.Module
     run: int
@@ -169,7 +166,6 @@ class DataFlowMode(TorchFunctionMode):
         return {index: since._replace(activation=activation) for index, since in origins.items()}
 
     def _origins(self, value: Any) -> Origins:
-        """The origins of all tensors in a value together."""
         origins: Origins = {}
         for tensor in tensors(value):
             for index, since in (self.origins.get(tensor) or {}).items():
@@ -189,7 +185,6 @@ class DataFlowMode(TorchFunctionMode):
 
 
 def _activation(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AppliedActivation:
-    """The activation that a call of a function of torch applies to its first argument."""
     function = getattr(torch, name, None) or getattr(F, name)
     bound = {key: value for key, value in kwargs.items() if key not in (*_OF_THE_CALL, "input")}
     options = args[1:]

@@ -25,9 +25,7 @@ class LayerStat:
     shape: tuple[int, ...]
     """The shape of what the layer returned."""
     mean: float
-    """The mean of what the layer returned."""
     second_moment: float
-    """The second moment of what the layer returned."""
     batch_std: float
     """The deviation over the samples, as a root mean square over units: 0 where all samples look alike."""
     cosine: float
@@ -53,15 +51,12 @@ class LayerStat:
     read_second_moment: float
     """The second moment of what the layer reads: the signal that arrives."""
     read_cosine: float
-    """The mean cosine over pairs of samples of what the layer reads."""
     read_gradient: float
     """The squared norm per sample of the gradient of what the layer reads."""
     expected_second_moment: float = math.nan
     """The second moment by mean-field theory, from the first layer on; nan where it does not apply."""
     expected_cosine: float = math.nan
-    """The cosine by mean-field theory."""
     expected_chi: float = math.nan
-    """The factor `chi` by mean-field theory."""
 
     @property
     def blocked(self) -> bool:

@@ -9,13 +9,13 @@ from torch import Tensor
 from ..._support.errors import MinimandError, WrongTypeError, unknown_name
 from .flow import first_output
 
-Loss = str | Callable[..., Tensor]
+LossChoice = str | Callable[..., Tensor]
 """A name, or a function of (outputs, targets), or of the outputs alone where there is no target."""
 
 _NAMED = {"cross_entropy": F.cross_entropy, "mse": F.mse_loss}
 
 
-def loss_of(loss: Loss | None, output: Any, target: Any) -> Tensor:
+def loss_of(loss: LossChoice | None, output: Any, target: Any) -> Tensor:
     """The loss of an output as a scalar; raises ValueError or TypeError where there is none."""
     if callable(loss):
         value = loss(output) if target is None else loss(output, target)
@@ -31,7 +31,7 @@ def loss_of(loss: Loss | None, output: Any, target: Any) -> Tensor:
     return value
 
 
-def as_function(loss: Loss | None, target: Any) -> Callable[..., Tensor]:
+def as_function(loss: LossChoice | None, target: Any) -> Callable[..., Tensor]:
     """The loss as a function of output and target, by default what suits the target.
 
     Raises:

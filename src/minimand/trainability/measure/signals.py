@@ -14,25 +14,17 @@ _NEAR = 0.01
 
 
 class Signal(NamedTuple):
-    """The numbers of one tensor: means over all entries, but where it says otherwise."""
+    """The numbers of one tensor, as `LayerStat` explains them, and how many entries are near the ends of a range."""
 
     mean: float
     second: float
-    """The second moment of the entries."""
     variance: float
-    """The variance over the samples, averaged over units."""
     cosine: float
-    """The mean cosine over pairs of samples."""
     nonfinite: float
-    """The fraction of entries that are not finite."""
     zero: float
-    """The fraction of entries that are 0."""
     dead: float
-    """The fraction of units that are 0 for every sample."""
     near_one: float
-    """The fraction of entries near 1 or -1, or beyond."""
     near_ends: float
-    """The fraction of entries near 0 or 1, or outside."""
 
 
 UNKNOWN = Signal._make([math.nan] * len(Signal._fields))

@@ -13,13 +13,18 @@ from ..._support.torch_internals import DisableTorchFunction, tree_map, version
 from ...networks.kinds import layers
 from .flow import LayerCall, tensors
 from .layer_stat import LayerStat, Measured
-from .loss import Loss, loss_of
+from .loss import LossChoice, loss_of
 from .signals import UNKNOWN, Signal, saturated, signal, squared_norm, wide
 from .tracing import Trace, measured, trace, undisturbed
 
 
 def measure(
-    model: nn.Module, batch: Any, loss: Loss | None = None, target: Any = None, probes: int = 1, at_output: bool = False
+    model: nn.Module,
+    batch: Any,
+    loss: LossChoice | None = None,
+    target: Any = None,
+    probes: int = 1,
+    at_output: bool = False,
 ) -> Measured:
     """Run a batch forward and backward and measure each layer; nothing of the model is changed.
 
@@ -44,7 +49,7 @@ def measure(
 class _Recorder:
     """Measures tensors as they pass, each once, and their gradients as they come back."""
 
-    def __init__(self, model: nn.Module, loss: Loss | None, target: Any, probes: int, at_output: bool) -> None:
+    def __init__(self, model: nn.Module, loss: LossChoice | None, target: Any, probes: int, at_output: bool) -> None:
         self.model, self.loss, self.target, self.probes, self.at_output = model, loss, target, probes, at_output
         self.samples = 0
         self.slots: dict[tuple[int, int], int] = {}

@@ -91,7 +91,6 @@ def freed_by_moving_zeros(model: nn.Module, batch: Any, blocked: frozenset[int])
 
 @contextmanager
 def _put_back(zeros: list[nn.Parameter]) -> Iterator[None]:
-    """Set parameters to 0 at the end."""
     try:
         yield
     finally:

@@ -56,6 +56,5 @@ def _choose(job: Job) -> str:
 
 
 def _leaky(activation: AppliedActivation) -> bool:
-    """Whether an activation is a multiple of its input on either side of 0, as ReLU is."""
     h = torch.tensor([-1.0, 1.0])
     return torch.allclose(activation.function(3 * h), 3 * activation.function(h.clone()))

@@ -81,7 +81,6 @@ def _rescale(job: Job, layer: WeightedLayer, call: LayerCall, output: Tensor, to
 
 
 def _refuse_shared(job: Job) -> None:
-    """Raise MinimandError where two layers have one weight."""
     weights = {p for layer in job.layers for name in layer.named("weight") for p in sources(job.model, name)}
     holders: dict[nn.Parameter, tuple[str, str]] = {}
     for name, parameter in job.model.named_parameters(remove_duplicate=False):

@@ -114,7 +114,6 @@ def _silence(job: Job) -> None:
 
 
 def _zero(job: Job, layer: str) -> None:
-    """Set the weight and the bias of a layer to 0."""
     module = job.model.get_submodule(layer)
     for leaf in ("weight", "bias"):
         if isinstance(getattr(module, leaf, None), torch.Tensor):
@@ -122,7 +121,6 @@ def _zero(job: Job, layer: str) -> None:
 
 
 def _reset_norm(job: Job, norm: str | None) -> None:
-    """Set the weight of a normalization to 1 and its bias to 0."""
     if norm is not None and getattr(job.model.get_submodule(norm), "weight", None) is not None:
         job.set(f"{norm}.weight", "1", nn.init.ones_)
         if getattr(job.model.get_submodule(norm), "bias", None) is not None:
@@ -130,7 +128,6 @@ def _reset_norm(job: Job, norm: str | None) -> None:
 
 
 def _refuse_norms(job: Job, name: str) -> None:
-    """Raise MinimandError if the model normalizes; `name` is that of the scheme."""
     norms = list(normalizations(job.model))
     if norms:
         raise MinimandError(

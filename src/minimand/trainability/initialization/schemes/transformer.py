@@ -127,7 +127,6 @@ def _kind(part: nn.Module) -> type[nn.Module]:
 
 
 def _embed(job: Job, name: str, module: nn.Embedding, std: float) -> None:
-    """Set an embedding to Gaussian entries, the padding to 0."""
 
     def fill(weight: Tensor) -> None:
         nn.init.normal_(weight, std=std, generator=job.generator)

@@ -1,14 +1,18 @@
-"""The neural tangent kernel of a model on some samples."""
+"""The neural tangent kernel of a model on some samples, and the Hessian of its loss (extra `curvature`)."""
 
 import math
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..._support.errors import MinimandError
+from ..._support.extras import require
 from ..measure.flow import first_output
 
 
@@ -18,9 +22,7 @@ class TangentKernel:
 
     references: ClassVar = ("jacot2018neural",)
     kernel: np.ndarray
-    """The inner products, (samples, samples)."""
     largest: float
-    """The largest eigenvalue of the kernel."""
     condition: float
     """The largest over the smallest eigenvalue; inf where that is 0 to rounding."""
 
@@ -62,3 +64,37 @@ def ntk(model: nn.Module, x: Tensor) -> TangentKernel:
     rounding = torch.finfo(parameters[0].dtype).eps * len(values) * values[-1]
     ratio = float(values[-1] / values[0]) if values[0] > rounding else math.inf
     return TangentKernel(kernel, float(values[-1]), ratio)
+
+
+class _BatchLoss(nn.Module):
+    """A loss function as curvlinops wants it: a module that is the mean over the one batch."""
+
+    reduction = "mean"
+
+    def __init__(self, loss: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, prediction: Any, target: Tensor) -> Tensor:
+        return self.loss(prediction, target)
+
+
+def hessian_extremes(
+    model: nn.Module, loss: Callable[[Any, Tensor], Tensor], x: Tensor, target: Tensor
+) -> tuple[float, float]:
+    """The smallest and the largest eigenvalue of the Hessian of the loss of a batch, by curvlinops (extra `curvature`).
+
+    Gradient descent is stable near a minimum for steps below 2 / largest. The model must say the same twice: put it in
+    `eval` mode if it has dropout.
+    """
+    from scipy.sparse.linalg import eigsh
+
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a package that it brings, and torch's forward mode
+        curvlinops = require("curvlinops", "curvature", "to find eigenvalues of the Hessian")
+        hessian = curvlinops.HessianLinearOperator(model, _BatchLoss(loss), parameters, [(x, target)]).to_scipy()
+        start = np.random.default_rng(0).standard_normal(hessian.shape[0])
+        options: dict[str, Any] = {"v0": start, "tol": 1e-4, "return_eigenvectors": False}
+        smallest, largest = (eigsh(hessian, 1, which=end, **options)[0] for end in ("SA", "LA"))
+    return float(smallest), float(largest)
