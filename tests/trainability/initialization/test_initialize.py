@@ -25,7 +25,7 @@ def relu_cnn() -> nn.Module:
 
 
 class Sigmoids(nn.Module):
-    """With functions for activations, and batch normalization."""
+    """Two layers with batch normalization and a sigmoid that is a function."""
 
     def __init__(self) -> None:
         super().__init__()

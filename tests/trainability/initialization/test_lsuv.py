@@ -14,7 +14,7 @@ from minimand.trainability.measure.tracing import measured, trace, undisturbed
 
 
 def deviations(model: nn.Module, batch: Tensor) -> dict[str, float]:
-    """Of what every layer returns, as a pass of its own finds it."""
+    """The deviations of what every layer returns, by a pass of their own."""
     found: dict[str, float] = {}
 
     def look(call: LayerCall, y: Tensor) -> None:

@@ -23,7 +23,7 @@ def plain(depth: int, width: int, activation: Callable[[], nn.Module], inputs: i
 
 
 class Residual(nn.Module):
-    """x + W2 relu(W1 x), without the library's classes."""
+    """A residual network, x + W2 relu(W1 x), without the library's classes."""
 
     def __init__(self, depth: int, width: int) -> None:
         super().__init__()
