@@ -3,17 +3,25 @@
 Tried on torch 2.13.0 (CPU). None of them is promised to stay: a new torch is checked here first.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch._C import DisableTorchFunction as DisableTorchFunction
+from torch._C import DisableTorchFunction
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.modules.batchnorm import _NormBase as NormBase
 from torch.nn.modules.conv import _ConvNd as ConvNd
 from torch.nn.modules.conv import _ConvTransposeNd as ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNorm
-from torch.utils._pytree import tree_leaves as tree_leaves
-from torch.utils._pytree import tree_map as tree_map
+from torch.utils._pytree import (
+    TreeSpec,
+    tree_flatten,
+    tree_leaves,
+    tree_map,
+    tree_map_only,
+    tree_structure,
+    tree_unflatten,
+)
 
 __all__ = [
     "BatchNorm",
@@ -21,10 +29,27 @@ __all__ = [
     "ConvTransposeNd",
     "DisableTorchFunction",
     "InstanceNorm",
+    "ModuleSnapshot",
     "NormBase",
+    "TreeSpec",
+    "base",
+    "forward_hook_tables",
+    "own_buffers",
+    "own_modules",
+    "own_parameters",
+    "tree_flatten",
     "tree_leaves",
     "tree_map",
+    "tree_map_only",
+    "tree_structure",
+    "tree_unflatten",
+    "version",
 ]
+
+
+def own_parameters(module: nn.Module) -> dict[str, Any]:
+    """The parameters that a module holds itself, as the dictionary that torch reads and writes."""
+    return module._parameters
 
 
 def version(x: Tensor) -> int:
@@ -35,11 +60,6 @@ def version(x: Tensor) -> int:
 def base(x: Tensor) -> Tensor:
     """The tensor that another is a view of; a tensor that is no view itself."""
     return x if x._base is None else x._base
-
-
-def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
-    """The parameters of a module itself by name, the dictionary that it keeps them in."""
-    return module._parameters
 
 
 def own_buffers(module: nn.Module) -> dict[str, Tensor | None]:
@@ -55,3 +75,38 @@ def own_modules(module: nn.Module) -> dict[str, nn.Module | None]:
 def forward_hook_tables(module: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:
     """The dictionaries in which a module keeps its forward pre-hooks and its forward hooks."""
     return module._forward_pre_hooks, module._forward_hooks
+
+
+@dataclass(frozen=True)
+class ModuleSnapshot:
+    """A module as it was before `fully_shard` (FSDP2) changed it, which has no way back of its own.
+
+    FSDP gives a module another class, and replaces its parameters and hooks.
+    """
+
+    module: nn.Module
+    kind: type[nn.Module]
+    names: frozenset[str]
+    parameters: dict[str, Any]
+    dictionaries: dict[str, dict[Any, Any]]
+    """The parameters and hooks of the module, by the name of its attribute."""
+
+    @classmethod
+    def of(cls, module: nn.Module) -> "ModuleSnapshot":
+        """Take the snapshot of a module."""
+        attributes = vars(module)
+        copies = {k: dict(v) for k, v in attributes.items() if k == "_parameters" or "hooks" in k}
+        return cls(module, type(module), frozenset(attributes), copies["_parameters"], copies)
+
+    def restore(self) -> None:
+        """Make the module what it was."""
+        from torch.distributed._composable_state import _module_state_mapping
+
+        self.module.__class__ = self.kind
+        for name in vars(self.module).keys() - self.names:
+            if "fsdp" in name or "contract" in name or "composable" in name:
+                del self.module.__dict__[name]
+        for name, before in self.dictionaries.items():  # in place: a hook's handle knows the very dictionary
+            vars(self.module)[name].clear()
+            vars(self.module)[name].update(before)
+        _module_state_mapping.pop(self.module, None)  # else it could not be sharded again

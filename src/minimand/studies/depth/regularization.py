@@ -1,7 +1,6 @@
 """What dropout, weight decay, adversarial training and unsupervised pre-training do to the depth that trains."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, cast
@@ -22,7 +21,7 @@ from ...trainability.mean_field.critical_points import critical_point
 from ...trainability.mean_field.depth_scales import depth_scales
 from ...trainability.mean_field.layer_maps import correlation_map
 from ...training.loop.losses import Loss
-from ...training.methods.method import Plan, chain_rule, whole
+from ...training.methods.method import Method, chain_rule
 from .trainable_depth import REACH
 
 _PLAIN: dict[str, Any] = {"dropout": 0.0, "weight_decay": 0.0, "attack": 0.0, "pretrained": False, "scheme": "critical"}
@@ -62,14 +61,11 @@ def _with_decay(batch: int, weight_decay: float) -> Recipe:
 
 
 @dataclass(frozen=True)
-class _FastGradientSign:
+class _FastGradientSign(Method):
     """Backpropagation on images moved by `size` in the direction that raises the loss (Goodfellow et al. 2015)."""
 
     size: float
     references: ClassVar = ("goodfellow2015explaining",)
-
-    def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
-        return whole(model, epochs)
 
     def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         return chain_rule(model, attacked(model, x, y, self.size, loss), y, loss)
