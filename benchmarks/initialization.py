@@ -20,7 +20,7 @@ from torch.nn.utils import parametrizations
 import minimand as mm
 from minimand._support.environment import environment
 from minimand._support.tables import table_text
-from minimand.trainability.measure.flow import Call
+from minimand.trainability.measure.flow import LayerCall
 from minimand.trainability.measure.tracing import measured, trace, undisturbed
 
 
@@ -120,7 +120,7 @@ def after_a_failure(apply: Callable[[nn.Module, Tensor], Any]) -> Callable[[nn.M
 def deviations(model: nn.Module, batch: Tensor) -> list[float]:
     found: list[float] = []
 
-    def look(call: Call, y: Tensor) -> None:
+    def look(call: LayerCall, y: Tensor) -> None:
         found.append(float(y.std()))
 
     with undisturbed(model), torch.no_grad():

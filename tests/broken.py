@@ -18,7 +18,7 @@ class Sign(nn.Module):
 
 
 class Tied(nn.Module):
-    """The same layer again and again."""
+    """A network that runs one layer again and again."""
 
     def __init__(self, times: int = 40) -> None:
         super().__init__()

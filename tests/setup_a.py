@@ -51,7 +51,7 @@ def lsuv(inputs: Tensor) -> nn.Sequential:
 
 
 class Branch(nn.Module):
-    """x + scale F(x), the scale learned or not."""
+    """A branch with its skip, x + scale F(x), the scale learned or not."""
 
     def __init__(self, scale: float, learned: bool = False, norm: bool = False, width: int = WIDTH) -> None:
         super().__init__()

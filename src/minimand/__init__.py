@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from .trainability.diagnosis.diagnose import diagnose as diagnose
     from .trainability.initialization.initialize import initialize as initialize
     from .trainability.initialization.report import InitReport as InitReport
+    from .trainability.initialization.scheme import list_schemes as list_schemes
     from .trainability.prepare import prepare as prepare
     from .training.fit import fit as fit
     from .training.loop.evaluate import evaluate as evaluate
@@ -148,6 +149,7 @@ _DEFINED_IN = {
     "trainability.diagnosis.diagnose": ("diagnose",),
     "trainability.initialization.initialize": ("initialize",),
     "trainability.initialization.report": ("InitReport",),
+    "trainability.initialization.scheme": ("list_schemes",),
     "trainability.prepare": ("prepare",),
     "training.loop.evaluate": ("evaluate",),
     "training.methods.backpropagation": ("Backpropagation",),

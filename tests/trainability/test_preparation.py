@@ -10,7 +10,7 @@ from torch import nn
 
 import minimand as mm
 from minimand.networks.kinds import NORMALIZATIONS
-from minimand.trainability.prepare import KINDS
+from minimand.trainability.prepare import PREPARATIONS
 
 
 def deep(activation: type[nn.Module], layers: int = 40, width: int = 60) -> nn.Sequential:
@@ -58,13 +58,14 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], torch.Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PREPARATIONS)
 def test_what_is_prepared_would_train(kind: str) -> None:
     torch.manual_seed(0)
     make, x = MODELS[kind]
     model = make()
     if kind in ("deep_tanh", "deep_gelu", "rescue"):  # torch's own weights are what makes them fail
         assert mm.diagnose(model, x).verdict.code == "vanishing"
+    assert mm.trainability.list_preparations()[kind].endswith(".")
     prepared = mm.prepare(model, kind, x, epochs=3)
     assert prepared.recipe.epochs == 3
     verdict = mm.diagnose(model, x).verdict
@@ -95,7 +96,7 @@ def test_normalization_is_taken_out_and_branches_start_at_zero(kind: str) -> Non
 def test_a_transformer_is_prepared_by_where_it_normalizes() -> None:
     x = torch.randn(4, 6, 16)
     bare = mm.normalize(transformer(), "none")
-    schemes = [mm.prepare(m, "transformer", x).done[0].scheme for m in (transformer(), transformer(True), bare)]  # pyright: ignore[reportAttributeAccessIssue]
+    schemes = [mm.prepare(m, "transformer", x).reports[0].scheme for m in (transformer(), transformer(True), bare)]  # pyright: ignore[reportAttributeAccessIssue]
     assert [scheme.partition(":")[0] for scheme in schemes] == ["deepnorm", "depth", "tfixup"]
 
 

@@ -49,6 +49,11 @@ def own_modules(module: nn.Module) -> dict[str, nn.Module | None]:
     return module._modules
 
 
+def base(x: Tensor) -> Tensor:
+    """The tensor that another is a view of; a tensor that is no view itself."""
+    return x if x._base is None else x._base
+
+
 def own_buffers(module: nn.Module) -> dict[str, Tensor | None]:
     """The buffers of a module itself by name, the dictionary that it keeps them in."""
     return module._buffers

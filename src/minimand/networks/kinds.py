@@ -1,17 +1,24 @@
 """What a module of torch is: a layer, an activation, a normalization, a container. The one place that says so."""
 
+from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from .._support.errors import WrongTypeError
 from .._support.torch_internals import ConvNd, NormBase
 from ..layers.normalization import ByChannel, ByPosition
+from ..layers.thresholds import Threshold
 
 LINEAR_OR_CONVOLUTION = (nn.Linear, ConvNd)
 """Layers whose weight is one matrix, or one filter bank."""
 
-LAYERS = (*LINEAR_OR_CONVOLUTION, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)
+RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+"""Recurrent layers, and the cells that they repeat."""
+
+LAYERS = (*LINEAR_OR_CONVOLUTION, nn.Bilinear, nn.MultiheadAttention, *RECURRENT)
 """Layers: modules whose weights mix features."""
 
 NORMALIZATIONS = (NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
@@ -41,6 +48,21 @@ ACTIVATIONS = (
 )
 """Activation modules that a hard threshold can take the place of."""
 
+_FUNCTIONAL = "celu elu gelu hardswish hardtanh leaky_relu mish relu relu6 selu silu softplus softsign"
+ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    **{name: getattr(F, name) for name in _FUNCTIONAL.split()},
+    "arctan": torch.atan,
+    "erf": torch.erf,
+    "sigmoid": torch.sigmoid,
+    "sin": torch.sin,
+    "tanh": torch.tanh,
+    "linear": lambda h: h,
+}
+"""Activations that can be given by name, as functions that act number by number."""
+
+# Modules in torch's file of activations that are no function of a single number.
+_NOT_BY_ENTRY = (nn.MultiheadAttention, nn.GLU, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin)
+
 CONTAINERS = (nn.Sequential, nn.ModuleList)
 """Containers whose children may be the repeated blocks of a model."""
 
@@ -66,9 +88,20 @@ def layers(model: nn.Module) -> dict[str, nn.Module]:
     return outermost
 
 
+def is_activation(module: nn.Module) -> bool:
+    """Whether a module applies one function to every number: an activation of torch, or a hard threshold."""
+    of_torch = type(module).__module__ == "torch.nn.modules.activation" and not isinstance(module, _NOT_BY_ENTRY)
+    return of_torch or isinstance(module, Threshold)
+
+
+def normalizations(model: nn.Module) -> dict[str, nn.Module]:
+    """The normalizations of activations in a model by name, in the order of registration."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, NORMALIZATIONS)}
+
+
 def has_normalization(model: nn.Module) -> bool:
     """Whether a model normalizes activations somewhere."""
-    return any(isinstance(module, NORMALIZATIONS) for module in model.modules())
+    return bool(normalizations(model))
 
 
 def check_model(model: Any) -> None:

@@ -6,7 +6,7 @@ from torch import nn
 
 import minimand as mm
 from minimand._support.torchvision import require_timm
-from minimand.trainability.initialization.fans import blocks
+from minimand.trainability.initialization.fans import weight_blocks
 
 
 @pytest.mark.parametrize(
@@ -23,32 +23,32 @@ from minimand.trainability.initialization.fans import blocks
     ],
 )
 def test_fans_of_one_block(module: nn.Module, fan_in: int, fan_out: int) -> None:
-    (block,) = blocks(module)
+    (block,) = weight_blocks(module)
     assert (block.fan_in, block.fan_out) == (fan_in, fan_out)
 
 
 def test_projections_and_gates_are_blocks_of_their_own() -> None:
-    attention = blocks(nn.MultiheadAttention(8, 2))
+    attention = weight_blocks(nn.MultiheadAttention(8, 2))
     assert [(b.parameter, b.rows.start, b.fan_in, b.fan_out) for b in attention] == [
         ("in_proj_weight", 0, 8, 8),
         ("in_proj_weight", 8, 8, 8),
         ("in_proj_weight", 16, 8, 8),
         ("out_proj.weight", None, 8, 8),
     ]
-    unequal = blocks(nn.MultiheadAttention(8, 2, kdim=3, vdim=5))
+    unequal = weight_blocks(nn.MultiheadAttention(8, 2, kdim=3, vdim=5))
     assert [(b.parameter, b.fan_in) for b in unequal[:3]] == [
         ("q_proj_weight", 8),
         ("k_proj_weight", 3),
         ("v_proj_weight", 5),
     ]
-    lstm = blocks(nn.LSTM(3, 4, proj_size=2))
+    lstm = weight_blocks(nn.LSTM(3, 4, proj_size=2))
     assert [(b.parameter, b.fan_in, b.fan_out) for b in lstm] == [
         *[("weight_ih_l0", 3, 4)] * 4,
         *[("weight_hh_l0", 2, 4)] * 4,
         ("weight_hr_l0", 4, 2),
     ]
-    assert len(blocks(nn.GRUCell(3, 4))) == 6
-    assert [b.fan_out for b in blocks(nn.Linear(4, 12), "layer.qkv")] == [4, 4, 4]
+    assert len(weight_blocks(nn.GRUCell(3, 4))) == 6
+    assert [b.fan_out for b in weight_blocks(nn.Linear(4, 12), "layer.qkv")] == [4, 4, 4]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_the_gradient_keeps_its_variance_by_fan_out() -> None:
 
 def test_matrices_and_back() -> None:
     for layer in (nn.Conv2d(6, 4, 3, groups=2), nn.ConvTranspose2d(6, 4, 3, groups=2)):
-        (block,) = blocks(layer)
+        (block,) = weight_blocks(layer)
         matrices = block.matrices(layer.weight.detach())
         assert matrices.shape == (2, 2, 27)
         weight = torch.empty_like(layer.weight)
@@ -96,7 +96,7 @@ def test_matrices_and_back() -> None:
         assert torch.equal(weight, layer.weight)
     # A transposed convolution of one pixel is its matrix.
     layer = nn.ConvTranspose2d(6, 4, 1, groups=2, bias=False)
-    (block,) = blocks(layer)
+    (block,) = weight_blocks(layer)
     x = torch.randn(1, 6, 1, 1)
     expected = torch.einsum("goi,gi->go", block.matrices(layer.weight), x.view(2, 3))
     torch.testing.assert_close(layer(x).flatten(), expected.flatten())
@@ -112,8 +112,8 @@ def test_the_layers_of_gpt2_lie_on_their_side() -> None:
     ids = {"input_ids": torch.randint(50, (6, 9))}
     assert [stat.kind for stat in mm.diagnose(model, ids).layers] == ["Conv1D"] * 8 + ["Linear"]
     layer = model.transformer.h[0]
-    assert [(b.fan_in, b.fan_out) for b in blocks(layer.attn.c_attn, "h.0.attn.c_attn")] == [(16, 16)] * 3
-    assert [(b.fan_in, b.fan_out) for b in blocks(layer.mlp.c_fc, "h.0.mlp.c_fc")] == [(16, 64)]
+    assert [(b.fan_in, b.fan_out) for b in weight_blocks(layer.attn.c_attn, "h.0.attn.c_attn")] == [(16, 16)] * 3
+    assert [(b.fan_in, b.fan_out) for b in weight_blocks(layer.mlp.c_fc, "h.0.mlp.c_fc")] == [(16, 64)]
     mm.initialize(model, "orthogonal", exclude=["lm_head"])
     for part in layer.attn.c_attn.weight.split(16, 1):
         torch.testing.assert_close(part @ part.T, torch.eye(16))

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, weight_norm
 
 import minimand as mm
-from minimand.trainability.initialization.schemes.registry import SCHEMES
+from minimand._support import registry
+from minimand.trainability import Job, Scheme
+from minimand.trainability.initialization.scheme import SCHEMES, SchemeRegistry
 
 
 def mlp() -> nn.Module:
@@ -23,7 +25,7 @@ def relu_cnn() -> nn.Module:
 
 
 class Sigmoids(nn.Module):
-    """With functions for activations, and batch normalization."""
+    """Two layers with batch normalization and a sigmoid that is a function."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -249,6 +251,56 @@ def test_the_activation_may_be_given_as_a_name_a_function_or_a_module() -> None:
     assert gains == pytest.approx([2**0.5] * 4)
     with pytest.raises(ValueError, match="unknown activation 'rleu'"):
         mm.initialize(nn.Linear(4, 4), activation="rleu")
+
+
+def tiny(job: Job, std: float = 0.01) -> str:
+    """All weights of one small deviation."""
+    for layer in job.layers:
+        job.fill(layer, f"std {std:g}", job.normal(std))
+    return "small"
+
+
+def test_a_scheme_may_be_a_function_or_an_object() -> None:
+    model, x = mlp(), torch.randn(12, 6)
+    assert mm.initialize(model, tiny, batch=x).scheme == "tiny: small"
+    needy = Scheme("needy", tiny, needs=("batch",), traced=False, references=("he2015delving",))
+    assert mm.initialize(model, needy, batch=x).references == ("he2015delving",)
+    with pytest.raises(ValueError, match="needy measures the model on data; give batch="):
+        mm.initialize(model, needy)
+    # A registered function stands for its scheme, which here asks for a batch.
+    with pytest.raises(ValueError, match="lsuv measures the model on data"):
+        mm.initialize(model, SCHEMES["lsuv"].rule)
+
+
+def test_another_package_brings_a_function_or_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Point:
+        dist, value, module = None, "theirs:thing", "theirs"
+
+        def __init__(self, name: str, thing: Any) -> None:
+            self.name, self.thing = name, thing
+
+        def load(self) -> Any:
+            return self.thing
+
+    points = [Point("tiny", tiny), Point("needy", Scheme("needy", tiny, needs=("batch",))), Point("wrong", 3)]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points if group == "minimand.schemes" else [])
+    schemes = SchemeRegistry(
+        "scheme", "schemes", "minimand.trainability.initialization.schemes", SCHEMES._accepts, SCHEMES._about
+    )
+    with pytest.warns(UserWarning, match="the scheme 'wrong' of an unknown package .*: 3 is no scheme"):
+        assert schemes.lines() == dict.fromkeys(["needy", "tiny"], "All weights of one small deviation.")
+    model: Any = mlp()
+    mm.initialize(model, schemes["tiny"], batch=torch.randn(12, 6))
+    assert float(model[3].weight.detach().std()) == pytest.approx(0.01, rel=0.3)
+    assert schemes.add("needy", tiny) is schemes["needy"]  # as a decorated function does that an entry point names
+
+
+def test_a_decorated_function_is_a_scheme_by_name_and_names_are_taken_once() -> None:
+    with pytest.raises(ValueError, match="two schemes of the name 'kaiming'"):
+        mm.trainability.scheme("kaiming")(tiny)
+    assert set(mm.list_schemes()) == set(SCHEMES)
+    assert mm.list_schemes()["depth"].startswith("Kaiming weights, and each branch divided")
+    assert all(mm.list_schemes().values())
 
 
 def test_what_is_cited_is_what_was_used() -> None:

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import minimand as mm
-from minimand.trainability.measure.flow import Call
+from minimand.trainability.measure.flow import LayerCall
 from minimand.trainability.measure.tracing import measured, trace, undisturbed
 
 
 def deviations(model: nn.Module, batch: Tensor) -> dict[str, float]:
-    """Of what every layer returns, as a pass of its own finds it."""
+    """The deviations of what every layer returns, by a pass of their own."""
     found: dict[str, float] = {}
 
-    def look(call: Call, y: Tensor) -> None:
+    def look(call: LayerCall, y: Tensor) -> None:
         found[call.name] = float(y.std(correction=0))
 
     with undisturbed(model), torch.no_grad():

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import minimand as mm
 from minimand.theory.response import gains
-from minimand.trainability.mean_field import meanfield
+
+mean_field = mm.trainability.mean_field
 
 
 def plain(depth: int, width: int, activation: Callable[[], nn.Module], inputs: int | None = None) -> Any:
@@ -22,7 +23,7 @@ def plain(depth: int, width: int, activation: Callable[[], nn.Module], inputs: i
 
 
 class Residual(nn.Module):
-    """x + W2 relu(W1 x), without the library's classes."""
+    """A residual network, x + W2 relu(W1 x), without the library's classes."""
 
     def __init__(self, depth: int, width: int) -> None:
         super().__init__()
@@ -134,7 +135,7 @@ def test_critical_networks_hold_the_length_they_were_set_to(weights: str, activa
     x = 3 * torch.randn(64, 500)
     report = mm.initialize(model, f"critical(weights={weights!r}, q=0.5)", batch=x, generator=seeded())
     assert float(model[0](x).detach().square().mean()) == pytest.approx(0.5, rel=0.1)
-    point = meanfield.critical_point(activation(), q=0.5)
+    point = mean_field.critical_point(activation(), q=0.5)
     # Where no length is held, it wanders.
     wander = 0.5 if point.kind == "homogeneous" else 0.25
     assert float(model(x).detach().square().mean()) == pytest.approx(0.5, rel=wander)

@@ -17,7 +17,9 @@ from ...experiments.study import Cell, Column, Scale, Study, register
 from ...experiments.trained import best_of_rates, few, few_steps, kept, plain_network
 from ...recipes.recipe import Recipe
 from ...trainability.initialization.initialize import initialize
-from ...trainability.mean_field.meanfield import correlation_map, critical_point, depth_scales
+from ...trainability.mean_field.critical_points import critical_point
+from ...trainability.mean_field.depth_scales import depth_scales
+from ...trainability.mean_field.layer_maps import correlation_map
 from ...training.loop.losses import Loss
 from ...training.methods.method import Method, chain_rule
 from .trainable_depth import REACH

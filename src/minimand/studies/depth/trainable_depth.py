@@ -12,7 +12,7 @@ from ...experiments.bench import Bench
 from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
 from ...experiments.trained import few, few_steps, kept, plain_network, train
 from ...report.figures import COLORS, new_figure, plain
-from ...trainability.mean_field.meanfield import depth_scales
+from ...trainability.mean_field.depth_scales import depth_scales
 from ...training.hooks.nonfinite import NonFiniteLossError
 
 if TYPE_CHECKING:

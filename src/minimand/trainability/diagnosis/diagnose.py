@@ -1,4 +1,4 @@
-"""Why does it not train? One forward and one backward pass, a verdict, and the call that repairs it."""
+"""Diagnosis: one forward and one backward pass, a verdict why a network does not train, and what repairs it."""
 
 import math
 from dataclasses import asdict, dataclass, replace
@@ -9,11 +9,13 @@ from torch import nn
 from ..._support.checks import check_number
 from ..._support.tables import table_text
 from ...networks.kinds import check_model
-from ..measure import curvature as curvatures
-from ..measure.curvature import Curvature
-from ..measure.statistics import LayerStat, Loss, as_function, measure
+from ..measure.layer_stat import LayerStat
+from ..measure.loss import LossChoice, as_function
+from ..measure.statistics import measure
 from ..measure.structure import Structure, freed_by_moving_zeros
 from ..measure.tracing import broken_parameters, explained
+from . import curvature as curvatures
+from .curvature import Curvature
 from .expected import Product, as_product, with_theory
 from .remedy import remedy
 from .verdict import Verdict, judge, judge_layer, label
@@ -31,20 +33,20 @@ class TrainabilityReport:
     model: str
     samples: int
     layers: tuple[LayerStat, ...]
-    """In the order they ran."""
+    """The measurements of the layers, in the order they ran."""
     verdicts: tuple[Verdict, ...]
-    """One a layer."""
+    """The verdict on each layer."""
     verdict: Verdict
-    """On the whole."""
+    """The verdict on the whole network."""
     structure: Structure
     jacobian: tuple[float, ...] | None = None
     """Singular values from the input to the output, largest first."""
     product: Product | None = None
-    """What free probability knows of them, if it applies."""
+    """The Jacobian as free probability knows it, where that applies."""
     curvature: Curvature | None = None
 
     def rows(self) -> list[list[str]]:
-        """The table, as text."""
+        """The rows of the table, one a layer, as text."""
         return [
             [
                 label(s),
@@ -61,15 +63,15 @@ class TrainabilityReport:
 
     @staticmethod
     def columns() -> list[str]:
-        """The names over `rows`."""
+        """The names of the columns of `rows`."""
         names = ["layer", "kind", "then", "E h^2", "batch std", "cosine", "E g^2", "chi", "theory"]
         return [*names, "dead", "saturated", "verdict"]
 
     def __str__(self) -> str:
         rows, note = self.rows(), ""
         if len(rows) > _SHOWN:
-            kept = sorted({round(i * (len(rows) - 1) / (_SHOWN - 1)) for i in range(_SHOWN)})
-            rows, note = [rows[i] for i in kept], f"{_SHOWN} of {len(rows)} layers\n"
+            shown = sorted({round(i * (len(rows) - 1) / (_SHOWN - 1)) for i in range(_SHOWN)})
+            rows, note = [rows[i] for i in shown], f"{_SHOWN} of {len(rows)} layers\n"
         title = f"{self.model}, {self.samples} samples"
         return table_text(self.columns(), rows, title, "\n".join([f"{note}{self.verdict}", *self._extras()]), labels=3)
 
@@ -82,30 +84,25 @@ class TrainabilityReport:
         if self.curvature is not None:
             c = self.curvature
             lines.append(f"tangent kernel: condition {c.kernel_condition:.3g}, largest step {c.largest_step:.3g}")
-            lines += [f"Hessian: {c.hessian[0]:.3g} to {c.hessian[1]:.3g}"] if c.hessian else []
+            if c.hessian:
+                lines.append(f"Hessian: {c.hessian[0]:.3g} to {c.hessian[1]:.3g}")
         return lines
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; None where a number is not known."""
+        """The report as plain values; None where a number is not known."""
         layers = [
             {**asdict(stat), "verdict": verdict.code} for stat, verdict in zip(self.layers, self.verdicts, strict=True)
         ]
-        whole = {
-            "code": self.verdict.code,
-            "severity": self.verdict.severity,
-            "layer": self.verdict.layer,
-            "evidence": self.verdict.evidence,
-            "reason": self.verdict.reason,
-            "action": self.verdict.action,
-        }
+        keys = ("code", "severity", "layer", "evidence", "reason", "action")
+        whole = {key: getattr(self.verdict, key) for key in keys}
         extras = {"jacobian": self.jacobian, "curvature": None if self.curvature is None else asdict(self.curvature)}
         return _plain({"model": self.model, "samples": self.samples, "verdict": whole, "layers": layers, **extras})
 
     def plot(self) -> "Figure":
-        """Second moment, cosine and gradient against the layer, theory dashed (extra `plots`).
+        """A figure of second moment, cosine and gradient against the layer, theory dashed (extra `plots`).
 
-        And the singular values of the Jacobian, where they were asked for, under the density that free probability
-        gives them.
+        Where they were asked for, the singular values of the Jacobian stand beside it, under the density that free
+        probability gives them.
         """
         from .drawing import draw_report
 
@@ -116,7 +113,7 @@ def diagnose(
     model: nn.Module,
     batch: Any,
     *,
-    loss: Loss | None = None,
+    loss: LossChoice | None = None,
     target: Any = None,
     probes: int = 1,
     theory: bool = True,
@@ -148,21 +145,21 @@ def diagnose(
     check_model(model)
     check_number("probes", probes, 1, math.inf, whole=True)
     with explained(model, batch):
-        found = measure(model, batch, loss, target, probes)
-    structure = Structure.of(model, found)
-    blocked = frozenset(i for i, s in enumerate(found.layers[:-1]) if s.blocked)
+        measured = measure(model, batch, loss, target, probes)
+    structure = Structure.of(model, measured)
+    blocked = frozenset(i for i, s in enumerate(measured.layers[:-1]) if s.blocked)
     freed = freed_by_moving_zeros(model, batch, blocked) if blocked else frozenset()
-    stats = with_theory(found, structure) if theory else found.layers
+    stats = with_theory(measured, structure) if theory else measured.layers
     verdict = judge(stats, structure, freed, next(iter(broken_parameters(model)), None))
     return TrainabilityReport(
         type(model).__name__,
-        found.samples,
+        measured.samples,
         stats,
         tuple(judge_layer(i, stats, structure, freed) for i in range(len(stats))),
         replace(verdict, remedy=remedy(verdict.code, verdict.layer, structure, stats)),
         structure,
-        curvatures.jacobian(model, batch, found.samples) if jacobian else None,
-        as_product(found, structure) if jacobian else None,
+        curvatures.jacobian(model, batch, measured.samples) if jacobian else None,
+        as_product(measured, structure) if jacobian else None,
         curvatures.curvature(model, batch, None if target is None else as_function(loss, target), target)
         if curvature
         else None,

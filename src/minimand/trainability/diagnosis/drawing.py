@@ -8,7 +8,7 @@ import numpy as np
 
 from ..._support.extras import require
 from ...theory.drawing import BLUE, GRID, INK, RED
-from ..measure.statistics import LayerStat
+from ..measure.layer_stat import LayerStat
 from .expected import Product
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def draw_report(
     stats: Sequence[LayerStat], title: str, jacobian: Sequence[float] | None = None, product: Product | None = None
 ) -> "Figure":
-    """Second moment, cosine and passing gradient against the layer, and the singular values of the Jacobian.
+    """A figure of second moment, cosine and passing gradient against the layer, and of the Jacobian's singular values.
 
     What theory expects is dashed.
     """
@@ -33,7 +33,7 @@ def draw_report(
         ("cosine between samples", [s.cosine for s in stats], [s.expected_cosine for s in stats]),
         ("squared gradient", [s.read_gradient for s in stats], _expected_gradient(stats)),
     ]
-    places = figure.subplots(1, 3 + bool(jacobian))
+    places = figure.subplots(1, 4 if jacobian else 3)
     for axes, (name, measured, expected) in zip(places, panels, strict=False):
         axes.plot(range(len(stats)), measured, ".-", color=BLUE, markersize=4, label="measured")
         if not all(map(math.isnan, expected)):
@@ -64,9 +64,9 @@ def _finish(axes: "Axes", title: str) -> None:
 
 
 def _expected_gradient(stats: Sequence[LayerStat]) -> list[float]:
-    """From the last layer, where the gradient starts, backwards through the factors that theory expects."""
-    found = [math.nan] * len(stats)
-    found[-1] = stats[-1].read_gradient
+    """The gradients from the last layer, where they start, backwards through the factors that theory expects."""
+    gradients = [math.nan] * len(stats)
+    gradients[-1] = stats[-1].read_gradient
     for i in range(len(stats) - 2, -1, -1):
-        found[i] = found[i + 1] * stats[i].expected_chi
-    return found if len(stats) > 1 and not math.isnan(found[-2]) else [math.nan] * len(stats)
+        gradients[i] = gradients[i + 1] * stats[i].expected_chi
+    return gradients if len(stats) > 1 and not math.isnan(gradients[-2]) else [math.nan] * len(stats)

@@ -1,4 +1,4 @@
-"""What theory says of the layers of a plain network, from the first on, and of the whole."""
+"""Theory for the layers of a plain network, from the first on, and for its Jacobian."""
 
 import math
 from dataclasses import dataclass, replace
@@ -9,43 +9,43 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..mean_field import meanfield, spectrum
-from ..mean_field.activation import Activation, activation
-from ..mean_field.free_probability import Ensemble
-from ..measure.statistics import LayerStat, Measured
+from ..mean_field import layer_maps
+from ..mean_field.activation import ActivationFunction, activation
+from ..measure.flow import AppliedActivation
+from ..measure.layer_stat import LayerStat, Measured
 from ..measure.structure import Structure
+from ..spectrum.jacobian_theory import MatrixEnsemble, density
 
 # How far lengths may differ between layers, as a factor, and the spectra of weights from those of their kind.
-_SAME_LENGTH, _SAME_SPREAD = 1.5, 0.15
+_SAME_LENGTH, _SAME_RATIO = 1.5, 0.15
 
 
 @dataclass(frozen=True)
 class Product:
     """A Jacobian as a product of random weights and the slopes of one activation, with or without a linear end."""
 
-    phi: Activation
-    ensemble: Ensemble
+    phi: ActivationFunction
+    ensemble: MatrixEnsemble
     depth: int
     q: float
+    """The variance of what the activation reads."""
     sigma_w: float
     head: bool
 
     def density(self, at: np.ndarray) -> np.ndarray:
-        """Of the singular values, at values above 0."""
-        squared = spectrum.density(
-            self.phi, self.ensemble, self.depth, self.q, at**2, sigma_w=self.sigma_w, head=self.head
-        )
+        """The density of the singular values, at values above 0."""
+        squared = density(self.phi, self.ensemble, self.depth, self.q, at**2, sigma_w=self.sigma_w, head=self.head)
         return 2 * at * squared
 
 
-def as_product(found: Measured, structure: Structure) -> Product | None:
+def as_product(measured: Measured, structure: Structure) -> Product | None:
     """The network as a product that free probability knows, None if it is none.
 
     It has to be plain, of linear layers that are all square and all orthogonal or all random, with one activation
     between them and about one length of the signal.
     """
-    modules = [call.module for call in found.trace.calls]
-    functions = [call.activation for call in found.trace.calls]
+    modules = [call.module for call in measured.trace.calls]
+    functions = [call.activation for call in measured.trace.calls]
     if not structure.plain or structure.normalized or len(modules) < 2:
         return None
     if len({module.weight.shape if isinstance(module, nn.Linear) else None for module in modules}) > 1:
@@ -54,13 +54,14 @@ def as_product(found: Measured, structure: Structure) -> Product | None:
     if not weights or weights[0].shape[0] != weights[0].shape[1]:
         return None
     head = functions[-1] is None
-    known: dict[Any, Activation] = {}
+    depth = len(modules) - 1 if head else len(modules)
+    by_values: dict[Any, ActivationFunction] = {}
     try:
-        phis = {_known(function, known) for function in functions[: len(functions) - head]}
+        phis = {_known(function, by_values) for function in functions[:depth]}
     except (ValueError, TypeError):  # no function of single numbers
         return None
-    ensembles: set[Ensemble | None] = {_ensemble(weight) for weight in weights}
-    lengths = [stat.second_moment for stat in found.layers[: len(modules) - head]]
+    ensembles: set[MatrixEnsemble | None] = {_ensemble(weight) for weight in weights}
+    lengths = [stat.second_moment for stat in measured.layers[:depth]]
     if len(phis) > 1 or len(ensembles) > 1 or not 0 < min(lengths) <= max(lengths) < math.inf:
         return None
     phi, ensemble = phis.pop(), ensembles.pop()
@@ -69,39 +70,42 @@ def as_product(found: Measured, structure: Structure) -> Product | None:
     if not phi.homogeneous and max(lengths) > _SAME_LENGTH * min(lengths):
         return None
     sigma_w = math.exp(fmean(math.log(float(weight.square().sum(1).mean())) / 2 for weight in weights))
-    return Product(phi, ensemble, len(lengths), fmean(lengths), sigma_w, head)
+    return Product(phi, ensemble, depth, fmean(lengths), sigma_w, head)
 
 
-def _ensemble(weight: Tensor) -> Ensemble | None:
-    """By the mean fourth power of its singular values over the square of their mean square: 1, or 2 if random."""
+def _ensemble(weight: Tensor) -> MatrixEnsemble | None:
+    """The distribution of a matrix by the mean fourth power of its singular values, over their mean square squared.
+
+    That is 1 for orthogonal and 2 for random matrices.
+    """
     squares = weight @ weight.T
-    spread = float(squares.square().sum() * len(squares) / squares.trace().square())
-    if abs(spread - 1) < _SAME_SPREAD:
+    ratio = float(squares.square().sum() * len(squares) / squares.trace().square())
+    if abs(ratio - 1) < _SAME_RATIO:
         return "orthogonal"
-    return "gaussian" if abs(spread - 2) < _SAME_SPREAD else None
+    return "gaussian" if abs(ratio - 2) < _SAME_RATIO else None
 
 
-def with_theory(found: Measured, structure: Structure) -> tuple[LayerStat, ...]:
+def with_theory(measured: Measured, structure: Structure) -> tuple[LayerStat, ...]:
     """The layers with the second moment, cosine and chi that the sizes of their weights let expect.
 
     The first layer's output is taken as measured. Theory applies as far as each layer is linear or convolutional and
     reads, through a known activation and nothing else, what one other layer gave.
     """
-    stats, calls = list(found.layers), found.trace.calls
+    stats, calls = list(measured.layers), measured.trace.calls
     if not structure.plain or structure.normalized:
-        return found.layers
+        return measured.layers
     q, c = stats[0].second_moment, stats[0].cosine
-    known: dict[Any, Activation] = {}
+    by_values: dict[Any, ActivationFunction] = {}
     for i in range(1, len(stats)):
         variances, before = _variances(calls[i].module), calls[i].after
         if variances is None or list(before) != [i - 1] or not 0 < q < math.inf:
             break
         try:
-            phi = _known(before[i - 1], known)
+            phi = _known(before[i - 1], by_values)
             weights, biases = (math.sqrt(v) for v in variances)
-            chi = meanfield.chi(phi, q, weights)
-            c = meanfield.correlation_map(phi, c, q, weights, biases) if abs(c) <= 1 else c
-            q = meanfield.length_map(phi, q, weights, biases)
+            chi = layer_maps.chi(phi, q, weights)
+            c = layer_maps.correlation_map(phi, c, q, weights, biases) if abs(c) <= 1 else c
+            q = layer_maps.length_map(phi, q, weights, biases)
         except (ValueError, TypeError):  # no function of single numbers, or one without moments
             break
         stats[i] = replace(stats[i], expected_second_moment=q, expected_cosine=c, expected_chi=chi)
@@ -109,20 +113,20 @@ def with_theory(found: Measured, structure: Structure) -> tuple[LayerStat, ...]:
 
 
 def _variances(module: nn.Module) -> tuple[float, float] | None:
-    """sigma_w^2 and sigma_b^2, as the weights and biases are."""
+    """The variances sigma_w^2 and sigma_b^2 of a layer, as its weights and biases are; None for other layers."""
     if not isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
         return None
     weight, bias = module.weight.detach().double(), module.bias
-    own = 0.0 if bias is None else float(bias.detach().double().square().mean())
-    return float(weight.square().mean()) * weight[0].numel(), own
+    bias_variance = 0.0 if bias is None else float(bias.detach().double().square().mean())
+    return float(weight.square().mean()) * weight[0].numel(), bias_variance
 
 
-def _known(given: Any, known: dict[Any, Activation]) -> Activation:
-    """The activation, read once for all layers where it takes the same values."""
-    if given is None:
+def _known(applied: AppliedActivation | None, by_values: dict[Any, ActivationFunction]) -> ActivationFunction:
+    """The activation as a function of one number, read once for all layers where it takes the same values."""
+    if applied is None:
         return activation("linear")
-    values: Tensor = given.function(torch.linspace(-3, 3, 13, dtype=torch.float64))
-    key = (given.name, *values.tolist())
-    if key not in known:
-        known[key] = activation(given.function)
-    return known[key]
+    values = applied.function(torch.linspace(-3, 3, 13, dtype=torch.float64))
+    key = (applied.name, *values.tolist())
+    if key not in by_values:
+        by_values[key] = activation(applied.function)
+    return by_values[key]

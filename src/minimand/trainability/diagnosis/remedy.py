@@ -1,21 +1,22 @@
-"""What repairs a network: calls where there are some, else what a person has to change."""
+"""Remedies: the calls that repair a network, or what a person has to change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 from torch import nn
 
 from ..._support.errors import MinimandError
 from ...layers.thresholds import Threshold
-from ..initialization.schemes.isometry import point_for
-from ..mean_field.meanfield import depth_scales
-from ..measure.statistics import LayerStat
+from ...surgery.normalize import normalize
+from ..initialization.initialize import initialize
+from ..initialization.schemes.critical import point_for
+from ..mean_field.depth_scales import depth_scales
+from ..measure.layer_stat import LayerStat
 from ..measure.structure import Structure
 
 INPUT = "the input"
-"""Where a verdict points when no layer is to blame."""
+"""The name in place of a layer where a verdict blames the input."""
 
 # From so many layers on, rectifiers make samples alike even at the right scale.
 _DEEP = 20
@@ -25,33 +26,38 @@ _REACH = 6
 
 @dataclass(frozen=True)
 class Remedy:
-    """Calls of `mm.initialize` and `mm.normalize`, in order; or advice."""
+    """Calls of `mm.initialize` and `mm.normalize` that repair a network, in order; or advice."""
 
     calls: tuple[tuple[str, str], ...] = ()
-    """Pairs such as ("initialize", "critical")."""
+    """The calls as pairs such as ("initialize", "critical")."""
     advice: str = ""
     unfreeze: str = ""
-    """The layer that has to be trained."""
+    """The frozen layer that has to be trained."""
 
     def __str__(self) -> str:
-        batch = {"initialize": ", batch=x"}
-        calls = [f'mm.{name}(model, "{argument}"{batch.get(name, "")})' for name, argument in self.calls]
-        thaw = [f'model.get_submodule("{self.unfreeze}").requires_grad_(True)'] if self.unfreeze else []
-        return ", then ".join([*([self.advice] if self.advice else []), *thaw, *calls])
+        steps = [self.advice] if self.advice else []
+        if self.unfreeze:
+            steps.append(f'model.get_submodule("{self.unfreeze}").requires_grad_(True)')
+        for name, argument in self.calls:
+            batch = ", batch=x" if name == "initialize" else ""
+            steps.append(f'mm.{name}(model, "{argument}"{batch})')
+        return ", then ".join(steps)
 
     def apply(self, model: nn.Module, batch: Any) -> None:
-        """Make the calls, in place.
+        """Make the calls on a model, in place.
 
         Raises:
-            ValueError: there are none.
+            ValueError: there are no calls.
         """
         if not self.calls:
             raise MinimandError(f"nothing can be repaired by a call; expected of you: {self.advice or 'nothing'}.")
         if self.unfreeze:
             model.get_submodule(self.unfreeze).requires_grad_(True)
         for name, argument in self.calls:
-            function = getattr(import_module(f"minimand.trainability.{name}"), name)
-            function(model, argument, **({"batch": batch} if name == "initialize" else {}))
+            if name == "initialize":
+                initialize(model, argument, batch=batch)
+            else:
+                normalize(model, argument)
 
 
 def remedy(code: str, layer: str | None, structure: Structure, stats: Sequence[LayerStat]) -> Remedy | None:
@@ -74,7 +80,7 @@ def remedy(code: str, layer: str | None, structure: Structure, stats: Sequence[L
 
 
 def _no_weights_will_do(structure: Structure) -> str | None:
-    """What to change where the edge of chaos is no way out: there is none, or angles are lost on it all the same."""
+    """The change to make where the edge of chaos is no way out: there is none, or angles are lost on it."""
     phi = structure.function
     try:
         point = point_for(phi, None, structure.depth) if phi is not None else None

@@ -1,4 +1,4 @@
-"""Why a network would not train: a code, the layer, the evidence, and what repairs it."""
+"""Verdicts: why a network would not train, as a code, the layer, the evidence, and what repairs it."""
 
 import math
 from collections.abc import Sequence
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..measure.growth import LIMIT, Growth, faded, growths, times
-from ..measure.statistics import LayerStat
+from ..measure.layer_stat import LayerStat
 from ..measure.structure import Structure
 from .remedy import INPUT, Remedy
 
-Code = Literal[
+VerdictCode = Literal[
     "ok", "vanishing", "exploding", "collapsed", "saturated", "dead", "nonfinite", "structural_zero", "fluctuation"
 ]
 Severity = Literal["none", "note", "warning", "fatal"]
 
-_SEVERITY: dict[Code, Severity] = {
+_SEVERITY: dict[VerdictCode, Severity] = {
     "ok": "none",
     "structural_zero": "note",
     "fluctuation": "warning",
@@ -36,30 +36,32 @@ _SATURATED, _DEAD = 0.5, 0.95
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is wrong with a network, or with one of its layers."""
+    """The verdict on a network, or on one of its layers: what is wrong and what repairs it."""
 
-    code: Code
+    code: VerdictCode
     layer: str | None = None
-    """Where it shows; None for the whole network."""
+    """The layer where the fault shows; None for the whole network."""
     evidence: float = math.nan
     """The number that decided; `reason` says which it is."""
     reason: str = ""
+    """The verdict in words, with that number."""
     remedy: Remedy | None = None
 
     @property
     def severity(self) -> Severity:
-        """note: as it is meant to be. warning: trains badly. fatal: does not train."""
+        """The severity. note: as it is meant to be. warning: trains badly. fatal: does not train."""
         return _SEVERITY[self.code]
 
     @property
     def action(self) -> str | None:
-        """The call that repairs it."""
+        """The calls that repair the network, or the advice, as text."""
         return None if self.remedy is None else str(self.remedy)
 
     def __str__(self) -> str:
         where = f" at {self.layer}" if self.layer else ""
         reason = f": {self.reason}." if self.reason else ""
-        return f"{self.code}{where}{reason}" + (f" Repair: {self.remedy}" if self.remedy else "")
+        repair = f" Repair: {self.remedy}" if self.remedy else ""
+        return f"{self.code}{where}{reason}{repair}"
 
 
 def judge(
@@ -68,8 +70,8 @@ def judge(
     """The verdict on a network, without remedy.
 
     Args:
-        stats: its layers in the order they ran.
-        structure: what kind of network it is.
+        stats: the layers in the order they ran.
+        structure: the kind of network.
         freed: the layers whose gradient is 0 only until tensors that start at 0 move.
         broken: the parameter that is not finite, if there is one.
     """
@@ -134,16 +136,16 @@ def _nonfinite(stats: Sequence[LayerStat], broken: str | None) -> Verdict | None
 
 
 def _blocked(stats: Sequence[LayerStat], freed: frozenset[int]) -> Verdict | None:
-    """A gradient that is exactly 0: cut off, or faded below the smallest number."""
-    found = [i for i in range(len(stats) - 1) if stats[i].blocked and i not in freed]
-    if not found:
+    """The verdict on a gradient that is exactly 0: cut off, or faded below the smallest number."""
+    blocked = [i for i in range(len(stats) - 1) if stats[i].blocked and i not in freed]
+    if not blocked:
         return None
-    i = found[-1]
+    i = blocked[-1]
     fading = faded(stats, i)
     if fading < -LIMIT:
         reason = f"the squared gradient shrinks {times(-fading)} on its way back, then underflows to 0"
         return Verdict("vanishing", label(stats[i]), fading, reason)
-    lost = next((j for j in found if stats[j].dead > _DEAD), None)
+    lost = next((j for j in blocked if stats[j].dead > _DEAD), None)
     if lost is not None:
         why = f"{100 * stats[lost].dead:.3g} % of its units are 0 for every sample, and no gradient passes it"
         return Verdict("dead", label(stats[lost]), stats[lost].dead, why)
@@ -163,12 +165,12 @@ def _grown(
 
 
 def _saturated(stats: Sequence[LayerStat], structure: Structure) -> Verdict | None:
-    known = [s for s in stats if not math.isnan(s.saturated)]
+    measured = [s for s in stats if not math.isnan(s.saturated)]
     # One layer stops all that passes it; a gate beside a skip does not.
-    enough = 1 if structure.plain else (len(known) + 1) // 2
-    if not known or sum(s.saturated > _SATURATED for s in known) < enough:
+    enough = 1 if structure.plain else (len(measured) + 1) // 2
+    if not measured or sum(s.saturated > _SATURATED for s in measured) < enough:
         return None
-    worst = max(known, key=lambda s: s.saturated)
+    worst = max(measured, key=lambda s: s.saturated)
     reason = f"{100 * worst.saturated:.3g} % of its units are at the ends of {worst.activation}, where it has no slope"
     return Verdict("saturated", label(worst), worst.saturated, reason)
 
@@ -176,8 +178,9 @@ def _saturated(stats: Sequence[LayerStat], structure: Structure) -> Verdict | No
 def _collapsed(stats: Sequence[LayerStat]) -> Verdict | None:
     before = stats[0].read_cosine
     after = stats[-1].read_cosine
-    for s in stats[-2:-1]:  # pooling makes samples alike, so what is before it counts too; zeros have no angle
-        after = min(after, s.read_cosine if math.isnan(s.cosine) else s.cosine)
+    if len(stats) > 1:  # pooling makes samples alike, so what is before it counts too; zeros have no angle
+        last_hidden = stats[-2]
+        after = min(after, last_hidden.read_cosine if math.isnan(last_hidden.cosine) else last_hidden.cosine)
     if 1 - before < _ALIKE and 1 - after < _ALIKE:
         reason = f"two samples have the cosine {before:.5f} before the first layer: something they share is large"
         return Verdict("collapsed", INPUT, before, reason)
@@ -188,7 +191,7 @@ def _collapsed(stats: Sequence[LayerStat]) -> Verdict | None:
 
 
 def _apart(stats: Sequence[LayerStat]) -> float:
-    """The least 1 - cosine that lets the layers learn."""
+    """The least value of 1 - cosine between samples that lets the layers learn."""
     return _APART * min(1.0, len(stats) / _DEPTH) * (1 - stats[0].read_cosine)
 
 

@@ -1,17 +1,17 @@
-"""What `initialize` did."""
+"""The report of `initialize`: which parameters were set, by which rule, and which were left alone."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..._support.tables import table_text
 
-# How many names a line lists.
+# The most names that a line lists.
 _LISTED = 8
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One parameter that was set."""
+    """A parameter that was set, and by which rule."""
 
     name: str
     rule: str
@@ -23,7 +23,7 @@ class Setting:
 
     @property
     def zero_bias(self) -> bool:
-        """Whether there is nothing to tell of it but that it is 0."""
+        """Whether the parameter is a bias of which there is nothing to tell but that it is 0."""
         return self.rule == "0" and "bias" in self.name
 
 
@@ -35,14 +35,14 @@ class InitReport:
     scheme: str
     settings: tuple[Setting, ...]
     left_alone: dict[str, str]
-    """The reason, by the name of a parameter or a module."""
+    """The reason why a parameter or a module was left as it was, by its name."""
     notes: tuple[str, ...]
     dry_run: bool = False
     references: tuple[str, ...] = ()
-    """Keys into references.bib."""
+    """Keys into references.bib of the schemes that were used."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """The report as plain values."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -52,18 +52,21 @@ class InitReport:
             for s in self.settings
             if not s.zero_bias
         ]
-        title = f"{self.model}, {self.scheme}" + ", dry run: nothing changed" * self.dry_run
+        title = f"{self.model}, {self.scheme}{', dry run: nothing changed' if self.dry_run else ''}"
         reasons: dict[str, list[str]] = {}
         for name, why in self.left_alone.items():
             reasons.setdefault(why, []).append(name)
-        left = [f"left alone, {why}: {_listed(names)}" for why, names in reasons.items()]
-        zero = [s.name for s in self.settings if s.zero_bias]
-        notes = [*self.notes, *[f"set to 0: {_listed(zero)}"] * bool(zero), *left]
+        notes = list(self.notes)
+        zero_biases = [s.name for s in self.settings if s.zero_bias]
+        if zero_biases:
+            notes.append(f"set to 0: {_listed(zero_biases)}")
+        notes += [f"left alone, {why}: {_listed(names)}" for why, names in reasons.items()]
         return table_text(columns, rows, title, "\n".join(notes), labels=2)
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names[:_LISTED]) + f" and {len(names) - _LISTED} more" * (len(names) > _LISTED)
+    text = ", ".join(names[:_LISTED])
+    return f"{text} and {len(names) - _LISTED} more" if len(names) > _LISTED else text
 
 
 def _number(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Parameters by name, read and written: also where a parametrization stands between."""
+"""Parameters by name, read and written, also through parametrizations."""
 
 from typing import cast
 
@@ -19,17 +19,17 @@ class Scaled(nn.Module):
         self.factor = factor
 
     def forward(self, value: Tensor) -> Tensor:
-        """Any shape, to the same."""
+        """The value, of any shape, times the factor."""
         return self.factor * value
 
     def right_inverse(self, value: Tensor) -> Tensor:
-        """What gives this value; the value itself where the factor is 0."""
+        """The parameter from which `forward` makes this value; the value itself where the factor is 0."""
         factor = self.factor.detach()
         return value / torch.where(factor == 0, torch.ones_like(factor), factor)
 
 
 def read(model: nn.Module, name: str) -> Tensor:
-    """What the parameter's module sees, without gradient."""
+    """The value of a parameter as its module sees it, without gradient."""
     owner, leaf = _owner(model, name)
     return cast(Tensor, getattr(owner, leaf)).detach()
 
@@ -43,20 +43,20 @@ def write(model: nn.Module, name: str, value: Tensor) -> None:
     owner, leaf = _owner(model, name)
     with torch.no_grad():
         if not parametrize.is_parametrized(owner, leaf):
-            own_parameters(owner)[leaf].copy_(value)  # pyright: ignore[reportOptionalMemberAccess]
+            cast(Tensor, own_parameters(owner)[leaf]).copy_(value)
             return
         kinds = ", ".join(type(module).__name__ for module in parametrized_by(owner, leaf))
         advice = f"Exclude it, exclude=({name!r},), or take the parametrization off while initializing."
-        now = getattr(owner, leaf)
-        value = value.to(now.device, now.dtype)
+        before = getattr(owner, leaf)
+        value = value.to(before.device, before.dtype)
         try:
             setattr(owner, leaf, value)
         except (NotImplementedError, RuntimeError, ValueError) as error:
             raise MinimandError(
                 f"{name} is parametrized by {kinds}, which cannot take this value: {error} {advice}"
             ) from None
-        seen = getattr(owner, leaf)
-        off = float((seen - value).abs().max()) if value.numel() else 0.0
+        after = getattr(owner, leaf)
+        off = float((after - value).abs().max()) if value.numel() else 0.0
         if not off <= torch.finfo(value.dtype).eps ** 0.5 * float(value.abs().max()):
             raise MinimandError(
                 f"{name} is parametrized by {kinds}, which made another of the value set, off by {off:.3g}. {advice}"
@@ -73,10 +73,10 @@ def parametrized_by(owner: nn.Module, leaf: str) -> list[nn.Module]:
 def scale(model: nn.Module, name: str, factor: float) -> None:
     """Put one learned factor before a layer's weight and bias; one that is there already is set."""
     module = model.get_submodule(name)
-    there = [p for p in parametrized_by(module, "weight") if isinstance(p, Scaled)]
-    if there:
+    scalings = [p for p in parametrized_by(module, "weight") if isinstance(p, Scaled)]
+    if scalings:
         with torch.no_grad():
-            there[0].factor.fill_(factor)
+            scalings[0].factor.fill_(factor)
         return
     like = cast(Tensor, module.weight)
     shared = nn.Parameter(torch.ones((), dtype=like.dtype, device=like.device))
@@ -90,12 +90,14 @@ def scale(model: nn.Module, name: str, factor: float) -> None:
 def bias_by_scalars(model: nn.Module, name: str, first: bool) -> None:
     """Put one learned number, 0 now, before a layer that is not `first`, and one after it if it has no bias.
 
-    Those that are there already are set to 0.
+    Numbers that are there already are set to 0.
     """
     module = model.get_submodule(name)
     like = cast(Tensor, module.weight)
-    wanted = {"before": not first, "after": getattr(module, "bias", None) is None}
-    for place in [place for place, here in wanted.items() if here]:
+    places = [] if first else ["before"]
+    if getattr(module, "bias", None) is None:
+        places.append("after")
+    for place in places:
         if hasattr(module, place):
             nn.init.zeros_(cast(ScalarBias, getattr(module, place)).bias)
             continue
@@ -121,10 +123,10 @@ def why_not(model: nn.Module, name: str) -> str | None:
         ValueError: an old-style torch.nn.utils.weight_norm or spectral_norm makes it anew at every call.
     """
     owner, leaf = _owner(model, name)
-    made_of = [n for n, _ in owner.named_parameters(recurse=False) if n.startswith(f"{leaf}_")]
+    parts = [n for n, _ in owner.named_parameters(recurse=False) if n.startswith(f"{leaf}_")]
     if leaf not in own_parameters(owner) and not parametrize.is_parametrized(owner, leaf):
         raise MinimandError(
-            f"{name} is made anew at each call from {', '.join(made_of) or 'something else'}: what is written to it is "
+            f"{name} is made anew at each call from {', '.join(parts) or 'something else'}: what is written to it is "
             "lost. Use torch.nn.utils.parametrizations, which takes it, or exclude it."
         )
     if not read(model, name).is_floating_point():
@@ -135,7 +137,7 @@ def why_not(model: nn.Module, name: str) -> str | None:
 
 
 def sources(model: nn.Module, name: str) -> list[nn.Parameter]:
-    """The parameters that hold it: itself, or what a parametrization makes it of."""
+    """The parameters that hold the value of a name: one, or those that a parametrization makes it of."""
     return _sources(*_owner(model, name))
 
 

@@ -9,33 +9,10 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError, WrongTypeError, unknown_name
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "arctan": torch.atan,
-    "celu": F.celu,
-    "elu": F.elu,
-    "erf": torch.erf,
-    "gelu": F.gelu,
-    "hardswish": F.hardswish,
-    "hardtanh": F.hardtanh,
-    "leaky_relu": F.leaky_relu,
-    "linear": lambda h: h,
-    "mish": F.mish,
-    "relu": F.relu,
-    "relu6": F.relu6,
-    "selu": F.selu,
-    "sigmoid": torch.sigmoid,
-    "silu": F.silu,
-    "sin": torch.sin,
-    "softplus": F.softplus,
-    "softsign": F.softsign,
-    "tanh": torch.tanh,
-}
-"""The activations that have a name."""
+from ...networks.kinds import ACTIVATION_FUNCTIONS
 
 # Gauss-Legendre nodes and weights of a panel, and how values there give those elsewhere in it.
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(16)
@@ -45,13 +22,13 @@ _INTERPOLATION = _legendre(_CHECKS, 15) @ np.linalg.inv(_legendre(NODES, 15))
 _RESOLVED, _NARROWEST, _MOST_PANELS = 1e-10, 1e-10, 20_000
 
 
-class Activation:
+class ActivationFunction:
     """A function of one number with its slope, in float64, and the panels in which it is smooth."""
 
     def __init__(self, function: Callable[[Tensor], Tensor], name: str) -> None:
         self.name = name
         self._function = function
-        # What is computed of it, by the function that does: the memory ends with the object.
+        # Results by the function that computes them: the memory ends with the object.
         self.remembered = lru_cache(maxsize=4096)(lambda compute, *arguments: compute(self, *arguments))
         h = np.linspace(-3, 3, 7)
         try:
@@ -66,7 +43,7 @@ class Activation:
             raise MinimandError(f"activation {name} is not finite between -3 and 3.")
 
     def __call__(self, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """phi(h) and phi'(h), the slope that backpropagation takes."""
+        """The values phi(h) and the slopes phi'(h) that backpropagation takes, in the shape of h."""
         with torch.enable_grad():
             leaf = torch.tensor(h, dtype=torch.float64, requires_grad=True)
             value = self._function(leaf.clone())  # a clone, as some act in place
@@ -74,8 +51,8 @@ class Activation:
                 raise WrongTypeError(f"it returns a {type(value).__name__}; expected a tensor.")
             slope = torch.zeros_like(leaf)
             if value.requires_grad and value.shape == leaf.shape:
-                found = torch.autograd.grad(value.sum(), leaf, allow_unused=True)[0]
-                slope = slope if found is None else found
+                gradient = torch.autograd.grad(value.sum(), leaf, allow_unused=True)[0]
+                slope = slope if gradient is None else gradient
         return value.detach().double().numpy(), slope.numpy()
 
     @cached_property
@@ -85,16 +62,16 @@ class Activation:
         once = self(h)[0]
         return all(np.allclose(self(t * h)[0], t * once, rtol=1e-12, atol=0) for t in (1e-3, 0.3, 7.0, 1e3))
 
-    def minus(self, constant: float) -> "Activation":
+    def minus(self, constant: float) -> "ActivationFunction":
         """This activation less a constant."""
-        return Activation(lambda h: self._function(h) - constant, f"{self.name} - {constant:.4g}")
+        return ActivationFunction(lambda h: self._function(h) - constant, f"{self.name} - {constant:.4g}")
 
     def edges(self, reach: float) -> np.ndarray:
         """Ends of panels from -reach to reach in which 16 Gauss-Legendre nodes resolve phi and its slope."""
         powers = [reach / 2**k for k in range(2 + max(0, round(np.log2(reach))))]
         edges = np.array(sorted({0.0, *powers, *(-p for p in powers)}))
         low, high = edges[:-1], edges[1:]
-        done = [np.array([-reach, reach])]
+        finished = [np.array([-reach, reach])]
         for _ in range(60):
             half, middle = (high - low) / 2, (high + low) / 2
             values = np.stack(self(middle[:, None] + half[:, None] * np.concatenate([NODES, _CHECKS])))
@@ -102,33 +79,34 @@ class Activation:
                 raise MinimandError(f"activation {self.name} is not finite between {-reach:g} and {reach:g}.")
             nodes, checks = values[..., : len(NODES)], values[..., len(NODES) :]
             scale = np.maximum(1, np.abs(nodes).max(-1))
-            bad = (np.abs(nodes @ _INTERPOLATION.T - checks).max(-1) > _RESOLVED * scale).any(0)
-            bad &= half > _NARROWEST * np.maximum(1, np.abs(middle))
-            done += [low[~bad], high[~bad]]
-            if not bad.any():
-                return np.unique(np.concatenate(done))
-            if bad.sum() > _MOST_PANELS:
+            unresolved = (np.abs(nodes @ _INTERPOLATION.T - checks).max(-1) > _RESOLVED * scale).any(0)
+            unresolved &= half > _NARROWEST * np.maximum(1, np.abs(middle))
+            finished += [low[~unresolved], high[~unresolved]]
+            if not unresolved.any():
+                return np.unique(np.concatenate(finished))
+            if unresolved.sum() > _MOST_PANELS:
                 break
-            low, high = np.concatenate([low[bad], middle[bad]]), np.concatenate([middle[bad], high[bad]])
+            low, middle, high = low[unresolved], middle[unresolved], high[unresolved]
+            low, high = np.concatenate([low, middle]), np.concatenate([middle, high])
         raise MinimandError(f"activation {self.name} is random, or nowhere smooth, between {-reach:g} and {reach:g}.")
 
 
-def activation(phi: Any) -> Activation:
+def activation(phi: Any) -> ActivationFunction:
     """The activation behind a name, a module or its class, a function of torch, or any callable tensor -> tensor.
 
-    Names, functions of torch and modules of torch without parameters are remembered with all that was computed
-    of them; any other callable is read afresh, as nobody can say when two of them are equal.
+    Names, functions of torch and modules of torch without parameters are remembered with their expectations; any
+    other callable is read afresh, as nobody can say when two of them are equal.
 
     Raises:
         ValueError: an unknown name; a function that does not act number by number.
         TypeError: not a callable, or one that cannot take float64.
     """
-    if isinstance(phi, Activation):
+    if isinstance(phi, ActivationFunction):
         return phi
     if isinstance(phi, str):
-        if phi not in ACTIVATIONS:
-            raise unknown_name("activation", phi, ACTIVATIONS)
-        return _remembered(_Known(ACTIVATIONS[phi], phi, phi))
+        if phi not in ACTIVATION_FUNCTIONS:
+            raise unknown_name("activation", phi, ACTIVATION_FUNCTIONS)
+        return _remembered(_Known(ACTIVATION_FUNCTIONS[phi], phi, phi))
     if inspect.isclass(phi) and issubclass(phi, nn.Module):
         phi = phi()
     if isinstance(phi, nn.Module):
@@ -137,17 +115,17 @@ def activation(phi: Any) -> Activation:
         raise WrongTypeError(f"activation is {phi!r}; expected a name, a module or a function of a tensor.")
     name = getattr(phi, "__name__", repr(phi))
     phi = cast(Callable[[Tensor], Tensor], phi)
-    return _remembered(_Known(phi, name, phi)) if _belongs_to_torch(phi) else Activation(phi, name)
+    return _remembered(_Known(phi, name, phi)) if _belongs_to_torch(phi) else ActivationFunction(phi, name)
 
 
-def _of_module(module: nn.Module) -> Activation:
+def _of_module(module: nn.Module) -> ActivationFunction:
     # `forward`, not the call: hooks of the model that is looked at stay out of this.
     name = repr(module)
     if type(module).__module__ == "torch.nn.modules.activation" and not list(module.parameters()):
         twin = copy.copy(module)
         twin.training = False
         return _remembered(_Known(twin.forward, name, (type(module), name)))
-    return Activation(copy.deepcopy(module).cpu().double().eval().forward, name)
+    return ActivationFunction(copy.deepcopy(module).cpu().double().eval().forward, name)
 
 
 def _belongs_to_torch(function: Any) -> bool:
@@ -157,7 +135,7 @@ def _belongs_to_torch(function: Any) -> bool:
 
 
 class _Known:
-    """A function that is what its key says."""
+    """A function that another one of the same key can stand for."""
 
     def __init__(self, function: Callable[[Tensor], Tensor], name: str, key: Any) -> None:
         self.function, self.name, self.key = function, name, key
@@ -170,5 +148,5 @@ class _Known:
 
 
 @lru_cache(maxsize=256)
-def _remembered(known: _Known) -> Activation:
-    return Activation(known.function, known.name)
+def _remembered(identified: _Known) -> ActivationFunction:
+    return ActivationFunction(identified.function, identified.name)

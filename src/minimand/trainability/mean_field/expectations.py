@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .activation import NODES, WEIGHTS, Activation
+from .activation import NODES, WEIGHTS, ActivationFunction
 
 # The density beyond is under 1e-22.
 _FAR = 10.0
@@ -12,7 +12,7 @@ _PANELS = np.arange(-_FAR, _FAR + 1, 2)
 
 
 class Moments(NamedTuple):
-    """Of phi at a Gaussian h of variance q: E phi^2, E phi, E phi'^2, E phi'^4, and d E phi^2 / dq."""
+    """Expectations at a Gaussian h of variance q: E phi^2, E phi, E phi'^2, E phi'^4, and d E phi^2 / dq."""
 
     second: float
     mean: float
@@ -21,40 +21,40 @@ class Moments(NamedTuple):
     slope: float
 
 
-def moments(phi: Activation, q: float) -> Moments:
-    """The moments at a variance q above 0."""
+def moments(phi: ActivationFunction, q: float) -> Moments:
+    """The moments of an activation at a variance q above 0."""
     return phi.remembered(_moments, q)
 
 
-def gap(phi: Activation, q: float, c: float) -> float:
+def gap(phi: ActivationFunction, q: float, c: float) -> float:
     """E (phi(u) - phi(v))^2 / 2 for two Gaussians of variance q above 0 and correlation c, exact also near c = 1."""
     return phi.remembered(_gap, q, c)
 
 
-def squared_slopes(phi: Activation, q: float) -> tuple[np.ndarray, np.ndarray]:
+def squared_slopes(phi: ActivationFunction, q: float) -> tuple[np.ndarray, np.ndarray]:
     """The distribution of phi'(h)^2 for h of variance q: values and their probabilities."""
     near = 2.0 ** np.arange(-12, 1)
     z, weights = _rule(_within(np.concatenate([_PANELS, near, -near, _bends(phi, q) / np.sqrt(q)])))
     weights = weights * _density(z)
     d = phi(np.sqrt(q) * z)[1] ** 2
-    # Values that are nearly the same are one, with its mean.
+    # Values that are nearly equal are one, their mean.
     where = np.unique(np.round((d - d.min()) / max(float(np.ptp(d)), 1e-300) * 256), return_inverse=True)[1]
     mass = np.bincount(where, weights)
     return np.bincount(where, weights * d) / mass, mass / mass.sum()
 
 
-def _moments(phi: Activation, q: float) -> Moments:
+def _moments(phi: ActivationFunction, q: float) -> Moments:
     z, weights = _rule(_within(np.concatenate([_PANELS, _bends(phi, q) / np.sqrt(q)])))
     value, slope = phi(np.sqrt(q) * z)
     weights = weights * _density(z)
     square = value**2
     # Stein's lemma, which also holds for jumps.
     steepness = weights @ ((z**2 - 1) * square) / (2 * q)
-    found = (weights @ square, weights @ value, weights @ slope**2, weights @ slope**4, steepness)
-    return Moments(*map(float, found))
+    numbers = (weights @ square, weights @ value, weights @ slope**2, weights @ slope**4, steepness)
+    return Moments(*map(float, numbers))
 
 
-def _gap(phi: Activation, q: float, c: float) -> float:
+def _gap(phi: ActivationFunction, q: float, c: float) -> float:
     # u, v = sqrt(q) (along x +- across y) with x and y independent; the integrand is even in y.
     along, across = (np.sqrt(max(q * (1 + s * c) / 2, 1e-300)) for s in (1, -1))
     bends = _bends(phi, q)
@@ -65,13 +65,14 @@ def _gap(phi: Activation, q: float, c: float) -> float:
     return float(outer * _density(y) @ (inner * _density(x) * (u - v) ** 2).sum(1))
 
 
-def _bends(phi: Activation, q: float) -> np.ndarray:
-    """The edges of the panels of phi that h of variance q meets."""
+def _bends(phi: ActivationFunction, q: float) -> np.ndarray:
+    """The edges of the panels of phi in which h of variance q lies."""
     reach = 2.0 ** max(3, np.ceil(np.log2(_FAR * np.sqrt(q))))
-    return phi.remembered(Activation.edges, float(reach))
+    return phi.remembered(ActivationFunction.edges, float(reach))
 
 
 def _within(edges: np.ndarray, low: float = -_FAR) -> np.ndarray:
+    """Edges in order, each once, those outside the range moved to its ends."""
     return np.unique(np.clip(edges, low, _FAR))
 
 

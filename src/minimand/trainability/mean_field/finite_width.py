@@ -1,4 +1,4 @@
-"""What mean-field theory leaves out: how widely networks of finite width scatter at initialization."""
+"""Finite width, which mean-field theory leaves out: how widely networks scatter at initialization."""
 
 from collections.abc import Sequence
 
@@ -22,14 +22,14 @@ def fluctuation_beta(model: nn.Module) -> float:
     Raises:
         ValueError: the model has no linear, convolutional, attention or recurrent layer.
     """
-    found = list(layers(model).values())
-    if not found:
+    modules = list(layers(model).values())
+    if not modules:
         raise MinimandError(
             f"{type(model).__name__} has no linear layer and no convolution; their widths are what counts."
         )
-    return beta_of(found)
+    return beta_of(modules)
 
 
 def beta_of(modules: Sequence[nn.Module]) -> float:
-    """The same of layers in their order, the last of which is no hidden one."""
+    """The sum of 1 / width over layers in their order, without the last, which is no hidden one."""
     return sum(1 / next(getattr(module, name) for name in _WIDTHS if hasattr(module, name)) for module in modules[:-1])

@@ -1,4 +1,4 @@
-"""The residual branches of a model: what is added to a skip, and where its size can be set."""
+"""Residual branches: what a model adds to skips, and where the size of it can be set."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ from ...blocks.convolutional import Skip
 from ...blocks.densely_connected import DenseLayer
 from ...blocks.proximal import Prox
 from ...blocks.transformer import TransformerBranch
-from ...networks.kinds import NORMALIZATIONS, layers
+from ...networks.kinds import layers, normalizations
 from ...networks.skeletons import Skeleton, skeletons
 from ...theory.response import gains
 from .flow import BATCH, Origins
@@ -21,16 +21,16 @@ from .tracing import Trace
 
 @dataclass(frozen=True)
 class Branch:
-    """What is added to a skip."""
+    """A residual branch: layers whose output is added to a skip, by name."""
 
     layers: tuple[str, ...]
-    """In order."""
+    """The layers inside the branch, in order."""
     ends: tuple[str, ...]
     """The layers whose output is added."""
     norm: str | None = None
-    """A normalization after the last one."""
+    """A normalization after the last layer."""
     factor: str | None = None
-    """A parameter that multiplies the sum's part, such as a layer scale."""
+    """A parameter that multiplies what is added, such as a layer scale."""
     gain: float = 1.0
     """How strongly the branch reaches the output of the network, or of its stage."""
 
@@ -38,7 +38,7 @@ class Branch:
 def branches(model: nn.Module, trace: Trace | None = None, declared: Iterable[str] = ()) -> list[Branch]:
     """The branches of a model, in order: of the stages of our networks; declared by name; or seen in a trace.
 
-    Those of a stage carry the gains of its algorithm.
+    The branches of a stage carry the gains of its algorithm.
     """
     names = [declared] if isinstance(declared, str) else list(declared)
     if names:
@@ -53,9 +53,9 @@ def branches(model: nn.Module, trace: Trace | None = None, declared: Iterable[st
     return [] if trace is None else list(_of_trace(model, trace))
 
 
-def total_gain(found: Sequence[Branch]) -> float:
-    """The root of the sum of the squared gains: sqrt(depth) where every branch reaches the output as it is."""
-    return math.sqrt(sum(branch.gain**2 for branch in found))
+def total_gain(residual: Sequence[Branch]) -> float:
+    """The root of the sum of squared gains of branches: sqrt(depth) where each reaches the output as it is."""
+    return math.sqrt(sum(branch.gain**2 for branch in residual))
 
 
 def _of_stage(stage: Skeleton) -> Iterator[Branch]:
@@ -77,25 +77,23 @@ def _of_stage(stage: Skeleton) -> Iterator[Branch]:
 
 def _ending_last(name: str, module: nn.Module, gain: float = 1.0) -> Branch:
     """The branch that a module is: it ends in its last layer, or the normalization after it."""
-    found = [f"{name}.{inner}".rstrip(".") for inner in layers(module)]
-    if not found:
+    inside = [f"{name}.{inner}".rstrip(".") for inner in layers(module)]
+    if not inside:
         raise MinimandError(f"{name} has no layer; branches names modules whose output is added to a skip.")
-    ends = [found[-1]]
+    ends = [inside[-1]]
     if isinstance(module, TransformerBranch):
         ends.insert(0, f"{name}.attention.project")
-    order = [
-        f"{name}.{inner}".rstrip(".") for inner, m in module.named_modules() if isinstance(m, NORMALIZATIONS) or inner
-    ]
-    norms = {f"{name}.{inner}" for inner, m in module.named_modules() if isinstance(m, NORMALIZATIONS)}
-    after = [inner for inner in order[order.index(found[-1]) + 1 :] if inner in norms] if found[-1] in order else []
-    norm = after[-1] if after and not isinstance(module, TransformerBranch | ConvNeXtBranch) else None
-    factor = next(
-        (f"{name}.{p}" for p, _ in module.named_parameters(recurse=False) if p in ("gamma", "layer_scale")), None
-    )
-    return Branch(tuple(found), tuple(ends), norm, factor, gain)
+    norm = None
+    if not isinstance(module, TransformerBranch | ConvNeXtBranch):
+        order = [f"{name}.{inner}".rstrip(".") for inner, _ in module.named_modules()]
+        norms = {f"{name}.{inner}" for inner in normalizations(module)}
+        norm = next((path for path in reversed(order[order.index(inside[-1]) + 1 :]) if path in norms), None)
+    factors = [leaf for leaf, _ in module.named_parameters(recurse=False) if leaf in ("gamma", "layer_scale")]
+    return Branch(tuple(inside), tuple(ends), norm, f"{name}.{factors[0]}" if factors else None, gain)
 
 
 def _of_trace(model: nn.Module, trace: Trace) -> Iterator[Branch]:
+    """The branches that are seen in a trace as sums of a skip and what layers make of it."""
     parameters = {id(parameter): name for name, parameter in model.named_parameters()}
     before: list[set[int]] = []
     for call in trace.calls:
@@ -105,11 +103,11 @@ def _of_trace(model: nn.Module, trace: Trace) -> Iterator[Branch]:
     def upstream(part: Origins) -> set[int]:
         return set().union(*(before[i] for i in part if i != BATCH))
 
-    for left, right in trace.sums:
-        skip, branch = (left, right) if set(left) & upstream(right) else (right, left)
+    for first, second in trace.sums:
+        skip, branch = (first, second) if set(first) & upstream(second) else (second, first)
         # Or else a projected skip, a single layer: whatever it reads, the branch begins with.
         if not set(skip) & upstream(branch):
-            skip, branch = sorted((left, right), key=lambda part: len(upstream(part)))
+            skip, branch = sorted((first, second), key=lambda part: len(upstream(part)))
             if len(skip) != 1 or not set(trace.calls[next(iter(skip))].after) <= upstream(branch) or BATCH in branch:
                 continue
         inside = sorted((upstream(branch) | set(branch)) - upstream(skip) - set(skip) - {BATCH})

@@ -11,25 +11,25 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..._support.errors import WrongTypeError
-from ..._support.torch_internals import without_torch_function
+from ..._support.torch_internals import base, without_torch_function
+from ...networks.kinds import ACTIVATION_FUNCTIONS
 
 BATCH = -1
-"""Stands for the batch where calls are listed."""
+"""The index that stands for the batch where calls are listed."""
 
-_ACTIVATIONS = {
-    *("relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus"),
-    *("softsign", "tanh", "sigmoid", "hardtanh", "hardswish", "hardsigmoid", "logsigmoid", "tanhshrink", "softshrink"),
-    *("hardshrink", "threshold", "clamp", "clamp_min", "erf", "sin", "cos", "atan", "sign"),
-}
-_SAME = {"arctan": "atan", "special_erf": "erf", "clip": "clamp", "log_sigmoid": "logsigmoid", "sgn": "sign"}
+# Functions of torch that count as activations, by the name under which torch calls them.
+_STEPS = {"clamp", "clamp_min", "hardshrink", "sign", "softshrink", "threshold"}
+_SMOOTH = {"atan", "cos", "hardsigmoid", "logsigmoid", "prelu", "rrelu", "tanhshrink"}
+_ACTIVATIONS = set(ACTIVATION_FUNCTIONS) - {"linear"} | _STEPS | _SMOOTH
+_OTHER_NAMES = {"arctan": "atan", "special_erf": "erf", "clip": "clamp", "log_sigmoid": "logsigmoid", "sgn": "sign"}
 _SUMS = ("add", "iadd", "radd")
-# Arguments that do not change which function it is.
+# Arguments that do not change which function is applied.
 _OF_THE_CALL = ("inplace", "training", "out")
 
 
 @dataclass(frozen=True)
-class Applied:
-    """A function applied to every entry, with the arguments it was called with."""
+class AppliedActivation:
+    """An activation, as it was applied to every entry of a tensor, with the arguments it was called with."""
 
     name: str
     function: Callable[[Tensor], Tensor] = field(compare=False)
@@ -40,13 +40,13 @@ class Applied:
 
 
 class Since(NamedTuple):
-    """What a tensor met after it left a layer, or came in with the batch: of each kind the last."""
+    """The last activation, normalization and factor that a tensor met since it left a layer or came with the batch."""
 
-    activation: Applied | None = None
+    activation: AppliedActivation | None = None
     norm: str | None = None
-    """The module, by name."""
+    """The name of the normalization within the model."""
     scale: nn.Parameter | None = None
-    """A learned factor."""
+    """A learned factor that the tensor was multiplied by."""
 
 
 Origins = dict[int, Since]
@@ -54,37 +54,37 @@ Origins = dict[int, Since]
 
 
 @dataclass
-class Call:
-    """One run of a layer."""
+class LayerCall:
+    """One run of a layer on a batch."""
 
     index: int
-    """Its place among all runs."""
     name: str
     module: nn.Module
     run: int
-    """How often this layer ran before."""
+    """The number of times that this layer ran before."""
     reads: tuple[int, ...]
-    """The tensors it was given, by number."""
+    """The numbers of the tensors that the layer was given."""
     writes: tuple[int, ...]
-    """The tensors it returned, by number."""
-    after: dict[int, Applied | None]
+    """The numbers of the tensors that the layer returned."""
+    after: dict[int, AppliedActivation | None]
     """The calls whose output reaches this one without passing another layer, and the last activation on the way."""
-    activation: Applied | None = None
-    """The first activation that its output reaches without passing another layer; None if there is none."""
-    given: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
-    """Its arguments, while it is visited."""
+    activation: AppliedActivation | None = None
+    """The first activation that the output reaches without passing another layer; None if there is none."""
+    arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+    """The arguments of the layer, while the call is visited."""
 
 
-Visit = Callable[[Call, Tensor], Tensor | None]
+LayerVisitor = Callable[[LayerCall, Tensor], Tensor | None]
+"""A function of a call and the first tensor that the layer returned; a tensor that it returns replaces that one."""
 
 
-class Flow(TorchFunctionMode):
-    """Follows tensors from layer to layer."""
+class DataFlowMode(TorchFunctionMode):
+    """A mode of torch that follows tensors from layer to layer."""
 
-    def __init__(self, visit: Visit | None) -> None:
+    def __init__(self, visit: LayerVisitor | None) -> None:
         super().__init__()
         self.visit = visit
-        self.calls: list[Call] = []
+        self.calls: list[LayerCall] = []
         self.counts: dict[nn.Module, int] = {}
         self.numbers = WeakTensorKeyDictionary()
         self.origins = WeakTensorKeyDictionary()
@@ -92,6 +92,7 @@ class Flow(TorchFunctionMode):
         self.numbered = self.inside = 0
 
     def begin(self, batch: Any) -> None:
+        """Mark the tensors of a batch."""
         for tensor in tensors(batch):
             self.origins[tensor] = {BATCH: Since()}
 
@@ -101,7 +102,7 @@ class Flow(TorchFunctionMode):
         if self.inside:
             return output
         name = getattr(func, "__name__", "").strip("_")
-        name = _SAME.get(name, name)
+        name = _OTHER_NAMES.get(name, name)
         written = (args[0],) if name == "setitem" else tuple(tensors(output))
         origins = self._origins((args, kwargs)) if written else {}
         if not origins:
@@ -113,7 +114,7 @@ class Flow(TorchFunctionMode):
             if len(parts) == 2 and all(parts):
                 self.sums.append((parts[0], parts[1]))
         elif name in ("mul", "imul", "rmul"):
-            factors = [_base(arg) for arg in tensors(args)]
+            factors = [base(arg) for arg in tensors(args)]
             scale = next((factor for factor in factors if isinstance(factor, nn.Parameter)), None)
             if scale is not None:
                 origins = {index: since._replace(scale=scale) for index, since in origins.items()}
@@ -122,22 +123,24 @@ class Flow(TorchFunctionMode):
         return output
 
     def enter(self, module: nn.Module, args: Any) -> None:
+        """A forward pre-hook of layers: what happens inside a layer is not followed."""
         self.inside += 1
 
     def leave(self, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        """A forward hook of layers, which notes the call and lets it be visited."""
         self.inside -= 1
         written = list(tensors(output))
         run = self.counts.get(module, 0)
         self.counts[module] = run + 1
         reads = tuple(map(self._number, tensors((args, kwargs))))
         after = {i: since.activation for i, since in self._origins((args, kwargs)).items() if i != BATCH}
-        call = Call(len(self.calls), name, module, run, reads, (), after)
+        call = LayerCall(len(self.calls), name, module, run, reads, (), after)
         self.calls.append(call)
         if self.visit is not None and written:
-            call.given = (args, kwargs)
+            call.arguments = (args, kwargs)
             with without_torch_function():
                 instead = self.visit(call, written[0])
-            call.given = ((), {})
+            call.arguments = ((), {})
             if instead is not None:
                 output = _replaced(output, instead)
                 written[0] = instead
@@ -147,31 +150,32 @@ class Flow(TorchFunctionMode):
         return output
 
     def normalized(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
+        """A forward hook of normalizations, which notes which one a tensor passed."""
         for tensor in tensors(output):
             origins = self.origins.get(tensor) or {}
             self.origins[tensor] = {index: since._replace(norm=name) for index, since in origins.items()}
 
-    def thresholded(self, found: Applied, module: nn.Module, args: Any, output: Any) -> None:
-        """As its gradient is its own, no function of torch shows it."""
+    def thresholded(self, threshold: AppliedActivation, module: nn.Module, args: Any, output: Any) -> None:
+        """A forward hook of hard thresholds, which no function of torch shows, as their gradients are their own."""
         for tensor in tensors(output):
-            self.origins[tensor] = self._activated(found, self._origins(args))
+            self.origins[tensor] = self._activated(threshold, self._origins(args))
 
-    def _activated(self, found: Applied, origins: Origins) -> Origins:
+    def _activated(self, activation: AppliedActivation, origins: Origins) -> Origins:
         for index in origins.keys() - {BATCH}:
-            self.calls[index].activation = self.calls[index].activation or found
-        return {index: since._replace(activation=found) for index, since in origins.items()}
+            self.calls[index].activation = self.calls[index].activation or activation
+        return {index: since._replace(activation=activation) for index, since in origins.items()}
 
     def _origins(self, value: Any) -> Origins:
-        found: Origins = {}
+        origins: Origins = {}
         for tensor in tensors(value):
             for index, since in (self.origins.get(tensor) or {}).items():
-                before = found.get(index, Since())
-                found[index] = Since(
+                before = origins.get(index, Since())
+                origins[index] = Since(
                     before.activation or since.activation,
                     before.norm or since.norm,
                     since.scale if before.scale is None else before.scale,
                 )
-        return found
+        return origins
 
     def _number(self, tensor: Tensor) -> int:
         if tensor not in self.numbers:
@@ -180,30 +184,26 @@ class Flow(TorchFunctionMode):
         return self.numbers[tensor]
 
 
-def _base(tensor: Tensor) -> Tensor:
-    return tensor if tensor._base is None else tensor._base
-
-
-def _activation(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Applied:
+def _activation(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AppliedActivation:
     function = getattr(torch, name, None) or getattr(F, name)
     bound = {key: value for key, value in kwargs.items() if key not in (*_OF_THE_CALL, "input")}
-    rest = args[1:]
+    options = args[1:]
     if name == "prelu":
         # Slopes that are learned start as constants; of several the mean.
-        slopes = [float(slope.detach().mean()) for slope in (*rest, *bound.values())]
-        rest, bound, function = (), {"negative_slope": sum(slopes) / len(slopes)}, F.leaky_relu
-    if not rest and not bound:
-        return Applied(name, function)
+        slopes = [float(slope.detach().mean()) for slope in (*options, *bound.values())]
+        options, bound, function = (), {"negative_slope": sum(slopes) / len(slopes)}, F.leaky_relu
+    if not options and not bound:
+        return AppliedActivation(name, function)
 
     def applied(x: Tensor) -> Tensor:
-        return function(x, *rest, **bound)
+        return function(x, *options, **bound)
 
-    applied.__name__ = name  # errors say which it is
-    return Applied(name, applied, f"{rest}{bound}")
+    applied.__name__ = name  # so that errors name the function
+    return AppliedActivation(name, applied, f"{options}{bound}")
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
-    """Those in a tensor, a mapping, a tuple or a list, however deep."""
+    """The tensors in a tensor, a mapping, a tuple or a list, however deep."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
@@ -225,10 +225,10 @@ def first_output(output: Any) -> Tensor:
 
 
 def _replaced(output: Any, first: Tensor) -> Any:
-    """The output with its first tensor replaced."""
+    """An output of a layer with its first tensor replaced."""
     if isinstance(output, Tensor):
         return first
-    kept = list(output)
-    at = next(i for i, item in enumerate(kept) if any(True for _ in tensors(item)))
-    kept[at] = _replaced(kept[at], first)
-    return type(output)(*kept) if hasattr(output, "_fields") else type(output)(kept)
+    items = list(output)
+    at = next(i for i, item in enumerate(items) if any(True for _ in tensors(item)))
+    items[at] = _replaced(items[at], first)
+    return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from .statistics import LayerStat
+from .layer_stat import LayerStat
 
 LIMIT = math.log(1e3)
-"""Of the logarithm of a growth, either way; beyond it no step size suits all layers."""
+"""The largest logarithm of a growth, either way, with which one step size suits all layers."""
 
 # A jump from one layer to the next is taken between means over at most so many layers on either side; where there are
 # skips, the largest of so many layers stands for them, as the layers of a branch see the scale of the branch.
@@ -22,7 +22,7 @@ class Growth:
     what: str
     total: float = 0.0
     at: int | None = None
-    """The layer, of all that ran, at which they jump; None for a steady change."""
+    """The index, among all layers that ran, of the one at which sizes jump; None for a steady change."""
 
     def __str__(self) -> str:
         if abs(self.total) < 0.1:
@@ -31,7 +31,7 @@ class Growth:
 
 
 def growths(stats: Sequence[LayerStat], plain: bool) -> tuple[Growth, Growth]:
-    """Of the signal that arrives at the hidden layers, and of the gradient on its way back.
+    """The growth of the signal that arrives at the hidden layers, and of the gradient on its way back.
 
     The first layer is left out, as it takes whatever scale the data have, and for the gradient the last, as pooling
     stands before it. `plain` says that there are no skips.
@@ -54,7 +54,7 @@ def times(growth: float) -> str:
 
 
 def _growth(what: str, sizes: dict[int, float], plain: bool) -> Growth:
-    """By the slope of a line through all, so that what is special at the ends does not count, or by a jump."""
+    """The growth by the slope of a line through all sizes, which the ends hardly move, or by a jump."""
     points = [(step, i, math.log(v)) for step, (i, v) in enumerate(sizes.items()) if 0 < v < math.inf]
     if len(points) < 2:
         return Growth(what)
@@ -65,14 +65,14 @@ def _growth(what: str, sizes: dict[int, float], plain: bool) -> Growth:
         if len(points) < 2:
             return Growth(what)
     mean, middle = fmean(logs), fmean(step for step, *_ in points)
-    spread = sum((step - middle) ** 2 for step, *_ in points)
-    slope = sum((step - middle) * (log - mean) for (step, *_), log in zip(points, logs, strict=True)) / spread
-    found = Growth(what, slope * (points[-1][0] - points[0][0]))
+    variation = sum((step - middle) ** 2 for step, *_ in points)
+    slope = sum((step - middle) * (log - mean) for (step, *_), log in zip(points, logs, strict=True)) / variation
+    growth = Growth(what, slope * (points[-1][0] - points[0][0]))
     for j in range(2, len(logs) - 1 if plain else 0):
         k = min(j, len(logs) - j, _WINDOW) // 2 * 2
         jump = fmean(logs[j : j + k]) - fmean(logs[j - k : j])
         # Along a line the difference is at most half of the whole.
-        if abs(jump) > (0.6 if found.at is None else 1) * abs(found.total):
+        if abs(jump) > (0.6 if growth.at is None else 1) * abs(growth.total):
             # A layer shows in the gradient of what it reads itself, and in the signal that the next one reads.
-            found = Growth(what, jump, points[j][1] - (what == "signal"))
-    return found
+            growth = Growth(what, jump, points[j][1] - 1 if what == "signal" else points[j][1])
+    return growth

@@ -1,4 +1,4 @@
-"""What ran when a model was called: its layers in the order of execution, and the activation that follows each."""
+"""Tracing: which layers of a model run, in which order, and which activation follows each."""
 
 import copy
 import functools
@@ -13,33 +13,33 @@ from torch import nn
 from ..._support.errors import MinimandError
 from ..._support.torch_internals import NormBase, own_buffers
 from ...layers.thresholds import Threshold
-from ...networks.kinds import NORMALIZATIONS, layers
-from .flow import Applied, Call, Flow, Origins, Visit, tensors
+from ...networks.kinds import layers, normalizations
+from .flow import AppliedActivation, DataFlowMode, LayerCall, LayerVisitor, Origins, tensors
 
 
 @dataclass(frozen=True)
 class Trace:
     """The layers of a model as one batch ran through them."""
 
-    calls: tuple[Call, ...]
+    calls: tuple[LayerCall, ...]
     unused: tuple[str, ...]
-    """Layers that did not run."""
+    """The names of the layers that did not run."""
     output: Any
     sums: tuple[tuple[Origins, Origins], ...] = ()
     """Where two tensors that come from the batch were added: a skip and its branch, most often."""
 
     @property
-    def first(self) -> dict[str, Call]:
+    def first(self) -> dict[str, LayerCall]:
         """The first run of each layer, by name, in the order of execution."""
         return {call.name: call for call in self.calls if call.run == 0}
 
     @property
     def runs(self) -> dict[str, int]:
-        """How often each layer ran."""
+        """The number of times that each layer ran, by name."""
         return {name: sum(call.name == name for call in self.calls) for name in self.first}
 
 
-def trace(model: nn.Module, batch: Any, visit: Visit | None = None) -> Trace:
+def trace(model: nn.Module, batch: Any, visit: LayerVisitor | None = None) -> Trace:
     """Run a batch through a model and note which layers ran, in which order, and what followed each.
 
     Runs in the mode the model is in; gradients are recorded where the caller has them on. Hooks are taken off, and
@@ -58,30 +58,30 @@ def trace(model: nn.Module, batch: Any, visit: Visit | None = None) -> Trace:
     """
     check_parameters(model)
     args, kwargs = arguments(batch)
-    flow = Flow(visit)
-    found = layers(model)
-    if not found:
+    flow = DataFlowMode(visit)
+    modules = layers(model)
+    if not modules:
         kinds = ", ".join(sorted({type(module).__name__ for module in model.modules()}))
         raise MinimandError(
             f"{type(model).__name__} has no layer to trace: expected a linear, convolutional, attention or recurrent "
             f"module. Found {kinds}."
         )
     with undisturbed(model), ExitStack() as stack:
-        for name, module in found.items():
+        for name, module in modules.items():
             stack.callback(module.register_forward_pre_hook(flow.enter).remove)
             hook = functools.partial(flow.leave, name)
             stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
-        for name, module in model.named_modules():
-            if isinstance(module, NORMALIZATIONS):
-                stack.callback(module.register_forward_hook(functools.partial(flow.normalized, name)).remove)
-            elif isinstance(module, Threshold):
-                applied = Applied(type(module).__name__.lower(), copy.deepcopy(module), repr(module))
+        for name, module in normalizations(model).items():
+            stack.callback(module.register_forward_hook(functools.partial(flow.normalized, name)).remove)
+        for module in model.modules():
+            if isinstance(module, Threshold):
+                applied = AppliedActivation(type(module).__name__.lower(), copy.deepcopy(module), repr(module))
                 stack.callback(module.register_forward_hook(functools.partial(flow.thresholded, applied)).remove)
         flow.begin((args, kwargs))
         with flow:
             output = model(*args, **kwargs)
     ran = {call.name for call in flow.calls}
-    unused = tuple(name for name in found if name not in ran)
+    unused = tuple(name for name in modules if name not in ran)
     return Trace(tuple(flow.calls), unused, output, tuple(flow.sums))
 
 
@@ -89,7 +89,7 @@ def trace(model: nn.Module, batch: Any, visit: Visit | None = None) -> Trace:
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Put back, at the end, the mode of every module, the buffers, and torch's random state."""
     modes = {module: module.training for module in model.modules()}
-    back = buffers_back(model)
+    put_buffers_back = buffers_back(model)
     tensors = [*model.parameters(), *model.buffers()]
     devices = {tensor.device for tensor in tensors if tensor.device.type == "cuda"}
     try:
@@ -98,28 +98,28 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
-        back()
+        put_buffers_back()
 
 
 def buffers_back(model: nn.Module) -> Callable[[], None]:
-    """What puts the buffers back as they are now, the same tensors with the same values."""
-    kept = [
+    """A function that puts the buffers of a model back as they are now, the same tensors with the same values."""
+    saved = [
         (module, name, buffer, buffer.clone())
         for module in model.modules()
         for name, buffer in own_buffers(module).items()
         if buffer is not None
     ]
 
-    def back() -> None:
+    def put_back() -> None:
         with torch.no_grad():
-            for module, name, buffer, value in kept:
+            for module, name, buffer, value in saved:
                 own_buffers(module)[name] = buffer.copy_(value)
 
-    return back
+    return put_back
 
 
 def measured(model: nn.Module) -> None:
-    """Dropout off, but normalization by the batch: the mode in which the signal at the start of training is measured.
+    """Put a model in the mode in which the start of training is measured: no dropout, normalization by the batch.
 
     Use inside `undisturbed`, which puts the mode back.
     """
@@ -133,10 +133,10 @@ def arguments(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The positional and the named arguments that a batch stands for; raises ValueError if empty or not finite."""
     named = dict(batch) if isinstance(batch, Mapping) else {}
     listed = () if isinstance(batch, Mapping) else tuple(batch) if isinstance(batch, tuple | list) else (batch,)
-    given = list(tensors((listed, named)))
-    if not given:
+    inputs = list(tensors((listed, named)))
+    if not inputs:
         raise MinimandError(f"batch is {type(batch).__name__}; expected a tensor, or a tuple or mapping of arguments.")
-    for tensor in given:
+    for tensor in inputs:
         if tensor.numel() == 0:
             raise MinimandError(f"batch has a tensor of shape {tuple(tensor.shape)}; expected at least one sample.")
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
@@ -173,7 +173,7 @@ def check_parameters(model: nn.Module) -> None:
 
 
 def broken_parameters(model: nn.Module) -> list[str]:
-    """Those that are not finite, by name."""
+    """The names of the parameters that have values which are not finite."""
     named = [(name, p) for name, p in model.named_parameters() if p.is_floating_point()]
     finite = torch.stack([p.detach().isfinite().all().cpu() for _, p in named]).tolist() if named else []
     return [name for (name, _), fine in zip(named, finite, strict=True) if not fine]

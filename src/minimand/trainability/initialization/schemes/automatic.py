@@ -1,18 +1,18 @@
-"""The scheme that a model asks for."""
+"""The scheme that a model asks for by its structure."""
 
 import torch
 
-from ....networks.kinds import NORMALIZATIONS
+from ....networks.kinds import has_normalization
 from ...mean_field.finite_width import beta_of
-from ...measure.flow import Applied
+from ...measure.flow import AppliedActivation
 from ..job import Job
-from .registry import SCHEMES, scheme
+from ..scheme import SCHEMES, scheme
 
-# Beyond it the sizes of ReLU signals fluctuate more than they stay: 5 sum 1 / width.
+# Above this value of 5 sum 1 / width the sizes of ReLU signals fluctuate more than they stay.
 _FLUCTUATION = 1.0
 
 
-@scheme()
+@scheme("auto")
 def auto(job: Job) -> str:
     """The scheme for the structure of the model: the first of these that fits.
 
@@ -21,36 +21,40 @@ def auto(job: Job) -> str:
     GELU. Recurrent layers are set by `recurrent` in any case.
     """
     chosen = _choose(job)
-    rest, own = [[layer for layer in job.layers if layer.recurrent is kind] for kind in (False, True)]
-    if own:
-        job.layers = own
+    recurrent_layers = [layer for layer in job.layers if layer.recurrent]
+    plain_layers = [layer for layer in job.layers if not layer.recurrent]
+    names: list[str] = []
+    if recurrent_layers:
+        job.layers = recurrent_layers
         SCHEMES["recurrent"](job, {})
-        job.layers = rest
-    if rest:
+        job.layers = plain_layers
+        names.append("recurrent")
+    if plain_layers:
         SCHEMES[chosen](job, {})
-    job.layers = rest + own
-    return " and ".join([chosen] * bool(rest) + ["recurrent"] * bool(own))
+        names.insert(0, chosen)
+    job.layers = plain_layers + recurrent_layers
+    return " and ".join(names)
 
 
 def _choose(job: Job) -> str:
     if job.branches:
         return "depth"
-    if any(isinstance(module, NORMALIZATIONS) for module in job.model.modules()):
+    if has_normalization(job.model):
         return "kaiming"
-    known = {layer.reads for layer in job.layers if layer.reads is not None}
-    if any(activation.name == "sigmoid" for activation in known):
+    activations = {layer.reads for layer in job.layers if layer.reads is not None}
+    if any(activation.name == "sigmoid" for activation in activations):
         return "sigmoid_recentred"
-    if not known or not all(map(_leaky, known)):
-        return "critical" if known else "kaiming"
-    spread = 5 * beta_of([layer.module for layer in job.layers])
-    if spread > _FLUCTUATION:
+    if not activations or not all(map(_leaky, activations)):
+        return "critical" if activations else "kaiming"
+    fluctuation = 5 * beta_of([layer.module for layer in job.layers])
+    if fluctuation > _FLUCTUATION:
         job.notes.append(
-            f"5 x sum of 1 / width is {spread:.3g}: the sizes of signals will fluctuate; a wider network, a skip or a "
-            "normalization helps."
+            f"5 x sum of 1 / width is {fluctuation:.3g}: the sizes of signals will fluctuate; a wider network, a skip "
+            "or a normalization helps."
         )
     return "kaiming"
 
 
-def _leaky(activation: Applied) -> bool:
+def _leaky(activation: AppliedActivation) -> bool:
     h = torch.tensor([-1.0, 1.0])
     return torch.allclose(activation.function(3 * h), 3 * activation.function(h.clone()))

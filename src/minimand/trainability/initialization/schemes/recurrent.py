@@ -1,4 +1,4 @@
-"""Recurrent networks."""
+"""Recurrent layers: orthogonal gates, and a forget gate that is open at the start."""
 
 import math
 from typing import cast
@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError
-from ..fans import Block
-from ..job import Job, Layer
-from .registry import scheme
+from ..fans import WeightBlock
+from ..job import Job
+from ..scheme import scheme
+from ..weighted_layers import WeightedLayer
 
 
-@scheme(traced=False, references=("jozefowicz2015empirical", "tallec2018chrono"))
+@scheme("recurrent", traced=False, references=("jozefowicz2015empirical", "tallec2018chrono"))
 def recurrent(job: Job, timescale: int | None = None, forget: float = 1.0) -> None:
     """Recurrent weights orthogonal and input weights Xavier, gate by gate; the LSTM's forget gate open.
 
@@ -25,8 +26,8 @@ def recurrent(job: Job, timescale: int | None = None, forget: float = 1.0) -> No
         check_number("timescale", timescale, 3, math.inf, whole=True)
     layers = [layer for layer in job.layers if layer.recurrent]
     if not layers:
-        found = ", ".join(sorted({type(layer.module).__name__ for layer in job.layers}))
-        raise MinimandError(f"recurrent sets nn.RNN, nn.LSTM, nn.GRU and their cells; the model has {found}.")
+        kinds = ", ".join(sorted({type(layer.module).__name__ for layer in job.layers}))
+        raise MinimandError(f"recurrent sets nn.RNN, nn.LSTM, nn.GRU and their cells; the model has {kinds}.")
     for layer in layers:
         _weights(job, layer)
         for name in layer.named("bias"):
@@ -37,8 +38,8 @@ def recurrent(job: Job, timescale: int | None = None, forget: float = 1.0) -> No
             job.left_alone[layer.name] = "not recurrent"
 
 
-def _weights(job: Job, layer: Layer) -> None:
-    def fill(weight: Tensor, block: Block) -> None:
+def _weights(job: Job, layer: WeightedLayer) -> None:
+    def fill(weight: Tensor, block: WeightBlock) -> None:
         if "weight_hh" in block.parameter:
             nn.init.orthogonal_(weight, generator=job.generator)
         else:
@@ -47,13 +48,14 @@ def _weights(job: Job, layer: Layer) -> None:
     job.fill(layer, "orthogonal (hh), Xavier (ih) by gate", fill)
 
 
-def _bias(job: Job, layer: Layer, name: str, timescale: int | None, forget: float) -> None:
+def _bias(job: Job, layer: WeightedLayer, name: str, timescale: int | None, forget: float) -> None:
+    """Set the part of a bias that opens the gate which keeps the state."""
     lstm = isinstance(layer.module, nn.LSTM | nn.LSTMCell)
     if not lstm and (timescale is None or not isinstance(layer.module, nn.GRU | nn.GRUCell)):
         return
     size = cast(nn.LSTM, layer.module).hidden_size
 
-    def make(bias: Tensor) -> None:
+    def fill(bias: Tensor) -> None:
         keep = bias[size : 2 * size]
         if timescale is None:
             keep.fill_(forget)
@@ -62,4 +64,4 @@ def _bias(job: Job, layer: Layer, name: str, timescale: int | None, forget: floa
         if lstm:
             bias[:size] = -torch.clone(keep)
 
-    job.set(name, f"forget {forget:g}" if timescale is None else f"chrono {timescale}", make)
+    job.set(name, f"forget {forget:g}" if timescale is None else f"chrono {timescale}", fill)

@@ -1,19 +1,18 @@
-"""Residual networks: how much each branch adds at the start."""
+"""Residual branches: how much each of them adds at the start."""
 
 import torch
 from torch import nn
 
 from ...._support.errors import MinimandError
-from ...._support.torch_internals import ConvNd
-from ....networks.kinds import NORMALIZATIONS, is_transformers_linear
+from ....networks.kinds import LINEAR_OR_CONVOLUTION, is_transformers_linear, normalizations
 from ...measure.branches import total_gain
 from ..job import Job
+from ..scheme import scheme
 from ..weights import bias_by_scalars, scale
-from .registry import scheme
 from .variance import kaiming
 
 
-@scheme("branches", references=("he2015delving", "hanin2018start", "tarnowski2019dynamical"))
+@scheme("depth", needs=("branches",), references=("he2015delving", "hanin2018start", "tarnowski2019dynamical"))
 def depth(job: Job) -> None:
     """Kaiming weights, and each branch divided by the root of the sum of all squared gains.
 
@@ -31,7 +30,8 @@ def depth(job: Job) -> None:
 
 
 @scheme(
-    "branches",
+    "skipinit",
+    needs=("branches",),
     references=(
         "he2015delving",
         "de2020skipinit",
@@ -46,17 +46,18 @@ def skipinit(job: Job) -> None:
     _silence(job)
 
 
-@scheme("branches", references=("he2015delving", "bachlechner2021rezero"))
+@scheme("rezero", needs=("branches",), references=("he2015delving", "bachlechner2021rezero"))
 def rezero(job: Job) -> None:
-    """As skipinit, x + a T(x) with a = 0 at the start, for networks without normalization (Bachlechner et al., 2021).
+    """Branches x + a T(x) with a = 0 at the start, for networks without normalization (Bachlechner et al., 2021).
 
-    Each branch has its own a; the paper's transformer shares one between the two branches of a layer.
+    The weights are those of `skipinit`. Each branch has its own a; the paper's transformer shares one between the two
+    branches of a layer.
     """
     _refuse_norms(job, "rezero")
     _silence(job)
 
 
-@scheme("branches", references=("he2015delving", "zhang2019fixup"))
+@scheme("fixup", needs=("branches",), references=("he2015delving", "zhang2019fixup"))
 def fixup(job: Job) -> None:
     """Kaiming weights; in each branch the last layer 0 and the m - 1 others times L^(-1 / (2 m - 2)); the last layer 0.
 
@@ -84,18 +85,19 @@ def fixup(job: Job) -> None:
                 for weight in names[name].named("weight"):
                     job.multiply(weight, factor)
     _zero(job, job.layers[-1].name)
-    biased = [layer for layer in job.layers if isinstance(layer.module, nn.Linear | ConvNd)]
+    biased = [layer for layer in job.layers if isinstance(layer.module, LINEAR_OR_CONVOLUTION)]
     for layer in biased:
         bias_by_scalars(job.model, layer.name, layer.first)
     job.notes.append(f"{len(biased)} layers: a learned number before, and after where there is no bias.")
 
 
 def _silence(job: Job) -> None:
+    """Kaiming weights, and a factor of 0 at the end of each branch: a normalization's, a layer scale, or a new one."""
     for branch in job.branches:
         if branch.norm is None and branch.factor is None:
             for end in branch.ends:
                 module = job.model.get_submodule(end)
-                if not isinstance(module, nn.Linear | ConvNd) and not is_transformers_linear(module):
+                if not isinstance(module, LINEAR_OR_CONVOLUTION) and not is_transformers_linear(module):
                     raise MinimandError(f"{end} ends a branch and is no linear or convolutional layer to scale.")
                 scale(job.model, end, 1.0)
     kaiming(job)
@@ -126,9 +128,9 @@ def _reset_norm(job: Job, norm: str | None) -> None:
 
 
 def _refuse_norms(job: Job, name: str) -> None:
-    found = [inner for inner, module in job.model.named_modules() if isinstance(module, NORMALIZATIONS)]
-    if found:
+    norms = list(normalizations(job.model))
+    if norms:
         raise MinimandError(
-            f"{name} is for networks without normalization, and {found[0]} is one of {len(found)}; use 'skipinit' or "
+            f"{name} is for networks without normalization, and {norms[0]} is one of {len(norms)}; use 'skipinit' or "
             "'depth'."
         )

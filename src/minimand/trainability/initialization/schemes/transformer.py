@@ -7,11 +7,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ...._support.errors import MinimandError
-from ....networks.kinds import NORMALIZATIONS
-from ..fans import Block
-from ..job import Job, Layer
+from ....networks.kinds import NORMALIZATIONS, normalizations
+from ..fans import WeightBlock
+from ..job import Job
+from ..scheme import scheme
+from ..weighted_layers import WeightedLayer
 from ..weights import parametrized_by
-from .registry import scheme
 
 _LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 _LEAVES = ("self_attn", "multihead_attn", "linear1", "linear2")
@@ -25,15 +26,15 @@ class Divided(nn.Module):
         self.by = by
 
     def forward(self, value: Tensor) -> Tensor:
-        """Any shape, to the same."""
+        """The value, of any shape, over the number."""
         return value / self.by
 
     def right_inverse(self, value: Tensor) -> Tensor:
-        """What gives this value."""
+        """The parameter from which `forward` makes this value."""
         return value * self.by
 
 
-@scheme(traced=False, references=("wang2022deepnet",))
+@scheme("deepnorm", traced=False, references=("wang2022deepnet",))
 def deepnorm(job: Job) -> None:
     """LN(alpha x + F(x)), and Xavier with gain beta for values, attention's output and the linear layers.
 
@@ -84,7 +85,7 @@ def deepnorm(job: Job) -> None:
             job.notes.append(f"{count} {kind.__name__}: alpha {factors[kind][0]:.4g}, beta {factors[kind][1]:.4g}.")
 
 
-@scheme(traced=False, references=("huang2020tfixup",))
+@scheme("tfixup", traced=False, references=("huang2020tfixup",))
 def tfixup(job: Job) -> None:
     """Transformers without normalization and without warm-up (Huang et al., 2020).
 
@@ -101,7 +102,7 @@ def tfixup(job: Job) -> None:
             "tfixup sets nn.TransformerEncoderLayer and nn.TransformerDecoderLayer, and the model has none. Use "
             "'depth' or 'skipinit'."
         )
-    norms = [name for name, module in job.model.named_modules() if isinstance(module, NORMALIZATIONS)]
+    norms = list(normalizations(job.model))
     if norms:
         raise MinimandError(
             f"tfixup takes the place of normalization, and {norms[0]} is one of {len(norms)}; take them out first: "
@@ -122,10 +123,11 @@ def tfixup(job: Job) -> None:
 
 
 def _kind(part: nn.Module) -> type[nn.Module]:
-    return _LAYERS[isinstance(part, _LAYERS[1])]
+    return next(kind for kind in _LAYERS if isinstance(part, kind))
 
 
 def _embed(job: Job, name: str, module: nn.Embedding, std: float) -> None:
+
     def fill(weight: Tensor) -> None:
         nn.init.normal_(weight, std=std, generator=job.generator)
         if module.padding_idx is not None:
@@ -134,23 +136,25 @@ def _embed(job: Job, name: str, module: nn.Embedding, std: float) -> None:
     job.set(f"{name}.weight".removeprefix("."), f"std {std:.4g}", fill)
 
 
-def _xavier(job: Job, layer: Layer, gain: float, asking: float = 1.0) -> None:
-    """Xavier times gain; queries and keys times `asking` instead."""
+def _xavier(job: Job, layer: WeightedLayer, gain: float, query_gain: float = 1.0) -> None:
+    """Set a layer by Xavier's rule times gain; queries and keys times `query_gain` instead."""
 
-    def fill(weight: Tensor, block: Block) -> None:
+    def fill(weight: Tensor, block: WeightBlock) -> None:
         packed = block.parameter == "in_proj_weight" and block.rows.start < 2 * block.fan_out
-        own = asking if packed or block.parameter in ("q_proj_weight", "k_proj_weight") else gain
-        nn.init.normal_(weight, 0.0, own * math.sqrt(2 / (block.fan_in + block.fan_out)), generator=job.generator)
+        is_query_or_key = packed or block.parameter in ("q_proj_weight", "k_proj_weight")
+        factor = query_gain if is_query_or_key else gain
+        nn.init.normal_(weight, 0.0, factor * math.sqrt(2 / (block.fan_in + block.fan_out)), generator=job.generator)
 
     job.fill(layer, "gain^2 2 / (fan_in + fan_out)", fill, gain)
 
 
 def _divide(job: Job, name: str, alpha: float) -> None:
+    """Put a division by alpha behind the weight and bias of a layer, once, and divide them by it."""
     module = cast(nn.Linear, job.model.get_submodule(name))
-    there = any(isinstance(p, Divided) for p in parametrized_by(module, "weight"))
+    is_divided = any(isinstance(p, Divided) for p in parametrized_by(module, "weight"))
     for leaf in ("weight", "bias"):
         if getattr(module, leaf, None) is None:
             continue
-        if not there:
+        if not is_divided:
             parametrize.register_parametrization(module, leaf, Divided(alpha))
         job.multiply(f"{name}.{leaf}", 1 / alpha)

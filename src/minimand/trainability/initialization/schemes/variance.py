@@ -8,19 +8,19 @@ from torch import Tensor, nn
 
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError, unknown_name
-from ...._support.torch_internals import ConvNd
-from ...measure.flow import Applied
-from ..fans import Block
-from ..job import Fill, Job, gain
+from ....networks.kinds import LINEAR_OR_CONVOLUTION
+from ...measure.flow import AppliedActivation
+from ..fans import WeightBlock
+from ..job import BlockFill, Job, gain
+from ..scheme import scheme
 from ..weights import read
-from .registry import scheme
 
 Distribution = Literal["normal", "uniform"]
-Mode = Literal["fan_in", "fan_out"]
-Variance = Callable[[Block], float]
+FanMode = Literal["fan_in", "fan_out"]
+BlockVariance = Callable[[WeightBlock], float]
 
 
-@scheme(traced=False)
+@scheme("naive", traced=False)
 def naive(job: Job, std: float = 0.01, sparsity: float = 0.0) -> None:
     """Entries of one standard deviation whatever the layer, a share of them 0; std = 0 sets all to 0.
 
@@ -29,23 +29,23 @@ def naive(job: Job, std: float = 0.01, sparsity: float = 0.0) -> None:
     check_number("std", std, 0, math.inf)
     check_number("sparsity", sparsity, 0, 1, below=True)
 
-    def fill(weight: Tensor, block: Block) -> None:
+    def fill(weight: Tensor, block: WeightBlock) -> None:
         matrix = weight.new_empty(len(weight), weight[0].numel())
         nn.init.sparse_(matrix, sparsity, std, generator=job.generator)
         weight.copy_(matrix.view_as(weight))
 
-    rule = f"std {std:g}" + f", {sparsity:.0%} zero" * bool(sparsity)
+    rule = f"std {std:g}, {sparsity:.0%} zero" if sparsity else f"std {std:g}"
     for layer in job.layers:
         job.fill(layer, rule, fill if sparsity and std else job.normal(std))
 
 
-@scheme(traced=False, references=("lecun1998efficient",))
+@scheme("lecun", traced=False, references=("lecun1998efficient",))
 def lecun(job: Job, distribution: Distribution = "normal") -> None:
     """Variance 1 / fan_in: a linear layer keeps the size of its input (LeCun et al., 1998); also for SELU."""
     _vary(job, lambda block: 1 / block.fan_in, "1 / fan_in", distribution)
 
 
-@scheme(traced=False, references=("glorot2010understanding",))
+@scheme("xavier", traced=False, references=("glorot2010understanding",))
 def xavier(job: Job, gain: float = 1.0, distribution: Distribution = "normal") -> None:
     """Variance gain^2 2 / (fan_in + fan_out): forward and backward as well as both can be (Glorot & Bengio, 2010)."""
     check_number("gain", gain, 0, math.inf)
@@ -53,65 +53,69 @@ def xavier(job: Job, gain: float = 1.0, distribution: Distribution = "normal") -
     _vary(job, lambda block: gain**2 * 2 / (block.fan_in + block.fan_out), rule, distribution, gain)
 
 
-@scheme(traced=False)
+@scheme("geometric", traced=False)
 def geometric(job: Job, c: float = 1.0, distribution: Distribution = "normal") -> None:
     """Variance c / sqrt(fan_in fan_out): forward and backward factor of a linear layer multiply to c^2."""
     check_number("c", c, 0, math.inf)
     _vary(job, lambda block: c / math.sqrt(block.fan_in * block.fan_out), "c / sqrt(fan_in fan_out)", distribution)
 
 
-@scheme(references=("he2015delving",))
-def kaiming(job: Job, mode: Mode = "fan_in", slope: float | None = None, distribution: Distribution = "normal") -> None:
+@scheme("kaiming", references=("he2015delving",))
+def kaiming(
+    job: Job, mode: FanMode = "fan_in", slope: float | None = None, distribution: Distribution = "normal"
+) -> None:
     """Variance gain^2 / fan, the gain making up for the activation that a layer reads (He et al., 2015).
 
     For ReLU gain^2 is 2, for a leaky one 2 / (1 + slope^2), for any other 1 / E phi(z)^2; layers that read the batch,
     a sum or a normalization have gain 1. With `slope` every layer has that of the leaky ReLU. By fan_in E h^2 stays
     from layer to layer; by fan_out the gradient's.
     """
-    if mode not in get_args(Mode):
-        raise unknown_name("mode", str(mode), get_args(Mode))
-    fixed = None if slope is None else nn.init.calculate_gain("leaky_relu", slope)
+    if mode not in get_args(FanMode):
+        raise unknown_name("mode", str(mode), get_args(FanMode))
+    leaky_gain = None if slope is None else nn.init.calculate_gain("leaky_relu", slope)
     for layer in job.layers:
-        g = gain(layer.reads) if fixed is None else fixed
+        g = gain(layer.reads) if leaky_gain is None else leaky_gain
         fill = _drawn(job, lambda block, g=g: g**2 / getattr(block, mode), distribution)
         job.fill(layer, f"gain^2 / {mode}{_for(layer.reads)}", fill, g)
 
 
-@scheme()
+@scheme("sigmoid_recentred")
 def sigmoid_recentred(job: Job) -> None:
     """Weights of std 4 / sqrt(fan_in) and biases -W 1 / 2 behind a sigmoid, 1 / sqrt(fan_in) elsewhere.
 
     With V of variance 1 / fan_in, 4 V (sigmoid(h) - 1/2) = 2 V tanh(h / 2) has slope V at 0, so the layers act as
     those of tanh do. Zero padding, which is not one half, leaves a border where it does not hold.
     """
-    behind = [layer for layer in job.layers if layer.reads is not None and layer.reads.name == "sigmoid"]
-    if not behind:
+    after_sigmoid = [layer for layer in job.layers if layer.reads is not None and layer.reads.name == "sigmoid"]
+    if not after_sigmoid:
         raise MinimandError("sigmoid_recentred sets layers that read a sigmoid, and none does.")
     for layer in job.layers:
-        g = 4.0 if layer in behind else 1.0
+        g = 4.0 if layer in after_sigmoid else 1.0
         biases = layer.named("bias")
-        if layer in behind and (len(biases) != 1 or not isinstance(layer.module, nn.Linear | ConvNd)):
+        if layer in after_sigmoid and (len(biases) != 1 or not isinstance(layer.module, LINEAR_OR_CONVOLUTION)):
             raise MinimandError(f"{layer.name} reads a sigmoid and has no bias to re-centre it by; give it one.")
         job.fill(layer, f"{g:g} / sqrt(fan_in)", _drawn(job, lambda block, g=g: g**2 / block.fan_in, "normal"), g)
-        if layer in behind:
+        if layer in after_sigmoid:
             _recentre(job, *layer.named("weight"), *biases)
 
 
 def _recentre(job: Job, weight: str, bias: str) -> None:
+    """Set a bias so that inputs of one half, the middle of a sigmoid, give 0."""
     rows = read(job.model, weight).flatten(1).sum(1)
     job.set(bias, "- W 1 / 2", lambda value: value.copy_(-rows / 2))
 
 
-def _vary(job: Job, variance: Variance, rule: str, distribution: str, gain: float | None = None) -> None:
+def _vary(job: Job, variance: BlockVariance, rule: str, distribution: str, gain: float | None = None) -> None:
     for layer in job.layers:
         job.fill(layer, rule, _drawn(job, variance, distribution), gain)
 
 
-def _drawn(job: Job, variance: Variance, distribution: str) -> Fill:
+def _drawn(job: Job, variance: BlockVariance, distribution: str) -> BlockFill:
+    """What fills a weight with independent entries of a variance that depends on the block."""
     if distribution not in get_args(Distribution):
         raise unknown_name("distribution", str(distribution), get_args(Distribution))
 
-    def fill(weight: Tensor, block: Block) -> None:
+    def fill(weight: Tensor, block: WeightBlock) -> None:
         std = math.sqrt(variance(block))
         if distribution == "normal":
             nn.init.normal_(weight, 0.0, std, generator=job.generator)
@@ -121,5 +125,5 @@ def _drawn(job: Job, variance: Variance, distribution: str) -> Fill:
     return fill
 
 
-def _for(activation: Applied | None) -> str:
+def _for(activation: AppliedActivation | None) -> str:
     return "" if activation is None else f" for {activation}"

@@ -1,4 +1,4 @@
-"""What a diagnosis measures on request: the Jacobian, the tangent kernel and the Hessian of a network as it is."""
+"""The Jacobian, the tangent kernel and the Hessian of a network as it is, which a diagnosis measures on request."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,33 +9,34 @@ from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
 from ..._support.torch_internals import tree_map
-from ..mean_field import spectrum
-from .flow import first_output, tensors
-from .tracing import arguments, undisturbed
+from ..measure.flow import first_output, tensors
+from ..measure.tracing import arguments, undisturbed
+from ..spectrum.curvature import hessian_extremes, ntk
+from ..spectrum.jacobian import singular_values
 
-# The whole spectrum of a Jacobian of so many inputs or outputs, else its largest values.
+# Up to so many inputs or outputs all singular values of a Jacobian are computed, else the largest.
 _WHOLE, _LARGEST = 1024, 6
 _SAMPLES = 64
 
 
 @dataclass(frozen=True)
 class Curvature:
-    """How steep the loss is in the weights."""
+    """How steep the outputs and the loss are in the weights."""
 
     kernel_largest: float
     """The largest eigenvalue of the neural tangent kernel."""
     kernel_condition: float
     largest_step: float
-    """For gradient descent on half the mean squared error."""
+    """The largest stable step of gradient descent on half the mean squared error."""
     hessian: tuple[float, float] | None
     """The smallest and the largest eigenvalue of the Hessian of the loss; None without a target."""
 
 
 def jacobian(model: nn.Module, batch: Any, samples: int) -> tuple[float, ...]:
-    """Singular values of the Jacobian of the first of so many samples in eval mode, largest first.
+    """Singular values of the Jacobian at the first sample of a batch, in eval mode, largest first.
 
-    From its first floating-point input, or what the first embedding makes of its tokens, to the first output. All of
-    them where there are up to 1,024 inputs or outputs, else the six largest.
+    The Jacobian goes from the first floating-point input, or what the first embedding makes of its tokens, to the
+    first output. All singular values where there are up to 1,024 inputs or outputs, else the six largest.
 
     Raises:
         ValueError: neither a floating-point input nor an embedding.
@@ -52,7 +53,7 @@ def jacobian(model: nn.Module, batch: Any, samples: int) -> tuple[float, ...]:
         with torch.no_grad():
             outputs = function(x).numel()
         which = "all" if min(x.numel(), outputs) <= _WHOLE else "LM"
-        return tuple(map(float, spectrum.singular_values(function, x, _LARGEST, which)))
+        return tuple(map(float, singular_values(function, x, _LARGEST, which)))
 
 
 def _function(model: nn.Module, args: Any, kwargs: Any) -> tuple[Callable[[Tensor], Tensor], Tensor]:
@@ -61,12 +62,12 @@ def _function(model: nn.Module, args: Any, kwargs: Any) -> tuple[Callable[[Tenso
     if x is not None:
 
         def of_input(value: Tensor) -> Tensor:
-            given, named = tree_map(lambda leaf: value if leaf is x else leaf, (args, kwargs))
-            return first_output(model(*given, **named))
+            positional, named = tree_map(lambda leaf: value if leaf is x else leaf, (args, kwargs))
+            return first_output(model(*positional, **named))
 
         return of_input, x
-    made = _embedded(model, args, kwargs, [])
-    if not made:
+    outputs = _embedded(model, args, kwargs)
+    if not outputs:
         kinds = ", ".join(sorted({str(tensor.dtype) for tensor in tensors((args, kwargs))}))
         raise MinimandError(
             f"jacobian=True needs a floating-point input, or an nn.Embedding that reads the tokens; the batch is of "
@@ -74,18 +75,18 @@ def _function(model: nn.Module, args: Any, kwargs: Any) -> tuple[Callable[[Tenso
         )
 
     def of_embedding(value: Tensor) -> Tensor:
-        return first_output(_embedded(model, args, kwargs, [value])[-1])
+        return first_output(_embedded(model, args, kwargs, value)[-1])
 
-    return of_embedding, made[0].detach()
+    return of_embedding, outputs[0].detach()
 
 
-def _embedded(model: nn.Module, args: Any, kwargs: Any, instead: list[Tensor]) -> list[Any]:
-    """What the embeddings of a model return, then what it does; `instead` takes the place of the first."""
-    found: list[Any] = []
+def _embedded(model: nn.Module, args: Any, kwargs: Any, instead: Tensor | None = None) -> list[Any]:
+    """The outputs of the embeddings of a model, then its own; `instead` takes the place of the first embedding's."""
+    outputs: list[Any] = []
 
     def look(_: nn.Module, __: Any, output: Tensor) -> Tensor:
-        found.append(output if found or not instead else instead[0])
-        return found[-1]
+        outputs.append(output if outputs or instead is None else instead)
+        return outputs[-1]
 
     modules = [module for module in model.modules() if isinstance(module, nn.Embedding)]
     handles = [module.register_forward_hook(look) for module in modules]
@@ -94,11 +95,11 @@ def _embedded(model: nn.Module, args: Any, kwargs: Any, instead: list[Tensor]) -
     finally:
         for handle in handles:
             handle.remove()
-    return [*found, output] if found else []
+    return [*outputs, output] if outputs else []
 
 
 def curvature(model: nn.Module, batch: Any, loss: Callable[[Any, Tensor], Tensor] | None, target: Any) -> Curvature:
-    """Of up to 64 samples, in eval mode.
+    """The curvature of a model on up to 64 samples, in eval mode.
 
     Raises:
         ValueError: the batch is not one tensor.
@@ -109,8 +110,8 @@ def curvature(model: nn.Module, batch: Any, loss: Callable[[Any, Tensor], Tensor
     x = batch[:_SAMPLES]
     with undisturbed(model):
         model.eval()
-        kernel = spectrum.ntk(model, x)
+        kernel = ntk(model, x)
         hessian = None
         if loss is not None and target is not None:
-            hessian = spectrum.hessian_extremes(model, loss, x, target[:_SAMPLES])
+            hessian = hessian_extremes(model, loss, x, target[:_SAMPLES])
     return Curvature(kernel.largest, kernel.condition, kernel.largest_step, hessian)

@@ -1,0 +1,87 @@
+"""Depth scales: over how many layers signal, angle and gradient survive, and where they end."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from . import expectations
+from .activation import ActivationFunction, activation
+from .layer_maps import ROUNDING, check_sigmas, correlation_map, in_range, length_map, root
+
+
+@dataclass(frozen=True)
+class DepthScales:
+    """The numbers of layers that signal, angle and gradient survive: each shrinks by e in xi layers.
+
+    An infinite scale means no exponential decay; a negative one, growth.
+    """
+
+    references: ClassVar = ("poole2016exponential", "schoenholz2017deep")
+    q: float
+    """The variance of h that the layers lead to from 1: inf where they diverge."""
+    c: float
+    """The correlation of two inputs that the layers lead to."""
+    chi1: float
+    xi_q: float
+    xi_c: float
+    xi_grad: float
+
+
+def depth_scales(phi: Any, sigma_w: float, sigma_b: float) -> DepthScales:
+    """The fixed point that a deep network reaches from q = 1, and over how many layers it does.
+
+    Trainable depth is a few times xi_c, or xi_grad (Schoenholz et al., 2017).
+    """
+    phi = activation(phi)
+    check_sigmas(sigma_w, sigma_b)
+    q = _fixed_length(phi, sigma_w, sigma_b)
+    at = in_range(q)
+    at_fixed_point = expectations.moments(phi, at)
+    chi = sigma_w**2 * at_fixed_point.mu1
+    c = _fixed_correlation(phi, sigma_w, sigma_b, at)
+    slope = _correlation_slope(phi, sigma_w, sigma_b, at, c)
+    return DepthScales(q, c, chi, _scale(sigma_w**2 * at_fixed_point.slope), _scale(slope), _scale(chi))
+
+
+def _fixed_length(phi: ActivationFunction, sigma_w: float, sigma_b: float) -> float:
+    """Where the lengths go from q = 1: the nearest fixed point on the side to which they leave."""
+
+    def growth(q: float) -> float:
+        return (sigma_w**2 * expectations.moments(phi, q).second + sigma_b**2) / q - 1
+
+    first = growth(1.0)
+    if abs(first) < ROUNDING:
+        return 1.0
+    for power in range(82):
+        low, high = (1.25**power, 1.25 ** (power + 1)) if first > 0 else (1.25 ** -(power + 1), 1.25**-power)
+        if growth(high if first > 0 else low) * first <= 0:
+            return root(growth, low, high)
+    return math.inf if first > 0 else 0.0
+
+
+def _fixed_correlation(phi: ActivationFunction, sigma_w: float, sigma_b: float, q: float) -> float:
+    """Where the correlation of two inputs goes: the map is convex from 0 to 1, so 1 or the only other fixed point."""
+
+    def excess(c: float) -> float:
+        return (1 - correlation_map(phi, c, q, sigma_w, sigma_b)) / (1 - c) - 1
+
+    high = 1 - 1e-6
+    if excess(high) <= 1e-6:
+        return 1.0
+    return root(excess, 0.0, high) if excess(0.0) < -1e-9 else 0.0
+
+
+def _correlation_slope(phi: ActivationFunction, sigma_w: float, sigma_b: float, q: float, c: float) -> float:
+    """The slope of the correlation map at c; by a difference, which also holds for jumps, below 1."""
+    if c == 1:
+        q_next = length_map(phi, q, sigma_w, sigma_b)
+        return sigma_w**2 * expectations.moments(phi, q).mu1 * q / q_next if q_next else 1.0
+    step = min(1e-4, (1 - c) / 2)
+    up, down = (correlation_map(phi, c + s, q, sigma_w, sigma_b) for s in (step, -step))
+    return (up - down) / (2 * step)
+
+
+def _scale(factor: float) -> float:
+    if factor <= 0:
+        return 0.0
+    return math.inf if abs(factor - 1) < 1e-9 else -1 / math.log(factor)
