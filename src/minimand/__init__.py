@@ -62,7 +62,6 @@ if TYPE_CHECKING:
     from .report.citing import bibliography as bibliography
     from .report.citing import cite as cite
     from .report.explain import explain as explain
-    from .report.reported import fit as fit
     from .surgery.harden import harden as harden
     from .surgery.normalize import normalize as normalize
     from .surgery.normalize import normalized as normalized
@@ -76,6 +75,7 @@ if TYPE_CHECKING:
     from .trainability.initialization.initialize import initialize as initialize
     from .trainability.initialization.report import InitReport as InitReport
     from .trainability.prepare import prepare as prepare
+    from .training.fit import fit as fit
     from .training.loop.evaluate import evaluate as evaluate
     from .training.methods.backpropagation import Backpropagation as Backpropagation
     from .training.methods.feasible.feasible_target_propagation import (
@@ -141,7 +141,6 @@ _DEFINED_IN = {
         "cite",
     ),
     "report.explain": ("explain",),
-    "report.reported": ("fit",),
     "surgery.harden": ("harden",),
     "surgery.normalize": (
         "normalize",
@@ -161,6 +160,7 @@ _DEFINED_IN = {
     "trainability.initialization.initialize": ("initialize",),
     "trainability.initialization.report": ("InitReport",),
     "trainability.prepare": ("prepare",),
+    "training.fit": ("fit",),
     "training.loop.evaluate": ("evaluate",),
     "training.methods.backpropagation": ("Backpropagation",),
     "training.methods.feasible.feasible_target_propagation": ("FeasibleTargetPropagation",),

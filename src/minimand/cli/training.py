@@ -75,9 +75,9 @@ class Train(_Training):
         from ..algorithms._registry import as_algorithm
         from ..models.registry import create_for, default_model
         from ..recipes.recipe import default_recipe, from_config
-        from ..report.reported import fit
         from ..training.arguments import check_seed
         from ..training.distributed.processes import leads, processes, shared
+        from ..training.fit import fit
         from ..training.methods._registry import as_method
         from ..training.runs.run import Run
 

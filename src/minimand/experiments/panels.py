@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..report.figures import COLORS, new_figure, plain
+from .._support.style import COLORS, new_figure, plain
 from .study import Column, Measurement
 
 if TYPE_CHECKING:

@@ -12,7 +12,9 @@ from .._support.environment import as_device
 from .._support.errors import MinimandError
 from ..data.conversion import as_data
 from ..recipes.recipe import Recipe, default_recipe
+from ..report.page import write_report
 from .arguments import check_arguments, check_seed
+from .distributed.processes import leads
 from .distributed.ranks import Parallel, joined
 from .hooks.watch import Watch
 from .loop.events import Callback
@@ -83,4 +85,7 @@ def fit(
             ranks.first(lambda: claim.enter_context(folder.claimed()))
         session = Session(model, data, method, recipe, loss, folder, seed, tuple(callbacks), checkpoint_every, ranks)
         session.watch = Watch(model, session.tell) if diagnose else None
-        return session.train()
+        result = session.train()
+    if result.run is not None and leads():
+        write_report(result)
+    return result

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import minimand as mm
-from minimand.report.reported import fit
+from minimand.training.fit import fit
 from minimand.training.hooks.watch import DoomedRunError, Watch
 from minimand.training.loop.events import Warned
 

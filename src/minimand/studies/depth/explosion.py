@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..._support.style import COLORS, new_figure, plain
 from ...experiments.bench import Bench
 from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
-from ...report.figures import COLORS, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

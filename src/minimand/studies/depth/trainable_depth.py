@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ..._support.style import COLORS, new_figure, plain
 from ...experiments.bench import Bench
 from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
 from ...experiments.trained import few, few_steps, kept, plain_network, train
-from ...report.figures import COLORS, new_figure, plain
 from ...trainability.mean_field.meanfield import depth_scales
 from ...training.hooks.nonfinite import NonFiniteLossError
 

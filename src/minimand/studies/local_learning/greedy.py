@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ..._support.style import COLORS, new_figure, plain
 from ...data.data import Data
 from ...experiments.bench import Bench
 from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
@@ -15,7 +16,6 @@ from ...models.greedy import greedy_cifar, greedy_imagenet
 from ...models.registry import create_model
 from ...recipes.augmentation import Augmentation
 from ...recipes.recipe import SGD, Recipe, StepDecay
-from ...report.figures import COLORS, new_figure, plain
 from ...training.methods.local.layerwise import Layerwise
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..._support.style import COLORS, new_figure, plain
 from ...data.data import Data
 from ...experiments.bench import Bench
 from ...experiments.panels import draw_sweep
@@ -17,7 +18,6 @@ from ...experiments.study import Cell, Column, Measurement, Scale, Study, regist
 from ...experiments.trained import images, kept
 from ...recipes.augmentation import Augmentation
 from ...recipes.recipe import SGD, Recipe, StepDecay, from_config
-from ...report.figures import COLORS, new_figure, plain
 from ...report.size import saved_bytes
 from ...training.fit import fit
 from ...training.loop.events import EpochDone, Event

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ..._support.style import COLORS, new_figure, plain
 from ...analysis.probe import probe
 from ...data.data import Data
 from ...experiments.bench import Bench
@@ -17,7 +18,6 @@ from ...experiments.trained import images, kept, train
 from ...layers.heads.auxiliary import auxiliary
 from ...recipes.augmentation import Augmentation
 from ...recipes.recipe import SGD, Recipe, StepDecay, from_config
-from ...report.figures import COLORS, new_figure, plain
 from ...training.methods.local.layerwise import Layerwise
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..._support.style import COLORS, new_figure, plain
 from ...experiments.bench import Bench
 from ...experiments.panels import draw_sweep
 from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
 from ...experiments.trained import SKELETONS, created, kept, train
 from ...recipes.recipe import AdamW, Cosine, Recipe
-from ...report.figures import COLORS, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

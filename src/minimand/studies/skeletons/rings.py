@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from ..._support.style import new_figure
 from ...data.data import Data
 from ...data.samples import Arrays
 from ...data.sets.synthetic import nested_rings
@@ -15,7 +16,6 @@ from ...experiments.study import Cell, Column, Measurement, Scale, Study, regist
 from ...experiments.trained import SKELETONS, kept, train
 from ...networks.unrolled import unroll
 from ...recipes.recipe import AdamW, Cosine, Recipe
-from ...report.figures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

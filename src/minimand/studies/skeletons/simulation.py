@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ..._support.style import COLORS, new_figure, plain
 from ...data.data import Data
 from ...data.samples import Arrays
 from ...experiments.bench import Bench
@@ -13,7 +14,6 @@ from ...experiments.study import Cell, Column, Measurement, Scale, Study, regist
 from ...experiments.trained import kept, train
 from ...networks.unrolled import unroll
 from ...recipes.recipe import AdamW, Cosine, Recipe
-from ...report.figures import COLORS, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..._support.style import COLORS, new_figure
 from ...data.samples import Arrays
 from ...data.sets.synthetic import nested_rings, parity
 from ...experiments.bench import Bench
 from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
 from ...layers.thresholds import Sign
-from ...report.figures import COLORS, new_figure
 from ...training.methods.feasible.feasible_target_propagation import FeasibleTargetPropagation
 from ...training.methods.targets.target_propagation import TargetPropagation
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from ..._support.style import new_figure, plain
 from ...data.data import Data
 from ...data.samples import Arrays
 from ...experiments.bench import Bench
@@ -20,7 +21,6 @@ from ...layers.thresholds import Sign
 from ...models.feedforward import convnet8
 from ...recipes.augmentation import Augmentation
 from ...recipes.recipe import AdamW, Recipe, StepDecay
-from ...report.figures import new_figure, plain
 from ...surgery.harden import harden
 from ...training.methods.targets.target_propagation import TargetPropagation
 
