@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from minimand._support.files import locked
-from minimand.experiments import study as registry
 from minimand.experiments.running import read_study, run_study
-from minimand.experiments.study import Column, Study
+from minimand.experiments.study import STUDIES, Column, Study
 from minimand.training.hooks.nonfinite import NonFiniteLossError
 
 
@@ -28,7 +27,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         "made", "Made up", "About.", (), lambda scale: [{"x": x} for x in (1, 2, 3)], measure, ("x",),
         (Column("double", "2 x", 1, 10),), published=lambda cell: str(cell["x"] ** 2),
     )  # fmt: skip
-    monkeypatch.setitem(registry._STUDIES, "made", study)
+    assert "made" not in STUDIES
+    monkeypatch.setitem(STUDIES._things, "made", study)
     return measured
 
 

@@ -1,5 +1,7 @@
 """How figures look: their colours, and the figures and axes that drawing begins with (extra `plots`)."""
 
+import statistics
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .extras import require
@@ -27,3 +29,29 @@ def plain(axes: Any) -> Any:
     axes.set_axisbelow(True)
     axes.tick_params(colors=INK, labelsize=8)
     return axes
+
+
+def draw_mean_and_range(
+    axes: Any,
+    x: Sequence[float],
+    values: Sequence[Sequence[float]],
+    color: str,
+    label: str | None = None,
+    style: str = "o-",
+    alpha: float = 0.12,
+    center: Callable[[Sequence[float]], float] = statistics.mean,
+) -> None:
+    """Draw a line through the means (or another center) of several values at each x, and a band from least to largest.
+
+    Args:
+        axes: matplotlib's axes.
+        x: the positions.
+        values: the values at each position, one for each seed.
+        color: the color of line and band.
+        label: the name of the line in the legend; by default none.
+        style: matplotlib's format of the line.
+        alpha: the opacity of the band.
+        center: the statistic that the line shows.
+    """
+    axes.plot(x, list(map(center, values)), style, color=color, markersize=3, label=label)
+    axes.fill_between(x, list(map(min, values)), list(map(max, values)), color=color, alpha=alpha)

@@ -20,7 +20,7 @@ from ..report.page import Figures, write_page
 from ..training.hooks.nonfinite import NonFiniteLossError
 from ..training.loop.events import Callback
 from .bench import Bench
-from .study import SCALES, Cell, Column, Measurement, Scale, Study, study_named
+from .study import SCALES, STUDIES, Cell, Column, Measurement, Scale, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,7 +108,7 @@ def run_study(
     Raises:
         ValueError: unknown study or scale; the folder holds another study, or another process measures there.
     """
-    study = study_named(name)
+    study = STUDIES.named(name)
     _check_scale(scale)
     count = _SEEDS[scale] if seeds is None else seeds
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
@@ -141,7 +141,7 @@ def read_study(name: str, scale: Scale = "cpu", run: str | Path | None = None) -
     Raises:
         FileNotFoundError: nothing; ValueError: the folder holds another study.
     """
-    study = study_named(name)
+    study = STUDIES.named(name)
     _check_scale(scale)
     place = default_folder(name, scale) if run is None else Path(run)
     result = _result(study, scale, _read(place, study, scale))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from .._support.errors import unknown_name
+from .._support.registry import Registry, instance_of
 from .bench import Bench
 
 if TYPE_CHECKING:
@@ -64,25 +64,17 @@ class Study:
     """Captions and figures."""
 
 
-_STUDIES: dict[str, Study] = {}
+STUDIES: Registry[Study] = Registry(
+    "study", "studies", "minimand.studies", instance_of(Study), lambda study: study.title
+)
+"""Every study by name: those of `minimand.studies`, and those that other packages bring by entry points."""
 
 
 def register(study: Study) -> None:
-    """Make a study known by its name."""
-    _STUDIES[study.name] = study
-
-
-def study_named(name: str) -> Study:
-    """The study of a name.
-
-    Raises:
-        ValueError: there is none; names the nearest.
-    """
-    if name not in _STUDIES:
-        raise unknown_name("study", name, _STUDIES)
-    return _STUDIES[name]
+    """Put a study into `STUDIES` under its name."""
+    STUDIES.add(study.name, study)
 
 
 def list_studies() -> dict[str, str]:
     """The names of all studies, and their titles."""
-    return {name: study.title for name, study in _STUDIES.items()}
+    return STUDIES.lines()
