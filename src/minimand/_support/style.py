@@ -55,3 +55,9 @@ def draw_mean_and_range(
     """
     axes.plot(x, list(map(center, values)), style, color=color, markersize=3, label=label)
     axes.fill_between(x, list(map(min, values)), list(map(max, values)), color=color, alpha=alpha)
+
+
+def legend_below(figure: "Figure", columns: int = 1, side: str = "left") -> None:
+    """One legend for all panels of a figure, below them; its lines are those of the first panel."""
+    lines, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc=f"outside lower {side}", ncols=columns, frameon=False, fontsize=8)

@@ -1,6 +1,6 @@
 """What a study measures with: data, a device, a place for its runs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +45,10 @@ class Bench:
         data = self._loaded[name]
         data = replace(data, train=_first(data.train, train), test=_first(data.test, test))
         return data if enlarged == 1 else _enlarge(data, enlarged)
+
+    def data_of(self, cell: Mapping[str, Any]) -> Data:
+        """The data that a cell names: its `data`, `train`, `test` and `enlarged` are the arguments of `data`."""
+        return self.data(cell["data"], cell.get("train"), cell.get("test"), cell.get("enlarged", 1))
 
     def _load(self, name: str) -> Data:
         if name == "imagenet":

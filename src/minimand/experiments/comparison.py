@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._support.files import write_whole
-from .._support.style import COLORS, draw_mean_and_range, new_figure, plain
+from .._support.style import COLORS, draw_mean_and_range, legend_below, new_figure, plain
 from .._support.tables import markdown, spread, table_text
 from ..report.page import Figures, write_page
 from ..theory.certificate import Certificate
@@ -98,8 +98,7 @@ class Comparison:
             axes.set(xlabel="epoch", ylabel=label)
             axes.locator_params("x", integer=True)
         if finished:
-            lines, labels = figure.axes[0].get_legend_handles_labels()
-            figure.legend(lines, labels, loc="outside lower left", frameon=False, fontsize=8)
+            legend_below(figure)
         return figure
 
     def __str__(self) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _ACTIVATIONS = {"ReLU": nn.ReLU, "linear": nn.Identity}
 _ENDS = 4
-"""Layers at either end that do not count: what enters is not yet, and what returns no longer, like the rest."""
+"""The number of layers at either end that do not count: signals there are not like those in the middle."""
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -48,7 +48,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
 
 
 def _theory(activation: str, batch: float) -> float:
-    """The factor: of linear layers for a batch, of ReLU in the limit of large ones."""
+    """The growth per layer in theory: of linear layers for a batch, of ReLU in the limit of large batches."""
     return (batch - 2) / (batch - 3) if activation == "linear" else math.pi / (math.pi - 1)
 
 
@@ -62,8 +62,8 @@ def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
     axes = plain(figure.subplots())
     batches = sorted({m.cell["batch"] for m in measurements})
     for activation, color in zip(_ACTIVATIONS, COLORS, strict=False):
-        found = [(m.cell["batch"], m.values["growth"]) for m in measurements if m.cell["activation"] == activation]
-        axes.plot(*zip(*found, strict=True), "o", color=color, markersize=4, alpha=0.7, label=activation)
+        points = [(m.cell["batch"], m.values["growth"]) for m in measurements if m.cell["activation"] == activation]
+        axes.plot(*zip(*points, strict=True), "o", color=color, markersize=4, alpha=0.7, label=activation)
         line = torch.logspace(math.log2(batches[0]), math.log2(batches[-1]), 200, 2).tolist()
         axes.plot(line, [_theory(activation, batch) for batch in line], "--", color=color, linewidth=1)
     axes.set_xscale("log", base=2)

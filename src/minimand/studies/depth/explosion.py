@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _STARTS = (0.9, 1.1)
 _LOSS, _LIMIT = 1e-3, 30_000
-"""Gradient descent has arrived below the one, and is given up after the other."""
+"""The loss at which gradient descent has arrived, and the iterations after which it is given up."""
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -41,7 +41,7 @@ def _curvature(layers: int) -> float:
 
 @cache  # the same for every seed
 def _iterations(layers: int) -> int | None:
-    """Of gradient descent, from the worst start, at the best constant step; None where there are too many.
+    """The iterations of gradient descent from the worst start at the best constant step; None if they are too many.
 
     From one start alone some step jumps into the minimum at once; many ask for one that suits steep and flat parts.
     """

@@ -9,8 +9,8 @@ from ..._support.style import COLORS, new_figure, plain
 from ...experiments.bench import Bench
 from ...experiments.panels import draw_sweep
 from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
-from ...experiments.trained import SKELETONS, created, kept, train
-from ...recipes.recipe import AdamW, Cosine, Recipe
+from ...experiments.trained import SKELETONS, seeded_network, train
+from ...recipes.recipe import AdamW, Cosine, Recipe, as_config
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ALGORITHMS = (*SKELETONS, "linearized_admm")
 _ACCURACY = Column("accuracy", "accuracy %", 1, 100)
 _SHOWN = (2, 8)
-"""Hidden units and depth of the networks whose outputs are drawn."""
+"""The hidden units and the depth of the networks whose outputs are drawn."""
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -26,7 +26,7 @@ def _cells(scale: Scale) -> list[Cell]:
     recipe = Recipe(epochs, 2**bits, AdamW(5e-3, weight_decay=0.0), Cosine(), clip=1.0)
     return [
         {"hidden": hidden, "depth": depth, "algorithm": algorithm, "bits": bits, "width": bits + 2}
-        | {"recipe": kept(recipe)}
+        | {"recipe": as_config(recipe)}
         for hidden in ((2,) if scale == "smoke" else (1, 2, 4))
         for depth in ((8,) if scale == "smoke" else (4, 8, 16))
         for algorithm in _ALGORITHMS
@@ -36,7 +36,7 @@ def _cells(scale: Scale) -> list[Cell]:
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     data = bench.data(f"parity(bits={cell['bits']})")
     name = f"mlp(width={cell['width']}, depth={cell['depth']}, hidden={cell['hidden']})"
-    model = created(name, data, cell, seed)
+    model = seeded_network(name, data, cell, seed)
     result = train(model, data, cell, seed, bench, resume=False)
     values: dict[str, Any] = {
         "accuracy": result.test_accuracy,
