@@ -29,7 +29,7 @@ from ..training.loop.events import Callback
 from ..training.methods.local.activations import Cache, Place, Source, State
 from ..training.methods.local.partition import as_read
 from ..training.runs.seeds import random_state, restore_random_state
-from .separability import Kind, LayerSeparability, ProbeResult
+from .separability import Kind, LayerSeparability, Separability
 
 _BATCH = 256
 _ITERATIONS = 1000
@@ -46,7 +46,7 @@ def probe(
     seed: int = 0,
     device: str | torch.device | None = None,
     callbacks: Iterable[Callback] = (),
-) -> ProbeResult:
+) -> Separability:
     """How well the classes can be told apart from what each layer of a trained network gives.
 
     The network runs in evaluation mode, and only to make features; mode, buffers, gradients and random state stay as
@@ -92,9 +92,9 @@ def probe(
             shapes = _shapes(network, data, where)
             if kind == "linear":
                 found, unconverged = _linear(network, data, shapes, where)
-                return ProbeResult(name, data.name, kind, 0, found, unconverged)
+                return Separability(name, data.name, kind, 0, found, unconverged)
             probes = _Convolutional(network, data, where, hidden_layers, width, recipe, seed, tuple(callbacks))
-            return ProbeResult(name, data.name, kind, hidden_layers, tuple(probes.fitted(shapes, cache)))
+            return Separability(name, data.name, kind, hidden_layers, tuple(probes.fitted(shapes, cache)))
     finally:
         restore_random_state(where, *before)
 

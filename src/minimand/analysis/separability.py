@@ -26,7 +26,7 @@ class LayerSeparability:
 
 
 @dataclass(frozen=True)
-class ProbeResult:
+class Separability:
     """What `mm.probe` found at each layer of a network."""
 
     model: str
