@@ -9,7 +9,10 @@ import torch
 from torch import nn
 
 import minimand as mm
+from minimand.experiments.study import STUDIES
 from minimand.report.size import count_flops
+from minimand.trainability.initialization.schemes.registry import SCHEMES
+from minimand.training.methods._registry import METHODS
 
 RECIPE = mm.Recipe(epochs=2, batch_size=20)
 
@@ -159,6 +162,8 @@ def test_citations_are_those_of_what_was_used(capsys: pytest.CaptureFixture) -> 
     assert keys == [
         "zagoruyko2016wide", "sander2021momentum", "polyak1964heavyball", "rumelhart1986", "krizhevsky2009cifar",
     ]  # fmt: skip
+    assert "belilovsky2020decoupled" in mm.bibliography("decoupled")
+    assert "li2018optimization" in mm.bibliography("simulation")
     mm.cite("heavy_ball")
     assert "@article{polyak1964heavyball" in capsys.readouterr().out
     with pytest.raises(ValueError, match="Did you mean 'heavy_ball'"):
@@ -168,8 +173,8 @@ def test_citations_are_those_of_what_was_used(capsys: pytest.CaptureFixture) -> 
 
 
 def test_every_reference_is_in_the_bibliography() -> None:
-    names = [*mm.algorithms.builtin, *mm.list_models(), *mm.list_data()]
-    text = mm.bibliography(*names, mm.Backpropagation())
+    names = [*mm.algorithms.builtin, *mm.list_models(), *mm.list_data(), *METHODS, *SCHEMES, *STUDIES]
+    text = mm.bibliography(*names)
     assert text.count("@") == len(set(re.findall(r"@\w+\{(\w+),", text)))
     for entry in text.split("\n\n"):
         assert {"author", "title", "year"} <= set(re.findall(r"^  (\w+)\s*=", entry, re.M))

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .extras import require
 
@@ -57,7 +57,8 @@ def draw_mean_and_range(
     axes.fill_between(x, list(map(min, values)), list(map(max, values)), color=color, alpha=alpha)
 
 
-def legend_below(figure: "Figure", columns: int = 1, side: str = "left") -> None:
-    """One legend for all panels of a figure, below them; its lines are those of the first panel."""
+def legend_below(figure: "Figure", columns: int = 1, side: Literal["left", "center"] = "left") -> None:
+    """Put one legend for all panels of a figure below them; its lines are those of the first panel."""
     lines, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc=f"outside lower {side}", ncols=columns, frameon=False, fontsize=8)
+    loc: Any = f"outside lower {side}"
+    figure.legend(lines, labels, loc=loc, ncols=columns, frameon=False, fontsize=8)

@@ -18,7 +18,7 @@ from ..data.conversion import as_data
 from ..models.network import UnrolledNetwork
 from ..models.registry import create_for
 from ..recipes.recipe import Recipe, default_recipe
-from ..report.citing import bibliography
+from ..report.citing import bibtex
 from ..report.explain import certify_model
 from ..report.size import count_flops
 from ..theory.certificate import Certificate
@@ -143,7 +143,7 @@ def _compare(
         entries,
         {contestant.label: contestant.certificate for contestant in contestants},
     )
-    comparison.write(folder, run_pages, bibliography(*[contestant.model for contestant in contestants], task.data))
+    comparison.write(folder, run_pages, bibtex(*[contestant.model for contestant in contestants], task.data))
     return comparison
 
 

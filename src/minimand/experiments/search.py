@@ -19,7 +19,7 @@ from ..data.data import Data
 from ..data.holding_out import hold_out
 from ..models.registry import create_for
 from ..recipes.recipe import Recipe, default_recipe
-from ..report.citing import bibliography
+from ..report.citing import bibtex
 from ..report.explain import certify_model
 from ..theory.certificate import Certificate
 from ..theory.distance import distance
@@ -161,7 +161,7 @@ def _conclude(
         comparison=comparison,
         run=folder,
     )
-    result.write(bibliography(result, task.plain, data))
+    result.write(bibtex(result, task.plain, data))
     return result
 
 

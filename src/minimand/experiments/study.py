@@ -1,4 +1,4 @@
-"""What a study is: a published table, its settings, and what is measured for it."""
+"""Studies: published tables, their settings, and what is measured for them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,36 +11,36 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Scale = Literal["smoke", "cpu", "paper"]
-"""Seconds, to see that it runs; at most half an hour on two cores; the published size."""
+"""The size of a study: seconds, to see that it runs; at most half an hour on two cores; as published."""
 SCALES: tuple[Scale, ...] = get_args(Scale)
+"""All scales, the smallest first."""
 
 Cell = Mapping[str, Any]
-"""All the settings of one entry of a table, as plain values: they are kept beside what was measured."""
+"""All settings of one row of a table, as plain values; they are written beside what was measured."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured for a cell with a seed, and with what."""
+    """The values measured for a cell with a seed, and the machine that measured them."""
 
     cell: dict[str, Any]
     seed: int
     values: dict[str, Any]
-    """Numbers and words; lists where a figure needs them. {"diverged": 1} for a training whose loss became NaN or
-    infinite."""
+    """The numbers and words by key; lists where a figure needs them; {"diverged": 1} if the loss was not finite."""
     seconds: float
     environment: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A value in a table: factor times values[key], with so many digits; or words, as they are."""
+    """A column of a table: factor times `values[key]`, with so many digits; or words, as they are."""
 
     key: str
     heading: str
     digits: int = 2
     factor: float = 1.0
     style: Literal["f", "e"] = "f"
-    """How numbers are written: e for those of many sizes."""
+    """The format of numbers: e for numbers of many sizes."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,21 @@ class Study:
     name: str
     title: str
     about: str
-    """What is measured, what the source leaves open, and what was chosen; Markdown."""
+    """The text on what is measured, what the source leaves open, and what was chosen; Markdown."""
     references: tuple[str, ...]
+    """Keys into references.bib."""
     cells: Callable[[Scale], Sequence[Cell]]
+    """A function that gives the cells of a scale."""
     measure: Callable[[Cell, int, Bench], dict[str, Any]]
-    """From a cell and a seed to values."""
+    """A function that measures the values of a cell with a seed."""
     labels: tuple[str, ...]
     """The settings that tell the rows of the table apart."""
     columns: tuple[Column, ...]
+    """The measured columns of the table, to the right of the labels."""
     published: Callable[[Cell], str] | None = lambda cell: "unknown"
-    """What the source reports for the first column, at its own scale; None where there is no source."""
+    """A function that gives what the source reports for the first column, at its own scale; None without a source."""
     figures: Callable[[Sequence[Measurement]], Mapping[str, "Figure"]] = field(default=lambda measurements: {})
-    """Captions and figures."""
+    """A function that draws figures of the measurements, by their captions."""
 
 
 STUDIES: Registry[Study] = Registry(
