@@ -65,10 +65,11 @@ class StudyResult:
         dates = sorted({m.environment["date"][:10] for m in self.measurements})
         minutes = sum(m.seconds for m in self.measurements) / 60
         statistic = "mean and standard deviation over seeds" if len(seeds) > 1 else "seed"
+        machine = f"{', '.join(hardware)}, torch {', '.join(versions)}"
+        period = " to ".join(dict.fromkeys((dates[0], dates[-1])))
         return (
-            f"{self.study.name} at {self.scale} scale; {statistic} {', '.join(map(str, seeds))}; "
-            f"{', '.join(hardware)}, torch {', '.join(versions)}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}, {minutes:.0f} min in "
-            f"all.{still_missing}"
+            f"{self.study.name} at {self.scale} scale; {statistic} {', '.join(map(str, seeds))}; {machine}, {period}, "
+            f"{minutes:.0f} min in all.{still_missing}"
         )
 
     def markdown(self) -> str:

@@ -1,4 +1,4 @@
-"""The same model of timm with and without momentum between its blocks."""
+"""Models of timm with and without momentum between their blocks."""
 
 from typing import Any
 
