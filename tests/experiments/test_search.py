@@ -24,7 +24,7 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> mm.experiments.SearchResult:
+def result(tmp_path_factory: pytest.TempPathFactory) -> mm.experiments.SearchResult:
     return mm.search(**SMALL, trials=6, run=tmp_path_factory.mktemp("runs") / "search")
 
 
@@ -38,52 +38,52 @@ def _trials(folder: Path, trials: int, **changes: Any) -> list[Trial]:
     return mm.search(**{**SMALL, "run": folder, "trials": trials, **changes})  # pyright: ignore[reportReturnType]
 
 
-def test_the_known_ones_come_first_and_only_certified_ones_are_trained(found: mm.experiments.SearchResult) -> None:
-    assert [t.method.known for t in found.trials[:3]] == list(KNOWN)
-    assert [t.number for t in found.trials] == list(range(1, 7))
-    for trial in found.trials:
+def test_the_known_ones_come_first_and_only_certified_ones_are_trained(result: mm.experiments.SearchResult) -> None:
+    assert [t.method.known for t in result.trials[:3]] == list(KNOWN)
+    assert [t.number for t in result.trials] == list(range(1, 7))
+    for trial in result.trials:
         certificate = mm.certify(trial.method.algorithm, depth=3)
         certified = certificate.zero_stable and all(gain for gain in certificate.gains)
         assert certified or (trial.loss is None and trial.outcome.startswith("not certified"))
-    assert found.best.loss == min(t.loss for t in found.trials if t.loss is not None)
+    assert result.best.loss == min(t.loss for t in result.trials if t.loss is not None)
 
 
-def test_what_was_found_is_a_file_that_certifies_the_same(found: mm.experiments.SearchResult) -> None:
-    again = mm.algorithms.as_algorithm(f"{found.run}/found.py:Found")
-    assert mm.equivalent(again, found.best.method.algorithm).relation == "identical"
+def test_what_was_found_is_a_file_that_certifies_the_same(result: mm.experiments.SearchResult) -> None:
+    again = mm.algorithms.as_algorithm(f"{result.run}/found.py:Found")
+    assert mm.equivalent(again, result.best.method.algorithm).relation == "identical"
     certificate = mm.certify(again, depth=3, block=torch.nn.Linear(2, 2)).to_dict()
-    kept = found.certificate.to_dict()
+    written = result.certificate.to_dict()
     for name in ("poles", "gains", "order", "rho", "sigma", "zero_stable", "consistent", "algorithm", "memory"):
-        assert certificate[name] == kept[name]
-    text = (found.run / "found.py").read_text()
-    assert text == found.source
-    assert f'"""{found.best.method.formula}. Found by' in " ".join(text.split())
-    assert f"validation loss {found.best.loss:.4f}, the lowest of 6 trials" in " ".join(text.split())
+        assert certificate[name] == written[name]
+    text = (result.run / "found.py").read_text()
+    assert text == result.source
+    assert f'"""{result.best.method.formula}. Found by' in " ".join(text.split())
+    assert f"validation loss {result.best.loss:.4f}, the lowest of 6 trials" in " ".join(text.split())
 
 
-def test_everything_is_kept(found: mm.experiments.SearchResult) -> None:
-    kept = json.loads((found.run / "search.json").read_text())
-    assert len(kept["trials"]) == 6
-    assert kept["seed"] == 1000
-    assert kept["held_out"] == 40
-    assert {"hardware", "date"} <= kept["environment"].keys()
-    assert kept["found"]["loss"] == found.best.loss
-    names = [e["algorithm"].partition("(")[0] for e in kept["comparison"]["entries"]]
+def test_everything_is_kept(result: mm.experiments.SearchResult) -> None:
+    written = json.loads((result.run / "search.json").read_text())
+    assert len(written["trials"]) == 6
+    assert written["seed"] == 1000
+    assert written["held_out"] == 40
+    assert {"hardware", "date"} <= written["environment"].keys()
+    assert written["found"]["loss"] == result.best.loss
+    names = [e["algorithm"].partition("(")[0] for e in written["comparison"]["entries"]]
     assert names[-3:] == ["GradientDescent", "HeavyBall", "NesterovY"]
-    page = (found.run / "report.html").read_text()
+    page = (result.run / "report.html").read_text()
     assert "akiba2019optuna" in page
-    assert found.best.method.formula in page
-    assert found.rows()[0][0] == str(found.best.number)
-    assert {row[-1] for row in found.rows()} >= set(KNOWN)
-    assert found.source in str(found)
+    assert result.best.method.formula in page
+    assert result.rows()[0][0] == str(result.best.number)
+    assert {row[-1] for row in result.rows()} >= set(KNOWN)
+    assert result.source in str(result)
 
 
-def test_the_nearest_are_near_and_not_one_network_in_two_words(found: mm.experiments.SearchResult) -> None:
-    distances = [far for _, far in found.nearest]
+def test_the_nearest_are_near_and_not_one_network_in_two_words(result: mm.experiments.SearchResult) -> None:
+    distances = [far for _, far in result.nearest]
     assert distances == sorted(distances)
-    for name, far in found.nearest:
-        assert far == mm.theory.distance(found.best.method.algorithm, name, depth=3)
-    first, second = (name for name, _ in found.nearest[:2])
+    for name, far in result.nearest:
+        assert far == mm.theory.distance(result.best.method.algorithm, name, depth=3)
+    first, second = (name for name, _ in result.nearest[:2])
     assert mm.theory.distance(first, second, depth=3) > 0
 
 

@@ -27,6 +27,12 @@ ROOT = Path(__file__).parents[2]
 FACTS = ROOT.parent / "shared" / "facts" / "architectures.md"
 
 
+def test_every_file_of_the_folder_holds_a_study() -> None:
+    files = {path.stem for path in Path(mm.studies.__file__).parent.rglob("[!_]*.py")}
+    assert {study.cells.__module__.rpartition(".")[2] for study in STUDIES.values()} == files
+    assert all(name == study.name for name, study in STUDIES.items())
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_runs(name: str, tmp_path: Path) -> None:
     """At smoke scale: a row for every cell, with a value in every column."""
@@ -73,10 +79,10 @@ def test_the_results_in_the_repository_are_those_of_the_study(name: str) -> None
 def test_published_numbers_are_as_published(name: str) -> None:
     study, text = STUDIES.named(name), FACTS.read_text()
     assert study.published is not None
-    found = [study.published(cell) for cell in study.cells("paper")]
+    published = [study.published(cell) for cell in study.cells("paper")]
     facts = {float(n) for n in re.findall(r"\d+\.?\d*", text)}
-    assert found
-    assert set(map(float, found)) <= facts
+    assert published
+    assert set(map(float, published)) <= facts
 
 
 class _Circle(nn.Module):
@@ -95,8 +101,8 @@ def test_the_margin_of_a_circle_is_its_distance_from_the_samples() -> None:
     samples = nested_rings(500, 0).test
     assert isinstance(samples, mm.data.Arrays)
     distance = (samples.inputs.norm(dim=1) - 2.5).abs().min()
-    found = rings._margin(_Circle(2.5), samples.inputs, samples.targets)
-    assert found == pytest.approx(float(distance), abs=8 / 400)  # the grid's spacing
+    margin = rings._margin(_Circle(2.5), samples.inputs, samples.targets)
+    assert margin == pytest.approx(float(distance), abs=8 / 400)  # the grid's spacing
     assert rings._margin(_Circle(2.0), samples.inputs, samples.targets) == 0
 
 
@@ -140,14 +146,14 @@ def test_a_measurement_is_what_fit_gives(tmp_path: Path) -> None:
     """The last cell of a study, trained by hand."""
     measured = run_study("gallery", "smoke", run=tmp_path).measurements[-1]
     cell, data = measured.cell, mm.load_data("digits")
-    few = mm.data.Arrays(data.train.inputs[:100], data.train.targets[:100])  # pyright: ignore[reportAttributeAccessIssue]
+    first = mm.data.Arrays(data.train.inputs[:100], data.train.targets[:100])  # pyright: ignore[reportAttributeAccessIssue]
     torch.manual_seed(0)
     model = create_for(cell["model"], data.shape, data.num_outputs, cell["algorithm"])
-    mm.fit(model, replace(data, train=few), recipe=from_config(cell["recipe"]), seed=0)
-    found = mm.evaluate(model, data)
-    assert found.accuracy is not None
-    assert measured.values["error"] == pytest.approx(1 - found.accuracy)
-    assert measured.values["loss"] == pytest.approx(found.loss, rel=1e-4)
+    mm.fit(model, replace(data, train=first), recipe=from_config(cell["recipe"]), seed=0)
+    evaluation = mm.evaluate(model, data)
+    assert evaluation.accuracy is not None
+    assert measured.values["error"] == pytest.approx(1 - evaluation.accuracy)
+    assert measured.values["loss"] == pytest.approx(evaluation.loss, rel=1e-4)
 
 
 def test_attacked_images_are_as_far_as_said_and_worse() -> None:

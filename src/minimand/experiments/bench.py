@@ -1,8 +1,7 @@
 """The means by which a study measures: data, a device, a folder for its runs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,7 @@ class Bench:
     callbacks: Callable[[str], Sequence[Callback]]
     """A function that makes the callbacks of a training from its label."""
 
-    @cached_property
-    def _loaded(self) -> dict[str, Data]:
-        return {}
+    _loaded: dict[str, Data] = field(default_factory=dict, repr=False)
 
     def data(self, name: str, train: int | None = None, test: int | None = None, enlarged: int = 1) -> Data:
         """The data of a name, which is read once; or its first `train` training and `test` test samples.

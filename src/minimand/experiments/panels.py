@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._support.style import COLORS, draw_mean_and_range, legend_below, new_figure, plain
-from .study import Column, Measurement
+from .study import Column, FiguresByCaption, Measurements
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def values_by(measurements: Sequence[Measurement], column: Column, settings: Sequence[str]) -> dict[Any, list[float]]:
+def values_by(measurements: Measurements, column: Column, settings: Sequence[str]) -> dict[Any, list[float]]:
     """The values of a column by the settings of their cells, as tuples; what diverged is left out."""
     values: dict[Any, list[float]] = {}
     for m in measurements:
@@ -23,7 +23,7 @@ def values_by(measurements: Sequence[Measurement], column: Column, settings: Seq
 
 
 def draw_sweep(
-    measurements: Sequence[Measurement], column: Column, panel: str, x: str = "depth", line: str = "algorithm"
+    measurements: Measurements, column: Column, panel: str, x: str = "depth", line: str = "algorithm"
 ) -> "Figure":
     """Draw a column against one setting: a panel for each value of another, a line for each algorithm; mean and range.
 
@@ -50,7 +50,7 @@ def draw_sweep(
     return figure
 
 
-def draw_rows(measurements: Sequence[Measurement], labels: Sequence[str], column: Column) -> "Figure":
+def draw_rows(measurements: Measurements, labels: Sequence[str], column: Column) -> "Figure":
     """Draw a column in a row for each cell: a point for each seed, a line at their mean, colours by the first label."""
     values = values_by(measurements, column, labels)
     first = list(dict.fromkeys(key[0] for key in values))
@@ -68,7 +68,7 @@ def draw_rows(measurements: Sequence[Measurement], labels: Sequence[str], column
 
 def sweep(
     title: str, column: Column, panel: str, x: str = "depth", line: str = "algorithm"
-) -> "Callable[[Sequence[Measurement]], dict[str, Figure]]":
+) -> Callable[[Measurements], FiguresByCaption]:
     """The `figures` of a study that has one, by `draw_sweep`."""
     caption = f"{title}: mean and range over seeds"
     return lambda measurements: {caption: draw_sweep(measurements, column, panel, x, line)}
@@ -76,7 +76,7 @@ def sweep(
 
 def rows(
     title: str, labels: Sequence[str], column: Column, note: str = ""
-) -> "Callable[[Sequence[Measurement]], dict[str, Figure]]":
+) -> Callable[[Measurements], FiguresByCaption]:
     """The `figures` of a study that has one, by `draw_rows`."""
     caption = f"{title}: each seed a point, their mean a line{note}"
     return lambda measurements: {caption: draw_rows(measurements, labels, column)}

@@ -31,6 +31,12 @@ class Measurement:
     environment: dict[str, Any]
 
 
+Measurements = Sequence[Measurement]
+"""Measurements of one study, in the order in which they were made."""
+FiguresByCaption = Mapping[str, "Figure"]
+"""The figures of a study, by the captions that stand below them."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a table: factor times `values[key]`, with so many digits; or words, as they are."""
@@ -63,7 +69,7 @@ class Study:
     """The measured columns of the table, to the right of the labels."""
     published: Callable[[Cell], str] | None = lambda cell: "unknown"
     """A function that gives what the source reports for the first column, at its own scale; None without a source."""
-    figures: Callable[[Sequence[Measurement]], Mapping[str, "Figure"]] = field(default=lambda measurements: {})
+    figures: Callable[[Measurements], FiguresByCaption] = field(default=lambda measurements: {})
     """A function that draws figures of the measurements, by their captions."""
 
 

@@ -1,18 +1,14 @@
 """Batch normalization without skips makes gradients explode (Yang et al. 2019)."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from ..._support.style import COLORS, new_figure, plain
 from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
 
 _ACTIVATIONS = {"ReLU": nn.ReLU, "linear": nn.Identity}
 _ENDS = 4
@@ -57,7 +53,7 @@ def _published(cell: Cell) -> str:
     return f"{_theory(cell['activation'], cell['batch']):.4f}{limit}"
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     figure = new_figure(6, 3.4)
     axes = plain(figure.subplots())
     batches = sorted({m.cell["batch"] for m in measurements})

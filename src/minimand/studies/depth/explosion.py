@@ -1,19 +1,15 @@
 """Why depth makes gradients explode and vanish at once: a chain of equal weights (Sun 2019, section 4)."""
 
 import math
-from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..._support.style import COLORS, new_figure, plain
 from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
 
 _STARTS = (0.9, 1.1)
 _LOSS, _LIMIT = 1e-3, 30_000
@@ -70,7 +66,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     return values | {"iterations": _iterations(layers) or f"over {_LIMIT:,}"}
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     figure = new_figure(9, 3.4)
     landscape, slope = map(plain, figure.subplots(1, 2))
     w = torch.linspace(0, 1.4, 701, dtype=torch.float64)

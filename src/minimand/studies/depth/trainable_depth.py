@@ -2,22 +2,18 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from ..._support.style import COLORS, new_figure, plain
 from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
 from ...experiments.trained import images_for_steps, one_epoch, plain_network, train
 from ...recipes.recipe import as_config
 from ...trainability.mean_field.meanfield import depth_scales
 from ...training.hooks.nonfinite import NonFiniteLossError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # The classes, with the variance of the biases: the paper's for tanh, that of the critical points for the others.
 _ACTIVATIONS = {"tanh": (nn.Tanh, 0.05), "ReLU": (nn.ReLU, 0.0), "GELU": (nn.GELU, 0.172922)}
@@ -63,7 +59,7 @@ def _reach(activation: str, sigma_w: float) -> float:
     return REACH * min(abs(scales.xi_c), abs(scales.xi_grad))
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     figure = new_figure(9, 3.4)
     panels = figure.subplots(1, len(_ACTIVATIONS), sharey=True)
     depths = sorted({m.cell["depth"] for m in measurements})

@@ -1,8 +1,7 @@
 """Greedy layerwise learning against end-to-end training of the same networks (Belilovsky et al. 2019)."""
 
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,16 +9,13 @@ from torch import nn
 from ..._support.style import COLORS, draw_mean_and_range, new_figure, plain
 from ...data.data import Data
 from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
 from ...experiments.trained import images, train
 from ...models.greedy import greedy_cifar, greedy_imagenet
 from ...models.registry import create_model
 from ...recipes.augmentation import Augmentation
 from ...recipes.recipe import SGD, Recipe, StepDecay, as_config
 from ...training.methods.local.layerwise import Layerwise
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _GREEDY, _WHOLE = "layer by layer", "end to end"
 _CROP = Augmentation(pad=4, flip=True)
@@ -81,7 +77,7 @@ def _network(cell: Cell, data: Data) -> nn.Module:
     return make(cell["k"], data.num_outputs, channels, cell.get("width"))
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     figure = new_figure(5.5, 3.4)
     axes = plain(figure.subplots())
     for network, k in dict.fromkeys((m.cell["network"], m.cell["k"]) for m in measurements):

@@ -2,9 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +13,7 @@ from ..._support.style import COLORS, draw_mean_and_range, new_figure, plain
 from ...data.data import Data
 from ...experiments.bench import Bench
 from ...experiments.panels import draw_sweep
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
 from ...experiments.trained import images
 from ...recipes.augmentation import Augmentation
 from ...recipes.recipe import SGD, Recipe, StepDecay, as_config, from_config
@@ -24,9 +23,6 @@ from ...training.loop.events import EpochDone, Event
 from ...training.methods.backpropagation import Backpropagation
 from ...training.methods.local.layerwise import Layerwise
 from ...training.methods.method import Method
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _METHODS: dict[str, Method] = {
     "end to end": Backpropagation(),
@@ -96,7 +92,7 @@ def _network(cell: Cell, data: Data) -> nn.Sequential:
     return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * width, data.num_outputs))
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     time_figure = new_figure(5.5, 3.2)
     deepest = max(m.cell["depth"] for m in measurements)
     axes = plain(time_figure.subplots())

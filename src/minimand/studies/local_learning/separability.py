@@ -1,9 +1,9 @@
 """What can be told from each layer of networks trained layer by layer (Belilovsky et al. 2019)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,15 +12,12 @@ from ..._support.style import COLORS, draw_mean_and_range, legend_below, new_fig
 from ...analysis.probe import probe
 from ...data.data import Data
 from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
 from ...experiments.trained import images, train
 from ...layers.heads.auxiliary import auxiliary
 from ...recipes.augmentation import Augmentation
 from ...recipes.recipe import SGD, Recipe, StepDecay, as_config, from_config
 from ...training.methods.local.layerwise import Layerwise
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _NAMES = {0: "linear", 1: "CNN-1", 2: "CNN-2"}
 """The names of probes by their hidden layers."""
@@ -86,7 +83,7 @@ def greedy_network(
     return nn.Sequential(*([nn.AvgPool2d(pool)] if pool > 1 else []), *blocks, head)
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     measurements = [m for m in measurements if "test_0" in m.values]
     probes, widest = measurements[0].cell["probes"], max(m.cell["width"] for m in measurements)
     figure = new_figure(1 + 3 * len(probes), 3.6)

@@ -1,19 +1,15 @@
 """Parity of eight bits, over width and depth (Wu et al. 2024)."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from ..._support.style import COLORS, new_figure, plain
 from ...experiments.bench import Bench
 from ...experiments.panels import draw_sweep
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
 from ...experiments.trained import SKELETONS, seeded_network, train
 from ...recipes.recipe import AdamW, Cosine, Recipe, as_config
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _ALGORITHMS = (*SKELETONS, "linearized_admm")
 _ACCURACY = Column("accuracy", "accuracy %", 1, 100)
@@ -53,7 +49,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     return values
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     shown = [m for m in measurements if "gaps" in m.values]
     figure = new_figure(9, 3.4)
     axes = plain(figure.subplots())

@@ -1,8 +1,7 @@
 """Nested rings: accuracy, margin and decision boundary (Wu et al. 2024)."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +11,10 @@ from ...data.data import Data
 from ...data.samples import Arrays
 from ...data.sets.synthetic import nested_rings
 from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
 from ...experiments.trained import SKELETONS, train
 from ...networks.unrolled import unroll
 from ...recipes.recipe import AdamW, Cosine, Recipe, as_config
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _ALGORITHMS = (*SKELETONS, "linearized_admm")
 _SIDE = 4.0
@@ -95,7 +91,7 @@ def _margin(stage: nn.Module, points: Tensor, targets: Tensor, side: int = 400) 
     return min(margins)
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     shown = [m for m in measurements if "boundary" in m.values]
     depths = sorted({m.cell["depth"] for m in shown})
     figure = new_figure(2.2 * len(_ALGORITHMS), 2.5 * len(depths))

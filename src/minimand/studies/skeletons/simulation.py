@@ -1,7 +1,6 @@
 """Training error against depth in the simulation of Li et al. 2018, their table 2."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,13 +10,10 @@ from ...data.data import Data
 from ...data.samples import Arrays
 from ...experiments.bench import Bench
 from ...experiments.panels import values_by
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
 from ...experiments.trained import train
 from ...networks.unrolled import unroll
 from ...recipes.recipe import AdamW, Cosine, Recipe, as_config
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _DIMENSION = 100
 # Equations (14), (7), (11), (12), (13), each with the exact coefficients that the paper says.
@@ -65,7 +61,7 @@ def _published(cell: Cell) -> str:
     return f"{row[list(_ALGORITHMS).index(cell['network'])]:.5f}" if row else ""
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     figure = new_figure(9, 3.2)
     ours, theirs = figure.subplots(1, 2)
     errors = values_by(measurements, _ERROR, ("network", "depth"))

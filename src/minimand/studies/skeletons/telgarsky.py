@@ -1,19 +1,15 @@
 """Telgarsky's sawtooth, over teeth, width and depth (Wu et al. 2024)."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from ..._support.style import COLORS, legend_below, new_figure, plain
 from ...experiments.bench import Bench
 from ...experiments.panels import draw_sweep
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
 from ...experiments.trained import SKELETONS, seeded_network, train
 from ...recipes.recipe import AdamW, Cosine, Recipe, as_config
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _ERROR = Column("mse", "test MSE", 5)
 _SHOWN = 257
@@ -46,7 +42,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     return values
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     deepest = max(m.cell["depth"] for m in measurements)
     shown = [m for m in measurements if "fitted" in m.values and m.cell["depth"] == deepest]
     sizes = list(dict.fromkeys(m.cell["size"] for m in shown))

@@ -1,8 +1,8 @@
 """Hidden targets that make every unit separable, beside surrogate gradients (Friesen & Domingos 2018)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +12,10 @@ from ..._support.style import COLORS, new_figure
 from ...data.samples import Arrays
 from ...data.sets.synthetic import nested_rings, parity
 from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
 from ...layers.thresholds import Sign
 from ...training.methods.feasible.feasible_target_propagation import FeasibleTargetPropagation
 from ...training.methods.targets.target_propagation import TargetPropagation
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # Hidden units by task; one cannot do XOR, two not the parity of three bits.
 _TASKS = {
@@ -94,7 +91,7 @@ def _is_solved(model: nn.Module, x: Tensor, y: Tensor) -> bool:
     return bool(((model(x)[:, 0] > 0) == y.bool()).all())
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     shown = [m for m in measurements if "lines" in m.values]
     tasks = [task for task in _DRAWN if any(m.cell["task"] == task for m in shown)]
     figure = new_figure(2.6 * 2 * len(_LEARNERS), 2.5 * len(tasks))

@@ -3,8 +3,8 @@
 import copy
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from ..._support.style import new_figure, plain
 from ...data.data import Data
 from ...data.samples import Arrays
 from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
 from ...experiments.trained import images, train
 from ...inference.packed import PackedModel, pack
 from ...layers.thresholds import Sign
@@ -23,9 +23,6 @@ from ...recipes.augmentation import Augmentation
 from ...recipes.recipe import AdamW, Recipe, StepDecay, as_config
 from ...surgery.harden import harden
 from ...training.methods.targets.target_propagation import TargetPropagation
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _ADAM = AdamW(1e-3, weight_decay=5e-4)
 _PUBLISHED = Recipe(300, 64, _ADAM, StepDecay((2 / 3, 5 / 6)), augmentation=Augmentation(pad=4, flip=True))
@@ -103,7 +100,7 @@ def _parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def _figures(measurements: Sequence[Measurement]) -> dict[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     drawn = new_figure(6, 4)
     axes = plain(drawn.subplots())
     for name in dict.fromkeys(m.cell["network"] for m in measurements):
