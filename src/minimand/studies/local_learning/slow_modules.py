@@ -33,7 +33,7 @@ def _cells(scale: Scale) -> list[Cell]:
 
 
 class _Worker:
-    """A module with its optimizer and its clock."""
+    """A module with its optimizer and the number of its updates."""
 
     def __init__(self, part: Part, recipe: Recipe, steps: int) -> None:
         self.part, self.recipe, self.steps, self.updates = part, recipe, steps, 0
@@ -74,14 +74,12 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     chance = torch.ones(DEPTH)
     chance[_SLOW] = 1 / cell["slowdown"]
     generator = torch.Generator().manual_seed(seed)
-    reads = [0] * DEPTH
     while any(worker.updates < steps for worker in workers):
-        # Each stops after its own updates, as published.
+        # Each module stops after `steps` updates, as published.
         left = chance * torch.tensor([float(worker.updates < steps) for worker in workers])
         j = int(torch.multinomial(left, 1, generator=generator))
         batch = next(stream) if j == 0 else cast(_Batch, buffers[j - 1].read())
         answer = workers[j].train(batch, loss)
-        reads[j] += 1
         if j + 1 < DEPTH:
             buffers[j].write(answer)
     return {"accuracy": evaluate(group, data).accuracy}
