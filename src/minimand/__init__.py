@@ -54,13 +54,13 @@ if TYPE_CHECKING:
     from .networks.protocol import Network as Network
     from .networks.unrolled import unroll as unroll
     from .recipes.augmentation import Augmentation as Augmentation
-    from .recipes.recipe import SGD as SGD
-    from .recipes.recipe import Adam as Adam
-    from .recipes.recipe import AdamW as AdamW
-    from .recipes.recipe import Cosine as Cosine
-    from .recipes.recipe import OneCycle as OneCycle
+    from .recipes.optimizers import SGD as SGD
+    from .recipes.optimizers import Adam as Adam
+    from .recipes.optimizers import AdamW as AdamW
     from .recipes.recipe import Recipe as Recipe
-    from .recipes.recipe import StepDecay as StepDecay
+    from .recipes.schedules import Cosine as Cosine
+    from .recipes.schedules import OneCycle as OneCycle
+    from .recipes.schedules import StepDecay as StepDecay
     from .report.explain import explain as explain
     from .surgery.harden import harden as harden
     from .surgery.normalize import normalize as normalize
@@ -131,16 +131,11 @@ _DEFINED_IN = {
     "networks.protocol": ("Network",),
     "networks.unrolled": ("unroll",),
     "recipes.augmentation": ("Augmentation",),
-    "recipes.recipe": (
-        "Adam",
-        "AdamW",
-        "Cosine",
-        "OneCycle",
-        "Recipe",
-        "SGD",
-        "StepDecay",
-    ),
+    "recipes.optimizers": ("SGD", "Adam", "AdamW"),
+    "recipes.recipe": ("Recipe",),
+    "recipes.schedules": ("Cosine", "OneCycle", "StepDecay"),
     "report.explain": ("explain",),
+    "training.fit": ("fit",),
     "surgery.harden": ("harden",),
     "surgery.normalize": (
         "normalize",
@@ -160,7 +155,6 @@ _DEFINED_IN = {
     "trainability.initialization.initialize": ("initialize",),
     "trainability.initialization.report": ("InitReport",),
     "trainability.prepare": ("prepare",),
-    "training.fit": ("fit",),
     "training.loop.evaluate": ("evaluate",),
     "training.methods.backpropagation": ("Backpropagation",),
     "training.methods.feasible.feasible_target_propagation": ("FeasibleTargetPropagation",),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._support.errors import MinimandError
+from .._support.seeds import derived_seed
 from ..models.network import UnrolledNetwork
 from ..theory.certificate import Certificate, certify
 from ..training.hooks.nonfinite import NonFiniteLossError
@@ -138,7 +139,7 @@ def make_trials(
         tell(f"going on: {before} trials were made before")
     while (number := len(study.get_trials(deepcopy=False, states=ended))) < count:
         # Seeded anew for each trial: a search that was broken off suggests what it would have suggested.
-        study.sampler = TPESampler(seed=(task.seed * 1_000_003 + number) % 2**32)
+        study.sampler = TPESampler(seed=derived_seed(task.seed, number) % 2**32)
         trial = study.ask(space)
         method = from_parameters(trial.params)
         outcome, loss = _try(method, task, trial, callbacks(f"trial {number + 1}"))

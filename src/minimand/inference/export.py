@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .._support.errors import MinimandError, WrongTypeError
 from .._support.extras import require
 from .._support.files import write_whole
-from ..training.distributed.ranks import unwrapped
+from ..networks.compiled import unwrapped
 
 
 def export_onnx(model: nn.Module, path: str | Path, batch: Tensor) -> float:

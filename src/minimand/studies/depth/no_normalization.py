@@ -11,7 +11,9 @@ from ...experiments.panels import rows
 from ...experiments.study import Cell, Column, Scale, Study, register
 from ...experiments.trained import ACCURACY, best_of_rates, first_batch, images_for_steps, one_epoch
 from ...models.registry import create_for
-from ...recipes.recipe import SGD, Recipe, StepDecay, as_config
+from ...recipes.optimizers import SGD
+from ...recipes.recipe import Recipe, as_config
+from ...recipes.schedules import StepDecay
 from ...surgery.normalize import normalize
 from ...trainability.diagnosis.diagnose import diagnose
 from ...trainability.initialization.initialize import initialize

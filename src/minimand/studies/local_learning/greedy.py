@@ -14,7 +14,9 @@ from ...experiments.trained import images, train
 from ...models.greedy import greedy_cifar, greedy_imagenet
 from ...models.registry import create_model
 from ...recipes.augmentation import Augmentation
-from ...recipes.recipe import SGD, Recipe, StepDecay, as_config
+from ...recipes.optimizers import SGD
+from ...recipes.recipe import Recipe, as_config
+from ...recipes.schedules import StepDecay
 from ...training.methods.local.layerwise import Layerwise
 
 _GREEDY, _WHOLE = "layer by layer", "end to end"

@@ -16,7 +16,9 @@ from ...experiments.panels import draw_sweep
 from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
 from ...experiments.trained import images
 from ...recipes.augmentation import Augmentation
-from ...recipes.recipe import SGD, Recipe, StepDecay, as_config, from_config
+from ...recipes.optimizers import SGD
+from ...recipes.recipe import Recipe, as_config, from_config
+from ...recipes.schedules import StepDecay
 from ...report.size import saved_bytes
 from ...training.fit import fit
 from ...training.loop.events import EpochDone, Event

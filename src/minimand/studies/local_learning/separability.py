@@ -16,7 +16,9 @@ from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, S
 from ...experiments.trained import images, train
 from ...layers.heads.auxiliary import auxiliary
 from ...recipes.augmentation import Augmentation
-from ...recipes.recipe import SGD, Recipe, StepDecay, as_config, from_config
+from ...recipes.optimizers import SGD
+from ...recipes.recipe import Recipe, as_config, from_config
+from ...recipes.schedules import StepDecay
 from ...training.methods.local.layerwise import Layerwise
 
 _NAMES = {0: "linear", 1: "CNN-1", 2: "CNN-2"}

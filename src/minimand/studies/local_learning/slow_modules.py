@@ -5,15 +5,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from ..._support.seeds import derived_seed
 from ...experiments.bench import Bench
 from ...experiments.panels import rows
 from ...experiments.study import Cell, Scale, Study, register
 from ...experiments.trained import ACCURACY, images
 from ...recipes.recipe import Recipe, as_config, from_config
+from ...training.distributed.replay import Buffer
 from ...training.loop.evaluate import evaluate
 from ...training.loop.losses import Loss, as_loss
 from ...training.methods.local.decoupled import Decoupled, Group, Part
-from ...training.methods.local.replay import Buffer
 from .decoupled import DEPTH, network, published_recipe
 
 _SLOW = 1
@@ -57,8 +58,9 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     data = bench.data_of(cell)
     recipe = cast(Recipe, from_config(cell["recipe"]))
     model = network(cell["width"], data, seed).to(bench.device)
-    first = data.prepare(next(iter(data.test.batches(4)))[0].to(bench.device))
-    group = cast(Group, Decoupled().plan(model, lambda: first, data.num_outputs, 1).problems[0].module)
+    group = cast(
+        Group, Decoupled().plan(model, lambda: data.example(bench.device), data.num_outputs, 1).problems[0].module
+    )
     steps = recipe.epochs * data.train.count(recipe.batch_size, True)
     workers = [_Worker(part, recipe, steps) for part in group.each]
     buffers = [Buffer[_Batch](cell["buffer"]) for _ in workers[:-1]]
@@ -89,7 +91,7 @@ def _endless(data: Any, recipe: Recipe, seed: int, device: torch.device) -> Any:
     augment = recipe.augmentation or data.augmentation
     epoch = 0
     while True:
-        for inputs, targets in data.train.batches(recipe.batch_size, 1_000_003 * seed + epoch):
+        for inputs, targets in data.train.batches(recipe.batch_size, derived_seed(seed, epoch)):
             yield data.prepare(augment(inputs.to(device))), targets.to(device).long()
         epoch += 1
 

@@ -6,7 +6,9 @@ from ...experiments.panels import rows
 from ...experiments.study import Cell, Scale, Study, register
 from ...experiments.trained import COLUMNS, ERROR, images, measure_classifier
 from ...recipes.augmentation import Augmentation
-from ...recipes.recipe import AdamW, Cosine, Recipe, as_config
+from ...recipes.optimizers import AdamW
+from ...recipes.recipe import Recipe, as_config
+from ...recipes.schedules import Cosine
 
 # Drop-path, warm-up epochs, top-1 accuracy without APG2 in the repositories of Liu et al. 2022 and Touvron et al. 2021.
 _PAPER = {

@@ -5,7 +5,9 @@ from ...algorithms._registry import builtin
 from ...experiments.panels import rows
 from ...experiments.study import Cell, Column, Scale, Study, register
 from ...experiments.trained import ERROR, images, measure_classifier
-from ...recipes.recipe import AdamW, Cosine, Recipe, as_config
+from ...recipes.optimizers import AdamW
+from ...recipes.recipe import Recipe, as_config
+from ...recipes.schedules import Cosine
 
 
 def _cells(scale: Scale) -> list[Cell]:

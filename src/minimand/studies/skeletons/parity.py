@@ -9,7 +9,9 @@ from ...experiments.bench import Bench
 from ...experiments.panels import draw_sweep
 from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
 from ...experiments.trained import SKELETONS, seeded_network, train
-from ...recipes.recipe import AdamW, Cosine, Recipe, as_config
+from ...recipes.optimizers import AdamW
+from ...recipes.recipe import Recipe, as_config
+from ...recipes.schedules import Cosine
 
 _ALGORITHMS = (*SKELETONS, "linearized_admm")
 _ACCURACY = Column("accuracy", "accuracy %", 1, 100)

@@ -10,7 +10,9 @@ from ...experiments.panels import rows
 from ...experiments.study import Cell, Column, Scale, Study, register
 from ...experiments.trained import COLUMNS, ERROR, images, train_classifier
 from ...recipes.augmentation import Augmentation
-from ...recipes.recipe import SGD, AdamW, Cosine, Recipe, as_config
+from ...recipes.optimizers import SGD, AdamW
+from ...recipes.recipe import Recipe, as_config
+from ...recipes.schedules import Cosine
 from ...surgery.rewire import rewire, rewired
 
 _MOMENTA = (0.0, 0.3, 0.6)

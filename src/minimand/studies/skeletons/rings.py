@@ -14,7 +14,9 @@ from ...experiments.bench import Bench
 from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
 from ...experiments.trained import SKELETONS, train
 from ...networks.unrolled import unroll
-from ...recipes.recipe import AdamW, Cosine, Recipe, as_config
+from ...recipes.optimizers import AdamW
+from ...recipes.recipe import Recipe, as_config
+from ...recipes.schedules import Cosine
 
 _ALGORITHMS = (*SKELETONS, "linearized_admm")
 _SIDE = 4.0

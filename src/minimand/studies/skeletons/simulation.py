@@ -13,7 +13,9 @@ from ...experiments.panels import values_by
 from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
 from ...experiments.trained import train
 from ...networks.unrolled import unroll
-from ...recipes.recipe import AdamW, Cosine, Recipe, as_config
+from ...recipes.optimizers import AdamW
+from ...recipes.recipe import Recipe, as_config
+from ...recipes.schedules import Cosine
 
 _DIMENSION = 100
 # Equations (14), (7), (11), (12), (13), each with the exact coefficients that the paper says.

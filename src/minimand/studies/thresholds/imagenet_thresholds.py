@@ -11,7 +11,9 @@ from ...experiments.trained import images
 from ...models.feedforward import alexnet_dorefa
 from ...models.registry import create_for
 from ...recipes.augmentation import Augmentation
-from ...recipes.recipe import SGD, Adam, Recipe, StepDecay, as_config
+from ...recipes.optimizers import SGD, Adam
+from ...recipes.recipe import Recipe, as_config
+from ...recipes.schedules import StepDecay
 from .thresholds import COLUMNS, LABELS, activate, activations_and_rules, draw, train_by_rule
 
 # Steps of the quantized ReLU, and decay by activation, of the published commands.

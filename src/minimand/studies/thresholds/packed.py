@@ -20,7 +20,9 @@ from ...inference.packed import PackedModel, pack
 from ...layers.thresholds import Sign
 from ...models.feedforward import convnet8
 from ...recipes.augmentation import Augmentation
-from ...recipes.recipe import AdamW, Recipe, StepDecay, as_config
+from ...recipes.optimizers import AdamW
+from ...recipes.recipe import Recipe, as_config
+from ...recipes.schedules import StepDecay
 from ...surgery.harden import harden
 from ...training.methods.targets.target_propagation import TargetPropagation
 
