@@ -12,7 +12,7 @@ from mkdocs.structure.files import File, Files
 
 import minimand as mm
 from minimand.experiments.running import StudyResult, read_study
-from minimand.experiments.study import list_studies
+from minimand.experiments.study import STUDIES
 from minimand.report.figures import svg
 
 _RESULTS = Path(__file__).parents[1] / "results" / "studies"
@@ -24,7 +24,7 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
         picture = io.StringIO()
         _certificate(name).plot().savefig(picture, format="svg", metadata={"Date": None})
         files.append(File.generated(config, f"figures/algorithms/{name}.svg", content=picture.getvalue()))
-    for name in list_studies():
+    for name in STUDIES:
         for i, figure in enumerate(_study(name).figures().values()):
             files.append(File.generated(config, f"figures/studies/{name}-{i}.svg", content=svg(figure)))
     return files
@@ -102,7 +102,8 @@ def _options(result: StudyResult) -> str:
 
 
 def _studies() -> str:
-    rows = [[f"`{name}`", f"[{title}](#{slugify(title, '-')})"] for name, title in list_studies().items()]
+    by_folder = sorted(STUDIES.values(), key=lambda study: study.cells.__module__)
+    rows = [[f"`{study.name}`", f"[{study.title}](#{slugify(study.title, '-')})"] for study in by_folder]
     return _table(["name", "what it is"], rows)
 
 
@@ -135,5 +136,5 @@ _TABLES = {
     "models": _models,
     "data": _data,
     "studies": _studies,
-    **{f"study_{name}": partial(_study_section, name) for name in list_studies()},
+    **{f"study_{name}": partial(_study_section, name) for name in STUDIES},
 }

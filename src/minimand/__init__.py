@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .data.data import Data as Data
     from .data.registry import list_data as list_data
     from .data.registry import load_data as load_data
+    from .experiments.citing import bibliography as bibliography
+    from .experiments.citing import cite as cite
     from .experiments.compare import compare as compare
     from .experiments.search import search as search
     from .inference.export import export_onnx as export_onnx
@@ -59,8 +61,6 @@ if TYPE_CHECKING:
     from .recipes.schedules import Cosine as Cosine
     from .recipes.schedules import OneCycle as OneCycle
     from .recipes.schedules import StepDecay as StepDecay
-    from .report.citing import bibliography as bibliography
-    from .report.citing import cite as cite
     from .report.explain import explain as explain
     from .surgery.changes import changes as changes
     from .surgery.harden import harden as harden
@@ -101,6 +101,10 @@ _DEFINED_IN = {
         "list_data",
         "load_data",
     ),
+    "experiments.citing": (
+        "bibliography",
+        "cite",
+    ),
     "experiments.compare": ("compare",),
     "experiments.search": ("search",),
     "inference.export": ("export_onnx",),
@@ -130,10 +134,6 @@ _DEFINED_IN = {
     "recipes.optimizers": ("SGD", "Adam", "AdamW"),
     "recipes.recipe": ("Recipe",),
     "recipes.schedules": ("Cosine", "OneCycle", "StepDecay"),
-    "report.citing": (
-        "bibliography",
-        "cite",
-    ),
     "report.explain": ("explain",),
     "training.fit": ("fit",),
     "surgery.changes": ("changes",),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import minimand as mm
 from minimand.algorithms._registry import as_algorithm, builtin, specification
-from minimand.report.citing import bibliography
+from minimand.report.citing import bibtex
 
 A = mm.algorithms
 
@@ -55,7 +55,7 @@ def test_every_file_says_what_it_has_to(cls: type[mm.Algorithm]) -> None:
     assert "=" in text.partition("\n")[0]  # the recurrence
     assert "Converges:" in text
     assert "Network:" in text
-    assert bibliography(cls())
+    assert bibtex(cls())
     assert set(cls.coefficient_names()) <= {"step_size", "momentum", "damping", "weight", "lookahead"}
     assert A.__dict__.get("_classes", {})[cls.__name__] is cls
     assert float(cls().coefficients()["step_size"](0)) == 1.0

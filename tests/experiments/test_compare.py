@@ -22,21 +22,21 @@ def _compare(folder: Path, algorithms: list[Any] | None = None, seeds: int = 2) 
 
 
 def test_a_comparison_keeps_runs_table_and_page(tmp_path: Path) -> None:
-    found = _compare(tmp_path)
+    comparison = _compare(tmp_path)
     assert {p.name for p in tmp_path.iterdir() if p.is_file()} == {
         "comparison.json", "table.md", "figure.svg", "report.html",
     }  # fmt: skip
     assert len([p for p in tmp_path.iterdir() if p.is_dir()]) == 4
-    kept = json.loads((tmp_path / "comparison.json").read_text())
-    assert kept["seeds"] == [0, 1]
-    assert {"hardware", "date", "torch"} <= kept["environment"].keys()
-    for entry, told in zip(kept["entries"], found.entries, strict=True):
-        assert entry["accuracies"] == told.accuracies
-        assert len(told.accuracies) == 2
+    written = json.loads((tmp_path / "comparison.json").read_text())
+    assert written["seeds"] == [0, 1]
+    assert {"hardware", "date", "torch"} <= written["environment"].keys()
+    for written_entry, entry in zip(written["entries"], comparison.entries, strict=True):
+        assert written_entry["accuracies"] == entry.accuracies
+        assert len(entry.accuracies) == 2
     table = (tmp_path / "table.md").read_text()
-    accuracies = torch.tensor(found.entries[1].accuracies, dtype=torch.double) * 100
+    accuracies = torch.tensor(comparison.entries[1].accuracies, dtype=torch.double) * 100
     assert f"{accuracies.mean():.2f} ± {accuracies.std():.2f}" in table
-    assert "HeavyBall(step_size=1.0, momentum=0.9)" in str(found)
+    assert "HeavyBall(step_size=1.0, momentum=0.9)" in str(comparison)
 
 
 def test_the_same_call_trains_nothing_again_and_says_the_same(tmp_path: Path) -> None:
@@ -48,8 +48,8 @@ def test_the_same_call_trains_nothing_again_and_says_the_same(tmp_path: Path) ->
 
 def test_all_begin_with_the_same_blocks(tmp_path: Path) -> None:
     """An algorithm against itself in other words: the same weights, data and network give the same numbers."""
-    found = _compare(tmp_path, ["nesterov(momentum=0.0)", "gradient_descent"])
-    a, b = found.entries
+    comparison = _compare(tmp_path, ["nesterov(momentum=0.0)", "gradient_descent"])
+    a, b = comparison.entries
     assert a.losses == pytest.approx(b.losses, rel=1e-4)
     assert a.parameters == b.parameters
     assert a.flops == b.flops
@@ -69,7 +69,7 @@ class Quadratic(mm.Algorithm):
 
 
 def test_algorithms_that_read_alike_have_their_own_runs(tmp_path: Path) -> None:
-    found = _compare(
+    comparison = _compare(
         tmp_path,
         [
             mm.algorithms.HeavyBall(momentum=lambda k: 0.0),
@@ -79,16 +79,16 @@ def test_algorithms_that_read_alike_have_their_own_runs(tmp_path: Path) -> None:
         ],
         seeds=1,
     )
-    assert len({e.algorithm for e in found.entries}) == 4
-    assert len({tuple(e.losses) for e in found.entries}) == 4
-    assert len(found.certificates) == 4
+    assert len({e.algorithm for e in comparison.entries}) == 4
+    assert len({tuple(e.losses) for e in comparison.entries}) == 4
+    assert len(comparison.certificates) == 4
 
 
 def test_a_run_that_diverges_is_told_and_the_others_go_on(tmp_path: Path) -> None:
-    found = _compare(tmp_path, ["heavy_ball(step_size=1e30)", "gradient_descent"])
-    assert found.entries[0].diverged == [0, 1]
-    assert found.rows()[0][1:4] == ["diverged"] * 3
-    assert len(found.entries[1].losses) == 2
+    comparison = _compare(tmp_path, ["heavy_ball(step_size=1e30)", "gradient_descent"])
+    assert comparison.entries[0].diverged == [0, 1]
+    assert comparison.rows()[0][1:4] == ["diverged"] * 3
+    assert len(comparison.entries[1].losses) == 2
     assert "diverged" in (tmp_path / "table.md").read_text()
 
 

@@ -62,10 +62,10 @@ def test_all_go_downhill_and_the_verdict_on_stability_is_that_of_the_roots(metho
 @settings(max_examples=20)
 @given(method=METHODS)
 def test_the_source_is_the_same_algorithm(method: Multistep) -> None:
-    found = _loaded(method.source(["Found here."]))
-    assert mm.equivalent(found, method.algorithm, depth=8).relation == "identical"
-    assert {name: float(c(0)) for name, c in found.coefficients().items()} == method.coefficients
-    certificates = [mm.certify(a, depth=4).to_dict() for a in (found, method.algorithm)]
+    algorithm = _loaded(method.source(["Found here."]))
+    assert mm.equivalent(algorithm, method.algorithm, depth=8).relation == "identical"
+    assert {name: float(c(0)) for name, c in algorithm.coefficients().items()} == method.coefficients
+    certificates = [mm.certify(a, depth=4).to_dict() for a in (algorithm, method.algorithm)]
     for certificate in certificates:
         del certificate["algorithm"], certificate["memory"]  # its tensors count zero terms too
     assert certificates[0] == certificates[1]

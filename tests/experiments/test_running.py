@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 
 from minimand._support.files import locked
-from minimand.experiments import study as registry
 from minimand.experiments.running import read_study, run_study
-from minimand.experiments.study import Column, Study
+from minimand.experiments.study import STUDIES, Column, Study
 from minimand.training.hooks.nonfinite import NonFiniteLossError
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+def measured_cells(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """A study `made` of three cells; the list tells what was measured, as (cell, seed)."""
     measured: list[tuple[int, int]] = []
 
@@ -28,11 +27,12 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         "made", "Made up", "About.", (), lambda scale: [{"x": x} for x in (1, 2, 3)], measure, ("x",),
         (Column("double", "2 x", 1, 10),), published=lambda cell: str(cell["x"] ** 2),
     )  # fmt: skip
-    monkeypatch.setitem(registry._STUDIES, "made", study)
+    assert "made" not in STUDIES
+    monkeypatch.setitem(STUDIES._things, "made", study)
     return measured
 
 
-def test_the_table_has_mean_spread_and_what_is_published(made: list, tmp_path: Path) -> None:
+def test_the_table_has_mean_spread_and_what_is_published(measured_cells: list, tmp_path: Path) -> None:
     result = run_study("made", "cpu", seeds=2, run=tmp_path)
     assert result.columns() == ["x", "2 x", "published"]
     assert result.rows() == [["1", "25.0 ± 7.1", "1"], ["2", "45.0 ± 7.1", "4"], ["3", "60.0 (1 of 2 diverged)", "9"]]
@@ -42,44 +42,44 @@ def test_the_table_has_mean_spread_and_what_is_published(made: list, tmp_path: P
     assert "45.0 ± 7.1" in (tmp_path / "report.html").read_text()
 
 
-def test_what_is_kept_reads_as_it_was(made: list, tmp_path: Path) -> None:
+def test_what_is_kept_reads_as_it_was(measured_cells: list, tmp_path: Path) -> None:
     result = run_study("made", "cpu", run=tmp_path)
     again = read_study("made", "cpu", tmp_path)
     assert again.measurements == result.measurements
     assert again.markdown() == result.markdown()
 
 
-def test_nothing_is_measured_twice(made: list, tmp_path: Path) -> None:
+def test_nothing_is_measured_twice(measured_cells: list, tmp_path: Path) -> None:
     run_study("made", "cpu", seeds=1, run=tmp_path)
     run_study("made", "cpu", seeds=2, run=tmp_path)
-    assert made == [(x, seed) for seed in (0, 1) for x in (1, 2, 3)]
+    assert measured_cells == [(x, seed) for seed in (0, 1) for x in (1, 2, 3)]
 
 
-def test_an_interrupted_study_goes_on(made: list, tmp_path: Path) -> None:
-    told: list[str] = []
+def test_an_interrupted_study_goes_on(measured_cells: list, tmp_path: Path) -> None:
+    lines: list[str] = []
 
     def tell(line: str) -> None:
-        told.append(line)
-        if len(told) == 2:
+        lines.append(line)
+        if len(lines) == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run_study("made", "cpu", seeds=1, run=tmp_path, tell=tell)
     assert "1 of 3 rows are not measured yet" in read_study("made", "cpu", tmp_path).note
     run_study("made", "cpu", seeds=1, run=tmp_path, tell=tell)
-    assert made == [(1, 0), (2, 0), (3, 0)]
+    assert measured_cells == [(1, 0), (2, 0), (3, 0)]
 
 
-def test_a_cell_that_has_changed_is_measured_anew(made: list, tmp_path: Path) -> None:
+def test_a_cell_that_has_changed_is_measured_anew(measured_cells: list, tmp_path: Path) -> None:
     run_study("made", "cpu", seeds=1, run=tmp_path)
     file = tmp_path / "results.json"
     file.write_text(file.read_text().replace('"x": 2', '"x": 20'))
     assert len(read_study("made", "cpu", tmp_path).rows()) == 2
-    made.clear()
-    told: list[str] = []
-    run_study("made", "cpu", seeds=1, run=tmp_path, tell=told.append)
-    assert made == [(2, 0)]
-    assert told[0].startswith("1 measurements of other settings stay")
+    measured_cells.clear()
+    lines: list[str] = []
+    run_study("made", "cpu", seeds=1, run=tmp_path, tell=lines.append)
+    assert measured_cells == [(2, 0)]
+    assert lines[0].startswith("1 measurements of other settings stay")
     assert '"x": 20' in file.read_text()
     assert len(read_study("made", "cpu", tmp_path).measurements) == 3
 
@@ -93,7 +93,7 @@ def test_a_recipe_that_has_more_fields_than_then_is_the_same(tmp_path: Path) -> 
     assert len(read_study("parity", "smoke", tmp_path).rows()) == 6
 
 
-def test_bad_input_is_named_and_leaves_nothing(made: list, tmp_path: Path) -> None:
+def test_bad_input_is_named_and_leaves_nothing(measured_cells: list, tmp_path: Path) -> None:
     place = tmp_path / "place"
     bad: list[tuple[dict[str, Any], str]] = [
         ({"name": "maed"}, "made"),
@@ -106,38 +106,38 @@ def test_bad_input_is_named_and_leaves_nothing(made: list, tmp_path: Path) -> No
         with pytest.raises(ValueError, match=message):
             run_study(**arguments, run=place)
     assert not place.exists()
-    assert made == []
+    assert measured_cells == []
 
 
-def test_a_folder_of_something_else_is_refused(made: list, tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_refused(measured_cells: list, tmp_path: Path) -> None:
     run_study("made", "smoke", run=tmp_path)
     with pytest.raises(ValueError, match="holds made at smoke scale; expected made at cpu scale"):
         run_study("made", "cpu", run=tmp_path)
     file = tmp_path / "results.json"
-    kept = json.loads(file.read_text())
-    del kept["measurements"][0]["seed"]
-    for text in ("{", "[]", json.dumps(kept)):
+    content = json.loads(file.read_text())
+    del content["measurements"][0]["seed"]
+    for text in ("{", "[]", json.dumps(content)):
         file.write_text(text)
         with pytest.raises(ValueError, match="holds no study's results"):
             run_study("made", "smoke", run=tmp_path)
         assert file.read_text() == text
 
 
-def test_files_of_something_else_are_not_touched(made: list, tmp_path: Path) -> None:
+def test_files_of_something_else_are_not_touched(measured_cells: list, tmp_path: Path) -> None:
     (tmp_path / "table.md").write_text("mine")
     with pytest.raises(ValueError, match="holds files but no study"):
         run_study("made", "cpu", run=tmp_path)
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("table.md", "mine")]
 
 
-def test_two_processes_do_not_measure_in_one_folder(made: list, tmp_path: Path) -> None:
+def test_two_processes_do_not_measure_in_one_folder(measured_cells: list, tmp_path: Path) -> None:
     with locked(tmp_path) as free:
         assert free
         with pytest.raises(ValueError, match="another process measures"):
             run_study("made", "cpu", run=tmp_path)
 
 
-def test_what_is_not_measured_cannot_be_read(made: list, tmp_path: Path) -> None:
+def test_what_is_not_measured_cannot_be_read(measured_cells: list, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="minimand study run made --scale cpu"):
         read_study("made", "cpu", tmp_path)
     with pytest.raises(ValueError, match="scale is 'tiny'"):

@@ -8,8 +8,10 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import minimand as mm
+from minimand.experiments import trials as trials_module
 from minimand.experiments.multistep import KNOWN, from_parameters
-from minimand.experiments.search_result import Trial
+from minimand.experiments.task import Task
+from minimand.experiments.trials import Trial
 
 MODULE = sys.modules["minimand.experiments.search"]
 RECIPE = mm.Recipe(epochs=2, batch_size=40)
@@ -22,7 +24,7 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> mm.experiments.Search:
+def result(tmp_path_factory: pytest.TempPathFactory) -> mm.experiments.SearchResult:
     return mm.search(**SMALL, trials=6, run=tmp_path_factory.mktemp("runs") / "search")
 
 
@@ -36,52 +38,52 @@ def _trials(folder: Path, trials: int, **changes: Any) -> list[Trial]:
     return mm.search(**{**SMALL, "run": folder, "trials": trials, **changes})  # pyright: ignore[reportReturnType]
 
 
-def test_the_known_ones_come_first_and_only_certified_ones_are_trained(found: mm.experiments.Search) -> None:
-    assert [t.method.known for t in found.trials[:3]] == list(KNOWN)
-    assert [t.number for t in found.trials] == list(range(1, 7))
-    for trial in found.trials:
+def test_the_known_ones_come_first_and_only_certified_ones_are_trained(result: mm.experiments.SearchResult) -> None:
+    assert [t.method.known for t in result.trials[:3]] == list(KNOWN)
+    assert [t.number for t in result.trials] == list(range(1, 7))
+    for trial in result.trials:
         certificate = mm.certify(trial.method.algorithm, depth=3)
         certified = certificate.zero_stable and all(gain for gain in certificate.gains)
         assert certified or (trial.loss is None and trial.outcome.startswith("not certified"))
-    assert found.best.loss == min(t.loss for t in found.trials if t.loss is not None)
+    assert result.best.loss == min(t.loss for t in result.trials if t.loss is not None)
 
 
-def test_what_was_found_is_a_file_that_certifies_the_same(found: mm.experiments.Search) -> None:
-    again = mm.algorithms.as_algorithm(f"{found.folder}/found.py:Found")
-    assert mm.equivalent(again, found.best.method.algorithm).relation == "identical"
+def test_what_was_found_is_a_file_that_certifies_the_same(result: mm.experiments.SearchResult) -> None:
+    again = mm.algorithms.as_algorithm(f"{result.run}/found.py:Found")
+    assert mm.equivalent(again, result.best.method.algorithm).relation == "identical"
     certificate = mm.certify(again, depth=3, block=torch.nn.Linear(2, 2)).to_dict()
-    kept = found.certificate.to_dict()
+    written = result.certificate.to_dict()
     for name in ("poles", "gains", "order", "rho", "sigma", "zero_stable", "consistent", "algorithm", "memory"):
-        assert certificate[name] == kept[name]
-    text = (found.folder / "found.py").read_text()
-    assert text == found.source
-    assert f'"""{found.best.method.formula}. Found by' in " ".join(text.split())
-    assert f"validation loss {found.best.loss:.4f}, the lowest of 6 trials" in " ".join(text.split())
+        assert certificate[name] == written[name]
+    text = (result.run / "found.py").read_text()
+    assert text == result.source
+    assert f'"""{result.best.method.formula}. Found by' in " ".join(text.split())
+    assert f"validation loss {result.best.loss:.4f}, the lowest of 6 trials" in " ".join(text.split())
 
 
-def test_everything_is_kept(found: mm.experiments.Search) -> None:
-    kept = json.loads((found.folder / "search.json").read_text())
-    assert len(kept["trials"]) == 6
-    assert kept["seed"] == 1000
-    assert kept["held_out"] == 40
-    assert {"hardware", "date"} <= kept["environment"].keys()
-    assert kept["found"]["loss"] == found.best.loss
-    names = [e["algorithm"].partition("(")[0] for e in kept["comparison"]["entries"]]
+def test_everything_is_kept(result: mm.experiments.SearchResult) -> None:
+    written = json.loads((result.run / "search.json").read_text())
+    assert len(written["trials"]) == 6
+    assert written["seed"] == 1000
+    assert written["held_out"] == 40
+    assert {"hardware", "date"} <= written["environment"].keys()
+    assert written["found"]["loss"] == result.best.loss
+    names = [e["algorithm"].partition("(")[0] for e in written["comparison"]["entries"]]
     assert names[-3:] == ["GradientDescent", "HeavyBall", "NesterovY"]
-    page = (found.folder / "report.html").read_text()
+    page = (result.run / "report.html").read_text()
     assert "akiba2019optuna" in page
-    assert found.best.method.formula in page
-    assert found.rows()[0][0] == str(found.best.number)
-    assert {row[-1] for row in found.rows()} >= set(KNOWN)
-    assert found.source in str(found)
+    assert result.best.method.formula in page
+    assert result.rows()[0][0] == str(result.best.number)
+    assert {row[-1] for row in result.rows()} >= set(KNOWN)
+    assert result.source in str(result)
 
 
-def test_the_nearest_are_near_and_not_one_network_in_two_words(found: mm.experiments.Search) -> None:
-    distances = [far for _, far in found.nearest]
+def test_the_nearest_are_near_and_not_one_network_in_two_words(result: mm.experiments.SearchResult) -> None:
+    distances = [far for _, far in result.nearest]
     assert distances == sorted(distances)
-    for name, far in found.nearest:
-        assert far == mm.theory.distance(found.best.method.algorithm, name, depth=3)
-    first, second = (name for name, _ in found.nearest[:2])
+    for name, far in result.nearest:
+        assert far == mm.theory.distance(result.best.method.algorithm, name, depth=3)
+    first, second = (name for name, _ in result.nearest[:2])
     assert mm.theory.distance(first, second, depth=3) > 0
 
 
@@ -92,15 +94,15 @@ def test_a_search_that_was_broken_off_makes_the_trials_that_it_would_have_made(
     whole = _trials(tmp_path / "whole", 5)
     assert len({t.method for t in whole}) == 5
     _trials(tmp_path / "parts", 2)
-    train, calls = MODULE._Task.train, []
+    train, calls = Task.train, []
 
-    def interrupted(*arguments: Any) -> float:
+    def interrupted(*arguments: Any) -> mm.training.FitResult:
         calls.append(arguments)
         if len(calls) == 2:
             raise KeyboardInterrupt
         return train(*arguments)
 
-    monkeypatch.setattr(MODULE._Task, "train", interrupted)
+    monkeypatch.setattr(Task, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         _trials(tmp_path / "parts", 5)
     lines: list[str] = []
@@ -128,8 +130,8 @@ def test_a_study_in_a_database_of_one_s_own(tmp_path: Path) -> None:
 def test_one_outside_the_region_is_not_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """x_next = x - (1 - 1) grad(x) - 1 grad(x_previous): the last block does not reach the output."""
     silent = {"reflection1": 0.0, "step_size": 1.0, "damping1": -1.0}
-    monkeypatch.setattr(MODULE, "known_parameters", lambda steps: {"silent": silent})
-    monkeypatch.setattr(MODULE._Task, "train", None)
+    monkeypatch.setattr(trials_module, "known_parameters", lambda steps: {"silent": silent})
+    monkeypatch.setattr(Task, "train", None)
     lines: list[str] = []
     with pytest.raises(ValueError, match="none of the 1 trials was trained to its end: 1 not certified"):
         _trials(tmp_path / "new", 1, tell=lines.append)

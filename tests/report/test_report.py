@@ -6,18 +6,21 @@ from typing import Any
 
 import pytest
 import torch
+from minimand.trainability.initialization.schemes.registry import SCHEMES
 from torch import nn
 
 import minimand as mm
+from minimand.experiments.study import STUDIES
 from minimand.report.size import count_flops
+from minimand.training.methods._registry import METHODS
 
 RECIPE = mm.Recipe(epochs=2, batch_size=20)
 
 
 def _fit(folder: Path, model: nn.Module | None = None, data: Any = None) -> mm.training.FitResult:
     torch.manual_seed(0)
-    own = mm.create_model("mlp", "heavy_ball(momentum=Learnable(0.5, 0, 1))", in_channels=2, num_classes=2)
-    return mm.fit(model or own, data or mm.load_data("nested_rings", samples=60), recipe=RECIPE, run=str(folder))
+    default = mm.create_model("mlp", "heavy_ball(momentum=Learnable(0.5, 0, 1))", in_channels=2, num_classes=2)
+    return mm.fit(model or default, data or mm.load_data("nested_rings", samples=60), recipe=RECIPE, run=str(folder))
 
 
 class _Page(HTMLParser):
@@ -117,23 +120,23 @@ def test_explain_says_what_a_model_is() -> None:
 def test_explain_a_stage_of_one_s_own_blocks() -> None:
     blocks = [nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4)) for _ in range(3)]
     stage = mm.unroll("heavy_ball(momentum=Learnable(0.5, 0, 1))", blocks)
-    found = mm.explain(stage)
-    assert found.title == "a single stage"
-    assert found.lines[0] == f"{3 * (4 * 8 + 8 + 8 * 4 + 4) + 3} parameters"
-    assert found.lines[1].endswith("in 1 stage of 3 layers")
-    assert "momentum by layer: 0.500 0.500 0.500" in found.lines
-    assert found.certificate.gains == pytest.approx((1.75, 1.5, 1.0))
-    assert "with momentum 0 it would be GradientDescent(step_size=1.0): x + T(x), ResNet" in found.lines
+    explanation = mm.explain(stage)
+    assert explanation.title == "a single stage"
+    assert explanation.lines[0] == f"{3 * (4 * 8 + 8 + 8 * 4 + 4) + 3} parameters"
+    assert explanation.lines[1].endswith("in 1 stage of 3 layers")
+    assert "momentum by layer: 0.500 0.500 0.500" in explanation.lines
+    assert explanation.certificate.gains == pytest.approx((1.75, 1.5, 1.0))
+    assert "with momentum 0 it would be GradientDescent(step_size=1.0): x + T(x), ResNet" in explanation.lines
 
 
 def test_explain_certifies_the_values_that_were_learned() -> None:
     model = mm.create_model("mlp", mm.algorithms.HeavyBall(momentum=mm.Learnable(0.5, 0, 1)), in_channels=2, depth=3)
     with torch.no_grad():
         model.stages[0].coefficients["momentum"].copy_(torch.tensor([0.0, 0.25, 0.75]))
-    found = mm.explain(model)
+    explanation = mm.explain(model)
     # x_3 = x_0 + (1 + m1 + m1 m2) T_0 + (1 + m2) T_1 + T_2
-    assert found.certificate.gains == pytest.approx((1 + 0.25 + 0.25 * 0.75, 1.75, 1.0))
-    assert "momentum by layer: 0.000 0.250 0.750" in found.lines
+    assert explanation.certificate.gains == pytest.approx((1 + 0.25 + 0.25 * 0.75, 1.75, 1.0))
+    assert "momentum by layer: 0.000 0.250 0.750" in explanation.lines
 
 
 @pytest.mark.parametrize(
@@ -159,6 +162,8 @@ def test_citations_are_those_of_what_was_used(capsys: pytest.CaptureFixture) -> 
     assert keys == [
         "zagoruyko2016wide", "sander2021momentum", "polyak1964heavyball", "rumelhart1986", "krizhevsky2009cifar",
     ]  # fmt: skip
+    assert "belilovsky2020decoupled" in mm.bibliography("decoupled")
+    assert "li2018optimization" in mm.bibliography("simulation")
     mm.cite("heavy_ball")
     assert "@article{polyak1964heavyball" in capsys.readouterr().out
     with pytest.raises(ValueError, match="Did you mean 'heavy_ball'"):
@@ -168,8 +173,8 @@ def test_citations_are_those_of_what_was_used(capsys: pytest.CaptureFixture) -> 
 
 
 def test_every_reference_is_in_the_bibliography() -> None:
-    names = [*mm.algorithms.builtin, *mm.list_models(), *mm.list_data()]
-    text = mm.bibliography(*names, mm.Backpropagation())
+    names = [*mm.algorithms.builtin, *mm.list_models(), *mm.list_data(), *METHODS, *SCHEMES, *STUDIES]
+    text = mm.bibliography(*names)
     assert text.count("@") == len(set(re.findall(r"@\w+\{(\w+),", text)))
     for entry in text.split("\n\n"):
         assert {"author", "title", "year"} <= set(re.findall(r"^  (\w+)\s*=", entry, re.M))

@@ -17,7 +17,7 @@ from minimand.data.samples import Arrays
 from minimand.data.sets.nested_rings import nested_rings
 from minimand.experiments import trained
 from minimand.experiments.running import read_study, run_study
-from minimand.experiments.study import SCALES, list_studies, study_named
+from minimand.experiments.study import SCALES, STUDIES
 from minimand.models.registry import create_for
 from minimand.recipes.recipe import from_config
 from minimand.studies.depth import explosion, initialization, no_normalization, regularization, trainable_depth
@@ -27,7 +27,13 @@ ROOT = Path(__file__).parents[2]
 FACTS = ROOT.parent / "shared" / "facts" / "architectures.md"
 
 
-@pytest.mark.parametrize("name", list_studies())
+def test_every_file_of_the_folder_holds_a_study() -> None:
+    files = {path.stem for path in Path(mm.studies.__file__).parent.rglob("[!_]*.py")}
+    assert {study.cells.__module__.rpartition(".")[2] for study in STUDIES.values()} == files
+    assert all(name == study.name for name, study in STUDIES.items())
+
+
+@pytest.mark.parametrize("name", STUDIES)
 def test_a_study_runs(name: str, tmp_path: Path) -> None:
     """At smoke scale: a row for every cell, with a value in every column."""
     result = run_study(name, "smoke", run=tmp_path)
@@ -38,10 +44,10 @@ def test_a_study_runs(name: str, tmp_path: Path) -> None:
         assert any(axes.has_data() for axes in figure.axes)
 
 
-@pytest.mark.parametrize("name", list_studies())
+@pytest.mark.parametrize("name", STUDIES)
 def test_the_cells_of_a_study(name: str) -> None:
     """At every scale they are plain, differ in what the table shows, and name models and recipes that exist."""
-    study = study_named(name)
+    study = STUDIES.named(name)
     for scale in SCALES:
         cells = study.cells(scale)
         assert json.loads(json.dumps(cells)) == cells
@@ -56,7 +62,7 @@ def test_the_cells_of_a_study(name: str) -> None:
                 assert create_for(model, (64,) if model.startswith("mlp") else (3, 32, 32), 10)
 
 
-@pytest.mark.parametrize("name", list_studies())
+@pytest.mark.parametrize("name", STUDIES)
 def test_the_results_in_the_repository_are_those_of_the_study(name: str) -> None:
     """Whoever changes a study measures it again."""
     result = read_study(name, "cpu", ROOT / "results" / "studies" / f"{name}-cpu")
@@ -71,12 +77,12 @@ def test_the_results_in_the_repository_are_those_of_the_study(name: str) -> None
 @pytest.mark.skipif(not FACTS.is_file(), reason="the published numbers are not there")
 @pytest.mark.parametrize("name", ["simulation", "hb_agd"])
 def test_published_numbers_are_as_published(name: str) -> None:
-    study, text = study_named(name), FACTS.read_text()
+    study, text = STUDIES.named(name), FACTS.read_text()
     assert study.published is not None
-    found = [study.published(cell) for cell in study.cells("paper")]
+    published = [study.published(cell) for cell in study.cells("paper")]
     facts = {float(n) for n in re.findall(r"\d+\.?\d*", text)}
-    assert found
-    assert set(map(float, found)) <= facts
+    assert published
+    assert set(map(float, published)) <= facts
 
 
 class _Circle(nn.Module):
@@ -95,8 +101,8 @@ def test_the_margin_of_a_circle_is_its_distance_from_the_samples() -> None:
     samples = nested_rings(500, 0).test
     assert isinstance(samples, mm.data.Arrays)
     distance = (samples.inputs.norm(dim=1) - 2.5).abs().min()
-    found = rings._margin(_Circle(2.5), samples.inputs, samples.targets)
-    assert found == pytest.approx(float(distance), abs=8 / 400)  # the grid's spacing
+    margin = rings._margin(_Circle(2.5), samples.inputs, samples.targets)
+    assert margin == pytest.approx(float(distance), abs=8 / 400)  # the grid's spacing
     assert rings._margin(_Circle(2.0), samples.inputs, samples.targets) == 0
 
 
@@ -121,7 +127,7 @@ def test_gradient_descent_of_the_chain(layers: int) -> None:
 
 def test_networks_of_the_initialization_study_are_equally_deep() -> None:
     data = mm.load_data("digits")
-    for cell in study_named("initialization").cells("smoke"):
+    for cell in STUDIES.named("initialization").cells("smoke"):
         model = initialization._network(cell, 0, data)
         assert sum(isinstance(m, nn.Linear) for m in model.modules()) == cell["depth"]
         assert model(torch.zeros(2, *data.shape)).shape == (2, 10)
@@ -140,14 +146,14 @@ def test_a_measurement_is_what_fit_gives(tmp_path: Path) -> None:
     """The last cell of a study, trained by hand."""
     measured = run_study("gallery", "smoke", run=tmp_path).measurements[-1]
     cell, data = measured.cell, mm.load_data("digits")
-    few = mm.data.Arrays(data.train.inputs[:100], data.train.targets[:100])  # pyright: ignore[reportAttributeAccessIssue]
+    first = mm.data.Arrays(data.train.inputs[:100], data.train.targets[:100])  # pyright: ignore[reportAttributeAccessIssue]
     torch.manual_seed(0)
     model = create_for(cell["model"], data.shape, data.num_outputs, cell["algorithm"])
-    mm.fit(model, replace(data, train=few), recipe=from_config(cell["recipe"]), seed=0)
-    found = mm.evaluate(model, data)
-    assert found.accuracy is not None
-    assert measured.values["error"] == pytest.approx(1 - found.accuracy)
-    assert measured.values["loss"] == pytest.approx(found.loss, rel=1e-4)
+    mm.fit(model, replace(data, train=first), recipe=from_config(cell["recipe"]), seed=0)
+    evaluation = mm.evaluate(model, data)
+    assert evaluation.accuracy is not None
+    assert measured.values["error"] == pytest.approx(1 - evaluation.accuracy)
+    assert measured.values["loss"] == pytest.approx(evaluation.loss, rel=1e-4)
 
 
 def test_attacked_images_are_as_far_as_said_and_worse() -> None:
@@ -182,7 +188,7 @@ def test_pre_training_keeps_more_of_the_images() -> None:
 def test_without_skips_nothing_passes_a_dead_branch() -> None:
     data = mm.load_data("digits")
     x = data.prepare(cast(Arrays, data.train).inputs[:8])
-    for cell in study_named("no_normalization").cells("smoke"):
+    for cell in STUDIES.named("no_normalization").cells("smoke"):
         model = cast(Any, no_normalization._network(cell, 0, data))[1]
         with torch.no_grad():
             for p in model.layers[0].parameters():

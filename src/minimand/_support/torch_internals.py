@@ -167,3 +167,8 @@ class ModuleSnapshot:
             vars(self.module)[name].clear()
             vars(self.module)[name].update(before)
         _module_state_mapping.pop(self.module, None)  # else it could not be sharded again
+
+
+def storage_key(storage: torch.UntypedStorage) -> int:
+    """A number that tells a storage from all others that exist, on the meta device too (`_cdata`)."""
+    return storage._cdata

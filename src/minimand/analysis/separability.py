@@ -3,9 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from .._support.extras import require
+from .._support.style import BLUE, GRID, INK, RED, new_figure
 from .._support.tables import table_text
-from ..theory.drawing import BLUE, GRID, INK, RED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,10 +66,7 @@ class Separability:
 
     def plot(self) -> "Figure":
         """Accuracy over the layers, training dashed (extra `plots`)."""
-        require("matplotlib", "plots", "to draw figures")
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(5, 3.2), layout="constrained")
+        figure = new_figure(5, 3.2)
         axes = figure.subplots()
         at = [x.layer for x in self.layers]
         axes.plot(at, [100 * x.train_accuracy for x in self.layers], ".--", color=RED, label="train")

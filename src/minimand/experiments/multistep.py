@@ -1,4 +1,4 @@
-"""Explicit linear multistep methods with constant coefficients: what a search looks through, and their source."""
+"""Explicit linear multistep methods with constant coefficients, among which a search looks, and their source."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from textwrap import fill
 from ..algorithms.linear_multistep import LinearMultistep
 
 PRECISION = 2
-"""Decimals of a coefficient: few, so that the algorithm found is readable and its symbolic reading exact."""
+"""The decimals of a coefficient: few, so that the algorithm found is readable and its symbolic reading exact."""
 
 KNOWN: dict[str, dict[str, float]] = {
     "gradient_descent": {"step_size": 1.0},
     "heavy_ball": {"step_size": 1.0, "reflection1": 0.5},
     "nesterov_y": {"step_size": 1.0, "reflection1": 0.5, "damping1": 0.5},
 }
-"""Algorithms that a search begins with, by the parameters that are not 0; `nesterov_y` up to its read-out."""
+"""The algorithms that a search begins with, by the parameters that are not 0; `nesterov_y` up to its read-out."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Multistep:
     """
 
     momenta: tuple[float, ...]
-    """m_0, m_1 ...: one less than steps."""
+    """The momenta m_0, m_1 ...: one less than steps."""
     step_sizes: tuple[float, ...]
-    """s_0, s_1 ...: one a step."""
+    """The step sizes s_0, s_1 ...: one for each step."""
 
     @property
     def algorithm(self) -> LinearMultistep:
-        """The same as the built-in algorithm that has them all."""
+        """The method as an object of the built-in algorithm `LinearMultistep`."""
         # rho = (z - 1)(z^d - m_0 z^(d-1) - ...)
         velocity = [1.0, *(-m for m in self.momenta)]
         rho = [v - before for v, before in zip([*velocity, 0.0], [0.0, *velocity], strict=True)]
@@ -84,7 +84,7 @@ class Multistep:
 
 
 def ranges(steps: int) -> dict[str, tuple[float, float]]:
-    """What a method of so many steps is described by: parameters with their least and greatest values.
+    """The parameters that describe a method of so many steps, with their least and greatest values.
 
     The reflections are those of Schur and Cohn: all are below 1 in size if and only if the roots that the momenta
     decide lie inside the unit disc. A single one is the momentum. The step size is the sum of all step sizes, and
@@ -101,18 +101,15 @@ def from_parameters(parameters: Mapping[str, float]) -> Multistep:
     reflections, step_size, dampings = values[: steps - 1], values[steps - 1], values[steps:]
     momenta: list[float] = []
     for k in reflections:
-        momenta = [*(m - k * other for m, other in zip(momenta, reversed(momenta), strict=True)), k]
+        momenta = [*(m - k * mirrored for m, mirrored in zip(momenta, reversed(momenta), strict=True)), k]
     step_sizes = [new - old for new, old in zip([*dampings, 0.0], [-step_size, *dampings], strict=True)]
     return Multistep(_rounded(momenta), _rounded(step_sizes))
 
 
 def known_parameters(steps: int) -> dict[str, dict[str, float]]:
     """The parameters of the known algorithms that are methods of so many steps."""
-    names, found = list(ranges(steps)), {}
-    for name, given in KNOWN.items():
-        if given.keys() <= set(names):
-            found[name] = {**dict.fromkeys(names, 0.0), **given}
-    return found
+    zeros = dict.fromkeys(ranges(steps), 0.0)
+    return {name: {**zeros, **nonzero} for name, nonzero in KNOWN.items() if nonzero.keys() <= zeros.keys()}
 
 
 def _rounded(values: Sequence[float]) -> tuple[float, ...]:
@@ -133,7 +130,7 @@ def _tuple(names: Sequence[str]) -> str:
 
 
 def _sum(terms: Sequence[str]) -> str:
-    """On one line, or a line each, as ruff has it."""
+    """A sum on one line, or with a line for each term, as ruff has it."""
     line = " ".join(terms)
     return line if len(line) <= 103 else "\n            ".join(["(", *terms]) + "\n        )"
 
@@ -143,7 +140,7 @@ def _filled(text: str) -> str:
 
 
 def _harmless(text: str) -> str:
-    """Without characters that could end the docstring that it stands in."""
+    """A text without characters that could end the docstring around it."""
     return text.replace("\\", "/").replace('"', "'")
 
 

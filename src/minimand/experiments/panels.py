@@ -2,57 +2,81 @@
 
 import math
 import statistics
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from ..report.figures import COLORS, new_figure, plain
-from .study import Column, Measurement
+from .._support.style import COLORS, draw_mean_and_range, legend_below, new_figure, plain
+from .study import Column, FiguresByCaption, Measurements
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+def values_by(measurements: Measurements, column: Column, settings: Sequence[str]) -> dict[Any, list[float]]:
+    """The values of a column by the settings of their cells, as tuples; what diverged is left out."""
+    values: dict[Any, list[float]] = {}
+    for m in measurements:
+        if column.key in m.values:
+            key = tuple(m.cell[name] for name in settings)
+            values.setdefault(key, []).append(column.factor * m.values[column.key])
+    return values
+
+
 def draw_sweep(
-    measurements: Sequence[Measurement], column: Column, panel: str, x: str = "depth", line: str = "algorithm"
+    measurements: Measurements, column: Column, panel: str, x: str = "depth", line: str = "algorithm"
 ) -> "Figure":
-    """A value against one setting: a panel for each value of another, a line for each algorithm; mean and range."""
+    """Draw a column against one setting: a panel for each value of another, a line for each algorithm; mean and range.
+
+    Args:
+        measurements: a study's.
+        column: the column on the vertical axis.
+        panel: the setting whose values have a panel each.
+        x: the setting on the horizontal axis.
+        line: the setting whose values have a line each.
+    """
     panels = list(dict.fromkeys(m.cell[panel] for m in measurements))
     lines = list(dict.fromkeys(m.cell[line] for m in measurements))
+    values = values_by(measurements, column, (panel, line, x))
     figure = new_figure(3 * len(panels) + 0.6, 3.0 + 0.2 * math.ceil(len(lines) / 2))
     for axes, value in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
         plain(axes)
         for name, color in zip(lines, COLORS * len(lines), strict=False):
-            found: dict[int, list[float]] = {}
-            for m in measurements:
-                if (m.cell[panel], m.cell[line]) == (value, name) and column.key in m.values:
-                    found.setdefault(m.cell[x], []).append(column.factor * m.values[column.key])
-            at = sorted(found)
-            axes.plot(at, [statistics.mean(found[a]) for a in at], "o-", color=color, markersize=3, label=name)
-            axes.fill_between(at, [min(found[a]) for a in at], [max(found[a]) for a in at], color=color, alpha=0.12)
+            positions = sorted(key[2] for key in values if key[:2] == (value, name))
+            draw_mean_and_range(axes, positions, [values[value, name, at] for at in positions], color, name)
         axes.set_title(value if isinstance(value, str) else f"{panel} {value}", fontsize=9)
         axes.set_xlabel(x)
     figure.axes[0].set_ylabel(column.heading)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=2, frameon=False, fontsize=8)
+    legend_below(figure, columns=2)
     return figure
 
 
-def draw_rows(measurements: Sequence[Measurement], labels: Sequence[str], column: Column) -> "Figure":
-    """A value of each cell: a row for each, a point for each seed and a line at their mean; colours by first label."""
-    found: dict[tuple[str, ...], list[float]] = {}
-    for m in measurements:
-        if column.key in m.values:
-            found.setdefault(tuple(str(m.cell[name]) for name in labels), []).append(
-                column.factor * m.values[column.key]
-            )
-    first = list(dict.fromkeys(key[0] for key in found))
-    figure = new_figure(7.5, 0.8 + 0.27 * len(found))
+def draw_rows(measurements: Measurements, labels: Sequence[str], column: Column) -> "Figure":
+    """Draw a column in a row for each cell: a point for each seed, a line at their mean, colours by the first label."""
+    values = values_by(measurements, column, labels)
+    first = list(dict.fromkeys(key[0] for key in values))
+    figure = new_figure(7.5, 0.8 + 0.27 * len(values))
     axes = plain(figure.subplots())
-    for row, (key, values) in enumerate(found.items()):
+    for row, (key, of_row) in enumerate(values.items()):
         color = COLORS[first.index(key[0]) % len(COLORS)]
-        axes.plot(values, [row] * len(values), "o", color=color, markersize=4, alpha=0.7)
-        axes.plot([statistics.mean(values)] * 2, [row - 0.35, row + 0.35], color=color, linewidth=2)
-    axes.set_yticks(range(len(found)), [", ".join(key) for key in found], fontsize=8)
+        axes.plot(of_row, [row] * len(of_row), "o", color=color, markersize=4, alpha=0.7)
+        axes.plot([statistics.mean(of_row)] * 2, [row - 0.35, row + 0.35], color=color, linewidth=2)
+    axes.set_yticks(range(len(values)), [", ".join(map(str, key)) for key in values], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel(column.heading)
     return figure
+
+
+def sweep(
+    title: str, column: Column, panel: str, x: str = "depth", line: str = "algorithm"
+) -> Callable[[Measurements], FiguresByCaption]:
+    """The `figures` of a study that has one, by `draw_sweep`."""
+    caption = f"{title}: mean and range over seeds"
+    return lambda measurements: {caption: draw_sweep(measurements, column, panel, x, line)}
+
+
+def rows(
+    title: str, labels: Sequence[str], column: Column, note: str = ""
+) -> Callable[[Measurements], FiguresByCaption]:
+    """The `figures` of a study that has one, by `draw_rows`."""
+    caption = f"{title}: each seed a point, their mean a line{note}"
+    return lambda measurements: {caption: draw_rows(measurements, labels, column)}

@@ -1,4 +1,4 @@
-"""A run opened again: its model, data and recipe, from what its folder says."""
+"""A run opened again: its model, data and recipe, as its folder tells them."""
 
 from bisect import bisect_left
 from contextlib import suppress
@@ -24,7 +24,7 @@ from ..training.runs.run import Run, RunError
 
 @dataclass(frozen=True)
 class Reopened:
-    """What a run was started with; the model has its first weights until `load_trained`."""
+    """The model, data and settings of a run; the model has its first weights until `load_trained`."""
 
     run: Run
     model: NamedModel
@@ -38,77 +38,79 @@ class Reopened:
         """Give the model the weights of the last checkpoint, averaged ones if there are.
 
         Returns:
-            Its step, and what was wrong with newer ones.
+            The step of the checkpoint, and what was wrong with newer ones.
 
         Raises:
-            CheckpointError: there is none, or none that can be read, or it is of another model.
+            CheckpointError: there is no checkpoint, or none that can be read, or it is of another model.
         """
-        found, problems = self.run.last_checkpoint()
-        if found is None:
+        checkpoint, problems = self.run.last_checkpoint()
+        if checkpoint is None:
             raise CheckpointError(f"{self.run.folder} has no checkpoint yet.")
-        step, where = found.state["step"], str(self.run.checkpoints)
+        step, where = checkpoint.state["step"], str(self.run.checkpoints)
         plan = self.method.plan(self.model, self.data.example, self.data.num_outputs, self.recipe.epochs)
-        load_weights(plan.saved, found.tensors["model"], where)
-        if "average" in found.tensors:  # of what was trained last
-            averages = {k.removeprefix("module."): v for k, v in found.tensors["average"].items() if "module." in k}
+        load_weights(plan.saved, checkpoint.tensors["model"], where)
+        if "average" in checkpoint.tensors:  # of what was trained last
+            averages = {
+                k.removeprefix("module."): v for k, v in checkpoint.tensors["average"].items() if "module." in k
+            }
             steps = self.data.train.count(self.recipe.samples_per_update, shuffled=True)
             ends = list(accumulate(steps * problem.epochs for problem in plan.problems))
             load_weights(plan.problems[bisect_left(ends, step)].module, averages, where)
         return step, problems
 
 
-def reopen(folder: str | Path, algorithm: Algorithm | str | None = None) -> Reopened:
+def reopen(run: str | Path, algorithm: Algorithm | str | None = None) -> Reopened:
     """Open the run in a folder.
 
     Args:
-        folder: of the run.
+        run: the folder of the run.
         algorithm: needed if the run's is not one of the built-in ones: a folder never decides what code runs.
 
     Raises:
         RunError: the folder is no run, or one of a model or of data that Python code gave, or `algorithm` is not the
-            run's. ValueError: the algorithm is needed.
+            run's. MinimandError: the algorithm is needed.
     """
-    run = Run.existing(folder)
-    config = run.config()
+    folder = Run.existing(run)
+    config = folder.config()
     try:
         model, data, stored = dict(config["model"]), dict(config["data"]), dict(config["fingerprints"])
         recipe, loss, seed = from_config(config["recipe"]), config["loss"], config["seed"]
         method = method_from_config(config["method"])
     except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{folder}/config.yaml is not a run's configuration ({error}).") from None
+        raise RunError(f"{run}/config.yaml is not a run's configuration ({error}).") from None
     if "model" not in model or "name" not in data or "loss" in stored:
         what = "model" if "model" not in model else "data" if "name" not in data else "loss"
-        raise RunError(f"the {what} of {folder} came from Python code; call mm.fit there again to go on.")
+        raise RunError(f"the {what} of {run} came from Python code; call mm.fit there again to go on.")
     runs = model.get("algorithm", model["model"])
     if algorithm is not None:
         chosen = as_algorithm(algorithm)
         if specification(chosen) != runs:
-            raise RunError(f"algorithm is {specification(chosen)!r}, but {folder} is a run of {runs!r}.")
+            raise RunError(f"algorithm is {specification(chosen)!r}, but {run} is a run of {runs!r}.")
         model["algorithm"] = chosen
     built = model_from_config(model)
     if fingerprint.of_model(built) != stored.get("algorithm"):
-        raise RunError(f"the code of {runs} is not what it was when the run in {folder} began.")
-    return Reopened(run, built, load_data(**data), method, recipe, loss, seed)
+        raise RunError(f"the code of {runs} is not what it was when the run in {run} began.")
+    return Reopened(folder, built, load_data(**data), method, recipe, loss, seed)
 
 
-def used_by(folder: str | Path) -> list[Any]:
-    """What a run used, as things to cite; an algorithm of one's own is left out.
+def used_by(run: str | Path) -> list[Any]:
+    """The model, algorithm, method and data of a run as things to cite, but for an algorithm of one's own.
 
     Raises:
         RunError: the folder is no run.
     """
-    config = Run.existing(folder).config()
+    config = Run.existing(run).config()
     model, data, method = (config.get(part) for part in ("model", "data", "method"))
-    found: list[Any] = []
+    things: list[Any] = []
     if isinstance(model, dict) and "model" in model:
-        found.append(model["model"])
+        things.append(model["model"])
         name = str(model.get("algorithm")).partition("(")[0]
         if name in builtin:
-            found.append(name)
+            things.append(name)
         if model.get("drop_path"):
-            found.append(DropPath(model["drop_path"]))
-    with suppress(ValueError):  # one of the user's own
-        found.append(method_from_config(method))
+            things.append(DropPath(model["drop_path"]))
+    with suppress(ValueError):  # a method of one's own
+        things.append(method_from_config(method))
     if isinstance(data, dict) and data.get("name") in list_data():
-        found.append(data["name"])
-    return found
+        things.append(data["name"])
+    return things

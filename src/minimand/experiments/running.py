@@ -1,4 +1,4 @@
-"""Runs a study: measures what is not measured yet, and keeps the results as JSON."""
+"""Studies are run here: what is not measured yet is measured, and the results are JSON files."""
 
 import json
 import statistics
@@ -15,12 +15,12 @@ from .._support.errors import MinimandError
 from .._support.files import locked, write_whole
 from .._support.tables import markdown, spread, table_text
 from ..recipes.recipe import as_config, from_config
-from ..report.citing import bibliography
+from ..report.citing import bibtex
 from ..report.page import Figures, write_page
 from ..training.hooks.nonfinite import NonFiniteLossError
 from ..training.loop.events import Callback
 from .bench import Bench
-from .study import SCALES, Cell, Column, Measurement, Scale, Study, study_named
+from .study import SCALES, STUDIES, Cell, Column, Measurement, Scale, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,53 +30,54 @@ _SEEDS: dict[Scale, int] = {"smoke": 1, "cpu": 3, "paper": 3}
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What has been measured of a study so far."""
+    """The measurements of a study so far, as a table and figures."""
 
     study: Study
     scale: Scale
     measurements: list[Measurement]
 
     def columns(self) -> list[str]:
-        """The heads of the table."""
+        """The column heads of the table."""
         published = ["published"] if self.study.published else []
         return [*self.study.labels, *(c.heading for c in self.study.columns), *published]
 
     def rows(self) -> list[list[str]]:
-        """A row for each cell: mean and standard deviation over the seeds."""
-        found = []
+        """A row for each measured cell: mean and standard deviation over the seeds."""
+        rows = []
         for cell in self.study.cells(self.scale):
             measured = [m for m in self.measurements if m.cell == cell]
             if measured:
                 labels = [str(cell[name]) for name in self.study.labels]
-                values = [_entry(measured, c) for c in self.study.columns]
+                values = [_text(measured, c) for c in self.study.columns]
                 published = [self.study.published(cell)] if self.study.published else []
-                found.append([*labels, *values, *published])
-        return found
+                rows.append([*labels, *values, *published])
+        return rows
 
     @property
     def note(self) -> str:
-        """With what the table was made."""
+        """A sentence on the seeds, machine and versions behind the table, and on what is missing."""
         expected = len(self.study.cells(self.scale))
         missing = expected - len(self.rows())
-        some = f" {missing} of {expected} rows are not measured yet." if missing else ""
+        still_missing = f" {missing} of {expected} rows are not measured yet." if missing else ""
         seeds = sorted({m.seed for m in self.measurements})
         hardware = sorted({m.environment["hardware"] for m in self.measurements})
         versions = sorted({m.environment["torch"] for m in self.measurements})
         dates = sorted({m.environment["date"][:10] for m in self.measurements})
         minutes = sum(m.seconds for m in self.measurements) / 60
-        spread_ = "mean and standard deviation over seeds" if len(seeds) > 1 else "seed"
+        statistic = "mean and standard deviation over seeds" if len(seeds) > 1 else "seed"
+        machine = f"{', '.join(hardware)}, torch {', '.join(versions)}"
+        period = " to ".join(dict.fromkeys((dates[0], dates[-1])))
         return (
-            f"{self.study.name} at {self.scale} scale; {spread_} {', '.join(map(str, seeds))}; {', '.join(hardware)}, "
-            f"torch {', '.join(versions)}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}, {minutes:.0f} min in "
-            f"all.{some}"
+            f"{self.study.name} at {self.scale} scale; {statistic} {', '.join(map(str, seeds))}; {machine}, {period}, "
+            f"{minutes:.0f} min in all.{still_missing}"
         )
 
     def markdown(self) -> str:
-        """The table in Markdown, with its note."""
+        """The table and its note in Markdown."""
         return f"{markdown(self.columns(), self.rows(), len(self.study.labels))}\n\n{self.note}\n"
 
     def figures(self) -> dict[str, "Figure"]:
-        """Captions and figures."""
+        """The figures of the study by their captions."""
         return dict(self.study.figures(self.measurements))
 
     def __str__(self) -> str:
@@ -96,64 +97,69 @@ def run_study(
     """Measure every cell of a study with every seed. The same call goes on where it was.
 
     Args:
-        name: one of `list_studies()`.
+        name: a name of `mm.list_studies()`.
         scale: `smoke` takes seconds, `cpu` at most half an hour on two cores, `paper` is the published size.
-        seeds: how many; they are 0, 1, ...; by default three, and one at `smoke` scale.
-        run: keeps results.json, table.md and report.html; by default runs/studies/<name>-<scale>.
-        data_folder: where the files of named data are, such as cifar10's; at `paper` scale, ImageNet's.
+        seeds: the number of seeds, which are 0, 1, ...; by default three, and one at `smoke` scale.
+        run: a folder for results.json, table.md and report.html; by default runs/studies/<name>-<scale>.
+        data_folder: the folder of the files of named data, such as cifar10's; at `paper` scale, ImageNet's.
         device: by default a GPU where there is one, else the CPU.
         callbacks: makes the callbacks of each training from its label.
         tell: is given a line after each measurement.
 
     Raises:
-        ValueError: unknown study or scale; the folder holds another study, or another process measures there.
+        MinimandError: an unknown study or scale; the folder holds another study, or another process measures there.
     """
-    study = study_named(name)
+    study = STUDIES.named(name)
     _check_scale(scale)
     count = _SEEDS[scale] if seeds is None else seeds
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise MinimandError(f"seeds is {seeds!r}; expected an integer of at least 1.")
-    place = default_folder(name, scale) if run is None else Path(run)
-    where = default_device() if device is None else as_device(device)
-    _check_place(place)
-    place.mkdir(parents=True, exist_ok=True)
-    with locked(place) as free:
+    folder = default_folder(name, scale) if run is None else Path(run)
+    device = default_device() if device is None else as_device(device)
+    _check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder) as free:
         if not free:
-            raise MinimandError(f"another process measures in {place}; wait for its end or name another folder.")
-        kept = _read(place, study, scale)
+            raise MinimandError(f"another process measures in {folder}; wait for its end or name another folder.")
+        measurements = _read(folder, study, scale)
         cells = study.cells(scale)
-        if others := sum(m.cell not in cells for m in kept):
-            tell(f"{others} measurements of other settings stay in {_file(place)} and count for nothing")
-        todo = [(cell, seed) for seed in range(count) for cell in cells if not _holds(kept, cell, seed)]
-        bench = Bench(place / "runs", data_folder, where, callbacks)
-        for i, measurement in enumerate(_measured(study, todo, bench)):
-            kept.append(measurement)
-            write_whole(_file(place), _json(study, scale, kept))
-            tell(f"{i + 1}/{len(todo)}  {_told(study, measurement)}")
-        result = _result(study, scale, kept)
-        _show(result, place)
+        if others := sum(m.cell not in cells for m in measurements):
+            tell(f"{others} measurements of other settings stay in {_file(folder)} and count for nothing")
+        missing = [
+            (cell, seed)
+            for seed in range(count)
+            for cell in cells
+            if not any(m.cell == cell and m.seed == seed for m in measurements)
+        ]
+        bench = Bench(folder / "runs", data_folder, device, callbacks)
+        for i, measurement in enumerate(_measure(study, missing, bench)):
+            measurements.append(measurement)
+            write_whole(_file(folder), _json(study, scale, measurements))
+            tell(f"{i + 1}/{len(missing)}  {_line(study, measurement)}")
+        result = _result(study, scale, measurements)
+        _write(result, folder)
     return result
 
 
 def read_study(name: str, scale: Scale = "cpu", run: str | Path | None = None) -> StudyResult:
-    """What has been measured so far.
+    """The result of what has been measured of a study so far; the arguments are those of `run_study`.
 
     Raises:
-        FileNotFoundError: nothing; ValueError: the folder holds another study.
+        FileNotFoundError: nothing is measured. MinimandError: the folder holds another study.
     """
-    study = study_named(name)
+    study = STUDIES.named(name)
     _check_scale(scale)
-    place = default_folder(name, scale) if run is None else Path(run)
-    result = _result(study, scale, _read(place, study, scale))
+    folder = default_folder(name, scale) if run is None else Path(run)
+    result = _result(study, scale, _read(folder, study, scale))
     if not result.measurements:
         raise FileNotFoundError(
-            f"no results of {name} in {place}; `minimand study run {name} --scale {scale}` measures them."
+            f"no results of {name} in {folder}; `minimand study run {name} --scale {scale}` measures them."
         )
     return result
 
 
 def default_folder(name: str, scale: Scale) -> Path:
-    """runs/studies/<name>-<scale>."""
+    """The folder of a study where no other is named: runs/studies/<name>-<scale>."""
     return Path("runs/studies") / f"{name}-{scale}"
 
 
@@ -162,22 +168,22 @@ def _check_scale(scale: Any) -> None:
         raise MinimandError(f"scale is {scale!r}; expected {', '.join(map(repr, SCALES))}.")
 
 
-def _check_place(place: Path) -> None:
-    """Raise ValueError if the folder holds anything but a study."""
-    started = (_file(place), place / "runs")
-    if place.is_dir() and any(place.iterdir()) and not any(path.exists() for path in started):
-        raise MinimandError(f"{place} holds files but no study; name an empty or a new folder.")
+def _check_folder(folder: Path) -> None:
+    """Raise MinimandError if a folder holds anything but a study."""
+    started = (_file(folder), folder / "runs")
+    if folder.is_dir() and any(folder.iterdir()) and not any(path.exists() for path in started):
+        raise MinimandError(f"{folder} holds files but no study; name an empty or a new folder.")
 
 
-def _result(study: Study, scale: Scale, kept: Sequence[Measurement]) -> StudyResult:
+def _result(study: Study, scale: Scale, measurements: Sequence[Measurement]) -> StudyResult:
     cells = study.cells(scale)
-    return StudyResult(study, scale, [m for m in kept if m.cell in cells])
+    return StudyResult(study, scale, [m for m in measurements if m.cell in cells])
 
 
-def _show(result: StudyResult, place: Path) -> None:
+def _write(result: StudyResult, folder: Path) -> None:
     """Write table.md and report.html."""
     study, figures = result.study, Figures()
-    write_whole(place / "table.md", result.markdown())
+    write_whole(folder / "table.md", result.markdown())
     content = {
         "title": study.title,
         "about": study.about.split("\n\n"),
@@ -186,14 +192,14 @@ def _show(result: StudyResult, place: Path) -> None:
         "rows": result.rows(),
         "note": result.note,
         "figures": figures.embed_all(result.figures),
-        "bibliography": bibliography(study),
+        "bibliography": bibtex(study),
         "missing": figures.missing,
     }
-    write_page("study.html", place / "report.html", content)
+    write_page("study.html", folder / "report.html", content)
 
 
-def _measured(study: Study, todo: Sequence[tuple[Cell, int]], bench: Bench) -> Iterator[Measurement]:
-    for cell, seed in todo:
+def _measure(study: Study, cells_and_seeds: Sequence[tuple[Cell, int]], bench: Bench) -> Iterator[Measurement]:
+    for cell, seed in cells_and_seeds:
         began = time.monotonic()
         try:
             values = study.measure(cell, seed, bench)
@@ -202,58 +208,56 @@ def _measured(study: Study, todo: Sequence[tuple[Cell, int]], bench: Bench) -> I
         yield Measurement(dict(cell), seed, values, time.monotonic() - began, environment(bench.device))
 
 
-def _holds(kept: Sequence[Measurement], cell: Cell, seed: int) -> bool:
-    return any(m.cell == cell and m.seed == seed for m in kept)
+def _file(folder: Path) -> Path:
+    return folder / "results.json"
 
 
-def _file(place: Path) -> Path:
-    return place / "results.json"
-
-
-def _json(study: Study, scale: Scale, kept: Sequence[Measurement]) -> str:
+def _json(study: Study, scale: Scale, measurements: Sequence[Measurement]) -> str:
     # One measurement a line: readable, and a difference shows what was measured anew.
-    lines = ",\n".join(json.dumps(asdict(m)) for m in kept)
+    lines = ",\n".join(json.dumps(asdict(m)) for m in measurements)
     return f'{{"study": {json.dumps(study.name)}, "scale": {json.dumps(scale)}, "measurements": [\n{lines}\n]}}\n'
 
 
-def _read(place: Path, study: Study, scale: Scale) -> list[Measurement]:
+def _read(folder: Path, study: Study, scale: Scale) -> list[Measurement]:
     """The measurements that a folder holds."""
-    if not _file(place).is_file():
+    file = _file(folder)
+    if not file.is_file():
         return []
     try:
-        found: Any = json.loads(_file(place).read_text(encoding="utf-8"))
-        held = found["study"], found["scale"]
-        measurements = [Measurement(**{**m, "cell": _completed(m["cell"])}) for m in found["measurements"]]
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
+        name, scale_there = content["study"], content["scale"]
+        measurements = [Measurement(**{**m, "cell": _completed(m["cell"])}) for m in content["measurements"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise MinimandError(f"{_file(place)} holds no study's results ({error}).") from None
-    if held != (study.name, scale):
-        raise MinimandError(f"{place} holds {held[0]} at {held[1]} scale; expected {study.name} at {scale} scale.")
+        raise MinimandError(f"{file} holds no study's results ({error}).") from None
+    if (name, scale_there) != (study.name, scale):
+        raise MinimandError(f"{folder} holds {name} at {scale_there} scale; expected {study.name} at {scale} scale.")
     return measurements
 
 
 def _completed(cell: dict[str, Any]) -> dict[str, Any]:
-    """A cell whose recipe has what recipes have been given since, by default."""
-    return cell | {"recipe": as_config(from_config(cell["recipe"]))} if "recipe" in cell else cell
+    """A cell whose recipe has, by default, the fields that recipes have gained since it was written."""
+    if "recipe" not in cell:
+        return cell
+    return cell | {"recipe": as_config(from_config(cell["recipe"]))}
 
 
-def _entry(measured: Sequence[Measurement], column: Column) -> str:
-    found = [m.values[column.key] for m in measured if column.key in m.values]
-    if not found:
+def _text(measured: Sequence[Measurement], column: Column) -> str:
+    """The text of a column for the measurements of one cell."""
+    values = [m.values[column.key] for m in measured if column.key in m.values]
+    if not values:
         return "diverged" if any("diverged" in m.values for m in measured) else ""
-    if isinstance(found[0], str):
-        return ", ".join(dict.fromkeys(found))
-    values = [column.factor * value for value in found]
-    lost = len(measured) - len(values)
-    exact = all(value == values[0] for value in values)
-    mean = (
-        f"{statistics.mean(values):,.{column.digits}{column.style}}"
-        if exact
-        else spread(values, column.digits, column.style)
-    )
-    return mean + (f" ({lost} of {len(measured)} diverged)" if lost else "")
+    if isinstance(values[0], str):
+        return ", ".join(dict.fromkeys(values))
+    values = [column.factor * value for value in values]
+    if all(value == values[0] for value in values):
+        text = f"{statistics.mean(values):,.{column.digits}{column.style}}"
+    else:
+        text = spread(values, column.digits, column.style)
+    diverged = len(measured) - len(values)
+    return f"{text} ({diverged} of {len(measured)} diverged)" if diverged else text
 
 
-def _told(study: Study, measurement: Measurement) -> str:
+def _line(study: Study, measurement: Measurement) -> str:
     settings = ", ".join(f"{name} {measurement.cell[name]}" for name in study.labels)
-    values = ", ".join(f"{c.heading} {_entry([measurement], c)}" for c in study.columns)
+    values = ", ".join(f"{c.heading} {_text([measurement], c)}" for c in study.columns)
     return f"{settings}, seed {measurement.seed}: {values} ({measurement.seconds:.0f} s)"

@@ -1,74 +1,50 @@
-"""What a search looked at and found, and how that is kept."""
+"""The result of a search for coefficients, as a table, a figure and files."""
 
 import json
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .._support.files import write_whole
+from .._support.style import COLORS, new_figure, plain
 from .._support.tables import table_text
-from ..report.figures import COLORS, new_figure, plain
 from ..report.page import Figures, write_page
 from ..theory.certificate import Certificate
 from ..theory.equivalence import Identification
-from .compare import Comparison
-from .multistep import Multistep
+from .comparison import Comparison
+from .trials import Trial, best_first, tally
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FILE = "search.json"
+"""The file in a search's folder that holds its result."""
 _SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Trial:
-    """An algorithm that was looked at."""
-
-    number: int
-    """In the order in which they ended, from 1."""
-    method: Multistep
-    outcome: str
-    """trained, stopped early, diverged, or not certified and why."""
-    loss: float | None
-    """On the held-out samples; None if it was not trained to its end."""
-    date: str
-
-
-def best_first(trials: Sequence[Trial]) -> list[Trial]:
-    """Those that were trained to their end, by their loss."""
-    return sorted((t for t in trials if t.loss is not None), key=lambda t: t.loss or 0.0)
-
-
-def tally(trials: Sequence[Trial]) -> str:
-    """How many of the trials came to what."""
-    return ", ".join(f"{n} {outcome}" for outcome, n in Counter(t.outcome.partition(":")[0] for t in trials).items())
-
-
-@dataclass(frozen=True)
-class Search:
-    """What `search` found."""
+class SearchResult:
+    """The best algorithm that `mm.search` found, the trials behind it, and how it compares with the known ones."""
 
     references: ClassVar = ("akiba2019optuna",)
 
     data: str
     model: str
     held_out: int
-    """How many training samples the trials were judged by."""
+    """The number of training samples that the trials were judged by."""
     seed: int
     trials: list[Trial]
     source: str = field(repr=False)
-    """A file with the best algorithm as a class `Found`."""
+    """The text of a file with the best algorithm as a class `Found`."""
     certificate: Certificate = field(repr=False)
-    """Of the best algorithm."""
+    """The certificate of the best algorithm."""
     identification: Identification
     nearest: list[tuple[str, float]]
     """The nearest known algorithms, with the L1 distance of kernels over the depth of the certificate."""
     comparison: Comparison = field(repr=False)
     """The best and the known algorithms trained afresh, and judged on the test samples."""
-    folder: Path
+    run: Path
+    """The folder of the search."""
 
     @property
     def best(self) -> Trial:
@@ -76,12 +52,12 @@ class Search:
         return best_first(self.trials)[0]
 
     def columns(self) -> list[str]:
-        """The heads of the table."""
+        """The column heads of the table."""
         names = [name.replace("_", " ") for name in self.best.method.coefficients]
         return ["trial", *names, "validation loss", ""]
 
     def rows(self) -> list[list[str]]:
-        """The best trials, and those of known algorithms."""
+        """A row for each of the best trials, and for those of known algorithms."""
         ordered = best_first(self.trials)
         shown = [t for i, t in enumerate(ordered) if i < _SHOWN or t.method.known]
         return [
@@ -91,7 +67,7 @@ class Search:
 
     @property
     def note(self) -> str:
-        """How the trials were judged."""
+        """A paragraph on how the trials were judged."""
         return (
             f"{len(self.trials)} trials: {tally(self.trials)}. Each was trained once, with seed {self.seed}, and "
             f"judged on {self.held_out:,} training samples held out: the lowest of many such losses is partly luck. "
@@ -101,9 +77,9 @@ class Search:
 
     @property
     def lines(self) -> list[str]:
-        """What the best algorithm is, and is near to."""
+        """Lines on what the best algorithm is, and which known ones are near."""
         depth = self.certificate.depth
-        near = [f"kernel distance {far:.4g} from {name}, over {depth} layers" for name, far in self.nearest]
+        near = [f"kernel distance {apart:.4g} from {name}, over {depth} layers" for name, apart in self.nearest]
         return [*str(self.identification).splitlines(), *near]
 
     def plot(self) -> "Figure":
@@ -136,14 +112,14 @@ class Search:
             "source": self.source,
             "certificate": self.certificate.to_dict(),
             "identified": [str(match) for match in self.identification.matches],
-            "nearest": [{"algorithm": name, "distance": far} for name, far in self.nearest],
+            "nearest": [{"algorithm": name, "distance": apart} for name, apart in self.nearest],
             "comparison": {"seeds": self.comparison.seeds, "entries": entries},
         }
 
-    def keep(self, references: str) -> None:
-        """Write search.json and report.html into the folder."""
+    def write(self, references: str) -> None:
+        """Write search.json and report.html into the folder of the search; `references` is BibTeX."""
         figures = Figures()
-        write_whole(self.folder / FILE, json.dumps(self.to_dict(), indent=1))
+        write_whole(self.run / FILE, json.dumps(self.to_dict(), indent=1))
         content = {
             "title": f"A search on {self.data}",
             "subtitle": self.best.method.formula,
@@ -153,7 +129,7 @@ class Search:
             "bibliography": references,
             "missing": figures.missing,
         }
-        write_page("search.html", self.folder / "report.html", content)
+        write_page("search.html", self.run / "report.html", content)
 
     def __str__(self) -> str:
         table = table_text(self.columns(), self.rows(), note=self.note)

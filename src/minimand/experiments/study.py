@@ -1,46 +1,52 @@
-"""What a study is: a published table, its settings, and what is measured for it."""
+"""Studies: published tables, their settings, and what is measured for them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from .._support.errors import unknown_name
+from .._support.registry import Registry, instance_of
 from .bench import Bench
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Scale = Literal["smoke", "cpu", "paper"]
-"""Seconds, to see that it runs; at most half an hour on two cores; the published size."""
+"""The size of a study: seconds, to see that it runs; at most half an hour on two cores; as published."""
 SCALES: tuple[Scale, ...] = get_args(Scale)
+"""All scales, the smallest first."""
 
 Cell = Mapping[str, Any]
-"""All the settings of one entry of a table, as plain values: they are kept beside what was measured."""
+"""All settings of one row of a table, as plain values; they are written beside what was measured."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured for a cell with a seed, and with what."""
+    """The values measured for a cell with a seed, and the machine that measured them."""
 
     cell: dict[str, Any]
     seed: int
     values: dict[str, Any]
-    """Numbers and words; lists where a figure needs them. {"diverged": 1} for a training whose loss became NaN or
-    infinite."""
+    """The numbers and words by key; lists where a figure needs them; {"diverged": 1} if the loss was not finite."""
     seconds: float
     environment: dict[str, Any]
 
 
+Measurements = Sequence[Measurement]
+"""Measurements of one study, in the order in which they were made."""
+FiguresByCaption = Mapping[str, "Figure"]
+"""The figures of a study, by the captions that stand below them."""
+
+
 @dataclass(frozen=True)
 class Column:
-    """A value in a table: factor times values[key], with so many digits; or words, as they are."""
+    """A column of a table: factor times `values[key]`, with so many digits; or words, as they are."""
 
     key: str
     heading: str
     digits: int = 2
     factor: float = 1.0
     style: Literal["f", "e"] = "f"
-    """How numbers are written: e for those of many sizes."""
+    """The format of numbers: e for numbers of many sizes."""
 
 
 @dataclass(frozen=True)
@@ -50,39 +56,34 @@ class Study:
     name: str
     title: str
     about: str
-    """What is measured, what the source leaves open, and what was chosen; Markdown."""
+    """The text on what is measured, what the source leaves open, and what was chosen; Markdown."""
     references: tuple[str, ...]
+    """Keys into references.bib."""
     cells: Callable[[Scale], Sequence[Cell]]
+    """A function that gives the cells of a scale."""
     measure: Callable[[Cell, int, Bench], dict[str, Any]]
-    """From a cell and a seed to values."""
+    """A function that measures the values of a cell with a seed."""
     labels: tuple[str, ...]
     """The settings that tell the rows of the table apart."""
     columns: tuple[Column, ...]
+    """The measured columns of the table, to the right of the labels."""
     published: Callable[[Cell], str] | None = lambda cell: "unknown"
-    """What the source reports for the first column, at its own scale; None where there is no source."""
-    figures: Callable[[Sequence[Measurement]], Mapping[str, "Figure"]] = field(default=lambda measurements: {})
-    """Captions and figures."""
+    """A function that gives what the source reports for the first column, at its own scale; None without a source."""
+    figures: Callable[[Measurements], FiguresByCaption] = field(default=lambda measurements: {})
+    """A function that draws figures of the measurements, by their captions."""
 
 
-_STUDIES: dict[str, Study] = {}
+STUDIES: Registry[Study] = Registry(
+    "study", "studies", "minimand.studies", instance_of(Study), lambda study: study.title
+)
+"""Every study by name: those of `minimand.studies`, and those that other packages bring by entry points."""
 
 
 def register(study: Study) -> None:
-    """Make a study known by its name."""
-    _STUDIES[study.name] = study
-
-
-def study_named(name: str) -> Study:
-    """The study of a name.
-
-    Raises:
-        ValueError: there is none; names the nearest.
-    """
-    if name not in _STUDIES:
-        raise unknown_name("study", name, _STUDIES)
-    return _STUDIES[name]
+    """Put a study into `STUDIES` under its name."""
+    STUDIES.add(study.name, study)
 
 
 def list_studies() -> dict[str, str]:
     """The names of all studies, and their titles."""
-    return {name: study.title for name, study in _STUDIES.items()}
+    return STUDIES.lines()

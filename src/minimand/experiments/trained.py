@@ -9,9 +9,10 @@ from itertools import chain, pairwise
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..data.data import Data
+from ..data.samples import Arrays
 from ..models.network import UnrolledNetwork
 from ..models.registry import create_for
 from ..networks.kinds import count_parameters
@@ -27,14 +28,17 @@ from ..training.methods.method import Method
 from .bench import Bench
 from .study import Cell, Column, Scale
 
+ACCURACY = Column("accuracy", "test accuracy %", 1, 100)
+"""The column of most classifiers: the test accuracy in percent."""
 ERROR = Column("error", "test error %", 2, 100)
+"""The column of the test error in percent."""
 COLUMNS = (
     ERROR,
     Column("loss", "test loss", 3),
     Column("parameters", "M parameters", 3, 1e-6),
     Column("flops", "M FLOPs", 1, 1e-6),
 )
-"""What `measure_classifier` measures."""
+"""The columns that `measure_classifier` measures."""
 
 
 SKELETONS = (
@@ -44,30 +48,7 @@ SKELETONS = (
     "nesterov_y(momentum=0.5)",
     "fista",
 )
-"""What the small studies compare."""
-
-
-def kept(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as plain values, to be kept in a cell."""
-    return as_config(recipe)
-
-
-def few_steps(rate: float, batch: int) -> Recipe:
-    """One epoch at a constant rate: as many steps as there are batches."""
-    return Recipe(1, batch, SGD(rate, weight_decay=0.0), StepDecay(at=()), augmentation=Augmentation())
-
-
-def plain_network(
-    width: int,
-    depth: int,
-    activation: Callable[[], nn.Module],
-    data: Data,
-    norm: Callable[[int], nn.Module] | None = None,
-) -> nn.Sequential:
-    """`depth` linear layers, an activation after each but the last, if need be behind a normalization."""
-    widths = [math.prod(data.shape), *[width] * (depth - 1)]
-    hidden = [(nn.Linear(a, b), *([norm(b)] if norm else []), activation()) for a, b in pairwise(widths)]
-    return nn.Sequential(nn.Flatten(), *chain.from_iterable(hidden), nn.Linear(width, data.num_outputs))
+"""The algorithms that the small studies compare."""
 
 
 def images(scale: Scale, train: int, test: int = 2000) -> dict[str, Any]:
@@ -77,33 +58,40 @@ def images(scale: Scale, train: int, test: int = 2000) -> dict[str, Any]:
     return {"data": "cifar10", "train": train, "test": test} if scale == "cpu" else {"data": "cifar10"}
 
 
-def few(scale: Scale, steps: int, batch: int = 64) -> dict[str, Any]:
-    """The part of a cell that says which images a few steps see: of Fashion-MNIST, or the digits at smoke scale."""
+def images_for_steps(scale: Scale, steps: int, batch: int = 64) -> dict[str, Any]:
+    """The part of a cell with the images of so many steps: of Fashion-MNIST, or the digits at smoke scale."""
     test, name = (100, "digits") if scale == "smoke" else (2000, "fashion_mnist")
     return {"data": name, "train": steps * batch, "test": test}
 
 
-def best_of_rates(
-    create: Callable[[], nn.Module],
+def one_epoch(rate: float, batch: int) -> Recipe:
+    """A recipe of one epoch at a constant rate: as many steps as there are batches."""
+    return Recipe(1, batch, SGD(rate, weight_decay=0.0), StepDecay(at=()), augmentation=Augmentation())
+
+
+def first_batch(data: Data, samples: int = 64) -> tuple[Tensor, Tensor]:
+    """The first training samples as a model sees them, and their classes."""
+    train = cast(Arrays, data.train)
+    return data.prepare(train.inputs[:samples]), train.targets[:samples]
+
+
+def plain_network(
+    width: int,
+    depth: int,
+    activation: Callable[[], nn.Module],
     data: Data,
-    cell: Cell,
-    seed: int,
-    bench: Bench,
-    method: Method | None = None,
-) -> tuple[dict[str, Any], nn.Module | None]:
-    """Train a new model at each learning rate of `cell["rates"]`: the best test accuracy, its rate, and its model."""
-    best: dict[str, Any] = {"diverged": 1}
-    model = None
-    for rate in cell["rates"]:
-        recipe = from_config(cell["recipe"])
-        changed = {**cell, "recipe": kept(replace(recipe, optimizer=replace(recipe.optimizer, lr=rate)))}
-        try:
-            result = train(create(), data, changed, seed, bench, resume=False, method=method)
-        except NonFiniteLossError:
-            continue
-        if best.get("accuracy", -1) < cast(float, result.test_accuracy):
-            best, model = {"accuracy": result.test_accuracy, "rate": f"{rate:g}"}, result.model
-    return best, model
+    norm: Callable[[int], nn.Module] | None = None,
+) -> nn.Sequential:
+    """A network of `depth` linear layers, an activation after each but the last, if need be behind a normalization."""
+    widths = [math.prod(data.shape), *[width] * (depth - 1)]
+    hidden = [(nn.Linear(a, b), *([norm(b)] if norm else []), activation()) for a, b in pairwise(widths)]
+    return nn.Sequential(nn.Flatten(), *chain.from_iterable(hidden), nn.Linear(width, data.num_outputs))
+
+
+def seeded_network(name: str, data: Data, cell: Cell, seed: int) -> UnrolledNetwork:
+    """A named model for some data, wired by the algorithm of a cell; its weights are drawn from the seed."""
+    torch.manual_seed(seed)
+    return create_for(name, data.shape, data.num_outputs, cell.get("algorithm"))
 
 
 def train(
@@ -119,9 +107,9 @@ def train(
 
     Args:
         model: trained in place, on the bench's device.
-        data: what on.
+        data: the samples to train and test on.
         cell: holds `recipe`.
-        seed: of the order of the samples and every random choice.
+        seed: decides the order of the samples and every random choice.
         bench: says where.
         resume: keep checkpoints, so that an interrupted training goes on where it was.
         method: as for `mm.fit`.
@@ -134,19 +122,30 @@ def train(
     return fit(model, data, method, recipe, run=run, seed=seed, device=bench.device, callbacks=callbacks)
 
 
-def measure_classifier(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
-    """Error, loss and size of the named model `cell["model"]`, trained with `cell["algorithm"]` if there is one."""
-    data = bench.data(cell["data"], cell.get("train"), cell.get("test"), cell.get("enlarged", 1))
-    return classified(created(cell["model"], data, cell, seed), data, cell, seed, bench)
+def best_of_rates(
+    create: Callable[[], nn.Module],
+    data: Data,
+    cell: Cell,
+    seed: int,
+    bench: Bench,
+    method: Method | None = None,
+) -> tuple[dict[str, Any], nn.Module | None]:
+    """Train a new model at each learning rate of `cell["rates"]`: the best test accuracy, its rate, and its model."""
+    best: dict[str, Any] = {"diverged": 1}
+    model = None
+    for rate in cell["rates"]:
+        recipe = from_config(cell["recipe"])
+        at_rate = {**cell, "recipe": as_config(replace(recipe, optimizer=replace(recipe.optimizer, lr=rate)))}
+        try:
+            result = train(create(), data, at_rate, seed, bench, resume=False, method=method)
+        except NonFiniteLossError:
+            continue
+        if best.get("accuracy", -1) < cast(float, result.test_accuracy):
+            best, model = {"accuracy": result.test_accuracy, "rate": f"{rate:g}"}, result.model
+    return best, model
 
 
-def created(name: str, data: Data, cell: Cell, seed: int) -> UnrolledNetwork:
-    """A named model for some data, run by the algorithm in its cell; its weights are drawn from the seed."""
-    torch.manual_seed(seed)
-    return create_for(name, data.shape, data.num_outputs, cell.get("algorithm"))
-
-
-def classified(model: nn.Module, data: Data, cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def train_classifier(model: nn.Module, data: Data, cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     """Error, loss and size of a classifier, after training."""
     result = train(model, data, cell, seed, bench)
     assert result.test_accuracy is not None
@@ -156,3 +155,9 @@ def classified(model: nn.Module, data: Data, cell: Cell, seed: int, bench: Bench
         "parameters": count_parameters(model),
         "flops": count_flops(model, data.shape),
     }
+
+
+def measure_classifier(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+    """Error, loss and size of the named model `cell["model"]`, trained with `cell["algorithm"]` if there is one."""
+    data = bench.data_of(cell)
+    return train_classifier(seeded_network(cell["model"], data, cell, seed), data, cell, seed, bench)

@@ -1,4 +1,4 @@
-"""What a person reads: explanations, figures, pages, bibliographies."""
+"""Texts and pages for people: explanations, figures, reports, bibliographies."""
 
 from .explain import Explanation as Explanation
 from .explain import explain as explain

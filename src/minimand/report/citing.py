@@ -1,86 +1,46 @@
-"""BibTeX of exactly what was used."""
+"""BibTeX of objects: of whatever has `references`, the keys of entries in references.bib."""
 
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from .._support.errors import MinimandError, WrongTypeError
+from .._support.errors import WrongTypeError
+from ..layers.weight_bits import FewBitLayer
+from ..networks.skeletons import skeletons
+from ..surgery.changes import changes
 
 
-def bibliography(*things: Any) -> str:
+def bibtex(*things: Any) -> str:
     """The BibTeX entries behind models, algorithms, methods and data, each once, in the order of `things`.
 
-    Args:
-        *things: objects of minimand, or names of algorithms, models and data sets.
-
     Raises:
-        ValueError: a name that is none of these. TypeError: something minimand has no references for.
+        WrongTypeError: something that has no references and no part with references.
     """
     keys = dict.fromkeys(key for thing in things for key in _references(thing))
     return "\n\n".join(_entries()[key] for key in keys)
 
 
-def cite(*things: Any) -> None:
-    """Print the `bibliography` of things: `mm.cite(model, method, data)`.
-
-    Raises:
-        ValueError: nothing to cite: no things, or none with a reference.
-    """
-    found = bibliography(*things)
-    if not found:
-        named = ", ".join(thing if isinstance(thing, str) else type(thing).__name__ for thing in things)
-        what = f"{named} has no reference" if things else "nothing was named"
-        raise MinimandError(f"nothing to cite: {what}; expected algorithms, models, methods, data sets or runs.")
-    print(found)
-
-
-def _references(thing: Any) -> Iterable[str]:
-    if isinstance(thing, str):
-        return _named(thing)
-    found: list[str] = []
-    known = False
-    for part in (thing, getattr(thing, "info", None), getattr(thing, "algorithm", None), *_wiring(thing)):
-        references = getattr(part, "references", None)
-        if references is not None:
-            known = True
-            found += [references] if isinstance(references, str) else references
-    if not known:
+def _references(thing: Any) -> list[str]:
+    parts = [part for part in (thing, *_parts(thing)) if getattr(part, "references", None) is not None]
+    if not parts:
         raise WrongTypeError(
             f"{type(thing).__name__} has no references; expected a model, an algorithm, a method or data."
         )
-    return found
+    keys: list[str] = []
+    for part in parts:
+        keys += [part.references] if isinstance(part.references, str) else part.references
+    return keys
 
 
-def _wiring(thing: Any) -> Iterable[Any]:
-    """The algorithms inside a model, what surgery put into it, and its layers of few-bit weights."""
-    if not hasattr(thing, "named_modules"):
-        return ()
-    from ..layers.weight_bits import FewBitLayer
-    from ..networks.skeletons import skeletons
-    from ..surgery.changes import changes
-
-    algorithms = [skeleton.algorithm for skeleton in skeletons(thing)]
-    return [*algorithms, *changes(thing), *(m for m in thing.modules() if isinstance(m, FewBitLayer))]
-
-
-def _named(name: str) -> Iterable[str]:
-    from .._support.errors import unknown_name
-    from ..algorithms._registry import as_algorithm, builtin
-    from ..data.registry import data_references, list_data
-    from ..models.info import model_info
-    from ..models.registry import list_models
-
-    bare = name.partition("(")[0]
-    if bare in builtin or ".py:" in name:
-        return as_algorithm(name).references
-    if bare in list_data():
-        return data_references(bare)
-    try:
-        info = model_info(bare)
-    except ValueError:
-        raise unknown_name("name to cite", bare, [*builtin, *list_models(), *list_data()]) from None
-    return [*info.references, *(as_algorithm(info.algorithm).references if info.binding else ())]
+def _parts(thing: Any) -> Iterable[Any]:
+    """The description, the algorithms, the normalizations and the layers of few-bit weights of a model."""
+    yield getattr(thing, "info", None)
+    yield getattr(thing, "algorithm", None)
+    if hasattr(thing, "named_modules"):
+        yield from (skeleton.algorithm for skeleton in skeletons(thing))
+        yield from changes(thing)
+        yield from (module for module in thing.modules() if isinstance(module, FewBitLayer))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""One screen on a model: which algorithm, which binding, what it can do, what it would be without momentum."""
+"""One screen on a model: its algorithm and binding, its certificate, and what it would be without momentum."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from ..theory.equivalence import identify
 
 @dataclass(frozen=True)
 class Explanation:
-    """What `explain` says, as text and in parts."""
+    """A model in words with its certificate, from `mm.explain`."""
 
     title: str
     lines: tuple[str, ...]
@@ -52,7 +52,7 @@ def explain(model: nn.Module) -> Explanation:
     changes = f" and {transitions} transitions that change the shape" if transitions else ""
     lines = [
         f"{count_parameters(model):,} parameters",
-        f"runs {model.algorithm} in {len(stages)} stage{'s' * (len(stages) > 1)} of {depths} layers{changes}",
+        f"runs {model.algorithm} in {len(stages)} stage{'s' if len(stages) > 1 else ''} of {depths} layers{changes}",
         meaning,
         *_coefficients(stages),
         *_without_momentum(model),
@@ -107,8 +107,8 @@ def _without_momentum(model: UnrolledNetwork | Unrolled) -> list[str]:
     if "momentum" not in algorithm.coefficients():
         return []
     still = algorithm.rebind(momentum=0.0)
-    found = identify(still)
-    name = "an algorithm without a name here" if found.algorithm is None else str(found.algorithm)
+    known = identify(still).algorithm
+    name = "an algorithm without a name here" if known is None else str(known)
     update = {"residual": "x + T(x), ResNet", "operator": "T(x), its blocks one after the other"}[model.binding]
-    is_descent = type(found.algorithm).__name__ == "GradientDescent"
+    is_descent = type(known).__name__ == "GradientDescent"
     return [f"with momentum 0 it would be {name}" + (f": {update}" if is_descent else "")]

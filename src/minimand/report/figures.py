@@ -4,54 +4,34 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .._support.extras import require
+from .._support.style import COLORS, INK, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INK, GRID = "#1f2328", "#d0d7de"
-COLORS = ("#1f6feb", "#cf222e", "#1a7f37", "#9a6700", "#8250df", "#0a7ea4", "#bf3989", "#57606a")
-
-
-def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure that needs no display."""
-    require("matplotlib", "plots", "to draw figures")
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def plain(axes: Any) -> Any:
-    """Axes with no frame at the top and the right and a faint grid."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, labelsize=8)
-    return axes
-
 
 def draw_curves(history: Sequence[dict[str, Any]]) -> "Figure":
-    """Loss, and accuracy where there is one, over the epochs; training and test."""
+    """Draw loss, and accuracy where there is one, over the epochs; training and test."""
     has_accuracy = history[0]["test_accuracy"] is not None
     figure = new_figure(9 if has_accuracy else 5, 3)
-    panels = [("loss", 1.0), ("accuracy", 100.0)][: 1 + has_accuracy]
-    for axes, (what, scale) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    panels = [("loss", 1.0), ("accuracy", 100.0)] if has_accuracy else [("loss", 1.0)]
+    for axes, (quantity, scale) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         plain(axes)
         for part, color, style in (("train", COLORS[1], "--"), ("test", COLORS[0], "-")):
-            found = [record[f"{part}_{what}"] for record in history]
-            if None in found:  # the accuracy of mixed samples
+            records = [record[f"{part}_{quantity}"] for record in history]
+            if None in records:  # the accuracy of mixed samples
                 continue
-            values = [scale * value for value in found]
+            values = [scale * value for value in records]
             epochs = [record["epoch"] for record in history]
             axes.plot(epochs, values, style, color=color, label=part, marker="o" if len(values) < 5 else None)
-        axes.set(xlabel="epoch", ylabel=f"{what}{' in %' if scale > 1 else ''}")
+        axes.set(xlabel="epoch", ylabel=f"{quantity}{' in %' if scale > 1 else ''}")
         axes.locator_params("x", integer=True)
         axes.legend(frameon=False, fontsize=8)
     return figure
 
 
 def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> "Figure":
-    """How often a class (row) was taken for another (column), in percent of the row."""
+    """Draw the share of each class (row) that was taken for another (column), in percent of the row."""
     n = len(classes)
     size = min(2.2 + 0.42 * n, 9)
     figure = new_figure(size + 0.8, size)
@@ -73,7 +53,7 @@ def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -
 
 
 def draw_coefficients(coefficients: dict[str, list[list[float]]]) -> "Figure":
-    """Each learnable coefficient by layer; a gap between stages."""
+    """Draw each learnable coefficient by layer, with a gap between stages."""
     figure = new_figure(9, 2.4)
     axes = plain(figure.subplots())
     for (name, stages), color in zip(coefficients.items(), COLORS, strict=False):
@@ -88,7 +68,7 @@ def draw_coefficients(coefficients: dict[str, list[list[float]]]) -> "Figure":
 
 
 def svg(figure: "Figure") -> str:
-    """A figure as SVG text."""
+    """The text of a figure as SVG, the same for the same figure."""
     import matplotlib
 
     buffer = io.StringIO()

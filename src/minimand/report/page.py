@@ -1,4 +1,4 @@
-"""Pages: one self-contained HTML file each."""
+"""Pages about runs, comparisons, searches and studies: one self-contained HTML file each."""
 
 import base64
 import time
@@ -15,7 +15,7 @@ from ..models.named import NamedModel
 from ..models.network import UnrolledNetwork
 from ..networks.kinds import count_parameters
 from ..networks.skeletons import skeletons
-from .citing import bibliography
+from .citing import bibtex
 from .explain import explain, learned_coefficients
 from .figures import draw_coefficients, draw_confusion, draw_curves, svg
 from .size import count_flops
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def write_report(result: "FitResult") -> Path:
     """Write report.html into the folder of a run: what was trained, how it went, what it can do.
 
-    Without matplotlib the page has no figures and says so.
+    Without matplotlib the page has no figures and says so. Raises MinimandError if the result has no run.
     """
     if result.run is None:
         raise MinimandError("the result has no run; give fit a folder: run='runs/first'.")
@@ -60,7 +60,7 @@ def write_report(result: "FitResult") -> Path:
         "history_columns": [name.replace("_", " ") for name in rows[0] if rows[0][name] is not None],
         "history": [[_short(v) for v in row.values() if v is not None] for row in rows],
         "config": _yaml(config),
-        "bibliography": bibliography(*([model] if explanation or named else []), result.method, data),
+        "bibliography": bibtex(*([model] if explanation or named else []), result.method, data),
         "missing": figures.missing,
     }
     write_page("run.html", result.run.report, content)
@@ -68,15 +68,16 @@ def write_report(result: "FitResult") -> Path:
 
 
 class Figures:
-    """Turns figures into data URIs; remembers if the package that draws them is missing."""
+    """The figures of a page as data URIs; remembers if the package that draws them is missing."""
 
     def __init__(self) -> None:
         self.missing = ""
+        """A sentence for the page if there are no figures, as a package is missing."""
 
     def embed(self, draw: Callable[[], "Figure"]) -> str | None:
         """The figure as a data URI, or None where it cannot be drawn."""
-        found = self.embed_all(lambda: {"": draw()})
-        return found[0][1] if found else None
+        uris = [uri for _, uri in self.embed_all(lambda: {"": draw()})]
+        return uris[0] if uris else None
 
     def embed_all(self, draw: Callable[[], Mapping[str, "Figure"]]) -> list[tuple[str, str]]:
         """Captions with their figures as data URIs; none where they cannot be drawn."""
@@ -104,14 +105,14 @@ def write_page(template: str, path: Path, content: dict[str, Any]) -> None:
 
 
 def _facts(result: "FitResult", data: Data, model: nn.Module) -> list[tuple[str, str]]:
-    found = [(f"{result.test_loss:.4f}", "test loss")]
+    results = [(f"{result.test_loss:.4f}", "test loss")]
     if result.test_accuracy is not None:
-        found.insert(0, (f"{100 * result.test_accuracy:.2f} %", "test accuracy"))
+        results.insert(0, (f"{100 * result.test_accuracy:.2f} %", "test accuracy"))
     if result.ensemble_evaluation and result.ensemble_evaluation.accuracy is not None:
-        found.append((f"{100 * result.ensemble_evaluation.accuracy:.2f} %", "all classifiers together"))
+        results.append((f"{100 * result.ensemble_evaluation.accuracy:.2f} %", "all classifiers together"))
     flops = count_flops(model, data.shape)
     return [
-        *found,
+        *results,
         (f"{count_parameters(model):,}", "parameters"),
         ("unknown" if flops is None else f"{flops / 1e6:,.1f} M", "FLOPs a sample, forward"),
         (f"{sum(record['seconds'] for record in result.history):.0f} s", f"for {len(result.history)} epochs"),

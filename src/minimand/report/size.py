@@ -1,4 +1,4 @@
-"""How much a model computes, and what its training keeps."""
+"""The size of a model: the operations of a forward pass, and the bytes kept for a backward pass."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from .._support.torch_internals import storage_id
 def count_flops(model: nn.Module, shape: tuple[int, ...]) -> int | None:
     """Floating-point operations of a forward pass of one sample: two for each multiplication with its addition.
 
-    Matrix products and convolutions only, as is usual. None where the model does not run on a batch of one.
+    Only matrix products and convolutions count, as is usual. None if the model does not run on a batch of one.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     training = model.training
@@ -27,23 +27,23 @@ def count_flops(model: nn.Module, shape: tuple[int, ...]) -> int | None:
     return counter.get_total_flops()
 
 
-def saved_bytes(run: Callable[[], object], model: nn.Module) -> int:
-    """Bytes that autograd keeps for the backward pass of what `run` computes, but for a model's own tensors.
+def saved_bytes(compute: Callable[[], object], model: nn.Module) -> int:
+    """Bytes that autograd keeps for the backward pass of what `compute` computes, but for a model's own tensors.
 
     Each storage counts once; on the meta device too.
     """
-    own = {_storage(t)[0] for t in [*model.parameters(), *model.buffers()]}
-    kept: dict[int, torch.UntypedStorage] = {}
+    model_keys = {_storage(t)[0] for t in [*model.parameters(), *model.buffers()]}
+    saved: dict[int, torch.UntypedStorage] = {}
 
     def pack(t: Tensor) -> Tensor:
         key, storage = _storage(t)
-        if key not in own:
-            kept[key] = storage  # held, so that its address is not given to another
+        if key not in model_keys:
+            saved[key] = storage  # held, so that its address is not given to another
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        run()
-    return sum(storage.nbytes() for storage in kept.values())
+        compute()
+    return sum(storage.nbytes() for storage in saved.values())
 
 
 def _storage(t: Tensor) -> tuple[int, torch.UntypedStorage]:

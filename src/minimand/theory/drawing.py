@@ -4,7 +4,7 @@ import math
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
-from .._support.extras import require
+from .._support.style import BLUE, GRID, INK, RED, new_figure
 from .kernel import INPUT, Kernel
 
 if TYPE_CHECKING:
@@ -14,16 +14,12 @@ if TYPE_CHECKING:
     from .certificate import Certificate
     from .rate import Rate
 
-INK, GRID, BLUE, RED = "#1f2328", "#d0d7de", "#1f6feb", "#cf222e"
 _DRAWN_LAYERS = 6
 
 
 def draw_certificate(certificate: "Certificate") -> "Figure":
     """Poles in the unit disc, gains by layer, and which earlier answers each query reads."""
-    require("matplotlib", "plots", "to draw figures")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    figure = new_figure(11, 3.4)
     figure.suptitle(certificate.title, fontsize=11, color=INK)
     poles, gains, wiring = figure.subplots(1, 3, width_ratios=(1, 1.3, 1.5))
     _draw_poles(poles, certificate)
@@ -37,10 +33,7 @@ def draw_certificate(certificate: "Certificate") -> "Figure":
 
 def draw_rates(momenta: Sequence[float], rates: Sequence["Rate"]) -> "Figure":
     """The worst case against the momentum; gaps where no bound was found."""
-    require("matplotlib", "plots", "to draw figures")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.5, 3.4), layout="constrained")
+    figure = new_figure(5.5, 3.4)
     axes = figure.subplots()
     axes.plot(momenta, [math.nan if r.bound is None else r.bound for r in rates], "o-", color=BLUE, markersize=4)
     name = rates[0].algorithm.partition("(")[0]

@@ -3,11 +3,11 @@
 from typing import Any
 
 from ...experiments.bench import Bench
-from ...experiments.panels import draw_sweep
-from ...experiments.study import Cell, Column, Scale, Study, register
-from ...experiments.trained import created, few, few_steps, kept, train
+from ...experiments.panels import sweep
+from ...experiments.study import Cell, Scale, Study, register
+from ...experiments.trained import ACCURACY, images_for_steps, one_epoch, seeded_network, train
+from ...recipes.recipe import as_config
 from ...surgery.normalize import normalize
-from ...training.hooks.nonfinite import NonFiniteLossError
 
 _KINDS = {
     "batch": (),
@@ -17,7 +17,6 @@ _KINDS = {
     "instance": ("instance",),
     "switchable": ("switchable",),
 }
-_ACCURACY = Column("accuracy", "test accuracy %", 1, 100)
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -28,21 +27,18 @@ def _cells(scale: Scale) -> list[Cell]:
     }[scale]
     return [
         {"normalization": kind, "batch": batch, "model": f"resnet20(width={width}, depth={blocks})"}
-        | {**few(scale, samples, 1), "recipe": kept(few_steps(0.1 * batch / 128, batch))}
+        | {**images_for_steps(scale, samples, 1), "recipe": as_config(one_epoch(0.1 * batch / 128, batch))}
         for kind in _KINDS
         for batch in batches
     ]
 
 
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
-    data = bench.data(cell["data"], cell["train"], cell["test"])
-    model = created(cell["model"], data, cell, seed)
+    data = bench.data_of(cell)
+    model = seeded_network(cell["model"], data, cell, seed)
     for kind in _KINDS[cell["normalization"]]:
         normalize(model, kind)
-    try:
-        return {"accuracy": train(model, data, cell, seed, bench, resume=False).test_accuracy}
-    except NonFiniteLossError:
-        return {"diverged": 1}
+    return {"accuracy": train(model, data, cell, seed, bench, resume=False).test_accuracy}
 
 
 register(
@@ -61,12 +57,8 @@ register(
         _cells,
         _measure,
         ("normalization", "batch"),
-        (_ACCURACY,),
+        (ACCURACY,),
         published=None,
-        figures=lambda measurements: {
-            "Test accuracy against the size of batches: mean and range over seeds": draw_sweep(
-                measurements, _ACCURACY, "model", "batch", "normalization"
-            )
-        },
+        figures=sweep("Test accuracy against the size of batches", ACCURACY, "model", "batch", "normalization"),
     )
 )

@@ -1,22 +1,18 @@
 """Batch normalization without skips makes gradients explode (Yang et al. 2019)."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from ..._support.style import COLORS, new_figure, plain
 from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
-from ...report.figures import COLORS, new_figure, plain
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
 
 _ACTIVATIONS = {"ReLU": nn.ReLU, "linear": nn.Identity}
 _ENDS = 4
-"""Layers at either end that do not count: what enters is not yet, and what returns no longer, like the rest."""
+"""The number of layers at either end that do not count: signals there are not like those in the middle."""
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -48,7 +44,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
 
 
 def _theory(activation: str, batch: float) -> float:
-    """The factor: of linear layers for a batch, of ReLU in the limit of large ones."""
+    """The growth per layer in theory: of linear layers for a batch, of ReLU in the limit of large batches."""
     return (batch - 2) / (batch - 3) if activation == "linear" else math.pi / (math.pi - 1)
 
 
@@ -57,13 +53,13 @@ def _published(cell: Cell) -> str:
     return f"{_theory(cell['activation'], cell['batch']):.4f}{limit}"
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     figure = new_figure(6, 3.4)
     axes = plain(figure.subplots())
     batches = sorted({m.cell["batch"] for m in measurements})
     for activation, color in zip(_ACTIVATIONS, COLORS, strict=False):
-        found = [(m.cell["batch"], m.values["growth"]) for m in measurements if m.cell["activation"] == activation]
-        axes.plot(*zip(*found, strict=True), "o", color=color, markersize=4, alpha=0.7, label=activation)
+        points = [(m.cell["batch"], m.values["growth"]) for m in measurements if m.cell["activation"] == activation]
+        axes.plot(*zip(*points, strict=True), "o", color=color, markersize=4, alpha=0.7, label=activation)
         line = torch.logspace(math.log2(batches[0]), math.log2(batches[-1]), 200, 2).tolist()
         axes.plot(line, [_theory(activation, batch) for batch in line], "--", color=color, linewidth=1)
     axes.set_xscale("log", base=2)

@@ -1,23 +1,19 @@
 """Why depth makes gradients explode and vanish at once: a chain of equal weights (Sun 2019, section 4)."""
 
 import math
-from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..._support.style import COLORS, new_figure, plain
 from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
-from ...report.figures import COLORS, new_figure, plain
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
 
 _STARTS = (0.9, 1.1)
 _LOSS, _LIMIT = 1e-3, 30_000
-"""Gradient descent has arrived below the one, and is given up after the other."""
+"""The loss at which gradient descent has arrived, and the iterations after which it is given up."""
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -41,7 +37,7 @@ def _curvature(layers: int) -> float:
 
 @cache  # the same for every seed
 def _iterations(layers: int) -> int | None:
-    """Of gradient descent, from the worst start, at the best constant step; None where there are too many.
+    """The iterations of gradient descent from the worst start at the best constant step; None if they are too many.
 
     From one start alone some step jumps into the minimum at once; many ask for one that suits steep and flat parts.
     """
@@ -70,7 +66,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     return values | {"iterations": _iterations(layers) or f"over {_LIMIT:,}"}
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     figure = new_figure(9, 3.4)
     landscape, slope = map(plain, figure.subplots(1, 2))
     w = torch.linspace(0, 1.4, 701, dtype=torch.float64)

@@ -1,18 +1,18 @@
 """What the initialization of a deep network decides: accuracy after a few steps, and gradients before the first."""
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ...data.data import Data
-from ...data.samples import Arrays
 from ...experiments.bench import Bench
-from ...experiments.panels import draw_rows
+from ...experiments.panels import rows
 from ...experiments.study import Cell, Column, Scale, Study, register
-from ...experiments.trained import best_of_rates, few, few_steps, kept, plain_network
+from ...experiments.trained import ACCURACY, best_of_rates, first_batch, images_for_steps, one_epoch, plain_network
 from ...models.registry import create_for
+from ...recipes.recipe import as_config
 from ...trainability.diagnosis.diagnose import diagnose
 from ...trainability.initialization.initialize import initialize
 
@@ -29,7 +29,6 @@ _ROWS = {
 _ACTIVATIONS = {"tanh": nn.Tanh, "ReLU": nn.ReLU, "GELU": nn.GELU}
 _NORMS = {"batch norm": nn.BatchNorm1d, "layer norm": nn.LayerNorm}
 _RATES = (1e-3, 5e-3, 2e-2)
-_ACCURACY = Column("accuracy", "test accuracy %", 1, 100)
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -37,7 +36,7 @@ def _cells(scale: Scale) -> list[Cell]:
     batch = 32 if scale == "smoke" else 64
     return [
         {"network": network, "scheme": scheme, "depth": depth, "width": width}
-        | {**few(scale, steps, batch), "recipe": kept(few_steps(_RATES[0], batch))}
+        | {**images_for_steps(scale, steps, batch), "recipe": as_config(one_epoch(_RATES[0], batch))}
         | {"rates": list(_RATES[-1:] if scale == "smoke" else _RATES)}
         for network, schemes in _ROWS.items()
         for scheme in schemes
@@ -45,34 +44,28 @@ def _cells(scale: Scale) -> list[Cell]:
 
 
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
-    data = bench.data(cell["data"], cell["train"], cell["test"])
-    found, _ = best_of_rates(lambda: _network(cell, seed, data), data, cell, seed, bench)
-    inputs, targets = _batch(data)
+    data = bench.data_of(cell)
+    best, _ = best_of_rates(lambda: _network(cell, seed, data), data, cell, seed, bench)
+    inputs, targets = first_batch(data)
     report = diagnose(_network(cell, seed, data), inputs, target=targets)
-    return found | {
+    return best | {
         "verdict": report.verdict.code,
         "first": report.layers[1].weight_gradient,
         "last": report.layers[-2].weight_gradient,
     }
 
 
-def _batch(data: Data, samples: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first training samples, as a model sees them, and their classes."""
-    first = cast(Arrays, data.train)
-    return data.prepare(first.inputs[:samples]), first.targets[:samples]
-
-
 def _network(cell: Cell, seed: int, data: Data) -> nn.Module:
     torch.manual_seed(seed)
-    kind, _, rest = cell["network"].partition(" ")
+    kind, _, norm = cell["network"].partition(" ")
     width, depth = cell["width"], cell["depth"]
     if kind == "residual":
         # Stem and head count as one block.
         model = create_for(f"mlp(width={width}, hidden={width}, depth={depth // 2 - 1})", data.shape, data.num_outputs)
     else:
-        model = plain_network(width, depth, _ACTIVATIONS[kind.rstrip(",")], data, _NORMS.get(rest))
+        model = plain_network(width, depth, _ACTIVATIONS[kind.rstrip(",")], data, _NORMS.get(norm))
     if cell["scheme"] != _DEFAULT:
-        inputs, targets = _batch(data)
+        inputs, targets = first_batch(data)
         if cell["scheme"] in _LEARNED:  # from weights that a gradient reaches
             initialize(model, "critical(weights='gaussian')", batch=inputs)
         initialize(model, cell["scheme"], batch=inputs, target=targets, loss=F.cross_entropy)
@@ -97,17 +90,13 @@ register(
         _measure,
         ("network", "scheme"),
         (
-            _ACCURACY,
+            ACCURACY,
             Column("rate", "learning rate"),
             Column("first", "first gradient", 1, style="e"),
             Column("last", "last gradient", 1, style="e"),
             Column("verdict", "verdict"),
         ),
         published=None,
-        figures=lambda measurements: {
-            "Test accuracy: each seed a point, their mean a line; what diverged at all rates is left out": draw_rows(
-                measurements, ("network", "scheme"), _ACCURACY
-            )
-        },
+        figures=rows("Test accuracy", ("network", "scheme"), ACCURACY, "; what diverged at all rates is left out"),
     )
 )

@@ -1,19 +1,18 @@
 """Deep residual networks without normalization: what the scale of their branches decides (Fixup, SkipInit)."""
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
 from ...data.data import Data
-from ...data.samples import Arrays
 from ...experiments.bench import Bench
-from ...experiments.panels import draw_rows
+from ...experiments.panels import rows
 from ...experiments.study import Cell, Column, Scale, Study, register
-from ...experiments.trained import best_of_rates, few, few_steps, kept
+from ...experiments.trained import ACCURACY, best_of_rates, first_batch, images_for_steps, one_epoch
 from ...models.registry import create_for
 from ...recipes.optimizers import SGD
-from ...recipes.recipe import Recipe
+from ...recipes.recipe import Recipe, as_config
 from ...recipes.schedules import StepDecay
 from ...surgery.normalize import normalize
 from ...trainability.diagnosis.diagnose import diagnose
@@ -28,27 +27,29 @@ _WITHOUT = {
     "no skips": "kaiming",
 }
 _RATES = (1e-2, 3e-2, 1e-1)
+_BATCH = 32
 _LONG = Recipe(164, 128, SGD(0.1, weight_decay=1e-4), StepDecay())
-_ACCURACY = Column("accuracy", "test accuracy %", 1, 100)
 
 
 def _cells(scale: Scale) -> list[Cell]:
     blocks, width, steps = {"smoke": (6, 4, 2), "cpu": (54, 8, 250), "paper": (54, 16, 0)}[scale]
-    what = {"data": "cifar10", "recipe": kept(_LONG)} if scale == "paper" else {}
+    if scale == "paper":
+        training = {"data": "cifar10", "recipe": as_config(_LONG)}
+    else:
+        training = {**images_for_steps(scale, steps, _BATCH), "recipe": as_config(one_epoch(_RATES[0], _BATCH))}
     return [
         {"network": network, "blocks": blocks, "width": width, "pool": 1 if scale in ("smoke", "paper") else 2}
-        | (what or {**few(scale, steps, 32), "recipe": kept(few_steps(_RATES[0], 32))})
-        | {"rates": list(_RATES[:1] if scale == "smoke" else _RATES)}
+        | {**training, "rates": list(_RATES[:1] if scale == "smoke" else _RATES)}
         for network in (_NORMALIZED, *_WITHOUT)
     ]
 
 
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
-    data = bench.data(cell["data"], cell.get("train"), cell.get("test"))
-    found, _ = best_of_rates(lambda: _network(cell, seed, data), data, cell, seed, bench)
-    inputs, targets = _batch(data)
+    data = bench.data_of(cell)
+    best, _ = best_of_rates(lambda: _network(cell, seed, data), data, cell, seed, bench)
+    inputs, targets = first_batch(data, _BATCH)
     report = diagnose(_network(cell, seed, data), inputs, target=targets)
-    return found | {"verdict": report.verdict.code}
+    return best | {"verdict": report.verdict.code}
 
 
 def _network(cell: Cell, seed: int, data: Data) -> nn.Module:
@@ -61,13 +62,8 @@ def _network(cell: Cell, seed: int, data: Data) -> nn.Module:
     model = nn.Sequential(nn.AvgPool2d(cell["pool"]), net)
     if cell["network"] != _NORMALIZED:
         normalize(model, "none")
-        initialize(model, _WITHOUT[cell["network"]], batch=_batch(data)[0])
+        initialize(model, _WITHOUT[cell["network"]], batch=first_batch(data, _BATCH)[0])
     return model
-
-
-def _batch(data: Data, samples: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
-    first = cast(Arrays, data.train)
-    return data.prepare(first.inputs[:samples]), first.targets[:samples]
 
 
 register(
@@ -85,12 +81,8 @@ register(
         _cells,
         _measure,
         ("network",),
-        (_ACCURACY, Column("rate", "learning rate"), Column("verdict", "verdict at the start")),
+        (ACCURACY, Column("rate", "learning rate"), Column("verdict", "verdict at the start")),
         published=None,
-        figures=lambda measurements: {
-            "Test accuracy: each seed a point, their mean a line; what diverged at all rates is left out": draw_rows(
-                measurements, ("network",), _ACCURACY
-            )
-        },
+        figures=rows("Test accuracy", ("network",), ACCURACY, "; what diverged at all rates is left out"),
     )
 )

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from ...data.data import Data
 from ...data.samples import Arrays
 from ...experiments.bench import Bench
-from ...experiments.panels import draw_sweep
+from ...experiments.panels import sweep
 from ...experiments.study import Cell, Column, Scale, Study, register
-from ...experiments.trained import best_of_rates, few, few_steps, kept, plain_network
-from ...recipes.recipe import Recipe
+from ...experiments.trained import ACCURACY, best_of_rates, first_batch, images_for_steps, one_epoch, plain_network
+from ...recipes.recipe import Recipe, as_config
 from ...trainability.initialization.initialize import initialize
 from ...trainability.mean_field.critical_points import critical_point
 from ...trainability.mean_field.depth_scales import depth_scales
@@ -36,7 +36,6 @@ _TREATMENTS: dict[str, dict[str, Any]] = {
 }
 _RATES = (1e-3, 5e-3, 2e-2)
 _ATTACK = 0.2
-_ACCURACY = Column("accuracy", "test accuracy %", 1, 100)
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -47,16 +46,17 @@ def _cells(scale: Scale) -> list[Cell]:
     }[scale]
     batch = 32 if scale == "smoke" else 64
     return [
-        {"treatment": name, "depth": depth, "width": width, **few(scale, steps, batch), **_PLAIN, **treatment}
+        {"treatment": name, "depth": depth, "width": width, **_PLAIN, **treatment}
+        | images_for_steps(scale, steps, batch)
         | {"rates": list(_RATES[:1] if scale == "smoke" else _RATES), "activation": "tanh"}
-        | {"recipe": kept(_with_decay(batch, treatment.get("weight_decay", 0.0)))}
+        | {"recipe": as_config(_with_decay(batch, treatment.get("weight_decay", 0.0)))}
         for name, treatment in _TREATMENTS.items()
         for depth in depths
     ]
 
 
 def _with_decay(batch: int, weight_decay: float) -> Recipe:
-    recipe = few_steps(_RATES[0], batch)
+    recipe = one_epoch(_RATES[0], batch)
     return replace(recipe, optimizer=replace(recipe.optimizer, weight_decay=weight_decay))
 
 
@@ -72,28 +72,28 @@ class _FastGradientSign(Method):
 
 
 def attacked(model: nn.Module, x: Tensor, y: Tensor, size: float, loss: Loss = F.cross_entropy) -> Tensor:
-    """x + size sign(gradient of the loss by x)."""
+    """Inputs moved by the fast gradient sign method: x + size sign(gradient of the loss by x)."""
     x = x.detach().requires_grad_()
     return (x + size * torch.autograd.grad(loss(model(x), y), x)[0].sign()).detach()
 
 
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
-    data = bench.data(cell["data"], cell["train"], cell["test"])
+    data = bench.data_of(cell)
     method = _FastGradientSign(cell["attack"]) if cell["attack"] else None
-    found, model = best_of_rates(lambda: _network(cell, seed, data), data, cell, seed, bench, method)
+    values, model = best_of_rates(lambda: _network(cell, seed, data), data, cell, seed, bench, method)
     reach = _reach(cell)
-    found["reach"] = f"{reach:.0f}" if math.isfinite(reach) else "no bound"
+    values["reach"] = f"{reach:.0f}" if math.isfinite(reach) else "no bound"
     if model is None:
-        return found
+        return values
     test = cast(Arrays, data.test).to(bench.device)
     x, y = data.prepare(test.inputs), test.targets.long()
     model.eval()
     right = model(attacked(model, x, y, _ATTACK)).argmax(1) == y
-    return found | {"attacked": float(right.float().mean())}
+    return values | {"attacked": float(right.float().mean())}
 
 
 def _reach(cell: Cell) -> float:
-    """So many times the shorter depth scale, of angles or of gradients, of the weights and the dropout at the start.
+    """`REACH` times the shorter depth scale, of angles or of gradients, of the weights and the dropout at the start.
 
     Dropout that keeps a share k acts on lengths like weights larger by 1 / sqrt(k), but what two inputs have in common
     passes at k times the size, so that even equal inputs part (after Schoenholz et al. 2017).
@@ -119,24 +119,25 @@ def _reach(cell: Cell) -> float:
 def _network(cell: Cell, seed: int, data: Data) -> nn.Module:
     torch.manual_seed(seed)
     model = plain_network(cell["width"], cell["depth"], nn.Tanh, data)
-    images = data.prepare(cast(Arrays, data.train).inputs)
-    initialize(model, cell["scheme"], batch=images[:64])
+    initialize(model, cell["scheme"], batch=first_batch(data)[0])
     if cell["pretrained"]:
-        pretrain(model, images)
+        pretrain(model, data.prepare(cast(Arrays, data.train).inputs))
     if not cell["dropout"]:
         return model
-    dropped = [(m, nn.Dropout(cell["dropout"])) if isinstance(m, nn.Tanh) else (m,) for m in model]
-    return nn.Sequential(*(module for pair in dropped for module in pair))
+    layers: list[nn.Module] = []
+    for module in model:
+        layers += [module, nn.Dropout(cell["dropout"])] if isinstance(module, nn.Tanh) else [module]
+    return nn.Sequential(*layers)
 
 
 def pretrain(model: nn.Sequential, images: Tensor, rate: float = 1e-3, batch: int = 64) -> None:
-    """Each hidden layer in turn learns to keep what a linear map restores its input from, in one pass over the images.
+    """Train each hidden layer in turn as an autoencoder with a linear decoder, in one pass over the images.
 
     Args:
         model: `plain_network`, in place; its last layer stays.
         images: (N, ...) without labels.
-        rate: of Adam.
-        batch: images in a step.
+        rate: the learning rate of Adam.
+        batch: the number of images in a step.
     """
     x = model[0](images)
     for linear, activation in list(pairwise(model))[1:-1:2]:
@@ -170,16 +171,12 @@ register(
         _measure,
         ("treatment", "depth"),
         (
-            _ACCURACY,
+            ACCURACY,
             Column("attacked", "under attack %", 1, 100),
             Column("rate", "learning rate"),
             Column("reach", f"{REACH} depth scales"),
         ),
         published=None,
-        figures=lambda measurements: {
-            "Test accuracy against depth: mean and range over seeds": draw_sweep(
-                measurements, _ACCURACY, "activation", line="treatment"
-            )
-        },
+        figures=sweep("Test accuracy against depth", ACCURACY, "activation", line="treatment"),
     )
 )

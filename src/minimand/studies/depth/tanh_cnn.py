@@ -1,16 +1,16 @@
 """Plain convolutional networks of a thousand layers, by initialization alone (Xiao et al. 2018)."""
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
 from ...data.data import Data
-from ...data.samples import Arrays
 from ...experiments.bench import Bench
-from ...experiments.panels import draw_sweep
+from ...experiments.panels import sweep
 from ...experiments.study import Cell, Column, Scale, Study, register
-from ...experiments.trained import best_of_rates, few, few_steps, kept
+from ...experiments.trained import ACCURACY, best_of_rates, first_batch, images_for_steps, one_epoch
+from ...recipes.recipe import as_config
 from ...trainability.initialization.initialize import initialize
 
 _SCHEMES = {
@@ -19,7 +19,6 @@ _SCHEMES = {
     "Gaussian, variance 1 / fan-in": "lecun",
 }
 _RATES = (0.05, 0.2)
-_ACCURACY = Column("accuracy", "test accuracy %", 1, 100)
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -29,16 +28,16 @@ def _cells(scale: Scale) -> list[Cell]:
         "paper": ((1000, 10_000), 128, 2000, 1),
     }[scale]
     return [
-        {"scheme": scheme, "depth": depth, "channels": channels, "pool": pool, **few(scale, steps, 32)}
-        # What a step does to the output adds up over the layers.
-        | {"recipe": kept(few_steps(1.0, 32)), "rates": [rate / depth for rate in _RATES]}
+        {"scheme": scheme, "depth": depth, "channels": channels, "pool": pool, **images_for_steps(scale, steps, 32)}
+        # The changes that a step makes in the layers add up in the output, so the rate falls with depth.
+        | {"recipe": as_config(one_epoch(1.0, 32)), "rates": [rate / depth for rate in _RATES]}
         for scheme in _SCHEMES
         for depth in depths
     ]
 
 
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
-    data = bench.data(cell["data"], cell["train"], cell["test"])
+    data = bench.data_of(cell)
     return best_of_rates(lambda: _network(cell, seed, data), data, cell, seed, bench)[0]
 
 
@@ -51,8 +50,7 @@ def _network(cell: Cell, seed: int, data: Data) -> nn.Module:
         before = channels if i else data.shape[0]
         layers += [nn.Conv2d(before, channels, 3, padding=1), nn.Tanh()]
     model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, data.num_outputs))
-    batch = data.prepare(cast(Arrays, data.train).inputs[:64])
-    initialize(model, _SCHEMES[cell["scheme"]], batch=batch)
+    initialize(model, _SCHEMES[cell["scheme"]], batch=first_batch(data)[0])
     return model
 
 
@@ -71,11 +69,7 @@ register(
         _cells,
         _measure,
         ("scheme", "depth"),
-        (_ACCURACY, Column("rate", "learning rate")),
-        figures=lambda measurements: {
-            "Test accuracy against depth: mean and range over seeds": draw_sweep(
-                measurements, _ACCURACY, "channels", line="scheme"
-            )
-        },
+        (ACCURACY, Column("rate", "learning rate")),
+        figures=sweep("Test accuracy against depth", ACCURACY, "channels", line="scheme"),
     )
 )

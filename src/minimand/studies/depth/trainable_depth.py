@@ -2,26 +2,23 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from ..._support.style import COLORS, new_figure, plain
 from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
-from ...experiments.trained import few, few_steps, kept, plain_network, train
-from ...report.figures import COLORS, new_figure, plain
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
+from ...experiments.trained import images_for_steps, one_epoch, plain_network, train
+from ...recipes.recipe import as_config
 from ...trainability.mean_field.depth_scales import depth_scales
 from ...training.hooks.nonfinite import NonFiniteLossError
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-# With the variance of the biases: the paper's for tanh, that of the critical points for the others.
+# The classes, with the variance of the biases: the paper's for tanh, that of the critical points for the others.
 _ACTIVATIONS = {"tanh": (nn.Tanh, 0.05), "ReLU": (nn.ReLU, 0.0), "GELU": (nn.GELU, 0.172922)}
 REACH = 6
-"""Depth scales that a network can be deep."""
+"""The number of depth scales that a network can be deep and still be trained."""
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -32,7 +29,7 @@ def _cells(scale: Scale) -> list[Cell]:
     }[scale]
     return [
         {"activation": activation, "sigma_w": sigma, "depth": depth, "width": width}
-        | {**few(scale, steps, batch), "recipe": kept(few_steps(3e-3, batch))}
+        | {**images_for_steps(scale, steps, batch), "recipe": as_config(one_epoch(3e-3, batch))}
         for activation in _ACTIVATIONS
         for sigma in sigmas
         for depth in depths
@@ -40,7 +37,7 @@ def _cells(scale: Scale) -> list[Cell]:
 
 
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
-    data = bench.data(cell["data"], cell["train"], cell["test"])
+    data = bench.data_of(cell)
     activation, variance = _ACTIVATIONS[cell["activation"]]
     torch.manual_seed(seed)
     model = plain_network(cell["width"], cell["depth"], activation, data)
@@ -56,23 +53,25 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
 
 
 def _reach(activation: str, sigma_w: float) -> float:
-    """So many times the shorter of the depth scales of angles and of gradients, whether these grow or die."""
+    """`REACH` times the shorter of the depth scales of angles and of gradients, whether these grow or die."""
     phi, variance = _ACTIVATIONS[activation]
     scales = depth_scales(phi, sigma_w, math.sqrt(variance))
     return REACH * min(abs(scales.xi_c), abs(scales.xi_grad))
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     figure = new_figure(9, 3.4)
     panels = figure.subplots(1, len(_ACTIVATIONS), sharey=True)
     depths = sorted({m.cell["depth"] for m in measurements})
     for axes, activation in zip(map(plain, panels), _ACTIVATIONS, strict=True):
-        found: dict[tuple[float, int], list[float]] = {}
+        accuracies: dict[tuple[float, int], list[float]] = {}
         for m in measurements:
             if m.cell["activation"] == activation:
-                found.setdefault((m.cell["sigma_w"], m.cell["depth"]), []).append(100 * m.values.get("accuracy", 0.0))
-        x, y = zip(*found, strict=True)
-        shades = [statistics.mean(values) for values in found.values()]
+                accuracies.setdefault((m.cell["sigma_w"], m.cell["depth"]), []).append(
+                    100 * m.values.get("accuracy", 0.0)
+                )
+        x, y = zip(*accuracies, strict=True)
+        shades = [statistics.mean(values) for values in accuracies.values()]
         axes.scatter(x, y, c=shades, s=150, marker="s", cmap="viridis", vmin=10, vmax=80)
         line = torch.linspace(min(x), max(x), 61).tolist()
         axes.plot(line, [_reach(activation, sigma) for sigma in line], color=COLORS[1], linewidth=1.5)

@@ -6,11 +6,11 @@ import torch
 
 from ...analysis.compress import compress
 from ...experiments.bench import Bench
-from ...experiments.panels import draw_rows
+from ...experiments.panels import rows
 from ...experiments.study import Cell, Column, Scale, Study, register
-from ...experiments.trained import images, kept, train
+from ...experiments.trained import images, train
 from ...networks.kinds import count_parameters
-from ...recipes.recipe import from_config
+from ...recipes.recipe import as_config, from_config
 from ...training.methods.local.layerwise import Layerwise
 from .separability import greedy_network, greedy_recipe
 
@@ -22,9 +22,9 @@ _ACCURACY = Column("accuracy", "test accuracy %", 2, 100)
 def _cells(scale: Scale) -> list[Cell]:
     width, pool = {"smoke": (4, 1), "cpu": (16, 2), "paper": (128, 1)}[scale]
     layer, whole = greedy_recipe(scale, 50, 0.3), greedy_recipe(scale, 120, 25 / 120)
-    rest = {"width": width, "pool": pool, **images(scale, 2000)}
+    settings = {"width": width, "pool": pool, **images(scale, 2000)}
     return [
-        {"training": training, **rest, "tuning": max(round(0.4 * layer.epochs), 1), "recipe": kept(recipe)}
+        {"training": training, **settings, "tuning": max(round(0.4 * layer.epochs), 1), "recipe": as_config(recipe)}
         for training, recipe in (
             ("layer by layer", layer),
             ("layer by layer, compressed", layer),
@@ -35,7 +35,7 @@ def _cells(scale: Scale) -> list[Cell]:
 
 
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
-    data = bench.data(cell["data"], cell.get("train"), cell.get("test"))
+    data = bench.data_of(cell)
     recipe, width, training = from_config(cell["recipe"]), cell["width"], cell["training"]
     torch.manual_seed(seed)
     narrow = width // 2
@@ -43,9 +43,9 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     model = greedy_network(data, [inner] * _LAYERS, _K, narrow, norm=True, pool=cell["pool"])
     method = Layerwise(_K, "cnn", inner)
     if training == "layer by layer, compressed":
-        found = compress(model.to(bench.device), data, narrow / width, method, recipe, cell["tuning"], seed=seed)
-        accuracy = found.test_accuracy
-        lost: list[Any] = [x.trained - x.tuned for x in found.layers]
+        result = compress(model.to(bench.device), data, narrow / width, method, recipe, cell["tuning"], seed=seed)
+        accuracy = result.test_accuracy
+        lost: list[Any] = [x.trained - x.tuned for x in result.layers]
     else:
         accuracy = train(model, data, cell, seed, bench, method=None if "end" in training else method).test_accuracy
         lost = ["-"] * _LAYERS
@@ -76,8 +76,6 @@ register(
             Column("parameters", "parameters", 0),
         ),
         lambda cell: _PUBLISHED.get(cell["training"], "unknown"),
-        lambda measurements: {
-            "Test accuracy: each seed a point, their mean a line": draw_rows(measurements, ("training",), _ACCURACY)
-        },
+        rows("Test accuracy", ("training",), _ACCURACY),
     )
 )

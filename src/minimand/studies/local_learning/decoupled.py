@@ -9,12 +9,12 @@ from torch import nn
 
 from ...data.data import Data
 from ...experiments.bench import Bench
-from ...experiments.panels import draw_rows
+from ...experiments.panels import rows
 from ...experiments.study import Cell, Column, Scale, Study, register
-from ...experiments.trained import images, kept, train
+from ...experiments.trained import images, train
 from ...recipes.augmentation import Augmentation
 from ...recipes.optimizers import SGD
-from ...recipes.recipe import Recipe
+from ...recipes.recipe import Recipe, as_config
 from ...recipes.schedules import StepDecay
 from ...training.loop.evaluate import evaluate
 from ...training.loop.problems import Plan
@@ -37,14 +37,12 @@ _COLUMNS = (
 
 def _cells(scale: Scale) -> list[Cell]:
     width, epochs = {"smoke": (4, 1), "cpu": (16, 6), "paper": (128, 50)}[scale]
-    return [
-        {"training": training, "width": width, **images(scale, 4000), "recipe": kept(recipe(scale, epochs))}
-        for training in (_SEQUENTIAL, _DECOUPLED, _END_TO_END)
-    ]
+    settings = {"width": width, **images(scale, 4000), "recipe": as_config(published_recipe(scale, epochs))}
+    return [{"training": training, **settings} for training in (_SEQUENTIAL, _DECOUPLED, _END_TO_END)]
 
 
-def recipe(scale: Scale, epochs: int) -> Recipe:
-    """The published one; at small scales without augmentation, with the same drops at the same shares of training."""
+def published_recipe(scale: Scale, epochs: int) -> Recipe:
+    """The published recipe; at small scales without augmentation, with the drops at the same shares of training."""
     augmentation = None if scale == "paper" else Augmentation()
     schedule = StepDecay(at=(0.3, 0.6, 0.9), by=0.2)
     return Recipe(epochs, 128 if scale == "paper" else 64, SGD(0.1), schedule, augmentation=augmentation)
@@ -65,7 +63,7 @@ def network(width: int, data: Data, seed: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class _Remembered(Decoupled):
-    """Keeps its plan, in which the classifiers are."""
+    """Decoupled training that keeps its plan, in which the classifiers are."""
 
     plans: list[Plan] = field(default_factory=list, compare=False)
 
@@ -89,7 +87,7 @@ class _Until(nn.Module):
 
 
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
-    data = bench.data(cell["data"], cell.get("train"), cell.get("test"))
+    data = bench.data_of(cell)
     plans: list[Plan] = []
     method: Method = {
         _SEQUENTIAL: Layerwise(auxiliary="mlp_sr", cache="off" if cell["width"] == 128 else "memory"),
@@ -127,10 +125,6 @@ register(
         ("training",),
         (*_COLUMNS, Column("seconds", "seconds", 0)),
         published=lambda cell: _PUBLISHED.get(cell["training"], "unknown"),
-        figures=lambda measurements: {
-            "Test accuracy of the whole network: each seed a point, their mean a line": draw_rows(
-                measurements, ("training",), _COLUMNS[0]
-            )
-        },
+        figures=rows("Test accuracy of the whole network", ("training",), _COLUMNS[0]),
     )
 )

@@ -1,27 +1,23 @@
 """Greedy layerwise learning against end-to-end training of the same networks (Belilovsky et al. 2019)."""
 
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from ..._support.style import COLORS, draw_mean_and_range, new_figure, plain
 from ...data.data import Data
 from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
-from ...experiments.trained import images, kept, train
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
+from ...experiments.trained import images, train
 from ...models.registry import create_model
 from ...networks.kinds import count_parameters
 from ...recipes.augmentation import Augmentation
 from ...recipes.optimizers import SGD
-from ...recipes.recipe import Recipe
+from ...recipes.recipe import Recipe, as_config
 from ...recipes.schedules import StepDecay
-from ...report.figures import COLORS, new_figure, plain
 from ...training.methods.local.layerwise import Layerwise
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _GREEDY, _WHOLE = "layer by layer", "end to end"
 _CROP = Augmentation(pad=4, flip=True)
@@ -42,23 +38,23 @@ _PUBLISHED = {
 
 def _cells(scale: Scale) -> list[Cell]:
     if scale == "paper":
-        cifar = [("greedy_cifar", k, {"data": "cifar10", "recipe": kept(_CIFAR)}) for k in (1, 2, 3)]
-        large = {"data": "imagenet", "recipe": kept(_IMAGENET)}
+        cifar = [("greedy_cifar", k, {"data": "cifar10", "recipe": as_config(_CIFAR)}) for k in (1, 2, 3)]
+        large = {"data": "imagenet", "recipe": as_config(_IMAGENET)}
         networks = [*cifar, *(("greedy_imagenet", k, large) for k in (1, 2, 3)), ("vgg11_bn", 3, large)]
     else:
         epochs, batch = (1, 50) if scale == "smoke" else (6, 64)
         recipe = Recipe(epochs, batch, SGD(0.05), StepDecay(at=(0.3, 0.6, 0.9), by=0.2), augmentation=_CROP)
-        what = {**images(scale, 3000), "recipe": kept(recipe)}
-        networks = [("greedy_cifar", k, {"width": 16 if k == 1 else 8, **what}) for k in (1, 2, 3)]
+        small = {**images(scale, 3000), "recipe": as_config(recipe)}
+        networks = [("greedy_cifar", k, {"width": 16 if k == 1 else 8, **small}) for k in (1, 2, 3)]
     return [
-        {"network": network, "k": k, "training": training, **rest}
-        for network, k, rest in networks
+        {"network": network, "k": k, "training": training, **settings}
+        for network, k, settings in networks
         for training in (_GREEDY, _WHOLE)
     ]
 
 
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
-    data = bench.data(cell["data"], cell.get("train"), cell.get("test"))
+    data = bench.data_of(cell)
     torch.manual_seed(seed)
     model = _network(cell, data)
     auxiliary = "vgg" if cell["network"].startswith("vgg") else "cnn"
@@ -81,19 +77,17 @@ def _network(cell: Cell, data: Data) -> nn.Module:
     return create_model(cell["network"], num_classes=data.num_outputs, in_channels=channels, **settings)
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     figure = new_figure(5.5, 3.4)
     axes = plain(figure.subplots())
     for network, k in dict.fromkeys((m.cell["network"], m.cell["k"]) for m in measurements):
         here = [m for m in measurements if (m.cell["network"], m.cell["k"]) == (network, k)]
         greedy = [m.values["classifiers"] for m in here if m.cell["training"] == _GREEDY and "classifiers" in m.values]
         whole = [m.values["accuracy"] for m in here if m.cell["training"] == _WHOLE and "accuracy" in m.values]
-        color, at = COLORS[k], range(1, 1 + max(map(len, greedy), default=0))
-        seeds = list(zip(*greedy, strict=True))
-        axes.plot(at, [100 * statistics.mean(s) for s in seeds], "o-", color=color, markersize=3, label=f"k = {k}")
-        axes.fill_between(at, [100 * min(s) for s in seeds], [100 * max(s) for s in seeds], color=color, alpha=0.12)
+        by_block = [[100 * accuracy for accuracy in seeds] for seeds in zip(*greedy, strict=True)]
+        draw_mean_and_range(axes, range(1, 1 + len(by_block)), by_block, COLORS[k], f"k = {k}")
         if whole:
-            axes.axhline(100 * statistics.mean(whole), color=color, linestyle=":", linewidth=1)
+            axes.axhline(100 * statistics.mean(whole), color=COLORS[k], linestyle=":", linewidth=1)
     axes.set(xlabel="block", ylabel="test accuracy % of its classifier")
     axes.locator_params("x", integer=True)
     axes.legend(frameon=False, fontsize=8)

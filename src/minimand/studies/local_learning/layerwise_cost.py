@@ -2,24 +2,23 @@
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..._support.style import COLORS, draw_mean_and_range, new_figure, plain
 from ...data.data import Data
 from ...experiments.bench import Bench
 from ...experiments.panels import draw_sweep
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
-from ...experiments.trained import images, kept
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
+from ...experiments.trained import images
 from ...recipes.augmentation import Augmentation
 from ...recipes.optimizers import SGD
-from ...recipes.recipe import Recipe, from_config
+from ...recipes.recipe import Recipe, as_config, from_config
 from ...recipes.schedules import StepDecay
-from ...report.figures import COLORS, new_figure, plain
 from ...report.size import saved_bytes
 from ...training.fit import fit
 from ...training.loop.events import EpochDone, Event
@@ -27,15 +26,12 @@ from ...training.methods.backpropagation import Backpropagation
 from ...training.methods.local.layerwise import Layerwise
 from ...training.methods.method import Method
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 _METHODS: dict[str, Method] = {
     "end to end": Backpropagation(),
     "layer by layer": Layerwise(2),
     "layer by layer, cached": Layerwise(2, cache="memory"),
 }
-_KEPT = Column("kept", "kept for backward, MB", 1, 1e-6)
+_SAVED = Column("kept", "kept for backward, MB", 1, 1e-6)
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -45,38 +41,40 @@ def _cells(scale: Scale) -> list[Cell]:
         "paper": ((2, 4, 8, 16), 128, None, 128),
     }[scale]
     recipe = Recipe(3, batch, SGD(0.05), StepDecay(at=()), augmentation=Augmentation())
-    what = images(scale, train or 0, 64) | {"recipe": kept(recipe)}
-    return [{"training": training, "depth": depth, "width": width, **what} for training in _METHODS for depth in depths]
+    settings = images(scale, train or 0, 64) | {"recipe": as_config(recipe)}
+    return [
+        {"training": training, "depth": depth, "width": width, **settings} for training in _METHODS for depth in depths
+    ]
 
 
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
-    data = bench.data(cell["data"], cell.get("train"), cell.get("test"))
+    data = bench.data_of(cell)
     recipe, method = from_config(cell["recipe"]), _METHODS[cell["training"]]
     torch.manual_seed(seed)
     model = _network(cell, data)
     clock = time.process_time if bench.device.type == "cpu" else time.perf_counter
     ends: list[float] = []
 
-    def look(event: Event) -> None:
+    def note_end(event: Event) -> None:
         if isinstance(event, EpochDone):
             ends.append(clock())
 
     fit(_network(cell, data), data, recipe=replace(recipe, epochs=1), device=bench.device)  # to warm up
     began = clock()
-    fit(model, data, method, recipe, seed=seed, device=bench.device, callbacks=[look])
+    fit(model, data, method, recipe, seed=seed, device=bench.device, callbacks=[note_end])
     epochs = recipe.epochs
     # The first epoch of a block includes what is made for it, so it is the later ones that are compared.
     later = [(ends[i + epochs - 1] - ends[i]) / (epochs - 1) for i in range(0, len(ends), epochs)]
     return {
-        "kept": _kept(cell, data, method, recipe.batch_size),
+        "kept": _saved(cell, data, method, recipe.batch_size),
         "seconds": later,
         "growth": later[-2] / later[1] if len(later) > 3 else "-",
         "whole": (ends[-1] - began) / epochs,
     }
 
 
-def _kept(cell: Cell, data: Data, method: Method, batch: int) -> int:
-    """Of the problem that keeps most, for a batch."""
+def _saved(cell: Cell, data: Data, method: Method, batch: int) -> int:
+    """The bytes that autograd keeps for a batch, in the problem that keeps most."""
     with torch.device("meta"):
         model = _network(cell, data)
         x, y = torch.empty(batch, *data.shape), torch.zeros(batch, dtype=torch.long)
@@ -96,7 +94,7 @@ def _network(cell: Cell, data: Data) -> nn.Sequential:
     return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * width, data.num_outputs))
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     time_figure = new_figure(5.5, 3.2)
     deepest = max(m.cell["depth"] for m in measurements)
     axes = plain(time_figure.subplots())
@@ -107,17 +105,15 @@ def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
             if (m.cell["training"], m.cell["depth"]) == (training, deepest) and len(m.values["seconds"]) > 1
         ]
         if runs:
-            blocks = list(zip(*runs, strict=True))
-            at = range(1, 1 + len(blocks))
-            axes.plot(at, [statistics.median(b) for b in blocks], "o-", color=color, markersize=3, label=training)
-            axes.fill_between(at, [min(b) for b in blocks], [max(b) for b in blocks], color=color, alpha=0.12)
+            by_block = list(zip(*runs, strict=True))
+            draw_mean_and_range(axes, range(1, 1 + len(by_block)), by_block, color, training, center=statistics.median)
     axes.set(xlabel=f"block, of {deepest}", ylabel="seconds an epoch", ylim=(0, None))
     if axes.get_lines():
         axes.legend(frameon=False, fontsize=8)
     return {
         f"Time of an epoch of each block of {deepest}: median and range of the seeds": time_figure,
         "Bytes kept for the backward pass of a batch, the most of any block": draw_sweep(
-            measurements, _KEPT, "data", line="training"
+            measurements, _SAVED, "data", line="training"
         ),
     }
 
@@ -138,7 +134,7 @@ register(
         _measure,
         ("training", "depth"),
         (
-            _KEPT,
+            _SAVED,
             Column("growth", "epoch of block J - 1 / of block 2", 2),
             Column("whole", "s, an epoch of each block", 2),
         ),

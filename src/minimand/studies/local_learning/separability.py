@@ -1,32 +1,28 @@
 """What can be told from each layer of networks trained layer by layer (Belilovsky et al. 2019)."""
 
 import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from ..._support.style import COLORS, draw_mean_and_range, legend_below, new_figure, plain
 from ...analysis.probe import probe
 from ...data.data import Data
 from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
-from ...experiments.trained import images, kept, train
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
+from ...experiments.trained import images, train
 from ...layers.heads.auxiliary import auxiliary
 from ...recipes.augmentation import Augmentation
 from ...recipes.optimizers import SGD
-from ...recipes.recipe import Recipe, from_config
+from ...recipes.recipe import Recipe, as_config, from_config
 from ...recipes.schedules import StepDecay
-from ...report.figures import COLORS, new_figure, plain
 from ...training.methods.local.layerwise import Layerwise
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 _NAMES = {0: "linear", 1: "CNN-1", 2: "CNN-2"}
-"""Of probes by their hidden layers."""
+"""The names of probes by their hidden layers."""
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -37,15 +33,15 @@ def _cells(scale: Scale) -> list[Cell]:
     }[scale]
     recipe = greedy_recipe(scale, 50, 0.3)
     return [
-        {"k": k, "width": width, "layers": layers, **size, "norm": k > 1, **images(scale, 2000), "recipe": kept(recipe)}
-        | {"probes": probes, "probe_epochs": -(-recipe.epochs // 2)}
+        {"k": k, "width": width, "layers": layers, **size, "norm": k > 1, **images(scale, 2000)}
+        | {"recipe": as_config(recipe), "probes": probes, "probe_epochs": -(-recipe.epochs // 2)}
         for width in widths
         for k in (1, 2, 3)
     ]
 
 
 def greedy_recipe(scale: Scale, epochs: int, every: float) -> Recipe:
-    """The paper's, with drops of the rate after each such part; without augmentation, and shorter, at other scales."""
+    """The paper's recipe, whose rate drops after every such part; shorter and without augmentation at other scales."""
     if scale == "paper":
         at = tuple(round(i * every, 4) for i in range(1, math.ceil(1 / every)))
         return Recipe(epochs, 128, SGD(0.1, weight_decay=5e-4), StepDecay(at, 0.2))
@@ -54,22 +50,22 @@ def greedy_recipe(scale: Scale, epochs: int, every: float) -> Recipe:
 
 
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
-    data = bench.data(cell["data"], cell.get("train"), cell.get("test"))
+    data = bench.data_of(cell)
     recipe, width = from_config(cell["recipe"]), cell["auxiliary_width"]
     torch.manual_seed(seed)
     model = greedy_network(data, [cell["width"]] * cell["layers"], cell["k"], width, cell["norm"], cell["pool"])
-    # What is not augmented can be kept.
+    # States of images that are not augmented can be cached.
     cache = "memory" if recipe.augmentation == Augmentation() else "off"
     method = Layerwise(cell["k"], "cnn", width, cache=cache)
-    found: dict[str, Any] = {"accuracy": train(model, data, cell, seed, bench, method=method).test_accuracy}
+    values: dict[str, Any] = {"accuracy": train(model, data, cell, seed, bench, method=method).test_accuracy}
     shorter = replace(recipe, epochs=cell["probe_epochs"])
     for hidden in cell["probes"]:
         kind = "cnn" if hidden else "linear"
         layers = probe(model, data, kind, max(hidden, 1), width, shorter, seed=seed, device=bench.device).layers
-        found[f"train_{hidden}"] = [x.train_accuracy for x in layers]
-        found[f"test_{hidden}"] = [x.test_accuracy for x in layers]
-        found[f"first_{hidden}"], found[f"last_{hidden}"] = layers[0].test_accuracy, layers[-1].test_accuracy
-    return found
+        values[f"train_{hidden}"] = [x.train_accuracy for x in layers]
+        values[f"test_{hidden}"] = [x.test_accuracy for x in layers]
+        values[f"first_{hidden}"], values[f"last_{hidden}"] = layers[0].test_accuracy, layers[-1].test_accuracy
+    return values
 
 
 def greedy_network(
@@ -89,7 +85,7 @@ def greedy_network(
     return nn.Sequential(*([nn.AvgPool2d(pool)] if pool > 1 else []), *blocks, head)
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     measurements = [m for m in measurements if "test_0" in m.values]
     probes, widest = measurements[0].cell["probes"], max(m.cell["width"] for m in measurements)
     figure = new_figure(1 + 3 * len(probes), 3.6)
@@ -97,18 +93,15 @@ def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
         for k, color in zip(sorted({m.cell["k"] for m in measurements}), COLORS, strict=False):
             of_k = [m.values for m in measurements if (m.cell["k"], m.cell["width"]) == (k, widest)]
             for part, style in (("train", "--"), ("test", "o-")):
-                found = [[100 * a for a in values[f"{part}_{hidden}"]] for values in of_k]
-                mean = [statistics.mean(layer) for layer in zip(*found, strict=True)]
-                at = range(1, len(mean) + 1)
-                axes.plot(at, mean, style, color=color, markersize=3, label=f"k = {k}" if part == "test" else None)
-                low, high = ([end(layer) for layer in zip(*found, strict=True)] for end in (min, max))
-                axes.fill_between(at, low, high, color=color, alpha=0.12)
+                by_seed = [[100 * accuracy for accuracy in values[f"{part}_{hidden}"]] for values in of_k]
+                by_layer = list(zip(*by_seed, strict=True))
+                label = f"k = {k}" if part == "test" else None
+                draw_mean_and_range(axes, range(1, 1 + len(by_layer)), by_layer, color, label, style)
         axes.set_title(_NAMES[hidden], fontsize=9)
         axes.set_xlabel("layer")
         axes.locator_params("x", integer=True)
     figure.axes[0].set_ylabel("accuracy in %")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
+    legend_below(figure, columns=len({m.cell["k"] for m in measurements}), side="center")
     return {"Accuracy of probes of each layer on test samples, and on training samples dashed; mean and range": figure}
 
 

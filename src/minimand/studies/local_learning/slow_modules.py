@@ -5,20 +5,20 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from ..._support.seeds import derived_seed
 from ...experiments.bench import Bench
-from ...experiments.panels import draw_rows
-from ...experiments.study import Cell, Column, Scale, Study, register
-from ...experiments.trained import images, kept
-from ...recipes.recipe import Recipe, from_config
+from ...experiments.panels import rows
+from ...experiments.study import Cell, Scale, Study, register
+from ...experiments.trained import ACCURACY, images
+from ...recipes.recipe import Recipe, as_config, from_config
 from ...training.distributed.replay import Buffer
 from ...training.loop.evaluate import evaluate
 from ...training.loop.losses import Loss, as_loss
 from ...training.methods.local.decoupled import Decoupled, Group, Part
-from .decoupled import DEPTH, network, recipe
+from .decoupled import DEPTH, network, published_recipe
 
-_ACCURACY = Column("accuracy", "test accuracy %", 1, 100)
 _SLOW = 1
-"""The module, counted from 0."""
+"""The index of the slow module, counted from 0."""
 
 _Batch = tuple[Any, Tensor]
 
@@ -29,43 +29,44 @@ def _cells(scale: Scale) -> list[Cell]:
         "cpu": (16, 4, (1.0, 2.0, 5.0), (1, 10)),
         "paper": (128, 50, (1.0, 1.1, 1.2, 1.5, 2.0, 5.0), (1, 5, 50)),
     }[scale]
-    settings = {"width": width, **images(scale, 2000), "recipe": kept(recipe(scale, epochs))}
+    settings = {"width": width, **images(scale, 2000), "recipe": as_config(published_recipe(scale, epochs))}
     return [{"slowdown": s, "buffer": b, **settings} for s in slowdowns for b in buffers]
 
 
 class _Worker:
-    """A module with its optimizer and its clock."""
+    """A module with its optimizer and the number of its updates."""
 
-    def __init__(self, part: Part, how: Recipe, steps: int) -> None:
-        self.part, self.how, self.steps, self.done = part, how, steps, 0
-        self.optimizer = how.optimizer.build(part)
+    def __init__(self, part: Part, recipe: Recipe, steps: int) -> None:
+        self.part, self.recipe, self.steps, self.updates = part, recipe, steps, 0
+        self.optimizer = recipe.optimizer.build(part)
 
     def train(self, batch: _Batch, loss: Loss) -> _Batch:
-        """One update; what it gave before it."""
+        """Make one update, and return the state that the module gave before it, with the targets."""
         x, y = batch
-        rate = self.how.optimizer.lr * self.how.schedule.factor(self.done / self.steps)
+        rate = self.recipe.optimizer.lr * self.recipe.schedule.factor(self.updates / self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
         state, outputs, _ = self.part.train()(x)
         loss(outputs, y).backward()
         self.optimizer.step()
-        self.done += 1
+        self.updates += 1
         return state.detach(), y
 
 
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
-    data = bench.data(cell["data"], cell.get("train"), cell.get("test"))
-    how = cast(Recipe, from_config(cell["recipe"]))
+    data = bench.data_of(cell)
+    recipe = cast(Recipe, from_config(cell["recipe"]))
     model = network(cell["width"], data, seed).to(bench.device)
-    first = data.prepare(next(iter(data.test.batches(4)))[0].to(bench.device))
-    group = cast(Group, Decoupled().plan(model, lambda: first, data.num_outputs, 1).problems[0].module)
-    steps = how.epochs * data.train.count(how.batch_size, True)
-    workers = [_Worker(part, how, steps) for part in group.each]
+    group = cast(
+        Group, Decoupled().plan(model, lambda: data.example(bench.device), data.num_outputs, 1).problems[0].module
+    )
+    steps = recipe.epochs * data.train.count(recipe.batch_size, True)
+    workers = [_Worker(part, recipe, steps) for part in group.each]
     buffers = [Buffer[_Batch](cell["buffer"]) for _ in workers[:-1]]
-    stream = _endless(data, how, seed, bench.device)
+    stream = _endless(data, recipe, seed, bench.device)
     loss = as_loss(None, data)
-    # Until every buffer holds something, modules take turns; in it are batches of untrained modules.
+    # Modules take turns until every buffer is full, of what untrained modules give.
     for _ in range(cell["buffer"]):
         batch = next(stream)
         for worker, buffer in zip(workers, buffers, strict=False):
@@ -75,24 +76,22 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     chance = torch.ones(DEPTH)
     chance[_SLOW] = 1 / cell["slowdown"]
     generator = torch.Generator().manual_seed(seed)
-    reads = [0] * DEPTH
-    while any(worker.done < steps for worker in workers):
-        # Each stops after its own updates, as published.
-        left = chance * torch.tensor([float(worker.done < steps) for worker in workers])
+    while any(worker.updates < steps for worker in workers):
+        # Each module stops after `steps` updates, as published.
+        left = chance * torch.tensor([float(worker.updates < steps) for worker in workers])
         j = int(torch.multinomial(left, 1, generator=generator))
         batch = next(stream) if j == 0 else cast(_Batch, buffers[j - 1].read())
-        given = workers[j].train(batch, loss)
-        reads[j] += 1
+        answer = workers[j].train(batch, loss)
         if j + 1 < DEPTH:
-            buffers[j].write(given)
+            buffers[j].write(answer)
     return {"accuracy": evaluate(group, data).accuracy}
 
 
-def _endless(data: Any, how: Recipe, seed: int, device: torch.device) -> Any:
-    augment = how.augmentation or data.augmentation
+def _endless(data: Any, recipe: Recipe, seed: int, device: torch.device) -> Any:
+    augment = recipe.augmentation or data.augmentation
     epoch = 0
     while True:
-        for inputs, targets in data.train.batches(how.batch_size, 1_000_003 * seed + epoch):
+        for inputs, targets in data.train.batches(recipe.batch_size, derived_seed(seed, epoch)):
             yield data.prepare(augment(inputs.to(device))), targets.to(device).long()
         epoch += 1
 
@@ -114,12 +113,8 @@ register(
         _cells,
         _measure,
         ("slowdown", "buffer"),
-        (_ACCURACY,),
+        (ACCURACY,),
         published=None,
-        figures=lambda measurements: {
-            "Test accuracy: each seed a point, their mean a line": draw_rows(
-                measurements, ("slowdown", "buffer"), _ACCURACY
-            )
-        },
+        figures=rows("Test accuracy", ("slowdown", "buffer"), ACCURACY),
     )
 )

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from ...experiments.panels import draw_rows
+from ...experiments.panels import rows
 from ...experiments.study import Cell, Scale, Study, register
-from ...experiments.trained import COLUMNS, ERROR, images, kept, measure_classifier
+from ...experiments.trained import COLUMNS, ERROR, images, measure_classifier
 from ...recipes.augmentation import Augmentation
 from ...recipes.optimizers import AdamW
-from ...recipes.recipe import Recipe
+from ...recipes.recipe import Recipe, as_config
 from ...recipes.schedules import Cosine
 
 # Drop-path, warm-up epochs, top-1 accuracy without APG2 in the repositories of Liu et al. 2022 and Touvron et al. 2021.
@@ -45,14 +45,14 @@ def _large(drop_path: float, warmup: int, model: str, algorithm: str) -> dict[st
         augmentation=Augmentation(flip=True, randaugment=9, erase=0.25),
     )
     name = f"{model}(drop_path={drop_path})"
-    return {"network": model, "model": name, "algorithm": algorithm, "data": "imagenet", "recipe": kept(recipe)}
+    return {"network": model, "model": name, "algorithm": algorithm, "data": "imagenet", "recipe": as_config(recipe)}
 
 
 def _small(scale: Scale, model: str, algorithm: str) -> dict[str, Any]:
     epochs, augmentation = (5, Augmentation(pad=4, flip=True)) if scale == "cpu" else (1, Augmentation())
     recipe = Recipe(epochs, 64, AdamW(2e-3), Cosine(warmup=0.1), augmentation=augmentation)
     cell = {"network": model.partition("(")[0], "model": model, "algorithm": algorithm, **images(scale, 5_000)}
-    return cell | {"enlarged": 4 if scale == "smoke" else 1, "recipe": kept(recipe)}
+    return cell | {"enlarged": 4 if scale == "smoke" else 1, "recipe": as_config(recipe)}
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -62,9 +62,8 @@ def _cells(scale: Scale) -> list[Cell]:
 
 
 def _published(cell: Cell) -> str:
-    found = _PAPER.get(cell["network"])
-    known = found is not None and cell["algorithm"] == "gradient_descent" and cell["data"] == "imagenet"
-    return f"{100 - found[2]:.1f}" if known and found else "unknown"
+    is_published = cell["algorithm"] == "gradient_descent" and cell["data"] == "imagenet"
+    return f"{100 - _PAPER[cell['network']][2]:.1f}" if is_published else "unknown"
 
 
 register(
@@ -84,8 +83,6 @@ register(
         ("network", "algorithm"),
         COLUMNS,
         _published,
-        lambda measurements: {
-            "Test error: each seed a point, their mean a line": draw_rows(measurements, ("network", "algorithm"), ERROR)
-        },
+        rows("Test error", ("network", "algorithm"), ERROR),
     )
 )

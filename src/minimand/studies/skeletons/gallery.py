@@ -2,11 +2,11 @@
 
 from ...algorithms._algorithm import is_proximal
 from ...algorithms._registry import builtin
-from ...experiments.panels import draw_rows
+from ...experiments.panels import rows
 from ...experiments.study import Cell, Column, Scale, Study, register
-from ...experiments.trained import ERROR, images, kept, measure_classifier
+from ...experiments.trained import ERROR, images, measure_classifier
 from ...recipes.optimizers import AdamW
-from ...recipes.recipe import Recipe
+from ...recipes.recipe import Recipe, as_config
 from ...recipes.schedules import Cosine
 
 
@@ -17,7 +17,7 @@ def _cells(scale: Scale) -> list[Cell]:
         model, shown = "mlp(width=32, depth=12)", {"data": "digits", "train": None if scale == "cpu" else 100}
         recipe = Recipe(20 if scale == "cpu" else 1, 128, AdamW(5e-3, weight_decay=0.0), Cosine())
     return [
-        {"algorithm": name, "model": model, **shown, "recipe": kept(recipe)}
+        {"algorithm": name, "model": model, **shown, "recipe": as_config(recipe)}
         for name, cls in builtin.items()
         if not any(map(is_proximal, cls.oracles))
     ]
@@ -37,8 +37,6 @@ register(
         ("algorithm",),
         (ERROR, Column("loss", "test loss", 3), Column("parameters", "parameters", 0)),
         published=None,
-        figures=lambda measurements: {
-            "Test error: each seed a point, their mean a line": draw_rows(measurements, ("algorithm",), ERROR)
-        },
+        figures=rows("Test error", ("algorithm",), ERROR),
     )
 )

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from ...experiments.panels import draw_rows
+from ...experiments.panels import rows
 from ...experiments.study import Cell, Scale, Study, register
-from ...experiments.trained import COLUMNS, ERROR, images, kept, measure_classifier
+from ...experiments.trained import COLUMNS, ERROR, images, measure_classifier
 from ...recipes.augmentation import Augmentation
 from ...recipes.optimizers import SGD
-from ...recipes.recipe import Recipe
+from ...recipes.recipe import Recipe, as_config
 from ...recipes.schedules import StepDecay
 
 # Error in %: CIFAR-10, CIFAR-100, and both with augmentation.
@@ -27,28 +27,28 @@ _SMALL = {
     "densenet22_12(growth=4)": "densenet40_12",
     "agd_net22_12(growth=4)": "agd_net40_12",
 }
-"""What is trained at cpu scale, and the least network of its kind in the paper."""
+"""The networks that are trained at cpu scale, with the least network of the kind in the paper."""
 
 
 def _recipe(epochs: int, augmented: bool) -> dict[str, Any]:
     augmentation = Augmentation(pad=4, flip=True) if augmented else Augmentation()
-    return kept(Recipe(epochs, 64, SGD(weight_decay=1e-4), StepDecay(), augmentation=augmentation))
+    return as_config(Recipe(epochs, 64, SGD(weight_decay=1e-4), StepDecay(), augmentation=augmentation))
 
 
 def _cells(scale: Scale) -> list[Cell]:
     if scale == "paper":
         return [
-            {"model": model, "on": name + "+" * augmented, "data": name, "recipe": _recipe(300, augmented)}
-            for augmented in (False, True)
+            {"model": model, "on": name + mark, "data": name, "recipe": _recipe(300, augmented=mark == "+")}
+            for mark in ("", "+")
             for name in ("cifar10", "cifar100")
             for model in _PUBLISHED
         ]
     cells: list[Cell] = []
     for model in _SMALL:
         train, epochs = (10_000, 8) if "width" in model else (5_000, 6)
-        given = images(scale, train)
+        shown = images(scale, train)
         recipe = _recipe(epochs if scale == "cpu" else 1, augmented=False)
-        cells.append({"model": model, "on": f"{given['train']:,} of {given['data']}", **given, "recipe": recipe})
+        cells.append({"model": model, "on": f"{shown['train']:,} of {shown['data']}", **shown, "recipe": recipe})
     return cells
 
 
@@ -77,8 +77,6 @@ register(
         ("model", "on"),
         COLUMNS,
         _published,
-        lambda measurements: {
-            "Test error: each seed a point, their mean a line": draw_rows(measurements, ("model", "on"), ERROR)
-        },
+        rows("Test error", ("model", "on"), ERROR),
     )
 )

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ...experiments.panels import draw_rows
+from ...experiments.panels import rows
 from ...experiments.study import Cell, Scale, Study, register
-from ...experiments.trained import COLUMNS, ERROR, images, kept, measure_classifier
+from ...experiments.trained import COLUMNS, ERROR, images, measure_classifier
 from ...recipes.augmentation import Augmentation
 from ...recipes.optimizers import SGD
-from ...recipes.recipe import Recipe
+from ...recipes.recipe import Recipe, as_config
 from ...recipes.schedules import Cosine
 
 _ALGORITHMS = (
@@ -24,9 +24,9 @@ _ALGORITHMS = (
 def _recipe(scale: Scale) -> dict[str, Any]:
     if scale == "paper":
         strong = Augmentation(pad=4, flip=True, randaugment=9, cutout=16)
-        return kept(Recipe(200, 128, SGD(), Cosine(), augmentation=strong))
+        return as_config(Recipe(200, 128, SGD(), Cosine(), augmentation=strong))
     weak = Augmentation(pad=4, flip=True) if scale == "cpu" else Augmentation()
-    return kept(Recipe(5 if scale == "cpu" else 1, 64, SGD(0.05), Cosine(), augmentation=weak))
+    return as_config(Recipe(5 if scale == "cpu" else 1, 64, SGD(0.05), Cosine(), augmentation=weak))
 
 
 _SETTING = (
@@ -39,15 +39,17 @@ _SETTING = (
 )
 
 
-def _register(name: str, title: str, about: str, full: Sequence[str], small: Sequence[str], few: Sequence[str]) -> None:
-    """A study of all algorithms on the `full` models at paper scale, of a `few` on the `small` ones below."""
+def _register(
+    name: str, title: str, about: str, full: Sequence[str], small: Sequence[str], algorithms: Sequence[str]
+) -> None:
+    """Register a study of all algorithms on the `full` models at paper scale, of some on the `small` ones below."""
 
     def cells(scale: Scale) -> list[Cell]:
         paper = scale == "paper"
         return [
             {"model": model, "algorithm": algorithm, **images(scale, 4_000), "recipe": _recipe(scale)}
             for model in (full if paper else small)
-            for algorithm in (_ALGORITHMS if paper else few)
+            for algorithm in (_ALGORITHMS if paper else algorithms)
         ]
 
     register(
@@ -60,11 +62,7 @@ def _register(name: str, title: str, about: str, full: Sequence[str], small: Seq
             measure_classifier,
             ("model", "algorithm"),
             COLUMNS,
-            figures=lambda measurements: {
-                "Test error: each seed a point, their mean a line": draw_rows(
-                    measurements, ("model", "algorithm"), ERROR
-                )
-            },
+            figures=rows("Test error", ("model", "algorithm"), ERROR),
         )
     )
 

@@ -1,27 +1,23 @@
 """Parity of eight bits, over width and depth (Wu et al. 2024)."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from ..._support.style import COLORS, new_figure, plain
 from ...experiments.bench import Bench
 from ...experiments.panels import draw_sweep
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
-from ...experiments.trained import SKELETONS, created, kept, train
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
+from ...experiments.trained import SKELETONS, seeded_network, train
 from ...networks.kinds import count_parameters
 from ...recipes.optimizers import AdamW
-from ...recipes.recipe import Recipe
+from ...recipes.recipe import Recipe, as_config
 from ...recipes.schedules import Cosine
-from ...report.figures import COLORS, new_figure, plain
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _ALGORITHMS = (*SKELETONS, "linearized_admm")
 _ACCURACY = Column("accuracy", "accuracy %", 1, 100)
 _SHOWN = (2, 8)
-"""Hidden units and depth of the networks whose outputs are drawn."""
+"""The hidden units and the depth of the networks whose outputs are drawn."""
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -29,7 +25,7 @@ def _cells(scale: Scale) -> list[Cell]:
     recipe = Recipe(epochs, 2**bits, AdamW(5e-3, weight_decay=0.0), Cosine(), clip=1.0)
     return [
         {"hidden": hidden, "depth": depth, "algorithm": algorithm, "bits": bits, "width": bits + 2}
-        | {"recipe": kept(recipe)}
+        | {"recipe": as_config(recipe)}
         for hidden in ((2,) if scale == "smoke" else (1, 2, 4))
         for depth in ((8,) if scale == "smoke" else (4, 8, 16))
         for algorithm in _ALGORITHMS
@@ -39,7 +35,7 @@ def _cells(scale: Scale) -> list[Cell]:
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     data = bench.data(f"parity(bits={cell['bits']})")
     name = f"mlp(width={cell['width']}, depth={cell['depth']}, hidden={cell['hidden']})"
-    model = created(name, data, cell, seed)
+    model = seeded_network(name, data, cell, seed)
     result = train(model, data, cell, seed, bench, resume=False)
     values: dict[str, Any] = {
         "accuracy": result.test_accuracy,
@@ -56,7 +52,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     return values
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     shown = [m for m in measurements if "gaps" in m.values]
     figure = new_figure(9, 3.4)
     axes = plain(figure.subplots())

@@ -1,4 +1,4 @@
-"""The same model of timm with and without momentum between its blocks."""
+"""Models of timm with and without momentum between their blocks."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ import torch
 
 from ..._support.torchvision import require_timm
 from ...experiments.bench import Bench
-from ...experiments.panels import draw_rows
+from ...experiments.panels import rows
 from ...experiments.study import Cell, Column, Scale, Study, register
-from ...experiments.trained import COLUMNS, ERROR, classified, images, kept
+from ...experiments.trained import COLUMNS, ERROR, images, train_classifier
 from ...networks.skeletons import skeletons
 from ...recipes.augmentation import Augmentation
 from ...recipes.optimizers import SGD, AdamW
-from ...recipes.recipe import Recipe
+from ...recipes.recipe import Recipe, as_config
 from ...recipes.schedules import Cosine
 from ...surgery.rewire import rewire
 
@@ -29,10 +29,10 @@ def _recipe(scale: Scale, model: str) -> dict[str, Any]:
     if scale == "paper":
         augmentation = Augmentation(flip=True)
         tuned = AdamW(5e-5, weight_decay=1e-8) if "resnet" not in model else SGD(1e-3, weight_decay=1e-4)
-        return kept(Recipe(10, 256, tuned, Cosine(warmup=0.1), precision="bf16", augmentation=augmentation))
+        return as_config(Recipe(10, 256, tuned, Cosine(warmup=0.1), precision="bf16", augmentation=augmentation))
     epochs, augmentation = (4, Augmentation(pad=4, flip=True)) if scale == "cpu" else (1, Augmentation())
     optimizer = SGD(0.05) if "resnet" in model else AdamW(1e-3)
-    return kept(Recipe(epochs, 64, optimizer, Cosine(warmup=0.1), augmentation=augmentation))
+    return as_config(Recipe(epochs, 64, optimizer, Cosine(warmup=0.1), augmentation=augmentation))
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -48,11 +48,11 @@ def _cells(scale: Scale) -> list[Cell]:
 
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     timm = require_timm()
-    data = bench.data(cell["data"], cell.get("train"), cell.get("test"), cell["enlarged"])
+    data = bench.data_of(cell)
     torch.manual_seed(seed)
     settings = cell["settings"] | {"in_chans": data.shape[0], "num_classes": data.num_outputs}
     model = rewire(timm.create_model(cell["model"], **settings), f"heavy_ball(momentum={cell['momentum']})")
-    return {"rewired": sum(run.depth for run in skeletons(model)), **classified(model, data, cell, seed, bench)}
+    return {"rewired": sum(run.depth for run in skeletons(model)), **train_classifier(model, data, cell, seed, bench)}
 
 
 register(
@@ -71,8 +71,6 @@ register(
         ("model", "momentum"),
         (*COLUMNS, Column("rewired", "blocks rewired", 0)),
         published=None,
-        figures=lambda measurements: {
-            "Test error: each seed a point, their mean a line": draw_rows(measurements, ("model", "momentum"), ERROR)
-        },
+        figures=rows("Test error", ("model", "momentum"), ERROR),
     )
 )

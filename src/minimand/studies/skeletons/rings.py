@@ -1,40 +1,36 @@
 """Nested rings: accuracy, margin and decision boundary (Wu et al. 2024)."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from ..._support.style import new_figure
 from ...data.data import Data
 from ...data.samples import Arrays
 from ...data.sets.nested_rings import nested_rings
 from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
-from ...experiments.trained import SKELETONS, kept, train
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
+from ...experiments.trained import SKELETONS, train
 from ...networks.kinds import count_parameters
 from ...networks.unrolled import unroll
 from ...recipes.optimizers import AdamW
-from ...recipes.recipe import Recipe
+from ...recipes.recipe import Recipe, as_config
 from ...recipes.schedules import Cosine
-from ...report.figures import new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _ALGORITHMS = (*SKELETONS, "linearized_admm")
 _SIDE = 4.0
-"""The figure shows [-4, 4]^2."""
+"""The figure shows the square [-4, 4]^2."""
 _SHOWN = 60
-"""Points a side."""
+"""The number of points on a side of the drawn grid."""
 
 
 def _cells(scale: Scale) -> list[Cell]:
     samples, epochs = (200, 2) if scale == "smoke" else (2000, 25) if scale == "cpu" else (4000, 100)
     recipe = Recipe(epochs, 125 if scale != "smoke" else 50, AdamW(5e-3, weight_decay=0.0), Cosine(), clip=1.0)
     return [
-        {"algorithm": algorithm, "depth": depth, "hidden": 16, "samples": samples, "recipe": kept(recipe)}
+        {"algorithm": algorithm, "depth": depth, "hidden": 16, "samples": samples, "recipe": as_config(recipe)}
         for depth in ((3,) if scale == "smoke" else (5, 15))
         for algorithm in _ALGORITHMS
     ]
@@ -50,11 +46,11 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
         ]
 
     torch.manual_seed(seed)
-    two = cell["algorithm"] == "linearized_admm"
-    stage = unroll(
-        cell["algorithm"],
-        [{"gradient_f": f, "gradient_g": g} for f, g in zip(blocks(), blocks(), strict=True)] if two else blocks(),
-    )
+    if cell["algorithm"] == "linearized_admm":
+        pairs = [{"gradient_f": f, "gradient_g": g} for f, g in zip(blocks(), blocks(), strict=True)]
+        stage = unroll(cell["algorithm"], pairs)
+    else:
+        stage = unroll(cell["algorithm"], blocks())
     result = train(stage, data, cell, seed, bench, resume=False)
     values: dict[str, Any] = {
         "accuracy": result.test_accuracy,
@@ -67,7 +63,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
 
 
 def _points(data: Data) -> tuple[Tensor, Tensor]:
-    """The test samples."""
+    """The points and classes of the test samples."""
     samples = cast(Arrays, data.test)
     return samples.inputs, samples.targets
 
@@ -93,12 +89,12 @@ def _margin(stage: nn.Module, points: Tensor, targets: Tensor, side: int = 400) 
         return 0.0
     margins = []
     for ring in (False, True):
-        own, other = points[targets.bool() == ring], grid[taken != ring]
-        margins.append(float(torch.cdist(own, other).min()) if len(other) else math.inf)
+        samples, outside = points[targets.bool() == ring], grid[taken != ring]
+        margins.append(float(torch.cdist(samples, outside).min()) if len(outside) else math.inf)
     return min(margins)
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     shown = [m for m in measurements if "boundary" in m.values]
     depths = sorted({m.cell["depth"] for m in shown})
     figure = new_figure(2.2 * len(_ALGORITHMS), 2.5 * len(depths))
@@ -107,10 +103,12 @@ def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
         for axes, algorithm in zip(row, _ALGORITHMS, strict=True):
             axes.set(xticks=[], yticks=[], aspect="equal")
             axes.set_title(f"{algorithm}\n{depth} layers", fontsize=7)
-            found = [m for m in shown if (m.cell["depth"], m.cell["algorithm"]) == (depth, algorithm)]
-            if not found:
+            boundaries = [
+                m.values["boundary"] for m in shown if (m.cell["depth"], m.cell["algorithm"]) == (depth, algorithm)
+            ]
+            if not boundaries:
                 continue
-            gap = torch.tensor(found[0].values["boundary"]).view(_SHOWN, _SHOWN).T.numpy()
+            gap = torch.tensor(boundaries[0]).view(_SHOWN, _SHOWN).T.numpy()
             extent = (-_SIDE, _SIDE, -_SIDE, _SIDE)
             axes.imshow(gap, extent=extent, origin="lower", cmap="RdBu", vmin=-8, vmax=8, interpolation="bilinear")
             axes.contour(gap, levels=[0], extent=extent, colors="black", linewidths=0.8)

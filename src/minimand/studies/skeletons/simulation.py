@@ -1,24 +1,21 @@
 """Training error against depth in the simulation of Li et al. 2018, their table 2."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from ..._support.style import COLORS, new_figure, plain
 from ...data.data import Data
 from ...data.samples import Arrays
 from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
-from ...experiments.trained import kept, train
+from ...experiments.panels import values_by
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
+from ...experiments.trained import train
 from ...networks.unrolled import unroll
 from ...recipes.optimizers import AdamW
-from ...recipes.recipe import Recipe
+from ...recipes.recipe import Recipe, as_config
 from ...recipes.schedules import Cosine
-from ...report.figures import COLORS, new_figure, plain
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _DIMENSION = 100
 # Equations (14), (7), (11), (12), (13), each with the exact coefficients that the paper says.
@@ -35,6 +32,7 @@ _PUBLISHED = {
     30: (1.07665, 1.00652, 1.00455, 1.00204, 1.00086),
     40: (1.07749, 1.00653, 1.00457, 1.00213, 0.99964),
 }
+_ERROR = Column("mse", "training MSE", 5)
 _EPOCHS: dict[Scale, int] = {"smoke": 1, "cpu": 10, "paper": 1000}
 
 
@@ -43,7 +41,7 @@ def _cells(scale: Scale) -> list[Cell]:
     recipe = Recipe(_EPOCHS[scale], batch, AdamW(1e-3, weight_decay=0.0), Cosine())
     depths = (2, 4) if scale == "smoke" else tuple(_PUBLISHED)
     return [
-        {"network": name, "depth": depth, "algorithm": algorithm, "pairs": pairs, "recipe": kept(recipe)}
+        {"network": name, "depth": depth, "algorithm": algorithm, "pairs": pairs, "recipe": as_config(recipe)}
         for depth in depths
         for name, algorithm in _ALGORITHMS.items()
     ]
@@ -65,16 +63,14 @@ def _published(cell: Cell) -> str:
     return f"{row[list(_ALGORITHMS).index(cell['network'])]:.5f}" if row else ""
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     figure = new_figure(9, 3.2)
     ours, theirs = figure.subplots(1, 2)
+    errors = values_by(measurements, _ERROR, ("network", "depth"))
     for i, (name, color) in enumerate(zip(_ALGORITHMS, COLORS, strict=False)):
-        by_depth: dict[int, list[float]] = {}
-        for m in measurements:
-            if m.cell["network"] == name and "mse" in m.values:
-                by_depth.setdefault(m.cell["depth"], []).append(m.values["mse"])
-        depths = sorted(by_depth)
-        ours.plot(depths, [sum(by_depth[d]) / len(by_depth[d]) for d in depths], "o-", color=color, label=name)
+        depths = sorted(depth for network, depth in errors if network == name)
+        means = [sum(errors[name, depth]) / len(errors[name, depth]) for depth in depths]
+        ours.plot(depths, means, "o-", color=color, label=name)
         theirs.plot(list(_PUBLISHED), [row[i] for row in _PUBLISHED.values()], "o-", color=color)
     for axes, title in ((plain(ours), "here"), (plain(theirs), "published")):
         axes.set(xlabel="depth", ylabel="training MSE")
@@ -100,7 +96,7 @@ register(
         _cells,
         _measure,
         ("network", "depth"),
-        (Column("mse", "training MSE", 5), Column("zero", "predicting 0", 5)),
+        (_ERROR, Column("zero", "predicting 0", 5)),
         _published,
         _figures,
     )

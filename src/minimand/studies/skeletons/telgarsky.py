@@ -1,25 +1,21 @@
 """Telgarsky's sawtooth, over teeth, width and depth (Wu et al. 2024)."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from ..._support.style import COLORS, legend_below, new_figure, plain
 from ...experiments.bench import Bench
 from ...experiments.panels import draw_sweep
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
-from ...experiments.trained import SKELETONS, created, kept, train
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
+from ...experiments.trained import SKELETONS, seeded_network, train
 from ...recipes.optimizers import AdamW
-from ...recipes.recipe import Recipe
+from ...recipes.recipe import Recipe, as_config
 from ...recipes.schedules import Cosine
-from ...report.figures import COLORS, new_figure, plain
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _ERROR = Column("mse", "test MSE", 5)
 _SHOWN = 257
-"""Points of a drawn function."""
+"""The number of points of a drawn function."""
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -27,7 +23,7 @@ def _cells(scale: Scale) -> list[Cell]:
     recipe = Recipe(epochs, points, AdamW(5e-3, weight_decay=0.0), Cosine(), clip=1.0)
     return [
         {"folds": folds, "hidden": hidden, "depth": depth, "algorithm": algorithm, "width": 8, "points": points}
-        | {"size": f"{folds} folds, {hidden} hidden units", "recipe": kept(recipe)}
+        | {"size": f"{folds} folds, {hidden} hidden units", "recipe": as_config(recipe)}
         for folds in ((2,) if scale == "smoke" else (3, 4))
         for hidden in ((4,) if scale == "smoke" else (4, 16))
         for depth in ((4,) if scale == "smoke" else (4, 8, 16))
@@ -38,7 +34,7 @@ def _cells(scale: Scale) -> list[Cell]:
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     data = bench.data(f"telgarsky(folds={cell['folds']}, points={cell['points']})")
     name = f"mlp(width={cell['width']}, depth={cell['depth']}, hidden={cell['hidden']})"
-    model = created(name, data, cell, seed)
+    model = seeded_network(name, data, cell, seed)
     result = train(model, data, cell, seed, bench, resume=False)
     values: dict[str, Any] = {"mse": result.test_loss}
     if seed == 0:
@@ -48,7 +44,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     return values
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     deepest = max(m.cell["depth"] for m in measurements)
     shown = [m for m in measurements if "fitted" in m.values and m.cell["depth"] == deepest]
     sizes = list(dict.fromkeys(m.cell["size"] for m in shown))
@@ -56,17 +52,16 @@ def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
     x = torch.linspace(0, 1, _SHOWN)
     for axes, size in zip(figure.subplots(len(sizes), 1, sharex=True, squeeze=False)[:, 0], sizes, strict=True):
         plain(axes)
-        found = [m for m in shown if m.cell["size"] == size]
+        of_size = [m for m in shown if m.cell["size"] == size]
         target = x
-        for _ in range(found[0].cell["folds"]):
+        for _ in range(of_size[0].cell["folds"]):
             target = 1 - (2 * target - 1).abs()
         axes.plot(x, target, color="black", linewidth=2.5, alpha=0.25, label="target")
-        for m, color in zip(found, COLORS, strict=False):
+        for m, color in zip(of_size, COLORS, strict=False):
             axes.plot(x, m.values["fitted"], color=color, linewidth=1, label=m.cell["algorithm"])
         axes.set_title(f"{size}, {deepest} layers", fontsize=8)
         axes.set_ylim(-0.25, 1.25)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=3, frameon=False, fontsize=8)
+    legend_below(figure, columns=3)
     return {
         "Test MSE against depth: mean and range over seeds": draw_sweep(measurements, _ERROR, "size"),
         "Fitted functions, seed 0": figure,

@@ -1,25 +1,22 @@
 """Hidden targets that make every unit separable, beside surrogate gradients (Friesen & Domingos 2018)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..._support.style import COLORS, new_figure
 from ...data.samples import Arrays
 from ...data.sets.nested_rings import nested_rings
 from ...data.sets.parity import parity
 from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
 from ...layers.thresholds import Sign
-from ...report.figures import COLORS, new_figure
 from ...training.methods.feasible.feasible_target_propagation import FeasibleTargetPropagation
 from ...training.methods.targets.target_propagation import TargetPropagation
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # Hidden units by task; one cannot do XOR, two not the parity of three bits.
 _TASKS = {
@@ -65,8 +62,8 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     first = cast(nn.Linear, hidden[0])
     model = nn.Sequential(*hidden, nn.Linear(widths[-1], 1))
     if cell["learner"] == "feasible targets":
-        found = FeasibleTargetPropagation(cell["budget"], seed=seed).solve(model, x, y)
-        outcome, steps = found.status.replace("_", " "), found.steps
+        solution = FeasibleTargetPropagation(cell["budget"], seed=seed).solve(model, x, y)
+        outcome, steps = solution.status.replace("_", " "), solution.steps
     else:
         steps = _learn(model, x, y, cell)
         outcome = "solved" if _is_solved(model, x, y) else "not solved"
@@ -95,7 +92,7 @@ def _is_solved(model: nn.Module, x: Tensor, y: Tensor) -> bool:
     return bool(((model(x)[:, 0] > 0) == y.bool()).all())
 
 
-def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     shown = [m for m in measurements if "lines" in m.values]
     tasks = [task for task in _DRAWN if any(m.cell["task"] == task for m in shown)]
     figure = new_figure(2.6 * 2 * len(_LEARNERS), 2.5 * len(tasks))
@@ -107,28 +104,35 @@ def _figures(measurements: Sequence[Measurement]) -> Mapping[str, "Figure"]:
             plane, targets = row[2 * i : 2 * i + 2]
             for axes in (plane, targets):
                 axes.set(xticks=[], yticks=[])
-            found = [m for m in shown if (m.cell["task"], m.cell["learner"]) == (task, learner)]
-            if not found:
+            first = next((m for m in shown if (m.cell["task"], m.cell["learner"]) == (task, learner)), None)
+            if first is None:
                 continue
-            (left, bottom), (right, top) = (inputs.amin(0) - 0.5).tolist(), (inputs.amax(0) + 0.5).tolist()
-            for (a, b, c), color in zip(found[0].values["lines"], COLORS, strict=False):
-                # a x + b y + c = 0, from border to border
-                upright = abs(a) > abs(b)
-                ends = [bottom, top] if upright else [left, right]
-                crossed = [-((b if upright else a) * end + c) / (a if upright else b) for end in ends]
-                plane.plot(*((crossed, ends) if upright else (ends, crossed)), color=color, linewidth=1)
-            across, up = inputs.T.tolist()
-            plane.scatter(across, up, c=labels.tolist(), cmap="coolwarm", s=14, linewidths=0, zorder=3)
-            plane.set(xlim=(left, right), ylim=(bottom, top))
-            plane.set_title(f"{task}\n{learner}: {found[0].values['outcome']}", fontsize=7)
-            given = torch.tensor(found[0].values["targets"])[order].numpy()
-            targets.imshow(given, cmap="Greys", vmin=-1, vmax=1.5, aspect="auto", interpolation="nearest")
+            _draw_plane(plane, inputs, labels, first.values["lines"])
+            plane.set_title(f"{task}\n{learner}: {first.values['outcome']}", fontsize=7)
+            answers = torch.tensor(first.values["targets"])[order].numpy()
+            targets.imshow(answers, cmap="Greys", vmin=-1, vmax=1.5, aspect="auto", interpolation="nearest")
             targets.axhline(int((labels == 0).sum()) - 0.5, color="red", linewidth=0.8)
             targets.set_title("hidden", fontsize=7)
     return {
         "Seed 0: the samples, the line of each hidden unit, and beside them what each hidden unit (a column) gives for "
         "each sample (a row; the classes are parted by the red line): where it is solved these are the targets": figure
     }
+
+
+def _draw_plane(axes: Any, inputs: Tensor, labels: Tensor, lines: Sequence[Sequence[float]]) -> None:
+    """Draw samples in the plane, and the line a x + b y + c = 0 of each hidden unit from border to border."""
+    (left, bottom), (right, top) = (inputs.amin(0) - 0.5).tolist(), (inputs.amax(0) + 0.5).tolist()
+    for (a, b, c), color in zip(lines, COLORS, strict=False):
+        if abs(a) > abs(b):
+            y = [bottom, top]
+            x = [-(b * end + c) / a for end in y]
+        else:
+            x = [left, right]
+            y = [-(a * end + c) / b for end in x]
+        axes.plot(x, y, color=color, linewidth=1)
+    across, up = inputs.T.tolist()
+    axes.scatter(across, up, c=labels.tolist(), cmap="coolwarm", s=14, linewidths=0, zorder=3)
+    axes.set(xlim=(left, right), ylim=(bottom, top))
 
 
 register(

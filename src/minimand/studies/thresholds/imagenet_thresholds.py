@@ -7,14 +7,14 @@ from torch import nn
 
 from ...experiments.bench import Bench
 from ...experiments.study import Cell, Scale, Study, register
-from ...experiments.trained import images, kept, train
+from ...experiments.trained import images
 from ...models.feedforward import alexnet_dorefa
 from ...models.registry import create_for
 from ...recipes.augmentation import Augmentation
 from ...recipes.optimizers import SGD, Adam
-from ...recipes.recipe import Recipe
+from ...recipes.recipe import Recipe, as_config
 from ...recipes.schedules import StepDecay
-from .thresholds import COLUMNS, LABELS, RULES, activate, activations_and_rules, draw
+from .thresholds import COLUMNS, LABELS, activate, activations_and_rules, draw, train_by_rule
 
 # Steps of the quantized ReLU, and decay by activation, of the published commands.
 _STEPS = {"AlexNet": 3, "ResNet-18": 5}
@@ -51,28 +51,26 @@ def _cells(scale: Scale) -> list[Cell]:
     rows = activations_and_rules()[:: 3 if scale == "smoke" else 1]
     return [
         {"network": network, "width": width, "activation": activation, "rule": rule, **shown}
-        | {"steps": _STEPS[network], "enlarged": size, "recipe": kept(_recipe(scale, network, activation))}
+        | {"steps": _STEPS[network], "enlarged": size, "recipe": as_config(_recipe(scale, network, activation))}
         for network, width, size in zip(_STEPS, widths, sizes, strict=True)
         for activation, rule in rows
     ]
 
 
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
-    data = bench.data(cell["data"], cell.get("train"), cell.get("test"), cell["enlarged"])
+    data = bench.data_of(cell)
     torch.manual_seed(seed)
     if cell["network"] == "AlexNet":
         model: nn.Module = alexnet_dorefa(data.num_outputs, data.shape[0], cell["width"])
     else:
         model = create_for(f"resnet18(width={cell['width']})", data.shape, data.num_outputs)
     activate(model, cell["activation"], cell["steps"])
-    keeps = cell["data"] == "imagenet"
-    result = train(model, data, cell, seed, bench, resume=keeps, method=RULES[cell["rule"]])
-    return {"accuracy": result.test_accuracy, "loss": result.test_loss}
+    return train_by_rule(model, data, cell, seed, bench, resume=cell["data"] == "imagenet")
 
 
 def _published(cell: Cell) -> str:
-    found = _PUBLISHED.get((cell["activation"], cell["rule"]))
-    return "none" if found is None else found[cell["network"] == "ResNet-18"]
+    alexnet, resnet = _PUBLISHED.get((cell["activation"], cell["rule"]), ("none", "none"))
+    return alexnet if cell["network"] == "AlexNet" else resnet
 
 
 register(

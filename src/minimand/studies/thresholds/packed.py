@@ -3,32 +3,29 @@
 import copy
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from ..._support.style import new_figure, plain
 from ...data.data import Data
 from ...data.samples import Arrays
 from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
-from ...experiments.trained import images, kept, train
+from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
+from ...experiments.trained import images, train
 from ...inference.packed import PackedModel, pack
 from ...layers.thresholds import Sign
 from ...models.feedforward import convnet8
 from ...networks.kinds import count_parameters
 from ...recipes.augmentation import Augmentation
 from ...recipes.optimizers import AdamW
-from ...recipes.recipe import Recipe
+from ...recipes.recipe import Recipe, as_config
 from ...recipes.schedules import StepDecay
-from ...report.figures import new_figure, plain
 from ...surgery.harden import harden
 from ...training.methods.targets.target_propagation import TargetPropagation
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _ADAM = AdamW(1e-3, weight_decay=5e-4)
 _PUBLISHED = Recipe(300, 64, _ADAM, StepDecay((2 / 3, 5 / 6)), augmentation=Augmentation(pad=4, flip=True))
@@ -40,7 +37,7 @@ def _cells(scale: Scale) -> list[Cell]:
     shared = {
         **images(scale, 6000, 1000),
         "enlarged": 4 if scale == "smoke" else 1,
-        "recipe": kept(_PUBLISHED if scale == "paper" else _SHORT),
+        "recipe": as_config(_PUBLISHED if scale == "paper" else _SHORT),
     }
     rows = [
         ("ReLU, as it is", False, None, None),
@@ -57,7 +54,7 @@ def _cells(scale: Scale) -> list[Cell]:
 
 
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
-    data = bench.data(cell["data"], cell.get("train"), cell.get("test"), cell["enlarged"])
+    data = bench.data_of(cell)
     torch.manual_seed(seed)
     model = convnet8(data.num_outputs, data.shape[0])
     reference = convert_conv2d_weight_memory_format(copy.deepcopy(model).eval(), torch.channels_last)
@@ -102,13 +99,13 @@ def _times_as_fast(fast: nn.Module, reference: nn.Module, x: Tensor) -> float:
     return statistics.median([seconds(reference) / seconds(fast) for _ in range(_ROUNDS + 3)][3:])
 
 
-def _figures(measurements: Sequence[Measurement]) -> dict[str, "Figure"]:
+def _figures(measurements: Measurements) -> FiguresByCaption:
     drawn = new_figure(6, 4)
     axes = plain(drawn.subplots())
     for name in dict.fromkeys(m.cell["network"] for m in measurements):
-        found = [m.values for m in measurements if m.cell["network"] == name]
-        x, y = ([v[key] for v in found] for key in ("speed", "accuracy"))
-        area = found[0]["size"] / 5e4 + 10
+        of_network = [m.values for m in measurements if m.cell["network"] == name]
+        x, y = ([v[key] for v in of_network] for key in ("speed", "accuracy"))
+        area = of_network[0]["size"] / 5e4 + 10
         axes.scatter(x, [100 * value for value in y], area, alpha=0.7, label=name)
     axes.set(xlabel="times as fast as ReLU in float32", ylabel="test accuracy %")
     axes.legend()

@@ -1,31 +1,28 @@
 """Networks of hard thresholds on CIFAR-10: the activation, and the loss and the targets of its units."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from ...data.data import Data
 from ...experiments.bench import Bench
-from ...experiments.panels import draw_rows
-from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
-from ...experiments.trained import images, kept, train
+from ...experiments.panels import rows
+from ...experiments.study import Cell, Column, Scale, Study, register
+from ...experiments.trained import ACCURACY, images, train
 from ...layers.thresholds import QuantizedReLU, Sign
 from ...models.feedforward import convnet4, convnet8
 from ...models.registry import create_for
 from ...recipes.augmentation import Augmentation
 from ...recipes.optimizers import Adam
-from ...recipes.recipe import Recipe
+from ...recipes.recipe import Recipe, as_config
 from ...recipes.schedules import StepDecay
 from ...surgery.harden import harden
 from ...training.methods.backpropagation import Backpropagation
 from ...training.methods.method import Method
 from ...training.methods.targets.target_propagation import TargetPropagation
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-RULES: dict[str, Method] = {
+_RULES: dict[str, Method] = {
     "linear (straight-through)": TargetPropagation("linear"),
     "saturated hinge": TargetPropagation("saturated_hinge"),
     "soft hinge": TargetPropagation("soft_hinge"),
@@ -44,7 +41,11 @@ _PUBLISHED = {
     ("saturated ReLU", "backpropagation"): (87.3, 91.2),
 }
 LABELS = ("network", "activation", "rule")
-COLUMNS = (Column("accuracy", "test accuracy %", 1, 100), Column("loss", "test loss", 3))
+"""The settings that tell the rows of a table of thresholds apart."""
+COLUMNS = (ACCURACY, Column("loss", "test loss", 3))
+"""The columns of a table of thresholds."""
+draw = rows("Test accuracy", LABELS, ACCURACY)
+"""Draws the accuracies of a study of thresholds."""
 
 
 def activations_and_rules() -> list[tuple[str, str]]:
@@ -70,7 +71,7 @@ def _cells(scale: Scale) -> list[Cell]:
     networks = ("convnet4",) if scale == "smoke" else ("convnet4", "convnet8", "ResNet")
     for network, width in zip(networks, widths, strict=False):
         adam = Adam(rate if network == "convnet4" else 1e-3, weight_decay=decay)
-        recipe = kept(Recipe(epochs, 64, adam, StepDecay(at), augmentation=augmentation))
+        recipe = as_config(Recipe(epochs, 64, adam, StepDecay(at), augmentation=augmentation))
         searches = [("sign", rule) for rule in _SEARCHED]
         if scale == "cpu":  # a search costs 5 to 30 times the steps
             searches = searches[:1] if network == "convnet4" else []
@@ -84,7 +85,7 @@ def _cells(scale: Scale) -> list[Cell]:
 
 
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
-    data = bench.data(cell["data"], cell.get("train"), cell.get("test"), cell["enlarged"])
+    data = bench.data_of(cell)
     torch.manual_seed(seed)
     if cell["network"] == "ResNet":
         name = "cifar_resnet18" if cell["blocks"] == 8 else f"resnet20(width={cell['width']}, depth={cell['blocks']})"
@@ -93,7 +94,14 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
         create = convnet4 if cell["network"] == "convnet4" else convnet8
         model = create(data.num_outputs, data.shape[0], cell["width"])
     activate(model, cell["activation"])
-    result = train(model, data, cell, seed, bench, resume=cell["data"] == "cifar10", method=RULES[cell["rule"]])
+    return train_by_rule(model, data, cell, seed, bench, resume=cell["data"] == "cifar10")
+
+
+def train_by_rule(
+    model: nn.Module, data: Data, cell: Cell, seed: int, bench: Bench, resume: bool
+) -> dict[str, float | None]:
+    """Test accuracy and loss of a model that is trained by the rule of its cell."""
+    result = train(model, data, cell, seed, bench, resume, _RULES[cell["rule"]])
     return {"accuracy": result.test_accuracy, "loss": result.test_loss}
 
 
@@ -106,16 +114,11 @@ def activate(model: nn.Module, activation: str, steps: int = 3) -> None:
             model.set_submodule(name, nn.Hardtanh(0.0, 1.0))
 
 
-def draw(measurements: Sequence[Measurement]) -> dict[str, "Figure"]:
-    """The accuracies."""
-    return {"Test accuracy: each seed a point, their mean a line": draw_rows(measurements, LABELS, COLUMNS[0])}
-
-
 def _published(cell: Cell) -> str:
-    found = _PUBLISHED.get((cell["activation"], cell["rule"]))
-    if found is None or cell["network"] == "ResNet":
+    row = _PUBLISHED.get((cell["activation"], cell["rule"]))
+    if row is None or cell["network"] == "ResNet":
         return "none"
-    return f"{found[0 if cell['network'] == 'convnet4' else 1]} (recalled)"
+    return f"{row[0 if cell['network'] == 'convnet4' else 1]} (recalled)"
 
 
 register(

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..._support.extras import require
-from ...theory.drawing import BLUE, GRID, INK, RED
+from ..._support.style import BLUE, GRID, INK, RED, new_figure
 from ..measure.layer_stat import LayerStat
 from .expected import Product
 
@@ -23,10 +22,7 @@ def draw_report(
 
     What theory expects is dashed.
     """
-    require("matplotlib", "plots", "to draw figures")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    figure = new_figure(11, 3.2)
     figure.suptitle(title, fontsize=11, color=INK)
     panels = [
         ("E h²", [s.second_moment for s in stats], [s.expected_second_moment for s in stats]),

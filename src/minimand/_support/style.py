@@ -1,0 +1,64 @@
+"""How figures look: their colours, and the figures and axes that drawing begins with (extra `plots`)."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from .extras import require
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, GRID = "#1f2328", "#d0d7de"
+COLORS = ("#1f6feb", "#cf222e", "#1a7f37", "#9a6700", "#8250df", "#0a7ea4", "#bf3989", "#57606a")
+BLUE, RED = COLORS[:2]
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure of a size in inches, which needs no display."""
+    require("matplotlib", "plots", "to draw figures")
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def plain(axes: Any) -> Any:
+    """Axes with no frame at the top and the right and a faint grid."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, labelsize=8)
+    return axes
+
+
+def draw_mean_and_range(
+    axes: Any,
+    x: Sequence[float],
+    values: Sequence[Sequence[float]],
+    color: str,
+    label: str | None = None,
+    style: str = "o-",
+    alpha: float = 0.12,
+    center: Callable[[Sequence[float]], float] = statistics.mean,
+) -> None:
+    """Draw a line through the means (or another center) of several values at each x, and a band from least to largest.
+
+    Args:
+        axes: matplotlib's axes.
+        x: the positions.
+        values: the values at each position, one for each seed.
+        color: the color of line and band.
+        label: the name of the line in the legend; by default none.
+        style: matplotlib's format of the line.
+        alpha: the opacity of the band.
+        center: the statistic that the line shows.
+    """
+    axes.plot(x, list(map(center, values)), style, color=color, markersize=3, label=label)
+    axes.fill_between(x, list(map(min, values)), list(map(max, values)), color=color, alpha=alpha)
+
+
+def legend_below(figure: "Figure", columns: int = 1, side: Literal["left", "center"] = "left") -> None:
+    """Put one legend for all panels of a figure below them; its lines are those of the first panel."""
+    lines, labels = figure.axes[0].get_legend_handles_labels()
+    loc: Any = f"outside lower {side}"
+    figure.legend(lines, labels, loc=loc, ncols=columns, frameon=False, fontsize=8)

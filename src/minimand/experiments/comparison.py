@@ -1,0 +1,149 @@
+"""What a comparison of algorithms measured, as a table, a figure and files."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .._support.files import write_whole
+from .._support.style import COLORS, draw_mean_and_range, legend_below, new_figure, plain
+from .._support.tables import markdown, spread, table_text
+from ..report.page import Figures, write_page
+from ..theory.certificate import Certificate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class ComparisonEntry:
+    """The results of one algorithm in a `Comparison`, over the seeds."""
+
+    algorithm: str
+    parameters: int
+    flops: int | None
+    """Floating-point operations of a forward pass of one sample; None where they cannot be counted."""
+    accuracies: list[float]
+    """The test accuracy by seed, 0 to 1; empty for a regression."""
+    losses: list[float]
+    """The test loss at the end of training, by seed."""
+    seconds: list[float]
+    """The seconds of each training, by seed."""
+    histories: list[list[dict[str, Any]]] = field(repr=False)
+    """The records of all epochs, by seed."""
+    diverged: list[int] = field(default_factory=list)
+    """The seeds whose loss became NaN or infinite; the other lists leave them out."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Algorithms trained on the same data from the same weights: what `mm.compare` measured."""
+
+    data: str
+    model: str
+    recipe: str
+    seeds: list[int]
+    environment: dict[str, Any]
+    entries: list[ComparisonEntry]
+    certificates: dict[str, Certificate] = field(repr=False)
+
+    @property
+    def _has_accuracy(self) -> bool:
+        return any(e.accuracies for e in self.entries)
+
+    def columns(self) -> list[str]:
+        """The column heads of the table."""
+        accuracy = ["test accuracy %"] if self._has_accuracy else []
+        return ["algorithm", *accuracy, "test loss", "training s", "parameters", "MFLOPs"]
+
+    def rows(self) -> list[list[str]]:
+        """A row for each algorithm: mean and deviation over the seeds that did not diverge, and how many did."""
+        rows = []
+        for e in self.entries:
+            accuracy = [_over_seeds([100 * a for a in e.accuracies], 2)] if self._has_accuracy else []
+            flops = "unknown" if e.flops is None else f"{e.flops / 1e6:.1f}"
+            lost = f" ({len(e.diverged)} of {len(self.seeds)} diverged)" if e.diverged and e.losses else ""
+            seconds = f"{statistics.mean(e.seconds):.0f}" if e.seconds else "diverged"
+            rows.append([e.algorithm, *accuracy, _over_seeds(e.losses, 4) + lost, seconds, f"{e.parameters:,}", flops])
+        return rows
+
+    @property
+    def note(self) -> str:
+        """A sentence on the model, data, recipe, seeds and machine behind the table."""
+        statistic = "mean and standard deviation over seeds" if len(self.seeds) > 1 else "seed"
+        seeds = ", ".join(map(str, self.seeds))
+        where = f"{self.environment['hardware']}, torch {self.environment['torch']}, {self.environment['date']}"
+        return f"{self.model} on {self.data}; {self.recipe}; {statistic} {seeds}; {where}."
+
+    def markdown(self) -> str:
+        """The table and its note in Markdown."""
+        return f"{markdown(self.columns(), self.rows())}\n\n{self.note}\n"
+
+    def plot(self) -> "Figure":
+        """Test loss and accuracy over the epochs: the mean over seeds, and their range."""
+        measures = [("test_loss", "test loss", 1.0)]
+        if self._has_accuracy:
+            measures.append(("test_accuracy", "test accuracy in %", 100.0))
+        finished = [e for e in self.entries if e.histories]
+        figure = new_figure(5 * len(measures), 3.2 + 0.2 * len(finished))
+        panels = figure.subplots(1, len(measures), squeeze=False)[0]
+        for axes, (key, label, scale) in zip(panels, measures, strict=True):
+            plain(axes)
+            for e, color in zip(finished, COLORS * len(finished), strict=False):
+                by_epoch = list(zip(*[[scale * r[key] for r in h] for h in e.histories], strict=True))
+                epochs = range(1, len(by_epoch) + 1)
+                draw_mean_and_range(axes, epochs, by_epoch, color, e.algorithm, style="-", alpha=0.15)
+            axes.set(xlabel="epoch", ylabel=label)
+            axes.locator_params("x", integer=True)
+        if finished:
+            legend_below(figure)
+        return figure
+
+    def __str__(self) -> str:
+        return table_text(self.columns(), self.rows(), note=self.note)
+
+    def write(self, folder: Path, run_pages: Sequence[tuple[str, str]], references: str) -> None:
+        """Write comparison.json, table.md, figure.svg and report.html into a folder.
+
+        Args:
+            folder: the run of the comparison.
+            run_pages: the page of each training, relative to the folder, with its label.
+            references: BibTeX of what was compared.
+        """
+        figures = Figures()
+        curves = figures.embed(self.plot)
+        if curves:
+            self.plot().savefig(folder / "figure.svg")
+        write_whole(folder / "table.md", self.markdown())
+        results = {
+            "data": self.data,
+            "model": self.model,
+            "recipe": self.recipe,
+            "seeds": self.seeds,
+            "environment": self.environment,
+            "entries": [asdict(entry) for entry in self.entries],
+            "certificates": {name: certificate.to_dict() for name, certificate in self.certificates.items()},
+        }
+        write_whole(folder / "comparison.json", json.dumps(results, indent=1))
+        content = {
+            "title": f"{len(self.entries)} algorithms on {self.data}",
+            "subtitle": "The same data, blocks and first weights; only the skeleton differs.",
+            "columns": self.columns(),
+            "rows": self.rows(),
+            "note": self.note,
+            "curves": curves,
+            "certificates": [
+                {"title": certificate.title, "rows": certificate.rows(), "figure": figures.embed(certificate.plot)}
+                for certificate in self.certificates.values()
+            ],
+            "runs": run_pages,
+            "bibliography": references,
+            "missing": figures.missing,
+        }
+        write_page("comparison.html", folder / "report.html", content)
+
+
+def _over_seeds(values: Sequence[float], digits: int) -> str:
+    return spread(values, digits) if values else "diverged"

@@ -1,0 +1,191 @@
+"""The trials of a search: methods that Optuna suggests, certified, trained and judged on held-out samples."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .._support.errors import MinimandError
+from .._support.seeds import derived_seed
+from ..models.network import UnrolledNetwork
+from ..theory.certificate import Certificate, certify
+from ..training.hooks.nonfinite import NonFiniteLossError
+from ..training.loop.events import Callback, EpochDone, Event
+from ..training.runs.run import differences
+from .multistep import PRECISION, Multistep, from_parameters, known_parameters, ranges
+from .task import Task
+
+if TYPE_CHECKING:
+    import optuna
+
+DATABASE = "study.db"
+"""The file in a search's folder that holds Optuna's study."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An algorithm that a search looked at."""
+
+    number: int
+    """The place of the trial in the order in which trials ended, from 1."""
+    method: Multistep
+    outcome: str
+    """One of: trained, stopped early, diverged, or not certified and why."""
+    loss: float | None
+    """The loss on the held-out samples; None if the trial was not trained to its end."""
+    date: str
+
+
+def best_first(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials that were trained to their end, by their loss."""
+    return sorted((t for t in trials if t.loss is not None), key=lambda t: t.loss or 0.0)
+
+
+def tally(trials: Sequence[Trial]) -> str:
+    """The number of trials of each outcome, as in "6 trained, 2 diverged"."""
+    return ", ".join(f"{n} {outcome}" for outcome, n in Counter(t.outcome.partition(":")[0] for t in trials).items())
+
+
+@dataclass(frozen=True)
+class TrialTask(Task):
+    """The training that all trials have in common; its test samples are the ones held out."""
+
+    seed: int
+    plain: UnrolledNetwork
+    """The model wired by gradient descent."""
+
+    @property
+    def depth(self) -> int:
+        """The number of layers of the model's longest stage."""
+        return max(len(stage.layers) for stage in self.plain.stages)
+
+
+@contextmanager
+def opened_study(folder: Path, storage: str | None, settings: dict[str, Any], epochs: int) -> Iterator["optuna.Study"]:
+    """Optuna's study of a folder, new or as it was left; raises MinimandError if it has other settings."""
+    import optuna
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    url, name = (f"sqlite:///{folder / DATABASE}", "search") if storage is None else (storage, str(folder))
+    try:
+        database = _open_database(url)
+        try:
+            # A trial worse than the median is stopped after a third of its epochs, or after two.
+            third = -(-epochs // 3)
+            pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=third, interval_steps=third)
+            study = optuna.create_study(storage=database, study_name=name, pruner=pruner, load_if_exists=True)
+            changed = differences(study.user_attrs.get("settings", settings), settings)
+            if changed:
+                raise MinimandError(
+                    f"{folder} holds a search with other settings: {'; '.join(changed)}. Losses of both would not "
+                    "compare; name another folder."
+                )
+            study.set_user_attr("settings", settings)
+            yield study
+        finally:
+            database.remove_session()
+            database.engine.dispose()
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+def _open_database(url: str) -> "optuna.storages.RDBStorage":
+    import optuna
+
+    try:
+        return optuna.storages.RDBStorage(url)
+    except Exception as error:  # the database's own
+        raise MinimandError(
+            f"storage is {url!r}, which Optuna cannot open ({type(error).__name__}: {error}); expected the URL of a "
+            "database, such as 'sqlite:///path/to/file.db'."
+        ) from None
+
+
+def make_trials(
+    study: "optuna.Study",
+    task: TrialTask,
+    steps: int,
+    count: int,
+    callbacks: Callable[[str], Sequence[Callback]],
+    tell: Callable[[str], None],
+) -> list[Trial]:
+    """Make the trials that a study lacks of a number of them, and return all that it has, in the order of their ends.
+
+    Args:
+        study: Optuna's, from `opened_study`.
+        task: what is trained.
+        steps: the number of past states and answers that a method reads.
+        count: the number of trials in all.
+        callbacks: makes the callbacks of each training from its label.
+        tell: is given a line after each trial.
+    """
+    from optuna.distributions import BaseDistribution, FloatDistribution
+    from optuna.samplers import TPESampler
+    from optuna.trial import TrialState
+
+    space: dict[str, BaseDistribution] = {
+        name: FloatDistribution(*bounds, step=10**-PRECISION) for name, bounds in ranges(steps).items()
+    }
+    for parameters in known_parameters(steps).values():
+        study.enqueue_trial(parameters, skip_if_exists=True)
+    for broken_off in study.get_trials(states=[TrialState.RUNNING]):
+        study.tell(broken_off.number, state=TrialState.FAIL)
+        study.enqueue_trial(broken_off.params)
+    ended = (TrialState.COMPLETE, TrialState.PRUNED)
+    if before := len(study.get_trials(deepcopy=False, states=ended)):
+        tell(f"going on: {before} trials were made before")
+    while (number := len(study.get_trials(deepcopy=False, states=ended))) < count:
+        # Seeded anew for each trial: a search that was broken off suggests what it would have suggested.
+        study.sampler = TPESampler(seed=derived_seed(task.seed, number) % 2**32)
+        trial = study.ask(space)
+        method = from_parameters(trial.params)
+        outcome, loss = _try(method, task, trial, callbacks(f"trial {number + 1}"))
+        trial.set_user_attr("outcome", outcome)
+        study.tell(trial, loss, state=TrialState.PRUNED if loss is None else TrialState.COMPLETE)
+        news = outcome if loss is None else f"validation loss {loss:.4f}"
+        tell(f"trial {number + 1}/{count}  {method.formula}: {news}")
+    in_order = sorted(study.get_trials(states=ended), key=lambda t: (t.datetime_complete, t.number))
+    return [_as_trial(i + 1, t) for i, t in enumerate(in_order)]
+
+
+def _try(
+    method: Multistep, task: TrialTask, trial: "optuna.Trial", callbacks: Sequence[Callback]
+) -> tuple[str, float | None]:
+    """The outcome of a method, and its loss if it was trained to its end."""
+    from optuna import TrialPruned
+
+    def report(event: Event) -> None:
+        if isinstance(event, EpochDone):
+            epoch = event.epoch + 1
+            trial.report(event.metrics["test_loss"], epoch)
+            if epoch < task.recipe.epochs and trial.should_prune():
+                raise TrialPruned
+
+    objection = _objection(certify(method.algorithm, task.depth, task.plain.binding))
+    if objection:
+        return f"not certified: {objection}", None
+    try:
+        return "trained", task.train(method.algorithm, task.seed, [*callbacks, report]).test_loss
+    except TrialPruned:
+        return "stopped early", None
+    except NonFiniteLossError:
+        return "diverged", None
+
+
+def _as_trial(number: int, trial: "optuna.trial.FrozenTrial") -> Trial:
+    outcome = trial.user_attrs["outcome"]
+    # What Optuna calls the value of a trial that was stopped early is that of its last epoch.
+    loss = trial.value if outcome == "trained" else None
+    return Trial(number, from_parameters(trial.params), outcome, loss, f"{trial.datetime_complete:%Y-%m-%d}")
+
+
+def _objection(certificate: Certificate) -> str:
+    """The reason why an algorithm lies outside the region that is searched; nothing if it lies within."""
+    for name in ("consistent", "zero_stable"):
+        if not getattr(certificate, name):
+            return f"not {name.replace('_', '-')}: {certificate.reasons[name]}"
+    silent = [str(answer.layer) for answer, gain in certificate.gradients.gains.items() if gain == 0]
+    return f"the gain of layer {', '.join(silent)} is 0" if silent else ""
