@@ -11,12 +11,12 @@ from .._support.errors import MinimandError
 from .._support.tables import table_text
 from ..algorithms._algorithm import Algorithm
 from ..algorithms._registry import as_algorithm
-from .inverse import Inverse, inverse
+from .dynamics.inverse import Inverse, inverse
+from .dynamics.linear_system import Pole
+from .dynamics.stability import order, tail, zero_stability
 from .kernel import INPUT, Binding, Kernel, check_binding, consistency, extended, kernel
-from .linear_system import Pole
 from .rate import Rate
 from .rate import rate as worst_case
-from .stability import order, tail, zero_stability
 from .symbols import Combination
 from .table import Gains, certificate_rows, gains_by_layer
 from .universality import Evidence, Statement, statements

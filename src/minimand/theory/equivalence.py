@@ -9,8 +9,8 @@ import numpy as np
 
 from ..algorithms._algorithm import Algorithm
 from ..algorithms._registry import as_algorithm, builtin
+from .dynamics.response import response
 from .kernel import INPUT, Kernel, Query, extended, kernel
-from .response import response
 from .scalars import Number
 from .symbols import Combination
 

@@ -8,11 +8,11 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from ..algorithms._algorithm import Algorithm, is_proximal
+from .dynamics.response import gains
+from .dynamics.stability import ALLOWED_GROWTH, HORIZON, Order, Stability, Tail, friction, is_root_bounded_but_at_one
 from .equivalence import equivalent
 from .kernel import Binding, Kernel
-from .response import gains
 from .scalars import TOLERANCE, Number
-from .stability import ALLOWED_GROWTH, HORIZON, Order, Stability, Tail, friction, is_root_bounded_but_at_one
 from .symbols import Combination
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import factorial
 
-from ..algorithms._algorithm import Algorithm
+from ...algorithms._algorithm import Algorithm
+from ..scalars import TOLERANCE
 from .linear_system import LinearSystem, Pole, domain, is_root_bounded, linear_system, matrix
 from .response import growth
 from .rooted_trees import runge_kutta_order
-from .scalars import TOLERANCE
 
 # How much further than the depth numerical verdicts look, and what growth on the way they allow.
 HORIZON = 4

@@ -8,11 +8,11 @@ from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..algorithms._algorithm import Algorithm
-from ..algorithms._state import leaves, rebuild
-from .kernel import INPUT, Query, exactly, guarded, symbolic_oracles
-from .scalars import TOLERANCE
-from .symbols import Combination
+from ...algorithms._algorithm import Algorithm
+from ...algorithms._state import leaves, rebuild
+from ..kernel import INPUT, Query, exactly, guarded, symbolic_oracles
+from ..scalars import TOLERANCE
+from ..symbols import Combination
 
 if TYPE_CHECKING:
     from sympy import Poly

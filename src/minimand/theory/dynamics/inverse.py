@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..algorithms._algorithm import Algorithm
-from .kernel import Binding
+from ...algorithms._algorithm import Algorithm
+from ..kernel import Binding
 from .linear_system import LinearSystem, _basis, _closure, domain, grows, linear_system
 from .stability import Tail
 
