@@ -23,7 +23,7 @@ from .rate import Rate as Rate
 from .rate import plot_rate as plot_rate
 from .rate import rate as rate
 from .symbols import NonlinearStepError as NonlinearStepError
-from .universality import Statement as Statement
+from .universality.statement import Statement as Statement
 
 if TYPE_CHECKING:
     from .construction import DeepNarrow as DeepNarrow

@@ -133,11 +133,12 @@ def plot_rate(
     steps: int = 10,
     measure: Measure = "value",
 ) -> "Figure":
-    """The worst case against the momentum (extras `theory` and `plots`)."""
+    """Draw the worst case of an algorithm against its momentum (extras `theory` and `plots`)."""
     from .drawing import draw_rates
 
     algorithm = as_algorithm(algorithm)
     if "momentum" not in algorithm.coefficient_names():
         raise MinimandError(f"{type(algorithm).__name__} has no momentum to vary.")
     rates = [rate(algorithm.rebind(momentum=m), mu, L, steps, measure) for m in momenta]
-    return draw_rates(list(momenta), rates)
+    title = f"{type(algorithm).__name__}, {steps} steps: {rates[0].functions}"
+    return draw_rates(list(momenta), [r.bound for r in rates], title, rates[0].quantity)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ...algorithms._algorithm import Algorithm
 from ..kernel import Binding
-from .linear_system import LinearSystem, _basis, _closure, domain, grows, linear_system
+from .exact_matrices import exact_matrix, independent_columns, invariant_rows, row_basis
+from .linear_system import LinearSystem, grows, linear_system
 from .stability import Tail
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ def inverse(algorithm: Algorithm, depth: int, binding: Binding, constant: Tail |
     if constant is not None and head < depth:
         from sympy.polys.matrices import DomainMatrix
 
-        A, B, C, D = (domain(M) for M in (constant.system.A, constant.system.B, constant.system.C, constant.system.D))
+        A, B, C, D = (
+            exact_matrix(M) for M in (constant.system.A, constant.system.B, constant.system.C, constant.system.D)
+        )
         everything = DomainMatrix.eye(constant.system.size, A.domain)
         steps.append((_step(A, B, C, D, everything, binding), depth - head))
     lost = tuple(k for k, (found, _) in enumerate(steps) if found.kind == "none")
@@ -65,17 +68,17 @@ def _head(systems: list[LinearSystem], after: LinearSystem | None, binding: Bind
     """Each step on what is reached before it and still seen after it."""
     last = systems[-1] if after is None else after
     # Rows: what of the state the later queries and the output see; after the last step, what the next system does.
-    seen = [_closure(domain(last.C).vstack(domain(last.read)), domain(last.A))]
+    seen = [invariant_rows(exact_matrix(last.C).vstack(exact_matrix(last.read)), exact_matrix(last.A))]
     for system in reversed(systems):
-        seen.insert(0, _basis(domain(system.C).vstack(seen[0] * domain(system.A))))
+        seen.insert(0, row_basis(exact_matrix(system.C).vstack(seen[0] * exact_matrix(system.A))))
     found = []
-    reached = domain(systems[0].start)
+    reached = exact_matrix(systems[0].start)
     for k, system in enumerate(systems):
-        A, B, C, D = (domain(M) for M in (system.A, system.B, system.C, system.D))
-        rows = _basis(seen[k] * reached)
+        A, B, C, D = (exact_matrix(M) for M in (system.A, system.B, system.C, system.D))
+        rows = row_basis(seen[k] * reached)
         told_apart = reached * rows.transpose() * (rows * rows.transpose()).to_dense().inv()
         found.append(_step(seen[k + 1] * A, seen[k + 1] * B, C, D, told_apart, binding))
-        reached = _independent((domain(system.A) * reached).hstack(domain(system.B)))
+        reached = independent_columns((exact_matrix(system.A) * reached).hstack(exact_matrix(system.B)))
     return found
 
 
@@ -137,8 +140,3 @@ def _contraction(K: "DomainMatrix", binding: Binding) -> float | None:
 
 def _scalar(value: Any, like: "DomainMatrix") -> "DomainMatrix":
     return type(like)([[value]], (1, 1), like.domain)
-
-
-def _independent(columns: "DomainMatrix") -> "DomainMatrix":
-    _, pivots = columns.to_dense().rref()
-    return columns.extract(list(range(columns.shape[0])), list(pivots))

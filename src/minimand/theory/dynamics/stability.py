@@ -7,7 +7,8 @@ from math import factorial
 
 from ...algorithms._algorithm import Algorithm
 from ..scalars import TOLERANCE
-from .linear_system import LinearSystem, Pole, domain, is_root_bounded, linear_system, matrix
+from .exact_matrices import exact_matrix, fractions
+from .linear_system import LinearSystem, Pole, is_root_bounded, linear_system
 from .response import growth
 from .rooted_trees import runge_kutta_order
 
@@ -118,7 +119,7 @@ def _order_of_several(constant: Tail, asked: Sequence[str]) -> Order:
     from sympy.polys.matrices import DomainMatrix
 
     system = constant.system
-    A = domain(system.A)
+    A = exact_matrix(system.A)
     moved = A - DomainMatrix.eye(system.size, A.domain)
     at_rest, kept = moved.to_dense().nullspace().transpose(), moved.transpose().to_dense().nullspace()
     if at_rest.shape[1] == 0:
@@ -126,8 +127,8 @@ def _order_of_several(constant: Tail, asked: Sequence[str]) -> Order:
     if at_rest.shape[1] > 1 or (kept * at_rest).is_zero_matrix:
         return Order(None, "the pole at 1 is not simple")
     # What a constant answer adds to the output in each step, once the other poles have died out.
-    drift = (domain(system.read) * at_rest) * (kept * at_rest).inv() * (kept * domain(system.B))
-    speeds = [-speed for speed in matrix(drift)[0]]
+    drift = (exact_matrix(system.read) * at_rest) * (kept * at_rest).inv() * (kept * exact_matrix(system.B))
+    speeds = [-speed for speed in fractions(drift)[0]]
     speed = sum(speeds, Fraction(0))
     named = {name: sum((v for v, n in zip(speeds, asked, strict=True) if n == name), Fraction(0)) for name in asked}
     follows = "follows x' = " + _sum([(-v, name) for name, v in named.items()])
