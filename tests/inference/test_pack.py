@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import minimand as mm
 from minimand.inference import steps
-from minimand.inference.steps import Layer
+from minimand.inference.steps import PackedLayer
 from minimand.layers.thresholds import Threshold
 from minimand.layers.weight_bits import few_bit_weight
 from minimand.models.feedforward import convnet4, convnet8
@@ -32,8 +32,8 @@ THRESHOLDS: list[Callable[[], Threshold]] = [
 INTEGERS = st.integers
 
 
-def layers_of(packed: mm.PackedModel) -> list[Layer]:
-    return [m for m in packed.steps.modules() if isinstance(m, Layer)]
+def layers_of(packed: mm.PackedModel) -> list[PackedLayer]:
+    return [m for m in packed.steps.modules() if isinstance(m, PackedLayer)]
 
 
 def check(model: nn.Module, x: Tensor, layers: int, weights: int | None = None) -> mm.PackedModel:

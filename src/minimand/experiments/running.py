@@ -12,7 +12,7 @@ import torch
 
 from .._support.environment import as_device, default_device, environment
 from .._support.errors import MinimandError
-from .._support.lock import locked
+from .._support.files import locked
 from .._support.tables import markdown, spread, table_text
 from ..recipes.recipe import as_config, from_config
 from ..report.citing import bibliography

@@ -13,10 +13,10 @@ from .._support.tables import table_text
 from .._support.torch_internals import ConvNd
 from ..layers.thresholds import Threshold
 from ..layers.weight_bits import FewBitLayer, check_bits
-from ..training.distributed.ranks import unwrapped
+from ..networks.compiled import unwrapped
 from .lower import Lowering
 from .read import graph_of
-from .steps import Layer, Pack, Pool, Shortcut, Unpack
+from .steps import Pack, PackedLayer, Pool, Shortcut, Unpack
 
 _REAL = (nn.Linear, ConvNd)
 
@@ -65,7 +65,7 @@ class PackedModel(nn.Module):
         found: Counter[str] = Counter()
 
         def count(step: nn.Module, given: tuple[Any, ...], y: Any) -> None:
-            if isinstance(step, Layer):
+            if isinstance(step, PackedLayer):
                 found[_kind(step)] += step.operations(given[0])
             elif isinstance(step, _REAL):
                 found["float"] += _operations(step, y)
@@ -85,10 +85,10 @@ class PackedModel(nn.Module):
         found: Counter[str] = Counter()
         for step in self.steps.modules():
             own = [*step.parameters(recurse=False), *step.buffers(recurse=False)]
-            if isinstance(step, Layer):
+            if isinstance(step, PackedLayer):
                 found[_kind(step)] += -(-step.integers.numel() * step.bits // 8)
                 own = [tensor for tensor in own if tensor is not step.integers]
-            name = "thresholds" if isinstance(step, Layer | Pack) else "float"
+            name = "thresholds" if isinstance(step, PackedLayer | Pack) else "float"
             found[name] += sum(tensor.numel() * tensor.element_size() for tensor in own)
         return {kind: size for kind, size in found.items() if size}
 
@@ -156,7 +156,7 @@ def pack(model: nn.Module, weight_bits: int | None = None) -> PackedModel:
     model = copy.deepcopy(model).cpu().float().eval()
     lowering = Lowering(model, weight_bits)
     lowering.run(graph_of(model))
-    if not any(isinstance(step, Layer) for step in lowering.root.children()):
+    if not any(isinstance(step, PackedLayer) for step in lowering.root.children()):
         raise MinimandError(
             f"nothing to pack in {type(model).__name__}: no layer with weights of few bits takes what a threshold "
             f"gives; {_remedy(model, lowering.waiting)}."
@@ -174,7 +174,7 @@ def _remedy(model: nn.Module, waiting: list[str]) -> str:
     return f"mm.harden(model, mm.Sign(), weight_bits=1) gives them such weights before training{some}"
 
 
-def _kind(layer: Layer) -> str:
+def _kind(layer: PackedLayer) -> str:
     return f"{layer.bits}-bit"
 
 
@@ -184,7 +184,7 @@ def _operations(layer: Any, y: Tensor) -> int:
 
 
 def _what(step: nn.Module) -> str:
-    if isinstance(step, Layer):
+    if isinstance(step, PackedLayer):
         inside = "bits" if step.thresholds is not None else "real values"
         shape = " x ".join(map(str, step.integers.shape))
         return f"weights {shape} of {step.bits} bit{'s' * (step.bits > 1)}: bits to {inside}"

@@ -76,7 +76,7 @@ class Pack(_Cutting):
         return Activations(tuple(planes), leading, channels_last)
 
 
-class Layer(_Cutting):
+class PackedLayer(_Cutting):
     """A layer of few-bit weights on bits; to bits if it has thresholds, else to real values.
 
     Args:

@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 
 from ..layers.thresholds import Threshold
 from ..layers.weight_bits import FewBitLayer
-from .steps import Geometry, Layer, Pooling
+from .steps import Geometry, PackedLayer, Pooling
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -52,6 +52,11 @@ class Chain:
         """Whether a link is of a kind."""
         return any(isinstance(link, kind) for link in self.links)
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether there is something to compute before the chain is a real value."""
+        return bool(self.links) or isinstance(self.base, Sums)
+
 
 def lowest(threshold: Threshold) -> int | None:
     """What a bit that is not set stands for, as a multiple of the unit: -1 or 0; None if it is another."""
@@ -60,13 +65,13 @@ def lowest(threshold: Threshold) -> int | None:
     return -1 if threshold.levels == 2 and threshold.low == -threshold.high else None
 
 
-def packed_layer(base: Sums, thresholds: Tensor | None = None, **cut: Any) -> Layer:
+def packed_layer(base: Sums, thresholds: Tensor | None = None, **cut: Any) -> PackedLayer:
     layer = base.layer
     geometry = None
     if isinstance(layer, nn.Conv2d):
         geometry = cast(Geometry, (layer.stride, padding_of(layer), layer.dilation, layer.groups))
     real = thresholds is None
-    return Layer(
+    return PackedLayer(
         layer.integers().to(torch.int8),
         (layer.unit * layer.scale()).flatten() if real else None,
         layer.bias.detach() if real and layer.bias is not None else None,

@@ -1,10 +1,13 @@
-"""torch.compile, for networks whose blocks end in an activation."""
+"""torch.compile, for networks whose blocks end in an activation, and the module inside a wrapped one."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .._support.torch_internals import uncompiled
 
 
 def compiled(model: nn.Module, **options: Any) -> nn.Module:
@@ -28,3 +31,9 @@ def _backend(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[...
     on_cpu = all(x.device.type == "cpu" for x in inputs if isinstance(x, Tensor))
     with config.patch(ban_recompute_used_far_apart=config.ban_recompute_used_far_apart and not on_cpu):
         return cast(Callable[..., Any], compile_fx(graph, list(inputs)))
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module that `torch.compile` or DistributedDataParallel was given; a module that is not wrapped itself."""
+    module = uncompiled(model)
+    return module.module if isinstance(module, DistributedDataParallel) else module

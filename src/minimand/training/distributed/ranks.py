@@ -252,12 +252,6 @@ class Ranks:
             ) from error
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The module that `Ranks.wrap` or torch.compile was given."""
-    model = getattr(model, "_orig_mod", model)
-    return model.module if isinstance(model, DistributedDataParallel) else model
-
-
 def joined(parallel: Parallel | None, method: object, diagnose: bool) -> Ranks:
     """The processes that `torchrun` started, for a method; this one alone where it started none.
 

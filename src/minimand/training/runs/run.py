@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._support.errors import MinimandError
-from ..._support.lock import locked
+from ..._support.files import locked, write_whole
 from . import checkpoint
 
 
@@ -157,18 +157,6 @@ class Run:
     def last_checkpoint(self) -> tuple[checkpoint.Checkpoint | None, list[str]]:
         """The newest readable checkpoint, and what was wrong with newer ones."""
         return checkpoint.load_last(self.checkpoints)
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_suffix(path.suffix + ".part")
-    try:
-        part.write_bytes(content if isinstance(content, bytes) else content.encode())
-        os.replace(part, path)
-    except OSError:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
 
 
 def differences(before: Any, now: Any, path: str = "") -> list[str]:

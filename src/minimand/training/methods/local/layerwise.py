@@ -16,9 +16,9 @@ from ...._support.torch_internals import BatchNorm
 from ....layers.heads.auxiliary import AUXILIARIES, Auxiliary, auxiliary
 from ....layers.heads.similarity import PredictionSimilarity
 from ....networks.as_network import as_network
+from ....networks.compiled import unwrapped
 from ....networks.protocol import Network
 from ....networks.unrolled import Layer
-from ...distributed.ranks import unwrapped
 from ...loop.losses import Loss
 from ..method import Plan, Problem, chain_rule, descend
 from .activations import Cache, Precision, State, free_memory

@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from ...._support.errors import MinimandError
 from ....layers.thresholds import Heaviside, Threshold, activations_by
-from ...distributed.ranks import unwrapped
+from ....networks.compiled import unwrapped
 from ...loop.losses import Loss
 from ...runs.seeds import drawing_from, torch_state
 from .saved_bits import Packed, Thrifty

@@ -1,0 +1,54 @@
+"""Files that are written whole or not at all, and folders that one process holds at a time."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # where there is none, nothing is locked
+    fcntl = None
+
+_held_descriptors: set[int] = set()
+if hasattr(os, "register_at_fork"):
+    # A worker that outlives a killed process must not keep its lock.
+    os.register_at_fork(after_in_child=lambda: [os.close(descriptor) for descriptor in _held_descriptors])
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all; raises OSError where it cannot be written."""
+    part = path.with_suffix(path.suffix + ".part")
+    try:
+        part.write_bytes(content if isinstance(content, bytes) else content.encode())
+        os.replace(part, path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Hold an existing folder for this process, and give whether it was free; the end of the process lets go."""
+    if fcntl is None:
+        yield True
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    _held_descriptors.add(descriptor)
+    try:
+        yield _try_to_lock(descriptor)
+    finally:
+        _held_descriptors.discard(descriptor)
+        os.close(descriptor)
+
+
+def _try_to_lock(descriptor: int) -> bool:
+    assert fcntl is not None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
