@@ -91,11 +91,11 @@ def test_fused_thresholds_are_those_of_the_sums(case: Case, flipped: bool, switc
     limits, others = torch.randint(-9, 9, (2, count, 1, 1), dtype=torch.int32, generator=case.generator)
     limits[0], others[-1] = 2**31 - 1, -(2**31)
     flip = torch.rand(count, generator=case.generator) < 0.5 if flipped else None
-    other = torch.rand(sums.shape, generator=case.generator) < 0.5
-    expected = sums > (torch.where(other, others, limits) if switched else limits)
+    shortcut = torch.rand(sums.shape, generator=case.generator) < 0.5
+    expected = sums > (torch.where(shortcut, others, limits) if switched else limits)
     expected = expected if flip is None else expected ^ flip[:, None, None]
     if switched:
-        arguments |= {"other": pack_above(other.float(), None), "thresholds_other": others.flatten()}
+        arguments |= {"shortcut": pack_above(shortcut.float(), None), "shortcut_limits": others.flatten()}
 
     found = convolve_above(bits, weights, limits.flatten(), flip, **arguments)
     assert found.words.equal(pack_above(expected.float()).words)
@@ -217,8 +217,11 @@ LIMITS = torch.zeros(5, dtype=torch.int32)
         (lambda: convolve(SIGNS, ONES, dilation=2), "a window of 5 x 5 does not fit into"),
         (lambda: convolve(SIGNS, ONES, low=1), "low is 1; expected -1 or 0"),
         (lambda: convolve_above(SIGNS, ONES, LIMITS.float()), "thresholds is torch.float32"),
-        (lambda: convolve_above(SIGNS, ONES, LIMITS, other=SIGNS, thresholds_other=LIMITS), "other is of shape"),
-        (lambda: convolve_above(SIGNS, ONES, LIMITS, thresholds_other=LIMITS), "expected both, or neither"),
+        (
+            lambda: convolve_above(SIGNS, ONES, LIMITS, shortcut=SIGNS, shortcut_limits=LIMITS),
+            "shortcut is of shape",
+        ),
+        (lambda: convolve_above(SIGNS, ONES, LIMITS, shortcut_limits=LIMITS), "expected both, or neither"),
         (lambda: READY.sums(pack_above(torch.ones(2, 3, 4, 5))), r"\(2, 3, 4, 5\); .* prepared for \(2, 3, 4, 4\)"),
         (lambda: READY.above(pack_above(torch.ones(1, 3, 4, 4)), LIMITS), r"prepared for \(2, 3, 4, 4\)"),
         (lambda: READY.above(SIGNS, LIMITS[1:]), r"thresholds is torch.int32 of shape \(4,\)"),

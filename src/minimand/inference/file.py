@@ -81,13 +81,13 @@ def load_packed(path: str | Path) -> PackedModel:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as error:
         raise PackedFileError(f"{path} is cut short or no packed model ({error}).") from None
-    found = metadata.get("format")
-    if found is None:
+    file_format = metadata.get("format")
+    if file_format is None:
         raise PackedFileError(f"{path} is no packed model: it does not say its format.")
-    if found != str(FORMAT):
+    if file_format != str(FORMAT):
         raise PackedFileError(
-            f"{path} is of format {found}, which minimand {metadata.get('minimand')} wrote; this version reads format "
-            f"{FORMAT}. Pack the model again, or use that version."
+            f"{path} is of format {file_format}, which minimand {metadata.get('minimand')} wrote; this version reads "
+            f"format {FORMAT}. Pack the model again, or use that version."
         )
     try:
         return _read(json.loads(metadata["content"]), tensors)
@@ -98,8 +98,8 @@ def load_packed(path: str | Path) -> PackedModel:
 def _read(content: dict[str, Any], tensors: dict[str, Tensor]) -> PackedModel:
     root = nn.Module()
     for name, description in content["modules"].items():
-        own = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
-        root.add_module(name, _module(description, own))
+        step_tensors = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
+        root.add_module(name, _module(description, step_tensors))
     graph = fx.Graph()
     known: dict[str, fx.Node] = {}
     for node in content["nodes"]:
@@ -130,8 +130,8 @@ def _description(name: str, module: nn.Module) -> dict[str, Any]:
             f"{name} is a {kind.__name__}, which a file of a packed model cannot hold; it can hold modules of torch.nn."
         )
     arguments = {n: _plain(_argument(module, n)) for n in names}
-    more = {n: getattr(module, n) for n in ("bits", "unit")} if isinstance(module, layers.FewBitLayer) else {}
-    return {"class": _NAMES.get(kind, kind.__name__), "arguments": arguments, "more": more}
+    attributes = {n: getattr(module, n) for n in ("bits", "unit")} if isinstance(module, layers.FewBitLayer) else {}
+    return {"class": _NAMES.get(kind, kind.__name__), "arguments": arguments, "more": attributes}
 
 
 def _argument(module: nn.Module, name: str) -> Any:

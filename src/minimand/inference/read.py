@@ -64,7 +64,7 @@ def graph_of(model: nn.Module) -> fx.Graph:
 
 
 def function_name(node: fx.Node) -> str:
-    """What a node calls, by its bare name: add for operator.add, torch.add and the method."""
+    """The bare name of what a node calls: add for operator.add, torch.add and the method."""
     return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
 
 

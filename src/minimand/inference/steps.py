@@ -1,4 +1,4 @@
-"""What a packed model does with bits. What a step was made of, it has under the names of its arguments."""
+"""The steps of a packed model. Each has what it was made of under the names of its arguments."""
 
 import math
 from dataclasses import replace
@@ -17,14 +17,14 @@ from .kernels.weights import PackedWeights, pack_weights
 
 Pair = tuple[int, int]
 Pooling = tuple[Pair, Pair, Pair]
-"""Kernel, stride, padding."""
+"""The kernel, stride and padding of max pooling."""
 Geometry = tuple[Pair, Pair, Pair, int]
-"""Stride, padding, dilation, groups."""
-_SHAPES = 64  # of activations, that a layer is prepared for at a time
+"""The stride, padding, dilation and groups of a convolution."""
+_SHAPES = 64  # the most shapes of activations that a layer is prepared for at a time
 
 
 class _Cutting(nn.Module):
-    """Compares with thresholds; then, if need be, pools, and turns some channels over."""
+    """A step that compares with thresholds; then, if need be, pools, and turns some channels over."""
 
     thresholds: Tensor | None
     flip: Tensor
@@ -122,22 +122,22 @@ class PackedLayer(_Cutting):
         # Another machine may have other kernels.
         return {**self.__dict__, "_laid_out": {}, "_prepared": {}}
 
-    def forward(self, x: Activations, other: Activations | None = None) -> Any:
+    def forward(self, x: Activations, shortcut: Activations | None = None) -> Any:
         digits, convolution, limits = x.digits(), self._prepared_for(x), self.thresholds
         if limits is None:
             return self._real(self._sums(digits, convolution), x)
         levels, jumps, _ = limits.shape
         if len(digits) == jumps == 1 and levels <= 2:
-            choose, others = (None, None) if other is None else (other.planes[0], limits[1, 0])
-            planes = [convolution.above(digits[0], limits[0, 0], self.flip, choose, others)]
+            switch, switched = (None, None) if shortcut is None else (shortcut.planes[0], limits[1, 0])
+            planes = [convolution.above(digits[0], limits[0, 0], self.flip, switch, switched)]
         else:
             sums = self._sums(digits, convolution)
-            planes = [self._above(sums, limits[:, j], other) for j in range(jumps)]
-        found = tuple(map(self.finish, planes))
-        return Activations(found, None if self.geometry else x.leading, x.channels_last)
+            planes = [self._above(sums, limits[:, j], shortcut) for j in range(jumps)]
+        leading = None if self.geometry else x.leading
+        return Activations(tuple(map(self.finish, planes)), leading, x.channels_last)
 
     def operations(self, x: Activations) -> int:
-        """Multiplications for one sample of such activations: for each weight, position and bit of the levels."""
+        """The multiplications for one sample of such activations: for each weight, position and bit of the levels."""
         _, _, height, width = x.planes[0].shape
         positions = math.prod(x.leading[1:]) if x.leading else 1
         if self.geometry is not None:
@@ -150,12 +150,11 @@ class PackedLayer(_Cutting):
         """What is done with activations of such a shape; a linear layer sees all positions in one window."""
         shape = x.planes[0].shape
         key = shape, x.leading is None
-        found = self._prepared.get(key)
-        if found is None:
+        if key not in self._prepared:
             if len(self._prepared) == _SHAPES:
                 self._prepared.clear()
-            found = self._prepared[key] = self._prepare(x, (shape[2], shape[3]))
-        return found
+            self._prepared[key] = self._prepare(x, (shape[2], shape[3]))
+        return self._prepared[key]
 
     def _prepare(self, x: Activations, size: Pair) -> Convolution:
         if self.geometry is None:
@@ -174,9 +173,9 @@ class PackedLayer(_Cutting):
     def _check_vector(self, x: Activations, height: int, width: int) -> None:
         features = x.channels * height * width
         if x.leading is None or features != self.integers.shape[1]:
-            given = f"{features} numbers" if x.leading else f"maps of {x.channels} channels"
+            shown = f"{features} numbers" if x.leading else f"maps of {x.channels} channels"
             raise MinimandError(
-                f"a linear layer was given {given} a sample; expected {self.integers.shape[1]} numbers: the network "
+                f"a linear layer was given {shown} a sample; expected {self.integers.shape[1]} numbers: the network "
                 "is made for images of another size."
             )
 
@@ -186,12 +185,12 @@ class PackedLayer(_Cutting):
             parts[0] += part << j
         return parts[0]
 
-    def _above(self, sums: Tensor, limits: Tensor, other: Activations | None) -> Bits:
-        """The bits of one jump, where `limits` has a row for each level of the other."""
+    def _above(self, sums: Tensor, limits: Tensor, shortcut: Activations | None) -> Bits:
+        """The bits of one jump, where `limits` has a row for each level of the shortcut."""
         bits = [pack_above(sums, limit, self.flip) for limit in limits]
-        if other is None:
+        if shortcut is None:
             return bits[0]
-        above = [plane.words for plane in other.planes]
+        above = [plane.words for plane in shortcut.planes]
         exactly = [~above[0], *[a & ~b for a, b in pairwise(above)], above[-1]]
         return Bits(reduce(or_, [b.words & at for b, at in zip(bits, exactly, strict=True)]), bits[0].channels)
 
@@ -218,7 +217,7 @@ class Unpack(nn.Module):
 
 
 class Pool(nn.Module):
-    """Max pooling of bits."""
+    """Max pooling of the bits of each jump."""
 
     def __init__(self, pooling: Pooling) -> None:
         super().__init__()

@@ -44,22 +44,22 @@ def convolve_above(
     padding: int | tuple[int, int] = 0,
     dilation: int | tuple[int, int] = 1,
     low: int = -1,
-    other: Bits | None = None,
-    thresholds_other: Tensor | None = None,
+    shortcut: Bits | None = None,
+    shortcut_limits: Tensor | None = None,
 ) -> Bits:
     """The bits (sum > threshold) xor flip of the sums of `convolve`, which are not stored.
 
     Args:
         thresholds: int32 of shape (O,).
         flip: bool of shape (O,); None for no flip.
-        other: bits of the output's shape; where they are 1 `thresholds_other` takes the place of `thresholds`: a
+        shortcut: bits of the output's shape; where they are 1 `shortcut_limits` takes the place of `thresholds`: a
             shortcut that adds to the sum.
 
     Raises:
         ValueError: shapes or arguments that do not fit, by name.
     """
     prepared = prepare(bits, weights, stride, padding, dilation, low)
-    return prepared.above(bits, thresholds, flip, other, thresholds_other)
+    return prepared.above(bits, thresholds, flip, shortcut, shortcut_limits)
 
 
 def prepare(
@@ -70,7 +70,7 @@ def prepare(
     dilation: int | tuple[int, int],
     low: int,
 ) -> "Convolution":
-    """What `convolve` and `convolve_above` do with bits of this shape, of any values."""
+    """The convolution that `convolve` and `convolve_above` run on bits of this shape, of any values."""
     if bits.channels != weights.channels:
         raise MinimandError(f"bits has {bits.channels} channels; expected {weights.channels}, those of the weights.")
     if low not in (-1, 0):
@@ -89,20 +89,20 @@ class Convolution:
         weights: as they were given.
         geometry: stride, padding, dilation.
         low: what a bit that is not set stands for.
-        given: the shape of the bits, (N, C, H, W).
-        shape: of the sums, (N, O, Ho, Wo).
+        input_shape: the shape of the bits, (N, C, H, W).
+        shape: the shape of the sums, (N, O, Ho, Wo).
         plan: what the kernels need; None where torch does the work.
     """
 
     weights: PackedWeights
     geometry: native.Geometry
     low: int
-    given: tuple[int, int, int, int]
+    input_shape: tuple[int, int, int, int]
     shape: tuple[int, int, int, int]
     plan: native.Plan | None
 
     def sums(self, bits: Bits) -> Tensor:
-        """As `convolve`."""
+        """The sums of `convolve` for bits of the prepared shape."""
         self._check(bits)
         if self.plan is not None and native.takes(bits.words, self.weights.bits):
             return native.convolve(bits.words, self.plan)
@@ -117,32 +117,32 @@ class Convolution:
         bits: Bits,
         thresholds: Tensor,
         flip: Tensor | None = None,
-        other: Bits | None = None,
-        thresholds_other: Tensor | None = None,
+        shortcut: Bits | None = None,
+        shortcut_limits: Tensor | None = None,
     ) -> Bits:
-        """As `convolve_above`."""
+        """The bits of `convolve_above` for bits of the prepared shape."""
         self._check(bits)
         count, device = self.shape[1], bits.words.device
         check_vector("thresholds", thresholds, count, torch.int32, device)
         check_vector("flip", flip, count, torch.bool, device)
-        check_vector("thresholds_other", thresholds_other, count, torch.int32, device)
-        if (other is None) != (thresholds_other is None):
-            raise MinimandError("of other and thresholds_other one is None; expected both, or neither.")
-        if other is not None and (other.shape != self.shape or other.words.device != device):
+        check_vector("shortcut_limits", shortcut_limits, count, torch.int32, device)
+        if (shortcut is None) != (shortcut_limits is None):
+            raise MinimandError("of shortcut and shortcut_limits one is None; expected both, or neither.")
+        if shortcut is not None and (shortcut.shape != self.shape or shortcut.words.device != device):
             raise MinimandError(
-                f"other is of shape {other.shape} on {other.words.device}; expected the output's, {self.shape} on "
-                f"{device}."
+                f"shortcut is of shape {shortcut.shape} on {shortcut.words.device}; expected the output's, "
+                f"{self.shape} on {device}."
             )
         if self.plan is not None and native.takes(bits.words, self.weights.bits):
-            switch = None if other is None else other.words
-            return Bits(native.convolve_above(bits.words, self.plan, thresholds, flip, switch, thresholds_other), count)
+            switch = None if shortcut is None else shortcut.words
+            return Bits(native.convolve_above(bits.words, self.plan, thresholds, flip, switch, shortcut_limits), count)
         limits = thresholds[:, None, None]
-        if other is not None and thresholds_other is not None:
-            switch = portable.to_bytes(other.words, count).permute(0, 3, 1, 2).bool()
-            limits = torch.where(switch, thresholds_other[:, None, None], limits)
+        if shortcut is not None and shortcut_limits is not None:
+            switch = portable.to_bytes(shortcut.words, count).permute(0, 3, 1, 2).bool()
+            limits = torch.where(switch, shortcut_limits[:, None, None], limits)
         high = (self.sums(bits) > limits) ^ (False if flip is None else flip[:, None, None])
         return Bits(portable.to_words(high.permute(0, 2, 3, 1)), count)
 
     def _check(self, bits: Bits) -> None:
-        if bits.shape != self.given:
-            raise MinimandError(f"bits is of shape {bits.shape}; this convolution was prepared for {self.given}.")
+        if bits.shape != self.input_shape:
+            raise MinimandError(f"bits is of shape {bits.shape}; this convolution was prepared for {self.input_shape}.")

@@ -28,12 +28,12 @@ class PackedWeights:
 
     @property
     def channels(self) -> int:
-        """Of the activations."""
+        """The number of channels of the activations."""
         return self.integers.shape[1] * self.groups
 
     @property
     def kernel(self) -> tuple[int, int]:
-        """Height and width of the window."""
+        """The height and width of the window."""
         return self.integers.shape[2], self.integers.shape[3]
 
 
