@@ -45,37 +45,30 @@ _ACTIVATION_FUNCTIONS = {
 _EXACT = 2**24
 """Integers below are exact in float32."""
 
+Role = Literal["computes", "forwards", "neither"]
+
 
 @dataclass(frozen=True)
 class Rule:
-    """How a kind of node is lowered, and what it does with the bits of a threshold before it.
+    """How a kind of node is lowered, and what it does with bits before it: a layer of few bits computes with them.
 
-    Attributes:
-        lower: from (lowering, node, module, first argument as it was lowered) to what the node stands for; None leaves
-            the node as it is, on real values. The module is None where a node calls a function.
-        bits: "computes": it is a layer that computes on bits if its weights have few; "forwards": bits in, bits out;
-            "neither".
+    `lower` takes (lowering, node, the module that the node calls or None, its first argument as it was lowered) and
+    gives what the node stands for; None leaves the node as it is, on real values.
     """
 
-    lower: Callable[["Lowering", fx.Node, Any, Value | None], Value | None]
-    bits: Literal["computes", "forwards", "neither"]
+    lower: Callable[..., Value | None]
+    bits: Role
 
 
-MODULES: dict[type[nn.Module], Rule] = {}
-"""The rule of each type of module; it is that of its subclasses too."""
-FUNCTIONS: dict[str, Rule] = {}
-"""The rule of each function, operator and method of a tensor, by its bare name."""
+RULES: dict[type[nn.Module] | str, Rule] = {}
+"""The rule of each type of module, its subclasses included, and of each function or method, by its bare name."""
 
 
-def lowers(*kinds: type[nn.Module] | str, bits: Literal["computes", "forwards", "neither"]) -> Callable[..., Any]:
+def lowers(*kinds: type[nn.Module] | str, bits: Role) -> Callable[..., Any]:
     """A decorator that makes a function the rule of types of modules and of names of functions."""
 
     def decorate(function: Callable[..., Value | None]) -> Callable[..., Value | None]:
-        for kind in kinds:
-            if isinstance(kind, str):
-                FUNCTIONS[kind] = Rule(function, bits)
-            else:
-                MODULES[kind] = Rule(function, bits)
+        RULES.update(dict.fromkeys(kinds, Rule(function, bits)))
         return function
 
     return decorate
@@ -173,8 +166,8 @@ class Lowering:
 
     def _rule(self, node: fx.Node) -> Rule | None:
         if node.op == "call_module":
-            return next((MODULES[kind] for kind in type(self.module(node)).__mro__ if kind in MODULES), None)
-        return FUNCTIONS.get(function_name(node)) if node.op.startswith("call_") else None
+            return next((RULES[kind] for kind in type(self.module(node)).__mro__ if kind in RULES), None)
+        return RULES.get(function_name(node)) if node.op.startswith("call_") else None
 
     def _does_take_bits(self, node: fx.Node) -> bool:
         """Whether a node is a layer of few bits, or hands on to one what a threshold gives; users come first."""
