@@ -179,8 +179,8 @@ def test_the_parameters_of_a_step_have_any_names() -> None:
             x, previous = pair
             return x - self.step_size(layer) * gradient(x) + self.momentum(layer) * (x - previous), x
 
-        def read(self, pair):
-            return pair[0]
+        def read(self, state):
+            return state[0]
 
     assert Renamed.oracles == ("gradient",)
     assert mm.equivalent(Renamed(), "heavy_ball").relation == "identical"

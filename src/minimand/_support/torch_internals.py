@@ -9,9 +9,25 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.modules.batchnorm import _NormBase as NormBase
 from torch.nn.modules.conv import _ConvNd as ConvNd
 from torch.nn.modules.conv import _ConvTransposeNd as ConvTransposeNd
+from torch.nn.modules.dropout import _DropoutNd as DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNorm
+from torch.nn.modules.pooling import _AdaptiveAvgPoolNd as AdaptiveAvgPoolNd
+from torch.nn.modules.pooling import _AvgPoolNd as AvgPoolNd
+from torch.nn.modules.pooling import _MaxPoolNd as MaxPoolNd
 
-__all__ = ["BatchNorm", "ConvNd", "ConvTransposeNd", "InstanceNorm", "NormBase", "int8_product", "uncompiled"]
+__all__ = [
+    "AdaptiveAvgPoolNd",
+    "AvgPoolNd",
+    "BatchNorm",
+    "ConvNd",
+    "ConvTransposeNd",
+    "DropoutNd",
+    "InstanceNorm",
+    "MaxPoolNd",
+    "NormBase",
+    "int8_product",
+    "uncompiled",
+]
 
 
 def uncompiled(model: nn.Module) -> nn.Module:

@@ -82,7 +82,7 @@ class Algorithm:
         return {name: c for name, c in self.coefficients().items() if isinstance(c, Learnable)}
 
     def rebind(self, **coefficients: Any) -> "Algorithm":
-        """The same algorithm with other coefficients."""
+        """A copy of the algorithm with other coefficients."""
         return dataclasses.replace(self, **coefficients)
 
     @classmethod

@@ -12,7 +12,7 @@ from .kernels.bits import Bits, unpack
 
 
 @dataclass(frozen=True, eq=False)
-class Activations:
+class BitActivations:
     """The output of a threshold: for each of its jumps the bits of what is above it.
 
     Attributes:
@@ -26,7 +26,7 @@ class Activations:
     leading: tuple[int, ...] | None
     channels_last: bool
 
-    def map(self, function: Callable[[Bits], Bits]) -> "Activations":
+    def map(self, function: Callable[[Bits], Bits]) -> "BitActivations":
         """Activations whose planes are a function of these planes."""
         return replace(self, planes=tuple(map(function, self.planes)))
 

@@ -25,12 +25,12 @@ from .packed import PackedModel
 from .read import function_name
 
 FORMAT = 1
-_STEPS = (steps.Pack, steps.PackedLayer, steps.Unpack, steps.Pool, steps.AsVectors, steps.Shortcut)
+_STEPS = (steps.PackReal, steps.PackedLayer, steps.Unpack, steps.Pool, steps.AsVectors, steps.Shortcut)
 _THRESHOLDS = (layers.Sign, layers.Heaviside, layers.QuantizedReLU, layers.Staircase)
 _FEW_BITS = tuple(FEW_BIT_LAYERS.values())
-# A class is named in a file by its own name but for one, which files of this format call Layer.
+# Files of this format name a class as it is called, two of our own excepted.
 _NAMES = {kind: kind.__name__ for kind in (*_STEPS, *_THRESHOLDS, *_FEW_BITS, FlattenOf)}
-_NAMES[steps.PackedLayer] = "Layer"
+_NAMES |= {steps.PackReal: "Pack", steps.PackedLayer: "Layer"}
 _CLASSES = {name: kind for kind, name in _NAMES.items()}
 _CALLED = {
     operator: "add sub mul truediv neg getitem",

@@ -18,11 +18,11 @@ from ..layers.weight_bits import FewBitLayer, few_bit_weight
 from ..networks.kinds import ACTIVATIONS
 from .folding import LARGEST, float_of, jumps_of
 from .read import attribute, function_name, reachable
-from .steps import AsVectors, Pack, Pool, Shortcut, Unpack
+from .steps import AsVectors, PackReal, Pool, Shortcut, Unpack
 from .values import (
     NORMS,
-    Chain,
     Levels,
+    MonotoneChain,
     Real,
     Sums,
     applied,
@@ -37,7 +37,7 @@ from .values import (
     some,
 )
 
-Value = Real | Levels | Chain
+Value = Real | Levels | MonotoneChain
 _ACTIVATION_FUNCTIONS = {
     *("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish", "hardtanh"),
     *("tanh", "softplus", "softsign"),
@@ -105,7 +105,7 @@ class Lowering:
                 self.graph.output(fx.map_arg(node.args[0], lambda n: self.real(n)))
             else:
                 value = self._lower(node)
-                if isinstance(value, Chain) and value.is_pending and len(node.users) > 1:
+                if isinstance(value, MonotoneChain) and value.is_pending and len(node.users) > 1:
                     value = Real(self.real_of(value))
                 self.values[node] = value
 
@@ -120,7 +120,7 @@ class Lowering:
             return self._real_levels(value)
         return value.node if isinstance(value, Real) else self.real_of(value)
 
-    def real_of(self, value: Chain) -> fx.Node:
+    def real_of(self, value: MonotoneChain) -> fx.Node:
         """The new node of a chain's real value."""
         base = value.base
         node = self.step(base.name, packed_layer(base), base.levels) if isinstance(base, Sums) else base.node
@@ -131,9 +131,9 @@ class Lowering:
                 node = self.add(type(link).__name__.lower(), link, node)
         return node
 
-    def chain(self, node: fx.Node, value: Value | None) -> Chain:
+    def chain(self, node: fx.Node, value: Value | None) -> MonotoneChain:
         """The first argument of a node as a chain."""
-        return value if isinstance(value, Chain) else Chain(Real(self.real(node.args[0])))
+        return value if isinstance(value, MonotoneChain) else MonotoneChain(Real(self.real(node.args[0])))
 
     def step(self, name: str, step: nn.Module, *values: Real | Levels) -> fx.Node:
         """A new node that runs a step on values."""
@@ -236,7 +236,7 @@ def _threshold(lowering: Lowering, node: fx.Node, threshold: Threshold, value: V
     return Levels(lowering.step(name, step, cut.base), levels, threshold, channels)
 
 
-def _cut_real(links: tuple[Any, ...], threshold: Threshold, channels: int, last: bool) -> Pack:
+def _cut_real(links: tuple[Any, ...], threshold: Threshold, channels: int, last: bool) -> PackReal:
     """The step from real values to the bits of a threshold that follows the links."""
     rises, after, pooling = directions(links, channels)
 
@@ -245,7 +245,7 @@ def _cut_real(links: tuple[Any, ...], threshold: Threshold, channels: int, last:
         return threshold.codes(threshold.values(applied(shaped(float_of(keys), maps), links))).view(-1)
 
     keys, flip = jumps_of(below, torch.full((channels,), LARGEST), rises, threshold.levels - 1)
-    return Pack(float_of(keys), some(flip ^ after), some(after), pooling, last)
+    return PackReal(float_of(keys), some(flip ^ after), some(after), pooling, last)
 
 
 def _cut_sums(base: Sums, links: tuple[Any, ...], threshold: Threshold) -> tuple[nn.Module, list[Levels]]:
@@ -271,11 +271,13 @@ def _cut_sums(base: Sums, links: tuple[Any, ...], threshold: Threshold) -> tuple
 
 
 @lowers(nn.Linear, nn.Conv2d, bits="computes")
-def _layer(lowering: Lowering, node: fx.Node, module: nn.Linear | nn.Conv2d, value: Value | None) -> Chain | None:
+def _layer(
+    lowering: Lowering, node: fx.Node, module: nn.Linear | nn.Conv2d, value: Value | None
+) -> MonotoneChain | None:
     name = str(node.target)
     if isinstance(value, Levels):
         layer = _few_bits(lowering, node, module, value)
-        return Chain(Sums(value, layer, name)) if layer else None
+        return MonotoneChain(Sums(value, layer, name)) if layer else None
     if node in lowering.before & lowering.behind and not isinstance(module, FewBitLayer):
         lowering.waiting.append(name)
     return None
@@ -302,20 +304,20 @@ def _max_pooling(lowering: Lowering, node: fx.Node, module: nn.MaxPool2d, value:
         return None
     if isinstance(value, Levels):
         return replace(value, node=lowering.step(str(node.target), Pool(pooling_of(module)), value))
-    if isinstance(value, Chain) and not value.has(nn.MaxPool2d) and not value.has(Levels):
-        return Chain(value.base, (*value.links, module))
-    return Chain(Real(lowering.real(node.args[0])), (module,))
+    if isinstance(value, MonotoneChain) and not value.has(nn.MaxPool2d) and not value.has(Levels):
+        return MonotoneChain(value.base, (*value.links, module))
+    return MonotoneChain(Real(lowering.real(node.args[0])), (module,))
 
 
 @lowers(*NORMS, bits="neither")
-def _normalization(lowering: Lowering, node: fx.Node, module: Any, value: Value | None) -> Chain | None:
+def _normalization(lowering: Lowering, node: fx.Node, module: Any, value: Value | None) -> MonotoneChain | None:
     if module.running_var is None or isinstance(value, Levels):
         return None
     before = lowering.chain(node, value)
     fits = isinstance(before.base, Real) or isinstance(module, nn.BatchNorm1d) == isinstance(
         before.base.layer, nn.Linear
     )
-    return Chain(before.base, (*before.links, module)) if fits else None
+    return MonotoneChain(before.base, (*before.links, module)) if fits else None
 
 
 @lowers(nn.Flatten, "flatten", bits="forwards")
@@ -331,14 +333,14 @@ def _flatten(lowering: Lowering, node: fx.Node, module: nn.Flatten | None, value
 
 
 @lowers("add", bits="forwards")
-def _sum_with_shortcut(lowering: Lowering, node: fx.Node, module: None, value: Value | None) -> Chain | None:
+def _sum_with_shortcut(lowering: Lowering, node: fx.Node, module: None, value: Value | None) -> MonotoneChain | None:
     if len(node.args) != 2 or node.kwargs not in ({}, {"alpha": 1}):
         return None
     terms = [lowering.values.get(n) if isinstance(n, fx.Node) else None for n in cast(tuple[Any, Any], node.args)]
-    chains = [term for term in terms if isinstance(term, Chain) and isinstance(term.base, Sums)]
+    chains = [term for term in terms if isinstance(term, MonotoneChain) and isinstance(term.base, Sums)]
     shortcuts = [term for term in terms if isinstance(term, Levels)]
     if chains and shortcuts and not chains[0].has(Levels) and not chains[0].has(nn.MaxPool2d):
-        return Chain(chains[0].base, (*chains[0].links, shortcuts[0]))
+        return MonotoneChain(chains[0].base, (*chains[0].links, shortcuts[0]))
     return None
 
 

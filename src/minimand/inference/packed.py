@@ -16,7 +16,7 @@ from ..layers.weight_bits import FewBitLayer, check_bits
 from ..networks.compiled import unwrapped
 from .lower import Lowering
 from .read import graph_of
-from .steps import Pack, PackedLayer, Pool, Shortcut, Unpack
+from .steps import PackedLayer, PackReal, Pool, Shortcut, Unpack
 
 _REAL = (nn.Linear, ConvNd)
 
@@ -88,7 +88,7 @@ class PackedModel(nn.Module):
             if isinstance(step, PackedLayer):
                 sizes[_kind(step)] += -(-step.integers.numel() * step.bits // 8)
                 tensors = [tensor for tensor in tensors if tensor is not step.integers]
-            name = "thresholds" if isinstance(step, PackedLayer | Pack) else "float"
+            name = "thresholds" if isinstance(step, PackedLayer | PackReal) else "float"
             sizes[name] += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         return {kind: size for kind, size in sizes.items() if size}
 
@@ -187,7 +187,7 @@ def _what(step: nn.Module) -> str:
         inside = "bits" if step.thresholds is not None else "real values"
         shape = " x ".join(map(str, step.integers.shape))
         return f"weights {shape} of {step.bits} {'bit' if step.bits == 1 else 'bits'}: bits to {inside}"
-    return "real values to bits" if isinstance(step, Pack) else f"as it was: {step}"
+    return "real values to bits" if isinstance(step, PackReal) else f"as it was: {step}"
 
 
 def _listed(amounts: dict[str, int], unit: float, name: str) -> str:

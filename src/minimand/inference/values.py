@@ -42,7 +42,7 @@ class Sums:
 
 
 @dataclass(frozen=True, eq=False)
-class Chain:
+class MonotoneChain:
     """A value and links to apply to it, monotone in each channel: normalization, max pooling, adding a shortcut."""
 
     base: Real | Sums

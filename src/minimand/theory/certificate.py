@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._support.errors import MinimandError
 from .._support.tables import table_text
-from ..algorithms._algorithm import Algorithm
-from ..algorithms._registry import as_algorithm
+from ..algorithms import Algorithm, as_algorithm
 from .dynamics.inverse import Inverse, inverse
 from .dynamics.linear_system import Pole
 from .dynamics.stability import order, tail, zero_stability

@@ -99,7 +99,7 @@ class Convolution:
     low: int
     input_shape: tuple[int, int, int, int]
     shape: tuple[int, int, int, int]
-    plan: native.Plan | None
+    plan: native.KernelPlan | None
 
     def sums(self, bits: Bits) -> Tensor:
         """The sums of `convolve` for bits of the prepared shape."""

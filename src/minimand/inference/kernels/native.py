@@ -131,7 +131,7 @@ def _tables(blocks: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class KernelPlan:
     """A convolution of words of one shape, as the kernels take it but for the addresses of this call.
 
     Attributes:
@@ -156,7 +156,7 @@ _NUMBERS = struct.Struct("18l")
 _CALL = struct.Struct("2l10P")
 
 
-def plan(shape: tuple[int, ...], layout: Layout, geometry: Geometry, out: Pair, low: int) -> Plan:
+def plan(shape: tuple[int, ...], layout: Layout, geometry: Geometry, out: Pair, low: int) -> KernelPlan:
     """The plan for words of a shape; geometry is stride, padding, dilation."""
     outputs, inputs, *kernel = layout.shape
     samples, *size, _ = shape
@@ -168,10 +168,10 @@ def plan(shape: tuple[int, ...], layout: Layout, geometry: Geometry, out: Pair, 
     stride, padding, dilation = geometry
     sizes = (samples, *size, inputs * layout.groups, outputs, layout.groups, *kernel)
     numbers = _NUMBERS.pack(*sizes, *stride, *padding, *dilation, *out, kind, low)
-    return Plan(numbers, (samples, *out, outputs), work, cast(Tensor, weights), layout.taps, layout.ones)
+    return KernelPlan(numbers, (samples, *out, outputs), work, cast(Tensor, weights), layout.taps, layout.ones)
 
 
-def convolve(words: Tensor, plan: Plan) -> Tensor:
+def convolve(words: Tensor, plan: KernelPlan) -> Tensor:
     """The sums of a convolution, (N, O, Ho, Wo) in channels-last memory."""
     sums = torch.empty(plan.shape, dtype=torch.int32)
     _convolve(words, plan, _at(sums), 0, 0, 0, 0, 0)
@@ -180,7 +180,7 @@ def convolve(words: Tensor, plan: Plan) -> Tensor:
 
 def convolve_above(
     words: Tensor,
-    plan: Plan,
+    plan: KernelPlan,
     thresholds: Tensor,
     flip: Tensor | None,
     shortcut: Tensor | None,
@@ -195,7 +195,7 @@ def convolve_above(
     return high
 
 
-def _convolve(words: Tensor, plan: Plan, *addresses: int) -> None:
+def _convolve(words: Tensor, plan: KernelPlan, *addresses: int) -> None:
     data = _at(words), _at(plan.weights), _at(plan.taps), _at(plan.ones)
     call = _CALL.pack(_index(), _threads(plan.work), *data, *addresses)
     _library().minimand_convolve(plan.numbers + call)

@@ -8,8 +8,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ...algorithms._algorithm import Algorithm
-from ...algorithms._state import leaves, rebuild
+from ...algorithms import Algorithm, leaves, rebuild
 from ..kernel import INPUT, Query, exactly, guarded, symbolic_oracles
 from ..scalars import TOLERANCE
 from ..symbols import Combination
@@ -17,6 +16,7 @@ from .exact_matrices import Matrix, exact_matrix, fractions, invariant_rows, rat
 
 if TYPE_CHECKING:
     from sympy import Poly
+    from sympy.polys.matrices import DomainMatrix
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,18 @@ class LinearSystem:
 
     @property
     def size(self) -> int:
-        """How many tensors the state holds."""
+        """The number of tensors that the state holds."""
         return len(self.A)
+
+    @property
+    def exact_matrices(self) -> tuple[DomainMatrix, DomainMatrix, DomainMatrix, DomainMatrix]:
+        """A, B, C and D as matrices of sympy."""
+        return exact_matrix(self.A), exact_matrix(self.B), exact_matrix(self.C), exact_matrix(self.D)
 
     @cached_property
     def minimal(self) -> LinearSystem:
         """The part of the state that the input and the answers reach and that a query or the output sees."""
-        A, B, C = exact_matrix(self.A), exact_matrix(self.B), exact_matrix(self.C)
+        A, B, C, _ = self.exact_matrices
         start, read = exact_matrix(self.start), exact_matrix(self.read)
         # Columns of P span what is reached; then rows of Q span what of it is seen.
         P = invariant_rows(start.hstack(B).transpose(), A.transpose()).transpose()
@@ -77,8 +82,8 @@ class LinearSystem:
         while not (dependence := stacked(powers).transpose().nullspace()).shape[0]:
             powers.append(powers[-1] * A)
         polynomial = Poly(list(reversed(dependence.to_list()[0])), Symbol("z"), domain="QQ")
-        found = [Pole(root, times) for factor, times in polynomial.sqf_list()[1] for root in _roots(factor)]
-        return tuple(sorted(found, key=lambda pole: (-abs(pole.value), -pole.value.real, pole.value.imag)))
+        poles = [Pole(root, times) for factor, times in polynomial.sqf_list()[1] for root in _roots(factor)]
+        return tuple(sorted(poles, key=lambda pole: (-abs(pole.value), -pole.value.real, pole.value.imag)))
 
     @cached_property
     def multistep(self) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]] | None:
@@ -92,7 +97,7 @@ class LinearSystem:
         from sympy import Poly, Symbol
 
         z = Symbol("z")
-        A, B, C = exact_matrix(self.A), exact_matrix(self.B), exact_matrix(self.C)
+        A, B, C, _ = self.exact_matrices
         rho = Poly(A.charpoly(), z, domain="QQ")
         # C adj(zI - A) B = det(zI - A + BC) - det(zI - A)
         seen = Poly((A - B * C).charpoly(), z, domain="QQ") - rho
@@ -117,15 +122,15 @@ def linear_system(algorithm: Algorithm, k: int = 0) -> LinearSystem | None:
         return None
     # The state before step k of an algorithm whose memory is constant is shaped like the first.
     entries = [Combination.atom(("state", i)) for i in range(size)]
-    asked: list[Query] = []
+    queries: list[Query] = []
     before = rebuild(first, entries)
-    after = guarded(algorithm, algorithm.step, before, *symbolic_oracles(algorithm, k, None, asked.append), k)
-    if len(leaves(after)) != size or not asked:
+    after = guarded(algorithm, algorithm.step, before, *symbolic_oracles(algorithm, k, None, queries.append), k)
+    if len(leaves(after)) != size or not queries:
         return None
     output = guarded(algorithm, algorithm.read, before)
     states = [("state", i) for i in range(len(entries))]
-    answers = [query.answer for query in asked]
-    points = [query.point for query in asked]
+    answers = [query.answer for query in queries]
+    points = [query.point for query in queries]
     return LinearSystem(
         A=_rows(leaves(after), states),
         B=_rows(leaves(after), answers),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ...algorithms._algorithm import Algorithm
+from ...algorithms import Algorithm
 
 
 def response(algorithm: Algorithm, depth: int) -> np.ndarray:

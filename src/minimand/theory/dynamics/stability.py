@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import factorial
 
-from ...algorithms._algorithm import Algorithm
+from ...algorithms import Algorithm
 from ..scalars import TOLERANCE
 from .exact_matrices import exact_matrix, fractions
 from .linear_system import LinearSystem, Pole, is_root_bounded, linear_system
@@ -23,7 +23,7 @@ class Tail:
 
     begins: int
     system: LinearSystem
-    """Its minimal realization."""
+    """The minimal realization of these steps."""
 
 
 def tail(algorithm: Algorithm, depth: int) -> Tail | None:
@@ -78,17 +78,17 @@ class Order:
     """The order for x'' = -gradient(x), where there is a double pole at 1."""
 
 
-def order(constant: Tail | None, asked: Sequence[str]) -> Order:
+def order(constant: Tail | None, oracles: Sequence[str]) -> Order:
     """The order of the linear multistep, or of the Runge-Kutta, method that the queries follow.
 
     Args:
         constant: the steps that the algorithm ends in.
-        asked: the oracle of each answer of such a step.
+        oracles: the oracle of each answer of such a step.
     """
     if constant is None:
         return Order(None, "not defined: the coefficients vary with depth, or memory grows")
-    if len(asked) > 1:
-        return _order_of_several(constant, asked)
+    if len(oracles) > 1:
+        return _order_of_several(constant, oracles)
     multistep = constant.system.multistep
     assert multistep is not None  # one answer in a step
     rho, sigma = multistep
@@ -115,22 +115,22 @@ def is_root_bounded_but_at_one(poles: Sequence[Pole]) -> bool:
     return is_root_bounded(others) and sum(p.multiplicity for p in poles if p not in others) == 2
 
 
-def _order_of_several(constant: Tail, asked: Sequence[str]) -> Order:
+def _order_of_several(constant: Tail, oracles: Sequence[str]) -> Order:
     from sympy.polys.matrices import DomainMatrix
 
     system = constant.system
     A = exact_matrix(system.A)
     moved = A - DomainMatrix.eye(system.size, A.domain)
-    at_rest, kept = moved.to_dense().nullspace().transpose(), moved.transpose().to_dense().nullspace()
+    at_rest, conserved = moved.to_dense().nullspace().transpose(), moved.transpose().to_dense().nullspace()
     if at_rest.shape[1] == 0:
         return Order(None, "no pole at 1: a constant drift is forgotten")
-    if at_rest.shape[1] > 1 or (kept * at_rest).is_zero_matrix:
+    if at_rest.shape[1] > 1 or (conserved * at_rest).is_zero_matrix:
         return Order(None, "the pole at 1 is not simple")
     # What a constant answer adds to the output in each step, once the other poles have died out.
-    drift = (exact_matrix(system.read) * at_rest) * (kept * at_rest).inv() * (kept * exact_matrix(system.B))
+    drift = (exact_matrix(system.read) * at_rest) * (conserved * at_rest).inv() * (conserved * exact_matrix(system.B))
     speeds = [-speed for speed in fractions(drift)[0]]
     speed = sum(speeds, Fraction(0))
-    named = {name: sum((v for v, n in zip(speeds, asked, strict=True) if n == name), Fraction(0)) for name in asked}
+    named = {name: sum((v for v, n in zip(speeds, oracles, strict=True) if n == name), Fraction(0)) for name in oracles}
     follows = "follows x' = " + _sum([(-v, name) for name, v in named.items()])
     if _zero_of(system)(speed):
         return Order(None, f"{follows}: equal gradients move nothing")
@@ -181,7 +181,7 @@ def _moment(coefficients: Sequence[Fraction], q: int) -> Fraction:
 
 
 def _zero_of(system: LinearSystem) -> Callable[[Fraction], bool]:
-    """What counts as zero: nothing else, where the coefficients are exact."""
+    """The test for zero: 0 alone where the coefficients are exact, else what is within the tolerance."""
     return lambda value: abs(value) <= (0 if system.exact else TOLERANCE)
 
 

@@ -6,7 +6,7 @@ The statements U1 to U5 are short theorems with a sketch of proof in docs/theory
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ...algorithms._algorithm import Algorithm
+from ...algorithms import Algorithm
 from ..dynamics.stability import Order, Stability, Tail
 from ..kernel import Binding, Kernel
 from ..scalars import Number

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ...algorithms._algorithm import is_proximal
+from ...algorithms import is_proximal
 from ..symbols import Combination
 from .statement import Evidence, Statement, failed, layers_without_gain, needs_block
 
