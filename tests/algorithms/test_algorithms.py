@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minimand as mm
-from minimand.algorithms._registry import as_algorithm, builtin, specification
+from minimand.algorithms import as_algorithm, builtin, specification
 from minimand.report.citing import bibliography
 
 A = mm.algorithms

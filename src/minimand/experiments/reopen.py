@@ -9,8 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..algorithms._algorithm import Algorithm
-from ..algorithms._registry import as_algorithm, builtin, specification
+from ..algorithms import Algorithm, as_algorithm, builtin, specification
 from ..data.data import Data
 from ..data.registry import list_data, load_data
 from ..layers.stochastic_depth import DropPath

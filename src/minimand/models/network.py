@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from .._support.errors import MinimandError
-from ..algorithms._algorithm import Algorithm
-from ..algorithms._registry import as_algorithm, specification
+from ..algorithms import Algorithm, as_algorithm, specification
 from ..layers.stochastic_depth import DropPath
 from ..layers.thresholds import as_threshold
 from ..networks.kinds import WRAPPED_NORMALIZATIONS

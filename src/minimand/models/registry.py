@@ -8,8 +8,7 @@ from typing import Any
 
 from .._support.calls import parse_call
 from .._support.errors import MinimandError, unknown_name
-from ..algorithms._algorithm import Algorithm
-from ..algorithms._registry import as_algorithm
+from ..algorithms import Algorithm, as_algorithm
 from ..theory.kernel import Binding
 from .info import model_info, names, prefixed_names
 from .network import UnrolledNetwork
