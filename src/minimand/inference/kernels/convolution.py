@@ -11,66 +11,22 @@ from .bits import Bits, check_pair, check_vector, output_size
 from .weights import PackedWeights
 
 
-def convolve(
-    bits: Bits,
-    weights: PackedWeights,
-    stride: int | tuple[int, int] = 1,
-    padding: int | tuple[int, int] = 0,
-    dilation: int | tuple[int, int] = 1,
-    low: int = -1,
-) -> Tensor:
-    """The sums over the window of weight times activation, which is 1 where the bit is 1, else `low`.
-
-    Padding contributes nothing. A linear layer is a 1 x 1 window.
-
-    Args:
-        low: -1 or 0.
-
-    Returns:
-        int32 of shape (N, O, Ho, Wo) in channels-last memory, exact.
-
-    Raises:
-        ValueError: shapes or arguments that do not fit, by name.
-    """
-    return prepare(bits, weights, stride, padding, dilation, low).sums(bits)
-
-
-def convolve_above(
-    bits: Bits,
-    weights: PackedWeights,
-    thresholds: Tensor,
-    flip: Tensor | None = None,
-    stride: int | tuple[int, int] = 1,
-    padding: int | tuple[int, int] = 0,
-    dilation: int | tuple[int, int] = 1,
-    low: int = -1,
-    shortcut: Bits | None = None,
-    shortcut_limits: Tensor | None = None,
-) -> Bits:
-    """The bits (sum > threshold) xor flip of the sums of `convolve`, which are not stored.
-
-    Args:
-        thresholds: int32 of shape (O,).
-        flip: bool of shape (O,); None for no flip.
-        shortcut: bits of the output's shape; where they are 1 `shortcut_limits` takes the place of `thresholds`: a
-            shortcut that adds to the sum.
-
-    Raises:
-        ValueError: shapes or arguments that do not fit, by name.
-    """
-    prepared = prepare(bits, weights, stride, padding, dilation, low)
-    return prepared.above(bits, thresholds, flip, shortcut, shortcut_limits)
-
-
 def prepare(
     bits: Bits,
     weights: PackedWeights,
-    stride: int | tuple[int, int],
-    padding: int | tuple[int, int],
-    dilation: int | tuple[int, int],
-    low: int,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    low: int = -1,
 ) -> "Convolution":
-    """The convolution that `convolve` and `convolve_above` run on bits of this shape, of any values."""
+    """The convolution of bits of this shape, of any values, with weights.
+
+    An activation is 1 where its bit is 1, else `low`, -1 or 0. Padding contributes nothing to a sum. A linear layer is
+    a 1 x 1 window.
+
+    Raises:
+        MinimandError: shapes or arguments that do not fit, by name.
+    """
     if bits.channels != weights.channels:
         raise MinimandError(f"bits has {bits.channels} channels; expected {weights.channels}, those of the weights.")
     if low not in (-1, 0):
@@ -102,7 +58,7 @@ class Convolution:
     plan: native.KernelPlan | None
 
     def sums(self, bits: Bits) -> Tensor:
-        """The sums of `convolve` for bits of the prepared shape."""
+        """The exact sums over the window of weight times activation: int32 (N, O, Ho, Wo), in channels-last memory."""
         self._check(bits)
         if self.plan is not None and native.takes(bits.words, self.weights.bits):
             return native.convolve(bits.words, self.plan)
@@ -120,7 +76,16 @@ class Convolution:
         shortcut: Bits | None = None,
         shortcut_limits: Tensor | None = None,
     ) -> Bits:
-        """The bits of `convolve_above` for bits of the prepared shape."""
+        """The bits (sum > threshold) xor flip of the sums, which are not stored.
+
+        Args:
+            bits: of the prepared shape.
+            thresholds: int32 of shape (O,).
+            flip: bool of shape (O,); None for no flip.
+            shortcut: bits of the output's shape; where they are 1 `shortcut_limits` take the place of `thresholds`: a
+                shortcut that adds to the sum.
+            shortcut_limits: int32 of shape (O,).
+        """
         self._check(bits)
         count, device = self.shape[1], bits.words.device
         check_vector("thresholds", thresholds, count, torch.int32, device)

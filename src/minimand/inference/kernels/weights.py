@@ -38,7 +38,7 @@ class PackedWeights:
 
 
 def pack_weights(integers: Tensor, bits: int, groups: int = 1) -> PackedWeights:
-    """Lay out weights for `convolve`.
+    """Lay out integer weights for convolutions of bits.
 
     Args:
         integers: int8 of shape (O, C / groups, kh, kw); of a linear layer kh = kw = 1.
