@@ -54,12 +54,7 @@ class PackReal(_Cutting):
     """
 
     def __init__(
-        self,
-        thresholds: Tensor | None,
-        flip: Tensor | None,
-        after: Tensor | None,
-        pooling: Pooling | None,
-        last: bool,
+        self, thresholds: Tensor | None, flip: Tensor | None, after: Tensor | None, pooling: Pooling | None, last: bool
     ) -> None:
         super().__init__(thresholds, flip, after, pooling)
         self.last = last

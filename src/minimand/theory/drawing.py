@@ -68,10 +68,7 @@ def _draw_poles(axes: "Axes", poles: Sequence[Pole] | None, is_stable: bool) -> 
         axes.plot(pole.value.real, pole.value.imag, "x", color=color, markersize=9, markeredgewidth=2)
         if pole.multiplicity > 1:
             axes.annotate(
-                f"x{pole.multiplicity}",
-                (pole.value.real, pole.value.imag),
-                (6, 6),
-                textcoords="offset points",
+                f"x{pole.multiplicity}", (pole.value.real, pole.value.imag), (6, 6), textcoords="offset points"
             )
 
 

@@ -44,10 +44,7 @@ def activation(name: str, slope: float | None = None) -> ActivationWithPotential
         "softsign": ActivationWithPotential(lambda u: u / (1 + abs(u)), lambda u: abs(u) - np.log1p(abs(u)), 0, 1),
         "relu": ActivationWithPotential(lambda u: np.maximum(u, 0), lambda u: np.maximum(u, 0) ** 2 / 2, 0, 1),
         "leaky_relu": ActivationWithPotential(
-            lambda u: np.where(u > 0, u, a * u),
-            lambda u: np.where(u > 0, 1, a) * u**2 / 2,
-            min(a, 1),
-            max(a, 1),
+            lambda u: np.where(u > 0, u, a * u), lambda u: np.where(u > 0, 1, a) * u**2 / 2, min(a, 1), max(a, 1)
         ),
         "elu": ActivationWithPotential(
             lambda u: np.where(u > 0, u, a * np.expm1(np.minimum(u, 0))),
@@ -56,10 +53,7 @@ def activation(name: str, slope: float | None = None) -> ActivationWithPotential
             max(a, 1),
         ),
         "silu": ActivationWithPotential(
-            lambda u: u * expit(u),
-            lambda u: u**2 / 2 + u * softplus(-u) - dilogarithm(-np.exp(-u)),
-            -0.0998,
-            1.0998,
+            lambda u: u * expit(u), lambda u: u**2 / 2 + u * softplus(-u) - dilogarithm(-np.exp(-u)), -0.0998, 1.0998
         ),
     }
     known["swish"] = known["silu"]

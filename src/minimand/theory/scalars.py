@@ -1,7 +1,7 @@
 """Exact scalars: the coefficients of an algorithm that is read as mathematics."""
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Rational, Real
@@ -189,6 +189,21 @@ def _product_text(coefficient: Fraction, monomial: _Monomial) -> str:
 def is_scalar(value: Any) -> bool:
     """Whether a value is a number that a coefficient can be: exact, or a real one."""
     return isinstance(value, Number | Real)
+
+
+def short_text(value: Fraction) -> str:
+    """A fraction as text, one of a large denominator in four digits."""
+    return str(value) if value.denominator < 1000 else f"{float(value):.4g}"
+
+
+def sum_text(terms: Sequence[tuple[Fraction, str]]) -> str:
+    """A sum of multiples of names as text; the multiples of an empty name are numbers."""
+    text = ""
+    for factor, name in terms:
+        sign = "-" if factor < 0 else "+" if text else ""
+        size = "" if abs(factor) == 1 and name else short_text(abs(factor))
+        text += (f" {sign} " if text else sign) + " ".join(filter(None, (size, name)))
+    return text
 
 
 def _rational(value: Any) -> tuple[Fraction, bool]:

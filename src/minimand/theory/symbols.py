@@ -128,36 +128,28 @@ def _forbid(method: str, does: str) -> None:
     setattr(Combination, method, refuse)
 
 
-for _method, _does in {
-    "__bool__": "branches on the value of a state",
-    "__eq__": "compares a state",
-    "__ne__": "compares a state",
-    "__lt__": "compares a state",
-    "__le__": "compares a state",
-    "__gt__": "compares a state",
-    "__ge__": "compares a state",
-    "__abs__": "takes the absolute value of a state",
-    "__pow__": "raises a state to a power",
-    "__rpow__": "uses a state as an exponent",
-    "__matmul__": "multiplies a state by a matrix",
-    "__rmatmul__": "multiplies a state by a matrix",
-    "__mod__": "takes the remainder of a state",
-    "__floordiv__": "rounds a state",
-    "__round__": "rounds a state",
-    "__float__": "turns a state into a number",
-    "__int__": "turns a state into a number",
-    "__iadd__": "changes a state in place (write x = x + ...)",
-    "__isub__": "changes a state in place (write x = x - ...)",
-    "__imul__": "changes a state in place (write x = c * x)",
-    "__itruediv__": "changes a state in place (write x = x / c)",
-    "__invert__": "inverts the bits of a state",
-    "__divmod__": "rounds a state",
-    "__len__": "asks for the length of a state",
-    "__iter__": "iterates over a state",
-    "__getitem__": "indexes a state",
-    "__call__": "calls a state",
+for _does, _methods in {
+    "branches on the value of a state": "bool",
+    "compares a state": "eq ne lt le gt ge",
+    "takes the absolute value of a state": "abs",
+    "raises a state to a power": "pow",
+    "uses a state as an exponent": "rpow",
+    "multiplies a state by a matrix": "matmul rmatmul",
+    "takes the remainder of a state": "mod",
+    "rounds a state": "floordiv round divmod",
+    "turns a state into a number": "float int",
+    "changes a state in place (write x = x + ...)": "iadd",
+    "changes a state in place (write x = x - ...)": "isub",
+    "changes a state in place (write x = c * x)": "imul",
+    "changes a state in place (write x = x / c)": "itruediv",
+    "inverts the bits of a state": "invert",
+    "asks for the length of a state": "len",
+    "iterates over a state": "iter",
+    "indexes a state": "getitem",
+    "calls a state": "call",
 }.items():
-    _forbid(_method, _does)
+    for _method in _methods.split():
+        _forbid(f"__{_method}__", _does)
 
 
 def _is_library(file: str) -> bool:

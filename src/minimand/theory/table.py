@@ -5,6 +5,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from .kernel import Answer, Kernel
+from .scalars import sum_text
 from .universality.statement import Statement
 
 Gains = tuple[float, ...] | dict[str, tuple[float, ...]]
@@ -64,13 +65,6 @@ def yes(value: bool) -> str:
 
 def polynomial_text(coefficients: tuple[Fraction, ...]) -> str:
     """A polynomial in z, of coefficients from the highest power down."""
-    text = ""
-    degree = len(coefficients) - 1
-    for i, c in enumerate(coefficients):
-        if c == 0:
-            continue
-        power = {0: "", 1: "z"}.get(degree - i, f"z^{degree - i}")
-        size = "" if abs(c) == 1 and power else (str(abs(c)) if abs(c).denominator < 1000 else f"{abs(float(c)):.4g}")
-        sign = (" - " if text else "-") if c < 0 else (" + " if text else "")
-        text += f"{sign}{size}{' ' if size and power else ''}{power}"
-    return text or "0"
+    powers = ["", "z", *(f"z^{degree}" for degree in range(2, len(coefficients)))]
+    terms = zip(coefficients, reversed(powers[: len(coefficients)]), strict=True)
+    return sum_text([(c, power) for c, power in terms if c]) or "0"

@@ -6,7 +6,7 @@ from fractions import Fraction
 from math import factorial
 
 from ...algorithms import Algorithm
-from ..scalars import TOLERANCE
+from ..scalars import TOLERANCE, short_text, sum_text
 from .exact_matrices import exact_matrix, fractions
 from .linear_system import LinearSystem, Pole, is_root_bounded, linear_system
 from .response import growth
@@ -106,7 +106,9 @@ def order(constant: Tail | None, oracles: Sequence[str]) -> Order:
         p = _order(rho, sigma, 2, zero)
         return Order(None, f"a double pole at 1: a method for x'' = -gradient(x), of order {p}", second_order=p)
     speed = _moment(sigma, 0) / slope
-    return Order(_order(rho, sigma, 1, zero), "" if speed == 1 else f"after time is rescaled by {_short(speed)}", speed)
+    return Order(
+        _order(rho, sigma, 1, zero), _rescaling(speed), speed
+    )
 
 
 def is_root_bounded_but_at_one(poles: Sequence[Pole]) -> bool:
@@ -131,7 +133,7 @@ def _order_of_several(constant: Tail, oracles: Sequence[str]) -> Order:
     speeds = [-speed for speed in fractions(drift)[0]]
     speed = sum(speeds, Fraction(0))
     named = {name: sum((v for v, n in zip(speeds, oracles, strict=True) if n == name), Fraction(0)) for name in oracles}
-    follows = "follows x' = " + _sum([(-v, name) for name, v in named.items()])
+    follows = "follows x' = " + sum_text([(-v, name) for name, v in named.items()])
     if _zero_of(system)(speed):
         return Order(None, f"{follows}: equal gradients move nothing")
     if len(named) > 1:
@@ -141,7 +143,7 @@ def _order_of_several(constant: Tail, oracles: Sequence[str]) -> Order:
     # Time in units of the speed; the state in units of the output.
     stages = [[-entry / speed for entry in row] for row in system.D]
     p = runge_kutta_order(stages, [v / speed for v in speeds], _zero_of(system))
-    return Order(p, "" if speed == 1 else f"after time is rescaled by {_short(speed)}", speed)
+    return Order(p, _rescaling(speed), speed)
 
 
 def friction(algorithm: Algorithm) -> float | None:
@@ -185,16 +187,8 @@ def _zero_of(system: LinearSystem) -> Callable[[Fraction], bool]:
     return lambda value: abs(value) <= (0 if system.exact else TOLERANCE)
 
 
-def _short(value: Fraction) -> str:
-    return str(value) if value.denominator < 1000 else f"{float(value):.4g}"
-
-
-def _sum(terms: Sequence[tuple[Fraction, str]]) -> str:
-    text = ""
-    for factor, name in terms:
-        sign = ("-" if factor < 0 else "+") if not text else (" - " if factor < 0 else " + ")
-        text += sign + ("" if abs(factor) == 1 else f"{_short(abs(factor))} ") + name
-    return text.removeprefix("+")
+def _rescaling(speed: Fraction) -> str:
+    return "" if speed == 1 else f"after time is rescaled by {short_text(speed)}"
 
 
 def _complex(value: complex) -> str:
