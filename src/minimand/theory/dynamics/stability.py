@@ -106,9 +106,7 @@ def order(constant: Tail | None, oracles: Sequence[str]) -> Order:
         p = _order(rho, sigma, 2, zero)
         return Order(None, f"a double pole at 1: a method for x'' = -gradient(x), of order {p}", second_order=p)
     speed = _moment(sigma, 0) / slope
-    return Order(
-        _order(rho, sigma, 1, zero), _rescaling(speed), speed
-    )
+    return Order(_order(rho, sigma, 1, zero), _rescaling(speed), speed)
 
 
 def is_root_bounded_but_at_one(poles: Sequence[Pole]) -> bool:
