@@ -40,6 +40,7 @@ class _Cutting(nn.Module):
         self.pooling: Pooling | None = pooling
 
     def finish(self, bits: Bits) -> Bits:
+        """The bits of one jump after pooling and turning over."""
         if self.pooling:
             bits = pool_any(bits, *self.pooling)
         if self.after is not None:

@@ -74,8 +74,8 @@ def _head(systems: list[LinearSystem], after: LinearSystem | None, binding: Bind
     for k, system in enumerate(systems):
         A, B, C, D = system.exact_matrices
         rows = row_basis(seen[k] * reached)
-        told_apart = reached * rows.transpose() * (rows * rows.transpose()).to_dense().inv()
-        inverses.append(_step(seen[k + 1] * A, seen[k + 1] * B, C, D, told_apart, binding))
+        distinguished = reached * rows.transpose() * (rows * rows.transpose()).to_dense().inv()
+        inverses.append(_step(seen[k + 1] * A, seen[k + 1] * B, C, D, distinguished, binding))
         reached = independent_columns((A * reached).hstack(B))
     return inverses
 
