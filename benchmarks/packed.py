@@ -25,7 +25,7 @@ import minimand as mm
 from minimand._support.environment import environment
 from minimand._support.tables import table_text
 from minimand.inference.kernels.bits import pack_above
-from minimand.inference.kernels.convolution import convolve
+from minimand.inference.kernels.convolution import prepare
 from minimand.inference.kernels.weights import pack_weights
 from minimand.models.feedforward import convnet8
 
@@ -103,10 +103,14 @@ def products(batch: int, width: int) -> dict[str, Run]:
     def bnn() -> Tensor:
         return torch.from_numpy(binary_gemm_native_prepacked(pack_binary_pm1(x.numpy())[0], theirs, width))
 
+    def packed() -> Tensor:
+        bits = pack_above(x)
+        return prepare(bits, ours).sums(bits)
+
     expected = x.sign() @ weight.T
     assert torch.equal(bnn().float(), expected)
-    assert torch.equal(convolve(pack_above(x), ours).float().flatten(1), expected)
-    return {"float32": lambda: x.sign() @ weight.T, "ours": lambda: convolve(pack_above(x), ours), "bnn-lab": bnn}
+    assert torch.equal(packed().float().flatten(1), expected)
+    return {"float32": lambda: x.sign() @ weight.T, "ours": packed, "bnn-lab": bnn}
 
 
 def show(title: str, found: dict[str, float], peers: tuple[str, ...]) -> None:

@@ -20,9 +20,9 @@ from turns import Run, race
 from minimand._support.environment import environment
 from minimand._support.tables import table_text
 from minimand.inference.kernels import native
-from minimand.inference.kernels.bits import pack_above, unpack
-from minimand.inference.kernels.convolution import convolve_above
-from minimand.inference.kernels.weights import pack_weights
+from minimand.inference.kernels.bits import Bits, pack_above, unpack
+from minimand.inference.kernels.convolution import prepare
+from minimand.inference.kernels.weights import PackedWeights, pack_weights
 
 BITS = (1, 2, 4, 8)
 PEERS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -51,10 +51,14 @@ def contestants(batch: int, inputs: int, outputs: int, size: int, window: int) -
         weights, bag = pack_weights(integers.to(torch.int8), bits), pack_above(x)
         limits = torch.randint(-9, 9, (outputs,), dtype=torch.int32)
         exact = F.conv2d(torch.where(x > 0, 1.0, -1.0).double(), integers.double(), padding=pad) > limits[:, None, None]
-        assert unpack(convolve_above(bag, weights, limits, padding=pad), 0, 1).bool().equal(exact)
-        found[f"whole {bits}"] = lambda w=weights, t=limits: convolve_above(pack_above(x), w, t, padding=pad)
-        found[f"bits {bits}"] = lambda w=weights, t=limits, b=bag: convolve_above(b, w, t, padding=pad)
+        assert unpack(_above(bag, weights, limits, pad), 0, 1).bool().equal(exact)
+        found[f"whole {bits}"] = lambda w=weights, t=limits: _above(pack_above(x), w, t, pad)
+        found[f"bits {bits}"] = lambda w=weights, t=limits, b=bag: _above(b, w, t, pad)
     return found
+
+
+def _above(bits: Bits, weights: PackedWeights, limits: Tensor, padding: int) -> Bits:
+    return prepare(bits, weights, padding=padding).above(bits, limits)
 
 
 def quantized(signs: Tensor, outputs: int, window: int, pad: int) -> Run:

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import minimand as mm
-from minimand.algorithms._registry import as_algorithm, builtin, specification
+from minimand.algorithms import as_algorithm, builtin, specification
 from minimand.report.citing import bibtex
 
 A = mm.algorithms
@@ -155,13 +156,36 @@ def test_a_schedule_is_checked_where_it_is_used() -> None:
     ("signature", "message"),
     [
         ("self, state, k", "expected \\(self, state, gradient, k\\)"),
-        ("self, x, gradient, k", "expected \\(self, state, gradient, k\\)"),
+        ("self, state, *gradients, k", "takes \\(self, state, \\*gradients, k\\); expected"),
+        ("self, state, gradient_f, gradient_g", "the state first, the step's number last, under any names"),
+        ("self, gradient, x, k", "the state first, the step's number last, under any names"),
         ("self, state, oracle, k", "asks for an oracle 'oracle'"),
     ],
 )
 def test_a_step_has_its_signature(signature: str, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         exec(f"class Bad(mm.Algorithm):\n    def step({signature}): pass", {"mm": mm})
+
+
+def test_the_parameters_of_a_step_have_any_names() -> None:
+    class Renamed(mm.Algorithm):
+        step_size: mm.Coefficient = 1.0
+        momentum: mm.Coefficient = 0.5
+
+        def start(self, x):
+            return x, x
+
+        def step(self, pair, gradient, layer):
+            x, previous = pair
+            return x - self.step_size(layer) * gradient(x) + self.momentum(layer) * (x - previous), x
+
+        def read(self, state):
+            return state[0]
+
+    assert Renamed.oracles == ("gradient",)
+    assert mm.equivalent(Renamed(), "heavy_ball").relation == "identical"
+    x, blocks = torch.randn(2, 3), [torch.nn.Linear(3, 3) for _ in range(4)]
+    assert torch.equal(mm.unroll(Renamed(), blocks)(x), mm.unroll("heavy_ball", blocks)(x))
 
 
 def test_coefficients_are_what_is_annotated() -> None:

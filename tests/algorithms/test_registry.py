@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import minimand as mm
-from minimand.algorithms._registry import as_algorithm, is_own, specification
+from minimand.algorithms import as_algorithm, is_own, specification
 
 OWN = """
 import minimand as mm

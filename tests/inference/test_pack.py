@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 import minimand as mm
 from minimand.inference import steps
-from minimand.inference.steps import Layer
+from minimand.inference.lower import RULES, Rule
+from minimand.inference.steps import PackedLayer
 from minimand.layers.thresholds import Threshold
 from minimand.layers.weight_bits import few_bit_weight
 from minimand.models.feedforward import convnet4, convnet8
@@ -32,8 +33,8 @@ THRESHOLDS: list[Callable[[], Threshold]] = [
 INTEGERS = st.integers
 
 
-def layers_of(packed: mm.PackedModel) -> list[Layer]:
-    return [m for m in packed.steps.modules() if isinstance(m, Layer)]
+def layers_of(packed: mm.PackedModel) -> list[PackedLayer]:
+    return [m for m in packed.steps.modules() if isinstance(m, PackedLayer)]
 
 
 def check(model: nn.Module, x: Tensor, layers: int, weights: int | None = None) -> mm.PackedModel:
@@ -300,6 +301,18 @@ def _apart(module: nn.Module, threshold: Threshold) -> nn.Module:
 def test_what_cannot_be_packed(model: nn.Module, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         mm.pack(model)
+
+
+def test_another_module_is_one_rule_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = _apart(nn.FeatureAlphaDropout(), mm.Sign()).eval(), torch.randn(2, 3, 9, 9)
+    with pytest.raises(ValueError, match="nothing to pack"):
+        mm.pack(model)
+
+    def dropout(lowering: Any, node: Any, module: nn.Module, value: Any) -> Any:
+        return value
+
+    monkeypatch.setitem(RULES, nn.FeatureAlphaDropout, Rule(dropout, "forwards"))
+    check(model, x, 1)
 
 
 def test_mistakes() -> None:

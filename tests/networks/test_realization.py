@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import minimand as mm
 from helpers import ALGORITHMS, BINDINGS, by_layers, make_stage
-from minimand.algorithms._coefficient import Read
+from minimand.algorithms import Read
 from minimand.networks.realization.cheapest import _Machine, _policies, cheapest_program
 from minimand.networks.realization.program import Add, Ask, Scale
 from minimand.theory.kernel import INPUT, Answer, Binding, exactly, kernel

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers import ALGORITHMS, BINDINGS, FAMILIES, by_layers, make_stage
-from minimand.algorithms._algorithm import is_proximal
-from minimand.algorithms._state import leaves
+from minimand.algorithms import is_proximal, leaves
 from minimand.networks import unrolled
 from minimand.networks.unrolled import Unrolled, UnrolledLayer
 from minimand.theory.kernel import INPUT, Binding, Kernel, Query, consistency, kernel

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import minimand as mm
-from minimand.algorithms._registry import as_algorithm
+from minimand.algorithms import as_algorithm
 from minimand.data.samples import Arrays
 from minimand.data.sets.nested_rings import nested_rings
 from minimand.experiments import trained

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 import minimand as mm
 from helpers import ALGORITHMS
+from minimand.theory.dynamics.response import response
 from minimand.theory.kernel import INPUT, Answer, kernel
-from minimand.theory.response import response
 from minimand.theory.scalars import Number
 
 # Facts 3.4: x_next = (1 + m) x - m x_previous + b1 T(x) + b0 T_previous.

@@ -2,7 +2,6 @@
 
 Tried on torch 2.13.0 (CPU). None of them is promised to stay: a new torch is checked here first.
 """
-# ruff: noqa: F401
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -30,6 +29,43 @@ from torch.utils._pytree import (
     tree_structure,
     tree_unflatten,
 )
+
+__all__ = [
+    "AdaptiveAvgPoolNd",
+    "AvgPoolNd",
+    "BatchNorm",
+    "ConvNd",
+    "ConvTransposeNd",
+    "DropoutNd",
+    "InstanceNorm",
+    "MaxPoolNd",
+    "ModuleSnapshot",
+    "NormBase",
+    "TreeSpec",
+    "base",
+    "children_and_hooks",
+    "close_forward",
+    "compile_graph",
+    "convolve",
+    "forward_hooks",
+    "int8_product",
+    "own_buffers",
+    "own_modules",
+    "own_parameters",
+    "remove_weight_parametrization",
+    "reopen_forward",
+    "same_under",
+    "storage_id",
+    "tree_flatten",
+    "tree_leaves",
+    "tree_map",
+    "tree_map_only",
+    "tree_structure",
+    "tree_unflatten",
+    "uncompiled",
+    "version",
+    "without_torch_function",
+]
 
 Layer_ = TypeVar("Layer_", bound=nn.Module)
 
@@ -169,6 +205,6 @@ class ModuleSnapshot:
         _module_state_mapping.pop(self.module, None)  # else it could not be sharded again
 
 
-def storage_key(storage: torch.UntypedStorage) -> int:
-    """A number that tells a storage from all others that exist, on the meta device too (`_cdata`)."""
-    return storage._cdata
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The module that `torch.compile` was given; a module that was not compiled itself."""
+    return getattr(model, "_orig_mod", model)

@@ -4,11 +4,18 @@ from typing import Any
 
 from .._support.errors import unknown_name
 from ._algorithm import Algorithm as Algorithm
+from ._algorithm import is_proximal as is_proximal
 from ._coefficient import Coefficient as Coefficient
 from ._coefficient import Learnable as Learnable
+from ._coefficient import Learned as Learned
+from ._coefficient import Read as Read
+from ._coefficient import Schedule as Schedule
 from ._registry import as_algorithm as as_algorithm
 from ._registry import builtin as builtin
+from ._registry import is_own as is_own
 from ._registry import specification as specification
+from ._state import leaves as leaves
+from ._state import rebuild as rebuild
 
 _classes = {cls.__name__: cls for cls in builtin.values()}
 

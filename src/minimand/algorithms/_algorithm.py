@@ -10,6 +10,9 @@ from typing import Any, ClassVar, dataclass_transform
 from .._support.errors import WrongTypeError
 from ._coefficient import Coefficient, Learnable, as_coefficient
 
+# How the name of an oracle begins.
+_ORACLES = ("gradient", "prox")
+
 
 @dataclass_transform(frozen_default=True)
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +24,12 @@ class Algorithm:
 
     The state is a tensor or a tuple of tensors, nested if need be. `step` adds states and answers and
     multiplies them by coefficients, nothing else: it runs on tensors and on symbols, and must not ask which.
-    Its parameters between `state` and `k` name the oracles: `gradient` (several: `gradient_f, gradient_g`)
-    takes a point; `prox` takes a point and a step size.
+    Its first parameter is the state and its last the number of the step, whatever they are called. Those between
+    name the oracles: `gradient` (several: `gradient_f, gradient_g`) takes a point; `prox`, a point and a step size.
     """
 
     references: ClassVar[tuple[str, ...]] = ()
-    """Keys into references.bib."""
+    """The algorithm's sources, as keys into references.bib."""
 
     oracles: ClassVar[tuple[str, ...]] = ()
     """The names of the oracles, read off the signature of `step`."""
@@ -34,8 +37,10 @@ class Algorithm:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for name, value in cls.__dict__.items():
-            meant = isinstance(value, Learnable) or (name in ("step_size", "momentum") and isinstance(value, Real))
-            if meant and name not in inspect.get_annotations(cls):
+            is_meant_as_field = isinstance(value, Learnable) or (
+                name in ("step_size", "momentum") and isinstance(value, Real)
+            )
+            if is_meant_as_field and name not in inspect.get_annotations(cls):
                 raise WrongTypeError(
                     f"{cls.__name__}.{name} has no annotation, so it is no field; "
                     f"write `{name}: mm.Coefficient = {value}`."
@@ -77,7 +82,7 @@ class Algorithm:
         return {name: c for name, c in self.coefficients().items() if isinstance(c, Learnable)}
 
     def rebind(self, **coefficients: Any) -> "Algorithm":
-        """The same algorithm with other coefficients."""
+        """A copy of the algorithm with other coefficients."""
         return dataclasses.replace(self, **coefficients)
 
     @classmethod
@@ -99,17 +104,23 @@ def is_proximal(oracle: str) -> bool:
 
 
 def _oracles(cls: type[Algorithm]) -> tuple[str, ...]:
-    names = list(inspect.signature(cls.step).parameters)
-    if len(names) < 4 or names[1] != "state" or names[-1] != "k":
+    """The names of the oracles: the parameters of `step` between the state and the step's number."""
+    parameters = list(inspect.signature(cls.step).parameters.values())
+    names = [parameter.name for parameter in parameters]
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if (
+        len(names) < 4
+        or any(parameter.kind not in positional for parameter in parameters)
+        or any(name.startswith(_ORACLES) for name in (names[1], names[-1]))
+    ):
         raise WrongTypeError(
-            f"{cls.__name__}.step takes ({', '.join(names)}); expected (self, state, gradient, k), with one "
-            "parameter per oracle between state and k."
+            f"{cls.__name__}.step takes ({', '.join(map(str, parameters))}); expected (self, state, gradient, k): the "
+            "state first, the step's number last, under any names, and one parameter per oracle between them."
         )
-    oracles = tuple(names[2:-1])
-    for oracle in oracles:
-        if not oracle.startswith(("gradient", "prox")):
+    for oracle in names[2:-1]:
+        if not oracle.startswith(_ORACLES):
             raise WrongTypeError(
                 f"{cls.__name__}.step asks for an oracle {oracle!r}; expected names that begin with "
                 "'gradient' or 'prox'."
             )
-    return oracles
+    return tuple(names[2:-1])

@@ -18,7 +18,7 @@ _RANGES = {"momentum": (-1.0, 1.0)}
 
 @dataclass(frozen=True)
 class Constant:
-    """The same value at every step."""
+    """A coefficient with one value at every step."""
 
     value: Real
 
@@ -32,19 +32,19 @@ class Constant:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A value that depends on the step: `function(k)`, k counted from 0 in each stage."""
+    """A coefficient that depends on the step: `function(k)`, k counted from 0 in each stage."""
 
     function: Callable[[int], Any]
     name: str
 
     def __call__(self, k: int) -> Any:
         try:
-            found = self.function(k)
+            result = self.function(k)
         except Exception as error:  # the user's own code
             raise MinimandError(f"{self.name}({k}) raised {type(error).__name__}: {error}") from error
-        value = as_number(found)
+        value = as_number(result)
         if value is None:
-            raise WrongTypeError(f"{self.name}({k}) is {found!r}; expected a number.")
+            raise WrongTypeError(f"{self.name}({k}) is {result!r}; expected a number.")
         check_range(f"{self.name}({k})", value)
         return value
 

@@ -7,8 +7,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from ..algorithms._algorithm import Algorithm
-from ..algorithms._registry import as_algorithm, builtin, specification
+from ..algorithms import Algorithm, as_algorithm, builtin, specification
 from ..data.data import Data
 from ..data.registry import list_data, load_data
 from ..layers.stochastic_depth import DropPath

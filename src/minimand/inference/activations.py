@@ -12,8 +12,8 @@ from .kernels.bits import Bits, unpack
 
 
 @dataclass(frozen=True, eq=False)
-class Activations:
-    """What a threshold gave: for each of its jumps the bits of what is above it.
+class BitActivations:
+    """The output of a threshold: for each of its jumps the bits of what is above it.
 
     Attributes:
         planes: one for each jump, in their order.
@@ -26,8 +26,8 @@ class Activations:
     leading: tuple[int, ...] | None
     channels_last: bool
 
-    def map(self, function: Callable[[Bits], Bits]) -> "Activations":
-        """The same function of every plane."""
+    def map(self, function: Callable[[Bits], Bits]) -> "BitActivations":
+        """Activations whose planes are a function of these planes."""
         return replace(self, planes=tuple(map(function, self.planes)))
 
     def digits(self) -> list[Bits]:
@@ -43,7 +43,7 @@ class Activations:
 
     @property
     def channels(self) -> int:
-        """C."""
+        """The number of channels, C."""
         return self.planes[0].channels
 
     def real(self, levels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Hardened models for other runtimes."""
+"""Hardened models as ONNX files, for other runtimes."""
 
 import io
 import warnings
@@ -60,6 +60,6 @@ def export_onnx(model: nn.Module, path: str | Path, batch: Tensor) -> float:
     finally:
         model.train(training)
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    (given,) = session.run(None, {session.get_inputs()[0].name: batch.numpy(force=True)})
+    (onnx_output,) = session.run(None, {session.get_inputs()[0].name: batch.numpy(force=True)})
     write_whole(Path(path), content)
-    return float((torch.from_numpy(given) - expected.cpu()).abs().max())
+    return float((torch.from_numpy(onnx_output) - expected.cpu()).abs().max())

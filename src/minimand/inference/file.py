@@ -25,10 +25,13 @@ from .packed import PackedModel
 from .read import function_name
 
 FORMAT = 1
-_STEPS = (steps.Pack, steps.Layer, steps.Unpack, steps.Pool, steps.AsVectors, steps.Shortcut)
+_STEPS = (steps.PackReal, steps.PackedLayer, steps.Unpack, steps.Pool, steps.AsVectors, steps.Shortcut)
 _THRESHOLDS = (layers.Sign, layers.Heaviside, layers.QuantizedReLU, layers.Staircase)
 _FEW_BITS = tuple(FEW_BIT_LAYERS.values())
-_OURS = {kind.__name__: kind for kind in (*_STEPS, *_THRESHOLDS, *_FEW_BITS, FlattenOf)}
+# Files of this format name a class as it is called, two of our own excepted.
+_NAMES = {kind: kind.__name__ for kind in (*_STEPS, *_THRESHOLDS, *_FEW_BITS, FlattenOf)}
+_NAMES |= {steps.PackReal: "Pack", steps.PackedLayer: "Layer"}
+_CLASSES = {name: kind for kind, name in _NAMES.items()}
 _CALLED = {
     operator: "add sub mul truediv neg getitem",
     torch: "add sub mul div neg flatten cat mean sum lerp addcmul sigmoid tanh relu softmax",
@@ -56,7 +59,7 @@ def save_packed(model: PackedModel, path: str | Path) -> None:
     content = {"labels": model.labels, "modules": modules, "nodes": nodes}
     tensors = {name: tensor.contiguous() for name, tensor in model.steps.state_dict().items()}
     for name, step in model.steps.named_children():
-        if isinstance(step, steps.Layer):
+        if isinstance(step, steps.PackedLayer):
             tensors[f"{name}.integers"] = _squeezed(step.integers, step.bits)
             modules[name]["arguments"]["shape"] = _plain(tuple(step.integers.shape))
     metadata = {"format": str(FORMAT), "minimand": version("minimand"), "content": json.dumps(content)}
@@ -78,13 +81,13 @@ def load_packed(path: str | Path) -> PackedModel:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as error:
         raise PackedFileError(f"{path} is cut short or no packed model ({error}).") from None
-    found = metadata.get("format")
-    if found is None:
+    file_format = metadata.get("format")
+    if file_format is None:
         raise PackedFileError(f"{path} is no packed model: it does not say its format.")
-    if found != str(FORMAT):
+    if file_format != str(FORMAT):
         raise PackedFileError(
-            f"{path} is of format {found}, which minimand {metadata.get('minimand')} wrote; this version reads format "
-            f"{FORMAT}. Pack the model again, or use that version."
+            f"{path} is of format {file_format}, which minimand {metadata.get('minimand')} wrote; this version reads "
+            f"format {FORMAT}. Pack the model again, or use that version."
         )
     try:
         return _read(json.loads(metadata["content"]), tensors)
@@ -95,8 +98,8 @@ def load_packed(path: str | Path) -> PackedModel:
 def _read(content: dict[str, Any], tensors: dict[str, Tensor]) -> PackedModel:
     root = nn.Module()
     for name, description in content["modules"].items():
-        own = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
-        root.add_module(name, _module(description, own))
+        step_tensors = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
+        root.add_module(name, _module(description, step_tensors))
     graph = fx.Graph()
     known: dict[str, fx.Node] = {}
     for node in content["nodes"]:
@@ -119,16 +122,16 @@ def _read(content: dict[str, Any], tensors: dict[str, Tensor]) -> PackedModel:
 def _description(name: str, module: nn.Module) -> dict[str, Any]:
     """The class of a module and the arguments that make it, which it has as attributes."""
     kind = type(module)
-    known = kind is _OURS.get(kind.__name__) or kind is getattr(nn, kind.__name__, None)
+    is_known = kind in _NAMES or kind is getattr(nn, kind.__name__, None)
     names = [n for n, p in inspect.signature(kind).parameters.items() if p.kind is not p.VAR_KEYWORD]
     names = [n for n in names if n not in ("device", "dtype")]
-    if not known or not all(hasattr(module, n) for n in names):
+    if not is_known or not all(hasattr(module, n) for n in names):
         raise MinimandError(
             f"{name} is a {kind.__name__}, which a file of a packed model cannot hold; it can hold modules of torch.nn."
         )
     arguments = {n: _plain(_argument(module, n)) for n in names}
-    more = {n: getattr(module, n) for n in ("bits", "unit")} if isinstance(module, layers.FewBitLayer) else {}
-    return {"class": kind.__name__, "arguments": arguments, "more": more}
+    attributes = {n: getattr(module, n) for n in ("bits", "unit")} if isinstance(module, layers.FewBitLayer) else {}
+    return {"class": _NAMES.get(kind, kind.__name__), "arguments": arguments, "more": attributes}
 
 
 def _argument(module: nn.Module, name: str) -> Any:
@@ -140,11 +143,11 @@ def _argument(module: nn.Module, name: str) -> Any:
 
 def _module(description: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
     name = description["class"]
-    kind = _OURS.get(name) or getattr(nn, name)
+    kind = _CLASSES.get(name) or getattr(nn, name)
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise MinimandError(f"it names {name!r}, which is no module")
     arguments = {key: _restored(value, tensors) for key, value in description["arguments"].items()}
-    if kind is steps.Layer:
+    if kind is steps.PackedLayer:
         shape = arguments.pop("shape")
         arguments["integers"] = _unsqueezed(arguments["integers"], arguments["bits"], shape)
     module = kind(**arguments).eval()

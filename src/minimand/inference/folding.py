@@ -10,7 +10,7 @@ LARGEST = 0x7F7FFFFF
 
 
 def jumps_of(count: Callable[[Tensor], Tensor], bound: Tensor, rises: Tensor, jumps: int) -> tuple[Tensor, Tensor]:
-    """For each jump and channel the t of: the jump is below key k where (k > t) xor flip.
+    """The largest key t before each jump of each channel: the jump is below key k where (k > t) xor flip.
 
     Args:
         count: from keys (C,) to how many jumps are below there, monotone in each channel.
@@ -22,17 +22,17 @@ def jumps_of(count: Callable[[Tensor], Tensor], bound: Tensor, rises: Tensor, ju
         int64 (jumps, C), and flip (C,).
     """
     sign = torch.where(rises, 1, -1)
-    found = []
+    last_keys = []
     for j in range(jumps):
         low, high = -bound - 1, bound + 1  # the count is taken to be at most j at low, above it at high
         while bool((open_ := high - low > 1).any()):
             middle = (low + high) // 2
             above = count(sign * middle) > j
             high, low = torch.where(open_ & above, middle, high), torch.where(open_ & ~above, middle, low)
-        found.append(torch.where(rises, low, -low - 1))
-    return torch.stack(found), ~rises
+        last_keys.append(torch.where(rises, low, -low - 1))
+    return torch.stack(last_keys), ~rises
 
 
 def float_of(keys: Tensor) -> Tensor:
-    """The floats of keys, which are in their order: next to each other where the floats are."""
+    """The floats of keys: integers in the order of the floats, neighbours where the floats are."""
     return torch.where(keys < 0, -1.0, 1.0) * keys.abs().to(torch.int32).view(torch.float32)

@@ -16,7 +16,7 @@ from ..layers.weight_bits import FewBitLayer, check_bits
 from ..networks.compiled import unwrapped
 from .lower import Lowering
 from .read import graph_of
-from .steps import Layer, Pack, Pool, Shortcut, Unpack
+from .steps import PackedLayer, PackReal, Pool, Shortcut, Unpack
 
 _REAL = (nn.Linear, ConvNd)
 
@@ -36,7 +36,7 @@ class PackedModel(nn.Module):
 
     @torch.inference_mode()
     def forward(self, x: Tensor) -> Any:
-        """Shapes as the hardened model's.
+        """The output of the hardened model, for a batch that it takes.
 
         Raises:
             ValueError: x is not of float32 on the CPU, or has another number of channels.
@@ -62,13 +62,13 @@ class PackedModel(nn.Module):
 
     def operations(self, *shape: int) -> dict[str, int]:
         """The multiplications and additions for one sample of a shape (C, H, W), by the precision of the weights."""
-        found: Counter[str] = Counter()
+        operations: Counter[str] = Counter()
 
-        def count(step: nn.Module, given: tuple[Any, ...], y: Any) -> None:
-            if isinstance(step, Layer):
-                found[_kind(step)] += step.operations(given[0])
+        def count(step: nn.Module, inputs: tuple[Any, ...], y: Any) -> None:
+            if isinstance(step, PackedLayer):
+                operations[_kind(step)] += step.operations(inputs[0])
             elif isinstance(step, _REAL):
-                found["float"] += _operations(step, y)
+                operations["float"] += _operations(step, y)
 
         hooks = [step.register_forward_hook(count) for step in self.steps.modules()]
         seen = self._seen
@@ -78,19 +78,19 @@ class PackedModel(nn.Module):
             self._seen = seen
             for hook in hooks:
                 hook.remove()
-        return dict(found)
+        return dict(operations)
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of the weights, by their precision; of comparisons under `thresholds`, of the rest under `float`."""
-        found: Counter[str] = Counter()
+        """The bytes of the weights by their precision, of comparisons under `thresholds`, of all else under `float`."""
+        sizes: Counter[str] = Counter()
         for step in self.steps.modules():
-            own = [*step.parameters(recurse=False), *step.buffers(recurse=False)]
-            if isinstance(step, Layer):
-                found[_kind(step)] += -(-step.integers.numel() * step.bits // 8)
-                own = [tensor for tensor in own if tensor is not step.integers]
-            name = "thresholds" if isinstance(step, Layer | Pack) else "float"
-            found[name] += sum(tensor.numel() * tensor.element_size() for tensor in own)
-        return {kind: size for kind, size in found.items() if size}
+            tensors = [*step.parameters(recurse=False), *step.buffers(recurse=False)]
+            if isinstance(step, PackedLayer):
+                sizes[_kind(step)] += -(-step.integers.numel() * step.bits // 8)
+                tensors = [tensor for tensor in tensors if tensor is not step.integers]
+            name = "thresholds" if isinstance(step, PackedLayer | PackReal) else "float"
+            sizes[name] += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return {kind: size for kind, size in sizes.items() if size}
 
     def __str__(self) -> str:
         steps = dict(self.steps.named_children())
@@ -107,8 +107,8 @@ class PackedModel(nn.Module):
 
     def _check(self, x: Any) -> None:
         if not isinstance(x, Tensor) or x.dtype != torch.float32 or x.device.type != "cpu":
-            given = f"{x.dtype} on {x.device}" if isinstance(x, Tensor) else type(x).__name__
-            raise MinimandError(f"a packed model was given {given}; expected a tensor of torch.float32 on the CPU.")
+            shown = f"{x.dtype} on {x.device}" if isinstance(x, Tensor) else type(x).__name__
+            raise MinimandError(f"a packed model was given {shown}; expected a tensor of torch.float32 on the CPU.")
         node = next(iter(self.steps.graph.nodes))
         for user in node.users:
             step = self.steps.get_submodule(str(user.target)) if user.op == "call_module" else None
@@ -127,9 +127,8 @@ def pack(model: nn.Module, weight_bits: int | None = None) -> PackedModel:
 
     Layers of few-bit weights between thresholds are computed by integers, exactly: bits in, bits out. The thresholds
     are found through the model's own float arithmetic (normalization and bias included), so that the bits agree for
-    every finite input. What
-    is before the first threshold and after the last is the same torch operation on the same values; so is a layer of
-    real weights between thresholds, on unpacked bits.
+    every finite input. Before the first threshold and after the last the same torch operations run on the same values;
+    so does a layer of real weights between thresholds, on unpacked bits.
 
     Args:
         model: such as `mm.harden` made, a function of one tensor; it is not changed. `torch.fx` has to be able to read
@@ -156,7 +155,7 @@ def pack(model: nn.Module, weight_bits: int | None = None) -> PackedModel:
     model = copy.deepcopy(model).cpu().float().eval()
     lowering = Lowering(model, weight_bits)
     lowering.run(graph_of(model))
-    if not any(isinstance(step, Layer) for step in lowering.root.children()):
+    if not any(isinstance(step, PackedLayer) for step in lowering.root.children()):
         raise MinimandError(
             f"nothing to pack in {type(model).__name__}: no layer with weights of few bits takes what a threshold "
             f"gives; {_remedy(model, lowering.waiting)}."
@@ -170,11 +169,11 @@ def _remedy(model: nn.Module, waiting: list[str]) -> str:
             f"those that there are ({', '.join(few)}) have other inputs. Linear layers and nn.Conv2d run on bits of "
             "mm.Sign(), or of steps that begin at 0, with nothing but nn.MaxPool2d and nn.Flatten before them"
         )
-    some = f"; mm.pack(model, weight_bits=8) would round those of {', '.join(waiting)} to 8 bits" if waiting else ""
-    return f"mm.harden(model, mm.Sign(), weight_bits=1) gives them such weights before training{some}"
+    hint = f"; mm.pack(model, weight_bits=8) would round those of {', '.join(waiting)} to 8 bits" if waiting else ""
+    return f"mm.harden(model, mm.Sign(), weight_bits=1) gives them such weights before training{hint}"
 
 
-def _kind(layer: Layer) -> str:
+def _kind(layer: PackedLayer) -> str:
     return f"{layer.bits}-bit"
 
 
@@ -184,11 +183,11 @@ def _operations(layer: Any, y: Tensor) -> int:
 
 
 def _what(step: nn.Module) -> str:
-    if isinstance(step, Layer):
+    if isinstance(step, PackedLayer):
         inside = "bits" if step.thresholds is not None else "real values"
         shape = " x ".join(map(str, step.integers.shape))
-        return f"weights {shape} of {step.bits} bit{'s' * (step.bits > 1)}: bits to {inside}"
-    return "real values to bits" if isinstance(step, Pack) else f"as it was: {step}"
+        return f"weights {shape} of {step.bits} {'bit' if step.bits == 1 else 'bits'}: bits to {inside}"
+    return "real values to bits" if isinstance(step, PackReal) else f"as it was: {step}"
 
 
 def _listed(amounts: dict[str, int], unit: float, name: str) -> str:

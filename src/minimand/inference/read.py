@@ -39,11 +39,11 @@ def graph_of(model: nn.Module) -> fx.Graph:
             f"{type(model).__name__} cannot be read by torch.fx ({error}). A model can be packed whose forward is the "
             "same for every input: decisions that depend on the input belong into a module of torch.nn, or before it."
         ) from None
-    given = [node.name for node in graph.nodes if node.op == "placeholder"]
-    if len(given) != 1:
+    parameters = [node.name for node in graph.nodes if node.op == "placeholder"]
+    if len(parameters) != 1:
         raise MinimandError(
-            f"{type(model).__name__}.forward takes {', '.join(given) or 'nothing'}; expected one tensor: put it into a "
-            "module whose forward has x alone."
+            f"{type(model).__name__}.forward takes {', '.join(parameters) or 'nothing'}; expected one tensor: put it "
+            "into a module whose forward has x alone."
         )
     for module in model.modules():
         if hasattr(module, "inplace"):
@@ -64,24 +64,24 @@ def graph_of(model: nn.Module) -> fx.Graph:
 
 
 def function_name(node: fx.Node) -> str:
-    """What a node calls, by its bare name: add for operator.add, torch.add and the method."""
+    """The bare name of what a node calls: add for operator.add, torch.add and the method."""
     return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
 
 
 def attribute(model: nn.Module, name: str) -> torch.Tensor:
     """The tensor of a get_attr node."""
-    found: Any = model
+    value: Any = model
     for part in name.split("."):
-        found = getattr(found, part)
-    return found
+        value = getattr(value, part)
+    return value
 
 
-def connected(
-    nodes: Iterable[fx.Node], found: Callable[[fx.Node], bool], neighbours: Callable[[fx.Node], Iterable[fx.Node]]
+def reachable(
+    nodes: Iterable[fx.Node], is_source: Callable[[fx.Node], bool], neighbours: Callable[[fx.Node], Iterable[fx.Node]]
 ) -> set[fx.Node]:
-    """The nodes that something is reached from through their neighbours, which come before them."""
-    connected: set[fx.Node] = set()
+    """The nodes that are reached from a source; in the order of `nodes` the neighbours of a node come before it."""
+    reached: set[fx.Node] = set()
     for node in nodes:
-        if any(n in connected or found(n) for n in neighbours(node)):
-            connected.add(node)
-    return connected
+        if any(neighbour in reached or is_source(neighbour) for neighbour in neighbours(node)):
+            reached.add(node)
+    return reached

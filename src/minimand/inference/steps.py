@@ -1,4 +1,4 @@
-"""What a packed model does with bits. What a step was made of, it has under the names of its arguments."""
+"""The steps of a packed model. Each has what it was made of under the names of its arguments."""
 
 import math
 from dataclasses import replace
@@ -10,21 +10,21 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from .._support.errors import MinimandError
-from .activations import Activations
+from .activations import BitActivations
 from .kernels.bits import Bits, pack_above, pool_any
 from .kernels.convolution import Convolution, prepare
 from .kernels.weights import PackedWeights, pack_weights
 
 Pair = tuple[int, int]
 Pooling = tuple[Pair, Pair, Pair]
-"""Kernel, stride, padding."""
+"""The kernel, stride and padding of max pooling."""
 Geometry = tuple[Pair, Pair, Pair, int]
-"""Stride, padding, dilation, groups."""
-_SHAPES = 64  # of activations, that a layer is prepared for at a time
+"""The stride, padding, dilation and groups of a convolution."""
+_SHAPES = 64  # the most shapes of activations that a layer is prepared for at a time
 
 
 class _Cutting(nn.Module):
-    """Compares with thresholds; then, if need be, pools, and turns some channels over."""
+    """A step that compares with thresholds; then, if need be, pools, and turns some channels over."""
 
     thresholds: Tensor | None
     flip: Tensor
@@ -40,6 +40,7 @@ class _Cutting(nn.Module):
         self.pooling: Pooling | None = pooling
 
     def finish(self, bits: Bits) -> Bits:
+        """The bits of one jump after pooling and turning over."""
         if self.pooling:
             bits = pool_any(bits, *self.pooling)
         if self.after is not None:
@@ -47,24 +48,19 @@ class _Cutting(nn.Module):
         return bits
 
 
-class Pack(_Cutting):
+class PackReal(_Cutting):
     """Real values to bits: (z > thresholds[j]) xor flip; thresholds are (jumps, C), or (jumps, 1).
 
     Channels are the second axis of (N, C) and (N, C, H, W); if they are `last`, of any shape the last one.
     """
 
     def __init__(
-        self,
-        thresholds: Tensor | None,
-        flip: Tensor | None,
-        after: Tensor | None,
-        pooling: Pooling | None,
-        last: bool,
+        self, thresholds: Tensor | None, flip: Tensor | None, after: Tensor | None, pooling: Pooling | None, last: bool
     ) -> None:
         super().__init__(thresholds, flip, after, pooling)
         self.last = last
 
-    def forward(self, z: Tensor) -> Activations:
+    def forward(self, z: Tensor) -> BitActivations:
         leading = tuple(z.shape[:-1]) if self.last or z.ndim == 2 else None
         if leading is None and z.ndim != 4:
             raise MinimandError(f"a threshold was given {tuple(z.shape)}; packed layers take (N, C) or (N, C, H, W).")
@@ -73,10 +69,10 @@ class Pack(_Cutting):
         channels, limits = z.shape[1], cast(Tensor, self.thresholds)
         flip = None if self.flip is None else self.flip.expand(channels).contiguous()
         planes = [self.finish(pack_above(z, t.expand(channels).contiguous(), flip)) for t in limits]
-        return Activations(tuple(planes), leading, channels_last)
+        return BitActivations(tuple(planes), leading, channels_last)
 
 
-class Layer(_Cutting):
+class PackedLayer(_Cutting):
     """A layer of few-bit weights on bits; to bits if it has thresholds, else to real values.
 
     Args:
@@ -122,22 +118,22 @@ class Layer(_Cutting):
         # Another machine may have other kernels.
         return {**self.__dict__, "_laid_out": {}, "_prepared": {}}
 
-    def forward(self, x: Activations, other: Activations | None = None) -> Any:
+    def forward(self, x: BitActivations, shortcut: BitActivations | None = None) -> Any:
         digits, convolution, limits = x.digits(), self._prepared_for(x), self.thresholds
         if limits is None:
             return self._real(self._sums(digits, convolution), x)
         levels, jumps, _ = limits.shape
         if len(digits) == jumps == 1 and levels <= 2:
-            choose, others = (None, None) if other is None else (other.planes[0], limits[1, 0])
-            planes = [convolution.above(digits[0], limits[0, 0], self.flip, choose, others)]
+            switch, switched = (None, None) if shortcut is None else (shortcut.planes[0], limits[1, 0])
+            planes = [convolution.above(digits[0], limits[0, 0], self.flip, switch, switched)]
         else:
             sums = self._sums(digits, convolution)
-            planes = [self._above(sums, limits[:, j], other) for j in range(jumps)]
-        found = tuple(map(self.finish, planes))
-        return Activations(found, None if self.geometry else x.leading, x.channels_last)
+            planes = [self._above(sums, limits[:, j], shortcut) for j in range(jumps)]
+        leading = None if self.geometry else x.leading
+        return BitActivations(tuple(map(self.finish, planes)), leading, x.channels_last)
 
-    def operations(self, x: Activations) -> int:
-        """Multiplications for one sample of such activations: for each weight, position and bit of the levels."""
+    def operations(self, x: BitActivations) -> int:
+        """The multiplications for one sample of such activations: for each weight, position and bit of the levels."""
         _, _, height, width = x.planes[0].shape
         positions = math.prod(x.leading[1:]) if x.leading else 1
         if self.geometry is not None:
@@ -146,18 +142,17 @@ class Layer(_Cutting):
             positions = math.prod((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sides)
         return positions * self.integers.numel() * len(x.planes).bit_length()
 
-    def _prepared_for(self, x: Activations) -> Convolution:
+    def _prepared_for(self, x: BitActivations) -> Convolution:
         """What is done with activations of such a shape; a linear layer sees all positions in one window."""
         shape = x.planes[0].shape
         key = shape, x.leading is None
-        found = self._prepared.get(key)
-        if found is None:
+        if key not in self._prepared:
             if len(self._prepared) == _SHAPES:
                 self._prepared.clear()
-            found = self._prepared[key] = self._prepare(x, (shape[2], shape[3]))
-        return found
+            self._prepared[key] = self._prepare(x, (shape[2], shape[3]))
+        return self._prepared[key]
 
-    def _prepare(self, x: Activations, size: Pair) -> Convolution:
+    def _prepare(self, x: BitActivations, size: Pair) -> Convolution:
         if self.geometry is None:
             self._check_vector(x, *size)
             kernel, geometry = size, cast(Geometry, ((1, 1), (0, 0), (1, 1), 1))
@@ -171,12 +166,12 @@ class Layer(_Cutting):
             self._laid_out[kernel] = pack_weights(integers, self.bits, groups)
         return prepare(x.planes[0], self._laid_out[kernel], stride, padding, dilation, self.low)
 
-    def _check_vector(self, x: Activations, height: int, width: int) -> None:
+    def _check_vector(self, x: BitActivations, height: int, width: int) -> None:
         features = x.channels * height * width
         if x.leading is None or features != self.integers.shape[1]:
-            given = f"{features} numbers" if x.leading else f"maps of {x.channels} channels"
+            shown = f"{features} numbers" if x.leading else f"maps of {x.channels} channels"
             raise MinimandError(
-                f"a linear layer was given {given} a sample; expected {self.integers.shape[1]} numbers: the network "
+                f"a linear layer was given {shown} a sample; expected {self.integers.shape[1]} numbers: the network "
                 "is made for images of another size."
             )
 
@@ -186,16 +181,16 @@ class Layer(_Cutting):
             parts[0] += part << j
         return parts[0]
 
-    def _above(self, sums: Tensor, limits: Tensor, other: Activations | None) -> Bits:
-        """The bits of one jump, where `limits` has a row for each level of the other."""
+    def _above(self, sums: Tensor, limits: Tensor, shortcut: BitActivations | None) -> Bits:
+        """The bits of one jump, where `limits` has a row for each level of the shortcut."""
         bits = [pack_above(sums, limit, self.flip) for limit in limits]
-        if other is None:
+        if shortcut is None:
             return bits[0]
-        above = [plane.words for plane in other.planes]
+        above = [plane.words for plane in shortcut.planes]
         exactly = [~above[0], *[a & ~b for a, b in pairwise(above)], above[-1]]
         return Bits(reduce(or_, [b.words & at for b, at in zip(bits, exactly, strict=True)]), bits[0].channels)
 
-    def _real(self, sums: Tensor, x: Activations) -> Tensor:
+    def _real(self, sums: Tensor, x: BitActivations) -> Tensor:
         assert self.scale is not None
         y = sums.float() * self.scale.view(-1, 1, 1)
         y = y if self.bias is None else y + self.bias.view(-1, 1, 1)
@@ -213,18 +208,18 @@ class Unpack(nn.Module):
         super().__init__()
         self.register_buffer("levels", levels)
 
-    def forward(self, x: Activations) -> Tensor:
+    def forward(self, x: BitActivations) -> Tensor:
         return x.real(self.levels)
 
 
 class Pool(nn.Module):
-    """Max pooling of bits."""
+    """Max pooling of the bits of each jump."""
 
     def __init__(self, pooling: Pooling) -> None:
         super().__init__()
         self.pooling = pooling
 
-    def forward(self, x: Activations) -> Activations:
+    def forward(self, x: BitActivations) -> BitActivations:
         return x.map(lambda bits: pool_any(bits, *self.pooling))
 
 
@@ -235,7 +230,7 @@ class AsVectors(nn.Module):
         super().__init__()
         self.features, self.image_size = features, image_size
 
-    def forward(self, x: Activations) -> Activations:
+    def forward(self, x: BitActivations) -> BitActivations:
         _, channels, height, width = x.planes[0].shape
         if self.features not in (None, channels * height * width):
             raise MinimandError(
@@ -254,7 +249,7 @@ class Shortcut(nn.Module):
         super().__init__()
         self.stride, self.before, self.after = stride, before, after
 
-    def forward(self, x: Activations) -> Activations:
+    def forward(self, x: BitActivations) -> BitActivations:
         return x.map(self._of)
 
     def _of(self, bits: Bits) -> Bits:

@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 
 from ..layers.thresholds import Threshold
 from ..layers.weight_bits import FewBitLayer
-from .steps import Geometry, Layer, Pooling
+from .steps import Geometry, PackedLayer, Pooling
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -26,15 +26,15 @@ class Levels:
 
     node: fx.Node
     levels: Tensor
-    """(L, C), or (L, 1)."""
+    """The values of the levels, (L, C), or (L, 1) where all channels have the same."""
     threshold: Threshold
     channels: int | None = None
-    """Where they are known."""
+    """The number of channels, where it is known."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """What a layer of few bits gives, before it is scaled."""
+    """The sums of a layer of few bits, before they are scaled."""
 
     levels: Levels
     layer: FewBitLayer
@@ -42,8 +42,8 @@ class Sums:
 
 
 @dataclass(frozen=True, eq=False)
-class Chain:
-    """Links that are yet to be applied, monotone in each channel: normalization, max pooling, adding a shortcut."""
+class MonotoneChain:
+    """A value and links to apply to it, monotone in each channel: normalization, max pooling, adding a shortcut."""
 
     base: Real | Sums
     links: tuple[nn.BatchNorm1d | nn.BatchNorm2d | nn.MaxPool2d | Levels, ...] = ()
@@ -52,24 +52,30 @@ class Chain:
         """Whether a link is of a kind."""
         return any(isinstance(link, kind) for link in self.links)
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether there is something to compute before the chain is a real value."""
+        return bool(self.links) or isinstance(self.base, Sums)
+
 
 def lowest(threshold: Threshold) -> int | None:
-    """What a bit that is not set stands for, as a multiple of the unit: -1 or 0; None if it is another."""
+    """The multiple of the unit that a bit stands for which is not set: -1 or 0; None if it is another."""
     if threshold.low == 0:
         return 0
     return -1 if threshold.levels == 2 and threshold.low == -threshold.high else None
 
 
-def packed_layer(base: Sums, thresholds: Tensor | None = None, **cut: Any) -> Layer:
+def packed_layer(base: Sums, thresholds: Tensor | None = None, **cut: Any) -> PackedLayer:
+    """The step that computes sums and compares them with thresholds, or, without any, scales them."""
     layer = base.layer
     geometry = None
     if isinstance(layer, nn.Conv2d):
         geometry = cast(Geometry, (layer.stride, padding_of(layer), layer.dilation, layer.groups))
-    real = thresholds is None
-    return Layer(
+    is_real = thresholds is None
+    return PackedLayer(
         layer.integers().to(torch.int8),
-        (layer.unit * layer.scale()).flatten() if real else None,
-        layer.bias.detach() if real and layer.bias is not None else None,
+        (layer.unit * layer.scale()).flatten() if is_real else None,
+        layer.bias.detach() if is_real and layer.bias is not None else None,
         thresholds,
         **{"flip": None, "after": None, "pooling": None, **cut},
         bits=layer.bits,
@@ -79,12 +85,12 @@ def packed_layer(base: Sums, thresholds: Tensor | None = None, **cut: Any) -> La
 
 
 def bound_of(layer: FewBitLayer, threshold: Threshold) -> Tensor:
-    """(O,): the largest absolute value of a sum."""
+    """The largest absolute value of each output's sum, (O,)."""
     return layer.integers().abs().flatten(1).sum(1).long() * (threshold.levels - 1)
 
 
 def applied(z: Tensor, links: tuple[Any, ...], row: Tensor | None = None) -> Tensor:
-    """The links for one value a channel; pooling leaves it, and what a shortcut adds is `row`."""
+    """One value a channel after the links: pooling leaves it, and a shortcut adds `row`."""
     for link in links:
         if isinstance(link, Levels):
             z = z + cast(Tensor, row).view(z.shape)
@@ -94,11 +100,12 @@ def applied(z: Tensor, links: tuple[Any, ...], row: Tensor | None = None) -> Ten
 
 
 def shaped(values: Tensor, maps: bool) -> Tensor:
+    """One value a channel as a batch of one vector, or of one map of one pixel."""
     return values.view(1, -1, 1, 1) if maps else values[None]
 
 
 def directions(links: tuple[Any, ...], channels: int) -> tuple[Tensor, Tensor, Any]:
-    """Whether the links rise, and fall after pooling, in each channel; the pooling, if there is one."""
+    """Whether links rise in each channel, whether they fall after pooling, and the pooling, if there is one."""
     rises, after, pooling = torch.ones(channels, dtype=torch.bool), torch.zeros(channels, dtype=torch.bool), None
     for link in links:
         if isinstance(link, nn.MaxPool2d):
@@ -111,6 +118,7 @@ def directions(links: tuple[Any, ...], channels: int) -> tuple[Tensor, Tensor, A
 
 
 def some(mask: Tensor) -> Tensor | None:
+    """The mask; None if it is False everywhere."""
     return mask if mask.any() else None
 
 
@@ -119,15 +127,17 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def is_poolable(pool: nn.MaxPool2d) -> bool:
+    """Whether bits can be pooled as a module pools real values."""
     return _pair(pool.dilation) == (1, 1) and not pool.ceil_mode and not pool.return_indices
 
 
 def pooling_of(pool: nn.MaxPool2d) -> Pooling:
+    """The kernel, stride and padding of a module."""
     return _pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding)
 
 
 def padding_of(layer: nn.Conv2d) -> tuple[int, int] | None:
-    """The zeros on each side; None where there is something else."""
+    """The zeros that a convolution pads each side with; None where it pads with something else."""
     if layer.padding_mode != "zeros":
         return None
     if layer.padding == "valid":

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from .._support.errors import MinimandError
-from ..algorithms._algorithm import Algorithm
-from ..algorithms._registry import as_algorithm, specification
+from ..algorithms import Algorithm, as_algorithm, specification
 from ..layers.stochastic_depth import DropPath
 from ..theory.kernel import Binding
 from .features import Features

@@ -7,8 +7,7 @@ from typing import Any
 
 from .._support.calls import parse_call
 from .._support.errors import MinimandError, unknown_name
-from ..algorithms._algorithm import Algorithm
-from ..algorithms._registry import as_algorithm
+from ..algorithms import Algorithm, as_algorithm
 from ..theory.kernel import Binding
 from .info import MODELS, model_info, prefixed_names, without_skeleton
 from .named import PlainNetwork

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..algorithms._algorithm import Algorithm
-from ..algorithms._coefficient import Learnable, Learned
+from ..algorithms import Algorithm, Learnable, Learned
 
 
 def initial_vectors(learnable: Mapping[str, Learnable], layers: int) -> dict[str, nn.Parameter]:

@@ -1,4 +1,4 @@
-"""torch.compile, for networks whose blocks end in an activation."""
+"""torch.compile, for networks whose blocks end in an activation, and the module inside a wrapped one."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .._support.torch_internals import compile_graph
+from .._support.torch_internals import compile_graph, uncompiled
 
 
 def compiled(model: nn.Module, **options: Any) -> nn.Module:
@@ -30,6 +30,6 @@ def _backend(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[...
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module that DistributedDataParallel or torch.compile wrapped; any other module as it is."""
-    model = getattr(model, "_orig_mod", model)
-    return model.module if isinstance(model, DistributedDataParallel) else model
+    """The module that `torch.compile` or DistributedDataParallel was given; a module that is not wrapped itself."""
+    module = uncompiled(model)
+    return module.module if isinstance(module, DistributedDataParallel) else module

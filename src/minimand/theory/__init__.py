@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Any
 from .certificate import Certificate as Certificate
 from .certificate import certify as certify
 from .distance import distance as distance
+from .dynamics.inverse import Inverse as Inverse
+from .dynamics.linear_system import LinearSystem as LinearSystem
+from .dynamics.linear_system import linear_system as linear_system
 from .equivalence import Equivalence as Equivalence
 from .equivalence import Identification as Identification
 from .equivalence import equivalent as equivalent
@@ -12,18 +15,15 @@ from .equivalence import identify as identify
 from .feasibility import Feasibility as Feasibility
 from .feasibility import Separability as Separability
 from .feasibility import feasibility as feasibility
-from .inverse import Inverse as Inverse
 from .kernel import Kernel as Kernel
 from .kernel import kernel as kernel
-from .linear_system import LinearSystem as LinearSystem
-from .linear_system import linear_system as linear_system
 from .objective import LayerObjective as LayerObjective
 from .objective import objective as objective
 from .rate import Rate as Rate
 from .rate import plot_rate as plot_rate
 from .rate import rate as rate
 from .symbols import NonlinearStepError as NonlinearStepError
-from .universality import Statement as Statement
+from .universality.statement import Statement as Statement
 
 if TYPE_CHECKING:
     from .construction import DeepNarrow as DeepNarrow

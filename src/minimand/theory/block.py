@@ -46,7 +46,7 @@ _CONVOLUTION_NAMES = {f"conv{transposed}{n}d" for n in (1, 2, 3) for transposed 
 
 @dataclass(frozen=True)
 class BlockStructure:
-    """What the walk found.
+    """The structure of a block, as far as it could be read.
 
     two_layer: whether linear - activation - linear leads to the output. identity: whether the input is added
     to it there. convolutional: whether one of its two linear maps is a convolution.
@@ -71,21 +71,21 @@ def block_structure(block: nn.Module) -> BlockStructure:
     nodes: dict[fx.Node, _Reached] = {}
     for node in graph.nodes:
         nodes[node] = _reach(node, _kind(node, modules, nodes), nodes)
-    found = next(nodes[node] for node in graph.nodes if node.op == "output")
-    if found.opaque:
-        why = f"{found.opaque} cannot be looked into"
-        return BlockStructure("unknown", found.identity, found.convolutional, why)
-    if found.level == _SECOND_LINEAR:
-        through = ", through convolutions" if found.convolutional else ""
-        return BlockStructure("yes", found.identity, found.convolutional, f"linear - activation - linear{through}")
+    output = next(nodes[node] for node in graph.nodes if node.op == "output")
+    if output.opaque:
+        why = f"{output.opaque} cannot be looked into"
+        return BlockStructure("unknown", output.identity, output.convolutional, why)
+    if output.level == _SECOND_LINEAR:
+        through = ", through convolutions" if output.convolutional else ""
+        return BlockStructure("yes", output.identity, output.convolutional, f"linear - activation - linear{through}")
     why = "no linear - activation - linear on any path"
-    if found.level == _ACTIVATED:
+    if output.level == _ACTIVATED:
         why = "an activation after its last linear map, and so no linear - activation - linear to its output"
-    return BlockStructure("no", found.identity, found.convolutional, why)
+    return BlockStructure("no", output.identity, output.convolutional, why)
 
 
 class _Tracer(fx.Tracer):
-    """Does not look into what is known to change nothing, or only the scale."""
+    """A tracer that does not look into modules known to change nothing, or only the scale."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, _SAME_MODULES + _HARMLESS_MODULES) or super().is_leaf_module(m, module_qualified_name)
@@ -96,7 +96,7 @@ _LINEAR, _ACTIVATED, _SECOND_LINEAR = 1, 2, 3
 
 @dataclass(frozen=True)
 class _Reached:
-    """What the data has passed on its way to a node."""
+    """The maps that the data has passed on its way to a node."""
 
     depends: bool = False
     level: int = 0

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from .._support.errors import MinimandError
 from .._support.tables import table_text
-from ..algorithms._algorithm import Algorithm
-from ..algorithms._registry import as_algorithm
-from .inverse import Inverse, inverse
+from ..algorithms import Algorithm, as_algorithm
+from .dynamics.inverse import Inverse, inverse
+from .dynamics.linear_system import Pole
+from .dynamics.stability import order, tail, zero_stability
 from .kernel import INPUT, Binding, Kernel, check_binding, consistency, extended, kernel
-from .linear_system import Pole
 from .rate import Rate
 from .rate import rate as worst_case
-from .stability import order, tail, zero_stability
 from .symbols import Combination
-from .table import Gains, certificate_rows, gains_by_layer
-from .universality import Evidence, Statement, statements
+from .table import Gains, Row, gains_by_layer, gains_text, polynomial_text, universality_rows, yes
+from .universality.statement import Evidence, Statement
+from .universality.theorems import statements
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from .block import BlockStructure
+
 
 @dataclass(frozen=True)
 class Certificate:
-    """What `certify` found. Facts about the gradient: consistent, zero_stable, order. About T: gains, universal."""
+    """What `certify` found out about the network of an algorithm.
+
+    Consistency, zero-stability and order are facts about the gradient; gains and universality about the blocks T.
+    """
 
     algorithm: str
     depth: int
@@ -35,36 +40,36 @@ class Certificate:
     consistent: bool
     zero_stable: bool
     growth: float | None
-    """Where `zero_stable` is a numerical verdict: the largest response to one answer, over 4 x depth."""
+    """The largest response to one answer, over 4 x depth, where `zero_stable` is a numerical verdict."""
     order: int | None
-    """Of accuracy for x' = -gradient(x) once time is rescaled by `speed`; None where that means nothing."""
+    """The order of accuracy for x' = -gradient(x) once time is rescaled by `speed`; None where that means nothing."""
     speed: Fraction | None
     gains: Gains
-    """How strongly the block of each layer reaches the output; by oracle where a step asks several answers."""
+    """The gains: how strongly the block of each layer reaches the output; by oracle where a step asks several."""
     reversible: bool
     """Whether the state runs backwards in closed form, whatever the blocks are."""
     inverse: Inverse
     statements: tuple[Statement, ...]
     poles: tuple[Pole, ...] | None
-    """None where the coefficients vary with depth or memory grows."""
+    """The poles of the linear system; None where the coefficients vary with depth or memory grows."""
     multistep: tuple[tuple[Fraction, ...], tuple[Fraction, ...]] | None
     """(rho, sigma) of the linear multistep method that the queries follow, from the highest power down."""
     memory: tuple[int, int]
-    """How many tensors the state holds at the start and at the end."""
+    """The number of tensors that the state holds at the start and at the end."""
     exact: bool
     reasons: Mapping[str, str]
     rate: Rate | None = None
-    """The worst case after as many steps as there are layers, where it was asked for."""
+    """The worst case after as many steps as there are layers; None where `certify` was not given `rate`."""
     ends: Mapping[str, Certificate] = field(default_factory=dict)
     """The certificates with each learnable coefficient at either bound."""
     kernel: Kernel = field(repr=False, compare=False, kw_only=True)
     """Every query as a combination of the input and the blocks' answers."""
     gradients: Kernel = field(repr=False, compare=False, kw_only=True)
-    """The same with the answers of the gradients."""
+    """Every query as a combination of the input and the gradients' answers."""
 
     @property
     def universal(self) -> tuple[Statement, ...]:
-        """The statements that hold; empty if none does."""
+        """The statements on universality that hold; empty if none does."""
         return tuple(s for s in self.statements if s.holds)
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,21 +99,51 @@ class Certificate:
         }
 
     def plot(self) -> Figure:
-        """Poles in the unit disc, gains by layer and the wiring diagram (extra `plots`)."""
+        """Draw the poles in the unit disc, the gains by layer and the wiring diagram (extra `plots`)."""
         from .drawing import draw_certificate
 
-        return draw_certificate(self)
+        return draw_certificate(self.title, self.poles, self.zero_stable, self.gains, self.kernel)
 
-    def rows(self) -> list[tuple[str, str, str]]:
+    def rows(self) -> list[Row]:
         """The certificate as rows of (property, verdict, reason)."""
-        return certificate_rows(self)
+        first, last = self.memory
+        rows = [
+            ("consistent", yes(self.consistent), self.reasons["consistent"]),
+            ("zero-stable", yes(self.zero_stable), self.reasons["zero_stable"]),
+            ("order", "-" if self.order is None else str(self.order), self.reasons["order"]),
+        ]
+        if self.multistep is not None:
+            rho, sigma = map(polynomial_text, self.multistep)
+            rows.append(("multistep form", "", f"rho = {rho},  sigma = {sigma}"))
+        rows.append(("gains", *gains_text(self.gains)))
+        if self.binding == "operator":
+            rows.append(("  of T - identity", *gains_text(gains_by_layer(self.gradients, -1))))
+        rows.append(("reversible", yes(self.reversible), str(self.inverse)))
+        growing = f"grows from {first} to {last} tensors with depth" if last > first else "the same at any depth"
+        rows.append(("memory", str(last), growing))
+        rows += universality_rows(self.statements)
+        rows += [(f"at {name}", "", end.brief) for name, end in self.ends.items()]
+        if self.rate is not None:
+            rows.append(("worst case", "", str(self.rate)))
+        if not self.exact:
+            rows.append(("numbers", "", "coefficients that are not simple fractions were compared to 1e-9"))
+        return rows
+
+    @property
+    def brief(self) -> str:
+        """The verdicts of the certificate in a line."""
+        universal = ", ".join(statement.name for statement in self.universal) or "no"
+        return (
+            f"consistent {yes(self.consistent)}, zero-stable {yes(self.zero_stable)}, "
+            f"reversible {yes(self.reversible)}, universal {universal}"
+        )
 
     def __str__(self) -> str:
         return table_text(("", "", ""), self.rows(), self.title)
 
     @property
     def title(self) -> str:
-        """What was certified, in a line."""
+        """The algorithm, the number of layers and the binding in a line."""
         return f"{self.algorithm}, {self.depth} layers, {self.binding} binding"
 
 
@@ -129,7 +164,7 @@ def certify(
             count with their current values; both bounds are certified too.
         depth: the number of layers.
         binding: how a block T becomes a gradient: `residual`, -T(x), or `operator`, x - T(x).
-        width: the size of the state; what of the sizes is not given becomes a proviso.
+        width: the size of the state; a size that is None becomes a proviso.
         d_in: the size of the input.
         d_out: the size of the output.
         block: a module; whether it holds a two-layer map is found by walking it.
@@ -143,41 +178,55 @@ def certify(
     if binding is None:
         raise MinimandError("binding is None; expected 'residual' or 'operator'.")
     check_binding(binding)
-    for name, size in {"width": width, "d_in": d_in, "d_out": d_out}.items():
+    for size_name, size in {"width": width, "d_in": d_in, "d_out": d_out}.items():
         if size is not None and size < 1:
-            raise MinimandError(f"{name} is {size}; expected at least 1.")
+            raise MinimandError(f"{size_name} is {size}; expected at least 1.")
     structure = None
     if block is not None:
         from .block import block_structure
 
         structure = block_structure(block)
-    given, algorithm = algorithm, extended(algorithm, depth)
+    name, algorithm = str(algorithm), extended(algorithm, depth)
+    learnable = algorithm.learnable()
+    # At either bound of one learnable coefficient the others are functions: their ends are not certified in turn.
+    current = {coefficient: c.__call__ for coefficient, c in learnable.items()}
+    return replace(
+        _certificate(name, algorithm, depth, binding, (width, d_in, d_out), structure),
+        rate=None if rate is None else worst_case(algorithm, *rate, steps=depth),
+        ends={
+            f"{coefficient} = {value:g}": certify(
+                algorithm.rebind(**{**current, coefficient: value}), depth, binding, width, d_in, d_out, block
+            )
+            for coefficient, c in learnable.items()
+            for value in (c.low, c.high)
+        },
+    )
+
+
+def _certificate(
+    name: str,
+    algorithm: Algorithm,
+    depth: int,
+    binding: Binding,
+    sizes: tuple[int | None, int | None, int | None],
+    structure: BlockStructure | None,
+) -> Certificate:
+    """The certificate of an algorithm with its current coefficients; sizes are (width, d_in, d_out)."""
     gradients = kernel(algorithm, depth)
     if not gradients.output.terms:
         raise MinimandError(f"{type(algorithm).__name__}.read returned 0, whatever the input and the answers are.")
     bound = kernel(algorithm, depth, binding)
     constant = tail(algorithm, depth)
-    current = {name: c.__call__ for name, c in algorithm.learnable().items()}
-    asked = [query.answer.oracle for query in gradients.queries if query.answer.layer == depth - 1]
+    oracles = [query.answer.oracle for query in gradients.queries if query.answer.layer == depth - 1]
     consistent, why_consistent = consistency(gradients)
     stability = zero_stability(algorithm, depth, constant)
-    accuracy = order(constant, asked)
-    found_inverse = inverse(algorithm, depth, binding, constant)
+    accuracy = order(constant, oracles)
+    backwards = inverse(algorithm, depth, binding, constant)
     evidence = Evidence(
-        algorithm,
-        binding,
-        gradients,
-        consistent,
-        stability,
-        accuracy,
-        constant,
-        width,
-        d_in,
-        d_out,
-        structure,
+        algorithm, binding, gradients, consistent, stability, accuracy, constant, *sizes, block=structure
     )
     return Certificate(
-        algorithm=str(given),
+        algorithm=name,
         depth=depth,
         binding=binding,
         consistent=consistent,
@@ -186,8 +235,8 @@ def certify(
         order=accuracy.order,
         speed=accuracy.speed,
         gains=gains_by_layer(bound),
-        reversible=found_inverse.kind == "closed form" and not found_inverse.stored,
-        inverse=found_inverse,
+        reversible=backwards.kind == "closed form" and not backwards.stored,
+        inverse=backwards,
         statements=statements(evidence),
         poles=None if constant is None else constant.system.poles,
         multistep=None if constant is None else constant.system.multistep,
@@ -199,22 +248,14 @@ def certify(
             "order": accuracy.reason + _start_note(gradients, accuracy.order, accuracy.speed),
             "block": "" if structure is None else structure.reason,
         },
-        rate=None if rate is None else worst_case(algorithm, *rate, steps=depth),
-        ends={
-            f"{name} = {value:g}": certify(
-                algorithm.rebind(**{**current, name: value}), depth, binding, width, d_in, d_out, block
-            )
-            for name, c in algorithm.learnable().items()
-            for value in (c.low, c.high)
-        },
         kernel=bound,
         gradients=gradients,
     )
 
 
-def _start_note(gradients: Kernel, found: int | None, speed: Fraction | None) -> str:
-    """A method of order 2 is of order 1 from a start that is off by a constant time."""
-    if found is None or found < 2 or speed is None:
+def _start_note(gradients: Kernel, method_order: int | None, speed: Fraction | None) -> str:
+    """A note where a method of order 2 is of order 1 from a start that is off by a constant time."""
+    if method_order is None or method_order < 2 or speed is None:
         return ""
     for depth in {gradients.depth, gradients.depth - 1} - {0}:
         point = gradients.output if depth == gradients.depth else _first_query(gradients, depth)

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .._support.errors import MinimandError
-from ..algorithms._algorithm import Algorithm, is_proximal
-from ..algorithms._registry import as_algorithm
+from ..algorithms import Algorithm, as_algorithm, is_proximal
 from ..blocks.proximal import Prox
 from .kernel import Binding, check_binding, consistency, kernel
 
@@ -31,13 +30,13 @@ class Neuron(nn.Module):
         self.skips = binding == "operator"
 
     def forward(self, z: Tensor) -> Tensor:
-        """(N, width) to the same."""
+        """The block's output, (N, width), of states of that shape."""
         moved = self.outgoing(self.activation(self.incoming(z)))
         return z + moved if self.skips else moved
 
 
 class DeepNarrow(nn.Sequential):
-    """stem: (N, d_in) to (N, d_in + d_out); stage: the unrolled algorithm; head: to (N, d_out)."""
+    """A deep narrow network: a stem (N, d_in) to (N, d_in + d_out), an unrolled algorithm, a head to (N, d_out)."""
 
     stem: nn.Linear
     stage: "Unrolled"
@@ -97,7 +96,7 @@ def _gains(algorithm: Algorithm, depth: int) -> list[tuple[str, float]]:
     consistent, why = consistency(gradients)
     if not consistent:
         raise MinimandError(f"{name} is not consistent: {why}; the input would not survive to the last layer.")
-    found = []
+    by_layer = []
     for layer in range(depth):
         gains: dict[str, float] = {}
         for answer, gain in gradients.gains.items():
@@ -109,12 +108,12 @@ def _gains(algorithm: Algorithm, depth: int) -> list[tuple[str, float]]:
                 f"layer {layer} of {depth} does not reach the output of {algorithm}: its gain is 0. Expected every "
                 f"gain to be nonzero; mm.certify(..., depth={depth}) shows them and what would repair it."
             )
-        found.append((oracle, gains[oracle]))
-    return found
+        by_layer.append((oracle, gains[oracle]))
+    return by_layer
 
 
 class _Still(Prox):
-    """The prox of 0."""
+    """The prox of the function 0, which moves nothing."""
 
     def forward(self, point: Tensor, step_size: float | Tensor) -> Tensor:
         return point

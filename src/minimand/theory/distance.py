@@ -2,8 +2,7 @@
 
 from fractions import Fraction
 
-from ..algorithms._algorithm import Algorithm
-from ..algorithms._registry import as_algorithm
+from ..algorithms import Algorithm, as_algorithm
 from .equivalence import aligned
 from .kernel import Binding, kernel
 from .symbols import Combination

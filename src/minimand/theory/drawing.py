@@ -5,47 +5,47 @@ from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from .._support.style import BLUE, GRID, INK, RED, new_figure
+from .dynamics.linear_system import Pole
 from .kernel import INPUT, Kernel
+from .table import Gains
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .certificate import Certificate
-    from .rate import Rate
-
 _DRAWN_LAYERS = 6
 
 
-def draw_certificate(certificate: "Certificate") -> "Figure":
-    """Poles in the unit disc, gains by layer, and which earlier answers each query reads."""
+def draw_certificate(
+    title: str, poles: Sequence[Pole] | None, is_stable: bool, gains: Gains, kernel: Kernel
+) -> "Figure":
+    """Draw poles in the unit disc, gains by layer, and which earlier answers each query of a kernel reads."""
     figure = new_figure(11, 3.4)
-    figure.suptitle(certificate.title, fontsize=11, color=INK)
-    poles, gains, wiring = figure.subplots(1, 3, width_ratios=(1, 1.3, 1.5))
-    _draw_poles(poles, certificate)
-    _draw_gains(gains, certificate)
-    _draw_wiring(wiring, certificate.kernel)
-    for axes in (poles, gains):
+    figure.suptitle(title, fontsize=11, color=INK)
+    pole_axes, gain_axes, wiring_axes = figure.subplots(1, 3, width_ratios=(1, 1.3, 1.5))
+    _draw_poles(pole_axes, poles, is_stable)
+    _draw_gains(gain_axes, gains)
+    _draw_wiring(wiring_axes, kernel)
+    for axes in (pole_axes, gain_axes):
         axes.tick_params(colors=INK, labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def draw_rates(momenta: Sequence[float], rates: Sequence["Rate"]) -> "Figure":
-    """The worst case against the momentum; gaps where no bound was found."""
+def draw_rates(momenta: Sequence[float], bounds: Sequence[float | None], title: str, quantity: str) -> "Figure":
+    """Draw bounds of a quantity against the momentum, with gaps where there is none."""
     figure = new_figure(5.5, 3.4)
     axes = figure.subplots()
-    axes.plot(momenta, [math.nan if r.bound is None else r.bound for r in rates], "o-", color=BLUE, markersize=4)
-    name = rates[0].algorithm.partition("(")[0]
-    axes.set_title(f"{name}, {rates[0].steps} steps: {rates[0].functions}", fontsize=10, color=INK)
+    axes.plot(momenta, [math.nan if bound is None else bound for bound in bounds], "o-", color=BLUE, markersize=4)
+    axes.set_title(title, fontsize=10, color=INK)
     axes.set_xlabel("momentum", color=INK)
-    axes.set_ylabel(f"worst {rates[0].quantity}", color=INK)
+    axes.set_ylabel(f"worst {quantity}", color=INK)
     axes.set_yscale("log")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def _draw_poles(axes: "Axes", certificate: "Certificate") -> None:
+def _draw_poles(axes: "Axes", poles: Sequence[Pole] | None, is_stable: bool) -> None:
     from matplotlib.patches import Circle
 
     axes.add_patch(Circle((0, 0), 1, fill=False, color=GRID, linewidth=1.5))
@@ -53,27 +53,24 @@ def _draw_poles(axes: "Axes", certificate: "Certificate") -> None:
     axes.axvline(0, color=GRID, linewidth=0.8, zorder=0)
     axes.set(aspect="equal", xlim=(-1.35, 1.35), ylim=(-1.35, 1.35), xticks=(-1, 0, 1), yticks=(-1, 0, 1))
     axes.set_title("poles in the unit disc", fontsize=9, color=INK)
-    if certificate.poles is None:
+    if poles is None:
         axes.text(0, 0.3, "the coefficients vary\nwith depth: no poles", ha="center", fontsize=8, color=INK)
         return
-    for pole in certificate.poles:
-        color = BLUE if certificate.zero_stable else RED
+    color = BLUE if is_stable else RED
+    for pole in poles:
         axes.plot(pole.value.real, pole.value.imag, "x", color=color, markersize=9, markeredgewidth=2)
         if pole.multiplicity > 1:
             axes.annotate(
-                f"x{pole.multiplicity}",
-                (pole.value.real, pole.value.imag),
-                (6, 6),
-                textcoords="offset points",
+                f"x{pole.multiplicity}", (pole.value.real, pole.value.imag), (6, 6), textcoords="offset points"
             )
 
 
-def _draw_gains(axes: "Axes", certificate: "Certificate") -> None:
-    named = certificate.gains if isinstance(certificate.gains, dict) else {"": certificate.gains}
+def _draw_gains(axes: "Axes", gains: Gains) -> None:
+    named = gains if isinstance(gains, dict) else {"": gains}
     width = 0.8 / len(named)
-    for i, (name, gains) in enumerate(named.items()):
-        positions = [k + (i - (len(named) - 1) / 2) * width for k in range(len(gains))]
-        axes.bar(positions, gains, width, color=(BLUE, RED, INK)[i % 3], label=name)
+    for i, (name, by_layer) in enumerate(named.items()):
+        positions = [k + (i - (len(named) - 1) / 2) * width for k in range(len(by_layer))]
+        axes.bar(positions, by_layer, width, color=(BLUE, RED, INK)[i % 3], label=name)
     if len(named) > 1:
         axes.legend(fontsize=7, frameon=False)
     axes.axhline(0, color=INK, linewidth=0.8)

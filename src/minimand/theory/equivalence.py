@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..algorithms._algorithm import Algorithm
-from ..algorithms._registry import as_algorithm, builtin
+from ..algorithms import Algorithm, as_algorithm, builtin
+from .dynamics.response import response
 from .kernel import INPUT, Kernel, Query, extended, kernel
-from .response import response
 from .scalars import Number
 from .symbols import Combination
 
@@ -60,22 +59,22 @@ def equivalent(first: Algorithm | str, second: Algorithm | str, depth: int = 32)
 def _compare(first: Algorithm, second: Algorithm, a: Kernel, b: Kernel) -> Equivalence:
     exact = a.exact and b.exact
 
-    def found(relation: Relation, scale: float | None = None, difference: str = "") -> Equivalence:
+    def as_networks(relation: Relation, scale: float | None = None, difference: str = "") -> Equivalence:
         return Equivalence(str(first), str(second), relation, a.depth, exact, scale, difference)
 
     pairs = aligned(first, second, a, b)
     if pairs is None:
-        return found("different", difference="their steps ask other oracles")
+        return as_networks("different", difference="their steps ask other oracles")
     *points, outputs = pairs
     different = next((i for i, (p, q) in enumerate(points) if not p.same(q)), None)
     if different is None:
-        return found("identical" if outputs[0].same(outputs[1]) else "up to read-out")
+        return as_networks("identical" if outputs[0].same(outputs[1]) else "up to read-out")
     scale = _scale(pairs)
     p, q = points[different]
     difference = f"query {different} is {p} against {q}"
     if scale is not None:
-        return found("rescaled", float(scale), difference)
-    return found("different", difference=difference)
+        return as_networks("rescaled", float(scale), difference)
+    return as_networks("different", difference=difference)
 
 
 def aligned(first: Algorithm, second: Algorithm, a: Kernel, b: Kernel) -> list[tuple[Combination, Combination]] | None:
@@ -143,16 +142,16 @@ def identify(algorithm: Algorithm | str, depth: int = 32) -> Identification:
     algorithm = as_algorithm(algorithm)
     target = kernel(algorithm, depth)
     fitted = extended(algorithm, depth)
-    found: list[tuple[int, int, Algorithm, Equivalence]] = []
+    matches: list[tuple[int, int, Algorithm, Equivalence]] = []
     for cls in builtin.values():
         candidate = algorithm if type(algorithm) is cls else _fit(cls, fitted)
         if candidate is not None:
             match = _compare(algorithm, candidate, target, kernel(candidate, depth))
             if match:
                 rank = ("identical", "up to read-out").index(match.relation)
-                found.append((rank, len(candidate.coefficients()), candidate, match))
-    found.sort(key=lambda entry: entry[:2])
-    return Identification(found[0][2] if found else None, tuple(entry[3] for entry in found))
+                matches.append((rank, len(candidate.coefficients()), candidate, match))
+    matches.sort(key=lambda entry: entry[:2])
+    return Identification(matches[0][2] if matches else None, tuple(entry[3] for entry in matches))
 
 
 _FITTED_LAYERS = 6
@@ -189,8 +188,8 @@ def _fit(cls: type[Algorithm], target: Algorithm) -> Algorithm | None:
 
 
 def _starts(default: Algorithm) -> list[np.ndarray]:
-    given = [float(c(0)) for c in default.coefficients().values()]
-    return [np.array(given), np.full(len(given), 0.1), np.full(len(given), 0.9)]
+    initial = [float(c(0)) for c in default.coefficients().values()]
+    return [np.array(initial), np.full(len(initial), 0.1), np.full(len(initial), 0.9)]
 
 
 def _simplified(values: np.ndarray, largest_denominator: int, tolerance: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Can threshold units meet their targets? Linear separability, decided with a proof (Friesen & Domingos 2018)."""
+"""Whether threshold units can meet their targets: linear separability, with a proof (Friesen & Domingos 2018)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ class Separability:
     """Whether a unit sign(w x + b) can meet its targets, and what proves it."""
 
     separable: bool | None
-    """None where the method did not decide."""
+    """Whether the unit can meet its targets; None where the method did not decide."""
     weight: np.ndarray
-    """w (d,): a witness if separable, else of the least hinge loss found."""
+    """The weight w (d,): a witness if separable, else that of the least hinge loss that was reached."""
     bias: float
     margin: float
     """The least t (w x + b) / |w| over the samples; positive for a witness."""
     loss: float
     """The sum of max(0, 1 - t (w x + b)), 0 for a witness."""
     certificate: np.ndarray | None = None
-    """(N,), nonnegative, of sum 1, with sum_i c_i t_i (x_i, 1) = 0, which no unit can meet (Gordan); 0 where t is."""
+    """A proof c (N,) that no unit can (Gordan): c >= 0 of sum 1 with sum_i c_i t_i (x_i, 1) = 0; None without one."""
 
     def __str__(self) -> str:
         if self.separable is None:
@@ -46,13 +46,13 @@ class Feasibility:
 
     @property
     def feasible(self) -> bool | None:
-        """None where a unit is undecided and no other one is impossible."""
-        found = {unit.separable for unit in self.units}
-        return False if False in found else None if None in found else True
+        """Whether all units can meet their targets; None where some are undecided and none is impossible."""
+        verdicts = {unit.separable for unit in self.units}
+        return False if False in verdicts else None if None in verdicts else True
 
     @property
     def infeasible_units(self) -> tuple[int, ...]:
-        """Those that cannot."""
+        """The indices of the units that cannot meet their targets."""
         return tuple(j for j, unit in enumerate(self.units) if unit.separable is False)
 
     def __str__(self) -> str:
@@ -104,19 +104,19 @@ def linear_programming(x: np.ndarray, t: np.ndarray) -> Separability:
     if n == 0:
         return _judged(x, t, np.zeros(x.shape[1]), 1.0)
     # min sum s with rows (w, b) + s >= 1, s >= 0
-    found = linprog(
+    solution = linprog(
         np.concatenate([np.zeros(d), np.ones(n)]),
         A_ub=-hstack([csr_array(rows), eye_array(n)]),
         b_ub=-np.ones(n),
         bounds=[(None, None)] * d + [(0, None)] * n,
         method="highs",
     )
-    if found.x is None:
+    if solution.x is None:
         return _judged(x, t, np.zeros(x.shape[1]), 0.0)
-    unit = _judged(x, t, found.x[: d - 1] / scale, float(found.x[d - 1]))
+    unit = _judged(x, t, solution.x[: d - 1] / scale, float(solution.x[d - 1]))
     if unit.separable:
         return unit
-    duals = np.clip(-np.asarray(found.ineqlin.marginals), 0, None)
+    duals = np.clip(-np.asarray(solution.ineqlin.marginals), 0, None)
     if duals.sum() <= 0 or np.abs(duals @ rows).max() > _TOLERANCE * duals.sum():
         return unit
     certificate = np.zeros(len(t))
@@ -125,21 +125,21 @@ def linear_programming(x: np.ndarray, t: np.ndarray) -> Separability:
 
 
 def max_margin(x: np.ndarray, t: np.ndarray) -> Separability:
-    """As `linear_programming`, but for the witness of the largest margin."""
+    """Separability of one unit as by `linear_programming`, with the witness of the largest margin."""
     from sklearn.svm import SVC
 
-    found = linear_programming(x, t)
+    unit = linear_programming(x, t)
     counted = t != 0
-    if not found.separable or len(np.unique(t[counted])) < 2:
-        return found
-    scale = found.margin  # the machine's tolerance is absolute
+    if not unit.separable or len(np.unique(t[counted])) < 2:
+        return unit
+    scale = unit.margin  # the machine's tolerance is absolute
     machine = SVC(kernel="linear", C=1e10, tol=1e-6, max_iter=100_000).fit(x[counted] / scale, t[counted])
     wider = _judged(x, t, machine.coef_[0] / scale, float(machine.intercept_[0]))
-    return wider if wider.separable and wider.margin > found.margin else found
+    return wider if wider.separable and wider.margin > unit.margin else unit
 
 
 def perceptron(x: np.ndarray, t: np.ndarray, epochs: int = 1000) -> Separability:
-    """Rosenblatt's rule, from 0, sample by sample, for at most so many epochs."""
+    """Separability of one unit by Rosenblatt's rule: from 0, sample by sample, for at most so many epochs."""
     check_number("epochs", epochs, 1, np.inf, whole=True)
     rows = t[:, None] * np.column_stack([x, np.ones(len(x))])
     w = np.zeros(rows.shape[1])
@@ -161,7 +161,7 @@ METHODS: Mapping[str, Callable[[np.ndarray, np.ndarray], Separability]] = {
 
 
 def _judged(x: np.ndarray, t: np.ndarray, weight: np.ndarray, bias: float) -> Separability:
-    """A unit by what it does: separable if it meets its targets, else undecided."""
+    """The separability that a unit itself shows: separable if it meets its targets, else undecided."""
     counted = t != 0
     reached = t[counted] * (x[counted] @ weight + bias)
     least = float(reached.min(initial=np.inf))

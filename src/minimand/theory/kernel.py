@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from .._support.errors import MinimandError, WrongTypeError, unknown_name
-from ..algorithms._algorithm import Algorithm, is_proximal
-from ..algorithms._coefficient import Read, Schedule
-from ..algorithms._state import leaves
+from ..algorithms import Algorithm, Read, Schedule, is_proximal, leaves
 from .scalars import Number
 from .symbols import Combination, NonlinearStepError
 
@@ -34,7 +32,7 @@ INPUT = "x"
 
 @dataclass(frozen=True)
 class Query:
-    """One call of an oracle: what it was asked, and the atom of its answer."""
+    """One call of an oracle: the point of the query, and the atom of its answer."""
 
     answer: Answer
     point: Combination
@@ -53,7 +51,7 @@ class Kernel:
     rests: bool
     """Whether no step moves the state when every answer is zero."""
     memory: tuple[int, ...]
-    """How many tensors the state holds before each step and at the end."""
+    """The number of tensors that the state holds before each step and at the end."""
 
     @property
     def exact(self) -> bool:
@@ -128,9 +126,9 @@ def _exact(coefficient: Callable[[int], Any]) -> Read:
 
 
 def symbolic_oracles(
-    algorithm: Algorithm, k: int, binding: Binding | None, asked: Callable[[Query], None]
+    algorithm: Algorithm, k: int, binding: Binding | None, record: Callable[[Query], None]
 ) -> list[Callable[..., Combination]]:
-    """The oracles of step k on symbols; `asked` is told of every query."""
+    """The oracles of step k on symbols; `record` is called with every query."""
 
     def oracle(name: str) -> Callable[..., Combination]:
         calls = 0
@@ -141,19 +139,19 @@ def symbolic_oracles(
                 raise WrongTypeError(f"{type(algorithm).__name__}.step asks {name} at a {type(point).__name__}")
             answer = Answer(k, name, calls)
             calls += 1
-            found = Combination.atom(answer)
+            atom = Combination.atom(answer)
             if is_proximal(name):
                 if step_size is None:
                     raise WrongTypeError(f"{type(algorithm).__name__}.step asks {name} without a step size.")
                 # p = point - s a, where a is the answer at p itself.
                 s = Number.of(step_size)
-                p = {None: point - s * found, "residual": point + s * found}.get(binding)
+                p = {None: point - s * atom, "residual": point + s * atom}.get(binding)
                 if p is None:
-                    p = (point + s * found) / (1 + s)
-                asked(Query(answer, p))
+                    p = (point + s * atom) / (1 + s)
+                record(Query(answer, p))
                 return p
-            asked(Query(answer, point))
-            return {None: found, "residual": -found, "operator": point - found}[binding]
+            record(Query(answer, point))
+            return {None: atom, "residual": -atom, "operator": point - atom}[binding]
 
         return ask
 
@@ -169,15 +167,15 @@ def guarded(algorithm: Algorithm, part: Callable[..., Any], *arguments: Any) -> 
     """
     name = getattr(part, "__name__", "step")
     try:
-        found = part(*arguments)
+        value = part(*arguments)
     except NonlinearStepError as error:
         raise NonlinearStepError(f"{type(algorithm).__name__}: the {name} is {error}") from None
-    if not leaves(found) or not all(isinstance(leaf, Combination) for leaf in leaves(found)):
+    if not leaves(value) or not all(isinstance(leaf, Combination) for leaf in leaves(value)):
         raise WrongTypeError(
-            f"{type(algorithm).__name__}.{name} returned {found!r}; expected a tensor made from the state, or a tuple "
+            f"{type(algorithm).__name__}.{name} returned {value!r}; expected a tensor made from the state, or a tuple "
             "of such (0 * x is a tensor of zeros)."
         )
-    return found
+    return value
 
 
 def extended(algorithm: Algorithm, depth: int) -> Algorithm:

@@ -1,4 +1,4 @@
-"""What a layer x -> act(W x) minimises (Li et al. 2018, section 3, lemma and table 1)."""
+"""The objective that a layer x -> act(W x) minimises (Li et al. 2018, section 3, lemma and table 1)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Function = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Activation:
+class ActivationWithPotential:
     """An activation, an antiderivative `potential` of it, and bounds low <= act' <= high."""
 
     act: Function
@@ -20,7 +20,7 @@ class Activation:
     high: float
 
 
-def activation(name: str, slope: float | None = None) -> Activation:
+def activation(name: str, slope: float | None = None) -> ActivationWithPotential:
     """An activation with its potential, by name.
 
     Args:
@@ -37,29 +37,23 @@ def activation(name: str, slope: float | None = None) -> Activation:
 
     a = {"leaky_relu": 0.01, "elu": 1.0}.get(name, 0.0) if slope is None else slope
     known = {
-        "sigmoid": Activation(expit, softplus, 0, 0.25),
-        "tanh": Activation(np.tanh, lambda u: u + softplus(-2 * u), 0, 1),
-        "softplus": Activation(softplus, lambda u: -dilogarithm(-np.exp(u)), 0, 1),
+        "sigmoid": ActivationWithPotential(expit, softplus, 0, 0.25),
+        "tanh": ActivationWithPotential(np.tanh, lambda u: u + softplus(-2 * u), 0, 1),
+        "softplus": ActivationWithPotential(softplus, lambda u: -dilogarithm(-np.exp(u)), 0, 1),
         # The printed table has log(u - 1) for negative u, a slip for log(1 - u).
-        "softsign": Activation(lambda u: u / (1 + abs(u)), lambda u: abs(u) - np.log1p(abs(u)), 0, 1),
-        "relu": Activation(lambda u: np.maximum(u, 0), lambda u: np.maximum(u, 0) ** 2 / 2, 0, 1),
-        "leaky_relu": Activation(
-            lambda u: np.where(u > 0, u, a * u),
-            lambda u: np.where(u > 0, 1, a) * u**2 / 2,
-            min(a, 1),
-            max(a, 1),
+        "softsign": ActivationWithPotential(lambda u: u / (1 + abs(u)), lambda u: abs(u) - np.log1p(abs(u)), 0, 1),
+        "relu": ActivationWithPotential(lambda u: np.maximum(u, 0), lambda u: np.maximum(u, 0) ** 2 / 2, 0, 1),
+        "leaky_relu": ActivationWithPotential(
+            lambda u: np.where(u > 0, u, a * u), lambda u: np.where(u > 0, 1, a) * u**2 / 2, min(a, 1), max(a, 1)
         ),
-        "elu": Activation(
+        "elu": ActivationWithPotential(
             lambda u: np.where(u > 0, u, a * np.expm1(np.minimum(u, 0))),
             lambda u: np.where(u > 0, u**2 / 2, a * (np.expm1(np.minimum(u, 0)) - u)),
             0,
             max(a, 1),
         ),
-        "silu": Activation(
-            lambda u: u * expit(u),
-            lambda u: u**2 / 2 + u * softplus(-u) - dilogarithm(-np.exp(-u)),
-            -0.0998,
-            1.0998,
+        "silu": ActivationWithPotential(
+            lambda u: u * expit(u), lambda u: u**2 / 2 + u * softplus(-u) - dilogarithm(-np.exp(-u)), -0.0998, 1.0998
         ),
     }
     known["swish"] = known["silu"]
@@ -76,26 +70,26 @@ class LayerObjective:
     """
 
     weight: np.ndarray
-    """W (d, d), symmetric positive definite."""
-    activation: Activation
+    """The weight W (d, d), symmetric positive definite."""
+    activation: ActivationWithPotential
 
     @property
     def root(self) -> np.ndarray:
-        """U (d, d), the symmetric square root of W."""
+        """The matrix U (d, d), the symmetric square root of W."""
         values, vectors = np.linalg.eigh(self.weight)
         return (vectors * np.sqrt(values)) @ vectors.T
 
     def value(self, x: np.ndarray) -> np.ndarray:
-        """F(x): (..., d) to (...)."""
+        """The values F(x), (...), at points (..., d)."""
         z = x @ self.root
         return (z**2).sum(-1) / 2 - self.activation.potential(x @ self.weight).sum(-1)
 
     def gradient(self, z: np.ndarray) -> np.ndarray:
-        """grad f(z) = z - U act(U z): (..., d) to (..., d)."""
+        """The gradient grad f(z) = z - U act(U z) at points (..., d), of their shape."""
         return z - self.activation.act(z @ self.root) @ self.root
 
     def layer(self, x: np.ndarray) -> np.ndarray:
-        """act(W x): (..., d) to (..., d)."""
+        """The layer's output act(W x) for inputs (..., d), of their shape."""
         return self.activation.act(x @ self.weight)
 
     @property

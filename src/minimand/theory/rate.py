@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .._support.errors import MinimandError, unknown_name
 from .._support.extras import require
-from ..algorithms._algorithm import Algorithm, is_proximal
-from ..algorithms._registry import as_algorithm
+from ..algorithms import Algorithm, as_algorithm, is_proximal
 from .kernel import INPUT, kernel
 from .symbols import Combination
 
@@ -29,15 +28,15 @@ class Rate:
     steps: int
     measure: Measure
     terms: int
-    """How many functions are summed: one for each oracle."""
+    """The number of functions that are summed: one for each oracle."""
     bound: float | None
     """The largest of the measure with |x_0 - x*| <= 1; None where the solver found none."""
     status: str
-    """The solver's own word."""
+    """The status that the solver reports."""
 
     @property
     def quantity(self) -> str:
-        """What is bounded, as a formula."""
+        """The bounded quantity as a formula."""
         return {"value": "f(x_N) - f*", "distance": "|x_N - x*|^2", "gradient": "|grad f(x_N)|^2"}[self.measure]
 
     @property
@@ -59,7 +58,7 @@ def rate(
     steps: int = 10,
     measure: Measure = "value",
 ) -> Rate:
-    """How far from the minimum an algorithm can be after some steps, in the worst case.
+    """The worst-case distance of an algorithm from the minimum after some steps.
 
     Every gradient oracle is of a mu-strongly convex, L-smooth function of its own, every prox of a convex one;
     what is minimized is their sum. The step size is the algorithm's: at the default 1.0 it is 1/L for L = 1.
@@ -82,6 +81,12 @@ def rate(
     if measure not in get_args(Measure):
         raise unknown_name("measure", str(measure), get_args(Measure))
     algorithm = as_algorithm(algorithm)
+    bound, status = _worst_case(algorithm, mu, L, steps, measure)
+    return Rate(str(algorithm), mu, L, steps, measure, len(algorithm.oracles), bound, status)
+
+
+def _worst_case(algorithm: Algorithm, mu: float, L: float, steps: int, measure: Measure) -> tuple[float | None, str]:
+    """The largest of a measure, None where the solver found none, and the solver's status."""
     pepit: Any = require("PEPit", "theory", "for worst-case rates")
     functions: Any = require("PEPit.functions", "theory", "for worst-case rates")
     problem = pepit.PEP()
@@ -112,17 +117,15 @@ def rate(
         else:
             points[query.answer] = oracle.gradient(point(query.point))
     output = point(read.output)
-    problem.set_performance_metric(
-        {
-            "value": lambda: total(output) - total(minimum),
-            "distance": lambda: (output - minimum) ** 2,
-            "gradient": lambda: total.gradient(output) ** 2,
-        }[measure]()
-    )
+    measures = {
+        "value": lambda: total(output) - total(minimum),
+        "distance": lambda: (output - minimum) ** 2,
+        "gradient": lambda: total.gradient(output) ** 2,
+    }
+    problem.set_performance_metric(measures[measure]())
     bound = problem.solve(verbose=0)
     status = str(problem.wrapper.prob.status)
-    found = None if bound is None or not status.startswith("optimal") else float(bound)
-    return Rate(str(algorithm), mu, L, steps, measure, len(oracles), found, status)
+    return None if bound is None or not status.startswith("optimal") else float(bound), status
 
 
 def plot_rate(
@@ -133,11 +136,12 @@ def plot_rate(
     steps: int = 10,
     measure: Measure = "value",
 ) -> "Figure":
-    """The worst case against the momentum (extras `theory` and `plots`)."""
+    """Draw the worst case of an algorithm against its momentum (extras `theory` and `plots`)."""
     from .drawing import draw_rates
 
     algorithm = as_algorithm(algorithm)
     if "momentum" not in algorithm.coefficient_names():
         raise MinimandError(f"{type(algorithm).__name__} has no momentum to vary.")
     rates = [rate(algorithm.rebind(momentum=m), mu, L, steps, measure) for m in momenta]
-    return draw_rates(list(momenta), rates)
+    title = f"{type(algorithm).__name__}, {steps} steps: {rates[0].functions}"
+    return draw_rates(list(momenta), [r.bound for r in rates], title, rates[0].quantity)

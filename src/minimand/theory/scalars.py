@@ -1,7 +1,7 @@
 """Exact scalars: the coefficients of an algorithm that is read as mathematics."""
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Rational, Real
@@ -10,7 +10,7 @@ from typing import Any
 from .._support.errors import MinimandError
 
 TOLERANCE = 1e-9
-"""How closely numbers that are not exact have to agree."""
+"""The difference up to which numbers that are not exact agree."""
 
 # The smallest denominator that tells 1/7 from a number that merely looks like it, and how finely an
 # irrational value is approximated: below the spacing of floats.
@@ -57,12 +57,12 @@ class Number:
 
     @property
     def is_constant(self) -> bool:
-        """Whether no unknown occurs."""
+        """Whether no unknown occurs in the number."""
         return all(monomial == () for monomial in self.terms)
 
     @property
     def value(self) -> Fraction:
-        """The value of a constant."""
+        """The value of a constant as a fraction."""
         if not self.is_constant:
             raise UnknownCoefficientError(f"the value of {self} is needed, but it is learnable")
         return self.terms.get((), Fraction(0))
@@ -178,15 +178,32 @@ class Number:
     def __str__(self) -> str:
         if self.is_constant:
             return str(self.value) if self.exact and self.value.denominator <= _SIMPLE else f"{float(self):.6g}"
-        return " + ".join(
-            "*".join([str(c)] * (c != 1) + [f"{name}^{power}" if power > 1 else f"{name}" for name, power in m])
-            or str(c)
-            for m, c in self.terms.items()
-        )
+        return " + ".join(_product_text(c, monomial) for monomial, c in self.terms.items())
+
+
+def _product_text(coefficient: Fraction, monomial: _Monomial) -> str:
+    powers = [f"{name}^{power}" if power > 1 else f"{name}" for name, power in monomial]
+    return "*".join(powers if powers and coefficient == 1 else [str(coefficient), *powers])
 
 
 def is_scalar(value: Any) -> bool:
+    """Whether a value is a number that a coefficient can be: exact, or a real one."""
     return isinstance(value, Number | Real)
+
+
+def short_text(value: Fraction) -> str:
+    """A fraction as text, one of a large denominator in four digits."""
+    return str(value) if value.denominator < 1000 else f"{float(value):.4g}"
+
+
+def sum_text(terms: Sequence[tuple[Fraction, str]]) -> str:
+    """A sum of multiples of names as text; the multiples of an empty name are numbers."""
+    text = ""
+    for factor, name in terms:
+        sign = "-" if factor < 0 else "+" if text else ""
+        size = "" if abs(factor) == 1 and name else short_text(abs(factor))
+        text += (f" {sign} " if text else sign) + " ".join(filter(None, (size, name)))
+    return text
 
 
 def _rational(value: Any) -> tuple[Fraction, bool]:

@@ -1,7 +1,7 @@
 """Linear combinations: the states and answers of an algorithm that is read as mathematics."""
 
+import inspect
 import os
-import sys
 from collections.abc import Callable, Hashable, Mapping
 from operator import add, mul, sub, truediv
 from typing import Any
@@ -14,7 +14,7 @@ _SHOWN = 4
 
 
 class NonlinearStepError(MinimandError):
-    """A step did to a state or an answer what is not linear. Names the operation and the line."""
+    """A step that is not linear in states and answers; the message names the operation and the line."""
 
 
 class Combination:
@@ -31,7 +31,7 @@ class Combination:
 
     @staticmethod
     def atom(atom: Hashable) -> "Combination":
-        """The atom itself."""
+        """The combination that is an atom itself."""
         return Combination({atom: Number.of(1)})
 
     def coefficient(self, atom: Hashable) -> Number:
@@ -40,20 +40,20 @@ class Combination:
 
     @property
     def exact(self) -> bool:
-        """Whether all coefficients are."""
+        """Whether all coefficients are exact."""
         return all(c.exact for c in self.terms.values())
 
     def same(self, other: "Combination") -> bool:
-        """Whether all coefficients agree."""
+        """Whether all coefficients of both combinations agree."""
         atoms = self.terms.keys() | other.terms.keys()
         return all(self.coefficient(a).same(other.coefficient(a)) for a in atoms)
 
     def substitute(self, replacement: Callable[[Hashable], "Combination | None"]) -> "Combination":
-        """Every atom for which `replacement` gives a combination, replaced by it."""
+        """The combination with every atom replaced for which `replacement` gives a combination."""
         result = Combination({})
         for atom, c in self.terms.items():
-            found = replacement(atom)
-            result = result + c * (Combination.atom(atom) if found is None else found)
+            substituted = replacement(atom)
+            result = result + c * (Combination.atom(atom) if substituted is None else substituted)
         return result
 
     def __add__(self, other: Any) -> "Combination":
@@ -100,7 +100,7 @@ class Combination:
 
     def __repr__(self) -> str:
         shown = [_term(c, atom) for atom, c in self.terms.items()]
-        text = " ".join(shown[:_SHOWN] + ["..."] * (len(shown) > _SHOWN))
+        text = " ".join([*shown[:_SHOWN], "..."] if len(shown) > _SHOWN else shown)
         return text.removeprefix("+ ") or "0"
 
     def __getattr__(self, name: str) -> Any:
@@ -128,36 +128,28 @@ def _forbid(method: str, does: str) -> None:
     setattr(Combination, method, refuse)
 
 
-for _method, _does in {
-    "__bool__": "branches on the value of a state",
-    "__eq__": "compares a state",
-    "__ne__": "compares a state",
-    "__lt__": "compares a state",
-    "__le__": "compares a state",
-    "__gt__": "compares a state",
-    "__ge__": "compares a state",
-    "__abs__": "takes the absolute value of a state",
-    "__pow__": "raises a state to a power",
-    "__rpow__": "uses a state as an exponent",
-    "__matmul__": "multiplies a state by a matrix",
-    "__rmatmul__": "multiplies a state by a matrix",
-    "__mod__": "takes the remainder of a state",
-    "__floordiv__": "rounds a state",
-    "__round__": "rounds a state",
-    "__float__": "turns a state into a number",
-    "__int__": "turns a state into a number",
-    "__iadd__": "changes a state in place (write x = x + ...)",
-    "__isub__": "changes a state in place (write x = x - ...)",
-    "__imul__": "changes a state in place (write x = c * x)",
-    "__itruediv__": "changes a state in place (write x = x / c)",
-    "__invert__": "inverts the bits of a state",
-    "__divmod__": "rounds a state",
-    "__len__": "asks for the length of a state",
-    "__iter__": "iterates over a state",
-    "__getitem__": "indexes a state",
-    "__call__": "calls a state",
+for _does, _methods in {
+    "branches on the value of a state": "bool",
+    "compares a state": "eq ne lt le gt ge",
+    "takes the absolute value of a state": "abs",
+    "raises a state to a power": "pow",
+    "uses a state as an exponent": "rpow",
+    "multiplies a state by a matrix": "matmul rmatmul",
+    "takes the remainder of a state": "mod",
+    "rounds a state": "floordiv round divmod",
+    "turns a state into a number": "float int",
+    "changes a state in place (write x = x + ...)": "iadd",
+    "changes a state in place (write x = x - ...)": "isub",
+    "changes a state in place (write x = c * x)": "imul",
+    "changes a state in place (write x = x / c)": "itruediv",
+    "inverts the bits of a state": "invert",
+    "asks for the length of a state": "len",
+    "iterates over a state": "iter",
+    "indexes a state": "getitem",
+    "calls a state": "call",
 }.items():
-    _forbid(_method, _does)
+    for _method in _methods.split():
+        _forbid(f"__{_method}__", _does)
 
 
 def _is_library(file: str) -> bool:
@@ -176,7 +168,8 @@ def _kind(value: Any) -> str:
 
 
 def _nonlinear(does: str) -> NonlinearStepError:
-    frame = sys._getframe(1)
+    frame = inspect.currentframe()
+    assert frame is not None  # CPython has frames
     while frame.f_back is not None and _is_library(frame.f_code.co_filename):
         frame = frame.f_back
     where = f"{frame.f_code.co_qualname}, {frame.f_code.co_filename}:{frame.f_lineno}"

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import minimand as mm
-from minimand.theory.response import gains
+from minimand.theory.dynamics.response import gains
 
 mean_field = mm.trainability.mean_field
 

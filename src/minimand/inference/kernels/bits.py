@@ -34,7 +34,7 @@ class Bits:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """(N, C, H, W)."""
+        """The shape of the activations, (N, C, H, W)."""
         samples, height, width, _ = self.words.shape
         return samples, self.channels, height, width
 
@@ -72,7 +72,7 @@ def pool_any(
     stride: int | tuple[int, int] | None = None,
     padding: int | tuple[int, int] = 0,
 ) -> Bits:
-    """Bits that are 1 where any of the window is: what max pooling does to two values.
+    """Bits that are 1 where any of the window is, as max pooling of two values does.
 
     Padding is below both; stride None is the kernel's.
     """
@@ -88,19 +88,19 @@ def pool_any(
 def output_size(
     bits: Bits, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int]
 ) -> tuple[int, int]:
-    """Height and width of what a window gives."""
+    """The height and width of the output of a window."""
     sizes = bits.words.shape[1:3]
     spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
-    found = [(n + 2 * p - s) // t + 1 for n, p, s, t in zip(sizes, padding, spans, stride, strict=True)]
-    if min(found) < 1:
+    out = [(n + 2 * p - s) // t + 1 for n, p, s, t in zip(sizes, padding, spans, stride, strict=True)]
+    if min(out) < 1:
         raise MinimandError(
             f"a window of {spans[0]} x {spans[1]} does not fit into {tuple(sizes)} with padding {padding}."
         )
-    return found[0], found[1]
+    return out[0], out[1]
 
 
 def check_pair(name: str, value: int | tuple[int, int], low: int) -> tuple[int, int]:
-    """The two numbers that an argument of a convolution names."""
+    """An argument of a convolution as a pair of numbers."""
     pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
     if len(pair) != 2 or {*map(type, pair)} != {int} or min(pair) < low or max(pair) >= 2**15:
         raise MinimandError(f"{name} is {value!r}; expected an integer of at least {low}, or a pair of them.")

@@ -30,12 +30,13 @@ _FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC")
 def library() -> ctypes.CDLL | None:
     """The kernels; None, with a warning, where they cannot be compiled."""
     try:
-        found = ctypes.CDLL(str(_compiled()))
+        kernels = ctypes.CDLL(str(_compiled()))
     except (OSError, RuntimeError, subprocess.CalledProcessError) as error:  # a RuntimeError where there is no home
-        failed = isinstance(error, subprocess.CalledProcessError)
-        said = error.stderr or f"{error.cmd[0]} ended with status {error.returncode}" if failed else str(error)
+        message = str(error)
+        if isinstance(error, subprocess.CalledProcessError):
+            message = error.stderr or f"{error.cmd[0]} ended with status {error.returncode}"
         warnings.warn(
-            f"the kernels for packed layers could not be compiled ({said.strip()[:300]}), so torch's int8 product "
+            f"the kernels for packed layers could not be compiled ({message.strip()[:300]}), so torch's int8 product "
             "does their work, correctly and slower. They need a C++ compiler, c++ on the path or the one that the "
             "variable CXX names, and a folder to stay in, that of torch's extensions or the one that the variable "
             "TORCH_EXTENSIONS_DIR names.",
@@ -43,10 +44,10 @@ def library() -> ctypes.CDLL | None:
         )
         return None
     for name, kinds in _ARGUMENTS.items():
-        function = getattr(found, f"minimand_{name}")
+        function = getattr(kernels, f"minimand_{name}")
         function.argtypes, function.restype = [_KINDS[kind] for kind in kinds], None
-    found.minimand_supported.restype = found.minimand_tables.restype = ctypes.c_int
-    return found
+    kernels.minimand_supported.restype = kernels.minimand_tables.restype = ctypes.c_int
+    return kernels
 
 
 def _compiled() -> Path:
@@ -68,7 +69,7 @@ def _compiled() -> Path:
 
 
 def _cache() -> Path:
-    """A folder in that of torch's extensions."""
-    given = os.environ.get("TORCH_EXTENSIONS_DIR")
+    """The folder of the compiled kernels, inside that of torch's extensions."""
+    extensions = os.environ.get("TORCH_EXTENSIONS_DIR")
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return (Path(given) if given else home / "torch_extensions") / "minimand"
+    return (Path(extensions) if extensions else home / "torch_extensions") / "minimand"

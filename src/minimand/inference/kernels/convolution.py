@@ -11,66 +11,22 @@ from .bits import Bits, check_pair, check_vector, output_size
 from .weights import PackedWeights
 
 
-def convolve(
-    bits: Bits,
-    weights: PackedWeights,
-    stride: int | tuple[int, int] = 1,
-    padding: int | tuple[int, int] = 0,
-    dilation: int | tuple[int, int] = 1,
-    low: int = -1,
-) -> Tensor:
-    """The sums over the window of weight times activation, which is 1 where the bit is 1, else `low`.
-
-    Padding contributes nothing. A linear layer is a 1 x 1 window.
-
-    Args:
-        low: -1 or 0.
-
-    Returns:
-        int32 of shape (N, O, Ho, Wo) in channels-last memory, exact.
-
-    Raises:
-        ValueError: shapes or arguments that do not fit, by name.
-    """
-    return prepare(bits, weights, stride, padding, dilation, low).sums(bits)
-
-
-def convolve_above(
-    bits: Bits,
-    weights: PackedWeights,
-    thresholds: Tensor,
-    flip: Tensor | None = None,
-    stride: int | tuple[int, int] = 1,
-    padding: int | tuple[int, int] = 0,
-    dilation: int | tuple[int, int] = 1,
-    low: int = -1,
-    other: Bits | None = None,
-    thresholds_other: Tensor | None = None,
-) -> Bits:
-    """The bits (sum > threshold) xor flip of the sums of `convolve`, which are not stored.
-
-    Args:
-        thresholds: int32 of shape (O,).
-        flip: bool of shape (O,); None for no flip.
-        other: bits of the output's shape; where they are 1 `thresholds_other` takes the place of `thresholds`: a
-            shortcut that adds to the sum.
-
-    Raises:
-        ValueError: shapes or arguments that do not fit, by name.
-    """
-    prepared = prepare(bits, weights, stride, padding, dilation, low)
-    return prepared.above(bits, thresholds, flip, other, thresholds_other)
-
-
 def prepare(
     bits: Bits,
     weights: PackedWeights,
-    stride: int | tuple[int, int],
-    padding: int | tuple[int, int],
-    dilation: int | tuple[int, int],
-    low: int,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    low: int = -1,
 ) -> "Convolution":
-    """What `convolve` and `convolve_above` do with bits of this shape, of any values."""
+    """The convolution of bits of this shape, of any values, with weights.
+
+    An activation is 1 where its bit is 1, else `low`, -1 or 0. Padding contributes nothing to a sum. A linear layer is
+    a 1 x 1 window.
+
+    Raises:
+        MinimandError: shapes or arguments that do not fit, by name.
+    """
     if bits.channels != weights.channels:
         raise MinimandError(f"bits has {bits.channels} channels; expected {weights.channels}, those of the weights.")
     if low not in (-1, 0):
@@ -89,20 +45,20 @@ class Convolution:
         weights: as they were given.
         geometry: stride, padding, dilation.
         low: what a bit that is not set stands for.
-        given: the shape of the bits, (N, C, H, W).
-        shape: of the sums, (N, O, Ho, Wo).
+        input_shape: the shape of the bits, (N, C, H, W).
+        shape: the shape of the sums, (N, O, Ho, Wo).
         plan: what the kernels need; None where torch does the work.
     """
 
     weights: PackedWeights
     geometry: native.Geometry
     low: int
-    given: tuple[int, int, int, int]
+    input_shape: tuple[int, int, int, int]
     shape: tuple[int, int, int, int]
-    plan: native.Plan | None
+    plan: native.KernelPlan | None
 
     def sums(self, bits: Bits) -> Tensor:
-        """As `convolve`."""
+        """The exact sums over the window of weight times activation: int32 (N, O, Ho, Wo), in channels-last memory."""
         self._check(bits)
         if self.plan is not None and native.takes(bits.words, self.weights.bits):
             return native.convolve(bits.words, self.plan)
@@ -117,32 +73,41 @@ class Convolution:
         bits: Bits,
         thresholds: Tensor,
         flip: Tensor | None = None,
-        other: Bits | None = None,
-        thresholds_other: Tensor | None = None,
+        shortcut: Bits | None = None,
+        shortcut_limits: Tensor | None = None,
     ) -> Bits:
-        """As `convolve_above`."""
+        """The bits (sum > threshold) xor flip of the sums, which are not stored.
+
+        Args:
+            bits: of the prepared shape.
+            thresholds: int32 of shape (O,).
+            flip: bool of shape (O,); None for no flip.
+            shortcut: bits of the output's shape; where they are 1 `shortcut_limits` take the place of `thresholds`: a
+                shortcut that adds to the sum.
+            shortcut_limits: int32 of shape (O,).
+        """
         self._check(bits)
         count, device = self.shape[1], bits.words.device
         check_vector("thresholds", thresholds, count, torch.int32, device)
         check_vector("flip", flip, count, torch.bool, device)
-        check_vector("thresholds_other", thresholds_other, count, torch.int32, device)
-        if (other is None) != (thresholds_other is None):
-            raise MinimandError("of other and thresholds_other one is None; expected both, or neither.")
-        if other is not None and (other.shape != self.shape or other.words.device != device):
+        check_vector("shortcut_limits", shortcut_limits, count, torch.int32, device)
+        if (shortcut is None) != (shortcut_limits is None):
+            raise MinimandError("of shortcut and shortcut_limits one is None; expected both, or neither.")
+        if shortcut is not None and (shortcut.shape != self.shape or shortcut.words.device != device):
             raise MinimandError(
-                f"other is of shape {other.shape} on {other.words.device}; expected the output's, {self.shape} on "
-                f"{device}."
+                f"shortcut is of shape {shortcut.shape} on {shortcut.words.device}; expected the output's, "
+                f"{self.shape} on {device}."
             )
         if self.plan is not None and native.takes(bits.words, self.weights.bits):
-            switch = None if other is None else other.words
-            return Bits(native.convolve_above(bits.words, self.plan, thresholds, flip, switch, thresholds_other), count)
+            switch = None if shortcut is None else shortcut.words
+            return Bits(native.convolve_above(bits.words, self.plan, thresholds, flip, switch, shortcut_limits), count)
         limits = thresholds[:, None, None]
-        if other is not None and thresholds_other is not None:
-            switch = portable.to_bytes(other.words, count).permute(0, 3, 1, 2).bool()
-            limits = torch.where(switch, thresholds_other[:, None, None], limits)
+        if shortcut is not None and shortcut_limits is not None:
+            switch = portable.to_bytes(shortcut.words, count).permute(0, 3, 1, 2).bool()
+            limits = torch.where(switch, shortcut_limits[:, None, None], limits)
         high = (self.sums(bits) > limits) ^ (False if flip is None else flip[:, None, None])
         return Bits(portable.to_words(high.permute(0, 2, 3, 1)), count)
 
     def _check(self, bits: Bits) -> None:
-        if bits.shape != self.given:
-            raise MinimandError(f"bits is of shape {bits.shape}; this convolution was prepared for {self.given}.")
+        if bits.shape != self.input_shape:
+            raise MinimandError(f"bits is of shape {bits.shape}; this convolution was prepared for {self.input_shape}.")

@@ -29,13 +29,13 @@ _forced: list[str | None] = []
 @cache
 def supported() -> tuple[str, ...]:
     """The levels of this machine's processor, the best last; none where the kernels cannot be built."""
-    found = library()
-    return () if found is None else tuple(name for i, name in enumerate(LEVELS) if found.minimand_supported(i))
+    kernels = library()
+    return () if kernels is None else tuple(name for i, name in enumerate(LEVELS) if kernels.minimand_supported(i))
 
 
 @contextmanager
 def level(name: str | None) -> Iterator[None]:
-    """Within it the kernels are those of a level; None is torch instead."""
+    """A context in which the kernels are those of a level; with None torch does the work instead."""
     _forced.append(name)
     try:
         yield
@@ -49,7 +49,7 @@ def takes(x: Tensor, bits: int = 1) -> bool:
 
 
 def pack_above(z: Tensor, thresholds: Tensor | None, flip: Tensor | None) -> Tensor:
-    """Words of z, (N, C, H, W), float32 or int32."""
+    """Words of the bits (z > threshold) xor flip of z, (N, C, H, W), float32 or int32."""
     last = z.is_contiguous(memory_format=torch.channels_last)
     if not (last or z.is_contiguous()):
         z, last = z.contiguous(memory_format=torch.channels_last), True
@@ -64,7 +64,7 @@ def pack_above(z: Tensor, thresholds: Tensor | None, flip: Tensor | None) -> Ten
 
 
 def unpack(words: Tensor, channels: int, low: float, high: float) -> Tensor:
-    """The activations, float32, in channels-last memory."""
+    """Activations of words, float32, in channels-last memory."""
     values = torch.empty(*words.shape[:3], channels)
     rows, threads = words.shape[:3].numel(), _threads(16 * values.numel())
     run = _library().minimand_unpack
@@ -73,7 +73,7 @@ def unpack(words: Tensor, channels: int, low: float, high: float) -> Tensor:
 
 
 def pool_any(words: Tensor, kernel: Pair, stride: Pair, padding: Pair, out: Pair) -> Tensor:
-    """Words of the windows of `kernel`."""
+    """Words that are 1 where any of a window is."""
     pooled = torch.empty(len(words), *out, words.shape[3], dtype=torch.int64)
     window = _longs(*kernel, *stride, *padding)
     run = _library().minimand_pool
@@ -131,7 +131,7 @@ def _tables(blocks: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class KernelPlan:
     """A convolution of words of one shape, as the kernels take it but for the addresses of this call.
 
     Attributes:
@@ -156,8 +156,8 @@ _NUMBERS = struct.Struct("18l")
 _CALL = struct.Struct("2l10P")
 
 
-def plan(shape: tuple[int, ...], layout: Layout, geometry: Geometry, out: Pair, low: int) -> Plan:
-    """For words of a shape; geometry is stride, padding, dilation."""
+def plan(shape: tuple[int, ...], layout: Layout, geometry: Geometry, out: Pair, low: int) -> KernelPlan:
+    """The plan for words of a shape; geometry is stride, padding, dilation."""
     outputs, inputs, *kernel = layout.shape
     samples, *size, _ = shape
     positions = samples * out[0] * out[1]
@@ -168,11 +168,11 @@ def plan(shape: tuple[int, ...], layout: Layout, geometry: Geometry, out: Pair, 
     stride, padding, dilation = geometry
     sizes = (samples, *size, inputs * layout.groups, outputs, layout.groups, *kernel)
     numbers = _NUMBERS.pack(*sizes, *stride, *padding, *dilation, *out, kind, low)
-    return Plan(numbers, (samples, *out, outputs), work, cast(Tensor, weights), layout.taps, layout.ones)
+    return KernelPlan(numbers, (samples, *out, outputs), work, cast(Tensor, weights), layout.taps, layout.ones)
 
 
-def convolve(words: Tensor, plan: Plan) -> Tensor:
-    """The sums, (N, O, Ho, Wo) in channels-last memory."""
+def convolve(words: Tensor, plan: KernelPlan) -> Tensor:
+    """The sums of a convolution, (N, O, Ho, Wo) in channels-last memory."""
     sums = torch.empty(plan.shape, dtype=torch.int32)
     _convolve(words, plan, _at(sums), 0, 0, 0, 0, 0)
     return sums.permute(0, 3, 1, 2)
@@ -180,24 +180,24 @@ def convolve(words: Tensor, plan: Plan) -> Tensor:
 
 def convolve_above(
     words: Tensor,
-    plan: Plan,
+    plan: KernelPlan,
     thresholds: Tensor,
     flip: Tensor | None,
-    other: Tensor | None,
-    thresholds_other: Tensor | None,
+    shortcut: Tensor | None,
+    shortcut_limits: Tensor | None,
 ) -> Tensor:
-    """Words of the sums above thresholds; where the words `other` are 1, above those of the other."""
+    """Words of the sums above thresholds; where the words `shortcut` are 1, above those of the shortcut."""
     *positions, outputs = plan.shape
     high = torch.zeros(*positions, -(-outputs // 64), dtype=torch.int64)
     limits, flips = thresholds.contiguous(), None if flip is None else flip.contiguous()
-    others = None if thresholds_other is None else thresholds_other.contiguous()
-    _convolve(words, plan, 0, _at(limits), _at(others), _at(flips), _at(other), _at(high))
+    switched = None if shortcut_limits is None else shortcut_limits.contiguous()
+    _convolve(words, plan, 0, _at(limits), _at(switched), _at(flips), _at(shortcut), _at(high))
     return high
 
 
-def _convolve(words: Tensor, plan: Plan, *addresses: int) -> None:
-    own = _at(words), _at(plan.weights), _at(plan.taps), _at(plan.ones)
-    call = _CALL.pack(_index(), _threads(plan.work), *own, *addresses)
+def _convolve(words: Tensor, plan: KernelPlan, *addresses: int) -> None:
+    data = _at(words), _at(plan.weights), _at(plan.taps), _at(plan.ones)
+    call = _CALL.pack(_index(), _threads(plan.work), *data, *addresses)
     _library().minimand_convolve(plan.numbers + call)
 
 
@@ -210,9 +210,9 @@ def _index() -> int:
 
 
 def _library() -> ctypes.CDLL:
-    found = library()
-    assert found is not None  # `takes` was asked
-    return found
+    kernels = library()
+    assert kernels is not None  # `takes` says so
+    return kernels
 
 
 def _threads(work: int) -> int:

@@ -10,19 +10,19 @@ Pair = tuple[int, int]
 
 
 def pack_above(z: Tensor, thresholds: Tensor | None, flip: Tensor | None) -> Tensor:
-    """Words of z, (N, C, H, W)."""
+    """Words of the bits (z > threshold) xor flip of z, (N, C, H, W)."""
     z = z.permute(0, 2, 3, 1)
     return to_words((z > (0 if thresholds is None else thresholds)) ^ (False if flip is None else flip))
 
 
 def unpack(words: Tensor, channels: int, low: float, high: float, dtype: torch.dtype) -> Tensor:
-    """The activations in channels-last memory."""
+    """Activations of words in channels-last memory."""
     values = torch.tensor([low, high], dtype=dtype, device=words.device)
     return values[to_bytes(words, channels).long()].permute(0, 3, 1, 2)
 
 
 def pool_any(words: Tensor, kernel: Pair, stride: Pair, padding: Pair, out: Pair) -> Tensor:
-    """Words of the windows of `kernel`."""
+    """Words that are 1 where any of a window is."""
     windows = _windows(words, kernel, stride, padding, (1, 1), out)
     pooled = windows[:, :, :, 0, 0]
     for i in range(kernel[0]):
@@ -60,7 +60,7 @@ def to_bytes(words: Tensor, channels: int) -> Tensor:
 
 def _product(x: Tensor, y: Tensor) -> Tensor:
     if x.device.type == "cpu":
-        # Of one row with the strides of a column torch gives wrong sums (torch 2.13).
+        # Of one row with the strides of a column torch's product gives wrong sums (torch 2.13).
         return int8_product(*(z.flatten().view(z.shape) for z in (x, y)))
     exact = torch.float32 if 128 * len(y) < 2**24 else torch.float64  # every partial sum is a float
     return (x.to(exact) @ y.to(exact)).to(torch.int32)

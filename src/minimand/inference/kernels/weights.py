@@ -28,17 +28,17 @@ class PackedWeights:
 
     @property
     def channels(self) -> int:
-        """Of the activations."""
+        """The number of channels of the activations."""
         return self.integers.shape[1] * self.groups
 
     @property
     def kernel(self) -> tuple[int, int]:
-        """Height and width of the window."""
+        """The height and width of the window."""
         return self.integers.shape[2], self.integers.shape[3]
 
 
 def pack_weights(integers: Tensor, bits: int, groups: int = 1) -> PackedWeights:
-    """Lay out weights for `convolve`.
+    """Lay out integer weights for convolutions of bits.
 
     Args:
         integers: int8 of shape (O, C / groups, kh, kw); of a linear layer kh = kw = 1.

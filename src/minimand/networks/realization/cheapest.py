@@ -12,8 +12,7 @@ from itertools import product
 from operator import itemgetter
 from typing import Literal, cast, get_args
 
-from ...algorithms._algorithm import Algorithm
-from ...algorithms._state import leaves, rebuild
+from ...algorithms import Algorithm, leaves, rebuild
 from ...theory.kernel import Binding
 from ...theory.scalars import Number
 from ...theory.symbols import Combination

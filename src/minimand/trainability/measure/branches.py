@@ -14,7 +14,7 @@ from ...blocks.proximal import Prox
 from ...blocks.transformer import TransformerBranch
 from ...networks.kinds import layers, normalizations
 from ...networks.skeletons import Skeleton, skeletons
-from ...theory.response import gains
+from ...theory.dynamics.response import gains
 from .flow import BATCH, Origins
 from .tracing import Trace
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...algorithms._algorithm import Algorithm
+from ...algorithms import Algorithm
 from ...data.data import Data
 from ...data.samples import Arrays, Samples
 from ...networks.skeletons import skeletons

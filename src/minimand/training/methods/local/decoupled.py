@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError, unknown_name
 from ...._support.seeds import seeded_apart
-from ...._support.torch_internals import BatchNorm, tree_leaves, tree_map, tree_structure
+from ...._support.torch_internals import BatchNorm, tree_leaves, tree_map, tree_structure, uncompiled
 from ....layers.heads.auxiliary import AUXILIARIES, Auxiliary, auxiliary
 from ....layers.heads.similarity import PredictionSimilarity
 from ....networks.as_network import as_network
@@ -144,7 +144,7 @@ class Decoupled(Method):
 
     def backward(self, model: nn.Module, x: Tensor | StateBatch, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """Fill the gradients of every module by its own loss; the loss and outputs returned are the last module's."""
-        group = cast(Group, getattr(model, "_orig_mod", model))
+        group = cast(Group, uncompiled(model))
         forwards = group.each if group is model else group.compiled
         state: Any = x.state if isinstance(x, StateBatch) else x
         seed = x.seed if isinstance(x, SentState) else None

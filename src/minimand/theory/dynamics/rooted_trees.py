@@ -63,7 +63,7 @@ def _forests(vertices: int, largest: int) -> Iterator[Tree]:
         yield ()
     for size in range(min(largest, vertices), 0, -1):
         for i, tree in enumerate(_trees(size)):
-            for rest in _forests(vertices - size, size):
+            for smaller in _forests(vertices - size, size):
                 # Of equal size in the order of the list, so that none comes twice.
-                if not rest or _size(rest[0]) < size or _trees(size).index(rest[0]) >= i:
-                    yield (tree, *rest)
+                if not smaller or _size(smaller[0]) < size or _trees(size).index(smaller[0]) >= i:
+                    yield (tree, *smaller)

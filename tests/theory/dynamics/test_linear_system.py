@@ -11,7 +11,7 @@ from numpy.polynomial import polynomial as P
 
 import minimand as mm
 from helpers import ALGORITHMS
-from minimand.theory.linear_system import LinearSystem, is_root_bounded, linear_system
+from minimand.theory.dynamics.linear_system import LinearSystem, is_root_bounded, linear_system
 
 A = mm.algorithms
 M = Fraction(3, 5)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import minimand as mm
 from helpers import ALGORITHMS, BINDINGS
+from minimand.theory.dynamics.linear_system import LinearSystem, linear_system
 from minimand.theory.kernel import Binding
-from minimand.theory.linear_system import LinearSystem, linear_system
 
 A = mm.algorithms
 

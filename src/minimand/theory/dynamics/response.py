@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from ..algorithms._algorithm import Algorithm
+from ...algorithms import Algorithm
 
 
 def response(algorithm: Algorithm, depth: int) -> np.ndarray:
-    """How every query and the output respond to the input and to the answers of the gradients.
+    """The responses of every query, and of the output, to the input and to the answers of the gradients.
 
     The algorithm's step runs unchanged on coordinate vectors, so memory may grow and oracles may be several.
 
@@ -27,29 +27,32 @@ def response(algorithm: Algorithm, depth: int) -> np.ndarray:
         points.append(point)
         return unit if step_size is None else point
 
-    state = algorithm.start(np.eye(1, size)[0])
+    last = _last_state(algorithm, depth, np.eye(1, size)[0], answer)
+    return np.stack([*points, algorithm.read(last)])
+
+
+def _last_state(algorithm: Algorithm, depth: int, x: Any, oracle: Callable[..., Any]) -> Any:
+    """The state after `depth` steps from an input, where every oracle is the same function."""
+    state = algorithm.start(x)
     for k in range(depth):
-        state = algorithm.step(state, *[answer] * len(algorithm.oracles), k)
-    return np.stack([*points, algorithm.read(state)])
+        state = algorithm.step(state, *[oracle] * len(algorithm.oracles), k)
+    return state
 
 
 def _calls(algorithm: Algorithm, depth: int) -> int:
-    count = 0
+    """The number of calls of oracles in `depth` steps."""
+    points: list[Any] = []
 
     def oracle(point: Any, step_size: Any = None) -> float:
-        nonlocal count
-        count += 1
+        points.append(point)
         return 0.0
 
-    oracles: list[Callable[..., float]] = [oracle] * len(algorithm.oracles)
-    state = algorithm.start(0.0)
-    for k in range(depth):
-        state = algorithm.step(state, *oracles, k)
-    return count
+    _last_state(algorithm, depth, 0.0, oracle)
+    return len(points)
 
 
 def gains(algorithm: Algorithm, depth: int) -> np.ndarray:
-    """(queries,): how strongly each answer reaches the output, by size."""
+    """The gains by size, (queries,): how strongly each answer reaches the output."""
     return np.abs(response(algorithm, depth)[-1, 1:])
 
 

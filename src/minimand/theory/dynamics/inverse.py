@@ -1,12 +1,13 @@
-"""Can the state be run backwards from the next one?"""
+"""The inverse of an algorithm's steps: whether a state follows from the next one."""
 
 from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..algorithms._algorithm import Algorithm
-from .kernel import Binding
-from .linear_system import LinearSystem, _basis, _closure, domain, grows, linear_system
+from ...algorithms import Algorithm
+from ..kernel import Binding
+from .exact_matrices import exact_matrix, independent_columns, invariant_rows, row_basis
+from .linear_system import LinearSystem, grows, linear_system
 from .stability import Tail
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ Kind = Literal["closed form", "fixed point", "none"]
 
 @dataclass(frozen=True)
 class Inverse:
-    """How a state follows from the next one.
+    """The way in which a state follows from the next one.
 
     closed form: by evaluating blocks, whatever they are. fixed point: by iterating, if every block has a
     Lipschitz constant below `lipschitz`. none: not without inverting a block.
@@ -26,7 +27,7 @@ class Inverse:
     kind: Kind
     lipschitz: float | None = None
     stored: tuple[int, ...] = ()
-    """Steps that lose part of their state; it has to be kept to run backwards through them."""
+    """The steps that lose part of their state: to run backwards through them it has to be stored."""
     reason: str = ""
 
     def __str__(self) -> str:
@@ -46,37 +47,37 @@ def inverse(algorithm: Algorithm, depth: int, binding: Binding, constant: Tail |
         return Inverse("none", reason="memory grows with depth" if grows(algorithm) else "a step asks nothing")
     else:
         after = linear_system(algorithm, head)
-        steps = [(found, 1) for found in _head([s for s in systems if s is not None], after, binding)]
+        steps = [(step, 1) for step in _head([s for s in systems if s is not None], after, binding)]
     if constant is not None and head < depth:
         from sympy.polys.matrices import DomainMatrix
 
-        A, B, C, D = (domain(M) for M in (constant.system.A, constant.system.B, constant.system.C, constant.system.D))
+        A, B, C, D = constant.system.exact_matrices
         everything = DomainMatrix.eye(constant.system.size, A.domain)
         steps.append((_step(A, B, C, D, everything, binding), depth - head))
-    lost = tuple(k for k, (found, _) in enumerate(steps) if found.kind == "none")
-    kept = [found for found, _ in steps if found.kind != "none"]
-    if 2 * sum(steps[k][1] for k in lost) >= depth or not kept:
+    lost = tuple(k for k, (step, _) in enumerate(steps) if step.kind == "none")
+    invertible = [step for step, _ in steps if step.kind != "none"]
+    if 2 * sum(steps[k][1] for k in lost) >= depth or not invertible:
         return steps[lost[0]][0]
-    bounds = [found.lipschitz for found in kept if found.lipschitz is not None]
+    bounds = [step.lipschitz for step in invertible if step.lipschitz is not None]
     return Inverse("fixed point" if bounds else "closed form", min(bounds, default=None), lost)
 
 
 def _head(systems: list[LinearSystem], after: LinearSystem | None, binding: Binding) -> list[Inverse]:
-    """Each step on what is reached before it and still seen after it."""
+    """The inverse of each step on the part of the state that is reached before it and still seen after it."""
     last = systems[-1] if after is None else after
     # Rows: what of the state the later queries and the output see; after the last step, what the next system does.
-    seen = [_closure(domain(last.C).vstack(domain(last.read)), domain(last.A))]
+    seen = [invariant_rows(exact_matrix(last.C).vstack(exact_matrix(last.read)), exact_matrix(last.A))]
     for system in reversed(systems):
-        seen.insert(0, _basis(domain(system.C).vstack(seen[0] * domain(system.A))))
-    found = []
-    reached = domain(systems[0].start)
+        seen.insert(0, row_basis(exact_matrix(system.C).vstack(seen[0] * exact_matrix(system.A))))
+    inverses = []
+    reached = exact_matrix(systems[0].start)
     for k, system in enumerate(systems):
-        A, B, C, D = (domain(M) for M in (system.A, system.B, system.C, system.D))
-        rows = _basis(seen[k] * reached)
-        told_apart = reached * rows.transpose() * (rows * rows.transpose()).to_dense().inv()
-        found.append(_step(seen[k + 1] * A, seen[k + 1] * B, C, D, told_apart, binding))
-        reached = _independent((domain(system.A) * reached).hstack(domain(system.B)))
-    return found
+        A, B, C, D = system.exact_matrices
+        rows = row_basis(seen[k] * reached)
+        distinguished = reached * rows.transpose() * (rows * rows.transpose()).to_dense().inv()
+        inverses.append(_step(seen[k + 1] * A, seen[k + 1] * B, C, D, distinguished, binding))
+        reached = independent_columns((A * reached).hstack(B))
+    return inverses
 
 
 def _step(
@@ -108,7 +109,7 @@ def _step(
 
 
 def _loop(K: "DomainMatrix", binding: Binding) -> Inverse:
-    """query = known + K a(query): solved one after the other where K is triangular, else all at once."""
+    """The solution of query = known + K a(query): one query after the other where K is triangular, else all at once."""
     rows = K.to_list()
     m = len(rows)
     for p in permutations(range(m)):
@@ -117,28 +118,23 @@ def _loop(K: "DomainMatrix", binding: Binding) -> Inverse:
             break
     else:
         loops = [K]
-    found = [_contraction(loop, binding) for loop in loops if not loop.is_zero_matrix]
-    if not found:
+    bounds = [_contraction(loop, binding) for loop in loops if not loop.is_zero_matrix]
+    if not bounds:
         return Inverse("closed form")
-    if None in found:
+    if None in bounds:
         return Inverse("none", reason="T itself would have to be inverted")
-    return Inverse("fixed point", min(bound for bound in found if bound is not None))
+    return Inverse("fixed point", min(bound for bound in bounds if bound is not None))
 
 
 def _contraction(K: "DomainMatrix", binding: Binding) -> float | None:
     """The Lipschitz constant of T below which iterating contracts; None where the loop cannot be solved for query."""
     if binding == "operator":  # a = query - T(query): (I - K) query = known - K T(query)
-        rest = K.eye(K.shape, K.domain).to_dense() - K.to_dense()
-        if rest.rank() < K.shape[0]:
+        remainder = K.eye(K.shape, K.domain).to_dense() - K.to_dense()
+        if remainder.rank() < K.shape[0]:
             return None
-        K = rest.inv() * K.to_dense()
+        K = remainder.inv() * K.to_dense()
     return 1 / max(sum(abs(float(entry)) for entry in row) for row in K.to_list())
 
 
 def _scalar(value: Any, like: "DomainMatrix") -> "DomainMatrix":
     return type(like)([[value]], (1, 1), like.domain)
-
-
-def _independent(columns: "DomainMatrix") -> "DomainMatrix":
-    _, pivots = columns.to_dense().rref()
-    return columns.extract(list(range(columns.shape[0])), list(pivots))

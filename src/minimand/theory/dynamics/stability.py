@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import factorial
 
-from ..algorithms._algorithm import Algorithm
-from .linear_system import LinearSystem, Pole, domain, is_root_bounded, linear_system, matrix
+from ...algorithms import Algorithm
+from ..scalars import TOLERANCE, short_text, sum_text
+from .exact_matrices import exact_matrix, fractions
+from .linear_system import LinearSystem, Pole, is_root_bounded, linear_system
 from .response import growth
 from .rooted_trees import runge_kutta_order
-from .scalars import TOLERANCE
 
 # How much further than the depth numerical verdicts look, and what growth on the way they allow.
 HORIZON = 4
@@ -22,7 +23,7 @@ class Tail:
 
     begins: int
     system: LinearSystem
-    """Its minimal realization."""
+    """The minimal realization of these steps."""
 
 
 def tail(algorithm: Algorithm, depth: int) -> Tail | None:
@@ -77,17 +78,17 @@ class Order:
     """The order for x'' = -gradient(x), where there is a double pole at 1."""
 
 
-def order(constant: Tail | None, asked: Sequence[str]) -> Order:
+def order(constant: Tail | None, oracles: Sequence[str]) -> Order:
     """The order of the linear multistep, or of the Runge-Kutta, method that the queries follow.
 
     Args:
         constant: the steps that the algorithm ends in.
-        asked: the oracle of each answer of such a step.
+        oracles: the oracle of each answer of such a step.
     """
     if constant is None:
         return Order(None, "not defined: the coefficients vary with depth, or memory grows")
-    if len(asked) > 1:
-        return _order_of_several(constant, asked)
+    if len(oracles) > 1:
+        return _order_of_several(constant, oracles)
     multistep = constant.system.multistep
     assert multistep is not None  # one answer in a step
     rho, sigma = multistep
@@ -105,7 +106,7 @@ def order(constant: Tail | None, asked: Sequence[str]) -> Order:
         p = _order(rho, sigma, 2, zero)
         return Order(None, f"a double pole at 1: a method for x'' = -gradient(x), of order {p}", second_order=p)
     speed = _moment(sigma, 0) / slope
-    return Order(_order(rho, sigma, 1, zero), "" if speed == 1 else f"after time is rescaled by {_short(speed)}", speed)
+    return Order(_order(rho, sigma, 1, zero), _rescaling(speed), speed)
 
 
 def is_root_bounded_but_at_one(poles: Sequence[Pole]) -> bool:
@@ -114,23 +115,23 @@ def is_root_bounded_but_at_one(poles: Sequence[Pole]) -> bool:
     return is_root_bounded(others) and sum(p.multiplicity for p in poles if p not in others) == 2
 
 
-def _order_of_several(constant: Tail, asked: Sequence[str]) -> Order:
+def _order_of_several(constant: Tail, oracles: Sequence[str]) -> Order:
     from sympy.polys.matrices import DomainMatrix
 
     system = constant.system
-    A = domain(system.A)
+    A = exact_matrix(system.A)
     moved = A - DomainMatrix.eye(system.size, A.domain)
-    at_rest, kept = moved.to_dense().nullspace().transpose(), moved.transpose().to_dense().nullspace()
+    at_rest, conserved = moved.to_dense().nullspace().transpose(), moved.transpose().to_dense().nullspace()
     if at_rest.shape[1] == 0:
         return Order(None, "no pole at 1: a constant drift is forgotten")
-    if at_rest.shape[1] > 1 or (kept * at_rest).is_zero_matrix:
+    if at_rest.shape[1] > 1 or (conserved * at_rest).is_zero_matrix:
         return Order(None, "the pole at 1 is not simple")
     # What a constant answer adds to the output in each step, once the other poles have died out.
-    drift = (domain(system.read) * at_rest) * (kept * at_rest).inv() * (kept * domain(system.B))
-    speeds = [-speed for speed in matrix(drift)[0]]
+    drift = (exact_matrix(system.read) * at_rest) * (conserved * at_rest).inv() * (conserved * exact_matrix(system.B))
+    speeds = [-speed for speed in fractions(drift)[0]]
     speed = sum(speeds, Fraction(0))
-    named = {name: sum((v for v, n in zip(speeds, asked, strict=True) if n == name), Fraction(0)) for name in asked}
-    follows = "follows x' = " + _sum([(-v, name) for name, v in named.items()])
+    named = {name: sum((v for v, n in zip(speeds, oracles, strict=True) if n == name), Fraction(0)) for name in oracles}
+    follows = "follows x' = " + sum_text([(-v, name) for name, v in named.items()])
     if _zero_of(system)(speed):
         return Order(None, f"{follows}: equal gradients move nothing")
     if len(named) > 1:
@@ -140,7 +141,7 @@ def _order_of_several(constant: Tail, asked: Sequence[str]) -> Order:
     # Time in units of the speed; the state in units of the output.
     stages = [[-entry / speed for entry in row] for row in system.D]
     p = runge_kutta_order(stages, [v / speed for v in speeds], _zero_of(system))
-    return Order(p, "" if speed == 1 else f"after time is rescaled by {_short(speed)}", speed)
+    return Order(p, _rescaling(speed), speed)
 
 
 def friction(algorithm: Algorithm) -> float | None:
@@ -180,20 +181,12 @@ def _moment(coefficients: Sequence[Fraction], q: int) -> Fraction:
 
 
 def _zero_of(system: LinearSystem) -> Callable[[Fraction], bool]:
-    """What counts as zero: nothing else, where the coefficients are exact."""
+    """The test for zero: 0 alone where the coefficients are exact, else what is within the tolerance."""
     return lambda value: abs(value) <= (0 if system.exact else TOLERANCE)
 
 
-def _short(value: Fraction) -> str:
-    return str(value) if value.denominator < 1000 else f"{float(value):.4g}"
-
-
-def _sum(terms: Sequence[tuple[Fraction, str]]) -> str:
-    text = ""
-    for factor, name in terms:
-        sign = ("-" if factor < 0 else "+") if not text else (" - " if factor < 0 else " + ")
-        text += sign + ("" if abs(factor) == 1 else f"{_short(abs(factor))} ") + name
-    return text.removeprefix("+")
+def _rescaling(speed: Fraction) -> str:
+    return "" if speed == 1 else f"after time is rescaled by {short_text(speed)}"
 
 
 def _complex(value: complex) -> str:

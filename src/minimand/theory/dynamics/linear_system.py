@@ -8,17 +8,15 @@ from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..algorithms._algorithm import Algorithm
-from ..algorithms._state import leaves, rebuild
-from .kernel import INPUT, Query, exactly, guarded, symbolic_oracles
-from .scalars import TOLERANCE
-from .symbols import Combination
+from ...algorithms import Algorithm, leaves, rebuild
+from ..kernel import INPUT, Query, exactly, guarded, symbolic_oracles
+from ..scalars import TOLERANCE
+from ..symbols import Combination
+from .exact_matrices import Matrix, exact_matrix, fractions, invariant_rows, rational, solve, stacked
 
 if TYPE_CHECKING:
     from sympy import Poly
     from sympy.polys.matrices import DomainMatrix
-
-Matrix = tuple[tuple[Fraction, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -48,22 +46,29 @@ class LinearSystem:
 
     @property
     def size(self) -> int:
-        """How many tensors the state holds."""
+        """The number of tensors that the state holds."""
         return len(self.A)
+
+    @property
+    def exact_matrices(self) -> tuple[DomainMatrix, DomainMatrix, DomainMatrix, DomainMatrix]:
+        """A, B, C and D as matrices of sympy."""
+        return exact_matrix(self.A), exact_matrix(self.B), exact_matrix(self.C), exact_matrix(self.D)
 
     @cached_property
     def minimal(self) -> LinearSystem:
         """The part of the state that the input and the answers reach and that a query or the output sees."""
-        A, B, C = domain(self.A), domain(self.B), domain(self.C)
-        start, read = domain(self.start), domain(self.read)
+        A, B, C, _ = self.exact_matrices
+        start, read = exact_matrix(self.start), exact_matrix(self.read)
         # Columns of P span what is reached; then rows of Q span what of it is seen.
-        P = _closure(start.hstack(B).transpose(), A.transpose()).transpose()
-        A, B, start = _solve(P, A * P), _solve(P, B), _solve(P, start)
+        P = invariant_rows(start.hstack(B).transpose(), A.transpose()).transpose()
+        A, B, start = solve(P, A * P), solve(P, B), solve(P, start)
         C, read = C * P, read * P
-        Q = _closure(C.vstack(read), A)
-        A = _solve(Q.transpose(), (Q * A).transpose()).transpose()
-        C, read = (_solve(Q.transpose(), X.transpose()).transpose() for X in (C, read))
-        return LinearSystem(matrix(A), matrix(Q * B), matrix(C), self.D, matrix(Q * start), matrix(read), self.exact)
+        Q = invariant_rows(C.vstack(read), A)
+        A = solve(Q.transpose(), (Q * A).transpose()).transpose()
+        C, read = (solve(Q.transpose(), X.transpose()).transpose() for X in (C, read))
+        return LinearSystem(
+            fractions(A), fractions(Q * B), fractions(C), self.D, fractions(Q * start), fractions(read), self.exact
+        )
 
     @cached_property
     def poles(self) -> tuple[Pole, ...]:
@@ -71,14 +76,14 @@ class LinearSystem:
         from sympy import Poly, Symbol
         from sympy.polys.matrices import DomainMatrix
 
-        A = domain(self.A)
+        A = exact_matrix(self.A)
         # The minimal polynomial is the first linear dependence among the powers of A.
         powers = [DomainMatrix.eye(self.size, A.domain)]
-        while not (dependence := _stacked(powers).transpose().nullspace()).shape[0]:
+        while not (dependence := stacked(powers).transpose().nullspace()).shape[0]:
             powers.append(powers[-1] * A)
         polynomial = Poly(list(reversed(dependence.to_list()[0])), Symbol("z"), domain="QQ")
-        found = [Pole(root, times) for factor, times in polynomial.sqf_list()[1] for root in _roots(factor)]
-        return tuple(sorted(found, key=lambda pole: (-abs(pole.value), -pole.value.real, pole.value.imag)))
+        poles = [Pole(root, times) for factor, times in polynomial.sqf_list()[1] for root in _roots(factor)]
+        return tuple(sorted(poles, key=lambda pole: (-abs(pole.value), -pole.value.real, pole.value.imag)))
 
     @cached_property
     def multistep(self) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]] | None:
@@ -92,11 +97,11 @@ class LinearSystem:
         from sympy import Poly, Symbol
 
         z = Symbol("z")
-        A, B, C = domain(self.A), domain(self.B), domain(self.C)
+        A, B, C, _ = self.exact_matrices
         rho = Poly(A.charpoly(), z, domain="QQ")
         # C adj(zI - A) B = det(zI - A + BC) - det(zI - A)
         seen = Poly((A - B * C).charpoly(), z, domain="QQ") - rho
-        sigma = -(seen + rho * Poly([_rational(self.D[0][0])], z, domain="QQ"))
+        sigma = -(seen + rho * Poly([rational(self.D[0][0])], z, domain="QQ"))
         if not sigma.is_zero:
             common = rho.gcd(sigma)
             rho, sigma = rho.quo(common), sigma.quo(common)
@@ -117,15 +122,15 @@ def linear_system(algorithm: Algorithm, k: int = 0) -> LinearSystem | None:
         return None
     # The state before step k of an algorithm whose memory is constant is shaped like the first.
     entries = [Combination.atom(("state", i)) for i in range(size)]
-    asked: list[Query] = []
+    queries: list[Query] = []
     before = rebuild(first, entries)
-    after = guarded(algorithm, algorithm.step, before, *symbolic_oracles(algorithm, k, None, asked.append), k)
-    if len(leaves(after)) != size or not asked:
+    after = guarded(algorithm, algorithm.step, before, *symbolic_oracles(algorithm, k, None, queries.append), k)
+    if len(leaves(after)) != size or not queries:
         return None
     output = guarded(algorithm, algorithm.read, before)
     states = [("state", i) for i in range(len(entries))]
-    answers = [query.answer for query in asked]
-    points = [query.point for query in asked]
+    answers = [query.answer for query in queries]
+    points = [query.point for query in queries]
     return LinearSystem(
         A=_rows(leaves(after), states),
         B=_rows(leaves(after), answers),
@@ -146,56 +151,6 @@ def grows(algorithm: Algorithm) -> bool:
 
 def _rows(combinations: Sequence[Combination], atoms: Sequence[Any]) -> Matrix:
     return tuple(tuple(c.coefficient(atom).value for atom in atoms) for c in combinations)
-
-
-def _rational(value: Fraction) -> Any:
-    from sympy import QQ
-
-    return QQ(value.numerator, value.denominator)
-
-
-def domain(matrix: Matrix) -> DomainMatrix:
-    from sympy import QQ
-    from sympy.polys.matrices import DomainMatrix
-
-    rows = [[_rational(entry) for entry in row] for row in matrix]
-    return DomainMatrix(rows, (len(rows), len(rows[0]) if rows else 0), QQ)
-
-
-def matrix(matrix: DomainMatrix) -> Matrix:
-    return tuple(tuple(_fraction(entry) for entry in row) for row in matrix.to_list())
-
-
-def _fraction(value: Any) -> Fraction:
-    return Fraction(int(value.numerator), int(value.denominator))
-
-
-def _stacked(matrices: list[DomainMatrix]) -> DomainMatrix:
-    """One row for each matrix, its entries in order."""
-    from sympy.polys.matrices import DomainMatrix
-
-    rows = [[entry for row in matrix.to_dense().to_list() for entry in row] for matrix in matrices]
-    return DomainMatrix(rows, (len(rows), len(rows[0])), matrices[0].domain)
-
-
-def _closure(rows: DomainMatrix, A: DomainMatrix) -> DomainMatrix:
-    """A basis, as rows, of the smallest row space that holds `rows` and is closed under right-multiplying A."""
-    basis = _basis(rows)
-    while True:
-        larger = _basis(basis.vstack(basis * A))
-        if larger.shape[0] == basis.shape[0]:
-            return basis
-        basis = larger
-
-
-def _basis(rows: DomainMatrix) -> DomainMatrix:
-    reduced, pivots = rows.to_dense().rref()
-    return reduced.extract(list(range(len(pivots))), list(range(rows.shape[1])))
-
-
-def _solve(P: DomainMatrix, X: DomainMatrix) -> DomainMatrix:
-    """Y with P Y = X, where the columns of P are independent and span those of X."""
-    return (P.transpose() * P).inv() * P.transpose() * X
 
 
 def _roots(factor: Poly) -> list[complex]:

@@ -3,7 +3,7 @@ import pytest
 
 import minimand as mm
 from helpers import ALGORITHMS
-from minimand.theory.stability import friction
+from minimand.theory.dynamics.stability import friction
 
 A = mm.algorithms
 

@@ -1,0 +1,1 @@
+"""Algorithms as dynamical systems: their linear system, its poles, its responses, its order and its inverse."""
