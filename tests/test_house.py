@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import house
 import minimand as mm
-
-ROOT = Path(__file__).parents[1]
-SOURCE = ROOT / "src" / "minimand"
+from house import ROOT, SOURCE
 
 
 def test_arrows_point_one_way() -> None:
@@ -42,6 +41,39 @@ def test_one_algorithm_a_file_and_at_most_a_screen() -> None:
         text = path.read_text()
         assert len(text.splitlines()) <= 60, path.name
         assert len(re.findall(r"^class ", text, re.M)) == 1, path.name
+
+
+def test_no_file_is_longer_than_400_lines() -> None:
+    _none(house.long_files)
+
+
+def test_no_function_is_longer_than_60_lines() -> None:
+    _none(house.long_functions)
+
+
+def test_every_public_docstring_is_a_sentence_with_its_subject() -> None:
+    _none(house.docstrings_without_a_subject)
+
+
+def test_local_names_say_what_a_thing_is() -> None:
+    _none(house.names_that_say_how_they_were_come_by)
+
+
+def test_the_private_parts_of_torch_are_used_in_one_file() -> None:
+    _none(house.private_parts_of_torch)
+
+
+def test_there_is_no_magic() -> None:
+    _none(house.magic)
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    _none(house.circles)
+
+
+def _none(check: house.Check) -> None:
+    lines = list(check())
+    assert not lines, "\n" + "\n".join(lines)
 
 
 def test_the_two_bindings_have_no_other_name() -> None:
