@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -24,6 +25,7 @@ NO_NAMES = {"found", "given", "kept", "asked", "told"}
 TORCH_INTERNALS = SOURCE / "_support" / "torch_internals.py"
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+Node = TypeVar("Node", bound=ast.AST)
 Check = Callable[[], Iterator[str]]
 
 
@@ -35,7 +37,7 @@ def long_files() -> Iterator[str]:
 
 
 def long_functions() -> Iterator[str]:
-    for path, node in _nodes(Function):
+    for path, node in _nodes((ast.FunctionDef, ast.AsyncFunctionDef)):
         lines = (node.end_lineno or 0) - node.lineno + 1
         if lines > LONGEST_FUNCTION:
             yield f"{_place(path, node)}: {node.name} has {lines} lines; expected at most {LONGEST_FUNCTION}"
@@ -43,15 +45,17 @@ def long_functions() -> Iterator[str]:
 
 def docstrings_without_a_subject() -> Iterator[str]:
     for path, tree in FILES.items():
-        for name, text in _docstrings(tree):
-            first = " ".join(text.value.split())
-            if len(first) < SHORTEST_DOCSTRING or NO_SUBJECT.match(first):
-                yield f"{_place(path, text)}: {name or 'the module'} is {first[:60]!r}; expected a sentence with a subject"
+        for name, node in _docstrings(tree):
+            text = " ".join(str(node.value).split())
+            if len(text) < SHORTEST_DOCSTRING or NO_SUBJECT.match(text):
+                where = f"{_place(path, node)}: {name or 'the module'}"
+                yield f"{where} is {text[:60]!r}; expected a sentence with a subject"
 
 
 def names_that_say_how_they_were_come_by() -> Iterator[str]:
-    for path, function in _nodes(Function | ast.Lambda):
+    for path, function in _nodes((ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
         arguments = function.args
+        names: list[tuple[str, ast.AST]]
         names = [(a.arg, a) for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
         names += [(a.arg, a) for a in (arguments.vararg, arguments.kwarg) if a is not None]
         for node in _inside(function):
@@ -92,7 +96,7 @@ def private_parts_of_torch() -> Iterator[str]:
 
 
 def magic() -> Iterator[str]:
-    for path, node in _nodes(ast.AST):
+    for path, node in _nodes((ast.AST,)):
         if isinstance(node, ast.Attribute) and node.attr == "__class__" and isinstance(node.ctx, ast.Store):
             yield f"{_place(path, node)}: __class__ is assigned"
         elif isinstance(node, ast.Attribute) and node.attr == "meta_path":
@@ -122,10 +126,10 @@ def _place(path: Path, node: ast.AST | None = None) -> str:
     return f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}"
 
 
-def _nodes(kind: type) -> Iterator[tuple[Path, ast.AST]]:
+def _nodes(kinds: tuple[type[Node], ...]) -> Iterator[tuple[Path, Node]]:
     for path, tree in FILES.items():
         for node in ast.walk(tree):
-            if isinstance(node, kind):
+            if isinstance(node, kinds):
                 yield path, node
 
 
@@ -150,13 +154,14 @@ def _docstrings(node: ast.AST, name: str = "") -> Iterator[tuple[str, ast.Consta
             elif i == 0:
                 yield name, text
         elif isinstance(child, ast.ClassDef | Function) and not isinstance(node, Function):
-            if not re.match("_[^_]", child.name):
-                yield from _docstrings(child, f"{name}.{child.name}".strip("."))
+            inside = "" if re.match("_[^_]", child.name) else f"{name}.{child.name}".strip(".")
+            if inside:
+                yield from _docstrings(child, inside)
 
 
 def _private_names() -> set[str]:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))])
-    things = (nn.Module(), torch.zeros(1), optimizer, nn.ModuleList(), torch.utils.data.DataLoader([0]))
+    things: tuple[Any, ...] = (nn.Module(), nn.ModuleList(), torch.zeros(1), optimizer)
     return {name for thing in things for name in dir(thing) if re.match("_[^_]", name)}
 
 
