@@ -198,7 +198,7 @@ def test_search_prints_what_it_found(
 
 @pytest.mark.parametrize(
     ("what", "names"),
-    [("algorithms", list(mm.algorithms.builtin)), ("models", mm.list_models()), ("data", list(mm.list_data()))],
+    [("algorithms", list(mm.algorithms.ALGORITHMS)), ("models", mm.list_models()), ("data", list(mm.list_data()))],
 )
 def test_list_names_everything(capsys: pytest.CaptureFixture, what: str, names: list[str]) -> None:
     text = _run(capsys, "list", what)

@@ -6,18 +6,20 @@ from .._support.errors import unknown_name
 from ._algorithm import Algorithm as Algorithm
 from ._coefficient import Coefficient as Coefficient
 from ._coefficient import Learnable as Learnable
+from ._registry import ALGORITHMS as ALGORITHMS
 from ._registry import as_algorithm as as_algorithm
-from ._registry import builtin as builtin
+from ._registry import list_algorithms as list_algorithms
 from ._registry import specification as specification
-
-_classes = {cls.__name__: cls for cls in builtin.values()}
-
-__all__ = ["Algorithm", "Coefficient", "Learnable", "as_algorithm", "builtin", "specification", *_classes]  # pyright: ignore
 
 
 def __getattr__(name: str) -> Any:
-    if name in _classes:
-        return _classes[name]
     if name.startswith("_"):
         raise AttributeError(name)
-    raise AttributeError(str(unknown_name("algorithm", name, _classes)))
+    classes = {cls.__name__: cls for cls in ALGORITHMS.values()}
+    if name in classes:
+        return classes[name]
+    raise AttributeError(str(unknown_name("algorithm", name, classes)))
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *(cls.__name__ for cls in ALGORITHMS.values())})

@@ -111,13 +111,13 @@ class List:
     what: Positional[Literal["algorithms", "models", "data"]]
 
     def __call__(self, console: Console) -> None:
-        from ..algorithms._registry import builtin
+        from ..algorithms._registry import ALGORITHMS
         from ..data.registry import list_data
         from ..models.info import model_info
         from ..models.registry import list_models
 
         if self.what == "algorithms":
-            rows = [[name, _first_line(cls.__doc__)] for name, cls in builtin.items()]
+            rows = [[name, _first_line(cls.__doc__)] for name, cls in ALGORITHMS.items()]
         elif self.what == "models":
             rows = [[name, model_info(name).description] for name in list_models()]
         else:
