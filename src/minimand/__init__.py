@@ -27,13 +27,16 @@ if TYPE_CHECKING:
     from .algorithms._algorithm import Algorithm as Algorithm
     from .algorithms._coefficient import Coefficient as Coefficient
     from .algorithms._coefficient import Learnable as Learnable
+    from .algorithms._registry import list_algorithms as list_algorithms
     from .analysis.compress import compress as compress
     from .analysis.probe import probe as probe
+    from .cli.commands._registry import list_commands as list_commands
     from .data.data import Data as Data
     from .data.registry import list_data as list_data
     from .data.registry import load_data as load_data
     from .experiments.compare import compare as compare
     from .experiments.search import search as search
+    from .experiments.study import list_studies as list_studies
     from .inference.export import export_onnx as export_onnx
     from .inference.file import load_packed as load_packed
     from .inference.packed import PackedModel as PackedModel
@@ -77,6 +80,7 @@ if TYPE_CHECKING:
     from .trainability.initialization.report import InitReport as InitReport
     from .trainability.prepare import prepare as prepare
     from .training.loop.evaluate import evaluate as evaluate
+    from .training.methods._registry import list_methods as list_methods
     from .training.methods.backpropagation import Backpropagation as Backpropagation
     from .training.methods.feasible.feasible_target_propagation import (
         FeasibleTargetPropagation as FeasibleTargetPropagation,
@@ -87,81 +91,48 @@ if TYPE_CHECKING:
 
 __version__ = version("minimand")
 
-# The public names by the module that defines them. They are imported when first used: `import minimand` is light.
+# The public names by the module that defines them; `minimand list` reads here which kinds there are. They are imported
+# when first used: `import minimand` is light.
 _DEFINED_IN = {
     "algorithms._algorithm": ("Algorithm",),
-    "algorithms._coefficient": (
-        "Coefficient",
-        "Learnable",
-    ),
+    "algorithms._coefficient": ("Coefficient", "Learnable"),
+    "algorithms._registry": ("list_algorithms",),
     "analysis.compress": ("compress",),
     "analysis.probe": ("probe",),
+    "cli.commands._registry": ("list_commands",),
     "data.data": ("Data",),
-    "data.registry": (
-        "list_data",
-        "load_data",
-    ),
+    "data.registry": ("list_data", "load_data"),
     "experiments.compare": ("compare",),
     "experiments.search": ("search",),
+    "experiments.study": ("list_studies",),
     "inference.export": ("export_onnx",),
     "inference.file": ("load_packed",),
-    "inference.packed": (
-        "PackedModel",
-        "pack",
-    ),
-    "layers.thresholds": (
-        "Heaviside",
-        "Opaque",
-        "QuantizedReLU",
-        "Sign",
-        "Staircase",
-    ),
+    "inference.packed": ("PackedModel", "pack"),
+    "layers.thresholds": ("Heaviside", "Opaque", "QuantizedReLU", "Sign", "Staircase"),
     "models.info": ("model_info",),
     "models.network": ("UnrolledNetwork",),
-    "models.registry": (
-        "create_model",
-        "list_models",
-    ),
+    "models.registry": ("create_model", "list_models"),
     "networks.as_network": ("as_network",),
     "networks.compiled": ("compiled",),
     "networks.protocol": ("Network",),
     "networks.unrolled": ("unroll",),
     "recipes.augmentation": ("Augmentation",),
-    "recipes.recipe": (
-        "Adam",
-        "AdamW",
-        "Cosine",
-        "OneCycle",
-        "Recipe",
-        "SGD",
-        "StepDecay",
-    ),
-    "report.citing": (
-        "bibliography",
-        "cite",
-    ),
+    "recipes.recipe": ("Adam", "AdamW", "Cosine", "OneCycle", "Recipe", "SGD", "StepDecay"),
+    "report.citing": ("bibliography", "cite"),
     "report.explain": ("explain",),
     "report.reported": ("fit",),
     "surgery.harden": ("harden",),
-    "surgery.normalize": (
-        "normalize",
-        "normalized",
-    ),
+    "surgery.normalize": ("normalize", "normalized"),
     "surgery.remove_filters": ("remove_filters",),
-    "surgery.rewire": (
-        "rewire",
-        "rewired",
-    ),
+    "surgery.rewire": ("rewire", "rewired"),
     "theory.certificate": ("certify",),
-    "theory.equivalence": (
-        "equivalent",
-        "identify",
-    ),
+    "theory.equivalence": ("equivalent", "identify"),
     "trainability.diagnosis.diagnose": ("diagnose",),
     "trainability.initialization.initialize": ("initialize",),
     "trainability.initialization.report": ("InitReport",),
     "trainability.prepare": ("prepare",),
     "training.loop.evaluate": ("evaluate",),
+    "training.methods._registry": ("list_methods",),
     "training.methods.backpropagation": ("Backpropagation",),
     "training.methods.feasible.feasible_target_propagation": ("FeasibleTargetPropagation",),
     "training.methods.local.decoupled": ("Decoupled",),

@@ -1,4 +1,7 @@
 import re
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -189,7 +192,7 @@ def test_search_prints_what_it_found(
     def interrupted(**_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("minimand.experiments.search", interrupted)
+    monkeypatch.setattr(sys.modules["minimand.experiments.search"], "search", interrupted)
     with pytest.raises(SystemExit) as stopped:
         main(search)
     assert stopped.value.code == 130
@@ -198,11 +201,13 @@ def test_search_prints_what_it_found(
 
 @pytest.mark.parametrize(
     ("what", "names"),
-    [("algorithms", list(mm.algorithms.ALGORITHMS)), ("models", mm.list_models()), ("data", list(mm.list_data()))],
+    [(name.removeprefix("list_"), getattr(mm, name)) for name in mm.__all__ if name.startswith("list_")],
 )
-def test_list_names_everything(capsys: pytest.CaptureFixture, what: str, names: list[str]) -> None:
+def test_list_names_everything(capsys: pytest.CaptureFixture, what: str, names: Callable[[], dict[str, str]]) -> None:
     text = _run(capsys, "list", what)
-    assert all(re.search(rf"^{name} +\S", text, re.M) for name in names)
+    assert len(names()) > 2
+    assert all(re.search(rf"^{name} +\S", text, re.M) for name in names())
+    assert all(line.strip() for line in names().values())
 
 
 @pytest.mark.parametrize(
@@ -234,7 +239,8 @@ def test_list_names_everything(capsys: pytest.CaptureFixture, what: str, names: 
             ["search", "--data", "nested_rings", "--run", "s", "--storage", "mine"],
             "storage is 'mine', which Optuna cannot open",
         ),
-        (["list", "algorithm"], "invalid choice 'algorithm'"),
+        (["list", "algorithm"], "unknown kind 'algorithm'. Did you mean 'algorithms'?"),
+        (["tarin", "--data", "digits"], "unknown command 'tarin'. Did you mean 'train'?"),
         (["cite"], "nothing to cite"),
         (["cite", "resnet"], "Did you mean 'resnet"),
         (["cite", "."], "'.' is no run"),
@@ -248,15 +254,42 @@ def test_bad_input_gets_a_message_and_leaves_nothing(
 
 
 def test_an_unexpected_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minimand.data.list_data", lambda: {}["missing"])
+    """Also one that our own code raises, where it is not meant for the person who reads it."""
+    monkeypatch.setattr("minimand.data.registry.list_data", lambda: {}["missing"])
     with pytest.raises(KeyError):
         main(["list", "data"])
-
-
-def test_a_bug_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minimand.cli.reading._first_line", None)
+    monkeypatch.setattr("minimand.cli.commands.list.make_table", None)
     with pytest.raises(TypeError):
         main(["list", "algorithms"])
+
+
+def test_a_missing_package_is_named_with_its_extra(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "PEPit", None)
+    message = _fails(capsys, "certify", "heavy_ball", "--rate", "1", "10")
+    assert "PEPit is needed" in message
+    assert "pip install 'minimand[theory]'" in message
+
+
+def test_help_ends_with_the_names_that_options_take(capsys: pytest.CaptureFixture) -> None:
+    for command, kinds in {"train": ["methods", "algorithms", "models", "data"], "study run": ["studies"]}.items():
+        with pytest.raises(SystemExit) as stopped:
+            main([*command.split(), "--help"])
+        assert stopped.value.code == 0
+        text = " ".join(capsys.readouterr().out.split())
+        for kind in kinds:
+            assert f"{kind}: {', '.join(getattr(mm, f'list_{kind}')())}" in text
+
+
+def test_the_list_of_commands_loads_no_torch() -> None:
+    code = "import sys; from minimand import list_commands; list_commands(); print('torch' in sys.modules)"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout == "False\n"
+
+
+def test_version(capsys: pytest.CaptureFixture) -> None:
+    assert _run(capsys, "--version") == f"minimand {mm.__version__}\n"
 
 
 def test_studies_are_listed_run_and_printed(capsys: pytest.CaptureFixture) -> None:
@@ -332,10 +365,10 @@ def test_diagnose_reads_and_repairs_a_model_of_ones_own(capsys: pytest.CaptureFi
         (["net.py:number", "--shape", "64"], "is int; expected a module"),
         (["net.py:Net(depth='x')", "--shape", "64"], "net.py:Net(depth='x') "),
         (["net.py:broken", "--shape", "64"], "net.py:broken raises KeyError: 'boom'"),
-        (["net.py:Net", "--shape", "64", "--plot", "nowhere/x.svg"], "expected a file in a folder that is there"),
+        (["net.py:Net", "--shape", "64", "--plot", "nowhere/x.svg"], "expected a file in a folder that exists"),
         (["other.py:Net", "--shape", "64"], "no model file 'other.py'"),
         (["mpl", "--data", "digits"], "Did you mean 'mlp'"),
-        (["net.py:Net", "--shape", "64", "--batch-size", "0"], "batch_size is 0"),
+        (["net.py:Net", "--shape", "64", "--batch-size", "0"], "--batch-size is 0"),
     ]
     for arguments, message in cases:
         assert message in _fails(capsys, "diagnose", *arguments)
@@ -381,7 +414,7 @@ def test_probe_a_trained_network(capsys: pytest.CaptureFixture) -> None:
         (["net.py:Net", "--data", "digits"], "expected a network with stem, layers, head"),
         (["net.py:plain", "--data", "nested_rings"], "fails on samples of nested_rings"),
         (["net.py:plain", "--data", "digits", "--kind", "cnn", "--epochs", "0"], "Recipe.epochs is 0"),
-        (["net.py:plain", "--data", "digits", "--plot", "nowhere/x.svg"], "expected a file in a folder that is there"),
+        (["net.py:plain", "--data", "digits", "--plot", "nowhere/x.svg"], "expected a file in a folder that exists"),
     ]
     for arguments, message in cases:
         assert message in _fails(capsys, "probe", *arguments)

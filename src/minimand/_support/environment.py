@@ -1,4 +1,4 @@
-"""With what a number was measured."""
+"""The device that is used, and the versions and hardware that a number was measured with."""
 
 import os
 import platform
@@ -19,12 +19,14 @@ def default_device() -> torch.device:
     return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if "LOCAL_RANK" in os.environ else torch.device("cuda")
 
 
-def as_device(name: str | torch.device) -> torch.device:
-    """The device of a name.
+def as_device(name: str | torch.device | None) -> torch.device:
+    """The device of a name, the default one for None.
 
     Raises:
-        ValueError: there is none of that name, or not on this machine.
+        MinimandError: there is none of that name, or not on this machine.
     """
+    if name is None:
+        return default_device()
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -52,7 +54,7 @@ def hardware(device: torch.device | None = None) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
-    return f"{_processor()}, {threads} thread{'s' * (threads > 1)}"
+    return f"{_processor()}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def _processor() -> str:

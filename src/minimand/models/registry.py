@@ -19,13 +19,14 @@ for _family in ("mlp", "resnet", "imagenet_resnet", "densenet", "convnext", "vit
     import_module(f"{__package__}.{_family}")
 
 
-def list_models(pattern: str = "*") -> list[str]:
-    """The names of the models that match a shell pattern: `list_models("preact_*")`.
+def list_models(pattern: str = "*") -> dict[str, str]:
+    """A line about each model whose name matches a shell pattern, by name: `list_models("preact_*")`.
 
-    Where none does, those with an algorithm's name before them: `list_models("apg2_*")`.
+    Where none does, those with an algorithm's name before theirs: `list_models("apg2_*")`.
     """
     plain = [name for name in names() if fnmatch(name, pattern)]
-    return plain or [name for name in prefixed_names() if fnmatch(name, pattern)]
+    matching = plain or [name for name in prefixed_names() if fnmatch(name, pattern)]
+    return {name: model_info(name).description for name in matching}
 
 
 def create_model(

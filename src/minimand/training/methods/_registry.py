@@ -18,6 +18,11 @@ METHODS: dict[str, type[Any]] = {
 }
 
 
+def list_methods() -> dict[str, str]:
+    """The names of all training methods, each with a line about it."""
+    return {name: str(cls.__doc__).partition("\n")[0] for name, cls in METHODS.items()}
+
+
 def as_method(text: str) -> Method:
     """The method of a name, with options as in `layerwise(hidden_layers=2)`.
 

@@ -1,0 +1,32 @@
+"""`minimand export`: a run's model as ONNX."""
+
+from dataclasses import dataclass
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from ..options import Output, Text, check_file
+from ..reading import reopen_trained
+from ._registry import COMMANDS
+
+
+@COMMANDS.register("export")
+@dataclass(frozen=True)
+class Export:
+    """Write the model of a run as ONNX, and check it against onnxruntime."""
+
+    run: Positional[str]
+    """The folder of the run."""
+    output: Output
+    """The ONNX file to write."""
+    algorithm: Text = None
+    """Needed if the run's algorithm is your own: path/to/file.py:MyMethod."""
+
+    def __call__(self, console: Console) -> None:
+        from ...inference.export import export_onnx
+
+        check_file("--output", self.output)
+        opened, _ = reopen_trained(self.run, self.algorithm, console)
+        inputs, _ = next(iter(opened.data.test.batches(8)))
+        difference = export_onnx(opened.model, self.output, opened.data.prepare(inputs))
+        console.print(f"exported: {self.output}; largest difference from torch {difference:.1g}")
