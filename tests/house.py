@@ -22,6 +22,15 @@ NO_SUBJECT = re.compile(
     r"(It|Its|They|Those|That|Of|With|In|As|At|By|How many|How often|What it|Whether it|The same|Itself|Not|See)\b"
 )
 NO_NAMES = {"found", "given", "kept", "asked", "told"}
+PYTHON_ERRORS = {
+    "ValueError",
+    "TypeError",
+    "RuntimeError",
+    "NotImplementedError",
+    "KeyError",
+    "IndexError",
+    "Exception",
+}
 TORCH_INTERNALS = SOURCE / "_support" / "torch_internals.py"
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -105,6 +114,14 @@ def magic() -> Iterator[str]:
             yield f"{_place(path, node)}: linecache is used"
 
 
+def errors_that_are_not_ours() -> Iterator[str]:
+    """Errors of Python raised where a person is meant to read them; the OSError family and AttributeError may be."""
+    for path, node in _nodes((ast.Raise,)):
+        name = ast.unparse(node.exc.func) if isinstance(node.exc, ast.Call) else ""
+        if name in PYTHON_ERRORS:
+            yield f"{_place(path, node)}: raises {name}; expected a MinimandError"
+
+
 def circles() -> Iterator[str]:
     for circle in _strongly_connected({_module(path): _imports(path) for path in FILES}):
         path = next(path for path in FILES if _module(path) == circle[0])
@@ -118,6 +135,7 @@ CHECKS: tuple[Check, ...] = (
     names_that_say_how_they_were_come_by,
     private_parts_of_torch,
     magic,
+    errors_that_are_not_ours,
     circles,
 )
 

@@ -67,6 +67,10 @@ def test_there_is_no_magic() -> None:
     _none(house.magic)
 
 
+def test_what_is_raised_on_purpose_is_an_error_of_ours() -> None:
+    _none(house.errors_that_are_not_ours)
+
+
 def test_no_files_import_each_other_in_a_circle() -> None:
     _none(house.circles)
 

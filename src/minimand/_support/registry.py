@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
-from .calls import call_with, parse_call
+from .calls import make_named
 from .errors import MinimandError, WrongTypeError, unknown_name
 
 T = TypeVar("T")
@@ -76,13 +76,12 @@ class Registry(Mapping[str, T], Generic[T]):
         return known[name]
 
     def make(self, text: str) -> Any:
-        """What the function or class of a name returns for the options after it: `layerwise(hidden_layers=2)`.
+        """Call the function or class of a name with the options after it: `layerwise(hidden_layers=2)`.
 
         Raises:
             MinimandError: there is none of that name, or it has no such option.
         """
-        name, options = parse_call(text, self.kind)
-        return call_with(self.named(name), options, name)  # pyright: ignore[reportArgumentType]
+        return make_named(text, self.kind, cast(Mapping[str, Callable[..., Any]], self))
 
     def lines(self) -> dict[str, str]:
         """A line about each thing, by name."""

@@ -1,6 +1,5 @@
 """Commands by name: found by presence in this folder, and by entry points `minimand.commands` of other packages."""
 
-from collections.abc import Callable
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ def _accepts(thing: Any) -> None:
         raise WrongTypeError(f"{thing!r} is no command; expected a frozen dataclass with __call__(self, console).")
 
 
-COMMANDS: Registry[type[Callable[..., None]]] = Registry("command", "commands", __package__ or "", _accepts)
+COMMANDS: Registry[type[Any]] = Registry("command", "commands", __package__ or "", _accepts)
 """Every command by name: a frozen dataclass, whose fields are its options and which is called with a rich console.
 
 `takes`, a ClassVar, may name the kinds of which its options take names, such as ("methods",): its help ends with them.

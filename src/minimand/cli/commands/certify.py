@@ -25,7 +25,7 @@ class Certify:
     algorithm: Positional[tuple[str, ...]]
     """Names, with coefficients if need be, or path/to/file.py:MyMethod."""
     depth: int = 20
-    """The number of layers."""
+    """The number of layers of the network."""
     binding: Binding = "residual"
     """How a block becomes a gradient."""
     width: Whole = None

@@ -35,7 +35,7 @@ class Diagnose:
     algorithm: Text = None
     """The algorithm of a named model, as for train; or of a run, if it is your own."""
     batch_size: int = 64
-    """Samples in the batch."""
+    """The number of samples in the batch."""
     seed: int = 0
     """The seed of the weights and of the batch."""
     fix: bool = False

@@ -16,9 +16,9 @@ class Export:
     """Write the model of a run as ONNX, and check it against onnxruntime."""
 
     run: Positional[str]
-    """The folder of the run."""
+    """The folder of the run to export."""
     output: Output
-    """The ONNX file to write."""
+    """The file to write, such as model.onnx."""
     algorithm: Text = None
     """Needed if the run's algorithm is your own: path/to/file.py:MyMethod."""
 

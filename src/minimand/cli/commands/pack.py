@@ -16,7 +16,7 @@ class Pack:
     """Pack the network of thresholds in a run into a file that runs on bits; `minimand evaluate FILE` evaluates it."""
 
     run: Positional[str]
-    """The folder of the run."""
+    """The folder of the run to pack."""
     output: Output
     """The packed file to write."""
     weight_bits: Whole = None
