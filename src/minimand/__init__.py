@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from importlib.metadata import version
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from ._support.errors import unknown_name
@@ -139,24 +140,7 @@ _DEFINED_IN = {
     "training.methods.local.layerwise": ("Layerwise",),
     "training.methods.targets.target_propagation": ("TargetPropagation",),
 }
-_PACKAGES = (
-    "algorithms",
-    "analysis",
-    "blocks",
-    "data",
-    "experiments",
-    "inference",
-    "layers",
-    "models",
-    "networks",
-    "recipes",
-    "report",
-    "studies",
-    "surgery",
-    "theory",
-    "trainability",
-    "training",
-)
+_PACKAGES = [part.name for part in iter_modules(__path__) if part.ispkg and part.name not in ("_support", "cli")]
 _PUBLIC = {name: module for module, names in _DEFINED_IN.items() for name in names}
 
 __all__ = ["__version__", *_PACKAGES, *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -15,6 +15,11 @@ Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
 Whole = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 Decimal = Annotated[float | None, arg(metavar="X", help_behavior_hint="")]
 Pair = Annotated[tuple[float, float] | None, arg(metavar="X X", help_behavior_hint="")]
+Device = Annotated[Text, arg(help="The device, such as cuda; by default a GPU where there is one, else the CPU.")]
+DataFolder = Annotated[Text, arg(help="The folder where the files of a named data set are, such as cifar10's.")]
+OfOwn = Annotated[Text, arg(help="Needed if the run's algorithm is your own: path/to/file.py:MyMethod.")]
+Plot = Annotated[Text, arg(help="Write the figure to this file.")]
+Quiet = Annotated[bool, arg(help="Print the result and nothing before it.")]
 Output = Annotated[str, arg(aliases=["-o"])]
 Binding = Annotated[Literal["residual", "operator"] | None, arg(metavar="{residual,operator}", help_behavior_hint="")]
 Precision = Annotated[Literal["fp32", "bf16"] | None, arg(metavar="{fp32,bf16}", help_behavior_hint="")]
@@ -28,8 +33,7 @@ class TrainingOptions:
     data: Text = None
     """A named data set, a folder of Parquet files or of images by class, or owner/name on the hub. By default
     Fashion-MNIST if it is on the machine, else the digits."""
-    data_folder: Text = None
-    """The folder where the files of a named data set are, such as cifar10's."""
+    data_folder: DataFolder = None
     model: Text = None
     """A named model; settings may follow, as in "mlp(width=32)". By default resnet20, or mlp for
     vectors."""
@@ -43,12 +47,10 @@ class TrainingOptions:
     """The highest learning rate; by default what suits the model."""
     precision: Precision = None
     """The precision of the passes; by default bf16 (autocast) for images where the hardware has it."""
-    device: Text = None
-    """The device, such as cuda; by default a GPU where there is one, else the CPU."""
+    device: Device = None
     compile: bool = False
     """Run the model through torch.compile."""
-    quiet: bool = False
-    """Print the result and nothing before it."""
+    quiet: Quiet = False
 
 
 def check_file(option: str, path: str | None) -> None:

@@ -21,7 +21,6 @@ class Certify:
     """Certify algorithms: consistency, stability, order, gains, inverse, universality."""
 
     takes: ClassVar[tuple[str, ...]] = ("algorithms",)
-
     algorithm: Positional[tuple[str, ...]]
     """Names, with coefficients if need be, or path/to/file.py:MyMethod."""
     depth: int = 20

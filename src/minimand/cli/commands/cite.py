@@ -16,7 +16,6 @@ class Cite:
     """Print the BibTeX of algorithms, models and data sets, or of what a run used."""
 
     takes: ClassVar[tuple[str, ...]] = ("algorithms", "models", "data")
-
     things: Positional[tuple[str, ...]]
     """Names, or folders of runs."""
 

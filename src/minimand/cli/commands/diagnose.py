@@ -9,7 +9,7 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from ..._support.errors import MinimandError
-from ..options import Text, Whole, check_file
+from ..options import DataFolder, Device, Plot, Text, Whole, check_file
 from ..reading import read_data, read_own_model, reopen_trained, save_figure
 from ._registry import COMMANDS
 
@@ -20,13 +20,11 @@ class Diagnose:
     """Say whether a network would train, why not, and which call repairs it."""
 
     takes: ClassVar[tuple[str, ...]] = ("models", "data", "algorithms")
-
     model: Positional[str]
     """path/to/file.py:name, a module, a class or a function that makes one; the folder of a run; or a named model."""
     data: Text = None
     """The batch is from this data, as for train; for a named model the same default."""
-    data_folder: Text = None
-    """The folder where the files of a named data set are, such as cifar10's."""
+    data_folder: DataFolder = None
     shape: Annotated[tuple[int, ...], arg(metavar="N [N ...]", help_behavior_hint="")] = ()
     """The shape of one sample, for a batch of random numbers instead; smooth ones for images. Random numbers tell less
     of angles than data do."""
@@ -44,10 +42,8 @@ class Diagnose:
     """Also find the singular values from the input to the output."""
     curvature: bool = False
     """Also find the largest step size by the tangent kernel and, with data, the ends of the Hessian's spectrum."""
-    plot: Text = None
-    """Write the figure to this file."""
-    device: Text = None
-    """The device, such as cuda; by default a GPU where there is one, else the CPU."""
+    plot: Plot = None
+    device: Device = None
 
     def __call__(self, console: Console) -> None:
         import torch

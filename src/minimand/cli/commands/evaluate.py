@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from ..._support.errors import MinimandError
 from ..._support.tables import make_table
-from ..options import Text
+from ..options import Device, OfOwn, Text
 from ..reading import read_data, reopen_trained
 from ._registry import COMMANDS
 
@@ -20,17 +20,14 @@ class Evaluate:
     """Evaluate the last checkpoint of a run on its test samples; or a packed file on those of some data."""
 
     takes: ClassVar[tuple[str, ...]] = ("data",)
-
     run: Positional[str]
     """The run's folder, or a file that `minimand pack` wrote."""
     data: Text = None
     """For a packed file: a named data set, a folder, or owner/name on the hub."""
     data_folder: Text = None
     """For a packed file: where the files of a named data set are, such as cifar10's."""
-    algorithm: Text = None
-    """Needed if the run's algorithm is your own: path/to/file.py:MyMethod."""
-    device: Text = None
-    """The device, such as cuda; by default a GPU where there is one, else the CPU."""
+    algorithm: OfOwn = None
+    device: Device = None
 
     def __call__(self, console: Console) -> None:
         from ..._support.environment import as_device

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from tyro.conf import Positional
 
-from ..options import Output, Text, check_file
+from ..options import OfOwn, Output, check_file
 from ..reading import reopen_trained
 from ._registry import COMMANDS
 
@@ -19,8 +19,7 @@ class Export:
     """The folder of the run to export."""
     output: Output
     """The file to write, such as model.onnx."""
-    algorithm: Text = None
-    """Needed if the run's algorithm is your own: path/to/file.py:MyMethod."""
+    algorithm: OfOwn = None
 
     def __call__(self, console: Console) -> None:
         from ...inference.export import export_onnx

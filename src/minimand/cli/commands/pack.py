@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from tyro.conf import Positional
 
-from ..options import Output, Text, Whole, check_file
+from ..options import OfOwn, Output, Whole, check_file
 from ..reading import reopen_trained
 from ._registry import COMMANDS
 
@@ -21,8 +21,7 @@ class Pack:
     """The packed file to write."""
     weight_bits: Whole = None
     """Round the real weights between thresholds to so many bits (8, 4, 2 or 1), after training."""
-    algorithm: Text = None
-    """Needed if the run's algorithm is your own: path/to/file.py:MyMethod."""
+    algorithm: OfOwn = None
 
     def __call__(self, console: Console) -> None:
         from ...inference.packed import pack

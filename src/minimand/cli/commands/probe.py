@@ -8,7 +8,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from ..._support.errors import MinimandError
-from ..options import Text, Whole, check_file
+from ..options import DataFolder, Device, OfOwn, Plot, Quiet, Text, Whole, check_file
 from ..reading import read_data, read_own_model, reopen_trained, save_figure
 from ..training import progress
 from ._registry import COMMANDS
@@ -20,13 +20,11 @@ class Probe:
     """Say how well the classes can be told apart at each layer of a trained network."""
 
     takes: ClassVar[tuple[str, ...]] = ("data",)
-
     model: Positional[str]
     """The folder of a run; or path/to/file.py:name, a network or an nn.Sequential, or a function that makes one."""
     data: Text = None
     """The samples, named as for train; by default the run's."""
-    data_folder: Text = None
-    """The folder where the files of a named data set are, such as cifar10's."""
+    data_folder: DataFolder = None
     kind: Literal["linear", "cnn"] = "linear"
     """Logistic regression on 2 x 2 averages, or convolutional classifiers."""
     hidden_layers: int = 1
@@ -35,16 +33,12 @@ class Probe:
     """Channels of the hidden layers; by default as many as the probed layer has."""
     epochs: Whole = None
     """Epochs of a cnn probe; by default those of a recipe that suits it."""
-    algorithm: Text = None
-    """Needed if the run's algorithm is your own: path/to/file.py:MyMethod."""
+    algorithm: OfOwn = None
     seed: int = 0
     """The seed of the probes' weights and of the order of samples."""
-    plot: Text = None
-    """Write the figure to this file."""
-    quiet: bool = False
-    """Print the result and nothing before it."""
-    device: Text = None
-    """The device, such as cuda; by default a GPU where there is one, else the CPU."""
+    plot: Plot = None
+    quiet: Quiet = False
+    device: Device = None
 
     def __call__(self, console: Console) -> None:
         from ..._support.environment import default_device

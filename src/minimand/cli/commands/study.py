@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from rich.console import Console
 from tyro.conf import Positional, arg, subcommand
 
-from ..options import Text, Whole, resumable
+from ..options import Device, Quiet, Text, Whole, resumable
 from ..training import progress
 from ._registry import COMMANDS
 from .list import List
@@ -36,10 +36,8 @@ class _Run:
     """The folder where the files of named data are, such as cifar10's; at paper scale, ImageNet's."""
     run: Text = None
     """The folder of results; by default runs/studies/NAME-SCALE."""
-    device: Text = None
-    """The device, such as cuda; by default a GPU where there is one, else the CPU."""
-    quiet: bool = False
-    """Print the result and nothing before it."""
+    device: Device = None
+    quiet: Quiet = False
 
     def __call__(self, console: Console) -> None:
         from ...experiments.running import default_folder, run_study
@@ -82,7 +80,6 @@ class Study:
     """List, run and print studies: published tables beside our own numbers."""
 
     takes: ClassVar[tuple[str, ...]] = ("studies",)
-
     do: Annotated[
         Annotated[_List, subcommand("list")]
         | Annotated[_Run, subcommand("run")]
