@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from brought import BROUGHT
 
 import minimand as mm
 from minimand._support.errors import MinimandError, WrongTypeError
@@ -173,36 +174,16 @@ def test_what_is_accepted() -> None:
         instance_of(int)("3")
 
 
-# What another package brings of each kind: the name of the thing in its file, and the thing.
-BROUGHT = {
-    "algorithms": (
-        "Halved",
-        """
-        class Halved(mm.algorithms.HeavyBall):
-            '''A heavy ball of half the momentum.'''
-            momentum: mm.Coefficient = 0.25
-        """,
-    ),
-    "commands": (
-        "Greet",
-        """
-        @dataclass(frozen=True)
-        class Greet:
-            '''Say good day.'''
-            name: str = "you"
-            def __call__(self, console): console.print(f"good day, {self.name}")
-        """,
-    ),
-}
-HEAD = "from dataclasses import dataclass\nimport minimand as mm\n"
+KINDS = [name.removeprefix("list_") for name in mm.__all__ if name.startswith("list_")]
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a package of somebody else's that brings a thing of each kind, `scratch_<kinds>`, in one file."""
+    """A folder with a package of somebody else's that brings a thing of each kind, `scratch_<kinds>`, a file each."""
     folder = tmp_path_factory.mktemp("scratch")
-    (folder / "scratch.py").write_text(HEAD + "\n".join(dedent(text) for _, text in BROUGHT.values()))
-    _install(folder, "scratch", {k: [f"scratch_{k} = scratch:{name}"] for k, (name, _) in BROUGHT.items()})
+    for kinds in KINDS:
+        (folder / f"scratch_{kinds}.py").write_text(dedent(BROUGHT[kinds][1]))
+    _install(folder, "scratch", {kinds: [f"scratch_{kinds} = scratch_{kinds}:{BROUGHT[kinds][0]}"] for kinds in KINDS})
     return folder
 
 
@@ -214,15 +195,18 @@ def _python(folder: Path, code: str) -> str:
     return process.stdout
 
 
-def test_a_thing_of_each_kind_that_another_package_brings_is_listed(package: Path) -> None:
-    listed = "{kinds: getattr(mm, f'list_{kinds}')().get(f'scratch_{kinds}') for kinds in %r}" % list(BROUGHT)  # noqa: UP031
+def test_a_thing_of_each_kind_that_another_package_brings_is_listed_among_ours(package: Path) -> None:
+    listed = "{kinds: getattr(mm, f'list_{kinds}')() for kinds in %r}" % KINDS  # noqa: UP031
     lines = json.loads(_python(package, f"import json, minimand as mm; print(json.dumps({listed}))"))
-    assert all(lines.values()), lines
-    assert lines["algorithms"] == "A heavy ball of half the momentum."
+    for kinds in KINDS:
+        assert len(lines[kinds]) > 2
+        assert lines[kinds][f"scratch_{kinds}"], kinds
+    assert lines["algorithms"]["scratch_algorithms"] == "A heavy ball with little momentum."
 
 
-def test_it_is_listed_too_where_its_package_is_imported_first(package: Path) -> None:
-    code = "import scratch, minimand as mm; print(mm.algorithms.ALGORITHMS['scratch_algorithms'] is scratch.Halved)"
+@pytest.mark.parametrize("kinds", KINDS)
+def test_a_thing_is_listed_too_where_its_file_is_imported_first(package: Path, kinds: str) -> None:
+    code = f"import scratch_{kinds}, minimand as mm; print(f'scratch_{kinds}' in mm.list_{kinds}())"
     assert _python(package, code) == "True\n"
 
 
