@@ -1,5 +1,6 @@
 """The house: its arrows, its weight, its words."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -34,6 +35,16 @@ def test_every_public_name_is_there() -> None:
     assert set(mm.__all__) <= set(dir(mm))
     with pytest.raises(AttributeError, match="Did you mean 'certify'"):
         _ = mm.certfy
+
+
+def test_public_names_are_the_same_for_type_checkers() -> None:
+    """The table of public names, and the imports beside it that an editor reads."""
+    tree = house.FILES[SOURCE / "__init__.py"]
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module]
+    pairs = {(alias.name, node.module) for node in imports for alias in node.names}
+    table = {(name, module) for module, names in vars(mm)["_DEFINED_IN"].items() for name in names}
+    assert pairs - table == {("unknown_name", "_support.errors"), ("after_timm", "_support.torchvision")}
+    assert table <= pairs
 
 
 def test_one_algorithm_a_file_and_at_most_a_screen() -> None:

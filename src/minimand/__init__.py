@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .algorithms._registry import list_algorithms as list_algorithms
     from .analysis.compress import compress as compress
     from .analysis.probe import probe as probe
+    from .blocks.registry import list_blocks as list_blocks
     from .cli.commands._registry import list_commands as list_commands
     from .data.data import Data as Data
     from .data.registry import list_data as list_data
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from .report.explain import explain as explain
     from .report.reported import fit as fit
     from .surgery.harden import harden as harden
+    from .surgery.normalizations._kinds import list_normalizations as list_normalizations
     from .surgery.normalize import normalize as normalize
     from .surgery.normalize import normalized as normalized
     from .surgery.remove_filters import remove_filters as remove_filters
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
     from .trainability.diagnosis.diagnose import diagnose as diagnose
     from .trainability.initialization.initialize import initialize as initialize
     from .trainability.initialization.report import InitReport as InitReport
+    from .trainability.initialization.scheme import list_schemes as list_schemes
     from .trainability.prepare import prepare as prepare
     from .training.loop.evaluate import evaluate as evaluate
     from .training.methods._registry import list_methods as list_methods
@@ -100,6 +103,7 @@ _DEFINED_IN = {
     "algorithms._registry": ("list_algorithms",),
     "analysis.compress": ("compress",),
     "analysis.probe": ("probe",),
+    "blocks.registry": ("list_blocks",),
     "cli.commands._registry": ("list_commands",),
     "data.data": ("Data",),
     "data.registry": ("list_data", "load_data"),
@@ -123,6 +127,7 @@ _DEFINED_IN = {
     "report.explain": ("explain",),
     "report.reported": ("fit",),
     "surgery.harden": ("harden",),
+    "surgery.normalizations._kinds": ("list_normalizations",),
     "surgery.normalize": ("normalize", "normalized"),
     "surgery.remove_filters": ("remove_filters",),
     "surgery.rewire": ("rewire", "rewired"),
@@ -131,6 +136,7 @@ _DEFINED_IN = {
     "trainability.diagnosis.diagnose": ("diagnose",),
     "trainability.initialization.initialize": ("initialize",),
     "trainability.initialization.report": ("InitReport",),
+    "trainability.initialization.scheme": ("list_schemes",),
     "trainability.prepare": ("prepare",),
     "training.loop.evaluate": ("evaluate",),
     "training.methods._registry": ("list_methods",),
