@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minimand as mm
-from minimand.algorithms._registry import ALGORITHMS, as_algorithm, specification
+from minimand.algorithms._registry import as_algorithm, builtin, specification
 from minimand.report.citing import bibliography
 
 A = mm.algorithms
@@ -36,10 +36,10 @@ number = 3
 _half_square: dict[str, Any] = {"gradient": lambda x: x, "prox": lambda v, s: v / (1 + s)}
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", builtin)
 def test_every_algorithm_minimizes_a_quadratic(name: str) -> None:
     """With small steps on f = |x|^2 / 2 the distance to the minimum shrinks, leapfrog's weak instability apart."""
-    algorithm = ALGORITHMS[name]().rebind(step_size=0.05)
+    algorithm = builtin[name]().rebind(step_size=0.05)
     if name == "leapfrog":
         pytest.skip("not a minimizer, as its text says")
     x = np.ones(3)
@@ -49,7 +49,7 @@ def test_every_algorithm_minimizes_a_quadratic(name: str) -> None:
     assert np.abs(algorithm.read(state)).max() < 0.05
 
 
-@pytest.mark.parametrize("cls", ALGORITHMS.values(), ids=lambda c: c.__name__)
+@pytest.mark.parametrize("cls", builtin.values(), ids=lambda c: c.__name__)
 def test_every_file_says_what_it_has_to(cls: type[mm.Algorithm]) -> None:
     text = cls.__doc__ or ""
     assert "=" in text.partition("\n")[0]  # the recurrence
@@ -67,9 +67,9 @@ _values = st.one_of(
 )
 
 
-@given(name=st.sampled_from(sorted(ALGORITHMS)), data=st.data())
+@given(name=st.sampled_from(sorted(builtin)), data=st.data())
 def test_a_specification_reads_back(name: str, data: Any) -> None:
-    cls = ALGORITHMS[name]
+    cls = builtin[name]
     algorithm = cls(**{field: data.draw(_values) for field in cls.coefficient_names()})
     assert as_algorithm(specification(algorithm)) == algorithm
 

@@ -168,7 +168,7 @@ def test_citations_are_those_of_what_was_used(capsys: pytest.CaptureFixture) -> 
 
 
 def test_every_reference_is_in_the_bibliography() -> None:
-    names = [*mm.algorithms.ALGORITHMS, *mm.list_models(), *mm.list_data()]
+    names = [*mm.algorithms.builtin, *mm.list_models(), *mm.list_data()]
     text = mm.bibliography(*names, mm.Backpropagation())
     assert text.count("@") == len(set(re.findall(r"@\w+\{(\w+),", text)))
     for entry in text.split("\n\n"):

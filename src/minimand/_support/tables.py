@@ -47,7 +47,7 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], labels: int 
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def mean_and_deviation(values: Sequence[float], digits: int, style: str = "f") -> str:
+def spread(values: Sequence[float], digits: int, style: str = "f") -> str:
     """Values in text as mean ± standard deviation; a single value alone."""
     mean = f"{statistics.mean(values):.{digits}{style}}"
     return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}{style}}"

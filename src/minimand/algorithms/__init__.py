@@ -8,6 +8,7 @@ from ._coefficient import Coefficient as Coefficient
 from ._coefficient import Learnable as Learnable
 from ._registry import ALGORITHMS as ALGORITHMS
 from ._registry import as_algorithm as as_algorithm
+from ._registry import builtin as builtin
 from ._registry import list_algorithms as list_algorithms
 from ._registry import specification as specification
 

@@ -21,6 +21,8 @@ ALGORITHMS: Registry[type[Algorithm]] = Registry(
 )
 """Every algorithm by name: a public file of this package each, and what other packages bring."""
 
+builtin = ALGORITHMS
+
 
 def list_algorithms() -> dict[str, str]:
     """A line about each algorithm, by name."""

@@ -14,7 +14,7 @@ import torch
 from .._support.calls import file_name
 from .._support.environment import as_device, default_device, environment
 from .._support.errors import MinimandError, WrongTypeError
-from .._support.tables import markdown, mean_and_deviation, table_text
+from .._support.tables import markdown, spread, table_text
 from ..algorithms._algorithm import Algorithm
 from ..algorithms._registry import as_algorithm, specification
 from ..data.conversion import as_data
@@ -293,7 +293,7 @@ def _keep(comparison: Comparison, place: Path, paths: list[tuple[str, str]], ref
 
 
 def _over_seeds(values: Sequence[float], digits: int) -> str:
-    return mean_and_deviation(values, digits) if values else "diverged"
+    return spread(values, digits) if values else "diverged"
 
 
 def _described(recipe: Recipe) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ..algorithms._algorithm import Algorithm
-from ..algorithms._registry import ALGORITHMS, as_algorithm, specification
+from ..algorithms._registry import as_algorithm, builtin, specification
 from ..data.data import Data
 from ..data.registry import list_data, load_data
 from ..layers.stochastic_depth import DropPath
@@ -108,7 +108,7 @@ def used_by(folder: str | Path) -> list[Any]:
     if isinstance(model, dict) and "model" in model:
         found.append(model["model"])
         name = str(model.get("algorithm")).partition("(")[0]
-        if name in ALGORITHMS:
+        if name in builtin:
             found.append(name)
         if model.get("drop_path"):
             found.append(DropPath(model["drop_path"]))

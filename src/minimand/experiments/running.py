@@ -13,7 +13,7 @@ import torch
 from .._support.environment import as_device, default_device, environment
 from .._support.errors import MinimandError
 from .._support.lock import locked
-from .._support.tables import markdown, mean_and_deviation, table_text
+from .._support.tables import markdown, spread, table_text
 from ..recipes.recipe import as_config, from_config
 from ..report.citing import bibliography
 from ..report.page import Figures, write_page
@@ -249,7 +249,7 @@ def _entry(measured: Sequence[Measurement], column: Column) -> str:
     mean = (
         f"{statistics.mean(values):,.{column.digits}{column.style}}"
         if exact
-        else mean_and_deviation(values, column.digits, column.style)
+        else spread(values, column.digits, column.style)
     )
     return mean + (f" ({lost} of {len(measured)} diverged)" if lost else "")
 

@@ -14,7 +14,7 @@ from .._support.environment import as_device, default_device
 from .._support.errors import MinimandError
 from .._support.extras import require
 from ..algorithms._algorithm import Algorithm
-from ..algorithms._registry import ALGORITHMS, as_algorithm
+from ..algorithms._registry import as_algorithm, builtin
 from ..data.conversion import as_data
 from ..data.data import Data
 from ..data.holding_out import hold_out
@@ -345,7 +345,7 @@ def _about(
 
 def _nearest(algorithm: Algorithm, depth: int, binding: Binding) -> list[tuple[str, float]]:
     """The three nearest known algorithms, with their default coefficients; of those that are the same, one."""
-    apart = [(known := cls(), distance(algorithm, known, depth, binding)) for cls in ALGORITHMS.values()]
+    apart = [(known := cls(), distance(algorithm, known, depth, binding)) for cls in builtin.values()]
     found: list[tuple[Algorithm, float]] = []
     for known, far in sorted(apart, key=lambda entry: entry[1]):
         if len(found) < 3 and far < math.inf and all(distance(known, other, depth, binding) for other, _ in found):

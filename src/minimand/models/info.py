@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .._support.errors import MinimandError, unknown_name
 from ..algorithms._algorithm import is_proximal
-from ..algorithms._registry import ALGORITHMS
+from ..algorithms._registry import builtin
 from ..theory.kernel import Binding
 
 
@@ -107,7 +107,7 @@ def _setting(name: str, value: Any, default: float) -> float:
 
 
 _MODELS: dict[str, ModelInfo] = {}
-_PREFIXES = {"apg2_": "nesterov_y", **{f"{name}_": name for name in ALGORITHMS}}
+_PREFIXES = {"apg2_": "nesterov_y", **{f"{name}_": name for name in builtin}}
 
 
 def register(info: ModelInfo) -> None:
@@ -135,5 +135,5 @@ def names() -> list[str]:
 
 def prefixed_names() -> list[str]:
     """The same with an algorithm's name before them, of every algorithm that runs with learned blocks alone."""
-    runs = [prefix for prefix, name in _PREFIXES.items() if not any(map(is_proximal, ALGORITHMS[name].oracles))]
+    runs = [prefix for prefix, name in _PREFIXES.items() if not any(map(is_proximal, builtin[name].oracles))]
     return [prefix + name for prefix in runs for name in _MODELS]

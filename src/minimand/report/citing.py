@@ -67,20 +67,20 @@ def _wiring(thing: Any) -> Iterable[Any]:
 
 def _named(name: str) -> Iterable[str]:
     from .._support.errors import unknown_name
-    from ..algorithms._registry import ALGORITHMS, as_algorithm
+    from ..algorithms._registry import as_algorithm, builtin
     from ..data.registry import data_references, list_data
     from ..models.info import model_info
     from ..models.registry import list_models
 
     bare = name.partition("(")[0]
-    if bare in ALGORITHMS or ".py:" in name:
+    if bare in builtin or ".py:" in name:
         return as_algorithm(name).references
     if bare in list_data():
         return data_references(bare)
     try:
         info = model_info(bare)
     except ValueError:
-        raise unknown_name("name to cite", bare, [*ALGORITHMS, *list_models(), *list_data()]) from None
+        raise unknown_name("name to cite", bare, [*builtin, *list_models(), *list_data()]) from None
     return [*info.references, *as_algorithm(info.algorithm).references]
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..algorithms._algorithm import Algorithm
-from ..algorithms._registry import ALGORITHMS, as_algorithm
+from ..algorithms._registry import as_algorithm, builtin
 from .kernel import INPUT, Kernel, Query, extended, kernel
 from .response import response
 from .scalars import Number
@@ -130,7 +130,7 @@ class Identification:
 
     def __str__(self) -> str:
         if not self.matches:
-            return f"none of the {len(ALGORITHMS)} known algorithms"
+            return f"none of the {len(builtin)} known algorithms"
         return "\n".join(str(match) for match in self.matches)
 
 
@@ -144,7 +144,7 @@ def identify(algorithm: Algorithm | str, depth: int = 32) -> Identification:
     target = kernel(algorithm, depth)
     fitted = extended(algorithm, depth)
     found: list[tuple[int, int, Algorithm, Equivalence]] = []
-    for cls in ALGORITHMS.values():
+    for cls in builtin.values():
         candidate = algorithm if type(algorithm) is cls else _fit(cls, fitted)
         if candidate is not None:
             match = _compare(algorithm, candidate, target, kernel(candidate, depth))

@@ -79,7 +79,7 @@ class Train(TrainingOptions):
                 diagnose=self.diagnose,
                 parallel=self.parallel,
             )
-        console.print(make_table(["", ""], _result_rows(result, str(model.algorithm), name)))
+        console.print(make_table(["", ""], _result_rows(result, str(getattr(model, "algorithm", "none")), name)))
         console.print(f"report: {run.report}")
 
 

@@ -1,7 +1,7 @@
 """Every algorithm with the same blocks, for its card in the gallery."""
 
 from ...algorithms._algorithm import is_proximal
-from ...algorithms._registry import ALGORITHMS
+from ...algorithms._registry import builtin
 from ...experiments.panels import draw_rows
 from ...experiments.study import Cell, Column, Scale, Study, register
 from ...experiments.trained import ERROR, images, kept, measure_classifier
@@ -16,7 +16,7 @@ def _cells(scale: Scale) -> list[Cell]:
         recipe = Recipe(20 if scale == "cpu" else 1, 128, AdamW(5e-3, weight_decay=0.0), Cosine())
     return [
         {"algorithm": name, "model": model, **shown, "recipe": kept(recipe)}
-        for name, cls in ALGORITHMS.items()
+        for name, cls in builtin.items()
         if not any(map(is_proximal, cls.oracles))
     ]
 
