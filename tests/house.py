@@ -106,6 +106,8 @@ def private_parts_of_torch() -> Iterator[str]:
 
 def magic() -> Iterator[str]:
     for path, node in _nodes((ast.AST,)):
+        if path == TORCH_INTERNALS:
+            continue
         if isinstance(node, ast.Attribute) and node.attr == "__class__" and isinstance(node.ctx, ast.Store):
             yield f"{_place(path, node)}: __class__ is assigned"
         elif isinstance(node, ast.Attribute) and node.attr == "meta_path":

@@ -1,7 +1,7 @@
 """Layerwise compression: each layer loses filters before the next one is trained on it (Belilovsky et al. 2019)."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -23,9 +23,10 @@ from ..training.fit import fit
 from ..training.loop.evaluate import evaluate
 from ..training.loop.events import Callback
 from ..training.loop.losses import Loss, as_loss
+from ..training.loop.problems import Problem
 from ..training.loop.result import FitResult
 from ..training.methods.local.layerwise import Layerwise, Shallow
-from ..training.methods.method import Plan, Problem, whole
+from ..training.methods.method import Method
 
 _BATCH = 256
 
@@ -131,9 +132,7 @@ def compress(
     before = _parameters(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inputs, _ = next(iter(data.test.batches(4)))
-        example = data.prepare(inputs.to(where))
-        problems = method.plan(model, lambda: example, data.num_outputs, recipe.epochs).problems
+        problems = method.plan(model, lambda: data.example(where), data.num_outputs, recipe.epochs).problems
     removals = _removals(model, problems)
 
     def trained(module: nn.Module, epochs: int, name: str) -> FitResult:
@@ -164,13 +163,10 @@ def compress(
 
 
 @dataclass(frozen=True)
-class _Alone:
+class _Alone(Method):
     """A problem of a method as if it were all."""
 
     method: Layerwise
-
-    def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
-        return whole(model, epochs)
 
     def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         return self.method.backward(model, x, y, loss)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .._support.checks import check_number
 from .._support.environment import as_device
 from .._support.errors import MinimandError, unknown_name
+from .._support.seeds import random_state, restore_random_state
 from ..data.conversion import as_data
 from ..data.data import Data
 from ..data.samples import Batch, Loader, Samples
@@ -26,9 +27,9 @@ from ..training.arguments import check_seed
 from ..training.fit import fit
 from ..training.loop.evaluate import evaluate
 from ..training.loop.events import Callback
-from ..training.methods.local.activations import Cache, Place, Source, State
+from ..training.loop.state_batch import StateBatch
+from ..training.methods.local.activations import Cache, Place, Source
 from ..training.methods.local.partition import as_read
-from ..training.runs.seeds import random_state, restore_random_state
 from .separability import Kind, LayerSeparability, Separability
 
 _BATCH = 256
@@ -244,8 +245,8 @@ class _Reading(nn.Module):
         self._network = (network,)  # in a tuple, so that it is no submodule
         self.j, self.head = j, head
 
-    def forward(self, x: State) -> Tensor:
+    def forward(self, x: StateBatch) -> Tensor:
         """Outputs of a batch of states."""
         with torch.no_grad():
-            read = self._network[0].read(self.j, x.value)
+            read = self._network[0].read(self.j, x.state)
         return self.head(read)

@@ -43,6 +43,13 @@ class TrainingOptions:
     """Passes over the training samples; by default few for large data and more for small."""
     batch_size: Whole = None
     """Samples in an update; 128 by default."""
+    accumulate: Whole = None
+    """Batches whose gradients are summed in one update; 1 by default."""
+    validation: Decimal = None
+    """The share of the training samples that is evaluated after each epoch and not trained on; 0 by default."""
+    early_stopping: Whole = None
+    """Epochs without a lower validation loss after which training stops, with the best weights; 0, never, by
+    default."""
     lr: Decimal = None
     """The highest learning rate; by default what suits the model."""
     precision: Precision = None

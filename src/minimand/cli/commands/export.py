@@ -26,6 +26,5 @@ class Export:
 
         check_file("--output", self.output)
         opened, _ = reopen_trained(self.run, self.algorithm, console)
-        inputs, _ = next(iter(opened.data.test.batches(8)))
-        difference = export_onnx(opened.model, self.output, opened.data.prepare(inputs))
+        difference = export_onnx(opened.model, self.output, opened.data.example(count=8))
         console.print(f"exported: {self.output}; largest difference from torch {difference:.1g}")

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from ...._support.seeds import drawing_from, torch_state
 from ....networks.as_network import as_network
-from ...runs.seeds import drawing_from, torch_state
 from .passes import Pass, copied_buffers
 from .saved_bits import Packed, unpacked
 

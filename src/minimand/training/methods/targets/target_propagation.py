@@ -1,7 +1,6 @@
 """Target propagation through hard thresholds (Friesen & Domingos 2018): FTPROP-MB."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -9,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...._support.checks import check_number
-from ...._support.errors import unknown_name
+from ...._support.errors import MinimandError, unknown_name
 from ...loop.losses import Loss
-from ..method import Plan, whole
+from .._registry import METHODS
+from ..method import Method
 from .passes import Pass, Rules, TargetRule
 from .recomputing import backward_by_pieces
 from .search import SEARCHES, Search
@@ -21,8 +21,9 @@ from .unit_losses import UnitLoss, as_target_loss
 _MEASURED_EVERY = 50
 
 
+@METHODS.register("target_propagation")
 @dataclass
-class TargetPropagation:
+class TargetPropagation(Method):
     """Every threshold unit is given a target by the layer above, and a loss of its own against it.
 
     With g the gradient of the layers above by the activation, the target of a unit is t = -sign(g), 0 where g is 0, and
@@ -66,19 +67,14 @@ class TargetPropagation:
         if isinstance(self.output_loss, str) and self.output_loss != "cross_entropy":
             raise unknown_name("output loss", self.output_loss, ("cross_entropy",))
 
-    def refusal(self, processes: int) -> str | None:
-        """Why so many processes cannot train by it."""
-        if processes == 1 or not (self.recompute or self.targets in SEARCHES):
-            return None
-        return (
+    def check(self, world_size: int) -> None:
+        if world_size == 1 or not (self.recompute or self.targets in SEARCHES):
+            return
+        raise MinimandError(
             f"TargetPropagation.recompute is {self.recompute} and its targets {self.targets!r}, which run parts of the "
-            f"model by themselves, and there are {processes} processes; expected recompute=False and 'sign', or "
+            f"model by themselves, and there are {world_size} processes; expected recompute=False and 'sign', or "
             "one process."
         )
-
-    def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
-        """See `Method`."""
-        return whole(model, epochs)
 
     def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss | None = None) -> tuple[Tensor, Tensor]:
         """See `Method`; without a loss `output_loss` is taken.
