@@ -1,7 +1,6 @@
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -76,6 +75,15 @@ def test_quiet_prints_the_result_only(capsys: pytest.CaptureFixture) -> None:
     text = _run(capsys, "train", *RINGS, "--quiet")
     assert "epoch 1/2" not in text
     assert "test accuracy" in text
+
+
+def test_options_with_the_name_of_a_recipe_s_field_set_it(capsys: pytest.CaptureFixture) -> None:
+    options = ["--batch-size", "20", "--accumulate", "2", "--validation", "0.2", "--early-stopping", "1"]
+    _run(capsys, "train", *RINGS, *options, "--precision", "bf16", "--lr", "0.01", "--run", "mine", "--quiet")
+    recipe = yaml.safe_load(Path("mine/config.yaml").read_text())["recipe"]["Recipe"]
+    expected = {"epochs": 2, "batch_size": 20, "accumulate": 2, "validation": 0.2, "early_stopping": 1}
+    assert {**recipe, **expected, "precision": "bf16"} == recipe
+    assert recipe["optimizer"]["AdamW"]["lr"] == 0.01
 
 
 def test_an_algorithm_of_one_s_own(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
@@ -199,15 +207,13 @@ def test_search_prints_what_it_found(
     assert "the same command goes on where it was" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("what", "names"),
-    [(name.removeprefix("list_"), getattr(mm, name)) for name in mm.__all__ if name.startswith("list_")],
-)
-def test_list_names_everything(capsys: pytest.CaptureFixture, what: str, names: Callable[[], dict[str, str]]) -> None:
-    text = _run(capsys, "list", what)
-    assert len(names()) > 2
-    assert all(re.search(rf"^{name} +\S", text, re.M) for name in names())
-    assert all(line.strip() for line in names().values())
+@pytest.mark.parametrize("kind", [name.removeprefix("list_") for name in mm.__all__ if name.startswith("list_")])
+def test_list_names_everything(capsys: pytest.CaptureFixture, kind: str) -> None:
+    lines = getattr(mm, f"list_{kind}")()
+    text = _run(capsys, "list", kind)
+    assert len(lines) > 2
+    assert all(re.search(rf"^{name} +\S", text, re.M) for name in lines)
+    assert all(line.strip() for line in lines.values())
 
 
 @pytest.mark.parametrize(
