@@ -28,7 +28,7 @@ def make_block(oracle: str) -> nn.Module:
 
 def check_stages(device: torch.device) -> None:
     """Every algorithm: the fast stage, the steps as written and the CPU agree."""
-    for name, cls in mm.algorithms.builtin.items():
+    for name, cls in mm.algorithms.ALGORITHMS.items():
         for binding in ("residual", "operator"):
             torch.manual_seed(0)
             blocks = [{oracle: make_block(oracle) for oracle in cls.oracles} for _ in range(6)]
@@ -41,7 +41,7 @@ def check_stages(device: torch.device) -> None:
                 state = layer(state)
             for found in (stage(x.to(device)), stage.read(state)):
                 torch.testing.assert_close(found.cpu(), expected, rtol=1e-8, atol=1e-8, msg=f"{name}, {binding}")
-    print(f"stages: {len(mm.algorithms.builtin)} algorithms agree with the CPU and with their steps as written")
+    print(f"stages: {len(mm.algorithms.ALGORITHMS)} algorithms agree with the CPU and with their steps as written")
 
 
 def check_runs(device: torch.device) -> None:

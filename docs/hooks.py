@@ -20,7 +20,7 @@ _RESULTS = Path(__file__).parents[1] / "results" / "studies"
 
 def on_files(files: Files, config: Any, **_: Any) -> Files:
     """Add a picture of each algorithm: poles, gains, wiring."""
-    for name in mm.algorithms.builtin:
+    for name in mm.algorithms.ALGORITHMS:
         picture = io.StringIO()
         _certificate(name).plot().savefig(picture, format="svg", metadata={"Date": None})
         files.append(File.generated(config, f"figures/algorithms/{name}.svg", content=picture.getvalue()))
@@ -47,7 +47,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def _algorithms() -> str:
     rows = []
-    for name, cls in mm.algorithms.builtin.items():
+    for name, cls in mm.algorithms.ALGORITHMS.items():
         c = _certificate(name)
         order = "-" if c.order is None else str(c.order)
         universal = ", ".join(s.name for s in c.universal)
@@ -57,7 +57,7 @@ def _algorithms() -> str:
 
 def _algorithm_cards() -> str:
     cards = []
-    for name, cls in mm.algorithms.builtin.items():
+    for name, cls in mm.algorithms.ALGORITHMS.items():
         first, _, rest = (cls.__doc__ or "").partition("\n")
         coefficients = ", ".join(f"`{name} = {c!r}`" for name, c in cls().coefficients().items())
         paragraphs = re.sub(r"^ +", "", rest.strip(), flags=re.M)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import minimand as mm
 from minimand.algorithms._algorithm import Algorithm, is_proximal
-from minimand.algorithms._registry import builtin
+from minimand.algorithms._registry import ALGORITHMS
 from minimand.blocks.convolutional import bottleneck
 from minimand.blocks.densely_connected import DenseLayer
 from minimand.blocks.highway import HighwayBranch
@@ -74,8 +74,8 @@ def _learnable(cls: type[Algorithm]) -> Algorithm:
 A = mm.algorithms
 
 ALGORITHMS: dict[str, Algorithm] = {
-    **{name: cls() for name, cls in builtin.items()},
-    **{f"{name} learnable": _learnable(cls) for name, cls in builtin.items()},
+    **{name: cls() for name, cls in ALGORITHMS.items()},
+    **{f"{name} learnable": _learnable(cls) for name, cls in ALGORITHMS.items()},
     "fista capped": A.Fista(cap=0.4),
     "dense_nesterov capped": A.DenseNesterov(cap=0.4),
     "linear_multistep of three steps": A.LinearMultistep(rho=(1, -1.5, 0.75, -0.25), sigma=(0.5, 0.25, -0.125)),

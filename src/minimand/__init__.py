@@ -3,6 +3,7 @@
 import sys
 from importlib import import_module
 from importlib.metadata import version
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from ._support.errors import unknown_name
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
     from .algorithms._algorithm import Algorithm as Algorithm
     from .algorithms._coefficient import Coefficient as Coefficient
     from .algorithms._coefficient import Learnable as Learnable
+    from .algorithms._registry import list_algorithms as list_algorithms
     from .analysis.compress import compress as compress
     from .analysis.probe import probe as probe
+    from .blocks.registry import list_blocks as list_blocks
+    from .cli.commands._registry import list_commands as list_commands
     from .data.data import Data as Data
     from .data.registry import list_data as list_data
     from .data.registry import load_data as load_data
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from .experiments.citing import cite as cite
     from .experiments.compare import compare as compare
     from .experiments.search import search as search
+    from .experiments.study import list_studies as list_studies
     from .inference.export import export_onnx as export_onnx
     from .inference.file import load_packed as load_packed
     from .inference.packed import PackedModel as PackedModel
@@ -64,6 +69,7 @@ if TYPE_CHECKING:
     from .report.explain import explain as explain
     from .surgery.changes import changes as changes
     from .surgery.harden import harden as harden
+    from .surgery.normalizations._kinds import list_normalizations as list_normalizations
     from .surgery.normalize import normalize as normalize
     from .surgery.remove_filters import remove_filters as remove_filters
     from .surgery.rewire import rewire as rewire
@@ -77,105 +83,74 @@ if TYPE_CHECKING:
     from .trainability.prepare import prepare as prepare
     from .training.fit import fit as fit
     from .training.loop.evaluate import evaluate as evaluate
+    from .training.methods._registry import list_methods as list_methods
     from .training.methods.backpropagation import Backpropagation as Backpropagation
     from .training.methods.feasible.feasible_target_propagation import (
         FeasibleTargetPropagation as FeasibleTargetPropagation,
     )
     from .training.methods.local.decoupled import Decoupled as Decoupled
     from .training.methods.local.layerwise import Layerwise as Layerwise
+    from .training.methods.method import Method as Method
     from .training.methods.targets.target_propagation import TargetPropagation as TargetPropagation
 
 __version__ = version("minimand")
 
-# The public names by the module that defines them. They are imported when first used: `import minimand` is light.
+# The public names by the module that defines them; `minimand list` reads here which kinds there are. They are imported
+# when first used: `import minimand` is light.
 _DEFINED_IN = {
     "algorithms._algorithm": ("Algorithm",),
-    "algorithms._coefficient": (
-        "Coefficient",
-        "Learnable",
-    ),
+    "algorithms._coefficient": ("Coefficient", "Learnable"),
+    "algorithms._registry": ("list_algorithms",),
     "analysis.compress": ("compress",),
     "analysis.probe": ("probe",),
+    "blocks.registry": ("list_blocks",),
+    "cli.commands._registry": ("list_commands",),
     "data.data": ("Data",),
-    "data.registry": (
-        "list_data",
-        "load_data",
-    ),
-    "experiments.citing": (
-        "bibliography",
-        "cite",
-    ),
+    "data.registry": ("list_data", "load_data"),
+    "experiments.citing": ("bibliography", "cite"),
     "experiments.compare": ("compare",),
     "experiments.search": ("search",),
+    "experiments.study": ("list_studies",),
     "inference.export": ("export_onnx",),
     "inference.file": ("load_packed",),
-    "inference.packed": (
-        "PackedModel",
-        "pack",
-    ),
-    "layers.thresholds": (
-        "Heaviside",
-        "Opaque",
-        "QuantizedReLU",
-        "Sign",
-        "Staircase",
-    ),
+    "inference.packed": ("PackedModel", "pack"),
+    "layers.thresholds": ("Heaviside", "Opaque", "QuantizedReLU", "Sign", "Staircase"),
     "models.info": ("model_info",),
     "models.network": ("UnrolledNetwork",),
-    "models.registry": (
-        "create_model",
-        "list_models",
-    ),
+    "models.registry": ("create_model", "list_models"),
     "networks.as_network": ("as_network",),
     "networks.compiled": ("compiled",),
     "networks.protocol": ("Network",),
     "networks.unrolled": ("unroll",),
     "recipes.augmentation": ("Augmentation",),
-    "recipes.optimizers": ("SGD", "Adam", "AdamW"),
+    "recipes.optimizers": ("Adam", "AdamW", "SGD"),
     "recipes.recipe": ("Recipe",),
     "recipes.schedules": ("Cosine", "OneCycle", "StepDecay"),
     "report.explain": ("explain",),
-    "training.fit": ("fit",),
     "surgery.changes": ("changes",),
     "surgery.harden": ("harden",),
+    "surgery.normalizations._kinds": ("list_normalizations",),
     "surgery.normalize": ("normalize",),
     "surgery.remove_filters": ("remove_filters",),
     "surgery.rewire": ("rewire",),
     "theory.certificate": ("certify",),
-    "theory.equivalence": (
-        "equivalent",
-        "identify",
-    ),
+    "theory.equivalence": ("equivalent", "identify"),
     "trainability.diagnosis.diagnose": ("diagnose",),
     "trainability.initialization.initialize": ("initialize",),
     "trainability.initialization.report": ("InitReport",),
     "trainability.initialization.scheme": ("list_schemes",),
     "trainability.prepare": ("prepare",),
+    "training.fit": ("fit",),
     "training.loop.evaluate": ("evaluate",),
+    "training.methods._registry": ("list_methods",),
     "training.methods.backpropagation": ("Backpropagation",),
     "training.methods.feasible.feasible_target_propagation": ("FeasibleTargetPropagation",),
     "training.methods.local.decoupled": ("Decoupled",),
     "training.methods.local.layerwise": ("Layerwise",),
+    "training.methods.method": ("Method",),
     "training.methods.targets.target_propagation": ("TargetPropagation",),
 }
-_PACKAGES = (
-    "algorithms",
-    "analysis",
-    "blocks",
-    "data",
-    "experiments",
-    "inference",
-    "layers",
-    "models",
-    "networks",
-    "recipes",
-    "report",
-    "studies",
-    "surgery",
-    "theory",
-    "trainability",
-    "training",
-)
+_PACKAGES = [part.name for part in iter_modules(__path__) if part.ispkg and part.name not in ("_support", "cli")]
 _PUBLIC = {name: module for module, names in _DEFINED_IN.items() for name in names}
 
 __all__ = ["__version__", *_PACKAGES, *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -1,4 +1,4 @@
-"""`python -m minimand`."""
+"""The command line as `python -m minimand`."""
 
 from .cli import main
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minimand as mm
-from minimand.algorithms import as_algorithm, builtin, specification
+from minimand.algorithms import ALGORITHMS, as_algorithm, specification
 from minimand.report.citing import bibtex
 
 A = mm.algorithms
@@ -37,10 +37,10 @@ number = 3
 _half_square: dict[str, Any] = {"gradient": lambda x: x, "prox": lambda v, s: v / (1 + s)}
 
 
-@pytest.mark.parametrize("name", builtin)
+@pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_minimizes_a_quadratic(name: str) -> None:
     """With small steps on f = |x|^2 / 2 the distance to the minimum shrinks, leapfrog's weak instability apart."""
-    algorithm = builtin[name]().rebind(step_size=0.05)
+    algorithm = ALGORITHMS[name]().rebind(step_size=0.05)
     if name == "leapfrog":
         pytest.skip("not a minimizer, as its text says")
     x = np.ones(3)
@@ -50,7 +50,7 @@ def test_every_algorithm_minimizes_a_quadratic(name: str) -> None:
     assert np.abs(algorithm.read(state)).max() < 0.05
 
 
-@pytest.mark.parametrize("cls", builtin.values(), ids=lambda c: c.__name__)
+@pytest.mark.parametrize("cls", ALGORITHMS.values(), ids=lambda c: c.__name__)
 def test_every_file_says_what_it_has_to(cls: type[mm.Algorithm]) -> None:
     text = cls.__doc__ or ""
     assert "=" in text.partition("\n")[0]  # the recurrence
@@ -58,7 +58,7 @@ def test_every_file_says_what_it_has_to(cls: type[mm.Algorithm]) -> None:
     assert "Network:" in text
     assert bibtex(cls())
     assert set(cls.coefficient_names()) <= {"step_size", "momentum", "damping", "weight", "lookahead"}
-    assert A.__dict__.get("_classes", {})[cls.__name__] is cls
+    assert getattr(A, cls.__name__) is cls
     assert float(cls().coefficients()["step_size"](0)) == 1.0
 
 
@@ -68,9 +68,9 @@ _values = st.one_of(
 )
 
 
-@given(name=st.sampled_from(sorted(builtin)), data=st.data())
+@given(name=st.sampled_from(sorted(ALGORITHMS)), data=st.data())
 def test_a_specification_reads_back(name: str, data: Any) -> None:
-    cls = builtin[name]
+    cls = ALGORITHMS[name]
     algorithm = cls(**{field: data.draw(_values) for field in cls.coefficient_names()})
     assert as_algorithm(specification(algorithm)) == algorithm
 

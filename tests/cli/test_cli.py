@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,15 @@ def test_quiet_prints_the_result_only(capsys: pytest.CaptureFixture) -> None:
     text = _run(capsys, "train", *RINGS, "--quiet")
     assert "epoch 1/2" not in text
     assert "test accuracy" in text
+
+
+def test_options_with_the_name_of_a_recipe_s_field_set_it(capsys: pytest.CaptureFixture) -> None:
+    options = ["--batch-size", "20", "--accumulate", "2", "--validation", "0.2", "--early-stopping", "1"]
+    _run(capsys, "train", *RINGS, *options, "--precision", "bf16", "--lr", "0.01", "--run", "mine", "--quiet")
+    recipe = yaml.safe_load(Path("mine/config.yaml").read_text())["recipe"]["Recipe"]
+    expected = {"epochs": 2, "batch_size": 20, "accumulate": 2, "validation": 0.2, "early_stopping": 1}
+    assert {**recipe, **expected, "precision": "bf16"} == recipe
+    assert recipe["optimizer"]["AdamW"]["lr"] == 0.01
 
 
 def test_an_algorithm_of_one_s_own(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
@@ -189,20 +200,20 @@ def test_search_prints_what_it_found(
     def interrupted(**_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("minimand.experiments.search", interrupted)
+    monkeypatch.setattr(sys.modules["minimand.experiments.search"], "search", interrupted)
     with pytest.raises(SystemExit) as stopped:
         main(search)
     assert stopped.value.code == 130
     assert "the same command goes on where it was" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("what", "names"),
-    [("algorithms", list(mm.algorithms.builtin)), ("models", mm.list_models()), ("data", list(mm.list_data()))],
-)
-def test_list_names_everything(capsys: pytest.CaptureFixture, what: str, names: list[str]) -> None:
-    text = _run(capsys, "list", what)
-    assert all(re.search(rf"^{name} +\S", text, re.M) for name in names)
+@pytest.mark.parametrize("kind", [name.removeprefix("list_") for name in mm.__all__ if name.startswith("list_")])
+def test_list_names_everything(capsys: pytest.CaptureFixture, kind: str) -> None:
+    lines = getattr(mm, f"list_{kind}")()
+    text = _run(capsys, "list", kind)
+    assert len(lines) > 2
+    assert all(re.search(rf"^{name} +\S", text, re.M) for name in lines)
+    assert all(line.strip() for line in lines.values())
 
 
 @pytest.mark.parametrize(
@@ -234,7 +245,8 @@ def test_list_names_everything(capsys: pytest.CaptureFixture, what: str, names: 
             ["search", "--data", "nested_rings", "--run", "s", "--storage", "mine"],
             "storage is 'mine', which Optuna cannot open",
         ),
-        (["list", "algorithm"], "invalid choice 'algorithm'"),
+        (["list", "algorithm"], "unknown kind 'algorithm'. Did you mean 'algorithms'?"),
+        (["tarin", "--data", "digits"], "unknown command 'tarin'. Did you mean 'train'?"),
         (["cite"], "nothing to cite"),
         (["cite", "resnet"], "Did you mean 'resnet"),
         (["cite", "."], "'.' is no run"),
@@ -248,15 +260,42 @@ def test_bad_input_gets_a_message_and_leaves_nothing(
 
 
 def test_an_unexpected_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minimand.data.list_data", lambda: {}["missing"])
+    """Also one that our own code raises, where it is not meant for the person who reads it."""
+    monkeypatch.setattr("minimand.data.registry.list_data", lambda: {}["missing"])
     with pytest.raises(KeyError):
         main(["list", "data"])
-
-
-def test_a_bug_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minimand.cli.reading._first_line", None)
+    monkeypatch.setattr("minimand.cli.commands.list.make_table", None)
     with pytest.raises(TypeError):
         main(["list", "algorithms"])
+
+
+def test_a_missing_package_is_named_with_its_extra(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "PEPit", None)
+    message = _fails(capsys, "certify", "heavy_ball", "--rate", "1", "10")
+    assert "PEPit is needed" in message
+    assert "pip install 'minimand[theory]'" in message
+
+
+def test_help_ends_with_the_names_that_options_take(capsys: pytest.CaptureFixture) -> None:
+    for command, kinds in {"train": ["methods", "algorithms", "models", "data"], "study run": ["studies"]}.items():
+        with pytest.raises(SystemExit) as stopped:
+            main([*command.split(), "--help"])
+        assert stopped.value.code == 0
+        text = " ".join(capsys.readouterr().out.split())
+        for kind in kinds:
+            assert f"{kind}: {', '.join(getattr(mm, f'list_{kind}')())}" in text
+
+
+def test_the_list_of_commands_loads_no_torch() -> None:
+    code = "import sys; from minimand import list_commands; list_commands(); print('torch' in sys.modules)"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout == "False\n"
+
+
+def test_version(capsys: pytest.CaptureFixture) -> None:
+    assert _run(capsys, "--version") == f"minimand {mm.__version__}\n"
 
 
 def test_studies_are_listed_run_and_printed(capsys: pytest.CaptureFixture) -> None:
@@ -332,10 +371,10 @@ def test_diagnose_reads_and_repairs_a_model_of_ones_own(capsys: pytest.CaptureFi
         (["net.py:number", "--shape", "64"], "is int; expected a module"),
         (["net.py:Net(depth='x')", "--shape", "64"], "net.py:Net(depth='x') "),
         (["net.py:broken", "--shape", "64"], "net.py:broken raises KeyError: 'boom'"),
-        (["net.py:Net", "--shape", "64", "--plot", "nowhere/x.svg"], "expected a file in a folder that is there"),
+        (["net.py:Net", "--shape", "64", "--plot", "nowhere/x.svg"], "expected a file in a folder that exists"),
         (["other.py:Net", "--shape", "64"], "no model file 'other.py'"),
         (["mpl", "--data", "digits"], "Did you mean 'mlp'"),
-        (["net.py:Net", "--shape", "64", "--batch-size", "0"], "batch_size is 0"),
+        (["net.py:Net", "--shape", "64", "--batch-size", "0"], "--batch-size is 0"),
     ]
     for arguments, message in cases:
         assert message in _fails(capsys, "diagnose", *arguments)
@@ -381,7 +420,7 @@ def test_probe_a_trained_network(capsys: pytest.CaptureFixture) -> None:
         (["net.py:Net", "--data", "digits"], "expected a network with stem, layers, head"),
         (["net.py:plain", "--data", "nested_rings"], "fails on samples of nested_rings"),
         (["net.py:plain", "--data", "digits", "--kind", "cnn", "--epochs", "0"], "Recipe.epochs is 0"),
-        (["net.py:plain", "--data", "digits", "--plot", "nowhere/x.svg"], "expected a file in a folder that is there"),
+        (["net.py:plain", "--data", "digits", "--plot", "nowhere/x.svg"], "expected a file in a folder that exists"),
     ]
     for arguments, message in cases:
         assert message in _fails(capsys, "probe", *arguments)

@@ -74,7 +74,7 @@ def test_random_linear_algorithms_keep_their_kernel(a: list[float], b: list[floa
 
 def _passes(name: str, binding: Binding = "residual", depth: int = 9, **coefficients: Any) -> int:
     unknown = {key: _unknown(key) for key in coefficients}
-    algorithm = mm.algorithms.builtin[name]().rebind(**unknown)
+    algorithm = mm.algorithms.ALGORITHMS[name]().rebind(**unknown)
     return cheapest_program(exactly(algorithm), depth, binding).cost
 
 

@@ -173,7 +173,7 @@ def test_citations_are_those_of_what_was_used(capsys: pytest.CaptureFixture) -> 
 
 
 def test_every_reference_is_in_the_bibliography() -> None:
-    names = [*mm.algorithms.builtin, *mm.list_models(), *mm.list_data(), *METHODS, *SCHEMES, *STUDIES]
+    names = [*mm.algorithms.ALGORITHMS, *mm.list_models(), *mm.list_data(), *METHODS, *SCHEMES, *STUDIES]
     text = mm.bibliography(*names)
     assert text.count("@") == len(set(re.findall(r"@\w+\{(\w+),", text)))
     for entry in text.split("\n\n"):

@@ -97,7 +97,7 @@ def test_irrational_coefficients_compare_to_a_tolerance() -> None:
     assert mm.equivalent("heavy_ball", "heavy_ball").exact
 
 
-@pytest.mark.parametrize("cls", A.builtin.values(), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", A.ALGORITHMS.values(), ids=lambda cls: cls.__name__)
 def test_every_algorithm_in_disguise_is_identified(cls: type[mm.Algorithm]) -> None:
     """The same recurrence under another name and with other coefficients."""
     values = {name: 0.3 + 0.1 * i for i, name in enumerate(cls.coefficient_names())}
@@ -153,4 +153,6 @@ def test_an_unknown_algorithm_is_not_identified() -> None:
     ],
 )
 def test_relations_of_the_facts_are_found(original: str, expected: str) -> None:
-    assert any(match.second.startswith(A.builtin[expected].__name__ + "(") for match in mm.identify(original).matches)
+    assert any(
+        match.second.startswith(A.ALGORITHMS[expected].__name__ + "(") for match in mm.identify(original).matches
+    )

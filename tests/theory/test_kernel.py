@@ -25,7 +25,7 @@ MASTER = {
 @given(m=st.sampled_from([-0.5, 0.25, 0.9, 1.0]), depth=st.integers(1, 12))
 def test_gains_are_the_closed_form(name: str, m: float, depth: int) -> None:
     """w_k = b1 s_r + b0 s_{r-1}, r = L - 1 - k, s_r = (1 - m^{r+1}) / (1 - m) (facts 3.4)."""
-    algorithm = mm.algorithms.builtin[name]()
+    algorithm = mm.algorithms.ALGORITHMS[name]()
     if "momentum" in algorithm.coefficients():
         algorithm = algorithm.rebind(momentum=m)
     own, b1, b0 = (f(m) for f in MASTER[name])

@@ -16,12 +16,15 @@ from .errors import MinimandError, WrongTypeError, unknown_name
 def parse_call(
     text: str, what: str, makers: Mapping[str, Callable[..., Any]] | None = None
 ) -> tuple[str, dict[str, Any]]:
-    """The name and the keyword arguments of a call.
+    """Read the name and the keyword arguments of a call.
 
     Args:
         text: `name` or `name(key=literal, ...)`.
-        what: what the text names, for errors: 'algorithm'.
+        what: the kind of thing that the text names, for errors: 'algorithm'.
         makers: functions that may stand among the literals, by name.
+
+    Raises:
+        MinimandError: the text is no such call.
     """
     expected = "expected a name, or a name with literals such as name(key=0.9)"
     if not isinstance(text, str):
@@ -38,15 +41,19 @@ def parse_call(
 
 
 def file_name(text: str) -> str:
-    """Such text as part of a file's name."""
+    """Text such as `heavy_ball(momentum=0.9)` as part of a file's name."""
     return re.sub(r"[^a-z0-9.-]+", "_", text.lower()).strip("_")
 
 
 def run_file(path: Path, what: str) -> tuple[str, dict[str, Any]]:
-    """Run somebody's file and return the name of its module and all names in it; `what` it should hold, for errors.
+    """Run somebody's file, and return the name of its module and all names in it.
+
+    Args:
+        path: the file; unchanged, it is run once in a process.
+        what: the kind of thing that it should hold, for errors.
 
     Raises:
-        ValueError: there is no such file, or it raises.
+        MinimandError: there is no such file, or it raises.
     """
     if not path.is_file():
         raise MinimandError(f"no {what} file {str(path)!r}.")
@@ -66,13 +73,13 @@ def run_file(path: Path, what: str) -> tuple[str, dict[str, Any]]:
 
 
 def _named(call: ast.Call, text: str, makers: Mapping[str, Callable[..., Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     for keyword in call.keywords:
-        if keyword.arg is None or keyword.arg in found:
+        if keyword.arg is None or keyword.arg in arguments:
             what = "** instead of a name" if keyword.arg is None else f"{keyword.arg} twice"
             raise MinimandError(f"cannot read {text!r}: it has {what}; expected each argument once, by its name.")
-        found[keyword.arg] = _literal(keyword.value, text, makers)
-    return found
+        arguments[keyword.arg] = _literal(keyword.value, text, makers)
+    return arguments
 
 
 def _literal(node: ast.expr, text: str, makers: Mapping[str, Callable[..., Any]]) -> Any:
@@ -92,7 +99,7 @@ def _literal(node: ast.expr, text: str, makers: Mapping[str, Callable[..., Any]]
 
 
 def call_with(function: Callable[..., Any], arguments: Mapping[str, Any], what: str) -> Any:
-    """`function(**arguments)`; an argument that it does not take is an error that names the nearest one."""
+    """Call a function with arguments by name; one that it does not take is an error that names the nearest."""
     known = list(inspect.signature(function).parameters)
     for name in arguments:
         if name not in known:
@@ -101,10 +108,10 @@ def call_with(function: Callable[..., Any], arguments: Mapping[str, Any], what: 
 
 
 def make_named(text: str, what: str, makers: Mapping[str, Callable[..., Any]]) -> Any:
-    """What the maker of a name gives for the arguments after it, as in `name(key=literal, ...)`; `what` it makes.
+    """Call the maker of a name with the arguments after it, as in `name(key=literal, ...)`.
 
     Raises:
-        ValueError: there is no such maker, or it has no such argument.
+        MinimandError: there is no such maker, or it has no such argument.
     """
     name, arguments = parse_call(text, what)
     if name not in makers:

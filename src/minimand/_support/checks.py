@@ -1,4 +1,4 @@
-"""Numbers that a person gave, checked."""
+"""Checks of numbers that a person chose."""
 
 import math
 from typing import Any
@@ -7,9 +7,9 @@ from .errors import MinimandError
 
 
 def check_number(name: str, value: Any, low: float, high: float, whole: bool = False, below: bool = False) -> None:
-    """Raise ValueError unless a number is from low to high, or below it."""
-    number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if number and low <= value <= high and not (below and value == high):
+    """Raise MinimandError unless a value is a number from `low` to `high`, or with `below` less than `high`."""
+    is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    if is_number and low <= value <= high and not (below and value == high):
         return
-    bounds = f"at least {low:g}" if high == math.inf else f"{low:g} to {'below ' * below}{high:g}"
-    raise MinimandError(f"{name} is {value!r}; expected {'an integer, ' * whole}{bounds}.")
+    bounds = f"at least {low:g}" if high == math.inf else f"{low:g} to {'below ' if below else ''}{high:g}"
+    raise MinimandError(f"{name} is {value!r}; expected {'an integer, ' if whole else ''}{bounds}.")

@@ -1,4 +1,4 @@
-"""With what a number was measured."""
+"""The device that is used, and the versions and hardware that a number was measured with."""
 
 import os
 import platform
@@ -13,18 +13,20 @@ from .errors import MinimandError
 
 
 def default_device() -> torch.device:
-    """The GPU where there is one, of several processes each its own; else the CPU."""
+    """The default device: the GPU where there is one, the one of its rank in a process of several; else the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if "LOCAL_RANK" in os.environ else torch.device("cuda")
 
 
-def as_device(name: str | torch.device) -> torch.device:
-    """The device of a name.
+def as_device(name: str | torch.device | None) -> torch.device:
+    """The device of a name, the default one for None.
 
     Raises:
-        ValueError: there is none of that name, or not on this machine.
+        MinimandError: there is none of that name, or not on this machine.
     """
+    if name is None:
+        return default_device()
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -36,7 +38,7 @@ def as_device(name: str | torch.device) -> torch.device:
 
 
 def environment(device: torch.device | None = None) -> dict[str, Any]:
-    """Date, versions and hardware, to be kept beside every result."""
+    """The date, versions and hardware of a measurement, to be written beside it."""
     return {
         "date": time.strftime("%Y-%m-%d %H:%M"),
         "minimand": version("minimand"),
@@ -47,12 +49,12 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
 
 
 def hardware(device: torch.device | None = None) -> str:
-    """The GPU, or the processor with the number of threads that torch uses."""
+    """The name of the GPU, or of the processor with the number of threads that torch uses."""
     device = device or default_device()
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
-    return f"{_processor()}, {threads} thread{'s' * (threads > 1)}"
+    return f"{_processor()}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def _processor() -> str:

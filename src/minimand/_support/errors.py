@@ -27,12 +27,12 @@ class MisuseError(MinimandError, RuntimeError):
 def unknown_name(what: str, name: str, known: Iterable[str]) -> MinimandError:
     """The error for a `name` that is not among `known`; `what` says what it should have named."""
     known = sorted(set(known))
-    nearest = min(get_close_matches(name, known, n=5, cutoff=0.5), key=lambda other: _distance(name, other), default="")
+    nearest = min(get_close_matches(name, known, n=5, cutoff=0.5), key=lambda near: _distance(name, near), default="")
     hint = f" Did you mean {nearest!r}?" if nearest else ""
     return MinimandError(f"unknown {what} {name!r}.{hint} Known: {', '.join(known) or 'none'}.")
 
 
 def _distance(name: str, other: str) -> tuple[float, int]:
-    """How unlike two names are; of equally like ones the number in them decides: resnet21 is resnet20, not resnet32."""
+    """The distance of two names. Of equally like ones the number decides: resnet21 is near resnet20, not resnet32."""
     numbers = [int(match.group()) if (match := re.search(r"\d+", text)) else 0 for text in (name, other)]
     return -SequenceMatcher(None, name, other).ratio(), abs(numbers[0] - numbers[1])

@@ -1,4 +1,4 @@
-"""Optional packages: imported where they are used, and missed by name."""
+"""Optional packages, which are imported where they are used."""
 
 from importlib import import_module
 from typing import Any
@@ -7,7 +7,11 @@ from .errors import MissingPackageError
 
 
 def require(package: str, extra: str, purpose: str) -> Any:
-    """Import an optional package; if it is missing, the error names the extra that brings it."""
+    """Import an optional package.
+
+    Raises:
+        MissingPackageError: the package is not installed; names the extra of minimand that brings it.
+    """
     try:
         return import_module(package)
     except ModuleNotFoundError as error:

@@ -6,13 +6,15 @@ things in the entry-point group `minimand.<kinds>`. Nothing is imported before a
 
 import pkgutil
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import Any, Generic, TypeVar, cast
 
-from .calls import call_with, parse_call
+from .calls import make_named
 from .errors import MinimandError, WrongTypeError, unknown_name
 
 T = TypeVar("T")
@@ -28,6 +30,7 @@ class Registry(Mapping[str, T], Generic[T]):
         package: the dotted name of the package in whose folder, at any depth, their files are.
         accepts: raises MinimandError for what is not of this kind; applied to what other packages bring.
         about: a line about one of them; by default the first line of its docstring.
+        members: the things in a file of the folder by name, where they are told by their class and register nothing.
     """
 
     def __init__(
@@ -37,11 +40,13 @@ class Registry(Mapping[str, T], Generic[T]):
         package: str,
         accepts: Callable[[Any], None] = lambda thing: None,
         about: Callable[[T], str] | None = None,
+        members: Callable[[ModuleType], Mapping[str, T]] = lambda module: {},
     ) -> None:
         self.kind, self.kinds = kind, kinds
-        self._package, self._accepts, self._about = package, accepts, about
+        self._package, self._accepts, self._about, self._members = package, accepts, about, members
         self._things: dict[str, T] = {}
         self._is_loaded = False
+        self._points: list[EntryPoint] = []
 
     def add(self, name: str, thing: T) -> T:
         """Register a thing under a name, and return it.
@@ -71,13 +76,12 @@ class Registry(Mapping[str, T], Generic[T]):
         return known[name]
 
     def make(self, text: str) -> Any:
-        """What the function or class of a name returns for the options after it: `layerwise(hidden_layers=2)`.
+        """Call the function or class of a name with the options after it: `layerwise(hidden_layers=2)`.
 
         Raises:
             MinimandError: there is none of that name, or it has no such option.
         """
-        name, options = parse_call(text, self.kind)
-        return call_with(self.named(name), options, name)  # pyright: ignore[reportArgumentType]
+        return make_named(text, self.kind, cast(Mapping[str, Callable[..., Any]], self))
 
     def lines(self) -> dict[str, str]:
         """A line about each thing, by name."""
@@ -101,32 +105,54 @@ class Registry(Mapping[str, T], Generic[T]):
         if not self._is_loaded:
             self._is_loaded = True
             try:
-                package = import_module(self._package)
-                for module in pkgutil.walk_packages(package.__path__, f"{self._package}."):
-                    if not module.name.rpartition(".")[2].startswith("_"):
-                        import_module(module.name)
-                self._load_entry_points()
-                # Whoever imported a file before us does not decide the order.
-                self._things = dict(sorted(self._things.items(), key=_in_numbers))
+                self._load_folder()
             except BaseException:
                 self._is_loaded = False
                 raise
+            self._points = list(entry_points(group=f"minimand.{self.kinds}"))
+        if self._points:
+            points, self._points = self._points, []
+            for point in points:
+                self._load_entry_point(point)
+            self._sort()
         return self._things
 
-    def _load_entry_points(self) -> None:
-        """What other packages bring; one that cannot be had is a warning, as the rest works without it."""
-        for point in entry_points(group=f"minimand.{self.kinds}"):
-            try:
+    def _load_folder(self) -> None:
+        package = import_module(self._package)
+        for module in pkgutil.walk_packages(package.__path__, f"{self._package}."):
+            if not module.name.rpartition(".")[2].startswith("_"):
+                for name, thing in self._members(import_module(module.name)).items():
+                    self.add(name, thing)
+        self._sort()
+
+    def _load_entry_point(self, point: EntryPoint) -> None:
+        """Add what another package brings; one that cannot be had is a warning, as all the others work without it.
+
+        Where that package's module is being imported right now, as it uses this registry, its turn comes later.
+        """
+        try:
+            if _is_being_imported(point.module):
+                self._points.append(point)
+            else:
                 thing = point.load()
                 self._accepts(thing)
                 self.add(point.name, thing)
-            except Exception as error:
-                owner = point.dist.name if point.dist else "an unknown package"
-                warnings.warn(
-                    f"the {self.kind} {point.name!r} of {owner} ({point.value}) cannot be used: "
-                    f"{type(error).__name__}: {error}",
-                    stacklevel=4,
-                )
+        except Exception as error:
+            owner = point.dist.name if point.dist else "an unknown package"
+            warnings.warn(
+                f"the {self.kind} {point.name!r} of {owner} ({point.value}) cannot be used: "
+                f"{type(error).__name__}: {error}",
+                stacklevel=4,
+            )
+
+    def _sort(self) -> None:
+        """Order the things by name: whoever imported a file before us does not decide the order."""
+        self._things = dict(sorted(self._things.items(), key=_in_numbers))
+
+
+def _is_being_imported(module: str) -> bool:
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    return getattr(spec, "_initializing", False)
 
 
 def _in_numbers(named: tuple[str, Any]) -> list[tuple[int, str]]:

@@ -30,7 +30,7 @@ def make_table(
 def table_text(
     columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None, note: str = "", labels: int = 1
 ) -> str:
-    """The table as plain text."""
+    """The table of `make_table` as plain text, with a note below it."""
     from rich.console import Console
 
     console = Console(width=_WIDTH, no_color=True, highlight=False, force_terminal=False)
@@ -42,12 +42,12 @@ def table_text(
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], labels: int = 1) -> str:
-    """The table in Markdown; all columns but the first `labels` are numbers."""
+    """A table in Markdown; all columns but the first `labels` are numbers."""
     lines = [columns, ["---"] * labels + ["---:"] * (len(columns) - labels), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def spread(values: Sequence[float], digits: int, style: str = "f") -> str:
-    """Mean and standard deviation; a single value alone."""
+    """Values in text as mean ± standard deviation; a single value alone."""
     mean = f"{statistics.mean(values):.{digits}{style}}"
     return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}{style}}"

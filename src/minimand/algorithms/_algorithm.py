@@ -58,7 +58,7 @@ class Algorithm:
 
     def start(self, x: Any) -> Any:
         """The first state, from the input x."""
-        raise NotImplementedError(f"{type(self).__name__} has no method start(self, x).")
+        raise WrongTypeError(f"{type(self).__name__} has no method start(self, x).")
 
     # The oracles' names and number are the subclass's own.
     step: ClassVar[Callable[..., Any]]
@@ -66,7 +66,7 @@ class Algorithm:
 
     def read(self, state: Any) -> Any:
         """The output, from the last state."""
-        raise NotImplementedError(f"{type(self).__name__} has no method read(self, state).")
+        raise WrongTypeError(f"{type(self).__name__} has no method read(self, state).")
 
     @classmethod
     def coefficient_names(cls) -> tuple[str, ...]:

@@ -1,30 +1,30 @@
-"""Algorithms by name: the built-in ones, and a user's own from a file."""
+"""Algorithms by name: those of the registry, and a user's own from a file."""
 
 import inspect
-import pkgutil
-from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from .._support.calls import call_with, parse_call, run_file
 from .._support.errors import MinimandError, WrongTypeError, unknown_name
+from .._support.registry import Registry, subclass_of
 from ._algorithm import Algorithm
 from ._coefficient import Learnable
 
 
-def _builtin() -> dict[str, type[Algorithm]]:
-    package = __name__.rpartition(".")[0]
-    found = {}
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        if not module.name.startswith("_"):
-            path = f"{package}.{module.name}"
-            for value in vars(import_module(path)).values():
-                if inspect.isclass(value) and issubclass(value, Algorithm) and value.__module__ == path:
-                    found[value.name()] = value
-    return found
+def _members(module: ModuleType) -> dict[str, type[Algorithm]]:
+    classes = [value for value in vars(module).values() if inspect.isclass(value) and issubclass(value, Algorithm)]
+    return {cls.name(): cls for cls in classes if cls.__module__ == module.__name__}
 
 
-builtin = _builtin()
-"""Every algorithm of this package by name: one public file each, found by being there."""
+ALGORITHMS: Registry[type[Algorithm]] = Registry(
+    "algorithm", "algorithms", __package__ or "", subclass_of(Algorithm), members=_members
+)
+"""Every algorithm by name: a public file of this package each, and what other packages bring."""
+
+
+def list_algorithms() -> dict[str, str]:
+    """A line about each algorithm, by name."""
+    return ALGORITHMS.lines()
 
 
 def as_algorithm(value: "Algorithm | type[Algorithm] | str", allow_files: bool = True) -> Algorithm:
@@ -50,20 +50,21 @@ def as_algorithm(value: "Algorithm | type[Algorithm] | str", allow_files: bool =
 
 
 def specification(algorithm: Algorithm) -> str:
-    """Text from which `as_algorithm` makes a built-in algorithm again (schedules excepted: they are code).
+    """Text from which `as_algorithm` makes an algorithm of the registry again (schedules excepted: they are code).
 
     An algorithm of one's own is marked as such, `own:MyMethod(...)`: a file never names what code is to run, and
-    one's own `HeavyBall` is not the built-in one.
+    one's own `HeavyBall` is not the registered one.
     """
     cls, arguments = type(algorithm), repr(algorithm).partition("(")[2]
-    return f"{cls.name() if builtin.get(cls.name()) is cls else _OWN + cls.__name__}({arguments}"
+    name = next((name for name, known in ALGORITHMS.items() if known is cls), _OWN + cls.__name__)
+    return f"{name}({arguments}"
 
 
 _OWN = "own:"
 
 
 def is_own(specified: str) -> bool:
-    """Whether a `specification` is of an algorithm that is not built in."""
+    """Whether a `specification` is of an algorithm that is not in the registry."""
     return specified.startswith(_OWN)
 
 
@@ -89,18 +90,15 @@ def _from_text(text: str, allow_files: bool) -> Algorithm:
 
 
 def _by_name(name: str) -> type[Algorithm]:
-    for key, cls in builtin.items():
-        if name in (key, cls.__name__):
-            return cls
-    raise unknown_name("algorithm", name, builtin)
+    return next((cls for cls in ALGORITHMS.values() if cls.__name__ == name), None) or ALGORITHMS.named(name)
 
 
 def _load(path: Path, name: str) -> type[Algorithm]:
-    module_name, found = run_file(path, "algorithm")
-    algorithms = [key for key, value in found.items() if inspect.isclass(value) and issubclass(value, Algorithm)]
-    if name not in found:
-        own = [key for key in algorithms if found[key].__module__ == module_name]
+    module_name, names = run_file(path, "algorithm")
+    algorithms = [key for key, value in names.items() if inspect.isclass(value) and issubclass(value, Algorithm)]
+    if name not in names:
+        own = [key for key in algorithms if names[key].__module__ == module_name]
         raise unknown_name(f"algorithm in {path.name}", name, own)
     if name not in algorithms:
         raise WrongTypeError(f"{name} in {path.name} is no algorithm; expected a subclass of minimand.Algorithm.")
-    return found[name]
+    return names[name]

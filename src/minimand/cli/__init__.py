@@ -1,79 +1,69 @@
-"""The command line: one frozen dataclass a command, whose fields are its options."""
+"""The command line: a frozen dataclass for each command, whose fields are its options."""
 
-import linecache
 import os
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Union
 
 import tyro
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, subcommand
 
-from .diagnose import Diagnose
-from .packing import Export, Pack
-from .probe import Probe
-from .reading import Certify, Cite, Evaluate, List
-from .study import Study
-from .training import Compare, Search, Train
+import minimand
 
-_Command = (
-    Annotated[Train, subcommand("train")]
-    | Annotated[Evaluate, subcommand("evaluate")]
-    | Annotated[Pack, subcommand("pack")]
-    | Annotated[Export, subcommand("export")]
-    | Annotated[Certify, subcommand("certify")]
-    | Annotated[Diagnose, subcommand("diagnose")]
-    | Annotated[Probe, subcommand("probe")]
-    | Annotated[Compare, subcommand("compare")]
-    | Annotated[Search, subcommand("search")]
-    | Annotated[Study, subcommand("study")]
-    | Annotated[List, subcommand("list")]
-    | Annotated[Cite, subcommand("cite")]
-)
-
+from .._support.errors import MinimandError, unknown_name
+from .commands._registry import COMMANDS
 
 # Seconds that other processes of a torchrun leave the first one to say what ends them all, and torchrun to end them.
 _PATIENCE = 5.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; a mistake in what it was given ends it with a message and the exit status 2."""
-    command: Any = tyro.cli(
-        FlagCreatePairsOff[_Command],
-        prog="minimand",
-        description="Deep networks whose architecture and training are derived from optimization problems.",
-        args=arguments,
-    )
+    """Run a command; a mistake in its options ends it with a message and the exit status 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    console = Console(highlight=False, markup=False)
     try:
-        command(Console())
+        _read(words, console)(console)
     except KeyboardInterrupt as interrupt:
-        if _leads():
+        if _is_main():
             print("\n" + "; ".join(["stopped", *map(str, interrupt.args)]), file=sys.stderr)
         sys.exit(130)
-    except Exception as error:
-        if not (_is_meant(error) or isinstance(error, OSError)):
-            raise
-        if not _leads():
+    except (MinimandError, OSError) as error:
+        if not _is_main():
             time.sleep(_PATIENCE)
         print(f"minimand: {error}", file=sys.stderr)
         sys.exit(2)
 
 
-def _leads() -> bool:
-    """As in `training.processes`, without waiting for torch."""
+def _read(words: list[str], console: Console) -> Callable[[Console], None]:
+    """The command that the words of a command line stand for."""
+    if words == ["--version"]:
+        return lambda console: console.print(f"minimand {minimand.__version__}")
+    name = words[0] if words and not words[0].startswith("-") else None
+    if name is not None and name not in COMMANDS:
+        raise unknown_name("command", name, COMMANDS)
+    commands: Any = Union[tuple(Annotated[command, subcommand(name)] for name, command in COMMANDS.items())]  # noqa: UP007
+    try:
+        return tyro.cli(
+            FlagCreatePairsOff[commands],
+            prog="minimand",
+            description="Deep networks whose architecture and training are derived from optimization problems. "
+            "`minimand list KIND` names what there is; `minimand --version` says which minimand this is.",
+            args=words,
+        )
+    except SystemExit:
+        if name is not None and not {"-h", "--help"}.isdisjoint(words):
+            _print_names(getattr(COMMANDS[name], "takes", ()), console)
+        raise
+
+
+def _print_names(kinds: Sequence[str], console: Console) -> None:
+    """End a help text with the names that the options take; they come from registries, which load torch."""
+    for kind in kinds:
+        console.print(f"{kind}: {', '.join(getattr(minimand, f'list_{kind}')())}  (minimand list {kind})")
+
+
+def _is_main() -> bool:
+    """As `training.distributed.processes` tells it, without loading torch."""
     return int(os.environ.get("RANK", 0)) == 0
-
-
-def _is_meant(error: Exception) -> bool:
-    """Whether a `raise` of our own ended the command; any other error is a bug and shows its traceback."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return False
-    file = trace.tb_frame.f_code.co_filename
-    ours = Path(file).is_relative_to(Path(__file__).parents[1])
-    return ours and linecache.getline(file, trace.tb_lineno).strip().startswith("raise ")

@@ -1,19 +1,75 @@
-"""Kinds of options that may be left out: what that means is in their text, not in a default."""
+"""Types of options, those that several commands share, and their checks."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import arg
 
 from .._support.errors import MinimandError
 
+# An option that is left out is None; what that means is in its text.
 Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
 Whole = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 Decimal = Annotated[float | None, arg(metavar="X", help_behavior_hint="")]
 Pair = Annotated[tuple[float, float] | None, arg(metavar="X X", help_behavior_hint="")]
+Device = Annotated[Text, arg(help="The device, such as cuda; by default a GPU where there is one, else the CPU.")]
+DataFolder = Annotated[Text, arg(help="The folder where the files of a named data set are, such as cifar10's.")]
+OfOwn = Annotated[Text, arg(help="Needed if the run's algorithm is your own: path/to/file.py:MyMethod.")]
+Plot = Annotated[Text, arg(help="Write the figure to this file.")]
+Quiet = Annotated[bool, arg(help="Print the result and nothing before it.")]
+Output = Annotated[str, arg(aliases=["-o"])]
+Binding = Annotated[Literal["residual", "operator"] | None, arg(metavar="{residual,operator}", help_behavior_hint="")]
+Precision = Annotated[Literal["fp32", "bf16"] | None, arg(metavar="{fp32,bf16}", help_behavior_hint="")]
+Parallel = Annotated[Literal["ddp", "fsdp"] | None, arg(metavar="{ddp,fsdp}", help_behavior_hint="")]
 
 
-def check_plot(plot: str | None) -> None:
-    """Raise ValueError, before the work, for a figure that could not be written."""
-    if plot and not Path(plot).absolute().parent.is_dir():
-        raise MinimandError(f"plot is {plot!r}; expected a file in a folder that is there.")
+@dataclass(frozen=True)
+class TrainingOptions:
+    """The options that every command that trains has."""
+
+    data: Text = None
+    """A named data set, a folder of Parquet files or of images by class, or owner/name on the hub. By default
+    Fashion-MNIST if it is on the machine, else the digits."""
+    data_folder: DataFolder = None
+    model: Text = None
+    """A named model; settings may follow, as in "mlp(width=32)". By default resnet20, or mlp for
+    vectors."""
+    binding: Binding = None
+    """How a block becomes a gradient; by default what the model is known for."""
+    epochs: Whole = None
+    """Passes over the training samples; by default few for large data and more for small."""
+    batch_size: Whole = None
+    """Samples in an update; 128 by default."""
+    accumulate: Whole = None
+    """Batches whose gradients are summed in one update; 1 by default."""
+    validation: Decimal = None
+    """The share of the training samples that is evaluated after each epoch and not trained on; 0 by default."""
+    early_stopping: Whole = None
+    """Epochs without a lower validation loss after which training stops, with the best weights; 0, never, by
+    default."""
+    lr: Decimal = None
+    """The highest learning rate; by default what suits the model."""
+    precision: Precision = None
+    """The precision of the passes; by default bf16 (autocast) for images where the hardware has it."""
+    device: Device = None
+    compile: bool = False
+    """Run the model through torch.compile."""
+    quiet: Quiet = False
+
+
+def check_file(option: str, path: str | None) -> None:
+    """Raise MinimandError, before the work, for a file that could not be written."""
+    if path and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
+        raise MinimandError(f"{option} is {path!r}; expected a file in a folder that exists.")
+
+
+@contextmanager
+def resumable(how: str = "the same command goes on where it was") -> Iterator[None]:
+    """A block of work in which an interrupt says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(how) from None

@@ -1,159 +1,64 @@
-"""Commands that read what there is: runs, algorithms, names."""
+"""What several commands read: named data, the model of a run, a model in a file of one's own."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
-from tyro.conf import Positional
 
-from .._support.errors import MinimandError
-from .._support.tables import make_table
-from ..theory.kernel import Binding
-from .options import Pair, Text, Whole
+from .._support.errors import MinimandError, WrongTypeError, unknown_name
 
 
-@dataclass(frozen=True)
-class Evaluate:
-    """Evaluate the last checkpoint of a run on its test samples; or a packed file on those of some data."""
+def read_data(name: str, data_folder: str | None) -> Any:
+    """The named data, from files in `data_folder` if there is one."""
+    from ..data.registry import load_data
 
-    run: Positional[str]
-    """The run's folder, or a file that `minimand pack` wrote."""
-    data: Text = None
-    """For a packed file: a named data set, a folder, or owner/name on the hub."""
-    data_folder: Text = None
-    """For a packed file: where the files of a named data set are, such as cifar10's."""
-    algorithm: Text = None
-    """Needed if the run's algorithm is your own: path/to/file.py:MyMethod."""
-    device: Text = None
-    """Such as cuda; by default a GPU where there is one, else the CPU."""
-
-    def __call__(self, console: Console) -> None:
-        from .._support.environment import as_device, default_device
-        from ..experiments.reopen import reopen
-        from ..training.loop.evaluate import evaluate
-
-        if Path(self.run).is_file():
-            self._evaluate_packed(console)
-            return
-        opened = reopen(self.run, self.algorithm)
-        step, problems = opened.load_trained()
-        for problem in problems:
-            console.print(f"note: {problem} The one before it is used.", highlight=False)
-        data, model = opened.data, opened.model.to(as_device(self.device) if self.device else default_device())
-        found = evaluate(model, data, loss=opened.loss, precision=opened.recipe.precision)
-        _print_evaluation(console, found, data, [["step", f"{step:,}"]])
-
-    def _evaluate_packed(self, console: Console) -> None:
-        from ..data.registry import load_data
-        from ..inference.file import load_packed
-        from ..training.loop.evaluate import evaluate
-
-        packed = load_packed(self.run)
-        if self.data is None:
-            raise MinimandError("data is None; a packed file does not say what it was trained on: expected --data.")
-        data = load_data(self.data, **({"data_folder": self.data_folder} if self.data_folder else {}))
-        _print_evaluation(console, evaluate(packed, data), data, [])
+    return load_data(name) if data_folder is None else load_data(name, data_folder=data_folder)
 
 
-@dataclass(frozen=True)
-class Certify:
-    """Certify algorithms: consistency, stability, order, gains, inverse, universality."""
+def reopen_trained(run: str, algorithm: str | None, console: Console) -> tuple[Any, int]:
+    """A run opened again with the weights of its last checkpoint that can be read, and the step of that one."""
+    from ..experiments.reopen import reopen
 
-    algorithm: Positional[tuple[str, ...]]
-    """Names, with coefficients if need be, or path/to/file.py:MyMethod."""
-    depth: int = 20
-    """Layers."""
-    binding: Binding = "residual"
-    """How a block becomes a gradient."""
-    width: Whole = None
-    """Of the state."""
-    d_in: Whole = None
-    """The length of the input."""
-    d_out: Whole = None
-    """The length of the output."""
-    rate: Pair = None
-    """MU L: also find the worst case over MU-strongly convex, L-smooth functions."""
-    plot: Text = None
-    """Write the poles, gains and wiring of each algorithm to this folder."""
+    opened = reopen(run, algorithm)
+    step, problems = opened.load_trained()
+    for problem in problems:
+        console.print(f"note: {problem} The one before it is used.")
+    return opened, step
 
-    def __call__(self, console: Console) -> None:
-        from .._support.calls import file_name
-        from ..algorithms._registry import as_algorithm, specification
-        from ..theory.certificate import certify
 
-        if not self.algorithm:
+def read_own_model(text: str) -> Any:
+    """The module that `path/to/file.py:name` or `path/to/file.py:Net(width=64)` stands for."""
+    from torch import nn
+
+    from .._support.calls import call_with, parse_call, run_file
+
+    source, _, call = text.rpartition(".py:")
+    name, arguments = parse_call(call, "model")
+    module_name, names = run_file(Path(f"{source}.py"), "model")
+    if name not in names:
+        makers = [key for key, value in names.items() if getattr(value, "__module__", "") == module_name]
+        makers += [key for key, value in names.items() if isinstance(value, nn.Module)]
+        raise unknown_name(f"model in {source}.py", name, makers)
+    model = names[name]
+    if not isinstance(model, nn.Module) and callable(model):
+        try:
+            model = call_with(model, arguments, name)
+        except MinimandError:
+            raise
+        except TypeError as error:
             raise MinimandError(
-                "no algorithm to certify; expected names (minimand list algorithms) or file.py:MyMethod."
-            )
-        taken: set[str] = set()
-        for i, algorithm in enumerate(map(as_algorithm, self.algorithm)):
-            found = certify(algorithm, self.depth, self.binding, self.width, self.d_in, self.d_out, rate=self.rate)
-            if i:
-                console.print()
-            console.print(make_table(["", "", ""], found.rows(), found.title))
-            if self.plot:
-                folder = Path(self.plot)
-                folder.mkdir(parents=True, exist_ok=True)
-                whole = specification(algorithm)
-                short = file_name(whole.partition("(")[0])
-                name = file_name(whole) if short in taken else short
-                taken.add(name)
-                path = folder / f"{name}.svg"
-                found.plot().savefig(path)
-                console.print(f"figure: {path}", highlight=False)
+                f"{text} cannot be made ({error}); expected arguments, as in file.py:Net(width=64)."
+            ) from error
+        except Exception as error:
+            raise MinimandError(f"{text} raises {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise WrongTypeError(
+            f"{text} is {type(model).__name__}; expected a module, or a class or function that makes one."
+        )
+    return model
 
 
-@dataclass(frozen=True)
-class List:
-    """List what there is."""
-
-    what: Positional[Literal["algorithms", "models", "data"]]
-
-    def __call__(self, console: Console) -> None:
-        from ..algorithms._registry import builtin
-        from ..data.registry import list_data
-        from ..models.info import model_info
-        from ..models.registry import list_models
-
-        if self.what == "algorithms":
-            rows = [[name, _first_line(cls.__doc__)] for name, cls in builtin.items()]
-        elif self.what == "models":
-            rows = [[name, model_info(name).description] for name in list_models()]
-        else:
-            rows = [[name, line] for name, line in list_data().items()]
-        console.print(make_table(["name", "description"], rows))
-
-
-@dataclass(frozen=True)
-class Cite:
-    """Print the BibTeX of algorithms, models and data sets, or of what a run used."""
-
-    things: Positional[tuple[str, ...]]
-    """Names, or folders of runs."""
-
-    def __call__(self, console: Console) -> None:
-        from ..experiments.citing import cite
-        from ..experiments.reopen import used_by
-
-        things: list[Any] = []
-        for thing in self.things:
-            things += used_by(thing) if Path(thing).is_dir() else [thing]
-        cite(*things)
-
-
-def _first_line(docstring: str | None) -> str:
-    return (docstring or "").strip().partition("\n")[0]
-
-
-def _print_evaluation(console: Console, found: Any, data: Any, more: list[list[str]]) -> None:
-    rows = [
-        ["samples", f"{len(data.test):,} of {data.name}"],
-        *more,
-        ["loss", f"{found.loss:.4f}"],
-    ]
-    if found.accuracy is not None and found.confusion is not None:
-        rows.append(["accuracy", f"{100 * found.accuracy:.2f} %"])
-        for i, name in enumerate(data.classes):
-            rows.append([f"  {name}", f"{100 * found.confusion[i][i] / max(sum(found.confusion[i]), 1):.2f} %"])
-    console.print(make_table(["", ""], rows))
+def save_figure(figure: Any, path: Path | str, console: Console) -> None:
+    """Write a figure to a file, and say where it is."""
+    figure.savefig(path)
+    console.print(f"figure: {path}")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._support.errors import MinimandError, unknown_name
-from ..algorithms._registry import as_algorithm, builtin
+from ..algorithms._registry import ALGORITHMS, as_algorithm
 from ..data.registry import _KNOWN as DATA
 from ..models.info import model_info
 from ..models.registry import list_models
@@ -13,7 +13,7 @@ from ..trainability.initialization.schemes.registry import SCHEMES
 from ..training.methods._registry import METHODS
 from .study import STUDIES
 
-_REGISTRIES: tuple[Mapping[str, Any], ...] = (builtin, DATA, METHODS, SCHEMES, STUDIES)
+_REGISTRIES: tuple[Mapping[str, Any], ...] = (ALGORITHMS, DATA, METHODS, SCHEMES, STUDIES)
 
 
 def bibliography(*things: Any) -> str:

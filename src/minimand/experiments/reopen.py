@@ -7,7 +7,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from ..algorithms import Algorithm, as_algorithm, builtin, specification
+from ..algorithms import ALGORITHMS, Algorithm, as_algorithm, specification
 from ..data.data import Data
 from ..data.registry import list_data, load_data
 from ..layers.stochastic_depth import DropPath
@@ -104,7 +104,7 @@ def used_by(run: str | Path) -> list[Any]:
     if isinstance(model, dict) and "model" in model:
         things.append(model["model"])
         name = str(model.get("algorithm")).partition("(")[0]
-        if name in builtin:
+        if name in ALGORITHMS:
             things.append(name)
         if model.get("drop_path"):
             things.append(DropPath(model["drop_path"]))

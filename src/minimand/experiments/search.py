@@ -13,7 +13,7 @@ from .._support.errors import MinimandError
 from .._support.extras import require
 from .._support.files import write_whole
 from ..algorithms._algorithm import Algorithm
-from ..algorithms._registry import as_algorithm, builtin
+from ..algorithms._registry import ALGORITHMS, as_algorithm
 from ..data.conversion import as_data
 from ..data.data import Data
 from ..data.holding_out import hold_out
@@ -184,7 +184,7 @@ def _about(
 
 def _nearest(algorithm: Algorithm, depth: int, binding: Binding) -> list[tuple[str, float]]:
     """The three nearest known algorithms, with their default coefficients; of several that are the same, one."""
-    distances = [(known := cls(), distance(algorithm, known, depth, binding)) for cls in builtin.values()]
+    distances = [(known := cls(), distance(algorithm, known, depth, binding)) for cls in ALGORITHMS.values()]
     nearest: list[tuple[Algorithm, float]] = []
     for known, apart in sorted(distances, key=lambda entry: entry[1]):
         if len(nearest) < 3 and apart < math.inf and all(distance(known, near, depth, binding) for near, _ in nearest):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .._support.errors import MinimandError, unknown_name
 from .._support.registry import Registry, instance_of
 from ..algorithms._algorithm import is_proximal
-from ..algorithms._registry import builtin
+from ..algorithms._registry import ALGORITHMS
 from ..theory.kernel import Binding
 
 Setting = int | float | str | None
@@ -190,9 +190,9 @@ def without_skeleton(info: ModelInfo) -> str:
 
 def prefixed_names() -> list[str]:
     """Names with an algorithm's before them, of every algorithm that runs with learned blocks alone."""
-    prefixes = [prefix for prefix, name in _prefixes().items() if not any(map(is_proximal, builtin[name].oracles))]
+    prefixes = [prefix for prefix, name in _prefixes().items() if not any(map(is_proximal, ALGORITHMS[name].oracles))]
     return [prefix + name for prefix in prefixes for name, info in MODELS.items() if info.binding is not None]
 
 
 def _prefixes() -> dict[str, str]:
-    return {"apg2_": "nesterov_y", **{f"{name}_": name for name in builtin}}
+    return {"apg2_": "nesterov_y", **{f"{name}_": name for name in ALGORITHMS}}

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..algorithms import Algorithm, as_algorithm, builtin
+from ..algorithms import ALGORITHMS, Algorithm, as_algorithm
 from .dynamics.response import response
 from .kernel import INPUT, Kernel, Query, extended, kernel
 from .scalars import Number
@@ -129,7 +129,7 @@ class Identification:
 
     def __str__(self) -> str:
         if not self.matches:
-            return f"none of the {len(builtin)} known algorithms"
+            return f"none of the {len(ALGORITHMS)} known algorithms"
         return "\n".join(str(match) for match in self.matches)
 
 
@@ -143,7 +143,7 @@ def identify(algorithm: Algorithm | str, depth: int = 32) -> Identification:
     target = kernel(algorithm, depth)
     fitted = extended(algorithm, depth)
     matches: list[tuple[int, int, Algorithm, Equivalence]] = []
-    for cls in builtin.values():
+    for cls in ALGORITHMS.values():
         candidate = algorithm if type(algorithm) is cls else _fit(cls, fitted)
         if candidate is not None:
             match = _compare(algorithm, candidate, target, kernel(candidate, depth))

@@ -58,7 +58,7 @@ def test_table(algorithm: mm.Algorithm, m, b1, b0, stable: bool, order: int | No
 
 
 def test_the_table_covers_every_algorithm() -> None:
-    assert {type(row[0]) for row in TABLE} | NO_MULTISTEP == set(A.builtin.values())
+    assert {type(row[0]) for row in TABLE} | NO_MULTISTEP == set(A.ALGORITHMS.values())
 
 
 def _product(a, b) -> list[Fraction]:

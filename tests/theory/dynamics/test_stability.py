@@ -45,7 +45,7 @@ def test_the_start_lowers_the_order() -> None:
         assert "its start is of order 1" in found.reasons["order"]
         errors = []
         for n in (64, 128):
-            algorithm = A.builtin[name]()
+            algorithm = A.ALGORITHMS[name]()
             state = algorithm.start(1.0)
             for k in range(n):
                 state = algorithm.step(state, lambda y, n=n: y / n, k)

@@ -1,7 +1,7 @@
 """Every algorithm with the same blocks, for its card in the gallery."""
 
 from ...algorithms._algorithm import is_proximal
-from ...algorithms._registry import builtin
+from ...algorithms._registry import ALGORITHMS
 from ...experiments.panels import rows
 from ...experiments.study import Cell, Column, Scale, Study, register
 from ...experiments.trained import ERROR, images, measure_classifier
@@ -18,7 +18,7 @@ def _cells(scale: Scale) -> list[Cell]:
         recipe = Recipe(20 if scale == "cpu" else 1, 128, AdamW(5e-3, weight_decay=0.0), Cosine())
     return [
         {"algorithm": name, "model": model, **shown, "recipe": as_config(recipe)}
-        for name, cls in builtin.items()
+        for name, cls in ALGORITHMS.items()
         if not any(map(is_proximal, cls.oracles))
     ]
 

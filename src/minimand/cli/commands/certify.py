@@ -1,0 +1,64 @@
+"""`minimand certify`: certificates of algorithms."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from ..._support.errors import MinimandError
+from ..._support.tables import make_table
+from ...theory.kernel import Binding
+from ..options import Pair, Text, Whole
+from ..reading import save_figure
+from ._registry import COMMANDS
+
+
+@COMMANDS.register("certify")
+@dataclass(frozen=True)
+class Certify:
+    """Certify algorithms: consistency, stability, order, gains, inverse, universality."""
+
+    takes: ClassVar[tuple[str, ...]] = ("algorithms",)
+    algorithm: Positional[tuple[str, ...]]
+    """Names, with coefficients if need be, or path/to/file.py:MyMethod."""
+    depth: int = 20
+    """The number of layers of the network."""
+    binding: Binding = "residual"
+    """How a block becomes a gradient."""
+    width: Whole = None
+    """The size of the state; a size that is left out becomes a proviso."""
+    d_in: Whole = None
+    """The size of the input, a length."""
+    d_out: Whole = None
+    """The size of the output, a length."""
+    rate: Pair = None
+    """MU L: also find the worst case over MU-strongly convex, L-smooth functions."""
+    plot: Text = None
+    """Write the poles, gains and wiring of each algorithm to this folder."""
+
+    def __call__(self, console: Console) -> None:
+        from ..._support.calls import file_name
+        from ...algorithms._registry import as_algorithm, specification
+        from ...theory.certificate import certify
+
+        if not self.algorithm:
+            raise MinimandError(
+                "no algorithm to certify; expected names (minimand list algorithms) or file.py:MyMethod."
+            )
+        taken: set[str] = set()
+        for i, algorithm in enumerate(map(as_algorithm, self.algorithm)):
+            certificate = certify(
+                algorithm, self.depth, self.binding, self.width, self.d_in, self.d_out, rate=self.rate
+            )
+            if i:
+                console.print()
+            console.print(make_table(["", "", ""], certificate.rows(), certificate.title))
+            if self.plot:
+                Path(self.plot).mkdir(parents=True, exist_ok=True)
+                whole = specification(algorithm)
+                short = file_name(whole.partition("(")[0])
+                name = file_name(whole) if short in taken else short
+                taken.add(name)
+                save_figure(certificate.plot(), Path(self.plot) / f"{name}.svg", console)

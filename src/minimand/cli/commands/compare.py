@@ -1,0 +1,40 @@
+"""`minimand compare`: the same model trained with several algorithms."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.console import Console
+
+from ..._support.tables import make_table
+from ..options import TrainingOptions, resumable
+from ..training import progress, several_trainings
+from ._registry import COMMANDS
+
+
+@COMMANDS.register("compare")
+@dataclass(frozen=True)
+class Compare(TrainingOptions):
+    """Train the same model with several algorithms: same data, same first weights, several seeds."""
+
+    takes: ClassVar[tuple[str, ...]] = ("algorithms", "models", "data")
+    algorithm: tuple[str, ...] = ("gradient_descent", "heavy_ball", "nesterov_y")
+    """The algorithms, as for train."""
+    seeds: int = 3
+    """Trainings of each algorithm; they are seeded 0, 1, ..."""
+    run: str = "runs/comparison"
+    """The folder; the same command on the same folder goes on where it was."""
+
+    def __call__(self, console: Console) -> None:
+        from ...experiments.compare import compare
+
+        with resumable("the same command goes on from the last checkpoint"):
+            comparison = compare(
+                self.algorithm,
+                seeds=self.seeds,
+                run=self.run,
+                callbacks=lambda label: progress(console, self.quiet, label),
+                **several_trainings(self, console),
+            )
+        console.print(make_table(comparison.columns(), comparison.rows()))
+        console.print(comparison.note)
+        console.print(f"report: {self.run}/report.html")

@@ -1,0 +1,114 @@
+"""`minimand diagnose`: why a network does not train."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from rich.console import Console
+from tyro.conf import Positional, arg
+
+from ..._support.errors import MinimandError
+from ..options import DataFolder, Device, Plot, Text, Whole, check_file
+from ..reading import read_data, read_own_model, reopen_trained, save_figure
+from ._registry import COMMANDS
+
+
+@COMMANDS.register("diagnose")
+@dataclass(frozen=True)
+class Diagnose:
+    """Say whether a network would train, why not, and which call repairs it."""
+
+    takes: ClassVar[tuple[str, ...]] = ("models", "data", "algorithms")
+    model: Positional[str]
+    """path/to/file.py:name, a module, a class or a function that makes one; the folder of a run; or a named model."""
+    data: Text = None
+    """The batch is from this data, as for train; for a named model the same default."""
+    data_folder: DataFolder = None
+    shape: Annotated[tuple[int, ...], arg(metavar="N [N ...]", help_behavior_hint="")] = ()
+    """The shape of one sample, for a batch of random numbers instead; smooth ones for images. Random numbers tell less
+    of angles than data do."""
+    tokens: Whole = None
+    """The size of a vocabulary: with --shape, random integers below this instead, as language models read."""
+    algorithm: Text = None
+    """The algorithm of a named model, as for train; or of a run, if it is your own."""
+    batch_size: int = 64
+    """The number of samples in the batch."""
+    seed: int = 0
+    """The seed of the weights and of the batch."""
+    fix: bool = False
+    """Make the call that repairs it, and diagnose again."""
+    jacobian: bool = False
+    """Also find the singular values from the input to the output."""
+    curvature: bool = False
+    """Also find the largest step size by the tangent kernel and, with data, the ends of the Hessian's spectrum."""
+    plot: Plot = None
+    device: Device = None
+
+    def __call__(self, console: Console) -> None:
+        import torch
+
+        from ..._support.checks import check_number
+        from ..._support.environment import as_device
+        from ...trainability.diagnosis.diagnose import diagnose
+        from ...training.arguments import check_seed
+
+        check_number("--batch-size", self.batch_size, 1, float("inf"), whole=True)
+        check_seed(self.seed)
+        check_file("--plot", self.plot)
+        device = as_device(self.device)
+        torch.manual_seed(self.seed)
+        model, x, y = self._read(console)
+        model, x, y = model.to(device), x.to(device), None if y is None or not self.curvature else y.to(device)
+        look = partial(diagnose, model, x, target=y, jacobian=self.jacobian, curvature=self.curvature)
+        report = look()
+        console.print(str(report), soft_wrap=True)
+        remedy = report.verdict.remedy
+        if self.fix and remedy is None:
+            console.print("nothing to repair")
+        elif self.fix and remedy is not None:
+            remedy.apply(model, x)
+            report = look()
+            console.print(f"\nrepaired:\n{report}", soft_wrap=True)
+        if self.plot:
+            save_figure(report.plot(), self.plot, console)
+
+    def _read(self, console: Console) -> tuple[Any, Any, Any]:
+        """The model, a batch and, of data, its targets."""
+        from ...data.registry import default_data
+        from ...models.registry import create_for
+
+        if ".py:" in self.model:
+            model = read_own_model(self.model)
+            if self.shape:
+                return model, self._random(), None
+            if not self.data:
+                raise MinimandError(
+                    f"{self.model} needs a batch; expected --shape, the shape of one sample as in --shape 3 32 32, or "
+                    "--data."
+                )
+            return model, *self._batch(read_data(self.data, self.data_folder))
+        if Path(self.model).is_dir():
+            opened, _ = reopen_trained(self.model, self.algorithm, console)
+            return opened.model, *self._batch(opened.data)
+        data = read_data(self.data or default_data(), self.data_folder)
+        return create_for(self.model, data.shape, data.num_outputs, self.algorithm), *self._batch(data)
+
+    def _batch(self, data: Any) -> tuple[Any, Any]:
+        x, y, *_ = next(iter(data.train.batches(self.batch_size, self.seed)))
+        return data.prepare(x), y
+
+    def _random(self) -> Any:
+        import torch
+        from torch.nn.functional import interpolate
+
+        if any(size < 1 for size in self.shape):
+            raise MinimandError(f"--shape is {self.shape}; expected positive sizes, as in --shape 3 32 32.")
+        if self.tokens is not None:
+            if self.tokens < 1:
+                raise MinimandError(f"--tokens is {self.tokens}; expected the size of the vocabulary, at least 1.")
+            return torch.randint(self.tokens, (self.batch_size, *self.shape))
+        if len(self.shape) != 3:
+            return torch.randn(self.batch_size, *self.shape)
+        channels, *size = self.shape
+        return interpolate(torch.randn(self.batch_size, channels, 4, 4), size, mode="bicubic")

@@ -1,0 +1,74 @@
+"""`minimand probe`: how well classes can be told apart at each layer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from ..._support.errors import MinimandError
+from ..options import DataFolder, Device, OfOwn, Plot, Quiet, Text, Whole, check_file
+from ..reading import read_data, read_own_model, reopen_trained, save_figure
+from ..training import progress
+from ._registry import COMMANDS
+
+
+@COMMANDS.register("probe")
+@dataclass(frozen=True)
+class Probe:
+    """Say how well the classes can be told apart at each layer of a trained network."""
+
+    takes: ClassVar[tuple[str, ...]] = ("data",)
+    model: Positional[str]
+    """The folder of a run; or path/to/file.py:name, a network or an nn.Sequential, or a function that makes one."""
+    data: Text = None
+    """The samples, named as for train; by default the run's."""
+    data_folder: DataFolder = None
+    kind: Literal["linear", "cnn"] = "linear"
+    """Logistic regression on 2 x 2 averages, or convolutional classifiers."""
+    hidden_layers: int = 1
+    """Hidden layers of a cnn probe."""
+    width: Whole = None
+    """Channels of the hidden layers; by default as many as the probed layer has."""
+    epochs: Whole = None
+    """Epochs of a cnn probe; by default those of a recipe that suits it."""
+    algorithm: OfOwn = None
+    seed: int = 0
+    """The seed of the probes' weights and of the order of samples."""
+    plot: Plot = None
+    quiet: Quiet = False
+    device: Device = None
+
+    def __call__(self, console: Console) -> None:
+        from ..._support.environment import default_device
+        from ...analysis.probe import probe
+        from ...recipes.recipe import Recipe
+
+        check_file("--plot", self.plot)
+        model, data = self._read(console)
+        result = probe(
+            model,
+            data,
+            self.kind,
+            self.hidden_layers,
+            self.width,
+            None if self.epochs is None else Recipe(epochs=self.epochs),
+            seed=self.seed,
+            device=self.device or default_device(),
+            callbacks=progress(console, self.quiet),
+        )
+        console.print(str(result), soft_wrap=True)
+        if self.plot:
+            save_figure(result.plot(), self.plot, console)
+
+    def _read(self, console: Console) -> tuple[Any, Any]:
+        data = None if self.data is None else read_data(self.data, self.data_folder)
+        if ".py:" in self.model:
+            if data is None:
+                raise MinimandError(f"{self.model} needs samples; expected --data, such as --data digits.")
+            return read_own_model(self.model), data
+        if not Path(self.model).is_dir():
+            raise MinimandError(f"model is {self.model!r}; expected the folder of a run, or path/to/file.py:name.")
+        opened, _ = reopen_trained(self.model, self.algorithm, console)
+        return opened.model, data or opened.data

@@ -1,0 +1,101 @@
+"""`minimand train`: train a network, evaluate it, write a report."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.console import Console
+
+from ..._support.tables import make_table
+from ..options import Parallel, Text, TrainingOptions, Whole, resumable
+from ..training import adapt_recipe, load_data, merge_options, progress
+from ._registry import COMMANDS
+
+
+@COMMANDS.register("train")
+@dataclass(frozen=True)
+class Train(TrainingOptions):
+    """Train a network, evaluate it and write a report. An existing run is resumed."""
+
+    takes: ClassVar[tuple[str, ...]] = ("methods", "algorithms", "models", "data")
+    algorithm: Text = None
+    """A name, with coefficients if need be, as in "heavy_ball(momentum=0.9)"; or path/to/file.py:MyMethod. By
+    default what the named model is known for, and heavy_ball where none is named."""
+    method: Text = None
+    """How layers learn, with options if need be, as in "layerwise(hidden_layers=2)"; backpropagation by default."""
+    run: Text = None
+    """The run's folder; by default a new one in runs/."""
+    seed: Whole = None
+    """The seed of the first weights, the order of the samples and every random choice; 0 by default."""
+    checkpoint_every: float = 60.0
+    """Seconds between checkpoints."""
+    diagnose: bool = False
+    """Diagnose the model as it begins, and stop a run that cannot learn."""
+    parallel: Parallel = None
+    """Under torchrun, how its processes share each batch: ddp, the default, or fsdp, which shards the weights too."""
+
+    def __call__(self, console: Console) -> None:
+        import torch
+
+        from ..._support.environment import as_device
+        from ...algorithms._registry import as_algorithm
+        from ...models.registry import create_for, default_model
+        from ...recipes.recipe import default_recipe, from_config
+        from ...training.arguments import check_seed
+        from ...training.distributed.processes import broadcast_object, is_main, world_size
+        from ...training.fit import fit
+        from ...training.methods._registry import as_method
+        from ...training.runs.run import Run
+
+        console = console if is_main() else Console(quiet=True)
+        folder = Path(self.run) if self.run else _new_folder()
+        folder, options = broadcast_object((folder, merge_options(self, Run(folder).command())))
+        run = Run(folder, options)
+        check_seed(options["seed"])
+        method = as_method(options["method"] or "backpropagation")
+        device = as_device(self.device)
+        named = options["algorithm"] or (None if options["model"] else "heavy_ball")
+        algorithm = named and as_algorithm(named)
+        data = load_data(options, console, self.quiet)
+        torch.manual_seed(options["seed"])
+        name = options["model"] or default_model(data.shape)
+        model = create_for(name, data.shape, data.num_outputs, algorithm, options["binding"])
+        recipe = default_recipe(data, model, device) if run.is_new else from_config(run.config()["recipe"])
+        own = ["--algorithm", named] if named and ".py:" in named else []
+        ranks = ["torchrun", "--nproc-per-node", str(world_size()), "-m", "--"] if world_size() > 1 else []
+        again = shlex.join([*ranks, "minimand", "train", "--run", str(folder), *own])
+        with resumable(f"{again} goes on from the last checkpoint"):
+            result = fit(
+                model,
+                data,
+                method,
+                adapt_recipe(broadcast_object(recipe), options),
+                run=run,
+                seed=options["seed"],
+                device=device,
+                callbacks=progress(console, self.quiet),
+                checkpoint_every=self.checkpoint_every,
+                diagnose=self.diagnose,
+                parallel=self.parallel,
+            )
+        console.print(make_table(["", ""], _result_rows(result, str(getattr(model, "algorithm", "none")), name)))
+        console.print(f"report: {run.report}")
+
+
+def _new_folder() -> Path:
+    """The first of runs/1, runs/2 ... that is free."""
+    number = 1
+    while Path(f"runs/{number}").exists():
+        number += 1
+    return Path(f"runs/{number}")
+
+
+def _result_rows(result: Any, algorithm: str, model: str) -> list[list[str]]:
+    rows = [["algorithm", algorithm], ["model", model], ["test loss", f"{result.test_loss:.4f}"]]
+    if result.test_accuracy is not None:
+        rows.append(["test accuracy", f"{100 * result.test_accuracy:.2f} %"])
+    if result.ensemble_evaluation and result.ensemble_evaluation.accuracy is not None:
+        rows.append(["all classifiers together", f"{100 * result.ensemble_evaluation.accuracy:.2f} %"])
+    seconds = sum(record["seconds"] for record in result.history)
+    return [*rows, ["epochs", str(len(result.history))], ["training", f"{seconds:.0f} s"]]
