@@ -24,7 +24,7 @@ from minimand._support.environment import environment
 from minimand.models.feedforward import convnet4, convnet8
 from minimand.training.methods.method import Method
 from minimand.training.methods.targets import passes as target_pass
-from minimand.training.methods.targets import saved_bits as thrifty
+from minimand.training.methods.targets import saved_bits
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "convnet4": convnet4,
@@ -123,22 +123,22 @@ def kept(model: nn.Module, method: Method, x: Tensor, y: Tensor) -> int:
             held[weak.cdata] = weak, storage.nbytes()
         most = max(most, sum(size for weak, size in held.values() if not weak.expired()))
 
-    class Counting(thrifty.Thrifty):
-        def pack(self, tensor: Tensor) -> Tensor | thrifty.Packed:
-            found = super().pack(tensor)
-            count(found.data if isinstance(found, thrifty.Packed) else found)
-            return found
+    class Counting(saved_bits.SavedActivations):
+        def pack(self, tensor: Tensor) -> Tensor | saved_bits.PackedActivation:
+            saved = super().pack(tensor)
+            count(saved.codes if isinstance(saved, saved_bits.PackedActivation) else saved)
+            return saved
 
     def plain(tensor: Tensor) -> Tensor:
         count(tensor)
         return tensor
 
-    usual, target_pass.Thrifty = target_pass.Thrifty, Counting
+    usual, target_pass.SavedActivations = target_pass.SavedActivations, Counting
     try:
         with torch.autograd.graph.saved_tensors_hooks(plain, lambda tensor: tensor):
             method.backward(model, x, y, F.cross_entropy)
     finally:
-        target_pass.Thrifty = usual
+        target_pass.SavedActivations = usual
     return most
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import minimand as mm
 from minimand.layers.thresholds import Threshold
 from minimand.training.methods.targets import search as target_search
-from minimand.training.methods.targets.passes import Pass as TargetPass
-from minimand.training.methods.targets.saved_bits import Thrifty
+from minimand.training.methods.targets.passes import TargetPass
+from minimand.training.methods.targets.saved_bits import SavedActivations
 from minimand.training.methods.targets.unit_losses import LOSSES
 
 
@@ -109,9 +109,14 @@ def test_losses_equal_their_surrogate_gradients_on_whole_nets(net: str, loss: An
 @pytest.mark.parametrize("net", ["several uses", "resnet", "preactivation"])
 def test_backward_walks_the_thresholds_in_the_reverse_order_of_execution(net: str) -> None:
     walked: list[int] = []
+    rule = TargetPass.gradient
+
+    def gradient(self: TargetPass, number: int, *tensors: Any) -> Tensor:
+        walked.append(number)
+        return rule(self, number, *tensors)
+
     with pytest.MonkeyPatch.context() as patch:
-        rule = TargetPass.gradient
-        patch.setattr(TargetPass, "gradient", lambda run, n, *rest: (walked.append(n), rule(run, n, *rest))[1])
+        patch.setattr(TargetPass, "gradient", gradient)
         _gradients(net, mm.TargetPropagation(), mm.Sign())
     assert walked == list(reversed(range(len(walked))))
     assert len(walked) == {"several uses": 3, "resnet": 19, "preactivation": 19}[net]
@@ -197,9 +202,9 @@ def test_what_is_packed_comes_back_to_the_bit(
 ) -> None:
     h = threshold(torch.randn(3, 7, 5, 9).to(dtype, memory_format=layout))
     weight = torch.randn(2, 7, 1, 1, dtype=dtype, requires_grad=True)
-    thrifty = Thrifty()
-    thrifty.note(h, threshold)
-    with thrifty.saving():
+    saved_activations = SavedActivations()
+    saved_activations.register(h, threshold)
+    with saved_activations.saving():
         y = F.conv2d(h, weight)
     saved = y.grad_fn._saved_input  # pyright: ignore
     assert saved is not h
@@ -293,7 +298,7 @@ def test_searched_targets_lower_the_loss_of_the_layer_above_sample_by_sample(tar
 
     def gradient(self: TargetPass, number: int, threshold: Threshold, z: Tensor, g: Tensor) -> Tensor:
         done = rule(self, number, threshold, z, g)
-        seen[number] = z, g, *self._set[number]
+        seen[number] = z, g, *self._targets[number]
         return done
 
     with pytest.MonkeyPatch.context() as patch:
@@ -338,7 +343,7 @@ def test_a_beam_that_is_wide_and_long_enough_finds_the_best_moves() -> None:
 
     every = torch.cartesian_prod(*[torch.tensor([False, True])] * 4)
     best = torch.stack([loss(moves.expand(30, 4)) for moves in every]).amin(0)
-    greedy, wide = (loss(target_search._beam(promise, loss, budget)) for budget in (5, 17))
+    greedy, wide = (loss(target_search._beam_search(promise, loss, budget)) for budget in (5, 17))
     assert (wide <= greedy + 1e-6).float().mean() > 0.9
     assert torch.isclose(wide, best).float().mean() > 0.7
     assert (wide <= loss(torch.zeros(30, 4, dtype=torch.bool))).all()
