@@ -13,7 +13,7 @@ import minimand as mm
 from minimand.data.sets.synthetic import nested_rings
 from minimand.layers.thresholds import Threshold
 from minimand.training.methods.feasible import feasible_target_propagation
-from minimand.training.methods.feasible.target_settings import Spent, TargetSettings
+from minimand.training.methods.feasible.target_search import BudgetSpent, TargetSearch
 
 
 def _net(*widths: int, threshold: Callable[[], Threshold] = mm.Sign) -> nn.Sequential:
@@ -135,8 +135,8 @@ def test_the_largest_margins_are_no_smaller_and_the_perceptron_solves_too() -> N
 def test_all_settings_of_hidden_targets_are_those_that_units_can_give() -> None:
     """Of four points in the plane, by trying units on a fine grid of directions and offsets."""
     x = np.random.default_rng(3).normal(size=(4, 2))
-    search = TargetSettings(x, np.ones((4, 1)), (1,), ((-1, 1),), "linear_programming", 1000, np.random.default_rng(0))
-    found = {tuple(search.targets[1][:, 0] * search.targets[1][0, 0]) for _ in search._every(1)}
+    search = TargetSearch(x, np.ones((4, 1)), (1,), ((-1, 1),), "linear_programming", 1000, np.random.default_rng(0))
+    found = {tuple(search.targets[1][:, 0] * search.targets[1][0, 0]) for _ in search._every_setting(1)}
     angles = np.linspace(0, 2 * np.pi, 361)
     z = np.stack([np.cos(angles), np.sin(angles)], 1) @ x.T
     offsets = np.linspace(-4, 4, 401)
@@ -144,9 +144,9 @@ def test_all_settings_of_hidden_targets_are_those_that_units_can_give() -> None:
     assert found == {tuple(row * row[0]) for row in np.unique(signs, axis=0)}
     assert search.steps <= 8
     search._limit = 3
-    search._known.clear()
-    with pytest.raises(Spent):
-        list(search._every(1))
+    search._solved_units.clear()
+    with pytest.raises(BudgetSpent):
+        list(search._every_setting(1))
 
 
 @pytest.mark.parametrize(
