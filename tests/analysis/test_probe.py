@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import minimand as mm
-from minimand.analysis.separability import Separability
+from minimand.analysis.separability import SeparabilityByLayer
 
 QUICK = mm.Recipe(2, 64, mm.SGD(0.05), mm.StepDecay(at=()))
 
@@ -145,7 +145,7 @@ def test_what_was_found_is_told_in_words_numbers_and_a_picture() -> None:
     train, test = found.plot().axes[0].lines
     assert list(cast(Any, test.get_ydata())) == [100 * x.test_accuracy for x in found.layers]
     assert list(cast(Any, train.get_ydata())) == [100 * x.train_accuracy for x in found.layers]
-    assert isinstance(found, Separability)
+    assert isinstance(found, SeparabilityByLayer)
 
 
 def test_a_loader_serves_linear_probes() -> None:
