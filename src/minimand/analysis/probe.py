@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast, get_args
 
@@ -134,9 +134,8 @@ def _linear(
         regression, converged = _regression(x, y)
         if not converged:
             unconverged.append(j)
-        layers.append(
-            LayerSeparability(j, shape, float(regression.score(x, y)), float(regression.score(x_test, y_test)))
-        )
+        accuracies = float(regression.score(x, y)), float(regression.score(x_test, y_test))
+        layers.append(LayerSeparability(j, shape, *accuracies))
     return tuple(layers), tuple(unconverged)
 
 
@@ -171,32 +170,29 @@ def _regression(x: np.ndarray, y: np.ndarray) -> tuple[Any, bool]:
     return probe, not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
 
 
+@dataclass(frozen=True)
 class _ConvolutionalProbes:
     """Convolutional probes, each trained on features that are made once."""
 
-    def __init__(
-        self,
-        network: Network,
-        data: Data,
-        device: torch.device,
-        hidden_layers: int,
-        width: int | None,
-        recipe: Recipe | None,
-        seed: int,
-        callbacks: Sequence[Callback],
-    ) -> None:
-        if isinstance(data.train, Loader) or isinstance(data.test, Loader):
+    network: Network
+    data: Data
+    device: torch.device
+    hidden_layers: int
+    width: int | None
+    recipe: Recipe | None
+    seed: int
+    callbacks: Sequence[Callback]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.data.train, Loader) or isinstance(self.data.test, Loader):
             raise MinimandError(
                 "features of a loader cannot be kept; expected tensors or a data set, or linear probes."
             )
-        if recipe is not None and (recipe.mixup or recipe.cutmix):
+        if (recipe := self.recipe) is not None and (recipe.mixup or recipe.cutmix):
             raise MinimandError(
                 f"the recipe has mixup={recipe.mixup:g} and cutmix={recipe.cutmix:g}, and features are kept of single "
                 "samples; expected 0 of both."
             )
-        self.network, self.data, self.device = network, data, device
-        self.hidden_layers, self.width = hidden_layers, width
-        self.recipe, self.seed, self.callbacks = recipe, seed, callbacks
 
     def fitted(self, shapes: Sequence[tuple[int, ...]], place: Place) -> Iterator[LayerSeparability]:
         """Fit the probes layer by layer."""
