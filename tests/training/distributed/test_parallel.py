@@ -1,9 +1,7 @@
 """Several processes train what one would: DDP, FSDP, their ends and their beginnings."""
 
-import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,34 +22,15 @@ from minimand.training.distributed.ranks import Parallel
 from minimand.training.loop.events import Event, StepDone
 from minimand.training.methods.local.activations import Activations
 from minimand.training.runs.run import Run
+from ranks import on_ranks
 
-# Forked, they need not import anything again.
-processes = multiprocessing.get_context("fork")
 KINDS: tuple[Parallel, ...] = ("ddp", "fsdp")
 Outcome = dict[str, Any]
 
 
-def together(task: Callable[[], Any], folder: Path, count: int = 2) -> list[Any]:
-    """What the task gives in each of so many processes; None where it did not come to an end."""
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        port = found.getsockname()[1]
-
-    def run(rank: int) -> None:
-        os.environ.update(RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="localhost", MASTER_PORT=str(port))
-        torch.manual_seed(0)
-        torch.save(task(), folder / f"{rank}.pt")
-        torch.distributed.destroy_process_group()
-
-    for path in folder.glob("*.pt"):
-        path.unlink()
-    started = [processes.Process(target=run, args=(rank,)) for rank in range(count)]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join()
-    paths = [folder / f"{rank}.pt" for rank in range(count)]
-    return [torch.load(path, weights_only=False) if path.exists() else None for path in paths]
+def together(task: Callable[[], Any], folder: Path) -> list[Any]:
+    """The results of the task in two processes; None where it did not come to an end."""
+    return on_ranks(2, folder, lambda rank, _: task())
 
 
 def plain() -> nn.Module:
@@ -230,8 +209,9 @@ def test_the_death_of_a_process_ends_the_others_and_not_the_run(tmp_path: Path) 
             return str(error)
         return "came to its end"
 
-    assert together(train, tmp_path)[1] is None
-    assert "another of the 2 processes ended" in torch.load(tmp_path / "0.pt")
+    message, killed = together(train, tmp_path)
+    assert killed is None
+    assert "another of the 2 processes ended" in message
     saved, _ = Run(tmp_path / "run").last_checkpoint()
     assert saved is not None
     assert saved.state["step"] == 2, "one call was for the fingerprint"
