@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def run(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """A forward pass."""
+    """The outputs of a forward pass."""
     return model(x)
 
 

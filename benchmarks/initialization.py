@@ -35,7 +35,7 @@ class Backwards(nn.Module):
 
 
 class Shared(nn.Module):
-    """One layer, four times."""
+    """A network of one layer that runs four times."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Shared(nn.Module):
 
 
 class ZeroBranch(nn.Module):
-    """x + 0 at the start."""
+    """A residual block that gives x + 0 at the start."""
 
     def __init__(self) -> None:
         super().__init__()

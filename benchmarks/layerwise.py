@@ -76,7 +76,7 @@ def _held(device: torch.device, highest: bool = False) -> float:
 
 
 def measured_peaks(device: torch.device) -> dict[str, float]:
-    """Each in a new process."""
+    """The peaks of all parts, each measured in a new process."""
     parts = ["whole", "blocks", *map(str, range(BLOCKS))]
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         return {which: pool.apply(peak, (which, str(device))) for which in parts}

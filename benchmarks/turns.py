@@ -39,7 +39,7 @@ def now(device: torch.device = CPU) -> float:
 
 
 def seconds(run: Run, device: torch.device = CPU) -> float:
-    """The seconds of one call."""
+    """The seconds that one call takes."""
     began = now(device)
     run()
     return now(device) - began

@@ -130,8 +130,7 @@ def compress(
     if device is not None:
         model.to(as_device(device))
     recipe = recipe or default_recipe(data, model, next(model.parameters()).device)
-    folder = None if run is None else Path(run)
-    return _Compressor(model, data, method, recipe, folder, seed, tuple(callbacks)).compress(keep, tuning_epochs)
+    return _Compressor(model, data, method, recipe, run, seed, tuple(callbacks)).compress(keep, tuning_epochs)
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ class _Compressor:
     data: Data
     method: Layerwise
     recipe: Recipe
-    run: Path | None
+    run: str | Path | None
     seed: int
     callbacks: Sequence[Callback]
 
@@ -163,9 +162,8 @@ class _Compressor:
             kept_filters = tuple(sorted(best.indices.tolist()))
             removal.keep(kept_filters)
             pruned = cast(float, evaluate(module, self.data).accuracy)
-            # A block of no layers: all that is trained is the classifier.
             stop, head = module.block.stop, None if module.head is network.head else module.head
-            classifier = Shallow(model, network, range(stop, stop), head)
+            classifier = Shallow(model, network, range(stop, stop), head)  # below it a block of no layers
             test_accuracy = self._trained(classifier, tuning_epochs or problem.epochs, f"layer-{j}-classifier")
             layers.append(CompressedLayer(removal.name, count, kept_filters, trained, pruned, test_accuracy))
         return Compression(model, test_accuracy, tuple(layers), (parameters, _parameters(model)))
@@ -174,13 +172,12 @@ class _Compressor:
         data, device = self.data, next(self.model.parameters()).device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            inputs, _ = next(iter(data.test.batches(4)))
-            example = data.prepare(inputs.to(device))
+            example = data.prepare(next(iter(data.test.batches(4)))[0].to(device))
             return self.method.plan(self.model, lambda: example, data.num_outputs, self.recipe.epochs).problems
 
     def _trained(self, module: nn.Module, epochs: int, name: str) -> float:
         """The test accuracy of a module after a training in a folder of that name."""
-        folder = None if self.run is None else self.run / name
+        folder = None if self.run is None else Path(self.run) / name
         method, recipe = _WholeModule(self.method), replace(self.recipe, epochs=epochs)
         result = fit(module, self.data, method, recipe, run=folder, seed=self.seed, callbacks=self.callbacks)
         return cast(float, result.test_accuracy)

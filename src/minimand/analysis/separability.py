@@ -3,9 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from .._support.extras import require
 from .._support.tables import table_text
-from ..theory.drawing import BLUE, GRID, INK, RED
+from ..report.figures import COLORS, GRID, INK, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,14 +62,12 @@ class SeparabilityByLayer:
 
     def plot(self) -> "Figure":
         """The accuracy over the layers as a figure, on training samples dashed (extra `plots`)."""
-        require("matplotlib", "plots", "to draw figures")
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(5, 3.2), layout="constrained")
+        figure = new_figure(5, 3.2)
         axes = figure.subplots()
         numbers = [x.layer for x in self.layers]
-        axes.plot(numbers, [100 * x.train_accuracy for x in self.layers], ".--", color=RED, label="train")
-        axes.plot(numbers, [100 * x.test_accuracy for x in self.layers], "o-", color=BLUE, markersize=4, label="test")
+        axes.plot(numbers, [100 * x.train_accuracy for x in self.layers], ".--", color=COLORS[1], label="train")
+        test = [100 * x.test_accuracy for x in self.layers]
+        axes.plot(numbers, test, "o-", color=COLORS[0], markersize=4, label="test")
         axes.set_title(f"{self.model} on {self.data}, {self.probe}", fontsize=9, color=INK)
         axes.set(xlabel="layer", ylabel="accuracy in %")
         axes.spines[["top", "right"]].set_visible(False)

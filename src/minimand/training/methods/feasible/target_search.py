@@ -27,7 +27,7 @@ class TargetSearch:
     """The search for targets of all layers of a network of threshold units that every unit can meet."""
 
     points: np.ndarray
-    """The samples (N, d)."""
+    """The samples to be told apart (N, d)."""
     outputs: np.ndarray
     """The targets of the output units (N, outputs), 1 or -1."""
     widths: Sequence[int]
