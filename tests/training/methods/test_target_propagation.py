@@ -318,7 +318,9 @@ def test_searched_targets_lower_the_loss_of_the_layer_above_sample_by_sample(tar
         z = model.b(h)
         out = model.c(torch.cat([h, mm.Sign()(z) if upper is None else upper], 1))
         output_loss = F.cross_entropy(out, y, reduction="none") / len(y)
-        return output_loss + (weight * (1 - (second * z).tanh())).sum(1) * (upper is not None)
+        if upper is None:
+            return output_loss
+        return output_loss + (weight * (1 - (second * z).tanh())).sum(1)
 
     with torch.no_grad():
         h = mm.Sign()(model.a(x))
