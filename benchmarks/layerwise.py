@@ -21,7 +21,7 @@ import minimand as mm
 from minimand._support.tables import table_text
 from minimand.models.greedy import greedy_cifar
 from minimand.report.size import saved_bytes
-from minimand.training.methods.local.activations import State
+from minimand.training.loop.state_batch import StateBatch
 from minimand.training.methods.local.layerwise import Shallow
 
 BLOCKS, WIDTH, BATCH = 8, 32, 128
@@ -101,11 +101,11 @@ def step_times(device: torch.device, rounds: int) -> tuple[list[float], list[flo
     """Median seconds of a training step of each block: on kept activations, and through the frozen blocks below."""
     model, (x, y) = network(device), batch(device)
     blocks = problems(model, x)
-    inputs: list[Tensor | State] = [x]
+    inputs: list[Tensor | StateBatch] = [x]
     state = x
     for problem in blocks[:-1]:
         state = problem.through(state)
-        inputs.append(State(*tree_flatten(state)))
+        inputs.append(StateBatch(*tree_flatten(state)))
     results: list[list[list[float]]] = [[[] for _ in blocks] for _ in (0, 1)]
     for r in range(rounds + 1):
         for j, problem in enumerate(blocks):

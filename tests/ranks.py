@@ -17,9 +17,9 @@ from torch import nn
 import minimand as mm
 from layerwise_models import digits as digits
 from minimand.training.distributed.processes import LostProcessError
+from minimand.training.distributed.replay import Buffer
 from minimand.training.fit import fit
 from minimand.training.methods.local.decoupled import Decoupled
-from minimand.training.methods.local.replay import Buffer
 
 RECIPE = mm.Recipe(2, 64, mm.SGD(0.05), ema=0.9, precision="bf16", augmentation=mm.Augmentation(pad=1), mixup=0.3)
 

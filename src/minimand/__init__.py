@@ -52,17 +52,16 @@ if TYPE_CHECKING:
     from .networks.protocol import Network as Network
     from .networks.unrolled import unroll as unroll
     from .recipes.augmentation import Augmentation as Augmentation
-    from .recipes.recipe import SGD as SGD
-    from .recipes.recipe import Adam as Adam
-    from .recipes.recipe import AdamW as AdamW
-    from .recipes.recipe import Cosine as Cosine
-    from .recipes.recipe import OneCycle as OneCycle
+    from .recipes.optimizers import SGD as SGD
+    from .recipes.optimizers import Adam as Adam
+    from .recipes.optimizers import AdamW as AdamW
     from .recipes.recipe import Recipe as Recipe
-    from .recipes.recipe import StepDecay as StepDecay
+    from .recipes.schedules import Cosine as Cosine
+    from .recipes.schedules import OneCycle as OneCycle
+    from .recipes.schedules import StepDecay as StepDecay
     from .report.citing import bibliography as bibliography
     from .report.citing import cite as cite
     from .report.explain import explain as explain
-    from .report.reported import fit as fit
     from .surgery.harden import harden as harden
     from .surgery.normalize import normalize as normalize
     from .surgery.normalize import normalized as normalized
@@ -76,6 +75,7 @@ if TYPE_CHECKING:
     from .trainability.initialization.initialize import initialize as initialize
     from .trainability.initialization.report import InitReport as InitReport
     from .trainability.prepare import prepare as prepare
+    from .training.fit import fit as fit
     from .training.loop.evaluate import evaluate as evaluate
     from .training.methods.backpropagation import Backpropagation as Backpropagation
     from .training.methods.feasible.feasible_target_propagation import (
@@ -127,21 +127,15 @@ _DEFINED_IN = {
     "networks.protocol": ("Network",),
     "networks.unrolled": ("unroll",),
     "recipes.augmentation": ("Augmentation",),
-    "recipes.recipe": (
-        "Adam",
-        "AdamW",
-        "Cosine",
-        "OneCycle",
-        "Recipe",
-        "SGD",
-        "StepDecay",
-    ),
+    "recipes.optimizers": ("SGD", "Adam", "AdamW"),
+    "recipes.recipe": ("Recipe",),
+    "recipes.schedules": ("Cosine", "OneCycle", "StepDecay"),
     "report.citing": (
         "bibliography",
         "cite",
     ),
     "report.explain": ("explain",),
-    "report.reported": ("fit",),
+    "training.fit": ("fit",),
     "surgery.harden": ("harden",),
     "surgery.normalize": (
         "normalize",

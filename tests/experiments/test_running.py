@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from minimand._support.lock import locked
+from minimand._support.files import locked
 from minimand.experiments import study as registry
 from minimand.experiments.running import read_study, run_study
 from minimand.experiments.study import Column, Study

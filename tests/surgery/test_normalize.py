@@ -13,7 +13,7 @@ import minimand as mm
 from minimand._support.torchvision import require_timm
 from minimand.blocks.convnext import LayerNorm2d
 from minimand.layers.switchable import SwitchNorm
-from minimand.recipes.recipe import _groups
+from minimand.recipes.optimizers import parameter_groups as _groups
 from minimand.theory.block import block_structure
 
 BETWEEN = ["batch", "layer", "instance", "group(groups=2)", "rms", "switchable", "none"]

@@ -170,8 +170,14 @@ def test_losses(loss: Any) -> None:
         ({"model": "mlp"}, TypeError, r"model is 'mlp'; expected a module, mm.create_model\('mlp', ...\)"),
         ({"model": nn.ReLU()}, ValueError, "model ReLU has no parameters to train"),
         ({"recipe": "sgd"}, TypeError, r"recipe is 'sgd'; expected one such as mm.Recipe"),
-        ({"method": "backprop"}, TypeError, r"method is 'backprop'; expected one such as mm.Backpropagation\(\)"),
-        ({"method": mm.Backpropagation}, TypeError, r"expected one such as mm.Backpropagation\(\)"),
+        ({"method": "backprop"}, ValueError, "unknown method 'backprop'. Did you mean 'backpropagation'?"),
+        ({"method": "layerwise(hidden=2)"}, ValueError, "unknown argument of layerwise 'hidden'. .*'hidden_layers'"),
+        ({"method": 3}, TypeError, r"method is int; expected a name \(backpropagation, .*or one such as"),
+        (
+            {"method": mm.FeasibleTargetPropagation()},
+            ValueError,
+            "takes all samples at once and no steps; call its solve",
+        ),
         ({"callbacks": print}, TypeError, "callbacks is a function; expected a list of functions"),
         ({"checkpoint_every": -1}, ValueError, "checkpoint_every is -1; expected seconds"),
         ({"seed": 2**64}, ValueError, "expected an integer from 0 to"),
@@ -199,9 +205,10 @@ def test_bad_input(arguments: dict, error: type[Exception], message: str) -> Non
         (lambda: mm.Recipe(epochs=0), "Recipe.epochs is 0; expected an integer, at least 1"),
         (lambda: mm.Recipe(epochs=1.5), "Recipe.epochs is 1.5; expected an integer"),  # type: ignore[arg-type]
         (lambda: mm.Recipe(ema=1.0), "Recipe.ema is 1.0; expected 0 to below 1"),
-        (lambda: mm.Recipe(optimizer=mm.AdamW), r"expected mm.SGD\(...\) or mm.AdamW\(...\)"),  # type: ignore[arg-type]
-        (lambda: mm.Recipe(optimizer="adam"), "Recipe.optimizer is 'adam'"),  # type: ignore[arg-type]
-        (lambda: mm.Recipe(schedule="cosine"), "Recipe.schedule is 'cosine'"),  # type: ignore[arg-type]
+        (lambda: mm.Recipe(optimizer=mm.AdamW), r"expected 'sgd', 'adam', 'adamw', or one such as mm.SGD\("),  # type: ignore[arg-type]
+        (lambda: mm.Recipe(optimizer="adamv"), "unknown optimizer 'adamv'. Did you mean 'adamw'"),  # type: ignore[arg-type]
+        (lambda: mm.Recipe(schedule="cosin"), "unknown schedule 'cosin'. Did you mean 'cosine'"),  # type: ignore[arg-type]
+        (lambda: mm.Recipe(precision="bf32"), "unknown precision of Recipe 'bf32'. Did you mean 'bf16'"),  # type: ignore[arg-type]
         (lambda: mm.SGD(lr=float("nan")), "SGD.lr is nan; expected a positive number"),
         (lambda: mm.SGD(momentum=2), "SGD.momentum is 2; expected 0 to below 1"),
         (lambda: mm.AdamW(weight_decay=-1), "AdamW.weight_decay is -1; expected at least 0"),

@@ -1,7 +1,7 @@
 """Layerwise compression: each layer loses filters before the next one is trained on it (Belilovsky et al. 2019)."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -24,8 +24,9 @@ from ..training.fit import fit
 from ..training.loop.evaluate import evaluate
 from ..training.loop.events import Callback
 from ..training.loop.losses import Loss, as_loss
+from ..training.loop.problems import Problem
 from ..training.methods.local.layerwise import Layerwise, Shallow
-from ..training.methods.method import Plan, Problem, whole
+from ..training.methods.method import Method
 
 _BATCH = 256
 
@@ -172,8 +173,8 @@ class _Compressor:
         data, device = self.data, next(self.model.parameters()).device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            example = data.prepare(next(iter(data.test.batches(4)))[0].to(device))
-            return self.method.plan(self.model, lambda: example, data.num_outputs, self.recipe.epochs).problems
+            plan = self.method.plan(self.model, lambda: data.example(device), data.num_outputs, self.recipe.epochs)
+        return plan.problems
 
     def _trained(self, module: nn.Module, epochs: int, name: str) -> float:
         """The test accuracy of a module after a training in a folder of that name."""
@@ -184,13 +185,10 @@ class _Compressor:
 
 
 @dataclass(frozen=True)
-class _WholeModule:
-    """A method as `method`, with one problem: to train all of a module."""
+class _WholeModule(Method):
+    """A method that trains all of a module as one problem, by the updates of another method."""
 
     method: Layerwise
-
-    def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
-        return whole(model, epochs)
 
     def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         return self.method.backward(model, x, y, loss)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .._support.checks import check_number
 from .._support.environment import as_device
 from .._support.errors import MinimandError, unknown_name
+from .._support.seeds import random_state, restore_random_state
 from ..data.conversion import as_data
 from ..data.data import Data
 from ..data.samples import Batch, Loader, Samples
@@ -26,9 +27,9 @@ from ..training.arguments import check_seed
 from ..training.fit import fit
 from ..training.loop.evaluate import evaluate
 from ..training.loop.events import Callback
-from ..training.methods.local.activations import Cache, Place, Source, State
+from ..training.loop.state_batch import StateBatch
+from ..training.methods.local.activations import Cache, Place, Source
 from ..training.methods.local.partition import as_read
-from ..training.runs.seeds import random_state, restore_random_state
 from .separability import LayerSeparability, ProbeKind, SeparabilityByLayer
 
 _BATCH = 256
@@ -240,8 +241,8 @@ class _ProbeOfLayer(nn.Module):
         self._network = (network,)  # in a tuple, so that it is no submodule
         self.j, self.head = j, head
 
-    def forward(self, x: State) -> Tensor:
+    def forward(self, x: StateBatch) -> Tensor:
         """Outputs for a batch of states."""
         with torch.no_grad():
-            features = self._network[0].read(self.j, x.value)
+            features = self._network[0].read(self.j, x.state)
         return self.head(features)

@@ -75,15 +75,15 @@ class Train(_Training):
         from ..algorithms._registry import as_algorithm
         from ..models.registry import create_for, default_model
         from ..recipes.recipe import default_recipe, from_config
-        from ..report.reported import fit
         from ..training.arguments import check_seed
-        from ..training.distributed.processes import leads, processes, shared
+        from ..training.distributed.processes import broadcast_object, is_main, world_size
+        from ..training.fit import fit
         from ..training.methods._registry import as_method
         from ..training.runs.run import Run
 
-        console = console if leads() else Console(quiet=True)
+        console = console if is_main() else Console(quiet=True)
         folder = Path(self.run) if self.run else _new_folder()
-        folder, options = shared((folder, _options(self, Run(folder).command())))
+        folder, options = broadcast_object((folder, _options(self, Run(folder).command())))
         run = Run(folder, options)
         check_seed(options["seed"])
         method = as_method(options["method"] or "backpropagation")
@@ -94,7 +94,9 @@ class Train(_Training):
         torch.manual_seed(options["seed"])
         name = options["model"] or default_model(data.shape)
         model = create_for(name, data.shape, data.num_outputs, algorithm, options["binding"])
-        recipe = shared(default_recipe(data, model, device) if run.is_new else from_config(run.config()["recipe"]))
+        recipe = broadcast_object(
+            default_recipe(data, model, device) if run.is_new else from_config(run.config()["recipe"])
+        )
         try:
             result = fit(
                 model,
@@ -111,7 +113,7 @@ class Train(_Training):
             )
         except KeyboardInterrupt:
             own = ["--algorithm", named] if named and ".py:" in named else []
-            ranks = ["torchrun", "--nproc-per-node", str(processes()), "-m", "--"] if processes() > 1 else []
+            ranks = ["torchrun", "--nproc-per-node", str(world_size()), "-m", "--"] if world_size() > 1 else []
             again = shlex.join([*ranks, "minimand", "train", "--run", str(folder), *own])
             raise KeyboardInterrupt(f"{again} goes on from the last checkpoint") from None
         console.print(make_table(["", ""], _result_rows(result, str(model.algorithm), name)))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .._support.errors import MinimandError
 from ..recipes.augmentation import Augmentation
+from .prepared import as_prepared
 from .samples import Samples
 
 Task = Literal["classification", "regression"]
@@ -54,6 +55,11 @@ class Data:
         mean, std = _constants(self.mean, self.std, inputs.ndim, inputs.device)
         inputs = (inputs - mean) / std
         return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
+
+    def example(self, device: torch.device | str = "cpu", count: int = 4) -> Any:
+        """The example batch: the first `count` test samples, as a model on a device sees them."""
+        x, _ = next(iter(as_prepared(self, self.test, torch.device(device)).batches(count)))
+        return x
 
     def check_classes(self, targets: Tensor) -> None:
         """Raise ValueError unless the targets (N,) are classes of this data."""

@@ -1,17 +1,16 @@
 """Samples, in memory or not, as a sequence of batches that can be entered anywhere."""
 
-import random
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from .._support.errors import MinimandError, WrongTypeError
+from .._support.seeds import derived_seed, seed_everything
 
 Batch = tuple[Tensor, Tensor]
 
@@ -19,25 +18,25 @@ WHOLE = slice(None)
 
 
 class Samples(Protocol):
-    """Inputs with targets."""
+    """Samples of a data set: inputs with targets, as batches that can be entered anywhere."""
 
     def __len__(self) -> int:
-        """How many samples."""
+        """Count the samples of the data set."""
         ...
 
     def batches(self, size: int, seed: int | None = None, first: int = 0, share: slice = WHOLE) -> Iterator[Batch]:
-        """Batches of `size`, from batch `first` on; shuffled by `seed`, which also decides any randomness within.
+        """Batches of a size, from batch `first` on; shuffled by a seed, which also decides any randomness within.
 
-        Of each there are the rows of the share: one process's part.
+        Each batch has the rows of a share: one process's part.
         """
         ...
 
     def count(self, size: int, shuffled: bool) -> int:
-        """How many batches there are."""
+        """Count the batches of a size; shuffled ones leave an incomplete last one out."""
         ...
 
     def to(self, device: torch.device) -> "Samples":
-        """The same samples, on the device where they are in memory."""
+        """Move samples that are in memory to a device; others stay as they are."""
         ...
 
 
@@ -115,9 +114,9 @@ class Loader:
 
     @cached_property
     def counted(self) -> tuple[int, int]:
-        """How many samples there are, and the highest class: one pass over the batches, made once."""
-        found = [(len(targets), int(targets.max())) for _, targets in self.loader]
-        return sum(n for n, _ in found), max(highest for _, highest in found)
+        """The number of samples and the highest class, counted once by a pass over the batches."""
+        counts = [(len(targets), int(targets.max())) for _, targets in self.loader]
+        return sum(n for n, _ in counts), max(highest for _, highest in counts)
 
     def batches(self, size: int, seed: int | None = None, first: int = 0, share: slice = WHOLE) -> Iterator[Batch]:
         if seed is not None:
@@ -126,10 +125,10 @@ class Loader:
                 generator = getattr(part, "generator", None)
                 if isinstance(generator, torch.Generator):
                     generator.manual_seed(seed)
-        found = iter(self.loader)
+        iterator = iter(self.loader)
         for _ in range(first):  # now, not when the first batch is asked for: skipping draws random numbers
-            next(found)
-        return found if share == WHOLE else ((inputs[share], targets[share]) for inputs, targets in found)
+            next(iterator)
+        return iterator if share == WHOLE else ((inputs[share], targets[share]) for inputs, targets in iterator)
 
     def count(self, size: int, shuffled: bool) -> int:
         return len(self.loader)
@@ -147,7 +146,8 @@ class _BatchReader(Dataset):
     def __getitem__(self, b: int) -> Any:
         chosen = self.order[b * self.size : (b + 1) * self.size][self.share].tolist()
         with torch.random.fork_rng(devices=[]):
-            seed_everything((self.seed or 0) * 1_000_003 + b + (self.share.start or 0) * 1_000_000_007)
+            batch_seed, rank = derived_seed(self.seed or 0, b), self.share.start or 0
+            seed_everything(derived_seed(batch_seed, rank) if rank else batch_seed)
             return default_collate([self.dataset[i] for i in chosen])
 
 
@@ -158,10 +158,3 @@ def _order(n: int, seed: int | None) -> Tensor:
 def _count(n: int, size: int, shuffled: bool) -> int:
     # Training leaves an incomplete last batch out: its statistics would be another batch's.
     return max(n // size, 1) if shuffled else -(-n // size)
-
-
-def seed_everything(seed: int) -> None:
-    """Let all random numbers of this process, by torch, numpy and Python, follow from a seed."""
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)

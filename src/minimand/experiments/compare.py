@@ -14,6 +14,7 @@ import torch
 from .._support.calls import file_name
 from .._support.environment import as_device, default_device, environment
 from .._support.errors import MinimandError, WrongTypeError
+from .._support.files import write_whole
 from .._support.tables import markdown, spread, table_text
 from ..algorithms._algorithm import Algorithm
 from ..algorithms._registry import as_algorithm, specification
@@ -26,15 +27,14 @@ from ..report.citing import bibliography
 from ..report.explain import certify_model
 from ..report.figures import COLORS, new_figure, plain
 from ..report.page import Figures, write_page
-from ..report.reported import fit
 from ..report.size import count_flops
 from ..theory.certificate import Certificate
 from ..theory.kernel import Binding
+from ..training.fit import fit
 from ..training.hooks.nonfinite import NonFiniteLossError
 from ..training.loop.events import Callback
 from ..training.loop.result import FitResult
 from ..training.runs import fingerprint
-from ..training.runs.run import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,8 +7,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from ..algorithms._algorithm import Algorithm
 from ..algorithms._registry import as_algorithm, builtin, specification
 from ..data.data import Data
@@ -48,19 +46,14 @@ class Reopened:
         if found is None:
             raise CheckpointError(f"{self.run.folder} has no checkpoint yet.")
         step, where = found.state["step"], str(self.run.checkpoints)
-        plan = self.method.plan(self.model, self._example, self.data.num_outputs, self.recipe.epochs)
+        plan = self.method.plan(self.model, self.data.example, self.data.num_outputs, self.recipe.epochs)
         load_weights(plan.saved, found.tensors["model"], where)
         if "average" in found.tensors:  # of what was trained last
             averages = {k.removeprefix("module."): v for k, v in found.tensors["average"].items() if "module." in k}
-            steps = self.data.train.count(self.recipe.batch_size, shuffled=True)
+            steps = self.data.train.count(self.recipe.samples_per_update, shuffled=True)
             ends = list(accumulate(steps * problem.epochs for problem in plan.problems))
             load_weights(plan.problems[bisect_left(ends, step)].module, averages, where)
         return step, problems
-
-    def _example(self) -> Tensor:
-        """A few samples, as the model sees them."""
-        inputs, _ = next(iter(self.data.test.batches(2)))
-        return self.data.prepare(inputs)
 
 
 def reopen(folder: str | Path, algorithm: Algorithm | str | None = None) -> Reopened:

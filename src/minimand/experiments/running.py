@@ -12,14 +12,13 @@ import torch
 
 from .._support.environment import as_device, default_device, environment
 from .._support.errors import MinimandError
-from .._support.lock import locked
+from .._support.files import locked, write_whole
 from .._support.tables import markdown, spread, table_text
 from ..recipes.recipe import as_config, from_config
 from ..report.citing import bibliography
 from ..report.page import Figures, write_page
 from ..training.hooks.nonfinite import NonFiniteLossError
 from ..training.loop.events import Callback
-from ..training.runs.run import write_whole
 from .bench import Bench
 from .study import SCALES, Cell, Column, Measurement, Scale, Study, study_named
 

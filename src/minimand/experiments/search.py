@@ -13,6 +13,7 @@ import torch
 from .._support.environment import as_device, default_device
 from .._support.errors import MinimandError
 from .._support.extras import require
+from .._support.files import write_whole
 from ..algorithms._algorithm import Algorithm
 from ..algorithms._registry import as_algorithm, builtin
 from ..data.conversion import as_data
@@ -33,7 +34,7 @@ from ..training.hooks.nonfinite import NonFiniteLossError
 from ..training.loop.events import Callback, EpochDone, Event
 from ..training.methods.backpropagation import Backpropagation
 from ..training.runs.configuration import configuration
-from ..training.runs.run import Run, differences, write_whole
+from ..training.runs.run import Run, differences
 from .compare import compare
 from .multistep import KNOWN, PRECISION, Multistep, from_parameters, known_parameters, ranges
 from .search_result import FILE, Search, Trial, best_first, tally

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from .._support.files import write_whole
 from .._support.tables import table_text
 from ..report.figures import COLORS, new_figure, plain
 from ..report.page import Figures, write_page
 from ..theory.certificate import Certificate
 from ..theory.equivalence import Identification
-from ..training.runs.run import write_whole
 from .compare import Comparison
 from .multistep import Multistep
 

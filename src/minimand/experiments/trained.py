@@ -15,7 +15,9 @@ from ..data.data import Data
 from ..models.network import UnrolledNetwork
 from ..models.registry import create_for
 from ..recipes.augmentation import Augmentation
-from ..recipes.recipe import SGD, Recipe, StepDecay, as_config, from_config
+from ..recipes.optimizers import SGD
+from ..recipes.recipe import Recipe, as_config, from_config
+from ..recipes.schedules import StepDecay
 from ..report.size import count_flops
 from ..training.fit import fit
 from ..training.hooks.nonfinite import NonFiniteLossError

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from .._support.errors import MinimandError, WrongTypeError
 from .._support.extras import require
-from ..training.distributed.ranks import unwrapped
-from ..training.runs.run import write_whole
+from .._support.files import write_whole
+from ..networks.compiled import unwrapped
 
 
 def export_onnx(model: nn.Module, path: str | Path, batch: Tensor) -> float:

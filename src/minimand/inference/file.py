@@ -17,9 +17,9 @@ from torch import Tensor, fx, nn
 
 from .. import layers
 from .._support.errors import MinimandError
+from .._support.files import write_whole
 from ..layers.weight_bits import FEW_BIT_LAYERS
 from ..models.feedforward import FlattenOf
-from ..training.runs.run import write_whole
 from . import steps
 from .packed import PackedModel
 from .read import function_name

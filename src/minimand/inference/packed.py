@@ -13,7 +13,7 @@ from .._support.tables import table_text
 from .._support.torch_internals import ConvNd
 from ..layers.thresholds import Threshold
 from ..layers.weight_bits import FewBitLayer, check_bits
-from ..training.distributed.ranks import unwrapped
+from ..networks.compiled import unwrapped
 from .lower import Lowering
 from .read import graph_of
 from .steps import Layer, Pack, Pool, Shortcut, Unpack

@@ -5,6 +5,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .._support.torch_internals import uncompiled
 
 
 def compiled(model: nn.Module, **options: Any) -> nn.Module:
@@ -28,3 +31,9 @@ def _backend(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[...
     on_cpu = all(x.device.type == "cpu" for x in inputs if isinstance(x, Tensor))
     with config.patch(ban_recompute_used_far_apart=config.ban_recompute_used_far_apart and not on_cpu):
         return cast(Callable[..., Any], compile_fx(graph, list(inputs)))
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module that DistributedDataParallel or torch.compile wrapped; any other module as it is."""
+    model = uncompiled(model)
+    return model.module if isinstance(model, DistributedDataParallel) else model

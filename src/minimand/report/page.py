@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from .._support.errors import MinimandError
+from .._support.files import write_whole
 from ..data.data import Data
 from ..models.network import UnrolledNetwork
 from ..surgery.rewire import rewired
-from ..training.loop.result import FitResult
-from ..training.runs.run import write_whole
 from .citing import bibliography
 from .explain import explain, learned_coefficients
 from .figures import draw_coefficients, draw_confusion, draw_curves, svg
@@ -22,8 +21,10 @@ from .size import count_flops
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from ..training.loop.result import FitResult
 
-def write_report(result: FitResult) -> Path:
+
+def write_report(result: "FitResult") -> Path:
     """Write report.html into the folder of a run: what was trained, how it went, what it can do.
 
     Without matplotlib the page has no figures and says so.
@@ -95,7 +96,7 @@ def write_page(template: str, path: Path, content: dict[str, Any]) -> None:
     write_whole(path, page)
 
 
-def _facts(result: FitResult, data: Data, model: nn.Module) -> list[tuple[str, str]]:
+def _facts(result: "FitResult", data: Data, model: nn.Module) -> list[tuple[str, str]]:
     found = [(f"{result.test_loss:.4f}", "test loss")]
     if result.test_accuracy is not None:
         found.insert(0, (f"{100 * result.test_accuracy:.2f} %", "test accuracy"))

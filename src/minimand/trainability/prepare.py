@@ -9,7 +9,9 @@ from torch import nn
 
 from .._support.errors import MinimandError, unknown_name
 from ..networks.kinds import NORMALIZATIONS
-from ..recipes.recipe import SGD, AdamW, Cosine, Recipe, StepDecay
+from ..recipes.optimizers import SGD, AdamW
+from ..recipes.recipe import Recipe
+from ..recipes.schedules import Cosine, StepDecay
 from ..surgery.normalize import normalize
 from .diagnosis.diagnose import TrainabilityReport, diagnose
 from .initialization.initialize import initialize

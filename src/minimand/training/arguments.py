@@ -1,4 +1,4 @@
-"""What `fit` is given, checked before anything begins."""
+"""Checks of the arguments of `fit`, before anything begins."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,19 +9,13 @@ from .._support.errors import MinimandError, WrongTypeError
 from ..recipes.recipe import Recipe
 
 
-def check_arguments(model: Any, method: Any, recipe: Any, loss: Any, callbacks: Any, checkpoint_every: Any) -> None:
-    """Raise TypeError or ValueError for what `fit` cannot use: names the argument and what works."""
+def check_arguments(model: Any, recipe: Any, loss: Any, callbacks: Any, checkpoint_every: Any, seed: Any) -> None:
+    """Raise MinimandError for an argument that `fit` cannot use: names it, and what works."""
     if not isinstance(model, nn.Module):
         remedy = f"mm.create_model({model!r}, ...)" if isinstance(model, str) else "such as mm.create_model(...)"
         raise WrongTypeError(f"model is {_shown(model)}; expected a module, {remedy}.")
     if not any(p.requires_grad for p in model.parameters()):
         raise MinimandError(f"model {type(model).__name__} has no parameters to train; expected at least one.")
-    if callable(getattr(method, "solve", None)) and not isinstance(method, type):
-        raise MinimandError(
-            f"method is {_shown(method)}, which takes all samples at once and no steps; call its solve(model, x, y)."
-        )
-    if isinstance(method, type) or not all(callable(getattr(method, part, None)) for part in ("plan", "backward")):
-        raise WrongTypeError(f"method is {_shown(method)}; expected one such as mm.Backpropagation().")
     if not isinstance(recipe, Recipe | None):
         raise WrongTypeError(f"recipe is {_shown(recipe)}; expected one such as mm.Recipe(epochs=10).")
     if loss is not None and not isinstance(loss, str) and not callable(loss):
@@ -32,10 +26,11 @@ def check_arguments(model: Any, method: Any, recipe: Any, loss: Any, callbacks: 
         raise WrongTypeError(f"callbacks is {_shown(callbacks)}; expected a list of functions of an event.")
     if not isinstance(checkpoint_every, int | float) or not checkpoint_every >= 0:
         raise MinimandError(f"checkpoint_every is {checkpoint_every!r}; expected seconds, 0 or more.")
+    check_seed(seed)
 
 
 def check_seed(seed: Any) -> None:
-    """Raise ValueError unless every generator can be seeded with it."""
+    """Raise MinimandError for a seed that not every random generator takes."""
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise MinimandError(f"seed is {seed!r}; expected an integer from 0 to 2^63 - 1.")
 

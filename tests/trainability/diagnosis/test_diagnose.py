@@ -4,18 +4,18 @@ import math
 from collections.abc import Callable
 from typing import Any, cast
 
-import broken
 import numpy as np
 import pytest
-import setup_a
 import torch
-from setup_a import chain
 from torch import Tensor, nn
 
+import broken
 import minimand as mm
+import setup_a
 from minimand._support.torchvision import require_torchvision
 from minimand.data.samples import Arrays
 from minimand.data.sets.fashion_mnist import DEBIAN
+from setup_a import chain
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import minimand as mm
 from minimand.data.samples import Arrays, Items, Loader
 from minimand.training.distributed.processes import LostProcessError
-from minimand.training.distributed.ranks import Parallel
+from minimand.training.distributed.world import Parallel
 from minimand.training.loop.events import Event, StepDone
 from minimand.training.methods.local.activations import Activations
 from minimand.training.runs.run import Run
@@ -63,7 +63,9 @@ def tied() -> nn.Module:
 
 
 def recipe(**changes: Any) -> mm.Recipe:
-    return mm.Recipe(1, **{"batch_size": 32, "optimizer": mm.SGD(0.05), "schedule": mm.StepDecay(at=()), **changes})
+    return mm.Recipe(
+        **{"epochs": 1, "batch_size": 32, "optimizer": mm.SGD(0.05), "schedule": mm.StepDecay(at=()), **changes}
+    )
 
 
 def trained(
@@ -110,6 +112,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Any, mm.Recipe]] = {
     "with the network's own loss": (plain, mm.Layerwise(auxiliary="predsim", global_weight=1.0), recipe()),
     "tied": (tied, mm.Backpropagation(), recipe()),
     "targets": (thresholds, mm.TargetPropagation(), recipe()),
+    "accumulated": (plain, mm.Backpropagation(), recipe(batch_size=9, accumulate=4)),
+    "stopped early": (plain, mm.Layerwise(auxiliary="linear"), recipe(epochs=3, validation=0.2, early_stopping=1)),
 }
 
 

@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -6,7 +7,7 @@ import torch
 from torch import nn
 
 import minimand as mm
-from minimand.report.reported import fit
+from minimand.training.fit import fit
 from minimand.training.hooks.watch import DoomedRunError, Watch
 from minimand.training.loop.events import Warned
 
@@ -50,10 +51,11 @@ def test_a_run_that_learns_is_looked_at_once(falls: bool, looks: int, monkeypatc
         return seen[-1]
 
     monkeypatch.setattr("minimand.training.hooks.watch.diagnose", look)
-    watch, x = Watch(_net(3), seen.append), torch.randn(64, 2)
+    training: Any = SimpleNamespace(model=_net(3), tell=seen.append)
+    watch, x = Watch(training), torch.randn(64, 2)
     for step in range(201):
-        watch.before(step, x)
-        watch.after(1 / (1 + step * falls))
+        watch.before_step(step, x)
+        watch.after_step(1 / (1 + step * falls))
     assert len(seen) == looks
     # Theory would cost more than the pass itself.
     assert all(math.isnan(stat.expected_chi) for report in seen for stat in report.layers)

@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_map
 import minimand as mm
 from minimand.experiments.reopen import reopen
 from minimand.layers.heads.similarity import PredictionSimilarity
+from minimand.training.distributed.replay import Buffer
 from minimand.training.methods.local.decoupled import Decoupled, Group, balanced
-from minimand.training.methods.local.replay import Buffer
 from minimand.training.runs import checkpoint
 from minimand.training.runs.run import RunError
 from ranks import deep, digits, misuse_and_train, on_ranks, train_until_killed, train_with_a_slow_rank, trained

@@ -17,7 +17,7 @@ from minimand.layers.heads.auxiliary import AUXILIARIES, auxiliary
 from minimand.networks.as_network import as_network
 from minimand.report.size import saved_bytes
 from minimand.training.loop.events import EpochDone, Event, StepDone
-from minimand.training.methods.local.activations import State
+from minimand.training.loop.state_batch import StateBatch
 from minimand.training.methods.local.layerwise import Shallow
 
 
@@ -93,8 +93,8 @@ def test_what_is_kept_for_the_backward_pass_is_that_of_the_block(name: str) -> N
     for problem in plan.problems:
         shallow = cast(Shallow, problem.module)
         assert kept(shallow, x) == kept(shallow, given)
-        below = given.value if isinstance(given, State) else given
-        given = State(*tree_flatten(shallow.through(below)))
+        below = given.state if isinstance(given, StateBatch) else given
+        given = StateBatch(*tree_flatten(shallow.through(below)))
     assert max(kept(problem.module, x) for problem in plan.problems) < 0.7 * kept(model, x)
 
 
@@ -195,7 +195,7 @@ def test_a_run_with_kept_views_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     data = (digits(), digits(64))
     augmented = mm.Recipe(1, 64, mm.SGD(0.05), augmentation=mm.Augmentation(pad=1))
     options: dict[str, Any] = {
-        "method": mm.Layerwise(cache="disk", views=3, precision="bfloat16"),
+        "method": mm.Layerwise(cache="disk", views=3, cache_precision="bf16"),
         "recipe": augmented,
         "checkpoint_every": 0,
     }
@@ -216,7 +216,7 @@ def test_a_run_with_kept_views_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     mm.fit(again, data, run=tmp_path / "run", **options)
     assert same(expected, again)
     one = models()["momentum"]
-    mm.fit(one, data, **{**options, "method": mm.Layerwise(cache="disk", precision="bfloat16")})
+    mm.fit(one, data, **{**options, "method": mm.Layerwise(cache="disk", cache_precision="bf16")})
     assert not same(expected, one)
 
 

@@ -12,7 +12,9 @@ from ...experiments.panels import draw_rows
 from ...experiments.study import Cell, Column, Scale, Study, register
 from ...experiments.trained import best_of_rates, few, few_steps, kept
 from ...models.registry import create_for
-from ...recipes.recipe import SGD, Recipe, StepDecay
+from ...recipes.optimizers import SGD
+from ...recipes.recipe import Recipe
+from ...recipes.schedules import StepDecay
 from ...surgery.normalize import normalize
 from ...trainability.diagnosis.diagnose import diagnose
 from ...trainability.initialization.initialize import initialize

@@ -1,7 +1,6 @@
 """What dropout, weight decay, adversarial training and unsupervised pre-training do to the depth that trains."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, cast
@@ -20,7 +19,7 @@ from ...recipes.recipe import Recipe
 from ...trainability.initialization.initialize import initialize
 from ...trainability.mean_field.meanfield import correlation_map, critical_point, depth_scales
 from ...training.loop.losses import Loss
-from ...training.methods.method import Plan, chain_rule, whole
+from ...training.methods.method import Method, chain_rule
 from .trainable_depth import REACH
 
 _PLAIN: dict[str, Any] = {"dropout": 0.0, "weight_decay": 0.0, "attack": 0.0, "pretrained": False, "scheme": "critical"}
@@ -60,14 +59,11 @@ def _with_decay(batch: int, weight_decay: float) -> Recipe:
 
 
 @dataclass(frozen=True)
-class _FastGradientSign:
+class _FastGradientSign(Method):
     """Backpropagation on images moved by `size` in the direction that raises the loss (Goodfellow et al. 2015)."""
 
     size: float
     references: ClassVar = ("goodfellow2015explaining",)
-
-    def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
-        return whole(model, epochs)
 
     def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         return chain_rule(model, attacked(model, x, y, self.size, loss), y, loss)

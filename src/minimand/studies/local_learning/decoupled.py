@@ -13,12 +13,15 @@ from ...experiments.panels import draw_rows
 from ...experiments.study import Cell, Column, Scale, Study, register
 from ...experiments.trained import images, kept, train
 from ...recipes.augmentation import Augmentation
-from ...recipes.recipe import SGD, Recipe, StepDecay
+from ...recipes.optimizers import SGD
+from ...recipes.recipe import Recipe
+from ...recipes.schedules import StepDecay
 from ...training.loop.evaluate import evaluate
+from ...training.loop.problems import Plan
 from ...training.methods.backpropagation import Backpropagation
 from ...training.methods.local.decoupled import Decoupled, Group, Part
 from ...training.methods.local.layerwise import Layerwise
-from ...training.methods.method import Method, Plan
+from ...training.methods.method import Method
 
 DEPTH = 4
 _SEQUENTIAL, _DECOUPLED, _END_TO_END = "one after another", "all at once", "end to end"

@@ -14,7 +14,9 @@ from ...experiments.trained import images, kept, train
 from ...models.greedy import greedy_cifar, greedy_imagenet
 from ...models.registry import create_model
 from ...recipes.augmentation import Augmentation
-from ...recipes.recipe import SGD, Recipe, StepDecay
+from ...recipes.optimizers import SGD
+from ...recipes.recipe import Recipe
+from ...recipes.schedules import StepDecay
 from ...report.figures import COLORS, new_figure, plain
 from ...training.methods.local.layerwise import Layerwise
 

@@ -16,7 +16,9 @@ from ...experiments.panels import draw_sweep
 from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
 from ...experiments.trained import images, kept
 from ...recipes.augmentation import Augmentation
-from ...recipes.recipe import SGD, Recipe, StepDecay, from_config
+from ...recipes.optimizers import SGD
+from ...recipes.recipe import Recipe, from_config
+from ...recipes.schedules import StepDecay
 from ...report.figures import COLORS, new_figure, plain
 from ...report.size import saved_bytes
 from ...training.fit import fit

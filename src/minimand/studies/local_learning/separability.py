@@ -16,7 +16,9 @@ from ...experiments.study import Cell, Column, Measurement, Scale, Study, regist
 from ...experiments.trained import images, kept, train
 from ...layers.heads.auxiliary import auxiliary
 from ...recipes.augmentation import Augmentation
-from ...recipes.recipe import SGD, Recipe, StepDecay, from_config
+from ...recipes.optimizers import SGD
+from ...recipes.recipe import Recipe, from_config
+from ...recipes.schedules import StepDecay
 from ...report.figures import COLORS, new_figure, plain
 from ...training.methods.local.layerwise import Layerwise
 

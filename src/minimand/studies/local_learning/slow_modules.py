@@ -10,10 +10,10 @@ from ...experiments.panels import draw_rows
 from ...experiments.study import Cell, Column, Scale, Study, register
 from ...experiments.trained import images, kept
 from ...recipes.recipe import Recipe, from_config
+from ...training.distributed.replay import Buffer
 from ...training.loop.evaluate import evaluate
 from ...training.loop.losses import Loss, as_loss
 from ...training.methods.local.decoupled import Decoupled, Group, Part
-from ...training.methods.local.replay import Buffer
 from .decoupled import DEPTH, network, recipe
 
 _ACCURACY = Column("accuracy", "test accuracy %", 1, 100)

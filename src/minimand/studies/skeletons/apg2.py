@@ -6,7 +6,9 @@ from ...experiments.panels import draw_rows
 from ...experiments.study import Cell, Scale, Study, register
 from ...experiments.trained import COLUMNS, ERROR, images, kept, measure_classifier
 from ...recipes.augmentation import Augmentation
-from ...recipes.recipe import AdamW, Cosine, Recipe
+from ...recipes.optimizers import AdamW
+from ...recipes.recipe import Recipe
+from ...recipes.schedules import Cosine
 
 # Drop-path, warm-up epochs, top-1 accuracy without APG2 in the repositories of Liu et al. 2022 and Touvron et al. 2021.
 _PAPER = {

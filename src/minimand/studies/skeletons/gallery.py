@@ -5,7 +5,9 @@ from ...algorithms._registry import builtin
 from ...experiments.panels import draw_rows
 from ...experiments.study import Cell, Column, Scale, Study, register
 from ...experiments.trained import ERROR, images, kept, measure_classifier
-from ...recipes.recipe import AdamW, Cosine, Recipe
+from ...recipes.optimizers import AdamW
+from ...recipes.recipe import Recipe
+from ...recipes.schedules import Cosine
 
 
 def _cells(scale: Scale) -> list[Cell]:

@@ -6,7 +6,9 @@ from ...experiments.panels import draw_rows
 from ...experiments.study import Cell, Scale, Study, register
 from ...experiments.trained import COLUMNS, ERROR, images, kept, measure_classifier
 from ...recipes.augmentation import Augmentation
-from ...recipes.recipe import SGD, Recipe, StepDecay
+from ...recipes.optimizers import SGD
+from ...recipes.recipe import Recipe
+from ...recipes.schedules import StepDecay
 
 # Error in %: CIFAR-10, CIFAR-100, and both with augmentation.
 _PUBLISHED = {

@@ -7,7 +7,9 @@ from ...experiments.panels import draw_rows
 from ...experiments.study import Cell, Scale, Study, register
 from ...experiments.trained import COLUMNS, ERROR, images, kept, measure_classifier
 from ...recipes.augmentation import Augmentation
-from ...recipes.recipe import SGD, Cosine, Recipe
+from ...recipes.optimizers import SGD
+from ...recipes.recipe import Recipe
+from ...recipes.schedules import Cosine
 
 _ALGORITHMS = (
     "gradient_descent",

@@ -10,7 +10,9 @@ from ...experiments.panels import draw_rows
 from ...experiments.study import Cell, Column, Scale, Study, register
 from ...experiments.trained import COLUMNS, ERROR, classified, images, kept
 from ...recipes.augmentation import Augmentation
-from ...recipes.recipe import SGD, AdamW, Cosine, Recipe
+from ...recipes.optimizers import SGD, AdamW
+from ...recipes.recipe import Recipe
+from ...recipes.schedules import Cosine
 from ...surgery.rewire import rewire, rewired
 
 _MOMENTA = (0.0, 0.3, 0.6)

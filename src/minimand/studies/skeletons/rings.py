@@ -14,7 +14,9 @@ from ...experiments.bench import Bench
 from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
 from ...experiments.trained import SKELETONS, kept, train
 from ...networks.unrolled import unroll
-from ...recipes.recipe import AdamW, Cosine, Recipe
+from ...recipes.optimizers import AdamW
+from ...recipes.recipe import Recipe
+from ...recipes.schedules import Cosine
 from ...report.figures import new_figure
 
 if TYPE_CHECKING:

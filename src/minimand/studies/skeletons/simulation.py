@@ -12,7 +12,9 @@ from ...experiments.bench import Bench
 from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
 from ...experiments.trained import kept, train
 from ...networks.unrolled import unroll
-from ...recipes.recipe import AdamW, Cosine, Recipe
+from ...recipes.optimizers import AdamW
+from ...recipes.recipe import Recipe
+from ...recipes.schedules import Cosine
 from ...report.figures import COLORS, new_figure, plain
 
 if TYPE_CHECKING:

@@ -9,7 +9,9 @@ from ...experiments.bench import Bench
 from ...experiments.panels import draw_sweep
 from ...experiments.study import Cell, Column, Measurement, Scale, Study, register
 from ...experiments.trained import SKELETONS, created, kept, train
-from ...recipes.recipe import AdamW, Cosine, Recipe
+from ...recipes.optimizers import AdamW
+from ...recipes.recipe import Recipe
+from ...recipes.schedules import Cosine
 from ...report.figures import COLORS, new_figure, plain
 
 if TYPE_CHECKING:

@@ -11,7 +11,9 @@ from ...experiments.trained import images, kept, train
 from ...models.feedforward import alexnet_dorefa
 from ...models.registry import create_for
 from ...recipes.augmentation import Augmentation
-from ...recipes.recipe import SGD, Adam, Recipe, StepDecay
+from ...recipes.optimizers import SGD, Adam
+from ...recipes.recipe import Recipe
+from ...recipes.schedules import StepDecay
 from .thresholds import COLUMNS, LABELS, RULES, activate, activations_and_rules, draw
 
 # Steps of the quantized ReLU, and decay by activation, of the published commands.

@@ -19,7 +19,9 @@ from ...inference.packed import PackedModel, pack
 from ...layers.thresholds import Sign
 from ...models.feedforward import convnet8
 from ...recipes.augmentation import Augmentation
-from ...recipes.recipe import AdamW, Recipe, StepDecay
+from ...recipes.optimizers import AdamW
+from ...recipes.recipe import Recipe
+from ...recipes.schedules import StepDecay
 from ...report.figures import new_figure, plain
 from ...surgery.harden import harden
 from ...training.methods.targets.target_propagation import TargetPropagation

@@ -14,7 +14,9 @@ from ...layers.thresholds import QuantizedReLU, Sign
 from ...models.feedforward import convnet4, convnet8
 from ...models.registry import create_for
 from ...recipes.augmentation import Augmentation
-from ...recipes.recipe import Adam, Recipe, StepDecay
+from ...recipes.optimizers import Adam
+from ...recipes.recipe import Recipe
+from ...recipes.schedules import StepDecay
 from ...surgery.harden import harden
 from ...training.methods.backpropagation import Backpropagation
 from ...training.methods.method import Method

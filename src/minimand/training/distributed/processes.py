@@ -9,69 +9,69 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
-from ..._support.errors import MinimandError
+from ..._support.errors import MisuseError
+from ..._support.torch_internals import tree_map_only
 
 T = TypeVar("T")
 
 
-class LostProcessError(MinimandError, RuntimeError):
+class LostProcessError(MisuseError):
     """Another process of the training ended before its end."""
 
 
-def are_launched() -> bool:
-    """Whether torchrun started this process, or the group is there."""
+def is_launched() -> bool:
+    """Whether torchrun started this process, or a process group is initialized already."""
     return dist.is_available() and (dist.is_initialized() or {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= {*os.environ})
 
 
-def join() -> None:
-    """Make the group of those that torchrun started, unless it is there."""
+def init_process_group() -> None:
+    """Initialize the process group of torchrun's processes, unless there is one; it ends with the process."""
     if not dist.is_initialized():
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-        atexit.register(_leave)
+        atexit.register(_destroy_process_group)
 
 
-def processes() -> int:
-    """How many there are; joins them if there are several."""
-    if not are_launched():
+def world_size() -> int:
+    """The number of processes; where torchrun started several, their group is initialized."""
+    if not is_launched():
         return 1
     if not dist.is_initialized() and os.environ["WORLD_SIZE"] == "1":
         return 1
-    join()
+    init_process_group()
     return dist.get_world_size()
 
 
-def leads() -> bool:
-    """Whether this is the process that prints and writes: the only one, or the first."""
+def is_main() -> bool:
+    """Whether this is the process that prints and writes: the only one, or rank 0."""
     started = dist.is_available() and dist.is_initialized()
     return (dist.get_rank() if started else int(os.environ.get("RANK", 0))) == 0
 
 
-def shared(value: T) -> T:
-    """What the first process has, in every one."""
-    if processes() == 1:
+def broadcast_object(value: T) -> T:
+    """The object that rank 0 has, in every process; tensors arrive on the CPU."""
+    if world_size() == 1:
         return value
-    found = [tree_map_only(Tensor, Tensor.cpu, value)]
-    with lost("another process" if leads() else "the first process"):
-        dist.broadcast_object_list(found)
-    return found[0]
+    objects = [tree_map_only(Tensor, Tensor.cpu, value)]
+    with peer_failures("another process" if is_main() else "the first process"):
+        dist.broadcast_object_list(objects)
+    return objects[0]
 
 
 @contextmanager
-def lost(who: str) -> Iterator[None]:
-    """Raise LostProcessError where another process does not answer."""
+def peer_failures(peer: str) -> Iterator[None]:
+    """Within it an error of torch.distributed is raised as LostProcessError, which names the peer."""
     try:
         yield
     except LostProcessError:
         raise
     except RuntimeError as error:
         raise LostProcessError(
-            f"{who} does not answer any more, so training ends on rank {dist.get_rank()} too. It was killed, or ended "
+            f"{peer} does not answer any more, so training ends on rank {dist.get_rank()} too. It was killed, or ended "
             "by an error that it shows. The same command on the same run goes on from the last checkpoint."
         ) from error
 
 
-def _leave() -> None:
+def _destroy_process_group() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -1,55 +1,29 @@
-"""Modules whose parameters are spread over processes (FSDP2) while they are trained, and whole again after."""
+"""Modules whose parameters are sharded over processes (FSDP2) while they are trained, and whole again after."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
+from ..._support.torch_internals import ModuleSnapshot, own_parameters
 from ...networks.unrolled import Layer, Unrolled
 from .usage import usage
 
 
-@dataclass(frozen=True)
-class _Before:
-    """What FSDP changes in a module, as it was."""
-
-    module: nn.Module
-    kind: type[nn.Module]
-    names: frozenset[str]
-    dicts: dict[str, dict[Any, Any]]
-    """Its parameters and hooks."""
-
-    @classmethod
-    def of(cls, module: nn.Module) -> "_Before":
-        kept = {k: dict(v) for k, v in vars(module).items() if k == "_parameters" or "hooks" in k}
-        return cls(module, type(module), frozenset(vars(module)), kept)
-
-    def restore(self) -> None:
-        from torch.distributed._composable_state import _module_state_mapping
-
-        self.module.__class__ = self.kind
-        for name in vars(self.module).keys() - self.names:
-            if "fsdp" in name or "contract" in name or "composable" in name:
-                del self.module.__dict__[name]
-        for name, before in self.dicts.items():  # in place: a hook's handle knows the very dictionary
-            vars(self.module)[name].clear()
-            vars(self.module)[name].update(before)
-        _module_state_mapping.pop(self.module, None)  # else it could not be sharded again
-
-
 class Shards:
-    """Modules whose parameters, gradients and moments are sharded: each is gathered where it is used."""
+    """Modules whose parameters, gradients and moments are sharded: each is gathered where it is used.
+
+    Args:
+        modules: built alike; they are sharded in place.
+        x: a batch for them.
+
+    Raises:
+        MinimandError: a parameter has no dimension that could be split.
+    """
 
     def __init__(self, modules: Sequence[nn.Module], x: Tensor) -> None:
-        """Shard modules, which are built alike, in place; x is a batch for them.
-
-        Raises:
-            ValueError: a parameter has no dimension that could be split.
-        """
         from torch.distributed.fsdp import fully_shard
 
         for name, p in modules[0].named_parameters():
@@ -61,7 +35,7 @@ class Shards:
         called = usage(modules[0], x).called
         units = [name for name, m in modules[0].named_modules() if m in {*_units(modules[0], modules[0], called)}]
         # FSDP has no way back of its own.
-        self._before = [_Before.of(m) for m in dict.fromkeys(m for module in modules for m in module.modules())]
+        self._before = [ModuleSnapshot.of(m) for m in dict.fromkeys(m for module in modules for m in module.modules())]
         self._strides = {p: p.stride() for module in modules for p in module.parameters()}
         for p in self._strides:
             p.data = p.data.contiguous()  # which is all that FSDP takes
@@ -77,9 +51,9 @@ class Shards:
         """Put whole weights into the parameters that the modules had."""
         waiting = dict(self._strides)
         for before in self._before:
-            for name, p in before.dicts["_parameters"].items():
+            for name, p in before.parameters.items():
                 if p in waiting:
-                    now = self.whole(before.module._parameters[name])
+                    now = self.whole(own_parameters(before.module)[name])
                     p.data = torch.empty_strided(now.shape, waiting.pop(p), dtype=now.dtype, device=now.device)
                     p.data.copy_(now)
         for before in self._before:
@@ -102,7 +76,7 @@ class Shards:
 
 
 def _units(root: nn.Module, module: nn.Module, called: set[nn.Module]) -> Iterator[nn.Module]:
-    """What is gathered at a time: the members of lists and chains, and of a stage the blocks."""
+    """The modules that are gathered at a time: the members of lists and chains, and of a stage the blocks."""
     listed = isinstance(module, nn.ModuleList | nn.ModuleDict | nn.Sequential | Layer)
     for child in module.children():
         if listed and child in called and not isinstance(child, Layer | Unrolled) and _stands_alone(child, root):
@@ -113,8 +87,8 @@ def _units(root: nn.Module, module: nn.Module, called: set[nn.Module]) -> Iterat
 
 def _stands_alone(unit: nn.Module, root: nn.Module) -> bool:
     """Whether it has parameters that nothing else has: those that are tied have to stay together."""
-    own, everywhere = _uses(unit), _uses(root)
-    return bool(own) and all(everywhere[p] == count for p, count in own.items())
+    uses_inside, uses_everywhere = _uses(unit), _uses(root)
+    return bool(uses_inside) and all(uses_everywhere[p] == count for p, count in uses_inside.items())
 
 
 def _uses(module: nn.Module) -> Counter[nn.Parameter]:

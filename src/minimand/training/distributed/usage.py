@@ -1,4 +1,4 @@
-"""What of a module takes part in a forward pass."""
+"""The modules and parameters that take part in a forward pass."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +10,14 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 @dataclass(frozen=True)
 class Usage:
-    """Modules that are called, and parameters on which the outputs depend."""
+    """The modules that a forward pass calls, and the parameters on which its outputs depend."""
 
     called: set[nn.Module]
     reached: set[Tensor]
 
 
 def usage(module: nn.Module, x: Tensor) -> Usage:
-    """Run a module on a batch, in evaluation mode, and see."""
+    """Run a module on a batch, in evaluation mode, and note what takes part."""
     called: set[nn.Module] = set()
     modes = {part: part.training for part in module.modules()}
     handle = register_module_forward_pre_hook(lambda part, _: called.add(part))
@@ -33,13 +33,13 @@ def usage(module: nn.Module, x: Tensor) -> Usage:
 
 
 def _leaves(function: Any) -> set[Tensor]:
-    found: set[Tensor] = set()
+    leaves: set[Tensor] = set()
     waiting, seen = [function], {None}
     while waiting:
         function = waiting.pop()
         if function not in seen:
             seen.add(function)
             if hasattr(function, "variable"):
-                found.add(function.variable)
+                leaves.add(function.variable)
             waiting += [above for above, _ in function.next_functions]
-    return found
+    return leaves

@@ -1,12 +1,53 @@
-"""Adaptive gradient clipping (Brock et al. 2021)."""
+"""Gradient clipping: by the norm of all gradients, or unit by unit (Brock et al. 2021)."""
+
+import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from ..._support.errors import MinimandError
 from ..._support.torch_internals import ConvNd
+from .hook import HOOKS, Hook
+from .nonfinite import NonFiniteLossError, broken_gradient
+
+if TYPE_CHECKING:
+    from ..loop.training import Training
 
 # Norms of weights below this count as this: else weights of 0 could never leave it.
 _LEAST_NORM = 1e-3
+
+
+@HOOKS.register("clipping")
+class ClippingHook(Hook):
+    """Clips gradients (`Recipe.clip`, `Recipe.adaptive_clip`); gradients that are not finite end the training."""
+
+    @classmethod
+    def is_wanted(cls, training: "Training") -> bool:
+        recipe = training.recipe
+        if not (recipe.clip or recipe.adaptive_clip):
+            return False
+        if training.world.pipeline_stages > 1:
+            raise MinimandError(
+                "Recipe.clip and adaptive_clip look at a whole network, not at a rank's part; expected 0."
+            )
+        return True
+
+    def measure(self) -> list[Tensor]:
+        gradients = (p.grad for p in self.training.problem.trained.parameters() if p.grad is not None)
+        self.norm = self.training.world.full(nn.utils.get_total_norm(gradients))
+        return [self.norm]
+
+    def change_gradients(self, value: float, measured: list[float]) -> None:
+        recipe, trained = self.training.recipe, self.training.problem.trained
+        if not math.isfinite(measured[0]):
+            raise NonFiniteLossError(
+                f"the loss is {value} at step {self.training.step}, but the gradient of {broken_gradient(trained)}."
+            )
+        if recipe.clip:
+            nn.utils.clip_grads_with_norm_(trained.parameters(), recipe.clip, self.norm)
+        else:
+            clip_adaptively(trained, recipe.adaptive_clip)
 
 
 @torch.no_grad()
@@ -30,8 +71,8 @@ def _unit_norms(x: Tensor) -> Tensor:
 
 def _final_layer(model: nn.Module) -> nn.Module:
     classifier = getattr(model, "get_classifier", None)
-    found = classifier() if callable(classifier) else None
-    if isinstance(found, nn.Module) and any(True for _ in found.parameters()):
-        return found
+    final = classifier() if callable(classifier) else None
+    if isinstance(final, nn.Module) and any(True for _ in final.parameters()):
+        return final
     layers = [m for m in model.modules() if isinstance(m, nn.Linear | ConvNd)]
     return layers[-1] if layers else nn.Identity()

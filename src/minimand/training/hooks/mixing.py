@@ -1,19 +1,23 @@
-"""Samples mixed with one another, and their targets alike."""
+"""Mixup and CutMix: samples mixed with one another, and their targets alike."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..._support.errors import MinimandError
-from ...data.data import Data
-from ...recipes.recipe import Recipe
+from ..loop.state_batch import StateBatch
+from .hook import HOOKS, Hook
+
+if TYPE_CHECKING:
+    from ..loop.training import Training
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """Mixup (Zhang et al. 2018) or CutMix (Yun et al. 2019) of a batch: see `Recipe`."""
+    """Mixup (Zhang et al. 2018) or CutMix (Yun et al. 2019) of a batch, with the parameters of a `Recipe`."""
 
     classes: int
     mixup: float
@@ -30,18 +34,29 @@ class Mixing:
         return mixed, torch.lerp(_others(own), own, share)
 
 
-def as_mixing(recipe: Recipe, data: Data) -> Mixing | None:
-    """What a recipe does to batches; None for nothing.
+@HOOKS.register("mixing")
+class MixingHook(Hook):
+    """Mixes the samples of each batch (`Recipe.mixup`, `Recipe.cutmix`)."""
 
-    Raises:
-        ValueError: CutMix of what are no images.
-    """
-    if recipe.cutmix and len(data.shape) != 3:
-        raise MinimandError(
-            f"Recipe.cutmix is {recipe.cutmix}, but a sample of {data.name} has the shape {data.shape}; expected "
-            "images, (channels, height, width), or cutmix=0. Mixup is for samples of any shape."
-        )
-    return Mixing(data.num_outputs, recipe.mixup, recipe.cutmix) if recipe.mixup or recipe.cutmix else None
+    hides_accuracy = True
+
+    def __init__(self, training: "Training") -> None:
+        super().__init__(training)
+        recipe = training.recipe
+        self.mixing = Mixing(training.data.num_outputs, recipe.mixup, recipe.cutmix)
+
+    @classmethod
+    def is_wanted(cls, training: "Training") -> bool:
+        recipe, data = training.recipe, training.data
+        if recipe.cutmix and len(data.shape) != 3:
+            raise MinimandError(
+                f"Recipe.cutmix is {recipe.cutmix}, but a sample of {data.name} has the shape {data.shape}; expected "
+                "images, (channels, height, width), or cutmix=0. Mixup is for samples of any shape."
+            )
+        return bool(recipe.mixup or recipe.cutmix)
+
+    def mix(self, x: Any, y: Tensor) -> tuple[Any, Tensor]:
+        return (x, y) if isinstance(x, StateBatch) else self.mixing(x, y)  # states were mixed as inputs
 
 
 def _share(parameter: float) -> float:

@@ -1,35 +1,69 @@
-"""Where did a loss that is NaN or infinite begin?"""
+"""Checks for losses and weights that are NaN or infinite, and a search for where they began."""
+
+import math
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
 from ...recipes.recipe import Precision
+from .hook import HOOKS, Hook
+from .precision import autocast
+
+if TYPE_CHECKING:
+    from ..loop.training import Training
 
 
 class NonFiniteLossError(MinimandError, ArithmeticError):
     """Training met a loss, a gradient or a weight that is NaN or infinite. The message names where it began."""
 
 
-def origin(model: nn.Module, x: Tensor, precision: Precision = "fp32") -> str:
+@HOOKS.register("nonfinite")
+class NonFiniteHook(Hook):
+    """Ends a training whose loss becomes NaN or infinite, with the place where it began."""
+
+    @classmethod
+    def is_wanted(cls, training: "Training") -> bool:
+        return True
+
+    def check_loss(self, value: float, loss: Tensor, x: Any) -> None:
+        if math.isfinite(value):
+            return
+        training = self.training
+        training.world.unwrap()
+        began = training.world.describe_where(
+            not loss.isfinite(), lambda: origin(training.problem.module, x, training.recipe.precision)
+        )
+        raise NonFiniteLossError(f"the loss is {value} at step {training.step}. It began {began}.")
+
+
+def check_weights(model: nn.Module, step: int) -> None:
+    """Raise NonFiniteLossError for a weight that is not finite: no checkpoint of such takes the place of a good one."""
+    broken = broken_parameter(model)  # a buffer may be infinite on purpose, as masks are
+    if broken:
+        raise NonFiniteLossError(f"no weight may be infinite or NaN. After step {step} there is {broken}.")
+
+
+def origin(model: nn.Module, x: Any, precision: Precision = "fp32") -> str:
     """Run the model on the batch again, as training does, and say what was not finite first."""
     if not _finite(x):
         return "in the batch itself: an input is not finite"
     broken = broken_parameter(model)
     if broken:
         return f"in the parameter {broken}: lower the learning rate"
-    found: list[str] = []
+    origins: list[str] = []
     entered: list[bool] = []
 
     def enter(_: nn.Module, inputs: object) -> None:
         entered.append(_finite(inputs))
 
     def leave(module: nn.Module, inputs: object, output: object) -> None:
-        if entered.pop() and not found and not _finite(output):  # what is inside leaves first
+        if entered.pop() and not origins and not _finite(output):  # what is inside leaves first
             kind = type(module).__name__
             name = f"{names[module]} ({kind})" if names[module] else f"the model ({kind})"
             inside = ", between its modules" if list(module.children()) else ""
-            found.append(f"in the output of {name}, whose inputs are finite{inside}")
+            origins.append(f"in the output of {name}, whose inputs are finite{inside}")
 
     names = {module: name for name, module in model.named_modules()}
     hooks = [m.register_forward_pre_hook(enter) for m in names] + [m.register_forward_hook(leave) for m in names]
@@ -38,7 +72,7 @@ def origin(model: nn.Module, x: Tensor, precision: Precision = "fp32") -> str:
         with (
             torch.no_grad(),
             torch.random.fork_rng(),
-            torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"),
+            autocast(x.device, precision),
         ):
             model(x)
     finally:
@@ -46,7 +80,7 @@ def origin(model: nn.Module, x: Tensor, precision: Precision = "fp32") -> str:
             hook.remove()
         for name, buffer in model.named_buffers():
             buffer.copy_(state[name])
-    return found[0] if found else "in the loss: the outputs are finite"
+    return origins[0] if origins else "in the loss: the outputs are finite"
 
 
 def broken_parameter(model: nn.Module) -> str | None:

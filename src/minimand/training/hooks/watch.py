@@ -1,15 +1,17 @@
 """Diagnosis while a model is trained: a run that cannot learn is stopped early."""
 
 from collections import deque
-from collections.abc import Callable
 from statistics import fmean
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from ..._support.errors import MinimandError
 from ...trainability.diagnosis.diagnose import TrainabilityReport, diagnose
 from ...trainability.diagnosis.verdict import Verdict
-from ..loop.events import Event, Warned
+from ..loop.events import Warned
+from .hook import HOOKS, Hook
+
+if TYPE_CHECKING:
+    from ..loop.training import Training
 
 # Diagnoses are few and of few samples: they have to cost little beside the steps between them.
 _STEPS, _SAMPLES = (0, 200, 400, 800), 32
@@ -25,29 +27,33 @@ class DoomedRunError(MinimandError, ArithmeticError):
         self.verdict = verdict
 
 
-class Watch:
-    """Diagnoses a model before its first step and, while its loss does not fall, a few times early on."""
+@HOOKS.register("watch")
+class Watch(Hook):
+    """Diagnoses a model before its first step and, while its loss does not fall, a few times early on.
 
-    def __init__(self, model: nn.Module, tell: Callable[[Event], None]) -> None:
-        self.model, self.tell = model, tell
+    `fit(diagnose=True)` asks for it.
+    """
+
+    def __init__(self, training: "Training") -> None:
+        super().__init__(training)
         self.first: TrainabilityReport | None = None
         self.beginning: list[float] = []
         self.latest: deque[float] = deque(maxlen=_AVERAGED)
 
-    def before(self, step: int, x: Tensor) -> None:
-        """Look at the model before a step on the batch x, if it is time.
+    @classmethod
+    def is_wanted(cls, training: "Training") -> bool:
+        return training.diagnose
 
-        Raises:
-            DoomedRunError: the verdict is fatal, and the loss has not fallen. A loss that falls proves a verdict wrong.
-        """
+    def before_step(self, step: int, x: Any) -> None:
+        # A loss that falls proves a verdict wrong.
         if step not in _STEPS or (step and (self.first is None or self._learns())):
             return  # a run that goes on from a checkpoint has come through this
-        report = diagnose(self.model, x[:_SAMPLES], theory=False)
+        report = diagnose(self.training.model, x[:_SAMPLES], theory=False)
         verdict = report.verdict
         if self.first is None:
             self.first = report
             if verdict.severity in ("warning", "fatal"):
-                self.tell(Warned(f"before training the verdict is {verdict}"))
+                self.training.tell(Warned(f"before training the verdict is {verdict}"))
         elif verdict.severity == "fatal":
             raise DoomedRunError(
                 f"stopped before step {step}, as the loss does not fall. The verdict is {verdict}", verdict
@@ -56,8 +62,10 @@ class Watch:
     def _learns(self) -> bool:
         return fmean(self.latest) <= _LEARNING * fmean(self.beginning)
 
-    def after(self, loss: float) -> None:
-        """Note the loss of a step."""
+    def after_step(self, value: float) -> None:
         if len(self.beginning) < _AVERAGED:
-            self.beginning.append(loss)
-        self.latest.append(loss)
+            self.beginning.append(value)
+        self.latest.append(value)
+
+    def result(self) -> dict[str, Any]:
+        return {"diagnosis": self.first}

@@ -11,15 +11,15 @@ class Started:
     """Training begins, or goes on after a checkpoint."""
 
     steps: int
-    """In the whole run."""
+    """The number of steps in the whole run."""
     done: int
-    """Before this start."""
+    """The number of steps made before this start."""
     epochs: int
 
 
 @dataclass(frozen=True)
 class StepDone:
-    """One update was made."""
+    """An update was made: a step of training."""
 
     step: int
     epoch: int

@@ -1,4 +1,4 @@
-"""Losses by name."""
+"""Losses by name, and the checks of what they are given and return."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +11,7 @@ from ...data.data import Data
 from ...recipes.recipe import Recipe
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""(outputs, targets) to a scalar."""
+"""A function of outputs and targets to a scalar: the mean over the batch."""
 
 
 def mse(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""What a training gives."""
+"""The result of a training."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -10,6 +10,9 @@ from ...trainability.diagnosis.diagnose import TrainabilityReport
 from ..methods.method import Method
 from ..runs.run import Run
 from .evaluate import Evaluation
+
+if TYPE_CHECKING:
+    from .training import Training
 
 
 @dataclass(frozen=True)
@@ -20,16 +23,16 @@ class FitResult:
     data: Data
     method: Method
     test_accuracy: float | None
-    """From 0 to 1; None for a regression."""
+    """The accuracy on the test samples, 0 to 1; None for a regression."""
     test_loss: float
     history: list[dict[str, Any]]
-    """One record an epoch."""
+    """One record of plain values for each epoch."""
     evaluation: Evaluation
     run: Run | None
     diagnosis: TrainabilityReport | None = None
-    """Of the model before its first step, if it was asked for."""
+    """The diagnosis of the model before its first step, if it was asked for."""
     ensemble: nn.Module | None = None
-    """From a batch to the average of all classifiers that were trained, where the method trains several."""
+    """The average of all classifiers that were trained, as a module, where the method trains several."""
     ensemble_evaluation: Evaluation | None = None
 
     def __str__(self) -> str:
@@ -37,3 +40,25 @@ class FitResult:
         together = self.ensemble_evaluation and self.ensemble_evaluation.accuracy
         ensemble = "" if together is None else f" (all classifiers together: {100 * together:.2f} %)"
         return f"{accuracy}test loss {self.test_loss:.4f} after {len(self.history)} epochs{ensemble}"
+
+
+def result_of(training: "Training") -> FitResult:
+    """The result of a training that came to its end."""
+    evaluation, ensemble = training.evaluation, training.plan.ensemble
+    assert evaluation is not None
+    of_hooks: dict[str, Any] = {}
+    for hook in training.hooks.values():
+        of_hooks |= hook.result()
+    return FitResult(
+        training.model,
+        training.whole_data,
+        training.method,
+        evaluation.accuracy,
+        evaluation.loss,
+        training.history,
+        evaluation,
+        training.run,
+        ensemble=ensemble,
+        ensemble_evaluation=training.evaluate(ensemble, training.test_samples) if ensemble else None,
+        **of_hooks,
+    )

@@ -1,25 +1,21 @@
 """End-to-end backpropagation."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from ..loop.losses import Loss
-from .method import Plan, chain_rule, whole
+from ._registry import METHODS
+from .method import Method, chain_rule
 
 
+@METHODS.register("backpropagation")
 @dataclass(frozen=True)
-class Backpropagation:
-    """The gradient of the loss, by the chain rule through the whole network."""
+class Backpropagation(Method):
+    """End-to-end backpropagation: the gradient of the loss, by the chain rule through the whole network."""
 
     references: ClassVar = ("rumelhart1986",)
 
-    def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
-        """See `Method`."""
-        return whole(model, epochs)
-
-    def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-        """See `Method`."""
+    def backward(self, model: nn.Module, x: Any, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         return chain_rule(model, x, y, loss)

@@ -1,75 +1,70 @@
-"""What decides the update of each layer, and in which order problems are solved."""
+"""The protocol of a training method, with defaults."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ..distributed.ranks import Ranks
+from ..._support.errors import MinimandError
 from ..loop.losses import Loss
-from .local.activations import Cache
+from ..loop.problems import Plan, whole
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What is trained at a time, with an optimizer and a schedule of its own."""
+class Method:
+    """A training method: it decides the update of each layer, and in which order problems are solved.
 
-    module: nn.Module
-    """From a batch to outputs, which the loss judges."""
-    trained: nn.Module
-    """Holds the parameters that move."""
-    epochs: int
+    Only `backward` has to be written. A method is a frozen dataclass whose fields are its options.
+    """
 
+    references: ClassVar[tuple[str, ...]] = ()
+    """Keys into references.bib."""
 
-@dataclass(frozen=True)
-class Plan:
-    """Problems, solved one after another."""
+    distributed: ClassVar[Literal["batches", "modules"] | None] = "batches"
+    """How several processes share the work: each has a share of every batch (DDP, FSDP), or modules of its own that the
+    method's plan places; None for a method of one process."""
 
-    problems: Sequence[Problem]
-    saved: nn.Module
-    """Holds all parameters and buffers that any of them changes."""
-    cache: Cache | None = None
-    """Keeps what the problems before the present one settled."""
-    ensemble: nn.Module | None = None
-    """Outputs of all that was trained, beside those of the model."""
-    ranks: Ranks | None = None
-    """The processes, where each has modules of its own."""
+    def check(self, world_size: int) -> None:
+        """Raise MinimandError where the method's options do not suit a number of processes; nothing is done yet."""
 
-
-class Method(Protocol):
-    """What decides the update of each layer."""
-
-    def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
-        """The problems that a model is trained by.
+    def plan(self, model: nn.Module, example: Callable[[], Any], num_outputs: int, epochs: int) -> Plan:
+        """The problems that a model is trained by; by default one: the whole model.
 
         Args:
-            model: as given to `mm.fit`.
-            example: gives a few samples, as the model sees them.
+            model: the model as it was given to `mm.fit`.
+            example: gives the example batch, a few samples as the model sees them.
             num_outputs: the number of classes, or the length of a target.
-            epochs: those of the recipe.
+            epochs: the epochs of the recipe.
         """
-        ...
+        return whole(model, epochs)
 
-    def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-        """Fill the `.grad` of every parameter of a problem; returns the loss and the outputs, detached."""
-        ...
+    def backward(self, model: nn.Module, x: Any, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+        """Fill the `.grad` of every parameter of a problem.
+
+        Args:
+            model: the module of the problem, perhaps wrapped for several processes or compiled.
+            x: a batch as the model sees it.
+            y: its targets.
+            loss: judges outputs by targets.
+
+        Returns:
+            The loss and the outputs, detached.
+        """
+        raise MinimandError(f"{type(self).__name__} has no method backward(self, model, x, y, loss).")
+
+    def metrics(self) -> dict[str, Any]:
+        """Plain values that are added to the record of an epoch."""
+        return {}
 
 
-def whole(model: nn.Module, epochs: int) -> Plan:
-    """The one problem of training a whole model."""
-    return Plan([Problem(model, model, epochs)], model)
-
-
-def chain_rule(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-    """The gradient of the loss through all of a module; returns the loss and the outputs, detached."""
+def chain_rule(model: nn.Module, x: Any, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+    """Backpropagate the loss through all of a module; returns the loss and the outputs, detached."""
     outputs = model(x)
     return descend(loss(outputs, y), outputs)
 
 
 def descend(value: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Fill the gradients of a loss; returns it and the outputs, detached."""
+    """Fill the gradients of a loss value; returns it and the outputs, detached."""
     with torch.autocast(value.device.type, enabled=False):  # backward takes the precisions of forward by itself
         value.backward()
     return value.detach(), outputs.detach()

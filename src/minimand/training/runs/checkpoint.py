@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
 
+# The newest checkpoints that stay.
 _KEPT = 2
-
-
-# What training keeps beside the tensors.
-_STATE = {"step", "optimizer", "sums", "seconds", "metrics", "history", "evaluation", "random"}
+# The plain state of every checkpoint.
+_STATE = {"step", "optimizer", "sums", "seconds", "metrics", "history", "evaluation", "hooks", "random"}
 
 
 class CheckpointError(MinimandError):
@@ -57,9 +56,9 @@ def save(checkpoint: Checkpoint, folder: Path, step: int) -> Path:
     except OSError as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        kept = [p.name for p in paths(folder)]
+        last = next((p.name for p in reversed(paths(folder))), "none")
         raise OSError(
-            f"cannot write the checkpoint {path} ({error}); the last good one is {kept[-1] if kept else 'none'}. Free "
+            f"cannot write the checkpoint {path} ({error}); the last good one is {last}. Free "
             "some space or allow writing, then run the same command again."
         ) from error
     for old in paths(folder)[:-_KEPT]:

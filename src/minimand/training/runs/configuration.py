@@ -1,4 +1,4 @@
-"""What decides the result of a run, as plain values: the same configuration is the same run."""
+"""The configuration of a run, as plain values: the same configuration is the same run."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -26,9 +26,9 @@ def configuration(
     loss: str | Loss | None,
     seed: int,
     device: torch.device,
-    ranks: int = 1,
+    pipeline_stages: int = 1,
 ) -> dict[str, Any]:
-    """The configuration of a run; `fingerprints` stand for the code and the tensors in it."""
+    """What decides the result of a run; `fingerprints` stand for the code and the tensors in it."""
     config = getattr(model, "config", None)
     own_loss = None if isinstance(loss, str | None) else loss
     prints = {"algorithm": fingerprint.of_model(model), "data": fingerprint.of_data(data)}
@@ -48,13 +48,13 @@ def configuration(
         "recipe": as_config(recipe),
         "loss": loss if own_loss is None else _name(own_loss),
         "seed": seed,
-        **({"ranks": ranks} if ranks > 1 else {}),
+        **({"ranks": pipeline_stages} if pipeline_stages > 1 else {}),
         "fingerprints": {name: value for name, value in prints.items() if value is not None},
     }
 
 
 def unchecked(config: Mapping[str, Any]) -> list[str]:
-    """What of a configuration may have changed without its fingerprint telling."""
+    """The parts of a configuration that may have changed without a fingerprint that tells."""
     return [name for name, value in config["fingerprints"].items() if value == UNKNOWN]
 
 

@@ -21,7 +21,7 @@ _ROWS = 64
 
 
 def of_algorithm(algorithm: Algorithm, depth: int) -> str:
-    """What an algorithm computes in its first layers, whatever its class is called, and its coefficients in all.
+    """The fingerprint of what an algorithm computes in its first layers, and of all its coefficients.
 
     Raises:
         NonlinearStepError: it has none.
@@ -29,14 +29,14 @@ def of_algorithm(algorithm: Algorithm, depth: int) -> str:
     learnable = algorithm.learnable()
     # At their initial values two different uses of a coefficient may look the same.
     generic = {name: _between(c.low, c.high) for name, c in learnable.items()}
-    found = kernel(algorithm.rebind(**generic), min(depth, _LAYERS))
-    parts = [f"{query.answer} at {_text(query.point)}" for query in found.queries]
+    first_layers = kernel(algorithm.rebind(**generic), min(depth, _LAYERS))
+    parts = [f"{query.answer} at {_text(query.point)}" for query in first_layers.queries]
     values = {name: [f"{float(c(k)):.9g}" for k in range(depth)] for name, c in algorithm.coefficients().items()}
-    return _digest([*parts, _text(found.output), values, {n: (c.low, c.high) for n, c in learnable.items()}])
+    return _digest([*parts, _text(first_layers.output), values, {n: (c.low, c.high) for n, c in learnable.items()}])
 
 
 def of_model(model: nn.Module) -> str | None:
-    """Of the algorithms that a model runs; None if there are none."""
+    """The fingerprint of the algorithms that a model runs; None if there are none."""
     runs: list[tuple[Algorithm, int, Any]] = [
         (m.algorithm, len(m.layers), m.binding) for m in model.modules() if isinstance(m, Unrolled)
     ]
@@ -46,19 +46,19 @@ def of_model(model: nn.Module) -> str | None:
     if not runs:
         return None
     # Stages share an algorithm, and its kernel takes a while.
-    found = {(id(algorithm), depth): of_algorithm(algorithm, depth) for algorithm, depth, _ in runs}
-    return _digest([(found[id(algorithm), depth], depth, where) for algorithm, depth, where in runs])
+    prints = {(id(algorithm), depth): of_algorithm(algorithm, depth) for algorithm, depth, _ in runs}
+    return _digest([(prints[id(algorithm), depth], depth, where) for algorithm, depth, where in runs])
 
 
 def of_data(data: Data) -> str | None:
-    """Of some rows of the training and test samples; None where they are not in memory."""
+    """The fingerprint of some training and test samples; None where they are not in memory."""
     if not (isinstance(data.train, Arrays) and isinstance(data.test, Arrays)):
         return None
     return _digest([_rows(data.train), _rows(data.test), data.mean, data.std, data.augmentation])
 
 
 def of_loss(loss: Loss, data: Data, device: torch.device) -> str | None:
-    """Of a function's value on made-up outputs and targets; None if it cannot be called on them."""
+    """The fingerprint of a loss by its value on made-up outputs; None if it cannot be called on them."""
     generator = torch.Generator().manual_seed(0)
     outputs = torch.randn(32, data.num_outputs, generator=generator).to(device)
     targets = torch.randn(32, data.num_outputs, generator=generator)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._support.errors import MinimandError
-from ..._support.lock import locked
+from ..._support.files import locked, write_whole
 from . import checkpoint
 
 
@@ -26,12 +26,12 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of checkpoints."""
+        """The folder of the run's checkpoints."""
         return self.folder / "checkpoints"
 
     @property
     def report(self) -> Path:
-        """The page about the run."""
+        """The path of the page about the run."""
         return self.folder / "report.html"
 
     @property
@@ -68,22 +68,22 @@ class Run:
         """
         if self.is_new:
             return {}
-        found = self.config().get("command")
-        if not found:
+        command = self.config().get("command")
+        if not command:
             raise RunError(f"the run {str(self.folder)!r} was begun by Python code; call mm.fit there again to go on.")
-        return found
+        return command
 
     def config(self) -> dict[str, Any]:
         """What the run was started with."""
         import yaml
 
         try:
-            found = yaml.safe_load(self._config.read_text())
+            config = yaml.safe_load(self._config.read_text())
         except yaml.YAMLError as error:
             raise RunError(f"{self._config} is no YAML ({error}).") from None
-        if not isinstance(found, dict):
+        if not isinstance(config, dict):
             raise RunError(f"{self._config} is no run's configuration.")
-        return found
+        return config
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -146,7 +146,7 @@ class Run:
             file.write(json.dumps(record, allow_nan=False) + "\n")
 
     def position(self) -> int:
-        """How many bytes of metrics there are, to come back to."""
+        """The length of the metrics in bytes, to which they can be cut back."""
         return self._metrics.stat().st_size if self._metrics.is_file() else 0
 
     def rewind(self, position: int) -> None:
@@ -157,18 +157,6 @@ class Run:
     def last_checkpoint(self) -> tuple[checkpoint.Checkpoint | None, list[str]]:
         """The newest readable checkpoint, and what was wrong with newer ones."""
         return checkpoint.load_last(self.checkpoints)
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_suffix(path.suffix + ".part")
-    try:
-        part.write_bytes(content if isinstance(content, bytes) else content.encode())
-        os.replace(part, path)
-    except OSError:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
 
 
 def differences(before: Any, now: Any, path: str = "") -> list[str]:

@@ -1,4 +1,4 @@
-"""The activations of frozen layers, kept so that what stands below a block runs once and not at every step."""
+"""A cache of the activations of frozen layers, so that what stands below a block runs once and not at every step."""
 
 import math
 import shutil
@@ -10,61 +10,48 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from ...._support.errors import MinimandError
-from ....data.data import Data
+from ...._support.torch_internals import tree_flatten, tree_leaves
 from ....data.samples import WHOLE, Batch
+from ...loop.state_batch import StateBatch
 
 Place = Literal["memory", "disk"]
-Precision = Literal["float32", "bfloat16", "float16"]
+"""Where activations are stored."""
+StoredPrecision = Literal["fp32", "bf16", "fp16"]
+"""The number format in which activations are stored."""
+DTYPES: dict[StoredPrecision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""The type of each stored precision."""
 
 # Samples at a time when states are made.
 _BATCH = 256
 _PREFIX = "activations-"
 
 
-@dataclass(frozen=True)
-class State:
-    """A batch of states of a network, in the place of inputs."""
-
-    leaves: list[Tensor]
-    spec: Any
-
-    def to(self, device: torch.device) -> "State":
-        """The same on a device, in single precision where it is of floating-point numbers."""
-        return State([leaf.to(device, as_kept(leaf, torch.float32)) for leaf in self.leaves], self.spec)
-
-    def __len__(self) -> int:
-        return len(self.leaves[0])
-
-    @property
-    def device(self) -> torch.device:
-        """Where it is."""
-        return self.leaves[0].device
-
-    @property
-    def value(self) -> Any:
-        """The state as the layers know it."""
-        return tree_unflatten(self.leaves, self.spec)
-
-
-def prepared(data: Data, x: Tensor | State) -> Any:
-    """What a model sees of a batch; states are as it left them."""
-    return x if isinstance(x, State) else data.prepare(x)
-
-
 class Activations:
-    """Samples whose inputs are states: of each sample `views`, of which a batch has one at random."""
+    """Samples whose inputs are states of a network, on the CPU; batches are prepared, on a device.
 
-    def __init__(self, leaves: Sequence[Tensor], spec: Any, targets: Tensor, views: int) -> None:
+    Args:
+        leaves: the tensors that states are made of, each (views x samples, ...).
+        spec: how a state is made of them.
+        targets: the target of each sample.
+        views: the views of each sample, of which a batch has one at random.
+        device: the device of the batches.
+    """
+
+    is_prepared = True
+
+    def __init__(
+        self, leaves: Sequence[Tensor], spec: Any, targets: Tensor, views: int, device: torch.device | str = "cpu"
+    ) -> None:
         self.leaves, self.spec, self.targets, self.views = leaves, spec, targets, views
+        self.device = torch.device(device)
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def batches(self, size: int, seed: int | None = None, first: int = 0, share: slice = WHOLE) -> Iterator[Any]:
-        """As `Samples` has it."""
+        """Batches of states with their targets, shuffled by a seed; of each the rows of a share."""
         n = len(self)
         order, offset = torch.arange(n), torch.zeros(n, dtype=torch.long)
         if seed is not None:
@@ -74,58 +61,70 @@ class Activations:
         for b in range(first, self.count(size, seed is not None)):
             chosen = order[b * size : (b + 1) * size][share]
             rows = chosen + offset[b * size : (b + 1) * size][share]
-            yield State([leaf[rows] for leaf in self.leaves], self.spec), self.targets[chosen]
+            yield self._batch(rows), self.targets[chosen].to(self.device)
 
-    def in_order(self, size: int) -> Iterator[State]:
-        """All views of all samples, one after another."""
+    def in_order(self, size: int) -> Iterator[StateBatch]:
+        """All views of all samples, one after another, in batches of a size."""
         for start in range(0, self.views * len(self), size):
-            yield State([leaf[start : start + size] for leaf in self.leaves], self.spec)
+            yield self._batch(slice(start, start + size))
+
+    def _batch(self, rows: Any) -> StateBatch:
+        """States on the device, in single precision where they are floating-point numbers."""
+        leaves = [leaf[rows] for leaf in self.leaves]
+        return StateBatch([leaf.to(self.device, stored_dtype(leaf, torch.float32)) for leaf in leaves], self.spec)
 
     def count(self, size: int, shuffled: bool) -> int:
-        """As `Samples` has it."""
+        """The number of batches; shuffled ones leave an incomplete last batch out."""
         return max(len(self) // size, 1) if shuffled else -(-len(self) // size)
 
     def to(self, device: torch.device) -> "Activations":
-        """Itself: batches go to the device one by one."""
-        return self
+        """Make batches on another device from now on."""
+        return Activations(self.leaves, self.spec, self.targets, self.views, device)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Samples as a network sees them."""
+    """The samples that a cache is made of, as a network sees them."""
 
     samples: int
     views: int
     batches: Callable[[int], Iterator[Batch]]
-    """Of a view, in order."""
+    """Gives the batches of a view, in order."""
 
 
 class Cache:
-    """Keeps the states below the block that is trained; they are made from those below the block before."""
+    """A cache of the states below the block that is trained; they are made from those below the block before.
+
+    Args:
+        steps: functions that lead from a batch to the first cached state, and on from state to state.
+        batch: an example batch.
+        place: where states are stored: in memory, or on disk in files that are mapped into memory.
+        dtype: the type in which floating-point numbers are stored.
+        views: the views of each training sample.
+        first: the first problem that is trained on cached states, counted from 0.
+    """
 
     def __init__(
         self,
         steps: Sequence[Callable[[Any], Any]],
-        example: Any,
+        batch: Any,
         place: Place,
         dtype: torch.dtype,
         views: int,
         first: int = 1,
     ) -> None:
-        """`steps` lead from a batch, such as the example, to the first kept state, and on from state to state.
-
-        The first is what problem `first` is trained on, counted from 0.
-        """
         self.steps, self.place, self.dtype, self.views = steps, place, dtype, views
         self.sizes: list[int] = []
-        """Of each state, in bytes a sample."""
+        """The size of each state, in bytes a sample."""
+        state = batch
         with torch.no_grad():
             for step in steps:
-                example = step(example)
-                self.sizes.append(sum(t[:1].numel() * as_kept(t, dtype).itemsize for t in tree_leaves(example)))
+                state = step(state)
+                self.sizes.append(sum(t[:1].numel() * stored_dtype(t, dtype).itemsize for t in tree_leaves(state)))
         self.first = first
-        self.at = 0
-        self.kept: list[Activations] = []
+        self.position = 0
+        """The number of steps that the stored states have taken."""
+        self.stored: list[Activations] = []
         self.near: Path | None = None
         self.folders: list[tempfile.TemporaryDirectory] = []
 
@@ -137,13 +136,13 @@ class Cache:
         name: str = "Layerwise.cache",
         others: str = "'off', fewer views or a lower precision",
     ) -> None:
-        """See that there is room for so many samples, in files near a folder, before anything begins.
+        """Check that there is room for a number of samples, in files near a folder, before anything begins.
 
         Raises:
-            ValueError: there is not; says so of `name`, and what `others` would work.
+            MinimandError: there is not; names the option as `name`, and the `others` that would work.
         """
-        for left in near.glob(f"{_PREFIX}*") if near else ():  # by a process that was killed in this run
-            shutil.rmtree(left)
+        for leftover in near.glob(f"{_PREFIX}*") if near else ():  # by a process that was killed in this run
+            shutil.rmtree(leftover)
         self.near = near
         each = [size * (train * self.views + test) for size in self.sizes]
         needed = max(below + above for below, above in zip([0, *each], each, strict=False))
@@ -156,27 +155,28 @@ class Cache:
             )
 
     def feed(self, number: int, sources: Sequence[Source], device: torch.device) -> list[Activations]:
-        """What problem `number`, at least the first that is fed, is trained on; of each source."""
-        wanted = number - self.first + 1
-        if not self.kept or self.at != wanted - 1:
+        """The states that problem `number` is trained on, for each source; their batches are on a device."""
+        target = number - self.first + 1
+        if not self.stored or self.position != target - 1:
             self.close()
-        while self.at < wanted:
-            step = self.steps[self.at]
-            below = self.kept or [None] * len(sources)
+        while self.position < target:
+            step = self.steps[self.position]
+            below = self.stored or [None] * len(sources)
             folder = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=self.near) if self.place == "disk" else None
-            self.kept = [
-                self._above(step, source, kept, device, folder and Path(folder.name, str(i)))
-                for i, (source, kept) in enumerate(zip(sources, below, strict=True))
+            self.stored = [
+                self._above(step, source, states, device, folder and Path(folder.name, str(i)))
+                for i, (source, states) in enumerate(zip(sources, below, strict=True))
             ]
             del below
             self._delete()
-            self.folders += [folder] if folder else []
-            self.at += 1
-        return self.kept
+            if folder:
+                self.folders.append(folder)
+            self.position += 1
+        return self.stored
 
     def close(self) -> None:
-        """Forget what is kept."""
-        self.at, self.kept = 0, []
+        """Delete all stored states, in memory and on disk."""
+        self.position, self.stored = 0, []
         self._delete()
 
     def _delete(self) -> None:
@@ -196,36 +196,38 @@ class Cache:
 
         def read() -> Iterator[Any]:
             if below is not None:
-                yield from (state.to(device).value for state in below.in_order(_BATCH))
+                yield from (batch.state for batch in below.in_order(_BATCH))
                 return
             for view in range(source.views):
                 for x, y in source.batches(view):
-                    targets.extend([y.cpu()] if view == 0 else [])
+                    if view == 0:
+                        targets.append(y.cpu())
                     yield x
 
         leaves: list[Tensor] = []
         spec, filled = None, 0
         for x in read():
-            found, spec = tree_flatten(step(x))
+            tensors, spec = tree_flatten(step(x))
             if not leaves:
-                shapes = [(source.views * source.samples, *t.shape[1:]) for t in found]
+                shapes = [(source.views * source.samples, *t.shape[1:]) for t in tensors]
                 leaves = [
-                    _empty(shape, as_kept(t, self.dtype), file and Path(f"{file}-{i}"))
-                    for i, (shape, t) in enumerate(zip(shapes, found, strict=True))
+                    _empty(shape, stored_dtype(t, self.dtype), file and Path(f"{file}-{i}"))
+                    for i, (shape, t) in enumerate(zip(shapes, tensors, strict=True))
                 ]
-            for leaf, t in zip(leaves, found, strict=True):
+            for leaf, t in zip(leaves, tensors, strict=True):
                 leaf[filled : filled + len(t)] = t.to("cpu", leaf.dtype)
-            filled += len(found[0])
-        return Activations(leaves, spec, torch.cat(targets) if below is None else below.targets, source.views)
+            filled += len(tensors[0])
+        all_targets = torch.cat(targets) if below is None else below.targets
+        return Activations(leaves, spec, all_targets, source.views, device)
 
 
-def as_kept(t: Tensor, dtype: torch.dtype) -> torch.dtype:
-    """The type that a tensor is kept in: another one of floating-point numbers, its own of others."""
+def stored_dtype(t: Tensor, dtype: torch.dtype) -> torch.dtype:
+    """The type that a tensor is stored in: another one for floating-point numbers, its own for others."""
     return dtype if t.is_floating_point() else t.dtype
 
 
 def free_memory(device: torch.device | None = None) -> float:
-    """In bytes, of a GPU or of the machine; infinite where the system does not say."""
+    """The free memory in bytes, of a GPU or of the machine; infinite where the system does not say."""
     if device is not None and device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
     try:

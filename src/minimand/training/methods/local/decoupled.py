@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -10,29 +9,32 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map, tree_structure
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError, unknown_name
-from ...._support.torch_internals import BatchNorm
+from ...._support.seeds import seeded_apart
+from ...._support.torch_internals import BatchNorm, tree_leaves, tree_map, tree_structure
 from ....layers.heads.auxiliary import AUXILIARIES, Auxiliary, auxiliary
 from ....layers.heads.similarity import PredictionSimilarity
 from ....networks.as_network import as_network
 from ....networks.compiled import compiled
 from ....networks.protocol import Network
-from ...distributed.pipeline import Sent, Team
-from ...distributed.processes import processes, shared
+from ...distributed.pipeline import Pipeline, SentState
+from ...distributed.processes import broadcast_object, world_size
+from ...distributed.replay import Buffer
 from ...loop.losses import Loss
-from ..method import Plan, Problem
-from .activations import State
+from ...loop.problems import Plan, Problem
+from ...loop.state_batch import StateBatch
+from .._registry import METHODS
+from ..method import Method
 from .layerwise import coefficients
 from .partition import divided
-from .replay import Buffer
 
 
+@METHODS.register("decoupled")
 @dataclass(frozen=True)
-class Decoupled:
+class Decoupled(Method):
     """Train all modules of a network at once, each below an auxiliary classifier, with no gradient from one to another.
 
     In every step module j is given what module j - 1 made of the batch before its own update, and takes the gradient
@@ -49,17 +51,17 @@ class Decoupled:
     auxiliary_width: int | None = None
     """The channels, or units, of its hidden layers; by default those of what it looks at."""
     block_size: int = 1
-    """Layers in a module."""
+    """The number of layers in a module."""
     modules: int | None = None
-    """How many there are, with about as many layers each; in the place of `block_size`."""
+    """The number of modules, with about as many layers each; in the place of `block_size`."""
     buffer: int | None = None
     """Batches that a rank keeps of those it is sent; it reads the newest of the least used ones. None: each is used
     once, in order."""
     max_reuse: int | None = None
-    """How often a batch is read, at most, while others are still to come."""
+    """The number of times that a batch is read, at most, while others are still to come."""
 
     references: ClassVar[tuple[str, ...]] = ("belilovsky2020decoupled",)
-    data_parallel: ClassVar = False
+    distributed: ClassVar = "modules"
 
     def __post_init__(self) -> None:
         for name in ("hidden_layers", "block_size", "auxiliary_width", "buffer", "max_reuse"):
@@ -78,23 +80,22 @@ class Decoupled:
         if self.auxiliary == "predsim":
             object.__setattr__(self, "references", (*self.references, *PredictionSimilarity.references))
 
-    def refusal(self, processes: int) -> str | None:
-        """Why so many processes cannot train by it."""
-        if processes > 1 or self.buffer is None:
-            return None
-        return (
+    def check(self, world_size: int) -> None:
+        if world_size > 1 or self.buffer is None:
+            return
+        raise MinimandError(
             f"Decoupled.buffer is {self.buffer}, but in one process modules take turns and none waits; expected None, "
             "or several processes: torchrun --nproc-per-node 2 -m -- minimand train ..."
         )
 
     def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
-        """See `Method`.
+        """The one problem of training all modules at once; under torchrun those of this rank.
 
         Raises:
             TypeError: the model is no network. ValueError: it has one module, or one whose state cannot be read; fewer
             than there are processes; two that share a parameter, on two of them.
         """
-        x, ranks = example(), processes()
+        x, ranks = example(), world_size()
         network = as_network(model, x)
         blocks, shapes = self._modules(model, network, x)
         if ranks > len(blocks):
@@ -112,9 +113,9 @@ class Decoupled:
         if ranks == 1:
             group = Group(parts, 0, num_outputs)
             return Plan([Problem(group, group, epochs)], saved)
-        team, group = self._placed(parts, x, ranks, num_outputs)
-        saved.load_state_dict(shared(saved.state_dict()))
-        return Plan([Problem(group, group, epochs)], saved, ranks=team)
+        pipeline, group = self._placed(parts, x, ranks, num_outputs)
+        saved.load_state_dict(broadcast_object(saved.state_dict()))
+        return Plan([Problem(group, group, epochs)], saved, world=pipeline)
 
     def _modules(self, model: nn.Module, network: Network, x: Tensor) -> tuple[list[range], list[tuple[int, ...]]]:
         """The layers of each module, and the shape of a sample of what is read above each but the last."""
@@ -130,29 +131,30 @@ class Decoupled:
         joined = [range(blocks[a].start, blocks[b - 1].stop) for a, b in pairwise(ends)]
         return joined, [shapes[end - 1] for end in ends[1:-1]]
 
-    def _placed(self, parts: Sequence["Part"], x: Tensor, ranks: int, num_outputs: int) -> tuple[Team, "Group"]:
+    def _placed(self, parts: Sequence["Part"], x: Tensor, ranks: int, num_outputs: int) -> tuple[Pipeline, "Group"]:
         costs, specs = _costs(parts, x)
         places = balanced(costs, ranks)[::-1]  # rank 0 has the last ones
         groups = [Group([parts[j] for j in place], place.start, num_outputs) for place in places]
         _check_apart(groups)
         device = next(parts[0].parameters()).device
         buffer = None if self.buffer is None else Buffer[Any](self.buffer, self.max_reuse)
-        team = Team(groups, [specs[place.start] for place in places], device, buffer)
-        groups[team.rank].sent_by(team)
-        return team, groups[team.rank]
+        pipeline = Pipeline(groups, [specs[place.start] for place in places], device, buffer)
+        groups[pipeline.rank].hand_on_by(pipeline)
+        return pipeline, groups[pipeline.rank]
 
-    def backward(self, model: nn.Module, x: Tensor | State, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-        """See `Method`; the loss and the outputs are those of the last module."""
+    def backward(self, model: nn.Module, x: Tensor | StateBatch, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+        """Fill the gradients of every module by its own loss; the loss and outputs returned are the last module's."""
         group = cast(Group, getattr(model, "_orig_mod", model))
         forwards = group.each if group is model else group.compiled
-        state: Any = x.value if isinstance(x, State) else x
-        seed = x.seed if isinstance(x, Sent) else None
+        state: Any = x.state if isinstance(x, StateBatch) else x
+        seed = x.seed if isinstance(x, SentState) else None
         if seed is None:
             seed = int(torch.randint(2**62, ()))
         values: list[Tensor] = []
         outputs = torch.empty(0)
         for number, (part, forward) in enumerate(zip(group.each, forwards, strict=True), group.first):
-            with _random_of_its_own(seed + number, x.device):
+            # What a module draws is the same in another process.
+            with seeded_apart(seed + number, x.device):
                 state, outputs, compared = forward(state)
                 value = loss(outputs, y)
                 if compared is not None:
@@ -163,8 +165,8 @@ class Decoupled:
                 with torch.autocast(x.device.type, enabled=False):
                     value.backward()
             values.append(value.detach())
-        # One that is not finite shows in the last.
-        return values[-1] + 0.0 * sum(values[:-1]), outputs.detach()
+        is_finite = torch.stack([value.isfinite() for value in values]).all()
+        return torch.where(is_finite, values[-1], torch.nan), outputs.detach()
 
 
 class Part(nn.Module):
@@ -188,7 +190,7 @@ class Part(nn.Module):
         return state, self.judge(state), compared
 
     def through(self, state: Any) -> Any:
-        """The state above it."""
+        """The state above this module, from the batch or the state below it."""
         if self.stem is not None:
             state = self.stem(state)
         for layer in self.layers:
@@ -196,7 +198,7 @@ class Part(nn.Module):
         return state
 
     def judge(self, state: Any) -> Tensor:
-        """The outputs of its classifier, from the state above it."""
+        """The outputs of this module's classifier, from the state above the module."""
         return self.head(self._seen(state))
 
     def _seen(self, state: Any) -> Any:
@@ -212,38 +214,38 @@ class Group(nn.Module):
         # By their numbers in the network, so that names say the same on every rank.
         self.parts = nn.ModuleDict({str(number): part for number, part in enumerate(parts, first)})
         self.first, self.num_outputs = first, num_outputs
-        self._team: Team | None = None
+        self._pipeline: Pipeline | None = None
 
     @property
     def each(self) -> list[Part]:
-        """The modules one by one."""
+        """The modules of this process, in order."""
         return cast(list[Part], list(self.parts.values()))
 
-    def sent_by(self, team: Team) -> None:
-        """Let what they give go to the next rank."""
-        self._team = None if team.is_last else team
+    def hand_on_by(self, pipeline: Pipeline) -> None:
+        """Send the states above these modules to the next rank of a pipeline, if there is one."""
+        self._pipeline = None if pipeline.is_last else pipeline
 
     def send(self, state: Any, y: Tensor, seed: int) -> None:
-        """Send a state to the next rank, if there is one."""
-        if self._team is not None:
-            self._team.send(state, y, seed)
+        """Send a state to the next rank of the pipeline, if there is one."""
+        if self._pipeline is not None:
+            self._pipeline.send(state, y, seed)
 
     @cached_property
     def compiled(self) -> list[nn.Module]:
-        """Each module through torch.compile."""
+        """The modules of this process, each through torch.compile."""
         return [compiled(part) for part in self.each]
 
-    def forward(self, x: Tensor | State) -> Tensor:
+    def forward(self, x: Tensor | StateBatch) -> Tensor:
         """The outputs of the last classifier; zeros on a rank in whose place the next one gives them."""
-        state: Any = x.value if isinstance(x, State) else x
+        state: Any = x.state if isinstance(x, StateBatch) else x
         if self.training:
             *_, outputs = self._all(state)
             return outputs
         for part in self.each:
             state = part.through(state)
-        if self._team is None:
+        if self._pipeline is None:
             return self.each[-1].judge(state)
-        self._team.send(state, self._team.targets)
+        self._pipeline.send(state, self._pipeline.targets)
         return torch.zeros(len(x), self.num_outputs, device=x.device)
 
     def _all(self, state: Any) -> Iterator[Tensor]:
@@ -299,11 +301,3 @@ def _check_apart(groups: Sequence[Group]) -> None:
                     f"modules of rank {rank} and rank {seen[id(parameter)]} share {name}, as layers of a stage share "
                     "learnable coefficients; expected constants there, fewer ranks, or one process."
                 )
-
-
-@contextmanager
-def _random_of_its_own(seed: int, device: torch.device) -> Iterator[None]:
-    """What a module draws follows from the seed, and moves nothing else: it is the same in another process."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

@@ -1,4 +1,4 @@
-"""The classifiers of all blocks as one (Belilovsky et al. 2019)."""
+"""The ensemble of the classifiers of all blocks (Belilovsky et al. 2019)."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -41,12 +41,12 @@ class Ensemble(nn.Module):
         return mean if self.averaged == "logits" else mean.clamp_min(torch.finfo(mean.dtype).tiny).log()
 
     def outputs(self, x: Tensor) -> list[Tensor]:
-        """Of each classifier."""
+        """The outputs of each classifier, the network's own head last."""
         (network,) = self._network
         state: Any = network.stem(x)
-        found: list[Tensor] = []
+        outputs: list[Tensor] = []
         for j, layer in enumerate(network.layers):
             state = layer(state)
             if j in self._ends:
-                found.append(self.heads[len(found)](network.read(j, state)))
-        return [*found, network.head(state)]
+                outputs.append(self.heads[len(outputs)](network.read(j, state)))
+        return [*outputs, network.head(state)]

@@ -8,20 +8,22 @@ from typing import Any, ClassVar, Literal, Self, cast, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError, unknown_name
-from ...._support.torch_internals import BatchNorm
+from ...._support.torch_internals import BatchNorm, tree_map_only
 from ....layers.heads.auxiliary import AUXILIARIES, Auxiliary, auxiliary
 from ....layers.heads.similarity import PredictionSimilarity
 from ....networks.as_network import as_network
+from ....networks.compiled import unwrapped
 from ....networks.protocol import Network
 from ....networks.unrolled import Layer
-from ...distributed.ranks import unwrapped
 from ...loop.losses import Loss
-from ..method import Plan, Problem, chain_rule, descend
-from .activations import Cache, Precision, State, free_memory
+from ...loop.problems import Plan, Problem
+from ...loop.state_batch import StateBatch
+from .._registry import METHODS
+from ..method import Method, chain_rule, descend
+from .activations import DTYPES, Cache, StoredPrecision, free_memory
 from .ensemble import Averaged, Ensemble
 from .partition import as_start, divided
 
@@ -29,8 +31,9 @@ from .partition import as_start, divided
 _TRAINED = 16
 
 
+@METHODS.register("layerwise")
 @dataclass(frozen=True)
-class Layerwise:
+class Layerwise(Method):
     """Train the layers of a network one after another, each below an auxiliary classifier that is then dropped.
 
     Block j and its classifier see what the blocks before it give, which are frozen and in evaluation mode; the first
@@ -45,7 +48,7 @@ class Layerwise:
     auxiliary_width: int | None = None
     """The channels, or units, of its hidden layers; by default those of what it looks at."""
     block_size: int = 1
-    """Layers in a block."""
+    """The number of layers in a block."""
     start: int = 0
     """The first block that is trained, counted from the end if negative; those below it stay as they are. With -1 a
     trained network learns its last block anew below another head (the published shrinking of the last classifier)."""
@@ -54,15 +57,15 @@ class Layerwise:
     that of the head, through the layers between, which stay as they are. It sends the gradient through all later layers
     and keeps their activations, so it is for networks that have learned something before; 0 is local learning."""
     epochs_per_layer: int | None = None
-    """Of each block; by default those of the recipe."""
+    """The epochs of each block; by default those of the recipe."""
     cache: Literal["off", "memory", "disk"] = "off"
     """Where what the frozen blocks give is kept, so that the cost of a block does not grow with its number. On disk, in
     files that are mapped into memory, and deleted at the end."""
     views: int = 1
     """What is kept of each training sample: one view is the sample itself, several are augmented ones, of which every
     epoch draws one."""
-    precision: Precision = "float32"
-    """Of what is kept."""
+    cache_precision: StoredPrecision = "fp32"
+    """The number format in which activations are stored."""
     ensemble: Averaged = "logits"
     """What `FitResult.ensemble` averages over the classifiers, which are kept for it."""
     memory: float | None = None
@@ -84,7 +87,7 @@ class Layerwise:
             check_number("Layerwise.memory", self.memory, 0, math.inf)
         choices = {
             "cache": ("off", "memory", "disk"),
-            "precision": get_args(Precision),
+            "cache_precision": get_args(StoredPrecision),
             "ensemble": get_args(Averaged),
             "auxiliary": AUXILIARIES,
         }
@@ -97,7 +100,7 @@ class Layerwise:
             object.__setattr__(self, "references", (*self.references, *PredictionSimilarity.references))
 
     def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
-        """See `Method`.
+        """The problems of training one block after another, each below its auxiliary classifier.
 
         Raises:
             TypeError: the model is no network. ValueError: it has one block, or a layer whose state cannot be read;
@@ -132,15 +135,15 @@ class Layerwise:
         options = (self.auxiliary, shape, num_outputs, self.hidden_layers - 1, self.auxiliary_width, norm)
         with torch.device("meta"):
             count = sum(p.numel() for p in auxiliary(*options).parameters())
-        asked = math.inf if self.memory is None else 1e9 * self.memory
-        allowed = min(asked, free_memory(device))
+        limit = math.inf if self.memory is None else 1e9 * self.memory
+        allowed = min(limit, free_memory(device))
         if _TRAINED * count > allowed:
-            expected = "a smaller auxiliary_width, 'mlp_sr' or 'linear'" + ", or more memory" * (asked == allowed)
+            larger = ", or more memory" if limit == allowed else ""
             raise MinimandError(
                 f"Layerwise.auxiliary {self.auxiliary!r} of block {number}, on {' x '.join(map(str, shape))}, has "
                 f"{count:,} parameters, which take {_TRAINED * count / 1e9:.3g} GB in training (weights, gradients and "
-                f"two moments); {'asked for' if asked == allowed else 'free'} are {allowed / 1e9:.3g} GB. Expected "
-                f"{expected}."
+                f"two moments); {'asked for' if limit == allowed else 'free'} are {allowed / 1e9:.3g} GB. Expected "
+                f"a smaller auxiliary_width, 'mlp_sr' or 'linear'{larger}."
             )
         return auxiliary(*options).to(device)
 
@@ -149,12 +152,11 @@ class Layerwise:
         below = problems[:-1]
         if problems[0].block.start:
             below = [Shallow(model, network, range(problems[0].block.start), nn.Identity()), *below]
-        precision: torch.dtype = getattr(torch, self.precision)
+        dtype = DTYPES[self.cache_precision]
         steps = [problem.through for problem in below]
-        return Cache(steps, x, self.cache, precision, self.views, len(problems) - len(below))
+        return Cache(steps, x, self.cache, dtype, self.views, len(problems) - len(below))
 
     def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-        """See `Method`."""
         if not self.global_weight and self.auxiliary != "predsim":
             return chain_rule(model, x, y, loss)
         outputs, compared, ahead = model(x, bool(self.global_weight))
@@ -180,7 +182,7 @@ class Shallow(nn.Module):
         self.head = network.head if head is None else head
         self.is_last = head is None
 
-    def forward(self, x: Tensor | State, ahead: bool | None = None) -> Any:
+    def forward(self, x: Tensor | StateBatch, ahead: bool | None = None) -> Any:
         """Outputs of a batch, or of what the blocks before gave for it.
 
         With `ahead` two more for the loss, None where there is none: what samples are compared by, and if it is true
@@ -194,11 +196,11 @@ class Shallow(nn.Module):
         compared = self.head.similar(seen) if isinstance(self.head, PredictionSimilarity) else None
         return outputs, compared, self.through_the_rest(state) if ahead and not self.is_last else None
 
-    def state(self, x: Tensor | State) -> Any:
+    def state(self, x: Tensor | StateBatch) -> Any:
         """The state above the block."""
         _, network = self._frozen
-        if isinstance(x, State):
-            state = x.value
+        if isinstance(x, StateBatch):
+            state = x.state
         elif self.stem is not None:
             state = self.stem(x)
         else:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ...._support.errors import MinimandError
+from ...._support.seeds import drawing_from, torch_state
 from ....layers.thresholds import Heaviside, Threshold, activations_by
-from ...distributed.ranks import unwrapped
+from ....networks.compiled import unwrapped
 from ...loop.losses import Loss
-from ...runs.seeds import drawing_from, torch_state
 from .saved_bits import PackedActivation, SavedActivations
 from .search import SEARCHES, Search, searched
 from .unit_losses import UnitLoss

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ...._support.seeds import drawing_from, torch_state
 from ...._support.torch_internals import TreeSpec, tree_flatten, tree_unflatten
 from ....networks.as_network import as_network
-from ...runs.seeds import drawing_from, torch_state
 from .passes import TargetPass, copied_buffers
 from .saved_bits import PackedActivation, unpacked
 

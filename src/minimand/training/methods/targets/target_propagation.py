@@ -1,7 +1,6 @@
 """Target propagation through hard thresholds (Friesen & Domingos 2018): FTPROP-MB."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -9,10 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...._support.checks import check_number
-from ...._support.errors import unknown_name
+from ...._support.errors import MinimandError, unknown_name
 from ...._support.torch_internals import uncompiled
 from ...loop.losses import Loss
-from ..method import Plan, whole
+from .._registry import METHODS
+from ..method import Method
 from .passes import TargetPass, TargetRule, TargetRules
 from .recomputing import backward_by_pieces
 from .search import SEARCHES, Search
@@ -22,8 +22,9 @@ from .unit_losses import UnitLossFunction, as_unit_loss
 _STEPS_PER_MEASUREMENT = 50
 
 
+@METHODS.register("target_propagation")
 @dataclass
-class TargetPropagation:
+class TargetPropagation(Method):
     """Target propagation: every threshold unit gets a target from the layer above, and has its own loss against it.
 
     With g the gradient of the layers above by the activation, the target of a unit is t = -sign(g), 0 where g is 0, and
@@ -67,19 +68,14 @@ class TargetPropagation:
         if isinstance(self.output_loss, str) and self.output_loss != "cross_entropy":
             raise unknown_name("output loss", self.output_loss, ("cross_entropy",))
 
-    def refusal(self, processes: int) -> str | None:
-        """The reason why a number of processes cannot train by this method; None where they can."""
-        if processes == 1 or not (self.recompute or self.targets in SEARCHES):
-            return None
-        return (
+    def check(self, world_size: int) -> None:
+        if world_size == 1 or not (self.recompute or self.targets in SEARCHES):
+            return
+        raise MinimandError(
             f"TargetPropagation.recompute is {self.recompute} and its targets {self.targets!r}, which run parts of the "
-            f"model by themselves, and there are {processes} processes; expected recompute=False and 'sign', or "
+            f"model by themselves, and there are {world_size} processes; expected recompute=False and 'sign', or "
             "one process."
         )
-
-    def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
-        """The one problem of training the whole model."""
-        return whole(model, epochs)
 
     def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss | None = None) -> tuple[Tensor, Tensor]:
         """Fill the `.grad` of every parameter; returns the loss and the outputs. Without a loss `output_loss` is taken.

@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class _Kept(Generic[T]):
+class _Stored(Generic[T]):
     item: T
     uses: int = 1
 
@@ -22,15 +22,15 @@ class Buffer(Generic[T]):
     def __init__(self, capacity: int, max_reuse: int | None = None) -> None:
         """`max_reuse`: how often a batch is read, at most."""
         self.max_reuse = max_reuse
-        self._kept: deque[_Kept[T]] = deque(maxlen=capacity)
+        self._stored: deque[_Stored[T]] = deque(maxlen=capacity)
 
     def write(self, item: T) -> None:
-        """Keep a batch."""
-        self._kept.append(_Kept(item))
+        """Store a batch, which its maker has used once."""
+        self._stored.append(_Stored(item))
 
     def read(self, beyond: bool = False) -> T | None:
         """A batch to train on; None where there is none, or none that may be read again, unless `beyond` lets it."""
-        least = min(reversed(self._kept), key=lambda kept: kept.uses, default=None)
+        least = min(reversed(self._stored), key=lambda stored: stored.uses, default=None)
         if least is None or (self.max_reuse is not None and least.uses > self.max_reuse and not beyond):
             return None
         least.uses += 1

@@ -1,4 +1,4 @@
-"""The states of all generators that training may draw from, to be kept in a checkpoint."""
+"""Seeds and random states: all that is random follows from a seed, and can be kept and put back."""
 
 import random
 from collections.abc import Iterator
@@ -10,14 +10,27 @@ import torch
 from torch import Tensor
 
 
+def derived_seed(seed: int, number: int) -> int:
+    """The seed of a part of a computation that is seeded itself: an epoch, a batch, a rank, by its number."""
+    return (seed * 1_000_003 + number) % 2**63
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators of torch, numpy and Python in this process."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
 def random_state(device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The states of torch's generators as tensors, and those of numpy and Python as plain values."""
-    kind, keys, *rest = np.random.get_state()
-    return torch_state(device), {"numpy": [kind, np.asarray(keys).tolist(), *rest], "python": random.getstate()}
+    kind, keys, *position = np.random.get_state()
+    numpy_state = [kind, np.asarray(keys).tolist(), *position]
+    return torch_state(device), {"numpy": numpy_state, "python": random.getstate()}
 
 
 def restore_random_state(device: torch.device, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-    """The inverse of `random_state`."""
+    """Set all generators to the states that `random_state` gave."""
     _set_torch_state(device, tensors)
     np.random.set_state(tuple(plain["numpy"]))
     version, keys, following = plain["python"]
@@ -25,21 +38,24 @@ def restore_random_state(device: torch.device, tensors: dict[str, Tensor], plain
 
 
 def torch_state(device: torch.device) -> dict[str, Tensor]:
-    """The states of torch's generators."""
+    """The states of torch's generators on the CPU and on a device."""
     tensors = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         tensors["cuda"] = torch.cuda.get_rng_state(device)
     return tensors
 
 
-def mixed(seed: int, number: int) -> int:
-    """The seed of one of the parts of a training that is seeded itself."""
-    return (seed * 1_000_003 + number) % 2**63
+@contextmanager
+def seeded_apart(seed: int, device: torch.device) -> Iterator[None]:
+    """Within it torch draws from a seed of its own; after it torch's generators are as before."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 @contextmanager
 def drawing_from(device: torch.device, tensors: dict[str, Tensor]) -> Iterator[None]:
-    """Within it torch's generators go on from their states at another time; after it they are as before."""
+    """Within it torch's generators go on from earlier states; after it they are as before."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         _set_torch_state(device, tensors)
         yield

@@ -1,0 +1,61 @@
+"""Gradient accumulation: the update of a large batch in the memory of a small one."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..._support.errors import MinimandError
+from ...data.samples import Loader
+from ..loop.losses import Loss
+from .hook import HOOKS, Backward, Hook
+
+if TYPE_CHECKING:
+    from ..loop.training import Training
+
+
+@HOOKS.register("accumulation")
+class AccumulationHook(Hook):
+    """Fills the gradients of a batch part by part (`Recipe.accumulate`).
+
+    The loss of a part counts by its share of the samples, so that without batch statistics and random layers the
+    weights are those of the large batch, to rounding. Losses that compare samples of a batch see those of a part.
+    """
+
+    @classmethod
+    def is_wanted(cls, training: "Training") -> bool:
+        accumulate = training.recipe.accumulate
+        if accumulate == 1:
+            return False
+        if isinstance(training.data.train, Loader):
+            raise MinimandError(
+                f"Recipe.accumulate is {accumulate}, but the batches are those of a loader of your own; expected a "
+                "loader of larger batches, or tensors or a data set, whose batches are made here."
+            )
+        if training.world.pipeline_stages > 1:
+            raise MinimandError(
+                f"Recipe.accumulate is {accumulate}, but modules on several ranks hand on whole batches; expected 1, "
+                "or one process."
+            )
+        return True
+
+    def around_backward(self, backward: Backward) -> Backward:
+        training = self.training
+
+        def part_by_part(model: nn.Module, x: Any, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+            # As many parts in every process: gradients are averaged in each backward pass.
+            parts = min(training.recipe.accumulate, training.samples_of_step // training.world.batch_shares)
+            value, outputs = y.new_zeros((), dtype=torch.float32), []
+            for rows in torch.arange(len(y)).tensor_split(parts):
+                first, last = int(rows[0]), int(rows[-1]) + 1
+                share = (last - first) / len(y)
+                part_value, part_outputs = backward(model, x[first:last], y[first:last], _scaled(loss, share))
+                value = value + part_value
+                outputs.append(part_outputs)
+            return value, torch.cat(outputs)
+
+        return part_by_part
+
+
+def _scaled(loss: Loss, share: float) -> Loss:
+    return lambda outputs, targets: share * loss(outputs, targets)

@@ -1,0 +1,71 @@
+"""A validation part, and early stopping by it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from ...data.data import Data
+from ...data.holding_out import hold_out
+from ..loop.events import Warned
+from .hook import HOOKS, Hook
+
+if TYPE_CHECKING:
+    from ..loop.training import Training
+
+
+@HOOKS.register("early_stopping")
+class EarlyStoppingHook(Hook):
+    """Evaluates a validation part after each epoch, and stops a problem that gets no better (`Recipe.early_stopping`).
+
+    The weights of the epoch with the lowest validation loss are kept. A method of several problems stops each of them
+    by itself.
+    """
+
+    best: AveragedModel | None = None
+    best_loss = math.inf
+    epochs_since = 0
+
+    @classmethod
+    def is_wanted(cls, training: "Training") -> bool:
+        return training.recipe.validation > 0
+
+    def select_data(self, data: Data) -> Data:
+        split = hold_out(data, self.training.recipe.validation, self.training.seed)
+        self.validation = split.test
+        return replace(data, train=split.train)
+
+    def begin_problem(self, module: nn.Module) -> None:
+        self.best = AveragedModel(module) if self.training.recipe.early_stopping else None
+        self.best_loss, self.epochs_since = math.inf, 0
+
+    def copies(self) -> Mapping[str, nn.Module]:
+        return {} if self.best is None else {"best": self.best}
+
+    def after_epoch(self, judged: nn.Module) -> dict[str, Any]:
+        training = self.training
+        evaluation = training.evaluate(judged, self.validation)
+        if self.best is not None:
+            if evaluation.loss < self.best_loss:
+                self.best_loss, self.epochs_since = evaluation.loss, 0
+                self.best.n_averaged.zero_()  # so that the next update is a copy
+                self.best.update_parameters(judged)
+            else:
+                self.epochs_since += 1
+            if self.epochs_since == training.recipe.early_stopping and not training.is_problem_done:
+                training.tell(Warned(f"stopped early: {self.epochs_since} epochs without a lower validation loss."))
+                training.finish_problem()
+        return {"validation_loss": evaluation.loss, "validation_accuracy": evaluation.accuracy}
+
+    def final(self, module: nn.Module) -> nn.Module:
+        return module if self.best is None else self.best.module
+
+    def state(self) -> dict[str, Any]:
+        return {"best_loss": None if self.best_loss == math.inf else self.best_loss, "epochs_since": self.epochs_since}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.best_loss = math.inf if state["best_loss"] is None else state["best_loss"]
+        self.epochs_since = state["epochs_since"]

@@ -1,0 +1,38 @@
+"""States of a network as a batch, in the place of inputs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._support.torch_internals import tree_flatten, tree_unflatten
+
+
+@dataclass(frozen=True)
+class StateBatch:
+    """A batch of states of a network, in the place of inputs: tensors, and how a state is made of them."""
+
+    leaves: list[Tensor]
+    spec: Any
+
+    @classmethod
+    def of(cls, state: Any) -> "StateBatch":
+        """The batch of a state: a tensor, or tuples of tensors."""
+        return cls(*tree_flatten(state))
+
+    def __len__(self) -> int:
+        return len(self.leaves[0])
+
+    def __getitem__(self, rows: Any) -> "StateBatch":
+        return StateBatch([leaf[rows] for leaf in self.leaves], self.spec)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the states."""
+        return self.leaves[0].device
+
+    @property
+    def state(self) -> Any:
+        """The state as the layers of the network know it."""
+        return tree_unflatten(self.leaves, self.spec)
