@@ -10,7 +10,6 @@ import json
 import multiprocessing
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,9 +20,9 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from torch import nn
+from turns import machine
 
 import minimand as mm
-from minimand._support.environment import environment
 from minimand.data.samples import Arrays
 from minimand.training.fit import fit
 
@@ -103,8 +102,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
-    found = environment(torch.device("cpu"))
-    print(f"{found['date']}, {found['hardware']}, torch {found['torch']}, Python {sys.version.split()[0]}")
+    print(machine())
     print(
         f"{options.samples} images of CIFAR-10, {options.width} to {4 * options.width} channels, batches of 128, "
         f"{options.rounds} rounds of {options.epochs} epochs; load of the machine {os.getloadavg()[0]:.1f} at the start"

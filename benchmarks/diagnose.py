@@ -3,18 +3,15 @@
 `python benchmarks/diagnose.py --help`.
 """
 
-import argparse
 import statistics
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import torch
+from turns import machine, parser, seconds
 
 import minimand as mm
-from minimand._support.environment import environment
 from minimand.recipes.recipe import default_recipe
 
 MODELS = {
@@ -23,22 +20,12 @@ MODELS = {
 }
 
 
-def seconds(run: Callable[[], object]) -> float:
-    """Of the processor, for one call."""
-    began = time.process_time()
-    run()
-    return time.process_time() - began
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=220, help="of each training, about")
-    parser.add_argument("--threads", type=int, default=1, help="1 gives the steadiest CPU times")
-    options = parser.parse_args()
+    command = parser(__doc__, rounds=5)
+    command.add_argument("--steps", type=int, default=220, help="of each training, about")
+    options = command.parse_args()
     torch.set_num_threads(options.threads)
-    found = environment(torch.device("cpu"))
-    print(f"{found['date']}, {found['hardware']}, torch {found['torch']}, Python {sys.version.split()[0]}")
+    print(machine())
     for label, (name, data_name) in MODELS.items():
         data = mm.load_data(data_name)
         epochs = max(1, options.steps * 128 // len(data.train))
@@ -63,7 +50,7 @@ def main() -> None:
 
 
 def run(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """A forward pass."""
+    """The outputs of a forward pass."""
     return model(x)
 
 

@@ -39,8 +39,8 @@ def check_stages(device: torch.device) -> None:
             state = stage.start(x.to(device))
             for layer in stage.layers:
                 state = layer(state)
-            for found in (stage(x.to(device)), stage.read(state)):
-                torch.testing.assert_close(found.cpu(), expected, rtol=1e-8, atol=1e-8, msg=f"{name}, {binding}")
+            for outputs in (stage(x.to(device)), stage.read(state)):
+                torch.testing.assert_close(outputs.cpu(), expected, rtol=1e-8, atol=1e-8, msg=f"{name}, {binding}")
     print(f"stages: {len(mm.algorithms.ALGORITHMS)} algorithms agree with the CPU and with their steps as written")
 
 
@@ -94,15 +94,15 @@ def main() -> None:
 
 
 class _Both(io.TextIOBase):
-    """Writes to the terminal and keeps a copy."""
+    """A stream that writes to the terminal and keeps a copy."""
 
-    def __init__(self, terminal: TextIO, kept: io.StringIO) -> None:
-        self.terminal, self.kept = terminal, kept
+    def __init__(self, terminal: TextIO, copy: io.StringIO) -> None:
+        self.terminal, self.copy = terminal, copy
 
     def write(self, text: str) -> int:
         self.terminal.write(text)
         self.terminal.flush()
-        return self.kept.write(text)
+        return self.copy.write(text)
 
 
 if __name__ == "__main__":

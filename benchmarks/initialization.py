@@ -6,7 +6,6 @@ Run: python benchmarks/initialization.py
 import contextlib
 import importlib
 import io
-import time
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
@@ -16,16 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+from turns import machine, seconds
 
 import minimand as mm
-from minimand._support.environment import environment
 from minimand._support.tables import table_text
 from minimand.trainability.measure.flow import LayerCall
 from minimand.trainability.measure.tracing import measured, trace, undisturbed
 
 
 class Backwards(nn.Module):
-    """Registered last to first."""
+    """Layers that are registered last to first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +35,7 @@ class Backwards(nn.Module):
 
 
 class Shared(nn.Module):
-    """One layer, four times."""
+    """A network of one layer that runs four times."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +48,7 @@ class Shared(nn.Module):
 
 
 class ZeroBranch(nn.Module):
-    """x + 0 at the start."""
+    """A residual block that gives x + 0 at the start."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +61,7 @@ class ZeroBranch(nn.Module):
 
 
 class Standardized(nn.Linear):
-    """Its output does not follow its weight."""
+    """A linear layer whose output does not follow the scale of its weight."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.linear(input, (self.weight - self.weight.mean()) / self.weight.std(), self.bias)
@@ -87,23 +86,22 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
 
 def outcome(model: nn.Module, batch: Tensor, apply: Callable[[nn.Module, Tensor], Any]) -> str:
     """What a user is told, and what the network then does."""
-    said = io.StringIO()
     try:
-        with contextlib.redirect_stdout(said), warnings.catch_warnings(record=True) as caught:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             report = apply(model, batch)
     except ValueError as error:
         return f"refused: {error}"[:110]
-    told = [*map(str, getattr(report, "notes", ())), *(str(w.message) for w in caught)]
+    messages = [*map(str, getattr(report, "notes", ())), *(str(w.message) for w in caught)]
     if not all(p.isfinite().all() for p in model.parameters()):
-        return "weights that are not finite" + (f"; {told[0]}"[:70] if told else "")
+        return "weights that are not finite" + (f"; {messages[0]}"[:70] if messages else "")
     x = torch.nan_to_num(batch)
     stds = deviations(model, x if x.any() else X)
     output = float(model(x).detach().var())
     text = f"layers' std {min(stds):.3g} to {max(stds):.3g}, output variance {output:.3g}"
     hooks = sum(len(m._forward_hooks) for m in model.modules())
     text += f", hooks left: {hooks}" if hooks else ""
-    return text + (f"; {told[0]}"[:70] if told else "")
+    return text + (f"; {messages[0]}"[:70] if messages else "")
 
 
 def after_a_failure(apply: Callable[[nn.Module, Tensor], Any]) -> Callable[[nn.Module, Tensor], Any]:
@@ -118,20 +116,20 @@ def after_a_failure(apply: Callable[[nn.Module, Tensor], Any]) -> Callable[[nn.M
 
 
 def deviations(model: nn.Module, batch: Tensor) -> list[float]:
-    found: list[float] = []
+    stds: list[float] = []
 
     def look(call: LayerCall, y: Tensor) -> None:
-        found.append(float(y.std()))
+        stds.append(float(y.std()))
 
     with undisturbed(model), torch.no_grad():
         measured(model)
         trace(model, batch, look)
-    return found
+    return stds
 
 
 def cost(depth: int, apply: Callable[[nn.Module, Tensor], Any]) -> tuple[int, float]:
     """Forward passes, and milliseconds of the processor: the median of five."""
-    passes, seconds = 0, []
+    passes, times = 0, []
     for _ in range(5):
         model, count = plain(depth), 0
 
@@ -140,13 +138,11 @@ def cost(depth: int, apply: Callable[[nn.Module, Tensor], Any]) -> tuple[int, fl
             count += 1
 
         handle = model.register_forward_pre_hook(counted)
-        start = time.process_time()
         with contextlib.redirect_stdout(io.StringIO()):
-            apply(model, X)
-        seconds.append(time.process_time() - start)
+            times.append(seconds(lambda model=model: apply(model, X)))
         passes = count
         handle.remove()
-    return passes, 1e3 * sorted(seconds)[2]
+    return passes, 1e3 * sorted(times)[2]
 
 
 def main() -> None:
@@ -159,8 +155,7 @@ def main() -> None:
         "lsuv": lambda model, batch: package.LSUVinit(model, batch, verbose=False),
     }
     torch.set_num_threads(1)
-    found = environment(torch.device("cpu"))
-    print(f"{found['date']}, {found['hardware']}, torch {found['torch']}, lsuv {version('lsuv')}, seed 0")
+    print(f"{machine()}, lsuv {version('lsuv')}, seed 0")
     rows = []
     for depth in (20, 40):
         for name, apply in tools.items():

@@ -5,12 +5,9 @@ the GPU, holds at its peak beyond what it held before the first step, each in a 
 training steps on what lies below each block, block after block in turns.
 """
 
-import argparse
 import multiprocessing
 import resource
 import statistics
-import sys
-import time
 from collections.abc import Callable
 from typing import cast
 
@@ -18,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
+from turns import machine, parser, seconds
 
 import minimand as mm
-from minimand._support.environment import environment
 from minimand._support.tables import table_text
 from minimand.models.greedy import greedy_cifar
 from minimand.report.size import saved_bytes
@@ -56,8 +53,8 @@ def peak(which: str, device_name: str) -> float:
     torch.set_num_threads(1)
     device = torch.device(device_name)
     model, (x, y) = network(device), batch(device)
-    found = problems(model, x)
-    trained = {"whole": [model], "blocks": found}.get(which) or [found[int(which)]]
+    blocks = problems(model, x)
+    trained = {"whole": [model], "blocks": blocks}.get(which) or [blocks[int(which)]]
     with torch.no_grad():
         model.eval()(x[:1])
     before = _held(device)
@@ -79,10 +76,10 @@ def _held(device: torch.device, highest: bool = False) -> float:
 
 
 def measured_peaks(device: torch.device) -> dict[str, float]:
-    """Each in a new process."""
-    asked = ["whole", "blocks", *map(str, range(BLOCKS))]
+    """The peaks of all parts, each measured in a new process."""
+    parts = ["whole", "blocks", *map(str, range(BLOCKS))]
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        return {which: pool.apply(peak, (which, str(device))) for which in asked}
+        return {which: pool.apply(peak, (which, str(device))) for which in parts}
 
 
 def kept(make: Callable[[], nn.Module], hidden_layers: int) -> list[str]:
@@ -93,8 +90,8 @@ def kept(make: Callable[[], nn.Module], hidden_layers: int) -> list[str]:
         plan = mm.Layerwise(hidden_layers).plan(model, lambda: x[:4], 10, 1)
 
         def measured(module: nn.Module) -> float:
-            own = nn.ModuleList([model, plan.saved])
-            return saved_bytes(lambda: F.cross_entropy(module.train()(x), y), own) / 2**20
+            parameters = nn.ModuleList([model, plan.saved])
+            return saved_bytes(lambda: F.cross_entropy(module.train()(x), y), parameters) / 2**20
 
         most, whole = max(measured(p.module) for p in plan.problems), measured(model)
     return [f"{most:.1f}", f"{whole:.1f}", f"{whole / most:.2f}"]
@@ -103,43 +100,32 @@ def kept(make: Callable[[], nn.Module], hidden_layers: int) -> list[str]:
 def step_times(device: torch.device, rounds: int) -> tuple[list[float], list[float]]:
     """Median seconds of a training step of each block: on kept activations, and through the frozen blocks below."""
     model, (x, y) = network(device), batch(device)
-    found = problems(model, x)
+    blocks = problems(model, x)
     inputs: list[Tensor | StateBatch] = [x]
     state = x
-    for problem in found[:-1]:
+    for problem in blocks[:-1]:
         state = problem.through(state)
         inputs.append(StateBatch(*tree_flatten(state)))
-    seconds: list[list[list[float]]] = [[[] for _ in found] for _ in (0, 1)]
+    results: list[list[list[float]]] = [[[] for _ in blocks] for _ in (0, 1)]
     for r in range(rounds + 1):
-        for j, problem in enumerate(found):
-            for kind, given in enumerate((inputs[j], x)):
+        for j, problem in enumerate(blocks):
+            for kind, below in enumerate((inputs[j], x)):
                 problem.train()
-                began = _now(device)
-                F.cross_entropy(problem(given), y).backward()
+                taken = seconds(lambda p=problem, below=below: F.cross_entropy(p(below), y).backward(), device)
                 if r:  # the first round warms up
-                    seconds[kind][j].append(_now(device) - began)
-    cached, through = ([statistics.median(times) for times in kind] for kind in seconds)
+                    results[kind][j].append(taken)
+    cached, through = ([statistics.median(times) for times in kind] for kind in results)
     return cached, through
 
 
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    return time.process_time()
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--threads", type=int, default=1, help="1 gives the steadiest CPU times")
-    parser.add_argument("--defaults", action="store_true", help="train a ResNet on the digits by the defaults too")
-    options = parser.parse_args()
+    command = parser(__doc__, rounds=10)
+    command.add_argument("--device", default="cpu")
+    command.add_argument("--defaults", action="store_true", help="train a ResNet on the digits by the defaults too")
+    options = command.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
-    about = environment(device)
-    print(f"{about['date']}, {about['hardware']}, torch {about['torch']}, Python {sys.version.split()[0]}\n")
+    print(f"{machine(device)}\n")
 
     rows = [[f"greedy_cifar, k = {k}", *kept(lambda k=k: greedy_cifar(k), k)] for k in (1, 2, 3)]
     rows.append([f"{BLOCKS} blocks of {WIDTH} channels, k = 2", *kept(lambda: network(torch.device("meta")), 2)])

@@ -6,11 +6,9 @@ bnn-lab`: it asks for an older torch), takes part with its convolutions, which a
 `python benchmarks/packed.py --help`; results/ holds committed runs.
 """
 
-import argparse
 import copy
 import importlib.util
 import random
-import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -19,10 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn.utils import convert_conv2d_weight_memory_format
-from turns import Run, race
+from turns import Run, machine, parser, race
 
 import minimand as mm
-from minimand._support.environment import environment
 from minimand._support.tables import table_text
 from minimand.inference.kernels.bits import pack_above
 from minimand.inference.kernels.convolution import prepare
@@ -45,7 +42,7 @@ def contestants(make: Callable[[], nn.Module], batch: int) -> dict[str, Run]:
     channels_last, fused, half = copy.deepcopy(model), fuse(copy.deepcopy(model)), fuse(copy.deepcopy(model)).bfloat16()
     for network in (channels_last, fused, half):
         convert_conv2d_weight_memory_format(network, torch.channels_last)
-    found: dict[str, Run] = {
+    runs: dict[str, Run] = {
         "float32": partial(model, x),
         "float32, channels last": partial(channels_last, last),
         "float32, normalization folded": partial(fused, last),
@@ -58,10 +55,10 @@ def contestants(make: Callable[[], nn.Module], batch: int) -> dict[str, Run]:
         hardened.train()(torch.randn(8, 3, 32, 32))
         packed = mm.pack(hardened.eval())
         assert torch.equal(packed(last), hardened(last))
-        found[f"packed, {bits} bit{'s' * (bits > 1)}"] = partial(packed, last)
+        runs[f"packed, {bits} {'bit' if bits == 1 else 'bits'}"] = partial(packed, last)
     if importlib.util.find_spec("bnn") is not None and isinstance(model, nn.Sequential):
-        found["bnn-lab, 1 bit"] = partial(of_bnn_lab(copy.deepcopy(model)), last)
-    return found
+        runs["bnn-lab, 1 bit"] = partial(of_bnn_lab(copy.deepcopy(model)), last)
+    return runs
 
 
 def quantized(model: nn.Module, x: Tensor) -> nn.Module:
@@ -113,37 +110,35 @@ def products(batch: int, width: int) -> dict[str, Run]:
     return {"float32": lambda: x.sign() @ weight.T, "ours": packed, "bnn-lab": bnn}
 
 
-def show(title: str, found: dict[str, float], peers: tuple[str, ...]) -> None:
+def show(title: str, times: dict[str, float], peers: tuple[str, ...]) -> None:
     """Print times and how many times as fast as the fastest of each kind of peer."""
-    best = {peer: min(value for name, value in found.items() if name.startswith(peer)) for peer in peers}
+    best = {peer: min(value for name, value in times.items() if name.startswith(peer)) for peer in peers}
     rows = [
-        [name, f"{1e3 * value:.2f}", *(f"{of / value:.2f}" for of in best.values())] for name, value in found.items()
+        [name, f"{1e3 * value:.2f}", *(f"{fastest / value:.2f}" for fastest in best.values())]
+        for name, value in times.items()
     ]
     print(f"\n{table_text([title, 'ms', *(f'{peer} / it' for peer in peers)], rows)}", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 64])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1, help="one is measured by processor time")
-    options = parser.parse_args()
+    command = parser(__doc__, rounds=15)
+    command.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    command.add_argument("--batch", type=int, nargs="+", default=[1, 64])
+    options = command.parse_args()
     torch.set_num_threads(options.threads)
     random.seed(0)
-    now = environment(torch.device("cpu"))
-    print(f"{now['date']}, {now['hardware']}, torch {now['torch']}, Python {sys.version.split()[0]}")
+    print(machine())
     with torch.inference_mode():
         for name in options.network:
             for batch in options.batch:
-                found = race(contestants(NETWORKS[name], batch), options.rounds, options.threads)
-                show(f"{name}, batch {batch}", found, ("float32", "bfloat16", "int8"))
+                times = race(contestants(NETWORKS[name], batch), options.rounds, options.threads)
+                show(f"{name}, batch {batch}", times, ("float32", "bfloat16", "int8"))
         if importlib.util.find_spec("bnn") is None:
             print("\nbnn-lab is not installed, and left out")
         else:
             for batch in options.batch:
-                found = race(products(batch, 4096), options.rounds, options.threads)
-                show(f"linear 4096, batch {batch}", found, ("float32",))
+                times = race(products(batch, 4096), options.rounds, options.threads)
+                show(f"linear 4096, batch {batch}", times, ("float32",))
 
 
 if __name__ == "__main__":

@@ -7,17 +7,14 @@ packing, from bits to bits.
 Contestants take turns, as `turns.race` lets them. `--help` lists what can be changed.
 """
 
-import argparse
 import random
-import sys
 import warnings
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from turns import Run, race
+from turns import Run, machine, parser, race
 
-from minimand._support.environment import environment
 from minimand._support.tables import table_text
 from minimand.inference.kernels import native
 from minimand.inference.kernels.bits import Bits, pack_above, unpack
@@ -36,15 +33,15 @@ LAYERS = [  # batch, channels in, out, size, window
 def contestants(batch: int, inputs: int, outputs: int, size: int, window: int) -> dict[str, Run]:
     """The layer in each way, after those on bits were compared with whole numbers."""
     x = torch.randn(batch, inputs, size, size).contiguous(memory_format=torch.channels_last)
-    pad, found = window // 2, dict[str, Run]()
+    pad, runs = window // 2, dict[str, Run]()
     for name, dtype in PEERS.items():
         for memory in (torch.contiguous_format, torch.channels_last):
             weight = torch.randn(outputs, inputs, window, window).to(dtype).contiguous(memory_format=memory)
-            given, bias = x.to(dtype).contiguous(memory_format=memory), torch.randn(outputs).to(dtype)
+            images, bias = x.to(dtype).contiguous(memory_format=memory), torch.randn(outputs).to(dtype)
             norm = nn.BatchNorm2d(outputs).eval().to(dtype)
-            found[f"{name} folded {memory}"] = lambda g=given, w=weight, b=bias: F.conv2d(g, w, b, 1, pad).sign_()
-            found[f"{name} {memory}"] = lambda g=given, w=weight, n=norm: n(F.conv2d(g, w, None, 1, pad)).sign()
-    found["int8"] = quantized(x.sign(), outputs, window, pad)
+            runs[f"{name} folded {memory}"] = lambda g=images, w=weight, b=bias: F.conv2d(g, w, b, 1, pad).sign_()
+            runs[f"{name} {memory}"] = lambda g=images, w=weight, n=norm: n(F.conv2d(g, w, None, 1, pad)).sign()
+    runs["int8"] = quantized(x.sign(), outputs, window, pad)
     for bits in BITS:
         shape, top = (outputs, inputs, window, window), max(1, 2 ** (bits - 1) - 1)
         integers = (torch.randint(0, 2, shape) * 2 - 1) * torch.randint(1, top + 1, shape)
@@ -52,9 +49,9 @@ def contestants(batch: int, inputs: int, outputs: int, size: int, window: int) -
         limits = torch.randint(-9, 9, (outputs,), dtype=torch.int32)
         exact = F.conv2d(torch.where(x > 0, 1.0, -1.0).double(), integers.double(), padding=pad) > limits[:, None, None]
         assert unpack(_above(bag, weights, limits, pad), 0, 1).bool().equal(exact)
-        found[f"whole {bits}"] = lambda w=weights, t=limits: _above(pack_above(x), w, t, pad)
-        found[f"bits {bits}"] = lambda w=weights, t=limits, b=bag: _above(b, w, t, pad)
-    return found
+        runs[f"whole {bits}"] = lambda w=weights, t=limits: _above(pack_above(x), w, t, pad)
+        runs[f"bits {bits}"] = lambda w=weights, t=limits, b=bag: _above(b, w, t, pad)
+    return runs
 
 
 def _above(bits: Bits, weights: PackedWeights, limits: Tensor, padding: int) -> Bits:
@@ -64,50 +61,47 @@ def _above(bits: Bits, weights: PackedWeights, limits: Tensor, padding: int) -> 
 def quantized(signs: Tensor, outputs: int, window: int, pad: int) -> Run:
     """oneDNN's int8 convolution, from and to quantized activations."""
     with warnings.catch_warnings(action="ignore"):  # torch is about to move these elsewhere
-        given = torch.quantize_per_tensor(signs, 1.0, 1, torch.quint8)
+        images = torch.quantize_per_tensor(signs, 1.0, 1, torch.quint8)
         scales, zeros = torch.full((outputs,), 0.02), torch.zeros(outputs, dtype=torch.long)
         weight = torch.randn(outputs, signs.shape[1], window, window)
         weight = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
         pads, ones = [pad, pad], [1, 1]
         packed = torch.ops.quantized.conv2d_prepack(weight, torch.randn(outputs), ones, pads, ones, 1)
-    return lambda: torch.ops.quantized.conv2d(given, packed, 0.1, 0)
+    return lambda: torch.ops.quantized.conv2d(images, packed, 0.1, 0)
 
 
-def fastest(found: dict[str, float]) -> dict[str, float]:
-    """With the faster memory format of each peer."""
+def fastest(times: dict[str, float]) -> dict[str, float]:
+    """The times, with those of each peer in its faster memory format."""
     kinds = [f"{peer}{kind}" for peer in PEERS for kind in (" folded", "")]
-    return found | {
-        kind: min(found[f"{kind} {memory}"] for memory in (torch.contiguous_format, torch.channels_last))
+    return times | {
+        kind: min(times[f"{kind} {memory}"] for memory in (torch.contiguous_format, torch.channels_last))
         for kind in kinds
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--level", choices=native.supported(), default=None, help="the best one if not given")
-    options = parser.parse_args()
+    command = parser(__doc__, rounds=15)
+    command.add_argument("--level", choices=native.supported(), default=None, help="the best one if not given")
+    options = command.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     random.seed(0)
-    now = environment(torch.device("cpu"))
     level = options.level or native.supported()[-1]
-    print(f"{now['date']}, {now['hardware']}, torch {now['torch']}, Python {sys.version.split()[0]}, kernels: {level}")
+    print(f"{machine()}, kernels: {level}")
     tables: dict[str, list[list[str]]] = {"times": [], "": [], " folded": [], "int8": []}
     with torch.no_grad(), native.level(level):
         for batch, inputs, outputs, size, window in LAYERS:
             runs = contestants(batch, inputs, outputs, size, window)
-            found = fastest(race(runs, options.rounds, options.threads))
+            times = fastest(race(runs, options.rounds, options.threads))
             kind = "linear" if size == 1 else f"{window}x{window} @{size}"
             name = f"{inputs}-{outputs} {kind}, batch {batch}"
             kinds = [peer + kind for kind in ("", " folded") for peer in PEERS]
             shown = (*kinds, "int8", *(f"whole {b}" for b in BITS))
-            tables["times"].append([name, *(f"{1e3 * found[key]:.3f}" for key in shown)])
+            tables["times"].append([name, *(f"{1e3 * times[key]:.3f}" for key in shown)])
             for kind in ("", " folded"):
-                ratios = [[found[peer + kind] / found[f"whole {b}"] for peer in PEERS] for b in BITS]
+                ratios = [[times[peer + kind] / times[f"whole {b}"] for peer in PEERS] for b in BITS]
                 tables[kind].append([name, *(f"{fp32:.1f} / {bf16:.1f}" for fp32, bf16 in ratios)])
-            tables["int8"].append([name, *(f"{found['int8'] / found[f'bits {b}']:.1f}" for b in BITS)])
+            tables["int8"].append([name, *(f"{times['int8'] / times[f'bits {b}']:.1f}" for b in BITS)])
     columns = [f"{b} bit" for b in BITS]
     print("\nMilliseconds")
     print(table_text(["layer", "fp32", "bf16", "fp32 folded", "bf16 folded", "int8", *columns], tables["times"]))

@@ -4,18 +4,16 @@ Needs the extra `vision`, and for one of the models transformers. `python benchm
 committed runs.
 """
 
-import argparse
 import copy
 import importlib.util
-import sys
 from collections.abc import Callable
 
 import torch
-from skeleton import race
+from skeleton import compare
 from torch import Tensor, nn
+from turns import machine, parser
 
 import minimand as mm
-from minimand._support.environment import environment
 from minimand._support.torchvision import require_timm
 
 ALGORITHMS = ("heavy_ball(momentum=0)", "heavy_ball(momentum=0.5)", "nesterov_y(momentum=0.5)")
@@ -62,7 +60,7 @@ def models() -> dict[str, tuple[Callable[[], nn.Module], Tensor]]:
     import torchvision
 
     images = torch.randn(16, 3, 64, 64)
-    found: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
+    makers: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
         "timm resnet50": (lambda: timm.create_model("resnet50", num_classes=10), images),
         "timm convnext_atto": (lambda: timm.create_model("convnext_atto", num_classes=10), images),
         "timm vit_tiny": (lambda: timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=10), images),
@@ -72,21 +70,18 @@ def models() -> dict[str, tuple[Callable[[], nn.Module], Tensor]]:
     }
     if importlib.util.find_spec("transformers") is None:
         print("transformers Bert: left out, transformers is not installed")
-        del found["transformers Bert"]
-    return found
+        del makers["transformers Bert"]
+    return makers
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", nargs="+", help="some of them, by name")
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=1, help="1 gives the steadiest CPU times")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--mode", choices=("eager", "compiled"), default="eager")
-    options = parser.parse_args()
+    command = parser(__doc__, rounds=20)
+    command.add_argument("--model", nargs="+", help="some of them, by name")
+    command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    command.add_argument("--mode", choices=("eager", "compiled"), default="eager")
+    options = command.parse_args()
     torch.set_num_threads(options.threads)
-    found = environment(torch.device(options.device))
-    print(f"{found['date']}, {found['hardware']}, torch {found['torch']}, Python {sys.version.split()[0]}")
+    print(machine(torch.device(options.device)))
     for name, (make, x) in models().items():
         if options.model and name not in options.model:
             continue
@@ -102,7 +97,7 @@ def main() -> None:
         for network in networks.values():
             network.train()
         y = torch.randint(10, (len(x),))
-        race(networks, x, y, options.rounds, torch.device(options.device), options.mode == "compiled")
+        compare(networks, x, y, options.rounds, torch.device(options.device), options.mode == "compiled")
 
 
 if __name__ == "__main__":

@@ -4,20 +4,17 @@ Networks take turns, step by step, in one process; a second gradient-descent net
 noise. `python benchmarks/skeleton.py --help` lists what can be changed; results/ holds committed runs.
 """
 
-import argparse
-import statistics
-import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
+from turns import in_turns, machine, parser, print_ratios, seconds
 
 import minimand as mm
-from minimand._support.environment import environment
 from minimand.models.assembly import Bridge
 from minimand.models.network import UnrolledNetwork
 from minimand.networks.unrolled import Unrolled, UnrolledLayer
@@ -81,10 +78,10 @@ def measure(name: str, batch: int, rounds: int, device: torch.device, compiled: 
     networks = {label: make() for label, make in contestants(name).items()}
     x = torch.randn(batch, 3, 32, 32)
     print(f"\n{name}, batch {batch}, {'compiled' if compiled else 'eager'}: {rounds} rounds")
-    race(networks, x, torch.randint(10, (batch,)), rounds, device, compiled)
+    compare(networks, x, torch.randint(10, (batch,)), rounds, device, compiled)
 
 
-def race(
+def compare(
     networks: dict[str, nn.Module], x: Tensor, y: Tensor, rounds: int, device: torch.device, compiled: bool
 ) -> None:
     """Print the median ratio of each network's step to the first one's of the same round."""
@@ -99,49 +96,24 @@ def race(
         x = x.contiguous(memory_format=torch.channels_last)
     for label, network in running.items():  # not another's graph
         torch.testing.assert_close(network(x), networks[label](x), rtol=1e-2, atol=1e-2)
-    seconds: dict[str, list[float]] = {label: [] for label in running}
-    for i in range(rounds + 3):
-        for label, network in running.items():
-            taken = step(network, x, y, device)
-            if i >= 3:
-                seconds[label].append(taken)
-    baseline = next(iter(seconds.values()))
-    print(f"{'network':26}{'ms':>9}{'ratio':>8}{'25 %':>8}{'75 %':>8}")
-    for label, values in seconds.items():
-        ratios = [a / b for a, b in zip(values, baseline, strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        print(f"{label:26}{1e3 * statistics.median(values):9.2f}{middle:8.3f}{low:8.3f}{high:8.3f}")
+    print_ratios(in_turns({label: partial(step, network, x, y, device) for label, network in running.items()}, rounds))
 
 
 def step(network: nn.Module, x: Tensor, y: Tensor, device: torch.device) -> float:
     """The seconds of one forward and backward pass."""
-    for p in network.parameters():
-        p.grad = None
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
-    _wait(device)
-    began = clock()
-    F.cross_entropy(network(x), y).backward()
-    _wait(device)
-    return clock() - began
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    network.zero_grad()
+    return seconds(lambda: F.cross_entropy(network(x), y).backward(), device)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", nargs="+", default=["preact_resnet20", "preact_resnet56", "resnet20"])
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=1, help="1 gives the steadiest CPU times")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--mode", choices=("eager", "compiled", "both"), default="both")
-    options = parser.parse_args()
+    command = parser(__doc__, rounds=20)
+    command.add_argument("--model", nargs="+", default=["preact_resnet20", "preact_resnet56", "resnet20"])
+    command.add_argument("--batch", type=int, default=64)
+    command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    command.add_argument("--mode", choices=("eager", "compiled", "both"), default="both")
+    options = command.parse_args()
     torch.set_num_threads(options.threads)
-    found = environment(torch.device(options.device))
-    print(f"{found['date']}, {found['hardware']}, torch {found['torch']}, Python {sys.version.split()[0]}")
+    print(machine(torch.device(options.device)))
     for compiled in {"eager": [False], "compiled": [True], "both": [False, True]}[options.mode]:
         for name in options.model:
             measure(name, options.batch, options.rounds, torch.device(options.device), compiled)

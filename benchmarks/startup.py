@@ -5,8 +5,9 @@ import resource
 import statistics
 import subprocess
 import sys
+from functools import partial
 
-from minimand._support.environment import environment
+from turns import in_turns, machine
 
 STATEMENTS = {
     "import torch": "import torch",
@@ -29,18 +30,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
     rounds = parser.parse_args().rounds
-    found: dict[str, list[float]] = {name: [] for name in STATEMENTS}
-    for i in range(rounds + 1):
-        for name, statement in STATEMENTS.items():
-            taken = seconds(statement)
-            if i:  # the first round fills the caches
-                found[name].append(taken)
-    told = environment()
-    print(f"{told['date']}, {told['hardware']}, torch {told['torch']}, {rounds} rounds")
+    measures = {name: partial(seconds, statement) for name, statement in STATEMENTS.items()}
+    results = in_turns(measures, rounds, warmup=1)  # the first round fills the caches
+    print(f"{machine()}, {rounds} rounds")
     print(f"{'process':20}{'CPU s':>8}{'added s':>9}")
-    baseline = found["import torch"]
-    for name, values in found.items():
-        added = statistics.median(v - b for v, b in zip(values, baseline, strict=True))
+    for name, values in results.items():
+        added = statistics.median(v - b for v, b in zip(values, results["import torch"], strict=True))
         print(f"{name:20}{statistics.median(values):8.2f}{added:9.2f}")
 
 

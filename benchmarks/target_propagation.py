@@ -6,10 +6,8 @@ noise. `python benchmarks/target_propagation.py --help` lists what can be change
 """
 
 import argparse
-import statistics
-import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,13 +16,13 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.profiler import ProfilerActivity, profile
+from turns import in_turns, machine, print_ratios, seconds
 
 import minimand as mm
-from minimand._support.environment import environment
 from minimand.models.feedforward import convnet4, convnet8
 from minimand.training.methods.method import Method
 from minimand.training.methods.targets import passes as target_pass
-from minimand.training.methods.targets import saved_bits as thrifty
+from minimand.training.methods.targets import saved_bits
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "convnet4": convnet4,
@@ -81,64 +79,51 @@ def measure(name: str, batch: int, rounds: int) -> None:
     running = contestants(name)
     x = torch.randn(batch, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     y = torch.randint(10, (batch,))
-    seconds: dict[str, list[float]] = {label: [] for label in running}
-    for i in range(rounds + 3):
-        for label, (model, method) in running.items():
-            taken = step(model, method, x, y)
-            if i >= 3:
-                seconds[label].append(taken)
+    results = in_turns({label: partial(step, *pair, x, y) for label, pair in running.items()}, rounds)
     print(f"\n{name}, batch {batch}: {rounds} rounds; MiB kept for backward, and at most allocated in a step")
-    print(f"{'':26}{'ms':>9}{'ratio':>8}{'25 %':>8}{'75 %':>8}{'kept':>9}{'peak':>9}")
-    for label, values in seconds.items():
-        ratios = [a / b for a, b in zip(values, seconds["ReLU"], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        model, method = running[label]
-        memory = kept(model, method, x, y) / 2**20, peak(model, method, x, y) / 2**20
-        print(
-            f"{label:26}{1e3 * statistics.median(values):9.2f}{middle:8.3f}{low:8.3f}{high:8.3f}"
-            f"{memory[0]:9.1f}{memory[1]:9.1f}"
-        )
+    memory = {
+        title: {label: measured(*pair, x, y) / 2**20 for label, pair in running.items()}
+        for title, measured in (("kept", saved), ("peak", peak))
+    }
+    print_ratios(results, memory)
 
 
 def step(model: nn.Module, method: Method, x: Tensor, y: Tensor) -> float:
     """The processor's seconds of one forward and backward pass."""
-    for p in model.parameters():
-        p.grad = None
-    began = time.process_time()
-    method.backward(model, x, y, F.cross_entropy)
-    return time.process_time() - began
+    model.zero_grad()
+    return seconds(lambda: method.backward(model, x, y, F.cross_entropy))
 
 
-def kept(model: nn.Module, method: Method, x: Tensor, y: Tensor) -> int:
+def saved(model: nn.Module, method: Method, x: Tensor, y: Tensor) -> int:
     """Bytes of the distinct storages that are kept for backward at a time, but for parameters and the batch."""
-    own = {p.untyped_storage().data_ptr() for p in [*model.parameters(), x, y]}
+    before = {p.untyped_storage().data_ptr() for p in [*model.parameters(), x, y]}
     held: dict[int, tuple[StorageWeakRef, int]] = {}
     most = 0
 
     def count(tensor: Tensor) -> None:
         nonlocal most
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
+        if storage.data_ptr() not in before:
             weak = StorageWeakRef(storage)
             held[weak.cdata] = weak, storage.nbytes()
         most = max(most, sum(size for weak, size in held.values() if not weak.expired()))
 
-    class Counting(thrifty.Thrifty):
-        def pack(self, tensor: Tensor) -> Tensor | thrifty.Packed:
-            found = super().pack(tensor)
-            count(found.data if isinstance(found, thrifty.Packed) else found)
-            return found
+    class Counting(saved_bits.SavedActivations):
+        def pack(self, tensor: Tensor) -> Tensor | saved_bits.PackedActivation:
+            packed = super().pack(tensor)
+            count(packed.codes if isinstance(packed, saved_bits.PackedActivation) else packed)
+            return packed
 
     def plain(tensor: Tensor) -> Tensor:
         count(tensor)
         return tensor
 
-    usual, target_pass.Thrifty = target_pass.Thrifty, Counting
+    usual, target_pass.SavedActivations = target_pass.SavedActivations, Counting
     try:
         with torch.autograd.graph.saved_tensors_hooks(plain, lambda tensor: tensor):
             method.backward(model, x, y, F.cross_entropy)
     finally:
-        target_pass.Thrifty = usual
+        target_pass.SavedActivations = usual
     return most
 
 
@@ -151,9 +136,9 @@ def peak(model: nn.Module, method: Method, x: Tensor, y: Tensor) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         method.backward(model, x, y, F.cross_entropy)
     results: Any = profiler.profiler and profiler.profiler.kineto_results
-    found = sorted((e.start_ns(), e.nbytes()) for e in results.events() if e.name() == "[memory]")
+    changes = sorted((e.start_ns(), e.nbytes()) for e in results.events() if e.name() == "[memory]")
     most = total = 0
-    for _, size in found:
+    for _, size in changes:
         total += size
         most = max(most, total)
     return most
@@ -166,8 +151,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = environment(torch.device("cpu"))
-    print(f"{found['date']}, {found['hardware']}, torch {found['torch']}, Python {sys.version.split()[0]}, one thread")
+    print(f"{machine()}, one thread")
     for name in options.model:
         measure(name, options.batch, options.rounds)
 

@@ -40,7 +40,7 @@ class TwoOracles(mm.Algorithm):
 
 
 class Growing(mm.Algorithm):
-    """Keeps every answer; the average of all is added to the newest."""
+    """An algorithm that keeps every answer; the average of all is added to the newest."""
 
     step_size: mm.Coefficient = 1.0
 
@@ -57,7 +57,7 @@ class Growing(mm.Algorithm):
 
 
 class Shrink(mm.blocks.Prox):
-    """The prox of c |p|^2 / 2."""
+    """The prox of c |p|^2 / 2 with learnable c."""
 
     def __init__(self, c: float = 0.3) -> None:
         super().__init__()
@@ -89,17 +89,17 @@ ALGORITHMS: dict[str, Algorithm] = {
     "two oracles learnable": _learnable(TwoOracles),
     "growing": Growing(),
 }
-"""Every built-in algorithm, with its defaults and learnable, and kinds that no built-in is."""
+"""Every built-in algorithm, with its defaults and learnable, and variants that no built-in covers."""
 
 
 class Family(NamedTuple):
     """A family of blocks that keep a shape."""
 
     shape: tuple[int, ...]
-    """Of a batch."""
+    """The shape of a batch."""
     block: Callable[[], nn.Module]
     prox: Callable[[], nn.Module] = Shrink
-    """What answers the prox of an algorithm that asks one."""
+    """The block for the prox of an algorithm that has one."""
 
 
 FAMILIES: dict[str, Family] = {

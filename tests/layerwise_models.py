@@ -1,4 +1,4 @@
-"""What the tests of layerwise training train: a few digits, and networks of many kinds."""
+"""Data and networks of many kinds for the tests of layerwise training."""
 
 from typing import Any, cast
 

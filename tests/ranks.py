@@ -1,8 +1,9 @@
-"""What the ranks of the tests do: apart from them, so that a rank starts without what tests need."""
+"""Several processes in a test, and what they do in the tests of decoupled training."""
 
 import multiprocessing
 import os
 import signal
+import socket
 import time
 import traceback
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import torch.distributed as dist
 from torch import nn
 
 import minimand as mm
+from layerwise_models import digits as digits
 from minimand.training.distributed.processes import LostProcessError
 from minimand.training.distributed.replay import Buffer
 from minimand.training.fit import fit
@@ -21,19 +23,12 @@ from minimand.training.methods.local.decoupled import Decoupled
 
 RECIPE = mm.Recipe(2, 64, mm.SGD(0.05), ema=0.9, precision="bf16", augmentation=mm.Augmentation(pad=1), mixup=0.3)
 
-# Ranks are forked from a process that has imported everything, as start-up would take most of their time.
-_CONTEXT = multiprocessing.get_context("forkserver")
-
-
-def digits(samples: int = 256) -> Any:
-    """The first so many."""
-    data = mm.load_data("digits")
-    train = cast(Any, data.train)
-    return (data.prepare(train.inputs[:samples]), train.targets[:samples])
+# Processes that are forked need not import anything again, which would take most of their time.
+_CONTEXT = multiprocessing.get_context("fork")
 
 
 def deep() -> nn.Module:
-    """With batch normalization, states that are tuples, transitions, and dropout."""
+    """A network with batch normalization, states that are tuples, transitions, and dropout."""
     torch.manual_seed(0)
     model = mm.create_model("resnet20(depth=4, width=4)", "heavy_ball(momentum=0.5)", in_channels=1)
     cast(Any, model).head.module.insert(2, nn.Dropout(0.2))
@@ -49,31 +44,39 @@ def trained(run: Path | None, method: Decoupled | None = None) -> tuple[dict[str
     return model.state_dict(), [{k: v for k, v in record.items() if k != "seconds"} for record in result.history]
 
 
-def on_ranks(ranks: int, folder: Path, job: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """What job(rank, folder, ...) returns on each rank; None where it was killed."""
-    _CONTEXT.set_forkserver_preload(["minimand.cli", "minimand.data", "minimand.training", "torch._dynamo"])
-    folder.mkdir()
-    started = [_CONTEXT.Process(target=_work, args=(rank, ranks, folder, job, arguments)) for rank in range(ranks)]
-    for process in started:
+def on_ranks(world_size: int, folder: Path, job: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """The results of job(rank, folder, *arguments) in each process; None for a process that was killed.
+
+    The processes see what torchrun sets. An exception in a job is its result, as the text of the traceback.
+    """
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    folder.mkdir(exist_ok=True)
+    files = [folder / f"rank{rank}.pt" for rank in range(world_size)]
+
+    def work(rank: int) -> None:
+        os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), MASTER_ADDR="localhost", MASTER_PORT=str(port))
+        torch.manual_seed(0)
+        try:
+            result = job(rank, folder, *arguments)
+        except Exception:
+            result = traceback.format_exc()
+        torch.save(result, files[rank])
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+    processes = [_CONTEXT.Process(target=work, args=(rank,)) for rank in range(world_size)]
+    for file, process in zip(files, processes, strict=True):
+        file.unlink(missing_ok=True)
         process.start()
-    for process in started:
+    for process in processes:
         process.join()
-    files = [folder / f"rank{rank}.pt" for rank in range(ranks)]
     return [torch.load(file, weights_only=False) if file.is_file() else None for file in files]
 
 
-def _work(rank: int, ranks: int, folder: Path, job: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/meeting", world_size=ranks, rank=rank)
-    try:
-        found = job(rank, folder, *arguments)
-    except Exception:
-        found = traceback.format_exc()
-    torch.save(found, folder / f"rank{rank}.pt")
-
-
 def misuse_and_train(rank: int, folder: Path, run: Path) -> Any:
-    """The messages of what three ranks refuse, and what they train."""
+    """The messages with which three ranks refuse models, and the weights and history of a training."""
     learnable = "heavy_ball(momentum=Learnable(0.5, 0, 1))"
     two = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, 8), nn.Linear(8, 10))
     messages = []
@@ -90,7 +93,7 @@ def misuse_and_train(rank: int, folder: Path, run: Path) -> Any:
 
 
 def train_until_killed(rank: int, folder: Path, run: Path, victim: int, at: int) -> Any:
-    """Train; the victim is killed before a step. The message of the others, and how long after."""
+    """Train; the victim is killed before step `at`. The message in the others, and the seconds until it came."""
     steps, real = 0, Decoupled.backward
 
     def backward(self: Decoupled, *arguments: Any) -> Any:
@@ -109,7 +112,7 @@ def train_until_killed(rank: int, folder: Path, run: Path, victim: int, at: int)
 
 
 def train_with_a_slow_rank(rank: int, folder: Path, run: Path) -> Any:
-    """Train with a buffer, the first modules slow; and which batches each step of this rank was made on."""
+    """Train with a buffer, the first modules slow; weights, history, and the seed of the batch of each step."""
     seeds: list[int] = []
     real, read = Decoupled.backward, Buffer.read
 
@@ -118,9 +121,9 @@ def train_with_a_slow_rank(rank: int, folder: Path, run: Path) -> Any:
         return real(self, *arguments)
 
     def noted(self: Buffer[Any], beyond: bool = False) -> Any:
-        found = read(self, beyond)
-        seeds.extend([] if found is None else [found.word])
-        return found
+        batch = read(self, beyond)
+        seeds.extend([] if batch is None else [batch.word])
+        return batch
 
     cast(Any, Decoupled).backward = backward
     cast(Any, Buffer).read = noted

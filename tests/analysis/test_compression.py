@@ -51,8 +51,8 @@ def test_importance_is_the_derivative_of_the_loss_by_a_gate_on_each_map(
     object.__setattr__(prepared, "prepare", lambda inputs: inputs)
     for parameter in model.parameters():
         parameter.requires_grad_()
-    found = taylor_importance(model, layer, prepared)
-    scale, sizes = torch.ones(len(found), dtype=torch.double), []
+    importance = taylor_importance(model, layer, prepared)
+    scale, sizes = torch.ones(len(importance), dtype=torch.double), []
 
     def gate(_: nn.Module, __: Any, output: torch.Tensor) -> torch.Tensor:
         sizes.append(output.shape[2] * output.shape[3])
@@ -60,14 +60,14 @@ def test_importance_is_the_derivative_of_the_loss_by_a_gate_on_each_map(
 
     last.register_forward_hook(gate)
     step = 1e-6
-    for k in range(len(found)):
+    for k in range(len(importance)):
         losses = []
         for change in (step, -step):
             scale[k] = 1 + change
             losses.append(nn.functional.cross_entropy(model(x), y, reduction="none").detach())
         scale[k] = 1
         slope = (losses[0] - losses[1]) / (2 * step) / sizes[0]
-        assert found[k].item() == pytest.approx(slope.abs().mean().item(), rel=1e-4, abs=1e-9)
+        assert importance[k].item() == pytest.approx(slope.abs().mean().item(), rel=1e-4, abs=1e-9)
 
 
 def test_filters_that_give_nothing_matter_nothing_and_go_first() -> None:
@@ -76,9 +76,9 @@ def test_filters_that_give_nothing_matter_nothing_and_go_first() -> None:
     with torch.no_grad():
         norm.weight[[2, 5]] = 0
         norm.bias[[2, 5]] = 0
-    found = taylor_importance(model, cast(nn.Sequential, model[0])[0], data)
-    assert found[[2, 5]].tolist() == [0, 0]
-    assert sorted(found.argsort()[:2].tolist()) == [2, 5]
+    importance = taylor_importance(model, cast(nn.Sequential, model[0])[0], data)
+    assert importance[[2, 5]].tolist() == [0, 0]
+    assert sorted(importance.argsort()[:2].tolist()) == [2, 5]
     before = mm.evaluate(model, data)
     mm.remove_filters(model, {"0.0": [i for i in range(8) if i not in (2, 5)]})
     after = mm.evaluate(model, data)
@@ -103,28 +103,28 @@ def test_layers_shrink_one_after_another_and_only_classifiers_move_when_they_are
             moved.append({key.split(".")[0] for key in same if not torch.equal(now[key], before[key])})
         before.update(now)
 
-    found = compress(model, data, 0.5, mm.Layerwise(2), QUICK, tuning_epochs=1, callbacks=[look])
+    compression = compress(model, data, 0.5, mm.Layerwise(2), QUICK, tuning_epochs=1, callbacks=[look])
     assert shapes == [[8, 6, 6], [4, 6, 6], [4, 6, 6], [4, 3, 6], [4, 3, 6], [4, 3, 3]]
     # Two epochs of a layer, one of its classifier, which stands outside but for the last.
     assert moved == [{"0"}, {"0"}, set(), {"1"}, {"1"}, set(), {"2", "4"}, {"2", "4"}, {"4"}]
-    assert [len(layer.kept) for layer in found.layers] == [4, 3, 3]
-    assert found.parameters[1] == sum(p.numel() for p in model.parameters()) < found.parameters[0]
-    assert found.test_accuracy == mm.evaluate(model, data).accuracy
-    assert found.test_accuracy == found.layers[-1].tuned
-    assert f"{found.parameters[1]:,} of {found.parameters[0]:,} parameters" in str(found)
-    assert found.to_dict()["layers"][1]["kept"] == found.layers[1].kept
+    assert [len(layer.kept) for layer in compression.layers] == [4, 3, 3]
+    assert compression.parameters[1] == sum(p.numel() for p in model.parameters()) < compression.parameters[0]
+    assert compression.test_accuracy == mm.evaluate(model, data).accuracy
+    assert compression.test_accuracy == compression.layers[-1].tuned
+    assert f"{compression.parameters[1]:,} of {compression.parameters[0]:,} parameters" in str(compression)
+    assert compression.to_dict()["layers"][1]["kept"] == compression.layers[1].kept
 
 
 def test_what_is_left_is_loaded_into_a_new_network(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     model, data = network(), digits()
-    found = compress(model, data, recipe=QUICK)
+    compression = compress(model, data, recipe=QUICK)
     save_file(model.state_dict(), tmp_path / "narrow.safetensors")
-    other = mm.remove_filters(network(), found.kept)
-    other.load_state_dict(load_file(tmp_path / "narrow.safetensors"))
-    assert mm.evaluate(other, data) == mm.evaluate(model, data)
-    result = mm.fit(other, data, recipe=QUICK)  # an ordinary network: it can be trained on
+    narrow = mm.remove_filters(network(), compression.kept)
+    narrow.load_state_dict(load_file(tmp_path / "narrow.safetensors"))
+    assert mm.evaluate(narrow, data) == mm.evaluate(model, data)
+    result = mm.fit(narrow, data, recipe=QUICK)  # an ordinary network: it can be trained on
     assert result.history
 
 
@@ -151,7 +151,7 @@ def test_a_compression_that_was_interrupted_goes_on_to_the_same_bits(tmp_path: P
         run=tmp_path / "run",
         callbacks=[lambda event: steps.append((event.done, event.steps)) if isinstance(event, Started) else None],
     )
-    assert [done == all_steps for done, all_steps in steps] == [True, True, True, False, False, False]
+    assert [step == all_steps for step, all_steps in steps] == [True, True, True, False, False, False]
     for key, value in whole.state_dict().items():
         assert torch.equal(value, again.state_dict()[key]), key
 
@@ -169,7 +169,7 @@ def test_what_cannot_be_compressed_is_refused_before_anything_is_trained() -> No
     data = digits(64)
     sums = nn.Sequential(nn.Conv2d(1, 8, 3), Residual(), nn.Flatten(), nn.Linear(288, 10))
     model = mm.create_model("resnet20(depth=3, width=4)", in_channels=1)
-    kept = mm.Layerwise(cache="disk")
+    cached = mm.Layerwise(cache="disk")
     x, y = torch.randn(8, 1, 8, 8), torch.randn(8)
     cases: list[tuple[str, Any]] = [
         ("filters of 0 cannot be removed: of the Residual that follows", lambda: compress(sums, data, recipe=QUICK)),
@@ -178,7 +178,7 @@ def test_what_cannot_be_compressed_is_refused_before_anything_is_trained() -> No
         ("tuning_epochs is 0", lambda: compress(network(), data, tuning_epochs=0)),
         (
             "expected an mm.Layerwise with cache='off'",
-            lambda: compress(network(), data, method=kept),
+            lambda: compress(network(), data, method=cached),
         ),
         ("is a regression", lambda: compress(network(), ((x, y), (x, y)))),
         ("layer is a Conv2d; expected .* of the module", lambda: taylor_importance(sums, nn.Conv2d(1, 8, 3), data)),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import minimand as mm
-from minimand.analysis.separability import Separability
+from minimand.analysis.separability import SeparabilityByLayer
 
 QUICK = mm.Recipe(2, 64, mm.SGD(0.05), mm.StepDecay(at=()))
 
@@ -37,7 +37,7 @@ def networks() -> dict[str, nn.Module]:
 
 
 def averages(read: Tensor) -> np.ndarray:
-    """By hand: quarters of a map, the mean of tokens."""
+    """The averages by hand: quarters of a map, the mean of tokens."""
     if read.ndim == 4:
         h, w = read.shape[2] // 2, read.shape[3] // 2
         parts = [(slice(0, h), slice(0, w)), (slice(0, h), slice(w, None))]
@@ -53,12 +53,12 @@ def test_linear_probes_are_logistic_regressions_on_averages_of_what_is_read(name
 
     model = networks()[name]
     (x, y), (x_test, y_test) = digits()
-    found = mm.probe(model, ((x, y), (x_test, y_test)))
+    separability = mm.probe(model, ((x, y), (x_test, y_test)))
     network = mm.as_network(model.eval())
-    assert len(found.layers) == len(network.layers)
+    assert len(separability.layers) == len(network.layers)
     with torch.no_grad():
         states: list[Any] = [network.stem(torch.cat([x, x_test]))]
-        for j, (layer, probed) in enumerate(zip(network.layers, found.layers, strict=True)):
+        for j, (layer, probed) in enumerate(zip(network.layers, separability.layers, strict=True)):
             states.append(layer(states[-1]))
             read = network.read(j, states[-1])
             assert probed.shape == tuple(read.shape[1:])
@@ -106,13 +106,15 @@ def test_features_for_trained_probes_are_made_once(cache: Any) -> None:
         layer.register_forward_hook(
             lambda _, inputs, __, j=j: seen.__setitem__(j, seen[j] + len(cast(Any, inputs[0])[0]))
         )
-    found = mm.probe(model, digits(), "cnn", recipe=mm.Recipe(5, 64, mm.SGD(0.05), mm.StepDecay(at=())), cache=cache)
-    assert len(found.layers) == 3
+    separability = mm.probe(
+        model, digits(), "cnn", recipe=mm.Recipe(5, 64, mm.SGD(0.05), mm.StepDecay(at=())), cache=cache
+    )
+    assert len(separability.layers) == 3
     assert max(seen) <= 400 + 200 + 256 + 2  # all samples once, and a batch to see shapes and sizes
 
 
 def test_more_layers_below_a_probe_or_in_it_tell_more() -> None:
-    """Of parity-like classes a linear probe of the input's copy tells nothing, one with a hidden layer all."""
+    """On parity-like classes a linear probe of the input's copy tells nothing, one with a hidden layer all."""
     torch.manual_seed(0)
     x = torch.randn(1200, 2)
     y = (x.prod(1) > 0).long()
@@ -133,19 +135,19 @@ def test_more_layers_below_a_probe_or_in_it_tell_more() -> None:
 
 
 def test_what_was_found_is_told_in_words_numbers_and_a_picture() -> None:
-    found = mm.probe(networks()["vectors"], digits())
-    layer = found.layers[0]
-    assert str(found).split()[-4:] == [
+    separability = mm.probe(networks()["vectors"], digits())
+    layer = separability.layers[0]
+    assert str(separability).split()[-4:] == [
         "1",
         "12",
         f"{100 * layer.train_accuracy:.2f}",
         f"{100 * layer.test_accuracy:.2f}",
     ]
-    assert found.to_dict()["layers"][0]["test_accuracy"] == found.layers[0].test_accuracy
-    train, test = found.plot().axes[0].lines
-    assert list(cast(Any, test.get_ydata())) == [100 * x.test_accuracy for x in found.layers]
-    assert list(cast(Any, train.get_ydata())) == [100 * x.train_accuracy for x in found.layers]
-    assert isinstance(found, Separability)
+    assert separability.to_dict()["layers"][0]["test_accuracy"] == separability.layers[0].test_accuracy
+    train, test = separability.plot().axes[0].lines
+    assert list(cast(Any, test.get_ydata())) == [100 * x.test_accuracy for x in separability.layers]
+    assert list(cast(Any, train.get_ydata())) == [100 * x.train_accuracy for x in separability.layers]
+    assert isinstance(separability, SeparabilityByLayer)
 
 
 def test_a_loader_serves_linear_probes() -> None:

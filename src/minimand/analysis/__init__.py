@@ -6,4 +6,4 @@ from .compress import compress as compress
 from .compress import taylor_importance as taylor_importance
 from .probe import probe as probe
 from .separability import LayerSeparability as LayerSeparability
-from .separability import Separability as Separability
+from .separability import SeparabilityByLayer as SeparabilityByLayer

@@ -15,17 +15,17 @@ from .._support.errors import MinimandError
 from .._support.tables import table_text
 from .._support.torch_internals import BatchNorm
 from ..data.conversion import as_data
+from ..data.data import Data
 from ..networks.as_network import as_network
 from ..networks.kinds import count_parameters
 from ..recipes.recipe import Recipe, default_recipe
-from ..surgery.remove_filters import FilterLayer, FiltersRemoved, Removal, filters, leaves, origins_through
+from ..surgery.remove_filters import FilterLayer, Removal, filters, leaves, origins_through
 from ..trainability.measure.tracing import undisturbed
 from ..training.fit import fit
 from ..training.loop.evaluate import evaluate
 from ..training.loop.events import Callback
 from ..training.loop.losses import Loss, as_loss
 from ..training.loop.problems import Problem
-from ..training.loop.result import FitResult
 from ..training.methods.local.layerwise import Layerwise, Shallow
 from ..training.methods.method import Method
 
@@ -34,17 +34,19 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class CompressedLayer:
-    """What became of a layer; accuracies from 0 to 1, on test samples, of its classifier."""
+    """What became of a layer in a compression; accuracies of its classifier on test samples, from 0 to 1."""
 
     name: str
     filters: int
-    """That it had."""
+    """The number of filters before the compression."""
     kept: tuple[int, ...]
+    """The filters that are left, counted from 0."""
     trained: float
+    """The accuracy before filters were removed."""
     pruned: float
-    """Without the filters that were removed."""
+    """The accuracy just after filters were removed."""
     tuned: float
-    """With the classifier trained anew."""
+    """The accuracy after the classifier was trained again."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +57,17 @@ class Compression:
     test_accuracy: float
     layers: tuple[CompressedLayer, ...]
     parameters: tuple[int, int]
-    """Of the model, before and after."""
+    """The number of parameters of the model, before and after."""
 
     references: ClassVar = ("belilovsky2019greedy", "molchanov2017pruning")
 
     @property
     def kept(self) -> dict[str, tuple[int, ...]]:
-        """The filters that are left, for `remove_filters` of a new model."""
+        """The filters that are left in each layer, for `remove_filters` of a new model."""
         return {layer.name: layer.kept for layer in self.layers}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """The compression as plain values, without the model."""
         return {
             "test_accuracy": self.test_accuracy,
             "parameters": list(self.parameters),
@@ -106,8 +108,8 @@ def compress(
         data: as for `mm.fit`, of classes.
         keep: the share of filters that stays, of each layer one at least.
         method: how blocks and classifiers are cut; without cache.
-        recipe: of each block; by default one that suits the data.
-        tuning_epochs: of each classifier after its layer was pruned; by default those of a block.
+        recipe: the recipe of each block; by default one that suits the data.
+        tuning_epochs: epochs of each classifier after its layer was pruned; by default those of a block.
         run: a folder for a run of each training; given again, they go on where they were.
         seed: as for `mm.fit`.
         device: by default where the model is.
@@ -123,50 +125,70 @@ def compress(
     method = Layerwise() if method is None else method
     if not isinstance(method, Layerwise) or method.cache != "off":
         raise MinimandError(f"method is {method!r}; expected an mm.Layerwise with cache='off'.")
-    network, data, callbacks = as_network(model), as_data(data), tuple(callbacks)
+    as_network(model)
+    data = as_data(data)
     if data.task != "classification":
         raise MinimandError(f"{data.name} is a regression; compression is judged by accuracy and expects classes.")
     if device is not None:
         model.to(as_device(device))
-    where = next(model.parameters()).device
-    recipe = recipe or default_recipe(data, model, where)
-    before = count_parameters(model)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        problems = method.plan(model, lambda: data.example(where), data.num_outputs, recipe.epochs).problems
-    removals = _removals(model, problems)
-
-    def trained(module: nn.Module, epochs: int, name: str) -> FitResult:
-        folder = None if run is None else Path(run) / name
-        shorter = replace(recipe, epochs=epochs)
-        return fit(module, data, _Alone(method), shorter, run=folder, seed=seed, callbacks=callbacks)
-
-    layers: list[CompressedLayer] = []
-    result = None
-    for j, (problem, removal) in enumerate(zip(problems, removals, strict=True)):
-        module = cast(Shallow, problem.module)
-        result = trained(module, problem.epochs, f"layer-{j + 1}")
-        if removal is None:
-            continue
-        count, accuracy = filters(removal.layer), cast(float, result.test_accuracy)
-        best = taylor_importance(module, removal.layer, data).topk(max(round(keep * count), 1))
-        kept = tuple(sorted(best.indices.tolist()))
-        removal.keep(kept)
-        pruned = cast(float, evaluate(module, data).accuracy)
-        # A block of no layers: all that is trained is the classifier.
-        stop, head = module.block.stop, None if module.head is network.head else module.head
-        alone = Shallow(model, network, range(stop, stop), head)
-        result = trained(alone, tuning_epochs or problem.epochs, f"layer-{j + 1}-classifier")
-        tuned = cast(float, result.test_accuracy)
-        layers.append(CompressedLayer(removal.name, count, kept, accuracy, pruned, tuned))
-    assert result is not None
-    FiltersRemoved(model, {layer.name: (layer.filters, len(layer.kept)) for layer in layers})
-    return Compression(model, cast(float, result.test_accuracy), tuple(layers), (before, count_parameters(model)))
+    recipe = recipe or default_recipe(data, model, next(model.parameters()).device)
+    return _Compressor(model, data, method, recipe, run, seed, tuple(callbacks)).compress(keep, tuning_epochs)
 
 
 @dataclass(frozen=True)
-class _Alone(Method):
-    """A problem of a method as if it were all."""
+class _Compressor:
+    """The trainings of a compression, each with a run in a folder of its own."""
+
+    model: nn.Module
+    data: Data
+    method: Layerwise
+    recipe: Recipe
+    run: str | Path | None
+    seed: int
+    callbacks: Sequence[Callback]
+
+    def compress(self, keep: float, tuning_epochs: int | None) -> Compression:
+        """Train, prune and tune the blocks one after another."""
+        model, network = self.model, as_network(self.model)
+        parameters = count_parameters(model)
+        problems = self._problems()
+        layers: list[CompressedLayer] = []
+        test_accuracy = 0.0
+        for j, (problem, removal) in enumerate(zip(problems, _removals(model, problems), strict=True), 1):
+            module = cast(Shallow, problem.module)
+            trained = test_accuracy = self._trained(module, problem.epochs, f"layer-{j}")
+            if removal is None:
+                continue
+            count = filters(removal.layer)
+            best = taylor_importance(module, removal.layer, self.data).topk(max(round(keep * count), 1))
+            kept_filters = tuple(sorted(best.indices.tolist()))
+            removal.keep(kept_filters)
+            pruned = cast(float, evaluate(module, self.data).accuracy)
+            stop, head = module.block.stop, None if module.head is network.head else module.head
+            classifier = Shallow(model, network, range(stop, stop), head)  # below it a block of no layers
+            test_accuracy = self._trained(classifier, tuning_epochs or problem.epochs, f"layer-{j}-classifier")
+            layers.append(CompressedLayer(removal.name, count, kept_filters, trained, pruned, test_accuracy))
+        FiltersRemoved(model, {layer.name: (layer.filters, len(layer.kept)) for layer in layers})
+        return Compression(model, test_accuracy, tuple(layers), (parameters, count_parameters(model)))
+
+    def _problems(self) -> Sequence[Problem]:
+        data, device = self.data, next(self.model.parameters()).device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            plan = self.method.plan(self.model, lambda: data.example(device), data.num_outputs, self.recipe.epochs)
+        return plan.problems
+
+    def _trained(self, module: nn.Module, epochs: int, name: str) -> float:
+        """The test accuracy of a module after a training in a folder of that name."""
+        folder = None if self.run is None else Path(self.run) / name
+        method, recipe = _WholeModule(self.method), replace(self.recipe, epochs=epochs)
+        result = fit(module, self.data, method, recipe, run=folder, seed=self.seed, callbacks=self.callbacks)
+        return cast(float, result.test_accuracy)
+
+
+@dataclass(frozen=True)
+class _WholeModule(Method):
+    """A method that trains all of a module as one problem, by the updates of another method."""
 
     method: Layerwise
 
@@ -175,15 +197,15 @@ class _Alone(Method):
 
 
 def taylor_importance(module: nn.Module, layer: nn.Module, data: Any) -> Tensor:
-    """What the loss would change by, to first order, without each filter of a layer.
+    """The change of the loss, to first order, if each filter of a layer were left out.
 
     |mean over the map of z dC/dz|, averaged over the training samples, where z is the output of the layer behind its
-    normalization and activation (Molchanov et al. 2017, eq. 8). In evaluation mode, and the module is left as it was.
+    normalization and activation (Molchanov et al. 2017, eq. 8). The module runs in evaluation mode and stays as it was.
 
     Args:
-        module: from a batch to outputs; the layer stands in it, in nn.Sequential.
+        module: a module from a batch to outputs; the layer stands in it, in nn.Sequential.
         layer: a Conv2d or a Linear.
-        data: what the loss C is of; as for `mm.fit`.
+        data: the samples of the loss C; as for `mm.fit`.
 
     Returns:
         (filters,), not negative.
@@ -193,11 +215,11 @@ def taylor_importance(module: nn.Module, layer: nn.Module, data: Any) -> Tensor:
     """
     data = as_data(data)
     device = next(module.parameters()).device
-    judge = as_loss(None, data)
-    seen: list[Tensor] = []
+    loss_function = as_loss(None, data)
+    outputs: list[Tensor] = []
 
     def look(_: nn.Module, __: Any, output: Tensor) -> None:
-        seen.append(output)
+        outputs.append(output)
 
     hook = _activation(module, layer).register_forward_hook(look)
     total = torch.zeros((), device=device)
@@ -206,8 +228,8 @@ def taylor_importance(module: nn.Module, layer: nn.Module, data: Any) -> Tensor:
             module.eval()
             for inputs, targets in data.train.batches(_BATCH):
                 y = targets.to(device)
-                loss = judge(module(data.prepare(inputs.to(device))), y)
-                z = seen.pop()
+                loss = loss_function(module(data.prepare(inputs.to(device))), y)
+                z = outputs.pop()
                 (gradient,) = torch.autograd.grad(loss, z)
                 change = (len(y) * z.detach() * gradient).reshape(*z.shape[:2], -1).mean(2)
                 total = total + change.abs().sum(0)
@@ -217,42 +239,43 @@ def taylor_importance(module: nn.Module, layer: nn.Module, data: Any) -> Tensor:
 
 
 def _activation(module: nn.Module, layer: nn.Module) -> nn.Module:
-    """What gives the feature maps of a layer: normalization behind it, and one module that keeps them apart."""
+    """The module that gives the feature maps of a layer: a normalization behind it, or the activation behind that."""
     chain = next((chain for part in module.modules() if layer in (chain := leaves(part))), None)
     if chain is None or not isinstance(layer, FilterLayer):
         raise MinimandError(
             f"layer is a {type(layer).__name__}; expected a Conv2d or Linear in nn.Sequential of the module."
         )
-    at, flat, own = layer, isinstance(layer, nn.Linear), torch.arange(filters(layer))
+    last, flat, in_order = layer, isinstance(layer, nn.Linear), torch.arange(filters(layer))
     for following in chain[chain.index(layer) + 1 :]:
         if not isinstance(following, BatchNorm):
-            traced = None if isinstance(following, nn.Flatten) else origins_through(following, len(own), flat)
-            return at if traced is None or not torch.equal(traced, own) else following
-        at = following
-    return at
+            origins = None if isinstance(following, nn.Flatten) else origins_through(following, len(in_order), flat)
+            return last if origins is None or not torch.equal(origins, in_order) else following
+        last = following
+    return last
 
 
 def _removals(model: nn.Module, problems: Sequence[Problem]) -> list[Removal | None]:
-    """Of the last layer with filters of each block; None of a block without any."""
+    """The removal of filters of the last layer that has any, for each block; None for a block without such a layer."""
     network = as_network(model)
     names = {module: name for name, module in model.named_modules()}
-    found: list[Removal | None] = []
+    removals: list[Removal | None] = []
     for problem in problems:
         module = cast(Shallow, problem.module)
         block = leaves(*(network.layers[j] for j in module.block))
-        layers = [i for i, leaf in enumerate(block) if isinstance(leaf, FilterLayer)]
-        if not layers:
-            found.append(None)
+        positions = [i for i, leaf in enumerate(block) if isinstance(leaf, FilterLayer)]
+        if not positions:
+            removals.append(None)
             continue
-        after = block[layers[-1] + 1 :]
-        rest = leaves(*(network.layers[j] for j in range(module.block.stop, len(network.layers))), network.head)
-        chains = [[*after, *rest], *([[*after, *leaves(module.head)]] if module.head is not network.head else [])]
-        layer = cast(FilterLayer, block[layers[-1]])
-        found.append(Removal(layer, chains, names[layer]))
-    if not any(found):
+        layer, after = cast(FilterLayer, block[positions[-1]]), block[positions[-1] + 1 :]
+        above = (network.layers[j] for j in range(module.block.stop, len(network.layers)))
+        chains = [[*after, *leaves(*above, network.head)]]
+        if module.head is not network.head:
+            chains.append([*after, *leaves(module.head)])
+        removals.append(Removal(layer, chains, names[layer]))
+    if not any(removals):
         kinds = ", ".join(dict.fromkeys(type(leaf).__name__ for leaf in leaves(*network.layers)))
         raise MinimandError(
             f"{type(model).__name__} has no layer whose filters could be removed; expected Conv2d or Linear in layers "
             f"of nn.Sequential, not inside others, whose sums need all of them. Its layers are made of {kinds}."
         )
-    return found
+    return removals

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast, get_args
 
@@ -30,7 +30,7 @@ from ..training.loop.events import Callback
 from ..training.loop.state_batch import StateBatch
 from ..training.methods.local.activations import Cache, Place, Source
 from ..training.methods.local.partition import as_read
-from .separability import Kind, LayerSeparability, Separability
+from .separability import LayerSeparability, ProbeKind, SeparabilityByLayer
 
 _BATCH = 256
 _ITERATIONS = 1000
@@ -39,7 +39,7 @@ _ITERATIONS = 1000
 def probe(
     model: nn.Module,
     data: Any,
-    kind: Kind = "linear",
+    kind: ProbeKind = "linear",
     hidden_layers: int = 1,
     width: int | None = None,
     recipe: Recipe | None = None,
@@ -47,8 +47,8 @@ def probe(
     seed: int = 0,
     device: str | torch.device | None = None,
     callbacks: Iterable[Callback] = (),
-) -> Separability:
-    """How well the classes can be told apart from what each layer of a trained network gives.
+) -> SeparabilityByLayer:
+    """Measure how well the classes can be told apart from what each layer of a trained network gives.
 
     The network runs in evaluation mode, and only to make features; mode, buffers, gradients and random state stay as
     they are.
@@ -59,25 +59,24 @@ def probe(
         kind: `linear`, scikit-learn's logistic regression, one class against the rest, on the standardized 2 x 2
             average of a map (on the mean of tokens, on vectors as they are), or `cnn`, 3 x 3 convolutions with batch
             normalization, the average and a linear map (on tokens and vectors hidden layers).
-        hidden_layers: of a `cnn` probe.
-        width: the channels, or units, of those; by default those of what it looks at.
-        recipe: of a `cnn` probe; by default one that suits what it looks at.
+        hidden_layers: the number of hidden layers of a `cnn` probe.
+        width: the channels, or units, of the hidden layers; by default those of the features.
+        recipe: the recipe of a `cnn` probe; by default one that suits the features.
         cache: where the features of a layer and the next are kept for `cnn` probes.
-        seed: of their weights and of the order of samples.
-        device: by default where the model is; it is brought there.
+        seed: the seed of the weights of `cnn` probes and of the order of samples.
+        device: by default where the model is, which is brought there.
         callbacks: as for `mm.fit`, of the training of each `cnn` probe.
 
     Raises:
         TypeError: the model is no network. ValueError: an argument that cannot be used, a regression, a layer whose
         state cannot be read, or no room for the features.
     """
-    if kind not in get_args(Kind):
-        raise unknown_name("kind of probe", str(kind), get_args(Kind))
+    for what, name, known in (("kind of probe", kind, get_args(ProbeKind)), ("cache of probe", cache, get_args(Place))):
+        if name not in known:
+            raise unknown_name(what, str(name), known)
     check_number("hidden_layers", hidden_layers, 1, math.inf, whole=True)
     if width is not None:
         check_number("width", width, 1, math.inf, whole=True)
-    if cache not in get_args(Place):
-        raise unknown_name("cache of probe", str(cache), get_args(Place))
     check_seed(seed)
     network, data = as_network(model), as_data(data)
     if data.task != "classification":
@@ -92,21 +91,20 @@ def probe(
             model.eval()
             shapes = _shapes(network, data, where)
             if kind == "linear":
-                found, unconverged = _linear(network, data, shapes, where)
-                return Separability(name, data.name, kind, 0, found, unconverged)
-            probes = _Convolutional(network, data, where, hidden_layers, width, recipe, seed, tuple(callbacks))
-            return Separability(name, data.name, kind, hidden_layers, tuple(probes.fitted(shapes, cache)))
+                return SeparabilityByLayer(name, data.name, kind, 0, *_linear(network, data, shapes, where))
+            probes = _ConvolutionalProbes(network, data, where, hidden_layers, width, recipe, seed, tuple(callbacks))
+            return SeparabilityByLayer(name, data.name, kind, hidden_layers, tuple(probes.fitted(shapes, cache)))
     finally:
         restore_random_state(where, *before)
 
 
 @torch.no_grad()
 def _shapes(network: Network, data: Data, device: torch.device) -> list[tuple[int, ...]]:
-    """Of one sample of what is read after each layer."""
+    """The shapes of one sample of the features of each layer."""
     inputs, _ = next(iter(data.test.batches(2)))
     x = data.prepare(inputs.to(device))
     try:
-        return [tuple(read.shape[1:]) for read in _readings(network, x)]
+        return [tuple(features.shape[1:]) for features in _features(network, x)]
     except (RuntimeError, IndexError) as error:
         raise MinimandError(
             f"{type(network).__name__} fails on samples of {data.name}, which have the shape {tuple(x.shape[1:])}: "
@@ -114,8 +112,8 @@ def _shapes(network: Network, data: Data, device: torch.device) -> list[tuple[in
         ) from error
 
 
-def _readings(network: Network, x: Tensor) -> Iterator[Tensor]:
-    """What is read after each layer."""
+def _features(network: Network, x: Tensor) -> Iterator[Tensor]:
+    """The features of each layer: what is read of the state above it."""
     state: Any = network.stem(x)
     for j, layer in enumerate(network.layers):
         state = layer(state)
@@ -125,40 +123,41 @@ def _readings(network: Network, x: Tensor) -> Iterator[Tensor]:
 def _linear(
     network: Network, data: Data, shapes: Sequence[tuple[int, ...]], device: torch.device
 ) -> tuple[tuple[LayerSeparability, ...], tuple[int, ...]]:
-    """Logistic regression at each layer, and where it did not converge."""
+    """Logistic regression at each layer, and the layers where it did not converge."""
     (train, y), (test, y_test) = (_averages(network, data, s, shapes, device) for s in (data.train, data.test))
     if len(np.unique(y)) < 2:
         raise MinimandError(f"the training samples of {data.name} are of one class; expected two or more.")
-    found: list[LayerSeparability] = []
+    layers: list[LayerSeparability] = []
     unconverged: list[int] = []
-    for j, (shape, x, x_test) in enumerate(zip(shapes, train, test, strict=True)):
+    for j, (shape, x, x_test) in enumerate(zip(shapes, train, test, strict=True), 1):
         if not np.isfinite(x).all():
-            raise MinimandError(
-                f"layer {j + 1} gives values that are NaN or infinite; expected a network that trained."
-            )
-        fitted, converged = _regression(x, y)
-        unconverged += [] if converged else [j + 1]
-        found.append(LayerSeparability(j + 1, shape, float(fitted.score(x, y)), float(fitted.score(x_test, y_test))))
-    return tuple(found), tuple(unconverged)
+            raise MinimandError(f"layer {j} gives values that are NaN or infinite; expected a network that trained.")
+        regression, converged = _regression(x, y)
+        if not converged:
+            unconverged.append(j)
+        accuracies = float(regression.score(x, y)), float(regression.score(x_test, y_test))
+        layers.append(LayerSeparability(j, shape, *accuracies))
+    return tuple(layers), tuple(unconverged)
 
 
 def _averages(
     network: Network, data: Data, samples: Samples, shapes: Sequence[tuple[int, ...]], device: torch.device
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """The features (samples, features) of each layer, by one pass over the samples; and the classes."""
+    """The averages (samples, features) of the features of each layer, by one pass over the samples; and the classes."""
     averages = [cast(nn.Sequential, auxiliary("linear", shape, data.num_outputs, norm=False))[:-1] for shape in shapes]
-    features: list[list[Tensor]] = [[] for _ in shapes]
+    parts: list[list[Tensor]] = [[] for _ in shapes]
     targets: list[Tensor] = []
     with torch.no_grad():
         for inputs, y in samples.batches(_BATCH):
             targets.append(y.cpu())
-            readings = _readings(network, data.prepare(inputs.to(device)))
-            for kept, average, read in zip(features, averages, readings, strict=True):
-                kept.append(average(read).float().cpu())
-    return [torch.cat(kept).numpy() for kept in features], torch.cat(targets).numpy()
+            by_layer = _features(network, data.prepare(inputs.to(device)))
+            for part, average, features in zip(parts, averages, by_layer, strict=True):
+                part.append(average(features).float().cpu())
+    return [torch.cat(part).numpy() for part in parts], torch.cat(targets).numpy()
 
 
 def _regression(x: np.ndarray, y: np.ndarray) -> tuple[Any, bool]:
+    """One-vs-rest logistic regression on standardized features, and whether it converged."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
@@ -172,64 +171,61 @@ def _regression(x: np.ndarray, y: np.ndarray) -> tuple[Any, bool]:
     return probe, not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
 
 
-class _Convolutional:
-    """Probes that are trained, each on features that are made once."""
+@dataclass(frozen=True)
+class _ConvolutionalProbes:
+    """Convolutional probes, each trained on features that are made once."""
 
-    def __init__(
-        self,
-        network: Network,
-        data: Data,
-        device: torch.device,
-        hidden_layers: int,
-        width: int | None,
-        recipe: Recipe | None,
-        seed: int,
-        callbacks: Sequence[Callback],
-    ) -> None:
-        if isinstance(data.train, Loader) or isinstance(data.test, Loader):
+    network: Network
+    data: Data
+    device: torch.device
+    hidden_layers: int
+    width: int | None
+    recipe: Recipe | None
+    seed: int
+    callbacks: Sequence[Callback]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.data.train, Loader) or isinstance(self.data.test, Loader):
             raise MinimandError(
                 "features of a loader cannot be kept; expected tensors or a data set, or linear probes."
             )
-        if recipe is not None and (recipe.mixup or recipe.cutmix):
+        if (recipe := self.recipe) is not None and (recipe.mixup or recipe.cutmix):
             raise MinimandError(
                 f"the recipe has mixup={recipe.mixup:g} and cutmix={recipe.cutmix:g}, and features are kept of single "
                 "samples; expected 0 of both."
             )
-        self.network, self.data, self.device = network, data, device
-        self.hidden_layers, self.width = hidden_layers, width
-        self.recipe, self.seed, self.callbacks = recipe, seed, callbacks
 
     def fitted(self, shapes: Sequence[tuple[int, ...]], place: Place) -> Iterator[LayerSeparability]:
-        """Layer by layer."""
+        """Fit the probes layer by layer."""
         data = self.data
         example, _ = next(self.batches(data.test, 0))
-        kept = Cache(self.steps, example, place, torch.float32, 1)
-        kept.check(len(data.train), len(data.test), None, "cache", "or fewer samples")
+        cache = Cache(self.steps, example, place, torch.float32, 1)
+        cache.check(len(data.train), len(data.test), None, "cache", "or fewer samples")
         sources = [Source(len(samples), 1, partial(self.batches, samples)) for samples in (data.train, data.test)]
         try:
             for j, shape in enumerate(shapes):
                 with torch.no_grad():
-                    train, test = kept.feed(j + 1, sources, self.device)
+                    train, test = cache.feed(j + 1, sources, self.device)
                 yield self.fit(j, shape, replace(data, train=train, test=test, shape=shape))
         finally:
-            kept.close()
+            cache.close()
 
     @property
     def steps(self) -> list[Any]:
-        """From a batch to the state above the first layer, and on from layer to layer."""
+        """The functions from a batch to the state above the first layer, and on from layer to layer."""
         first, *others = self.network.layers
         return [lambda x: first(self.network.stem(x)), *others]
 
     def batches(self, samples: Samples, view: int) -> Iterator[Batch]:
-        """All samples, as the model sees them."""
+        """The batches of all samples, as the model sees them."""
         for inputs, targets in samples.batches(_BATCH):
             yield self.data.prepare(inputs.to(self.device)), targets
 
     def fit(self, j: int, shape: tuple[int, ...], features: Data) -> LayerSeparability:
-        """Train a probe of layer j."""
+        """Train a probe of layer j, counted from 0."""
         torch.manual_seed(self.seed)
         head = auxiliary("cnn", shape, features.num_outputs, self.hidden_layers, self.width)
-        module = _Reading(self.network, j, head.to(self.device))
+        module = _ProbeOfLayer(self.network, j, head.to(self.device))
         result = fit(module, features, recipe=self.recipe, seed=self.seed, callbacks=self.callbacks)
         train = evaluate(module, features, features.train)
         assert train.accuracy is not None
@@ -237,8 +233,8 @@ class _Convolutional:
         return LayerSeparability(j + 1, shape, train.accuracy, result.test_accuracy)
 
 
-class _Reading(nn.Module):
-    """A classifier of what is read of a state."""
+class _ProbeOfLayer(nn.Module):
+    """A classifier of what is read of the state above a layer."""
 
     def __init__(self, network: Network, j: int, head: nn.Module) -> None:
         super().__init__()
@@ -246,7 +242,7 @@ class _Reading(nn.Module):
         self.j, self.head = j, head
 
     def forward(self, x: StateBatch) -> Tensor:
-        """Outputs of a batch of states."""
+        """Outputs for a batch of states."""
         with torch.no_grad():
-            read = self._network[0].read(self.j, x.state)
-        return self.head(read)
+            features = self._network[0].read(self.j, x.state)
+        return self.head(features)

@@ -9,29 +9,29 @@ from .._support.tables import table_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Kind = Literal["linear", "cnn"]
-"""One-vs-rest logistic regression on the 2 x 2 average; a convolutional classifier."""
+ProbeKind = Literal["linear", "cnn"]
+"""A kind of probe: one-vs-rest logistic regression on the 2 x 2 average, or a convolutional classifier."""
 
 
 @dataclass(frozen=True)
 class LayerSeparability:
-    """How well a probe tells the classes apart from what one layer gives; accuracies from 0 to 1."""
+    """How well a probe tells the classes apart from the features of one layer; accuracies from 0 to 1."""
 
     layer: int
-    """Counted from 1."""
+    """The number of the layer, counted from 1."""
     shape: tuple[int, ...]
-    """Of one sample of what is read there."""
+    """The shape of the features of one sample."""
     train_accuracy: float
     test_accuracy: float
 
 
 @dataclass(frozen=True)
-class Separability:
-    """What `mm.probe` found at each layer of a network."""
+class SeparabilityByLayer:
+    """How well probes tell the classes apart at each layer of a network: the result of `mm.probe`."""
 
     model: str
     data: str
-    kind: Kind
+    kind: ProbeKind
     hidden_layers: int
     layers: tuple[LayerSeparability, ...]
     unconverged: tuple[int, ...] = ()
@@ -41,36 +41,33 @@ class Separability:
 
     @property
     def probe(self) -> str:
-        """What was fitted, in words."""
-        plural = "s" * (self.hidden_layers > 1)
-        return "linear probes" if self.kind == "linear" else f"probes of {self.hidden_layers} hidden layer{plural}"
+        """The probes that were fitted, in words."""
+        if self.kind == "linear":
+            return "linear probes"
+        return f"probes of {self.hidden_layers} hidden layer{'s' if self.hidden_layers > 1 else ''}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """The separability as plain values."""
         return asdict(self)
 
     def __str__(self) -> str:
-        rows = [
-            [
-                str(x.layer),
-                " x ".join(map(str, x.shape)),
-                f"{100 * x.train_accuracy:.2f}",
-                f"{100 * x.test_accuracy:.2f}",
-            ]
-            for x in self.layers
-        ]
-        stopped = ", ".join(map(str, self.unconverged))
-        note = f"Logistic regression did not converge at layer {stopped}." if stopped else ""
+        rows = []
+        for x in self.layers:
+            accuracies = (f"{100 * accuracy:.2f}" for accuracy in (x.train_accuracy, x.test_accuracy))
+            rows.append([str(x.layer), " x ".join(map(str, x.shape)), *accuracies])
+        unconverged = ", ".join(map(str, self.unconverged))
+        note = f"Logistic regression did not converge at layer {unconverged}." if unconverged else ""
         columns = ["layer", "shape", "train accuracy %", "test accuracy %"]
         return f"{self.model} on {self.data}, {self.probe}\n{table_text(columns, rows, note=note, labels=2)}"
 
     def plot(self) -> "Figure":
-        """Accuracy over the layers, training dashed (extra `plots`)."""
+        """The accuracy over the layers as a figure, on training samples dashed (extra `plots`)."""
         figure = new_figure(5, 3.2)
         axes = figure.subplots()
-        at = [x.layer for x in self.layers]
-        axes.plot(at, [100 * x.train_accuracy for x in self.layers], ".--", color=RED, label="train")
-        axes.plot(at, [100 * x.test_accuracy for x in self.layers], "o-", color=BLUE, markersize=4, label="test")
+        numbers = [x.layer for x in self.layers]
+        axes.plot(numbers, [100 * x.train_accuracy for x in self.layers], ".--", color=RED, label="train")
+        test = [100 * x.test_accuracy for x in self.layers]
+        axes.plot(numbers, test, "o-", color=BLUE, markersize=4, label="test")
         axes.set_title(f"{self.model} on {self.data}, {self.probe}", fontsize=9, color=INK)
         axes.set(xlabel="layer", ylabel="accuracy in %")
         axes.spines[["top", "right"]].set_visible(False)

@@ -1,9 +1,7 @@
 """Several processes train what one would: DDP, FSDP, their ends and their beginnings."""
 
-import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,34 +22,15 @@ from minimand.training.distributed.world import Parallel
 from minimand.training.loop.events import Event, StepDone
 from minimand.training.methods.local.activations import Activations
 from minimand.training.runs.run import Run
+from ranks import on_ranks
 
-# Forked, they need not import anything again.
-processes = multiprocessing.get_context("fork")
 KINDS: tuple[Parallel, ...] = ("ddp", "fsdp")
 Outcome = dict[str, Any]
 
 
-def together(task: Callable[[], Any], folder: Path, count: int = 2) -> list[Any]:
-    """What the task gives in each of so many processes; None where it did not come to an end."""
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        port = found.getsockname()[1]
-
-    def run(rank: int) -> None:
-        os.environ.update(RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="localhost", MASTER_PORT=str(port))
-        torch.manual_seed(0)
-        torch.save(task(), folder / f"{rank}.pt")
-        torch.distributed.destroy_process_group()
-
-    for path in folder.glob("*.pt"):
-        path.unlink()
-    started = [processes.Process(target=run, args=(rank,)) for rank in range(count)]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join()
-    paths = [folder / f"{rank}.pt" for rank in range(count)]
-    return [torch.load(path, weights_only=False) if path.exists() else None for path in paths]
+def together(task: Callable[[], Any], folder: Path) -> list[Any]:
+    """The results of the task in two processes; None where it did not come to an end."""
+    return on_ranks(2, folder, lambda rank, _: task())
 
 
 def plain() -> nn.Module:
@@ -140,7 +119,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Any, mm.Recipe]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_processes_train_what_one_does(kind: Parallel, tmp_path: Path) -> None:
-    """The same loss at every step, the same metrics and weights: the sum of shares is the batch."""
+    """Losses at every step, metrics and weights are the same: the sum of shares is the batch."""
     expected = {name: trained(*case) for name, case in CASES.items()}
     first, second = together(lambda: {name: trained(*case, kind) for name, case in CASES.items()}, tmp_path)
     for name, alone in expected.items():
@@ -148,8 +127,8 @@ def test_processes_train_what_one_does(kind: Parallel, tmp_path: Path) -> None:
         assert not second[name]["losses"], "events are told once"
         assert first[name]["history"] == second[name]["history"]
         assert first[name]["type"] is alone["type"]
-        for found in (first, second):
-            assert close(found[name]["weights"], alone["weights"], 1e-5), name
+        for outcome in (first, second):
+            assert close(outcome[name]["weights"], alone["weights"], 1e-5), name
         for mine, theirs in zip(first[name]["history"], alone["history"], strict=True):
             assert mine.keys() == theirs.keys()
             assert mine.get("thresholds", {}).keys() == theirs.get("thresholds", {}).keys()
@@ -201,16 +180,16 @@ def test_statistics_of_batches_are_the_same_in_all_processes(tmp_path: Path) -> 
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 10))
 
     for kind in KINDS:
-        one, other = together(lambda kind=kind: trained(normalized, None, recipe(ema=0.5), kind), tmp_path)
-        assert close(one["weights"], other["weights"], 0)
+        one, two = together(lambda kind=kind: trained(normalized, None, recipe(ema=0.5), kind), tmp_path)
+        assert close(one["weights"], two["weights"], 0)
 
 
 def test_probes_are_trained_by_several_processes(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, data = plain(), mm.load_data("digits")
     samples = (data.prepare(cast(Any, data.train).inputs[:96]), cast(Any, data.train).targets[:96])
-    one, other = together(lambda: mm.probe(model, (samples, samples), "cnn", recipe=recipe()).to_dict(), tmp_path)
-    assert one == other
+    one, two = together(lambda: mm.probe(model, (samples, samples), "cnn", recipe=recipe()).to_dict(), tmp_path)
+    assert one == two
     assert [layer["shape"] for layer in one["layers"]] == [(4, 4, 4), (4, 4, 4)]
 
 
@@ -234,8 +213,9 @@ def test_the_death_of_a_process_ends_the_others_and_not_the_run(tmp_path: Path) 
             return str(error)
         return "came to its end"
 
-    assert together(train, tmp_path)[1] is None
-    assert "another of the 2 processes ended" in torch.load(tmp_path / "0.pt")
+    message, killed = together(train, tmp_path)
+    assert killed is None
+    assert "another of the 2 processes ended" in message
     saved, _ = Run(tmp_path / "run").last_checkpoint()
     assert saved is not None
     assert saved.state["step"] == 2, "one call was for the fingerprint"
@@ -280,8 +260,8 @@ def test_what_several_processes_cannot_do(tmp_path: Path) -> None:
         "unknown parallel 'fdsp'. Did you mean 'fsdp'?",
         "parameter scale is a single number",
     ]
-    for found in together(errors, tmp_path):
-        assert all(part in message for part, message in zip(expected, found, strict=True)), found
+    for messages in together(errors, tmp_path):
+        assert all(part in message for part, message in zip(expected, messages, strict=True)), messages
     for kind in KINDS:
         with pytest.raises(ValueError, match=f"parallel is '{kind}', but this is one process; expected .*torchrun"):
             mm.fit(plain(), "digits", parallel=kind)
@@ -290,7 +270,7 @@ def test_what_several_processes_cannot_do(tmp_path: Path) -> None:
 def test_the_command_speaks_once(tmp_path: Path) -> None:
     train = "train --data digits --epochs 1 --model mlp(width=8) --run runs/1"
     command = f"torch.distributed.run --nproc-per-node 2 -m -- minimand {train}"
-    found = subprocess.run([sys.executable, "-m", *command.split()], cwd=tmp_path, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
-    assert found.stdout.count("report: runs/1/report.html") == 1
-    assert found.stdout.count("epoch 1/1") == 1
+    completed = subprocess.run([sys.executable, "-m", *command.split()], cwd=tmp_path, capture_output=True, text=True)
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stdout.count("report: runs/1/report.html") == 1
+    assert completed.stdout.count("epoch 1/1") == 1

@@ -13,7 +13,7 @@ import minimand as mm
 from minimand.data.sets.nested_rings import nested_rings
 from minimand.layers.thresholds import Threshold
 from minimand.training.methods.feasible import feasible_target_propagation
-from minimand.training.methods.feasible.target_settings import Spent, TargetSettings
+from minimand.training.methods.feasible.target_search import BudgetSpent, TargetSearch
 
 
 def _net(*widths: int, threshold: Callable[[], Threshold] = mm.Sign) -> nn.Sequential:
@@ -45,39 +45,39 @@ def _rings() -> tuple[Tensor, Tensor]:
 )
 def test_solved_is_zero_training_error_and_every_hidden_target_met(net: nn.Sequential, task: Any) -> None:
     x, y = task
-    found = mm.FeasibleTargetPropagation().solve(net, x, y)
-    assert found.status == "solved"
+    solution = mm.FeasibleTargetPropagation().solve(net, x, y)
+    assert solution.status == "solved"
     out = net(x)
     right = out.argmax(1) == y if out.shape[1] > 1 else (out[:, 0] > 0) == y.bool()
     assert right.all()
-    given = []
+    activations = []
     for part in net:
         x = part(x)
         if isinstance(part, Threshold):
-            given.append(torch.where(x > 0, 1, -1).numpy())
-    assert len(given) == len(found.targets)
-    for given_, targets in zip(given, found.targets, strict=True):
-        np.testing.assert_array_equal(given_, targets)
-    assert all(margin > 0 for margin in found.margins)
+            activations.append(torch.where(x > 0, 1, -1).numpy())
+    assert len(activations) == len(solution.targets)
+    for layer_activations, targets in zip(activations, solution.targets, strict=True):
+        np.testing.assert_array_equal(layer_activations, targets)
+    assert all(margin > 0 for margin in solution.margins)
 
 
 def test_one_hidden_unit_cannot_do_xor_and_that_is_proved() -> None:
     net, (x, y) = _net(2, 1, 1), _parity(2)
     before = [p.clone() for p in net.parameters()]
-    found = mm.FeasibleTargetPropagation().solve(net, x, y)
-    assert found.status == "infeasible"
-    assert found.unit == (2, 0)
-    assert found.settings == 7  # half the 14 functions of two bits that a threshold has
-    assert found.proof is not None
-    assert found.proof.certificate is not None
+    solution = mm.FeasibleTargetPropagation().solve(net, x, y)
+    assert solution.status == "infeasible"
+    assert solution.unit == (2, 0)
+    assert solution.settings == 7  # half the 14 functions of two bits that a threshold has
+    assert solution.proof is not None
+    assert solution.proof.certificate is not None
     torch.testing.assert_close(list(net.parameters()), before, rtol=0, atol=0)
-    assert "infeasible: unit 0 of layer 2 cannot meet its targets in any of the 7 settings" in str(found)
+    assert "infeasible: unit 0 of layer 2 cannot meet its targets in any of the 7 settings" in str(solution)
 
 
 def test_what_no_network_can_do_is_proved_by_the_samples() -> None:
     x = torch.tensor([[0.0, 1], [1, 0], [0, 1]])
-    found = mm.FeasibleTargetPropagation().solve(_net(2, 9, 9, 2), x, torch.tensor([0, 1, 1]))
-    assert (found.status, found.unit) == ("infeasible", (3, 0))
+    solution = mm.FeasibleTargetPropagation().solve(_net(2, 9, 9, 2), x, torch.tensor([0, 1, 1]))
+    assert (solution.status, solution.unit) == ("infeasible", (3, 0))
     no_hidden = mm.FeasibleTargetPropagation().solve(_net(2, 1), *_parity(2))
     assert (no_hidden.status, no_hidden.unit) == ("infeasible", (1, 0))
     assert no_hidden.proof is not None
@@ -90,20 +90,20 @@ def test_what_no_network_can_do_is_proved_by_the_samples() -> None:
 def test_a_budget_that_is_spent_leaves_the_network_as_it_is() -> None:
     net, (x, y) = _net(4, 4, 1), _parity(4)
     before = [p.clone() for p in net.parameters()]
-    found = mm.FeasibleTargetPropagation(budget=60).solve(net, x, y)
-    assert (found.status, found.steps) == ("budget_spent", 60)
+    solution = mm.FeasibleTargetPropagation(budget=60).solve(net, x, y)
+    assert (solution.status, solution.steps) == ("budget_spent", 60)
     torch.testing.assert_close(list(net.parameters()), before, rtol=0, atol=0)
 
 
 def test_solutions_that_rounding_spoils_are_not_called_infeasible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feasible_target_propagation, "_takes", lambda *_: False)
-    found = mm.FeasibleTargetPropagation(budget=300).solve(_net(2, 2, 1), *_parity(2))
-    assert found.status == "budget_spent"
+    solution = mm.FeasibleTargetPropagation(budget=300).solve(_net(2, 2, 1), *_parity(2))
+    assert solution.status == "budget_spent"
 
 
 def test_a_search_ends_where_there_is_nothing_to_move() -> None:
-    found = mm.FeasibleTargetPropagation(budget=50, separability="perceptron").solve(_net(2, 1), *_parity(2))
-    assert (found.status, found.steps) == ("budget_spent", 50)
+    solution = mm.FeasibleTargetPropagation(budget=50, separability="perceptron").solve(_net(2, 1), *_parity(2))
+    assert (solution.status, solution.steps) == ("budget_spent", 50)
 
 
 def test_whole_numbers_and_arrays_are_samples_too() -> None:
@@ -115,12 +115,12 @@ def test_whole_numbers_and_arrays_are_samples_too() -> None:
 
 
 def test_the_seed_decides_everything() -> None:
-    found = []
+    outcomes = []
     for seed in (0, 0, 1):
         net = _net(3, 4, 1)
         solution = mm.FeasibleTargetPropagation(seed=seed).solve(net, *_parity(3))
-        found.append((solution.steps, solution.targets[0].tolist(), net.state_dict()["0.weight"].tolist()))
-    assert found[0] == found[1] != found[2]
+        outcomes.append((solution.steps, solution.targets[0].tolist(), net.state_dict()["0.weight"].tolist()))
+    assert outcomes[0] == outcomes[1] != outcomes[2]
 
 
 def test_the_largest_margins_are_no_smaller_and_the_perceptron_solves_too() -> None:
@@ -133,20 +133,20 @@ def test_the_largest_margins_are_no_smaller_and_the_perceptron_solves_too() -> N
 
 
 def test_all_settings_of_hidden_targets_are_those_that_units_can_give() -> None:
-    """Of four points in the plane, by trying units on a fine grid of directions and offsets."""
+    """For four points in the plane, by trying units on a fine grid of directions and offsets."""
     x = np.random.default_rng(3).normal(size=(4, 2))
-    search = TargetSettings(x, np.ones((4, 1)), (1,), ((-1, 1),), "linear_programming", 1000, np.random.default_rng(0))
-    found = {tuple(search.targets[1][:, 0] * search.targets[1][0, 0]) for _ in search._every(1)}
+    search = TargetSearch(x, np.ones((4, 1)), (1,), ((-1, 1),), "linear_programming", 1000, np.random.default_rng(0))
+    settings = {tuple(search.targets[1][:, 0] * search.targets[1][0, 0]) for _ in search._every_setting(1)}
     angles = np.linspace(0, 2 * np.pi, 361)
     z = np.stack([np.cos(angles), np.sin(angles)], 1) @ x.T
     offsets = np.linspace(-4, 4, 401)
     signs = np.where(z[:, None] + offsets[:, None] > 0, 1.0, -1.0).reshape(-1, 4)
-    assert found == {tuple(row * row[0]) for row in np.unique(signs, axis=0)}
+    assert settings == {tuple(row * row[0]) for row in np.unique(signs, axis=0)}
     assert search.steps <= 8
     search._limit = 3
-    search._known.clear()
-    with pytest.raises(Spent):
-        list(search._every(1))
+    search._solved_units.clear()
+    with pytest.raises(BudgetSpent):
+        list(search._every_setting(1))
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import minimand as mm
 from minimand.layers.thresholds import Threshold
 from minimand.training.methods.targets import search as target_search
-from minimand.training.methods.targets.passes import Pass as TargetPass
-from minimand.training.methods.targets.saved_bits import Thrifty
+from minimand.training.methods.targets.passes import TargetPass
+from minimand.training.methods.targets.saved_bits import SavedActivations
 from minimand.training.methods.targets.unit_losses import LOSSES
 
 
@@ -100,18 +100,23 @@ def _gradients(net: str, method: Any, threshold: Threshold) -> list[Tensor]:
 @pytest.mark.parametrize("net", _NETS)
 @pytest.mark.parametrize("loss", _SLOPES)
 def test_losses_equal_their_surrogate_gradients_on_whole_nets(net: str, loss: Any) -> None:
-    found = _gradients(net, mm.TargetPropagation(loss), mm.Sign())
+    gradients = _gradients(net, mm.TargetPropagation(loss), mm.Sign())
     expected = _gradients(net, mm.Backpropagation(), _As(mm.Sign(), _SLOPES[loss]))
-    assert len(found) == len(expected) > 3
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert len(gradients) == len(expected) > 3
+    torch.testing.assert_close(gradients, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("net", ["several uses", "resnet", "preactivation"])
 def test_backward_walks_the_thresholds_in_the_reverse_order_of_execution(net: str) -> None:
     walked: list[int] = []
+    rule = TargetPass.gradient
+
+    def gradient(self: TargetPass, number: int, *tensors: Any) -> Tensor:
+        walked.append(number)
+        return rule(self, number, *tensors)
+
     with pytest.MonkeyPatch.context() as patch:
-        rule = TargetPass.gradient
-        patch.setattr(TargetPass, "gradient", lambda run, n, *rest: (walked.append(n), rule(run, n, *rest))[1])
+        patch.setattr(TargetPass, "gradient", gradient)
         _gradients(net, mm.TargetPropagation(), mm.Sign())
     assert walked == list(reversed(range(len(walked))))
     assert len(walked) == {"several uses": 3, "resnet": 19, "preactivation": 19}[net]
@@ -129,15 +134,17 @@ def test_an_opaque_component_says_what_the_threshold_before_it_is_for() -> None:
 
 def test_the_saturated_hinge_is_what_a_threshold_does_under_backpropagation() -> None:
     for threshold in (mm.Sign(), mm.Heaviside(), mm.QuantizedReLU(4)):
-        found = _gradients("resnet", mm.TargetPropagation("saturated_hinge"), threshold)
-        torch.testing.assert_close(found, _gradients("resnet", mm.Backpropagation(), threshold), rtol=1e-5, atol=1e-6)
+        gradients = _gradients("resnet", mm.TargetPropagation("saturated_hinge"), threshold)
+        torch.testing.assert_close(
+            gradients, _gradients("resnet", mm.Backpropagation(), threshold), rtol=1e-5, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("levels", [4, 6])
 def test_the_soft_hinge_of_a_quantized_relu_is_the_published_one(levels: int) -> None:
-    found = _gradients("resnet", mm.TargetPropagation(), mm.QuantizedReLU(levels))
+    gradients = _gradients("resnet", mm.TargetPropagation(), mm.QuantizedReLU(levels))
     published = _As(mm.QuantizedReLU(levels), lambda z: torch.cosh(2 * z - 1) ** -2)
-    torch.testing.assert_close(found, _gradients("resnet", mm.Backpropagation(), published), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradients, _gradients("resnet", mm.Backpropagation(), published), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -151,8 +158,10 @@ def test_derivatives_are_those_of_the_losses(name: str) -> None:
 
 
 def test_a_loss_and_a_rule_for_targets_of_ones_own() -> None:
-    own = mm.TargetPropagation(lambda z, t: 1 - (t * z).tanh(), targets=lambda z, g: -torch.sign(g))
-    torch.testing.assert_close(_gradients("mlp", own, mm.Sign()), _gradients("mlp", mm.TargetPropagation(), mm.Sign()))
+    method = mm.TargetPropagation(lambda z, t: 1 - (t * z).tanh(), targets=lambda z, g: -torch.sign(g))
+    torch.testing.assert_close(
+        _gradients("mlp", method, mm.Sign()), _gradients("mlp", mm.TargetPropagation(), mm.Sign())
+    )
 
 
 def test_without_weighting_only_signs_go_on() -> None:
@@ -197,9 +206,9 @@ def test_what_is_packed_comes_back_to_the_bit(
 ) -> None:
     h = threshold(torch.randn(3, 7, 5, 9).to(dtype, memory_format=layout))
     weight = torch.randn(2, 7, 1, 1, dtype=dtype, requires_grad=True)
-    thrifty = Thrifty()
-    thrifty.note(h, threshold)
-    with thrifty.saving():
+    saved_activations = SavedActivations()
+    saved_activations.register(h, threshold)
+    with saved_activations.saving():
         y = F.conv2d(h, weight)
     saved = y.grad_fn._saved_input  # pyright: ignore
     assert saved is not h
@@ -213,12 +222,14 @@ def test_fit_trains_and_logs_every_threshold() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 64), mm.Sign(), nn.Linear(64, 64), mm.Sign(), nn.Linear(64, 2))
     recipe = mm.Recipe(epochs=60, batch_size=64, optimizer=mm.AdamW(lr=1e-2))
-    done = mm.training.fit(model, ((x, y), (x, y)), mm.TargetPropagation(), recipe)
-    assert done.test_accuracy is not None
-    assert done.test_accuracy > 0.95
-    found = done.history[-1]["thresholds"]
-    assert list(found) == ["1", "3"]
-    assert all(0 <= parts["flipped"] <= 1 and 0 <= parts["met"] <= 1 and parts["loss"] >= 0 for parts in found.values())
+    result = mm.training.fit(model, ((x, y), (x, y)), mm.TargetPropagation(), recipe)
+    assert result.test_accuracy is not None
+    assert result.test_accuracy > 0.95
+    thresholds = result.history[-1]["thresholds"]
+    assert list(thresholds) == ["1", "3"]
+    assert all(
+        0 <= parts["flipped"] <= 1 and 0 <= parts["met"] <= 1 and parts["loss"] >= 0 for parts in thresholds.values()
+    )
 
 
 def test_mistakes() -> None:
@@ -255,15 +266,15 @@ def test_recomputing_changes_nothing_but_memory(net: str, targets: Any) -> None:
     first = _Layers() if net == "chain" else mm.create_model("resnet20", algorithm, width=4, depth=6)
     mm.harden(first, mm.Sign())
     x, y = torch.randn(6, 3, 10, 10), torch.randint(10, (6,))
-    found = []
+    outcomes = []
     for recompute in (False, True):
         model = copy.deepcopy(first)
         torch.manual_seed(1)
         method = mm.TargetPropagation(targets=targets, recompute=recompute)
         value, outputs = method.backward(model, x, y)
         gradients = {name: p.grad for name, p in model.named_parameters()}
-        found.append((value, outputs, gradients, dict(model.named_buffers()), torch.rand(1), method.metrics()))
-    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
+        outcomes.append((value, outputs, gradients, dict(model.named_buffers()), torch.rand(1), method.metrics()))
+    torch.testing.assert_close(outcomes[1], outcomes[0], rtol=1e-4, atol=1e-5)
 
 
 def test_recomputing_needs_layers() -> None:
@@ -292,9 +303,9 @@ def test_searched_targets_lower_the_loss_of_the_layer_above_sample_by_sample(tar
     rule = TargetPass.gradient
 
     def gradient(self: TargetPass, number: int, threshold: Threshold, z: Tensor, g: Tensor) -> Tensor:
-        done = rule(self, number, threshold, z, g)
-        seen[number] = z, g, *self._set[number]
-        return done
+        gradient_below = rule(self, number, threshold, z, g)
+        seen[number] = z, g, *self._targets[number]
+        return gradient_below
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TargetPass, "gradient", gradient)
@@ -306,18 +317,20 @@ def test_searched_targets_lower_the_loss_of_the_layer_above_sample_by_sample(tar
         """Loss of each sample above the first threshold, or, given that, above the second."""
         z = model.b(h)
         out = model.c(torch.cat([h, mm.Sign()(z) if upper is None else upper], 1))
-        own = F.cross_entropy(out, y, reduction="none") / len(y)
-        return own + (weight * (1 - (second * z).tanh())).sum(1) * (upper is not None)
+        output_loss = F.cross_entropy(out, y, reduction="none") / len(y)
+        if upper is None:
+            return output_loss
+        return output_loss + (weight * (1 - (second * z).tanh())).sum(1)
 
     with torch.no_grad():
         h = mm.Sign()(model.a(x))
         upper = mm.Sign()(model.b(h))
         _, g, t, _ = seen[0]
-        found, found_above = (torch.where(targets == 0, given, targets) for targets, given in ((t, h), (second, upper)))
-        gain = by_hand(h, upper) - by_hand(found, upper)
+        better, better_above = (torch.where(t == 0, activation, t) for t, activation in ((t, h), (second, upper)))
+        gain = by_hand(h, upper) - by_hand(better, upper)
         published = by_hand(h, upper) - by_hand(-g.sign(), upper)
-        gain_above = by_hand(h, upper) - by_hand(h, found_above)
-    moved = (found != h).any(1)
+        gain_above = by_hand(h, upper) - by_hand(h, better_above)
+    moved = (better != h).any(1)
     assert moved.sum() > 20
     assert (gain[moved] > 0).all()
     assert (gain[~moved] == 0).all()
@@ -338,7 +351,7 @@ def test_a_beam_that_is_wide_and_long_enough_finds_the_best_moves() -> None:
 
     every = torch.cartesian_prod(*[torch.tensor([False, True])] * 4)
     best = torch.stack([loss(moves.expand(30, 4)) for moves in every]).amin(0)
-    greedy, wide = (loss(target_search._beam(promise, loss, budget)) for budget in (5, 17))
+    greedy, wide = (loss(target_search._beam_search(promise, loss, budget)) for budget in (5, 17))
     assert (wide <= greedy + 1e-6).float().mean() > 0.9
     assert torch.isclose(wide, best).float().mean() > 0.7
     assert (wide <= loss(torch.zeros(30, 4, dtype=torch.bool))).all()

@@ -1,4 +1,4 @@
-"""Hidden targets that make every unit's problem separable: FTPROP itself (Friesen & Domingos 2018)."""
+"""Hidden targets that make the problem of every unit separable: FTPROP itself (Friesen & Domingos 2018)."""
 
 import math
 from collections.abc import Sequence
@@ -13,28 +13,28 @@ from ...._support.checks import check_number
 from ...._support.errors import MinimandError, unknown_name
 from ....layers.thresholds import Threshold
 from ....theory.feasibility import METHODS, Separability
-from .target_settings import Spent, TargetSettings
+from .target_search import BudgetSpent, TargetSearch
 
 Status = Literal["solved", "infeasible", "budget_spent"]
 
 
 @dataclass(frozen=True)
 class Solution:
-    """What `FeasibleTargetPropagation.solve` found."""
+    """The outcome of `FeasibleTargetPropagation.solve`."""
 
     status: Status
     steps: int
-    """Separability problems that were solved, and moves of targets that were tried."""
+    """The number of separability problems that were solved and of moves of targets that were tried."""
     targets: tuple[np.ndarray, ...] = field(default=(), repr=False)
-    """Of each hidden layer (N, units), 1 or -1, all met; if solved."""
+    """If solved, the targets of each hidden layer (N, units), 1 or -1, all of them met."""
     margins: tuple[float, ...] = ()
-    """The least margin of each layer; if solved."""
+    """If solved, the least margin of each layer."""
     unit: tuple[int, int] | None = None
-    """The layer, from 1, and the unit in it, from 0, that cannot meet its targets; if infeasible."""
+    """If infeasible, the layer, from 1, and the unit in it, from 0, that cannot meet its targets."""
     proof: Separability | None = field(default=None, repr=False)
-    """Of that unit, with a certificate; where all hidden targets were tried, for those that came nearest."""
+    """If infeasible, the proof for `unit`; where all hidden targets were tried, in the setting that came nearest."""
     settings: int = 0
-    """How many settings of the hidden targets, all that there are, were tried to prove it; 0 if none had to be."""
+    """If infeasible, the number of settings of the hidden targets, all of them tried; 0 if the proof needs none."""
 
     def __str__(self) -> str:
         if self.status == "solved":
@@ -60,9 +60,9 @@ class FeasibleTargetPropagation:
 
     Args:
         budget: steps at most: separability problems solved, and moves of targets tried.
-        separability: how they are decided, as for `mm.theory.feasibility`: "linear_programming" with proofs,
-            "max_margin" for the widest margins in the end, "perceptron" without proofs.
-        seed: of everything that is drawn.
+        separability: the method that decides separability, as for `mm.theory.feasibility`: "linear_programming" with
+            proofs, "max_margin" for the widest margins in the end, "perceptron" without proofs.
+        seed: the seed of everything that is drawn.
     """
 
     budget: int = 5000
@@ -98,9 +98,8 @@ class FeasibleTargetPropagation:
         if not inputs.isfinite().all():
             raise MinimandError("x holds numbers that are not finite; expected finite ones.")
         targets = _output_targets(y, len(inputs), layers[-1].out_features)
-        points = inputs.double().cpu().numpy()
-        search = TargetSettings(
-            points,
+        search = TargetSearch(
+            inputs.double().cpu().numpy(),
             targets.cpu().numpy(),
             tuple(layer.out_features for layer in layers[:-1]),
             tuple((threshold.low, threshold.high) for threshold in thresholds),
@@ -109,35 +108,37 @@ class FeasibleTargetPropagation:
             np.random.default_rng(self.seed),
         )
         try:
-            if (proof := search.impossible()) is not None:
-                return Solution("infeasible", search.steps, unit=(len(layers), proof[0]), proof=proof[1])
-            for units, hidden in search.solutions():
-                if _takes(layers, units, model, x, targets):
-                    margins = tuple(min(unit.margin for unit in layer) for layer in units)
-                    return Solution("solved", search.steps, tuple(hidden), margins)
-        except Spent:
+            if (unit := search.impossible()) is None:
+                for units, hidden in search.solutions():
+                    if _takes(layers, units, model, x, targets):
+                        margins = tuple(min(unit.margin for unit in layer) for layer in units)
+                        return Solution("solved", search.steps, tuple(hidden), margins)
+                unit = cast(tuple[int, Separability], search.nearest)
+        except BudgetSpent:
             return Solution("budget_spent", search.steps)
-        j, proof = cast(tuple[int, Separability], search.nearest)
+        j, proof = unit
         return Solution("infeasible", search.steps, unit=(len(layers), j), proof=proof, settings=search.settings)
 
 
 def _chain(model: nn.Module) -> tuple[bool, list[nn.Linear], list[Threshold]]:
+    """Whether a network begins with nn.Flatten, its linear layers, and the thresholds between them."""
     parts = list(model) if isinstance(model, nn.Sequential) else []
     flatten = bool(parts) and isinstance(parts[0], nn.Flatten)
-    parts = parts[flatten:]
+    if flatten:
+        parts = parts[1:]
     layers, thresholds = parts[::2], parts[1::2]
     fits = len(parts) % 2 == 1 and all(isinstance(part, nn.Linear) and part.bias is not None for part in layers)
     if not fits or not all(isinstance(part, Threshold) and part.levels == 2 for part in thresholds):
-        found = ", ".join(type(part).__name__ for part in parts) or type(model).__name__
+        names = ", ".join(type(part).__name__ for part in parts) or type(model).__name__
         raise MinimandError(
-            f"model is {found}; expected an nn.Sequential of nn.Linear with bias, mm.Sign() or mm.Heaviside() between "
+            f"model is {names}; expected an nn.Sequential of nn.Linear with bias, mm.Sign() or mm.Heaviside() between "
             "them. mm.TargetPropagation() trains any network with thresholds."
         )
     return flatten, cast(list[nn.Linear], layers), cast(list[Threshold], thresholds)
 
 
 def _output_targets(y: Tensor, samples: int, outputs: int) -> Tensor:
-    """1 or -1 for every output, (N, outputs)."""
+    """Targets 1 or -1 for every output (N, outputs)."""
     classes = max(outputs, 2)
     if y.shape == (samples,) and not y.is_floating_point() and y.min() >= 0 and y.max() < classes:
         return 2.0 * nn.functional.one_hot(y.long(), classes)[:, -outputs:] - 1
@@ -152,20 +153,16 @@ def _output_targets(y: Tensor, samples: int, outputs: int) -> Tensor:
 
 @torch.no_grad()
 def _takes(
-    layers: Sequence[nn.Linear],
-    units: Sequence[Sequence[Separability]],
-    model: nn.Module,
-    x: Tensor,
-    targets: Tensor,
+    layers: Sequence[nn.Linear], units: Sequence[Sequence[Separability]], model: nn.Module, x: Tensor, targets: Tensor
 ) -> bool:
     """Put weights into a network, run it, and take them out again unless all outputs have the signs of targets."""
     before = [(layer.weight.clone(), layer.bias.clone()) for layer in layers]
-    for layer, fitted in zip(layers, units, strict=True):
-        layer.weight.copy_(torch.from_numpy(np.stack([unit.weight for unit in fitted])))
-        layer.bias.copy_(torch.tensor([unit.bias for unit in fitted]))
-    mode = model.training
+    for layer, layer_units in zip(layers, units, strict=True):
+        layer.weight.copy_(torch.from_numpy(np.stack([unit.weight for unit in layer_units])))
+        layer.bias.copy_(torch.tensor([unit.bias for unit in layer_units]))
+    training = model.training
     right = bool((model.eval()(x).sign() == targets.to(x)).all())
-    model.train(mode)
+    model.train(training)
     if not right:
         for layer, (weight, bias) in zip(layers, before, strict=True):
             layer.weight.copy_(weight)

@@ -1,10 +1,10 @@
-"""One pass through a network of thresholds: forward as they are, backward each from the loss of its own units."""
+"""One step of target propagation: thresholds run as they are, and go backward by the losses of their own units."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,55 +15,53 @@ from ...._support.seeds import drawing_from, torch_state
 from ....layers.thresholds import Heaviside, Threshold, activations_by
 from ....networks.compiled import unwrapped
 from ...loop.losses import Loss
-from .saved_bits import Packed, Thrifty
-from .search import SEARCHES, searched
-from .unit_losses import TargetLoss, UnitLoss
+from .saved_bits import PackedActivation, SavedActivations
+from .search import SEARCHES, Search, searched
+from .unit_losses import UnitLoss
 
 TargetRule = Callable[[Tensor, Tensor], Tensor]
-"""(z, g), with the gradient g of the loss above by the activation, to targets -1, 1, or 0 for "ignore"."""
+"""A function of inputs z and the gradient g by the activation that gives targets: -1, 1, or 0 for "ignore"."""
 
 
 @dataclass(frozen=True)
-class Rules:
-    """How targets are set, and what a unit loses by missing its own."""
+class TargetRules:
+    """How the targets of threshold units are set, and what a unit loses by missing its target."""
 
-    kind: str | UnitLoss
-    loss: TargetLoss
+    loss: UnitLoss
     targets: str | TargetRule
     weighted: bool
+    """Whether the loss of a unit is weighted by |g|, and not by one over the batch size."""
     budget: int
 
     @property
-    def published(self) -> bool:
-        """Whether the target of a unit is -sign(g), its weight |g|."""
+    def is_published(self) -> bool:
+        """Whether the target of a unit is -sign(g) and its weight |g|."""
         return self.targets == "sign" and self.weighted
 
 
-@dataclass
-class Pass:
-    """What the thresholds of one pass share. They are numbered in the order of execution."""
+class TargetPass:
+    """A pass of a batch through a model, forward and backward, and the state that its thresholds share.
 
-    rules: Rules
-    model: nn.Module
-    x: Tensor
-    y: Tensor
-    output_loss: Loss
-    measuring: bool
-    count: int = 0
-    measured: dict[tuple[int, str], dict[str, float]] = field(default_factory=dict)
+    Thresholds are numbered in the order of execution; one that is used twice has two numbers.
+    """
 
-    def __post_init__(self) -> None:
-        self.thrifty = Thrifty()
-        self._plain = unwrapped(self.model)
-        self._searching = self.rules.targets in SEARCHES
-        # Of each threshold by its number: what it gave, and its targets with their weights.
-        self._gave: dict[int, Packed] = {}
-        self._set: dict[int, tuple[Tensor, Tensor]] = {}
+    def __init__(
+        self, rules: TargetRules, model: nn.Module, x: Tensor, y: Tensor, output_loss: Loss, measuring: bool
+    ) -> None:
+        self.rules, self.model, self.x, self.y = rules, model, x, y
+        self.output_loss, self.measuring = output_loss, measuring
+        self.count = 0
+        self.measured: dict[tuple[int, str], dict[str, float]] = {}
+        self.saved = SavedActivations()
+        self._module = unwrapped(model)
+        self._searching = rules.targets in SEARCHES
+        # By the number of the threshold: its activation, and its targets with their weights.
+        self._activations: dict[int, PackedActivation] = {}
+        self._targets: dict[int, tuple[Tensor, Tensor]] = {}
         if self._searching:
             # The state in which every trial begins too: the same dropout, the same statistics.
-            self._random, self._buffers = torch_state(self.x.device), copied_buffers(self._plain)
-            device = self.x.device.type
-            self._autocast = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+            self._random, self._buffers = torch_state(x.device), copied_buffers(self._module)
+            self._autocast = torch.is_autocast_enabled(x.device.type), torch.get_autocast_dtype(x.device.type)
 
     def backward(self) -> tuple[Tensor, Tensor]:
         """Fill the `.grad` of every parameter; returns the loss and the outputs."""
@@ -76,53 +74,52 @@ class Pass:
         return value.detach(), outputs.detach()
 
     def check(self) -> None:
-        """Raise ValueError if there was no threshold."""
+        """Raise ValueError if the model ran through no threshold."""
         if not self.count:
             raise MinimandError(
-                f"{type(self._plain).__name__} has no thresholds to set targets for; mm.harden(model, mm.Sign()) puts "
+                f"{type(self._module).__name__} has no thresholds to set targets for; mm.harden(model, mm.Sign()) puts "
                 "them in the place of its activations, and mm.Backpropagation() trains it as it is."
             )
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Within it thresholds are part of the pass."""
-        with activations_by(self._plain, self._activation), self.thrifty.saving():
+        """A context in which thresholds are part of the pass."""
+        with activations_by(self._plain, self._activation), self.saved.saving():
             yield
 
     def _activation(self, threshold: Threshold, z: Tensor) -> Tensor:
         number, self.count = self.count, self.count + 1
         learning = torch.is_grad_enabled() and z.requires_grad
-        h = _Cut.apply(z, threshold, self, number) if learning else threshold.values(z)
-        assert isinstance(h, Tensor)
-        self.thrifty.note(h, threshold)
-        if self._searching and number not in self._gave:
-            self._gave[number] = Packed.of(h, threshold)
+        h = cast(Tensor, _TargetActivation.apply(z, threshold, self, number)) if learning else threshold.values(z)
+        self.saved.register(h, threshold)
+        if self._searching and number not in self._activations:
+            self._activations[number] = PackedActivation.of(h, threshold)
         return h
 
     def gradient(self, number: int, threshold: Threshold, z: Tensor, g: Tensor) -> Tensor:
-        """What goes on to z."""
-        at = _centred(self.rules.kind, threshold, z)
-        if self.rules.published and self.rules.loss.linear:
+        """The gradient by the input z of a threshold, from the gradient g by its activation."""
+        loss_input = _loss_input(self.rules.loss, threshold, z)
+        if self.rules.is_published and self.rules.loss.linear:
             if self.measuring:
-                self._measure(number, threshold, at, g.sign().neg_(), g.abs())
-            return self._derivative(threshold, z, at, g).neg_()  # the target times its weight is -g
-        t = self._targets(number, threshold, z, g)
+                self._measure(number, threshold, loss_input, g.sign().neg_(), g.abs())
+            return self._derivative(threshold, z, loss_input, g).neg_()  # the target times its weight is -g
+        t = self._set_targets(number, threshold, z, g)
         weight = g.abs() if self.rules.weighted else torch.full_like(g, 1 / len(self.x))
         if self.measuring:
-            self._measure(number, threshold, at, t, weight)
+            self._measure(number, threshold, loss_input, t, weight)
         if self._searching:
-            self._set[number] = t, weight
-        return self._derivative(threshold, z, at, t).mul(weight)
+            self._targets[number] = t, weight
+        return self._derivative(threshold, z, loss_input, t).mul(weight)
 
-    def _targets(self, number: int, threshold: Threshold, z: Tensor, g: Tensor) -> Tensor:
+    def _set_targets(self, number: int, threshold: Threshold, z: Tensor, g: Tensor) -> Tensor:
         targets = self.rules.targets
         if self._searching:
             if len(z) != len(self.x):
                 raise MinimandError(
                     f"a threshold sees {tuple(z.shape)}; searched targets need the samples to come first."
                 )
-            h = self._gave[number].unpacked()
-            return searched(targets, h, g, threshold, partial(self._loss_above, number), self.rules.budget)  # pyright: ignore
+            h, loss_above = self._activations[number].unpacked(), partial(self._loss_above, number)
+            return searched(cast(Search, targets), h, g, threshold, loss_above, self.rules.budget)
         if not callable(targets):
             return g.sign().neg_()
         t = targets(z, g)
@@ -132,20 +129,20 @@ class Pass:
 
     @torch.no_grad()
     def _loss_above(self, number: int, tried: Tensor) -> Tensor:
-        """What each sample would lose in what reads a threshold, if that gave something else: (N,)."""
+        """The loss of each sample (N,) in what reads a threshold, were `tried` its activation."""
         losses: list[Tensor] = []
         count = 0
 
         def activation(threshold: Threshold, z: Tensor) -> Tensor:
             nonlocal count
-            own, count = count, count + 1
-            if own == number:
+            running, count = count, count + 1
+            if running == number:
                 return tried
-            if own > number and own in self._set:
-                t, weight = self._set[own]
-                at = _centred(self.rules.kind, threshold, z)
-                losses.append((self.rules.loss.value(at, t) * weight).flatten(1).sum(1))
-            return self._gave[own].unpacked()
+            if running > number and running in self._targets:
+                t, weight = self._targets[running]
+                loss_input = _loss_input(self.rules.loss, threshold, z)
+                losses.append((self.rules.loss.value(loss_input, t) * weight).flatten(1).sum(1))
+            return self._activations[running].unpacked()
 
         enabled, dtype = self._autocast
         device = self.x.device
@@ -155,56 +152,60 @@ class Pass:
             torch.autocast(device.type, dtype, enabled),
         ):
             buffers = {name: buffer.clone() for name, buffer in self._buffers.items()}
-            outputs = functional_call(self._plain, buffers, (self.x,))
-        own = torch.stack([self.output_loss(o, y) for o, y in zip(outputs.split(1), self.y.split(1), strict=True)])
-        whole = self.output_loss(outputs, self.y)
-        # The share of each sample in the whole, whether that is a mean or a sum.
-        return sum(losses, own * (whole / own.sum()).nan_to_num(0.0, 0.0, 0.0))
+            outputs = functional_call(self._module, buffers, (self.x,))
+        pairs = zip(outputs.split(1), self.y.split(1), strict=True)
+        by_sample = torch.stack([self.output_loss(output, y) for output, y in pairs])
+        total, whole = by_sample.sum(), self.output_loss(outputs, self.y)
+        # The share of each sample in the loss of the batch, whether that is a mean or a sum.
+        return sum(losses, by_sample * torch.where(total == 0, 0.0, whole / total))
 
-    def _derivative(self, threshold: Threshold, z: Tensor, at: Tensor, t: Tensor) -> Tensor:
-        if self.rules.kind == "saturated_hinge" and (threshold.levels > 2 or isinstance(threshold, Heaviside)):
+    def _derivative(self, threshold: Threshold, z: Tensor, loss_input: Tensor, t: Tensor) -> Tensor:
+        saturated = self.rules.loss.name == "saturated_hinge"
+        if saturated and (threshold.levels > 2 or isinstance(threshold, Heaviside)):
             return threshold.straight_through(z, -t)
-        return self.rules.loss.derivative(at, t)
+        return self.rules.loss.derivative(loss_input, t)
 
-    def _measure(self, number: int, threshold: Threshold, z: Tensor, t: Tensor, weight: Tensor) -> None:
-        name = next((name for name, m in self._plain.named_modules() if m is threshold), "")
-        missed = (torch.where(z > 0, 1, -1) != t) & (t != 0)
+    def _measure(self, number: int, threshold: Threshold, loss_input: Tensor, t: Tensor, weight: Tensor) -> None:
+        name = next((name for name, module in self._module.named_modules() if module is threshold), "")
+        missed = (torch.where(loss_input > 0, 1, -1) != t) & (t != 0)
         by_unit = missed.transpose(0, 1).flatten(1).any(1) if missed.ndim > 1 else missed
-        shares = torch.stack([(self.rules.loss.value(z, t) * weight).sum(), missed.sum(), by_unit.sum()]).tolist()
-        name = f"{name}, again" if any(name == other for _, other in self.measured) else name
+        loss = (self.rules.loss.value(loss_input, t) * weight).sum()
+        loss, missed_count, unmet_units = torch.stack([loss, missed.sum(), by_unit.sum()]).tolist()
+        if any(name == measured_name for _, measured_name in self.measured):
+            name = f"{name}, again"
         self.measured[number, name] = {
-            "loss": shares[0],
-            "flipped": shares[1] / missed.numel(),
-            "met": 1 - shares[2] / by_unit.numel(),
+            "loss": loss,
+            "flipped": missed_count / missed.numel(),
+            "met": 1 - unmet_units / by_unit.numel(),
         }
 
 
 def copied_buffers(module: nn.Module) -> dict[str, Tensor]:
-    """For `functional_call`, so that running statistics stay as they are."""
+    """Copies of the buffers of a module for `functional_call`, so that running statistics stay as they are."""
     return {name: buffer.clone() for name, buffer in module.named_buffers()}
 
 
-def _centred(loss: str | UnitLoss, threshold: Threshold, z: Tensor) -> Tensor:
+def _loss_input(loss: UnitLoss, threshold: Threshold, z: Tensor) -> Tensor:
     """The input that the loss looks at: a step's as it is; of a staircase the published soft hinge is that of 2u - 1.
 
     The factor 2 is not part of the derivative, as published.
     """
-    if threshold.levels == 2 or loss == "linear":
+    if threshold.levels == 2 or loss.name == "linear":
         return z
     low, high = threshold.jumps[0], threshold.jumps[-1]
     return (z - low) * (2 / (high - low)) - 1
 
 
-class _Cut(torch.autograd.Function):
-    """The activation forward; backward the gradient of the losses of its units."""
+class _TargetActivation(torch.autograd.Function):
+    """A threshold forward; backward the gradient of the losses of its units."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, threshold: Threshold, run: Pass, number: int) -> Tensor:
-        ctx.number, ctx.threshold, ctx.run = number, threshold, run
+    def forward(ctx: Any, z: Tensor, threshold: Threshold, target_pass: TargetPass, number: int) -> Tensor:
+        ctx.number, ctx.threshold, ctx.target_pass = number, threshold, target_pass
         ctx.save_for_backward(z)
         return threshold.values(z)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (z,) = ctx.saved_tensors
-        return ctx.run.gradient(ctx.number, ctx.threshold, z, *gradients), None, None, None
+        return ctx.target_pass.gradient(ctx.number, ctx.threshold, z, *gradients), None, None, None

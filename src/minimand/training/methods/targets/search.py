@@ -1,4 +1,4 @@
-"""Targets of thresholds found by trying: what falls is the loss of the layer above, as a function of the activation."""
+"""Targets of thresholds found by trial: what falls is the loss of the layers above, as a function of the activation."""
 
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -12,75 +12,71 @@ Search = Literal["search", "beam"]
 SEARCHES: tuple[str, ...] = get_args(Search)
 
 LossAbove = Callable[[Tensor], Tensor]
-"""From activations (N, ...) to the loss of each sample (N,)."""
+"""A function from activations (N, ...) to the loss of each sample (N,)."""
 
 # The widest beam: more of it would be taken from the depth.
 _WIDTH = 4
 
 
 def searched(kind: Search, h: Tensor, g: Tensor, threshold: Threshold, loss: LossAbove, budget: int) -> Tensor:
-    """Targets -sign(g) where that was found to lower the loss above, sample by sample.
+    """Targets -sign(g) where trying them out lowered the loss above, sample by sample.
 
-    A move takes a unit one level against its gradient. What could be moved and is not has no target: 0.
+    A move takes a unit one level against its gradient. A unit that could be moved and is not has no target: 0.
 
     Args:
         kind: "search", guided random local search: moves are drawn in proportion to what the gradient promises of them,
             all at first, then fewer where the loss did not fall, and with moves back. "beam": moves are decided on in
             groups, the most promising first, and the best few decisions of each sample are kept.
         h: the activations (N, ...).
-        g: their gradient.
-        threshold: what they are of.
-        loss: of the layer above.
-        budget: how often `loss` may be asked.
+        g: the gradient by the activations.
+        threshold: the threshold that gave the activations.
+        loss: the loss of the layers above.
+        budget: how often `loss` may be called.
     """
     top = threshold.levels - 1
     codes = (threshold.codes(h).to(torch.int16) - g.sign().to(torch.int16)).clamp_(0, top)
     moved = threshold.from_codes(codes, h.dtype)
     promise = (h - moved) * g
-    find = _local if kind == "search" else _beam
-    moves = find(promise, lambda moves: loss(torch.where(moves, moved, h)), budget)
+    search = _local_search if kind == "search" else _beam_search
+    moves = search(promise, lambda moves: loss(torch.where(moves, moved, h)), budget)
     return -g.sign() * (moves | (promise <= 0))
 
 
-def _local(promise: Tensor, loss: LossAbove, budget: int) -> Tensor:
-    worth = promise / _by_sample(promise).sum(1).div(_by_sample(promise > 0).sum(1).clamp(min=1)).view(_one(promise))
-    worth = worth.nan_to_num(0.0, 0.0, 0.0)
-    moves = torch.zeros_like(promise, dtype=torch.bool)
-    best = loss(moves)
-    tried = promise > 0  # what is published
-    share = torch.ones_like(best)
+def _local_search(promise: Tensor, loss: LossAbove, budget: int) -> Tensor:
+    """The moves of the least loss; `promise`, not negative, is what the gradient says that each lowers the loss by."""
+    per_sample = (-1, *[1] * (promise.ndim - 1))
+    promising = promise > 0
+    average = promise.flatten(1).sum(1).div(promising.flatten(1).sum(1).clamp(min=1)).view(per_sample)
+    worth = torch.where(average > 0, promise / average, 0.0)
+    moves = torch.zeros_like(promising)
+    least = loss(moves)
+    tried = promising  # what is published
+    share = torch.ones_like(least)
     for _ in range(budget - 1):
         value = loss(tried)
-        fell = value < best
-        best = torch.where(fell, value, best)
-        moves = torch.where(fell.view(_one(promise)), tried, moves)
+        fell = value < least
+        least = torch.where(fell, value, least)
+        moves = torch.where(fell.view(per_sample), tried, moves)
         share = torch.where(fell, share, share / 2)
-        change = torch.where(moves, 1 / (1 + worth), worth) * share.view(_one(promise))
-        tried = moves ^ ((torch.rand_like(change) < change) & (promise > 0))
+        chance = torch.where(moves, 1 / (1 + worth), worth) * share.view(per_sample)
+        tried = moves ^ ((torch.rand_like(chance) < chance) & promising)
     return moves
 
 
-def _beam(promise: Tensor, loss: LossAbove, budget: int) -> Tensor:
+def _beam_search(promise: Tensor, loss: LossAbove, budget: int) -> Tensor:
+    """The moves of the least loss; `promise`, not negative, is what the gradient says that each lowers the loss by."""
     width = max(1, min(_WIDTH, (budget - 1) // 2))
     rounds = max(1, (budget - 1) // width)
-    rank = _by_sample(promise).argsort(1, descending=True).argsort(1)
-    count = _by_sample(promise > 0).sum(1, keepdim=True).clamp(min=1)
-    group = (rank * rounds // count).view_as(promise)  # those of no promise come after the last one
+    promising = promise > 0
+    rank = promise.flatten(1).argsort(1, descending=True).argsort(1)
+    count = promising.flatten(1).sum(1, keepdim=True).clamp(min=1)
+    group = (rank * rounds // count).view_as(promise)  # moves of no promise come after the last group
     beam = torch.zeros((1, *promise.shape), dtype=torch.bool, device=promise.device)
     values = loss(beam[0])[None]
     for i in range(rounds):
-        longer = beam | ((group == i) & (promise > 0))
+        longer = beam | ((group == i) & promising)
         values = torch.cat([values, torch.stack([loss(moves) for moves in longer])])
         beam = torch.cat([beam, longer])
-        values, kept = values.topk(min(width, len(values)), dim=0, largest=False)
-        beam = beam[kept, torch.arange(len(promise), device=promise.device)]
+        values, best = values.topk(min(width, len(values)), dim=0, largest=False)
+        beam = beam[best, torch.arange(len(promise), device=promise.device)]
     return beam[0]
-
-
-def _by_sample(x: Tensor) -> Tensor:
-    return x.flatten(1)
-
-
-def _one(x: Tensor) -> tuple[int, ...]:
-    """The shape that one number for each sample has beside x."""
-    return (-1, *[1] * (x.ndim - 1))

@@ -9,22 +9,23 @@ from torch import Tensor, nn
 
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError, unknown_name
+from ...._support.torch_internals import uncompiled
 from ...loop.losses import Loss
 from .._registry import METHODS
 from ..method import Method
-from .passes import Pass, Rules, TargetRule
+from .passes import TargetPass, TargetRule, TargetRules
 from .recomputing import backward_by_pieces
 from .search import SEARCHES, Search
-from .unit_losses import UnitLoss, as_target_loss
+from .unit_losses import UnitLossFunction, as_unit_loss
 
-# Measurements cost a pass over every activation; they are taken in one step of so many.
-_MEASURED_EVERY = 50
+# Measurements cost a pass over every activation; they are taken in one step of 50.
+_STEPS_PER_MEASUREMENT = 50
 
 
 @METHODS.register("target_propagation")
 @dataclass
 class TargetPropagation(Method):
-    """Every threshold unit is given a target by the layer above, and a loss of its own against it.
+    """Target propagation: every threshold unit gets a target from the layer above, and has its own loss against it.
 
     With g the gradient of the layers above by the activation, the target of a unit is t = -sign(g), 0 where g is 0, and
     the loss of its input z is |g| l(z, t). Derivatives are taken within layers, pooling and normalization included;
@@ -35,19 +36,19 @@ class TargetPropagation(Method):
     published, 1 / cosh(2u - 1)^2 with u from 0 at its first jump to 1 at its last.
 
     Args:
-        loss: "linear", "perceptron", "hinge", "saturated_hinge", "soft_hinge", "logistic", "adaline", or a function of
-            (z, t) that gives a loss for every unit.
-        targets: "sign"; "search" or "beam" (guided random local search, beam search) for those of them only that, tried
-            out, lower the loss of the layers above; or a function of (z, g) that gives targets.
+        loss: the loss of a unit: "linear", "perceptron", "hinge", "saturated_hinge", "soft_hinge", "logistic",
+            "adaline", or a function of (z, t) that gives a loss for every unit.
+        targets: "sign" for -sign(g); "search" or "beam" (guided random local search, beam search) for only those of
+            them that lower the loss of the layers above when tried out; or a function of (z, g) that gives targets.
         weighting: "gradient" for |g| before each loss, "none" for 1 / N instead, N the batch.
-        output_loss: what `backward` takes by hand: "cross_entropy" or a function of (outputs, y). In `fit` its `loss`
-            decides.
+        output_loss: the loss that `backward` takes if it is called without one: "cross_entropy" or a function of
+            (outputs, y). In `fit` its own `loss` decides.
         budget: forward passes that a search may take for each threshold at each step.
         recompute: keep only what is between the layers of a network (`mm.as_network`), as bits where a threshold gives
             it, and compute the rest again in backward: less memory for one forward pass more.
     """
 
-    loss: str | UnitLoss = "soft_hinge"
+    loss: str | UnitLossFunction = "soft_hinge"
     targets: Literal["sign"] | Search | TargetRule = "sign"
     weighting: Literal["gradient", "none"] = "gradient"
     output_loss: Literal["cross_entropy"] | Loss = "cross_entropy"
@@ -58,7 +59,7 @@ class TargetPropagation(Method):
 
     def __post_init__(self) -> None:
         self._steps, self._measured = 0, {}
-        as_target_loss(self.loss)
+        as_unit_loss(self.loss)
         if not callable(self.targets) and self.targets not in ("sign", *SEARCHES):
             raise unknown_name("rule for targets", str(self.targets), ("sign", *SEARCHES))
         check_number("TargetPropagation.budget", self.budget, 2, math.inf, whole=True)
@@ -77,26 +78,27 @@ class TargetPropagation(Method):
         )
 
     def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss | None = None) -> tuple[Tensor, Tensor]:
-        """See `Method`; without a loss `output_loss` is taken.
+        """Fill the `.grad` of every parameter; returns the loss and the outputs. Without a loss `output_loss` is taken.
 
         Raises:
             ValueError: the model has no thresholds.
         """
         if loss is None:
             loss = F.cross_entropy if isinstance(self.output_loss, str) else self.output_loss
-        rules = Rules(self.loss, as_target_loss(self.loss), self.targets, self.weighting == "gradient", self.budget)
-        forward = getattr(model, "_orig_mod", model)  # what cuts the graph is Python, which torch.compile cannot take
-        run = Pass(rules, forward, x, y, loss, self._steps % _MEASURED_EVERY == 0)
+        rules = TargetRules(as_unit_loss(self.loss), self.targets, self.weighting == "gradient", self.budget)
+        measuring = self._steps % _STEPS_PER_MEASUREMENT == 0
+        # The graph is cut by Python, which torch.compile cannot take.
+        target_pass = TargetPass(rules, uncompiled(model), x, y, loss, measuring)
         self._steps += 1
-        value, outputs = backward_by_pieces(run) if self.recompute else run.backward()
-        if run.measured:
-            self._measured = {name: parts for (_, name), parts in sorted(run.measured.items())}
+        value, outputs = backward_by_pieces(target_pass) if self.recompute else target_pass.backward()
+        if target_pass.measured:
+            self._measured = {name: parts for (_, name), parts in sorted(target_pass.measured.items())}
         return value, outputs
 
     def metrics(self) -> dict[str, Any]:
-        """Of every threshold, by its name, as it was last looked at: what `fit` adds to the record of an epoch.
+        """Measurements of every threshold by name, at the last step that was measured, for the record of an epoch.
 
-        `loss`, of its units, weighted; `flipped`, the share of activations that are not their targets; `met`, the share
-        of units (channels) that meet all their targets of the batch: for those the weights show them to be feasible.
+        `loss` is that of its units, weighted; `flipped` the share of activations that are not their targets; `met` the
+        share of units (channels) that meet all their targets of the batch, which the weights show to be feasible.
         """
         return {"thresholds": self._measured} if self._measured else {}

@@ -9,16 +9,17 @@ from torch import Tensor
 
 from ...._support.errors import MinimandError, unknown_name
 
-UnitLoss = Callable[[Tensor, Tensor], Tensor]
-"""(z, t) to the loss of each unit, of one shape."""
+UnitLossFunction = Callable[[Tensor, Tensor], Tensor]
+"""A function of inputs z and targets t that gives a value for each unit; all three tensors have one shape."""
 
 
 @dataclass(frozen=True)
-class TargetLoss:
-    """A loss l(z, t) and its derivative by z, both entry by entry."""
+class UnitLoss:
+    """The loss l(z, t) of a threshold unit and its derivative by z, both entry by entry."""
 
-    value: UnitLoss
-    derivative: UnitLoss
+    name: str
+    value: UnitLossFunction
+    derivative: UnitLossFunction
     linear: bool = False
     """Whether the derivative is linear in t."""
 
@@ -41,19 +42,21 @@ def _soft_hinge(z: Tensor, t: Tensor) -> Tensor:
     return torch.ops.aten.sigmoid_backward.grad_input(t, s, grad_input=s).mul_(-4)
 
 
-LOSSES: Mapping[str, TargetLoss] = {
-    "linear": TargetLoss(lambda z, t: 1 - t * z, lambda z, t: -t, linear=True),
-    "perceptron": TargetLoss(lambda z, t: F.relu(-t * z), _perceptron),
-    "hinge": TargetLoss(lambda z, t: F.relu(1 - t * z), _hinge),
-    "saturated_hinge": TargetLoss(lambda z, t: F.relu(1 - t * z).clamp(max=2), _saturated_hinge, linear=True),
-    "soft_hinge": TargetLoss(lambda z, t: 1 - (t * z).tanh(), _soft_hinge, linear=True),
-    "logistic": TargetLoss(lambda z, t: F.softplus(-t * z), lambda z, t: -t * torch.sigmoid(-t * z)),
-    "adaline": TargetLoss(lambda z, t: (z - t).square() / 2 * t.abs(), lambda z, t: t.abs() * (z - t)),
-}
-"""By name; all are 0 or constant where t is 0."""
+_LOSSES = (
+    UnitLoss("linear", lambda z, t: 1 - t * z, lambda z, t: -t, linear=True),
+    UnitLoss("perceptron", lambda z, t: F.relu(-t * z), _perceptron),
+    UnitLoss("hinge", lambda z, t: F.relu(1 - t * z), _hinge),
+    UnitLoss("saturated_hinge", lambda z, t: F.relu(1 - t * z).clamp(max=2), _saturated_hinge, linear=True),
+    UnitLoss("soft_hinge", lambda z, t: 1 - (t * z).tanh(), _soft_hinge, linear=True),
+    UnitLoss("logistic", lambda z, t: F.softplus(-t * z), lambda z, t: -t * torch.sigmoid(-t * z)),
+    UnitLoss("adaline", lambda z, t: (z - t).square() / 2 * t.abs(), lambda z, t: t.abs() * (z - t)),
+)
+
+LOSSES: Mapping[str, UnitLoss] = {loss.name: loss for loss in _LOSSES}
+"""The losses of threshold units by name; every one is 0 or constant where the target is 0."""
 
 
-def as_target_loss(loss: str | UnitLoss) -> TargetLoss:
+def as_unit_loss(loss: str | UnitLossFunction) -> UnitLoss:
     """The loss that a name or a function of (z, t) stands for; a function is differentiated by autograd.
 
     Raises:
@@ -66,13 +69,13 @@ def as_target_loss(loss: str | UnitLoss) -> TargetLoss:
 
     def derivative(z: Tensor, t: Tensor) -> Tensor:
         with torch.enable_grad():
-            at = z.detach().requires_grad_()
-            value = loss(at, t)
+            leaf = z.detach().requires_grad_()
+            value = loss(leaf, t)
             if not isinstance(value, Tensor) or value.shape != z.shape:
                 shown = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
                 raise MinimandError(
                     f"the loss of thresholds gave {shown}; expected one value a unit, {tuple(z.shape)}."
                 )
-            return torch.autograd.grad(value.sum(), at)[0]
+            return torch.autograd.grad(value.sum(), leaf)[0]
 
-    return TargetLoss(loss, derivative)
+    return UnitLoss("", loss, derivative)
