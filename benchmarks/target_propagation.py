@@ -21,8 +21,7 @@ from turns import in_turns, machine, print_ratios, seconds
 import minimand as mm
 from minimand.models.feedforward import convnet4, convnet8
 from minimand.training.methods.method import Method
-from minimand.training.methods.targets import passes as target_pass
-from minimand.training.methods.targets import saved_bits
+from minimand.training.methods.targets import passes as target_pass, saved_bits
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "convnet4": convnet4,

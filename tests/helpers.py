@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import minimand as mm
-from minimand.algorithms._algorithm import Algorithm, is_proximal
-from minimand.algorithms._registry import ALGORITHMS
+from minimand.algorithms import Algorithm, is_proximal
 from minimand.blocks.convolutional import bottleneck
 from minimand.blocks.densely_connected import DenseLayer
 from minimand.blocks.highway import HighwayBranch
@@ -17,8 +16,7 @@ from minimand.blocks.sparse import OnUnknown, SoftThreshold
 from minimand.layers.residual_scale import ResidualScale
 from minimand.layers.switchable import SwitchNorm
 from minimand.networks.unrolled import Unrolled
-from minimand.theory.kernel import BINDINGS as BINDINGS
-from minimand.theory.kernel import Binding
+from minimand.theory.kernel import BINDINGS as BINDINGS, Binding
 
 
 class TwoOracles(mm.Algorithm):
@@ -74,8 +72,8 @@ def _learnable(cls: type[Algorithm]) -> Algorithm:
 A = mm.algorithms
 
 ALGORITHMS: dict[str, Algorithm] = {
-    **{name: cls() for name, cls in ALGORITHMS.items()},
-    **{f"{name} learnable": _learnable(cls) for name, cls in ALGORITHMS.items()},
+    **{name: cls() for name, cls in mm.algorithms.ALGORITHMS.items()},
+    **{f"{name} learnable": _learnable(cls) for name, cls in mm.algorithms.ALGORITHMS.items()},
     "fista capped": A.Fista(cap=0.4),
     "dense_nesterov capped": A.DenseNesterov(cap=0.4),
     "linear_multistep of three steps": A.LinearMultistep(rho=(1, -1.5, 0.75, -0.25), sigma=(0.5, 0.25, -0.125)),

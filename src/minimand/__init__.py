@@ -9,63 +9,58 @@ from typing import TYPE_CHECKING, Any
 from ._support.errors import unknown_name
 
 if TYPE_CHECKING:
-    from . import algorithms as algorithms
-    from . import analysis as analysis
-    from . import blocks as blocks
-    from . import data as data
-    from . import experiments as experiments
-    from . import inference as inference
-    from . import layers as layers
-    from . import models as models
-    from . import networks as networks
-    from . import recipes as recipes
-    from . import report as report
-    from . import studies as studies
-    from . import surgery as surgery
-    from . import theory as theory
-    from . import trainability as trainability
-    from . import training as training
+    from . import (
+        algorithms as algorithms,
+        analysis as analysis,
+        blocks as blocks,
+        data as data,
+        experiments as experiments,
+        inference as inference,
+        layers as layers,
+        models as models,
+        networks as networks,
+        recipes as recipes,
+        report as report,
+        studies as studies,
+        surgery as surgery,
+        theory as theory,
+        trainability as trainability,
+        training as training,
+    )
     from .algorithms._algorithm import Algorithm as Algorithm
-    from .algorithms._coefficient import Coefficient as Coefficient
-    from .algorithms._coefficient import Learnable as Learnable
+    from .algorithms._coefficient import Coefficient as Coefficient, Learnable as Learnable
     from .algorithms._registry import list_algorithms as list_algorithms
     from .analysis.compress import compress as compress
     from .analysis.probe import probe as probe
     from .blocks.registry import list_blocks as list_blocks
     from .cli.commands._registry import list_commands as list_commands
     from .data.data import Data as Data
-    from .data.registry import list_data as list_data
-    from .data.registry import load_data as load_data
-    from .experiments.citing import bibliography as bibliography
-    from .experiments.citing import cite as cite
+    from .data.registry import list_data as list_data, load_data as load_data
+    from .experiments.citing import bibliography as bibliography, cite as cite
     from .experiments.compare import compare as compare
     from .experiments.search import search as search
     from .experiments.study import list_studies as list_studies
     from .inference.export import export_onnx as export_onnx
     from .inference.file import load_packed as load_packed
-    from .inference.packed import PackedModel as PackedModel
-    from .inference.packed import pack as pack
-    from .layers.thresholds import Heaviside as Heaviside
-    from .layers.thresholds import Opaque as Opaque
-    from .layers.thresholds import QuantizedReLU as QuantizedReLU
-    from .layers.thresholds import Sign as Sign
-    from .layers.thresholds import Staircase as Staircase
+    from .inference.packed import PackedModel as PackedModel, pack as pack
+    from .layers.thresholds import (
+        Heaviside as Heaviside,
+        Opaque as Opaque,
+        QuantizedReLU as QuantizedReLU,
+        Sign as Sign,
+        Staircase as Staircase,
+    )
     from .models.info import model_info as model_info
     from .models.network import UnrolledNetwork as UnrolledNetwork
-    from .models.registry import create_model as create_model
-    from .models.registry import list_models as list_models
+    from .models.registry import create_model as create_model, list_models as list_models
     from .networks.as_network import as_network as as_network
     from .networks.compiled import compiled as compiled
     from .networks.protocol import Network as Network
     from .networks.unrolled import unroll as unroll
     from .recipes.augmentation import Augmentation as Augmentation
-    from .recipes.optimizers import SGD as SGD
-    from .recipes.optimizers import Adam as Adam
-    from .recipes.optimizers import AdamW as AdamW
+    from .recipes.optimizers import SGD as SGD, Adam as Adam, AdamW as AdamW
     from .recipes.recipe import Recipe as Recipe
-    from .recipes.schedules import Cosine as Cosine
-    from .recipes.schedules import OneCycle as OneCycle
-    from .recipes.schedules import StepDecay as StepDecay
+    from .recipes.schedules import Cosine as Cosine, OneCycle as OneCycle, StepDecay as StepDecay
     from .report.explain import explain as explain
     from .surgery.changes import changes as changes
     from .surgery.harden import harden as harden
@@ -74,8 +69,7 @@ if TYPE_CHECKING:
     from .surgery.remove_filters import remove_filters as remove_filters
     from .surgery.rewire import rewire as rewire
     from .theory.certificate import certify as certify
-    from .theory.equivalence import equivalent as equivalent
-    from .theory.equivalence import identify as identify
+    from .theory.equivalence import equivalent as equivalent, identify as identify
     from .trainability.diagnosis.diagnose import diagnose as diagnose
     from .trainability.initialization.initialize import initialize as initialize
     from .trainability.initialization.report import InitReport as InitReport

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import minimand as mm
 from minimand.experiments.multistep import KNOWN, Multistep, from_parameters, known_parameters, ranges

@@ -11,8 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hardened import ready
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
 import minimand as mm

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import minimand as mm
 from helpers import ALGORITHMS, BINDINGS, by_layers, make_stage

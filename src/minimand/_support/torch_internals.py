@@ -10,15 +10,15 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
-from torch.nn.modules.batchnorm import _NormBase as NormBase
-from torch.nn.modules.conv import _ConvNd as ConvNd
-from torch.nn.modules.conv import _ConvTransposeNd as ConvTransposeNd
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm, _NormBase as NormBase
+from torch.nn.modules.conv import _ConvNd as ConvNd, _ConvTransposeNd as ConvTransposeNd
 from torch.nn.modules.dropout import _DropoutNd as DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNorm
-from torch.nn.modules.pooling import _AdaptiveAvgPoolNd as AdaptiveAvgPoolNd
-from torch.nn.modules.pooling import _AvgPoolNd as AvgPoolNd
-from torch.nn.modules.pooling import _MaxPoolNd as MaxPoolNd
+from torch.nn.modules.pooling import (
+    _AdaptiveAvgPoolNd as AdaptiveAvgPoolNd,
+    _AvgPoolNd as AvgPoolNd,
+    _MaxPoolNd as MaxPoolNd,
+)
 from torch.nn.utils.parametrize import remove_parametrizations
 from torch.utils._pytree import (
     TreeSpec,

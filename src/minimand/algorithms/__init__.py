@@ -3,20 +3,22 @@
 from typing import Any
 
 from .._support.errors import unknown_name
-from ._algorithm import Algorithm as Algorithm
-from ._algorithm import is_proximal as is_proximal
-from ._coefficient import Coefficient as Coefficient
-from ._coefficient import Learnable as Learnable
-from ._coefficient import Learned as Learned
-from ._coefficient import Read as Read
-from ._coefficient import Schedule as Schedule
-from ._registry import ALGORITHMS as ALGORITHMS
-from ._registry import as_algorithm as as_algorithm
-from ._registry import is_own as is_own
-from ._registry import list_algorithms as list_algorithms
-from ._registry import specification as specification
-from ._state import leaves as leaves
-from ._state import rebuild as rebuild
+from ._algorithm import Algorithm as Algorithm, is_proximal as is_proximal
+from ._coefficient import (
+    Coefficient as Coefficient,
+    Learnable as Learnable,
+    Learned as Learned,
+    Read as Read,
+    Schedule as Schedule,
+)
+from ._registry import (
+    ALGORITHMS as ALGORITHMS,
+    as_algorithm as as_algorithm,
+    is_own as is_own,
+    list_algorithms as list_algorithms,
+    specification as specification,
+)
+from ._state import leaves as leaves, rebuild as rebuild
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,7 @@ from ..data.data import Data
 from ..networks.as_network import as_network
 from ..networks.kinds import count_parameters
 from ..recipes.recipe import Recipe, default_recipe
-from ..surgery.remove_filters import FilterLayer, Removal, filters, leaves, origins_through
+from ..surgery.remove_filters import FilterLayer, FiltersRemoved, Removal, filters, leaves, origins_through
 from ..trainability.measure.tracing import undisturbed
 from ..training.fit import fit
 from ..training.loop.evaluate import evaluate

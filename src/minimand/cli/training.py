@@ -14,7 +14,7 @@ _NOT_KEPT = {"run", "quiet", "device", "checkpoint_every", "diagnose", "parallel
 
 def merge_options(command: TrainingOptions, earlier: dict[str, Any]) -> dict[str, Any]:
     """The options of a training: those of the command, else those its run began with, else the defaults."""
-    from ..algorithms._registry import as_algorithm
+    from ..algorithms import as_algorithm
     from ..data.registry import default_data
 
     names = {field.name for field in fields(command)} - _NOT_KEPT

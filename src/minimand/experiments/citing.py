@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._support.errors import MinimandError, unknown_name
-from ..algorithms._registry import ALGORITHMS, as_algorithm
-from ..data.registry import _KNOWN as DATA
+from ..algorithms import ALGORITHMS, as_algorithm
+from ..data.info import DATA
 from ..models.info import model_info
 from ..models.registry import list_models
 from ..report.citing import bibtex
-from ..trainability.initialization.schemes.registry import SCHEMES
+from ..trainability.initialization.scheme import SCHEMES
 from ..training.methods._registry import METHODS
 from .study import STUDIES
 

@@ -12,8 +12,7 @@ import torch
 from .._support.calls import file_name
 from .._support.environment import as_device, default_device, environment
 from .._support.errors import MinimandError, WrongTypeError
-from ..algorithms._algorithm import Algorithm
-from ..algorithms._registry import as_algorithm, specification
+from ..algorithms import Algorithm, as_algorithm, specification
 from ..data.conversion import as_data
 from ..models.network import UnrolledNetwork
 from ..models.registry import create_for

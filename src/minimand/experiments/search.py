@@ -12,8 +12,7 @@ from .._support.environment import as_device, default_device
 from .._support.errors import MinimandError
 from .._support.extras import require
 from .._support.files import write_whole
-from ..algorithms._algorithm import Algorithm
-from ..algorithms._registry import ALGORITHMS, as_algorithm
+from ..algorithms import ALGORITHMS, Algorithm, as_algorithm
 from ..data.conversion import as_data
 from ..data.data import Data
 from ..data.holding_out import hold_out

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ..algorithms._algorithm import Algorithm
+from ..algorithms import Algorithm
 from ..data.data import Data
 from ..models.network import UnrolledNetwork
 from ..models.registry import create_for

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from .._support.errors import MinimandError
-from ..algorithms._algorithm import Algorithm
+from ..algorithms import Algorithm
 from ..networks.unrolled import Blocks, Unrolled, unroll
 from ..theory.kernel import Binding
 from .info import Parts

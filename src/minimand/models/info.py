@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from .._support.errors import MinimandError, unknown_name
 from .._support.registry import Registry, instance_of
-from ..algorithms._algorithm import is_proximal
-from ..algorithms._registry import ALGORITHMS
+from ..algorithms import ALGORITHMS, is_proximal
 from ..theory.kernel import Binding
 
 Setting = int | float | str | None

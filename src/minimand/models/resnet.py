@@ -5,8 +5,15 @@ from functools import partial
 
 from torch import nn
 
-from ..blocks.convolutional import PaddedShortcut, Skip, convolution, initialize, post_activation, pre_activation
-from ..blocks.convolutional import projection as projection_shortcut
+from ..blocks.convolutional import (
+    PaddedShortcut,
+    Skip,
+    convolution,
+    initialize,
+    post_activation,
+    pre_activation,
+    projection as projection_shortcut,
+)
 from ..theory.kernel import Binding
 from .info import CIFAR, Parts, register, shared
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from .._support.torch_internals import forward_hooks
-from ..algorithms._algorithm import Algorithm
+from ..algorithms import Algorithm
 from ..theory.kernel import Binding
 from .unrolled import Unrolled
 

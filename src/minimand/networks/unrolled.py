@@ -11,9 +11,7 @@ from torch.fx import Proxy
 
 from .._support.errors import MinimandError
 from .._support.torch_internals import version
-from ..algorithms._algorithm import Algorithm, is_proximal
-from ..algorithms._coefficient import Read
-from ..algorithms._registry import as_algorithm
+from ..algorithms import Algorithm, Read, as_algorithm, is_proximal
 from ..blocks.proximal import Prox
 from ..blocks.registry import as_block
 from ..theory.kernel import Binding, check_binding, exactly

@@ -1,8 +1,6 @@
 """Operations on any model, in place: rewire, harden, normalize, remove filters; `changes` tells and undoes them."""
 
-from .changes import Change as Change
-from .changes import Changes as Changes
-from .changes import changes as changes
+from .changes import Change as Change, Changes as Changes, changes as changes
 from .harden import harden as harden
 from .normalizations._kinds import list_normalizations as list_normalizations
 from .normalize import normalize as normalize

@@ -14,8 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from .._support.errors import MinimandError, MisuseError, unknown_name
 from .._support.torch_internals import close_forward, reopen_forward, version
-from ..algorithms._algorithm import Algorithm, is_proximal
-from ..algorithms._registry import as_algorithm
+from ..algorithms import Algorithm, as_algorithm, is_proximal
 from ..networks.coefficients import clamped, initial_vectors, learned, project
 from ..networks.kinds import CONTAINERS, check_model
 from ..networks.realization.execution import Execution

@@ -2,32 +2,25 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .certificate import Certificate as Certificate
-from .certificate import certify as certify
+from .certificate import Certificate as Certificate, certify as certify
 from .distance import distance as distance
 from .dynamics.inverse import Inverse as Inverse
-from .dynamics.linear_system import LinearSystem as LinearSystem
-from .dynamics.linear_system import linear_system as linear_system
-from .equivalence import Equivalence as Equivalence
-from .equivalence import Identification as Identification
-from .equivalence import equivalent as equivalent
-from .equivalence import identify as identify
-from .feasibility import Feasibility as Feasibility
-from .feasibility import Separability as Separability
-from .feasibility import feasibility as feasibility
-from .kernel import Kernel as Kernel
-from .kernel import kernel as kernel
-from .objective import LayerObjective as LayerObjective
-from .objective import objective as objective
-from .rate import Rate as Rate
-from .rate import plot_rate as plot_rate
-from .rate import rate as rate
+from .dynamics.linear_system import LinearSystem as LinearSystem, linear_system as linear_system
+from .equivalence import (
+    Equivalence as Equivalence,
+    Identification as Identification,
+    equivalent as equivalent,
+    identify as identify,
+)
+from .feasibility import Feasibility as Feasibility, Separability as Separability, feasibility as feasibility
+from .kernel import Kernel as Kernel, kernel as kernel
+from .objective import LayerObjective as LayerObjective, objective as objective
+from .rate import Rate as Rate, plot_rate as plot_rate, rate as rate
 from .symbols import NonlinearStepError as NonlinearStepError
 from .universality.statement import Statement as Statement
 
 if TYPE_CHECKING:
-    from .construction import DeepNarrow as DeepNarrow
-    from .construction import construct as construct
+    from .construction import DeepNarrow as DeepNarrow, construct as construct
 
 
 def __getattr__(name: str) -> Any:

@@ -14,8 +14,7 @@ from .dynamics.inverse import Inverse, inverse
 from .dynamics.linear_system import Pole
 from .dynamics.stability import order, tail, zero_stability
 from .kernel import INPUT, Binding, Kernel, check_binding, consistency, extended, kernel
-from .rate import Rate
-from .rate import rate as worst_case
+from .rate import Rate, rate as worst_case
 from .symbols import Combination
 from .table import Gains, Row, gains_by_layer, gains_text, polynomial_text, universality_rows, yes
 from .universality.statement import Evidence, Statement

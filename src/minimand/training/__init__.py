@@ -5,12 +5,13 @@ from .fit import fit as fit
 from .hooks.nonfinite import NonFiniteLossError as NonFiniteLossError
 from .hooks.progress import ShowProgress as ShowProgress
 from .hooks.watch import DoomedRunError as DoomedRunError
-from .loop.evaluate import Evaluation as Evaluation
-from .loop.evaluate import evaluate as evaluate
+from .loop.evaluate import Evaluation as Evaluation, evaluate as evaluate
 from .loop.result import FitResult as FitResult
 from .methods.backpropagation import Backpropagation as Backpropagation
-from .methods.feasible.feasible_target_propagation import FeasibleTargetPropagation as FeasibleTargetPropagation
-from .methods.feasible.feasible_target_propagation import Solution as Solution
+from .methods.feasible.feasible_target_propagation import (
+    FeasibleTargetPropagation as FeasibleTargetPropagation,
+    Solution as Solution,
+)
 from .methods.local.decoupled import Decoupled as Decoupled
 from .methods.local.ensemble import Ensemble as Ensemble
 from .methods.local.layerwise import Layerwise as Layerwise
@@ -18,5 +19,4 @@ from .methods.method import Method as Method
 from .methods.targets.target_propagation import TargetPropagation as TargetPropagation
 from .methods.targets.unit_losses import LOSSES as LOSSES
 from .runs.checkpoint import CheckpointError as CheckpointError
-from .runs.run import Run as Run
-from .runs.run import RunError as RunError
+from .runs.run import Run as Run, RunError as RunError

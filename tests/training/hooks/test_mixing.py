@@ -2,8 +2,7 @@ from typing import Literal
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import minimand as mm
 from minimand.training.hooks.mixing import Mixing

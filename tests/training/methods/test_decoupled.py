@@ -8,8 +8,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from test_layerwise import models, same
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map

@@ -40,7 +40,7 @@ class Certify:
 
     def __call__(self, console: Console) -> None:
         from ..._support.calls import file_name
-        from ...algorithms._registry import as_algorithm, specification
+        from ...algorithms import as_algorithm, specification
         from ...theory.certificate import certify
 
         if not self.algorithm:

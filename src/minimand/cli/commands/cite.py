@@ -20,8 +20,8 @@ class Cite:
     """Names, or folders of runs."""
 
     def __call__(self, console: Console) -> None:
+        from ...experiments.citing import cite
         from ...experiments.reopen import used_by
-        from ...report.citing import cite
 
         things: list[Any] = []
         for thing in self.things:

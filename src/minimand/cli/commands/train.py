@@ -39,7 +39,7 @@ class Train(TrainingOptions):
         import torch
 
         from ..._support.environment import as_device
-        from ...algorithms._registry import as_algorithm
+        from ...algorithms import as_algorithm
         from ...models.registry import create_for, default_model
         from ...recipes.recipe import default_recipe, from_config
         from ...training.arguments import check_seed

@@ -1,7 +1,6 @@
 """Every algorithm with the same blocks, for its card in the gallery."""
 
-from ...algorithms._algorithm import is_proximal
-from ...algorithms._registry import ALGORITHMS
+from ...algorithms import ALGORITHMS, is_proximal
 from ...experiments.panels import rows
 from ...experiments.study import Cell, Column, Scale, Study, register
 from ...experiments.trained import ERROR, images, measure_classifier

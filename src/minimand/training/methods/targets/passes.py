@@ -84,7 +84,7 @@ class TargetPass:
     @contextmanager
     def running(self) -> Iterator[None]:
         """A context in which thresholds are part of the pass."""
-        with activations_by(self._plain, self._activation), self.saved.saving():
+        with activations_by(self._module, self._activation), self.saved.saving():
             yield
 
     def _activation(self, threshold: Threshold, z: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ class TargetPass:
         enabled, dtype = self._autocast
         device = self.x.device
         with (
-            activations_by(self._plain, activation),
+            activations_by(self._module, activation),
             drawing_from(device, self._random),
             torch.autocast(device.type, dtype, enabled),
         ):
