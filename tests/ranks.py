@@ -122,7 +122,7 @@ def train_with_a_slow_rank(rank: int, folder: Path, run: Path) -> Any:
 
     def noted(self: Buffer[Any], beyond: bool = False) -> Any:
         batch = read(self, beyond)
-        seeds.extend([] if batch is None else [batch.word])
+        seeds.extend([] if batch is None else [batch.number])
         return batch
 
     cast(Any, Decoupled).backward = backward
