@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from .experiments.compare import compare as compare
     from .experiments.search import search as search
     from .inference.export import export_onnx as export_onnx
-    from .inference.file import load_packed as load_packed
     from .inference.packed import PackedModel as PackedModel
+    from .inference.packed import load_packed as load_packed
     from .inference.packed import pack as pack
     from .layers.thresholds import Heaviside as Heaviside
     from .layers.thresholds import Opaque as Opaque
@@ -104,9 +104,9 @@ _DEFINED_IN = {
     "experiments.compare": ("compare",),
     "experiments.search": ("search",),
     "inference.export": ("export_onnx",),
-    "inference.file": ("load_packed",),
     "inference.packed": (
         "PackedModel",
+        "load_packed",
         "pack",
     ),
     "layers.thresholds": (

@@ -46,7 +46,7 @@ class Evaluate:
 
     def _evaluate_packed(self, console: Console) -> None:
         from ..data.registry import load_data
-        from ..inference.file import load_packed
+        from ..inference.packed import load_packed
         from ..training.loop.evaluate import evaluate
 
         packed = load_packed(self.run)

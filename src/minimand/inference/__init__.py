@@ -2,6 +2,6 @@
 
 from .export import export_onnx as export_onnx
 from .file import PackedFileError as PackedFileError
-from .file import load_packed as load_packed
 from .packed import PackedModel as PackedModel
+from .packed import load_packed as load_packed
 from .packed import pack as pack
