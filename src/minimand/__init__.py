@@ -41,8 +41,7 @@ if TYPE_CHECKING:
     from .experiments.search import search as search
     from .experiments.study import list_studies as list_studies
     from .inference.export import export_onnx as export_onnx
-    from .inference.file import load_packed as load_packed
-    from .inference.packed import PackedModel as PackedModel, pack as pack
+    from .inference.packed import PackedModel as PackedModel, load_packed as load_packed, pack as pack
     from .layers.thresholds import (
         Heaviside as Heaviside,
         Opaque as Opaque,
@@ -106,8 +105,7 @@ _DEFINED_IN = {
     "experiments.search": ("search",),
     "experiments.study": ("list_studies",),
     "inference.export": ("export_onnx",),
-    "inference.file": ("load_packed",),
-    "inference.packed": ("PackedModel", "pack"),
+    "inference.packed": ("PackedModel", "load_packed", "pack"),
     "layers.thresholds": ("Heaviside", "Opaque", "QuantizedReLU", "Sign", "Staircase"),
     "models.info": ("model_info",),
     "models.network": ("UnrolledNetwork",),

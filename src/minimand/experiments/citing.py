@@ -9,11 +9,12 @@ from ..data.info import DATA
 from ..models.info import model_info
 from ..models.registry import list_models
 from ..report.citing import bibtex
+from ..surgery.normalizations._kinds import NORMALIZATIONS
 from ..trainability.initialization.scheme import SCHEMES
 from ..training.methods._registry import METHODS
 from .study import STUDIES
 
-_REGISTRIES: tuple[Mapping[str, Any], ...] = (ALGORITHMS, DATA, METHODS, SCHEMES, STUDIES)
+_REGISTRIES: tuple[Mapping[str, Any], ...] = (ALGORITHMS, DATA, METHODS, SCHEMES, NORMALIZATIONS, STUDIES)
 
 
 def bibliography(*things: Any) -> str:

@@ -1,5 +1,5 @@
 """Hardened models that run on bits."""
 
 from .export import export_onnx as export_onnx
-from .file import PackedFileError as PackedFileError, load_packed as load_packed
-from .packed import PackedModel as PackedModel, pack as pack
+from .file import PackedFileError as PackedFileError
+from .packed import PackedModel as PackedModel, load_packed as load_packed, pack as pack

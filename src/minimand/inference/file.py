@@ -21,7 +21,6 @@ from .._support.files import write_whole
 from ..layers.flatten import FlattenOf
 from ..layers.weight_bits import FEW_BIT_LAYERS
 from . import steps
-from .packed import PackedModel
 from .read import function_name
 
 FORMAT = 1
@@ -45,20 +44,20 @@ class PackedFileError(MinimandError):
     """A file that is cut short, unreadable, or of another version."""
 
 
-def save_packed(model: PackedModel, path: str | Path) -> None:
-    """Write a packed model; whole, or not at all.
+def write_packed(graph_module: fx.GraphModule, labels: dict[str, str], path: str | Path) -> None:
+    """Write the steps of a packed model and their places in the model; whole, or not at all.
 
     Raises:
         ValueError: the model holds a module or calls a function that a file cannot name. OSError: no space, no folder.
     """
-    modules = {name: _description(model.labels[name], module) for name, module in model.steps.named_children()}
+    modules = {name: _description(labels[name], module) for name, module in graph_module.named_children()}
     nodes = [
         {"op": n.op, "name": n.name, "target": _target(n), "args": _plain(n.args), "kwargs": _plain(n.kwargs)}
-        for n in model.steps.graph.nodes
+        for n in graph_module.graph.nodes
     ]
-    content = {"labels": model.labels, "modules": modules, "nodes": nodes}
-    tensors = {name: tensor.contiguous() for name, tensor in model.steps.state_dict().items()}
-    for name, step in model.steps.named_children():
+    content = {"labels": labels, "modules": modules, "nodes": nodes}
+    tensors = {name: tensor.contiguous() for name, tensor in graph_module.state_dict().items()}
+    for name, step in graph_module.named_children():
         if isinstance(step, steps.PackedLayer):
             tensors[f"{name}.integers"] = _squeezed(step.integers, step.bits)
             modules[name]["arguments"]["shape"] = _plain(tuple(step.integers.shape))
@@ -66,13 +65,8 @@ def save_packed(model: PackedModel, path: str | Path) -> None:
     write_whole(Path(path), save({name: tensor.clone() for name, tensor in tensors.items()}, metadata))
 
 
-def load_packed(path: str | Path) -> PackedModel:
-    """The packed model that `save` wrote.
-
-    Raises:
-        PackedFileError: the file is cut short, no packed model, or of another version. FileNotFoundError: there is
-            none.
-    """
+def read_packed(path: str | Path) -> tuple[fx.GraphModule, dict[str, str]]:
+    """The steps and labels that `write_packed` wrote; raises PackedFileError or FileNotFoundError."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"no packed model {str(path)!r}; packed.save(path) writes one.")
     try:
@@ -95,7 +89,7 @@ def load_packed(path: str | Path) -> PackedModel:
         raise PackedFileError(f"{path} is damaged ({type(error).__name__}: {error}).") from error
 
 
-def _read(content: dict[str, Any], tensors: dict[str, Tensor]) -> PackedModel:
+def _read(content: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[fx.GraphModule, dict[str, str]]:
     root = nn.Module()
     for name, description in content["modules"].items():
         step_tensors = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
@@ -116,7 +110,7 @@ def _read(content: dict[str, Any], tensors: dict[str, Tensor]) -> PackedModel:
             raise MinimandError(f"it calls {target!r}, which a file may not")
         called: Any = _FUNCTIONS[target] if op == "call_function" else target
         known[node["name"]] = graph.create_node(op, called, args, kwargs, node["name"])
-    return PackedModel(fx.GraphModule(root, graph), content["labels"])
+    return fx.GraphModule(root, graph), content["labels"]
 
 
 def _description(name: str, module: nn.Module) -> dict[str, Any]:
@@ -131,7 +125,7 @@ def _description(name: str, module: nn.Module) -> dict[str, Any]:
         )
     arguments = {n: _plain(_argument(module, n)) for n in names}
     attributes = {n: getattr(module, n) for n in ("bits", "unit")} if isinstance(module, layers.FewBitLayer) else {}
-    return {"class": _NAMES.get(kind, kind.__name__), "arguments": arguments, "more": attributes}
+    return {"class": _NAMES[kind] if kind in _NAMES else kind.__name__, "arguments": arguments, "more": attributes}
 
 
 def _argument(module: nn.Module, name: str) -> Any:

@@ -14,6 +14,7 @@ from .._support.torch_internals import ConvNd
 from ..layers.thresholds import Threshold
 from ..layers.weight_bits import FewBitLayer, check_bits
 from ..networks.compiled import unwrapped
+from .file import read_packed, write_packed
 from .lower import Lowering
 from .read import graph_of
 from .steps import PackedLayer, PackReal, Pool, Shortcut, Unpack
@@ -56,9 +57,7 @@ class PackedModel(nn.Module):
             ValueError: the model holds a module, or calls a function, that a file cannot name. OSError: no space, no
                 folder.
         """
-        from .file import save_packed
-
-        save_packed(self, path)
+        write_packed(self.steps, self.labels, path)
 
     def operations(self, *shape: int) -> dict[str, int]:
         """The multiplications and additions for one sample of a shape (C, H, W), by the precision of the weights."""
@@ -161,6 +160,16 @@ def pack(model: nn.Module, weight_bits: int | None = None) -> PackedModel:
             f"gives; {_remedy(model, lowering.waiting)}."
         )
     return PackedModel(fx.GraphModule(lowering.root, lowering.graph), lowering.labels)
+
+
+def load_packed(path: str | Path) -> PackedModel:
+    """The packed model that `PackedModel.save` wrote.
+
+    Raises:
+        PackedFileError: the file is cut short, no packed model, or of another version. FileNotFoundError: there is
+            none.
+    """
+    return PackedModel(*read_packed(path))
 
 
 def _remedy(model: nn.Module, waiting: list[str]) -> str:

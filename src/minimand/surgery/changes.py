@@ -47,7 +47,7 @@ class Change:
 
     def _restore(self) -> None:
         """Bring the model back to what it was before this operation."""
-        raise NotImplementedError
+        raise MisuseError(f"{type(self).__name__} cannot be undone.")
 
 
 @dataclass(frozen=True)

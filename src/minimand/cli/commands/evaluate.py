@@ -31,7 +31,7 @@ class Evaluate:
 
     def __call__(self, console: Console) -> None:
         from ..._support.environment import as_device
-        from ...inference.file import load_packed
+        from ...inference.packed import load_packed
         from ...training.loop.evaluate import evaluate
 
         if Path(self.run).is_file():

@@ -70,7 +70,7 @@ class BetweenLayers(Normalization):
 
     def module(self, place: Place) -> nn.Module:
         """The module that takes the place of a normalization."""
-        raise NotImplementedError(f"{type(self).__name__} has no method module(self, place).")
+        raise WrongTypeError(f"{type(self).__name__} has no method module(self, place).")
 
 
 class OfWeights(Normalization):
@@ -82,7 +82,7 @@ class OfWeights(Normalization):
 
     def parametrize(self, layer: nn.Module) -> None:
         """Let the layer compute its weight from another one."""
-        raise NotImplementedError(f"{type(self).__name__} has no method parametrize(self, layer).")
+        raise WrongTypeError(f"{type(self).__name__} has no method parametrize(self, layer).")
 
     def remove(self, layer: nn.Module) -> None:
         """Take the parametrization off again; what was computed from is the weight then."""
