@@ -28,7 +28,7 @@ _STEPS = (steps.PackReal, steps.PackedLayer, steps.Unpack, steps.Pool, steps.AsV
 _THRESHOLDS = (layers.Sign, layers.Heaviside, layers.QuantizedReLU, layers.Staircase)
 _FEW_BITS = tuple(FEW_BIT_LAYERS.values())
 # Files of this format name a class as it is called, two of our own excepted.
-_NAMES = {kind: kind.__name__ for kind in (*_STEPS, *_THRESHOLDS, *_FEW_BITS, FlattenOf)}
+_NAMES: dict[type[nn.Module], str] = {kind: kind.__name__ for kind in (*_STEPS, *_THRESHOLDS, *_FEW_BITS, FlattenOf)}
 _NAMES |= {steps.PackReal: "Pack", steps.PackedLayer: "Layer"}
 _CLASSES = {name: kind for kind, name in _NAMES.items()}
 _CALLED = {
@@ -125,7 +125,7 @@ def _description(name: str, module: nn.Module) -> dict[str, Any]:
         )
     arguments = {n: _plain(_argument(module, n)) for n in names}
     attributes = {n: getattr(module, n) for n in ("bits", "unit")} if isinstance(module, layers.FewBitLayer) else {}
-    return {"class": _NAMES[kind] if kind in _NAMES else kind.__name__, "arguments": arguments, "more": attributes}
+    return {"class": _NAMES.get(kind, kind.__name__), "arguments": arguments, "more": attributes}
 
 
 def _argument(module: nn.Module, name: str) -> Any:
