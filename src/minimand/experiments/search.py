@@ -20,8 +20,8 @@ from ..models.registry import create_for
 from ..recipes.recipe import Recipe, default_recipe
 from ..report.citing import bibtex
 from ..report.explain import certify_model
+from ..theory import distance
 from ..theory.certificate import Certificate
-from ..theory.distance import distance
 from ..theory.equivalence import equivalent, identify
 from ..theory.kernel import Binding
 from ..training.arguments import check_seed
