@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import minimand as mm
-from minimand._support.torchvision import require_timm
+from minimand._support.extras import require_timm
 from minimand.blocks.convnext import LayerNorm2d
-from minimand.layers.switchable import SwitchNorm
+from minimand.layers.normalization import SwitchNorm
 from minimand.recipes.optimizers import parameter_groups as _groups
 from minimand.surgery.normalizations import NORMALIZATIONS, BetweenLayers, OfWeights, Place
 from minimand.surgery.normalizations.group import GroupNormalization

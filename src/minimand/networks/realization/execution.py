@@ -22,15 +22,11 @@ class Execution:
 
     def __init__(self, program: Program) -> None:
         self.output = program.output
-        self.asks = [i for i, instruction in enumerate(program.instructions) if isinstance(instruction, Ask)]
+        self.asks = [n for n, i in enumerate(program.instructions) if isinstance(i, Ask)]
         self.queries = [i.point for i in program.instructions if isinstance(i, Ask)]
         self.registers = 1 + max((i.target for i in program.instructions), default=0)
-        self.passes = [
-            (_runner(instruction, overwritten), instruction.target, dead)
-            for instruction, overwritten, dead in zip(
-                program.instructions, program.overwritten(), program.last_uses(), strict=True
-            )
-        ]
+        passes = zip(program.instructions, program.overwritten(), program.last_uses(), strict=True)
+        self.passes = [(_runner(i, overwritten), i.target, dead) for i, overwritten, dead in passes]
 
     def __call__(self, ask: AskBlock, x: Tensor, learned: Learned) -> Tensor:
         """The output of the program for the input x."""

@@ -1,6 +1,7 @@
 """A straight-line program for a stage: blocks to ask, and passes over memory between them."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 from ...theory.kernel import Binding
@@ -57,10 +58,7 @@ class Program:
     def cost(self) -> int:
         """The number of passes over memory in a training step: forward, scaled gradients, and gradients to sum up."""
         passes = 0
-        uses: dict[int, int] = {}
         for instruction in self.instructions:
-            for register in sources(instruction):
-                uses[register] = uses.get(register, 0) + 1
             if isinstance(instruction, Add):
                 factors = (instruction.left_factor, instruction.right_factor)
                 scaled = sum(not f.same(1) for f in factors)
@@ -68,7 +66,11 @@ class Program:
                 passes += 1 + scaled + (scaled == 2 and not is_interpolation(instruction)) + 2 * learned
             elif isinstance(instruction, Scale):
                 passes += 2
-        return passes + sum(n - 1 for n in uses.values())
+        return passes + sum(n - 1 for n in self._reads().values())
+
+    def _reads(self) -> Counter[int]:
+        """The number of times that each register is read."""
+        return Counter(register for instruction in self.instructions for register in sources(instruction))
 
     @property
     def cancellation(self) -> float:
@@ -121,15 +123,10 @@ class Program:
 
     def overwritten(self) -> list[int | None]:
         """The register whose memory the result of each instruction may take: a sum that nothing else reads."""
-        reads: dict[int, int] = {self.output: 1}
-        for register in (r for instruction in self.instructions for r in sources(instruction)):
-            reads[register] = reads.get(register, 0) + 1
-        sums = {i.target for i in self.instructions if isinstance(i, Add)}
-        free = {register for register in sums if reads.get(register) == 1}
-        return [
-            next((r for r, f in i.terms if r in free and f.same(1)), None) if isinstance(i, Add) else None
-            for i in self.instructions
-        ]
+        reads = self._reads() + Counter([self.output])
+        free = {i.target for i in self.instructions if isinstance(i, Add) and reads[i.target] == 1}
+        terms = [i.terms if isinstance(i, Add) else () for i in self.instructions]
+        return [next((r for r, factor in pair if r in free and factor.same(1)), None) for pair in terms]
 
     def last_uses(self) -> list[tuple[int, ...]]:
         """The registers that nothing reads after each instruction."""
@@ -148,7 +145,6 @@ def _typical(factor: Number) -> float:
 
 
 def sources(instruction: Instruction) -> tuple[int, ...]:
-    """The registers an instruction reads."""
     match instruction:
         case Ask():
             return (instruction.point,)
