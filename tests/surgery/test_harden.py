@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import minimand as mm
-from minimand._support.extras import require_torchvision
+from minimand._support.torchvision import require_torchvision
 from minimand.surgery.harden import Hardened
 
 

@@ -1,7 +1,7 @@
 """Registries: the things of one kind by name, found by being in a folder or by entry points of other packages.
 
-A file in a registry's folder registers what it holds when it is imported; a package of somebody else's names its own
-things in the entry-point group `minimand.<kinds>`. Nothing is imported before a registry is first asked.
+A file in its folder registers what it holds when it is imported; another package names its own things in the
+entry-point group `minimand.<kinds>`. Nothing is imported before a registry is first asked.
 """
 
 import pkgutil
@@ -23,7 +23,6 @@ Named = TypeVar("Named")
 
 
 def first_line(thing: Any) -> str:
-    """The first line of a docstring."""
     return (thing.__doc__ or "").strip().partition("\n")[0]
 
 

@@ -22,7 +22,6 @@ class BlockFamily:
     """Arguments of `make` for an example: a small block."""
 
     def example(self) -> Any:
-        """A small block, for a batch of `shape`."""
         return self.make(**self.options)
 
 

@@ -193,9 +193,8 @@ class Opaque(nn.Module):
     def __init__(self, module: Callable[[Tensor], Tensor], targets: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         super().__init__()
         if not callable(module) or not callable(targets):
-            raise WrongTypeError(
-                "Opaque takes a function of a tensor and a function targets(x, y, g) of three tensors."
-            )
+            expected = "a function of a tensor and a function targets(x, y, g) of three tensors"
+            raise WrongTypeError(f"Opaque takes {expected}.")
         self.module, self.targets = module, targets
 
     def forward(self, x: Tensor) -> Tensor:

@@ -84,7 +84,6 @@ def normalizations(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def has_normalization(model: nn.Module) -> bool:
-    """Whether a model normalizes activations somewhere."""
     return bool(normalizations(model))
 
 

@@ -17,7 +17,7 @@ from ..blocks.registry import as_block
 from ..theory.kernel import Binding, check_binding, exactly
 from ..theory.scalars import Number, UnknownCoefficientError
 from .realization.cheapest import cheapest_program
-from .realization.execution import Execution
+from .realization.program import Execution
 
 Blocks = Iterable[nn.Module | str | Mapping[str, nn.Module | str]]
 """One block per layer, or for a step that asks several oracles a mapping from their names to blocks."""
@@ -160,9 +160,8 @@ def unroll(algorithm: Algorithm | str, blocks: Blocks, binding: Binding = "resid
         binding: `residual`, gradient(x) = -T(x), so that gradient descent is ResNet; `operator`,
             gradient(x) = x - T(x), so that gradient descent is a plain feedforward net.
 
-    Raises:
-        ValueError: no blocks, or some that do not answer to the oracles (`mm.blocks.Prox` does to a `prox`); at the
-            first call, a block that changes the shape.
+    Blocks that do not answer to the oracles (`mm.blocks.Prox` does to a `prox`) are an error, and at the first call a
+    block that changes the shape.
     """
     return Unrolled(as_algorithm(algorithm), blocks, binding)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .._support.checks import check_number
 from .._support.errors import MinimandError
-from .._support.extras import require_torchvision
+from .._support.torchvision import require_torchvision
 
 _NOISE = 0.5
 _STEPS = 100  # torchvision counts magnitudes in whole steps: fine enough for the noise

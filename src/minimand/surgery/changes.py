@@ -17,16 +17,13 @@ class Change:
 
     irreversible = ""
     """The reason for which this operation cannot be undone; empty where it can."""
+    references: tuple[str, ...] = ()
+    """The keys in references.bib of the sources of what was put into the model."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.moment = time.time_ns()
         model.__dict__.setdefault("_changes", []).append(self)
-
-    @property
-    def references(self) -> tuple[str, ...]:
-        """The keys in references.bib of the sources of what was put into the model."""
-        return ()
 
     def undo(self) -> nn.Module:
         """Undo this operation and return the model; raises MinimandError where that is impossible, or not its turn."""

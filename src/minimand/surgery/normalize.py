@@ -28,12 +28,9 @@ class Normalized(Change):
     def __init__(self, model: nn.Module, kind: str, left: Left, normalization: Normalization) -> None:
         super().__init__(model)
         self.kind, self.left, self.normalization = kind, tuple(left), normalization
+        self.references = normalization.references
         self.changed: list[tuple[str, str, str]] = []
         """The name of each place, what was there, and what is there now."""
-
-    @property
-    def references(self) -> tuple[str, ...]:
-        return self.normalization.references
 
     def __str__(self) -> str:
         alike: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -56,9 +53,8 @@ def normalize(model: Model, kind: str | Normalization) -> Model:
     convolutional layers is computed from another one, as a parametrization of torch; what stands between the layers
     stays, and `normalize(model, "none")` takes it away. `mm.changes(model)` tells what was done and undoes it.
 
-    Raises:
-        MinimandError: nothing to change (lists what was looked at); an unknown kind or setting; groups that the
-            channels cannot be split into; a weight that is parametrized or shared. Nothing is changed then.
+    Where there is nothing to change, the error lists what was looked at; groups that the channels cannot be split into
+    are an error too, and a weight that is parametrized or shared. Nothing is changed then.
     """
     check_model(model)
     normalization = as_normalization(kind)

@@ -169,7 +169,6 @@ def _why_not(module: nn.Module, chain: Sequence[nn.Module]) -> str:
 
 
 def _inputs(module: nn.Module) -> int:
-    """The number of channels or features that a module reads, by the name that it has for them."""
     return getattr(module, next(name for name in _INPUTS if hasattr(module, name)))
 
 

@@ -16,7 +16,7 @@ from .._support.errors import MinimandError, MisuseError, unknown_name
 from .._support.torch_internals import close_forward, reopen_forward, version
 from ..algorithms import Algorithm, as_algorithm, is_proximal
 from ..networks.kinds import CONTAINERS, check_model
-from ..networks.realization.execution import Execution
+from ..networks.realization.program import Execution
 from ..networks.skeletons import WiringHook, skeletons
 from ..networks.unrolled import clamped, initial_vectors, learned, program_of, project
 from ..theory.kernel import consistency, kernel
@@ -31,11 +31,7 @@ class Rewired(Change):
 
     def __init__(self, model: nn.Module, runs: list["BlockRun"], handles: list[RemovableHandle]) -> None:
         super().__init__(model)
-        self.runs, self._handles = runs, handles
-
-    @property
-    def references(self) -> tuple[str, ...]:
-        return self.runs[0].algorithm.references
+        self.runs, self._handles, self.references = runs, handles, runs[0].algorithm.references
 
     def _restore(self) -> None:
         for handle in self._handles:
@@ -65,12 +61,9 @@ def rewire(
 
     Args:
         model: any module whose blocks keep the shape: of timm, torchvision, transformers, one's own.
-        algorithm: asks one gradient once a step. With momentum 0 (gradient descent) the model is as it was.
-        where: names of containers; by default every nn.Sequential and nn.ModuleList.
-
-    Raises:
-        MinimandError: nothing matched (lists what was looked at); a model that is rewired already, or that an
-            algorithm wires by itself; an algorithm that asks several answers a step or is not consistent.
+        algorithm: consistent, asks one gradient once a step. With momentum 0 (gradient descent) the model is as it was.
+        where: names of containers; by default every nn.Sequential and nn.ModuleList. Where nothing matches, the error
+            lists what was looked at.
     """
     check_model(model)
     algorithm = as_algorithm(algorithm)
@@ -179,10 +172,8 @@ class BlockRun:
     def _execution(self) -> Execution:
         execution = program_of(self.algorithm, len(self.names), "operator")
         if execution is None:
-            raise MinimandError(
-                f"{self.algorithm} divides by, or branches on, a learnable coefficient; rewiring needs its steps as "
-                "sums. Make that coefficient constant."
-            )
+            why = "divides by, or branches on, a learnable coefficient; rewiring needs its steps as sums"
+            raise MinimandError(f"{self.algorithm} {why}. Make that coefficient constant.")
         return execution
 
     def __getstate__(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import broken
 import minimand as mm
 import setup_a
-from minimand._support.extras import require_torchvision
+from minimand._support.torchvision import require_torchvision
 from minimand.data.samples import Arrays
 from minimand.data.sets.fashion_mnist import DEBIAN
 from setup_a import chain

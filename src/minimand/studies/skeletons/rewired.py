@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from ..._support.extras import require_timm
+from ..._support.torchvision import require_timm
 from ...experiments.bench import Bench
 from ...experiments.panels import rows
 from ...experiments.study import Cell, Column, Scale, Study, register

@@ -51,7 +51,6 @@ class Place:
         return self.like(classes[self.dimensions - 1], self.channels)
 
     def over_channels(self, kind: type[nn.Module]) -> nn.Module:
-        """A normalization of the channels of each position."""
         norm = self.like(kind, self.channels)
         return norm if self.channels_last else ByPosition(norm)
 
