@@ -52,9 +52,8 @@ if TYPE_CHECKING:
     from .models.info import model_info as model_info
     from .models.network import UnrolledNetwork as UnrolledNetwork
     from .models.registry import create_model as create_model, list_models as list_models
-    from .networks.as_network import as_network as as_network
+    from .networks.as_network import Network as Network, as_network as as_network
     from .networks.compiled import compiled as compiled
-    from .networks.protocol import Network as Network
     from .networks.unrolled import unroll as unroll
     from .recipes.augmentation import Augmentation as Augmentation
     from .recipes.optimizers import SGD as SGD, Adam as Adam, AdamW as AdamW
@@ -63,7 +62,7 @@ if TYPE_CHECKING:
     from .report.explain import explain as explain
     from .surgery.changes import changes as changes
     from .surgery.harden import harden as harden
-    from .surgery.normalizations._kinds import list_normalizations as list_normalizations
+    from .surgery.normalizations import list_normalizations as list_normalizations
     from .surgery.normalize import normalize as normalize
     from .surgery.remove_filters import remove_filters as remove_filters
     from .surgery.rewire import rewire as rewire
@@ -110,9 +109,8 @@ _DEFINED_IN = {
     "models.info": ("model_info",),
     "models.network": ("UnrolledNetwork",),
     "models.registry": ("create_model", "list_models"),
-    "networks.as_network": ("as_network",),
+    "networks.as_network": ("Network", "as_network"),
     "networks.compiled": ("compiled",),
-    "networks.protocol": ("Network",),
     "networks.unrolled": ("unroll",),
     "recipes.augmentation": ("Augmentation",),
     "recipes.optimizers": ("Adam", "AdamW", "SGD"),
@@ -121,7 +119,7 @@ _DEFINED_IN = {
     "report.explain": ("explain",),
     "surgery.changes": ("changes",),
     "surgery.harden": ("harden",),
-    "surgery.normalizations._kinds": ("list_normalizations",),
+    "surgery.normalizations": ("list_normalizations",),
     "surgery.normalize": ("normalize",),
     "surgery.remove_filters": ("remove_filters",),
     "surgery.rewire": ("rewire",),

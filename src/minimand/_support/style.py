@@ -41,17 +41,9 @@ def draw_mean_and_range(
     alpha: float = 0.12,
     center: Callable[[Sequence[float]], float] = statistics.mean,
 ) -> None:
-    """Draw a line through the means (or another center) of several values at each x, and a band from least to largest.
+    """Draw a line in matplotlib's `style` through the centers of the values at each x, and a band over their range.
 
-    Args:
-        axes: matplotlib's axes.
-        x: the positions.
-        values: the values at each position, one for each seed.
-        color: the color of line and band.
-        label: the name of the line in the legend; by default none.
-        style: matplotlib's format of the line.
-        alpha: the opacity of the band.
-        center: the statistic that the line shows.
+    `values` has those of each seed, for each position; `alpha` is the opacity of the band.
     """
     axes.plot(x, list(map(center, values)), style, color=color, markersize=3, label=label)
     axes.fill_between(x, list(map(min, values)), list(map(max, values)), color=color, alpha=alpha)

@@ -19,9 +19,8 @@ from ..data.conversion import as_data
 from ..data.data import Data
 from ..data.prepared import as_prepared
 from ..data.samples import Batch, Loader, Samples
-from ..layers.heads.auxiliary import auxiliary
-from ..networks.as_network import as_network
-from ..networks.protocol import Network
+from ..layers.heads import auxiliary
+from ..networks.as_network import Network, as_network
 from ..recipes.recipe import Recipe
 from ..trainability.measure.tracing import undisturbed
 from ..training.arguments import check_seed

@@ -9,7 +9,7 @@ from ..data.info import DATA
 from ..models.info import model_info
 from ..models.registry import list_models
 from ..report.citing import bibtex
-from ..surgery.normalizations._kinds import NORMALIZATIONS
+from ..surgery.normalizations import NORMALIZATIONS
 from ..trainability.initialization.scheme import SCHEMES
 from ..training.methods._registry import METHODS
 from .study import STUDIES

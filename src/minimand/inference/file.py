@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from .. import layers
 from .._support.errors import MinimandError
 from .._support.files import write_whole
-from ..layers.flatten import FlattenOf
+from ..layers.reshaping import FlattenOf
 from ..layers.weight_bits import FEW_BIT_LAYERS
 from . import steps
 from .read import function_name

@@ -8,7 +8,7 @@ from torch import fx, nn
 from torch.fx.proxy import TraceError
 
 from .._support.errors import MinimandError
-from ..layers.flatten import FlattenOf
+from ..layers.reshaping import FlattenOf
 from ..layers.thresholds import Opaque, Threshold
 from ..layers.weight_bits import FewBitLayer
 

@@ -8,7 +8,7 @@ import math
 from torch import nn
 
 from .._support.checks import check_number
-from ..layers.flatten import FlattenOf
+from ..layers.reshaping import FlattenOf
 from .info import plain
 
 

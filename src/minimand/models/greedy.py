@@ -10,8 +10,8 @@ from torch import nn
 
 from .._support.errors import MinimandError
 from ..blocks.convolutional import initialize
-from ..layers.heads.auxiliary import Auxiliary, auxiliary
-from ..layers.space_to_depth import SpaceToDepth
+from ..layers.heads import Auxiliary, auxiliary
+from ..layers.reshaping import SpaceToDepth
 from .info import integer, plain
 
 

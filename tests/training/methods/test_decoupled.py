@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map
 
 import minimand as mm
 from minimand.experiments.reopen import reopen
-from minimand.layers.heads.similarity import PredictionSimilarity
+from minimand.layers.heads import PredictionSimilarity
 from minimand.training.distributed.replay import Buffer
 from minimand.training.methods.local.decoupled import Decoupled, Group, balanced
 from minimand.training.runs import checkpoint

@@ -14,7 +14,7 @@ from ...data.data import Data
 from ...experiments.bench import Bench
 from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
 from ...experiments.trained import images, train
-from ...layers.heads.auxiliary import auxiliary
+from ...layers.heads import auxiliary
 from ...recipes.augmentation import Augmentation
 from ...recipes.optimizers import SGD
 from ...recipes.recipe import Recipe, as_config, from_config

@@ -14,12 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError, unknown_name
 from ...._support.seeds import seeded_apart
-from ...._support.torch_internals import BatchNorm, tree_leaves, tree_map, tree_structure, uncompiled
-from ....layers.heads.auxiliary import AUXILIARIES, Auxiliary, auxiliary
-from ....layers.heads.similarity import PredictionSimilarity
-from ....networks.as_network import as_network
+from ...._support.torch_internals import BatchNorm, tree_flatten, tree_leaves, tree_map, uncompiled
+from ....layers.heads import AUXILIARIES, Auxiliary, PredictionSimilarity, auxiliary
+from ....networks.as_network import Network, as_network
 from ....networks.compiled import compiled
-from ....networks.protocol import Network
 from ...distributed.pipeline import Pipeline, SentState
 from ...distributed.processes import broadcast_object, world_size
 from ...distributed.replay import Buffer
@@ -282,7 +280,7 @@ def _costs(parts: Sequence[Part], x: Tensor) -> tuple[list[float], list[Any]]:
                     f"the state below layer {part.block.start} is not of tensors alone, so it cannot be sent; expected "
                     "one process."
                 )
-            specs.append(tree_structure(state))
+            specs.append(tree_flatten(state)[1])
             with torch.no_grad(), FlopCounterMode(display=False) as counter:
                 state, *_ = part(state)
             costs.append(float(counter.get_total_flops() or 1))

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ....networks.protocol import Network
+from ....networks.as_network import Network
 
 Averaged = Literal["logits", "probabilities"]
 

@@ -12,12 +12,10 @@ from torch import Tensor, nn
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError, unknown_name
 from ...._support.torch_internals import BatchNorm, tree_map_only
-from ....layers.heads.auxiliary import AUXILIARIES, Auxiliary, auxiliary
-from ....layers.heads.similarity import PredictionSimilarity
-from ....networks.as_network import as_network
+from ....layers.heads import AUXILIARIES, Auxiliary, PredictionSimilarity, auxiliary
+from ....networks.as_network import Network, as_network
 from ....networks.compiled import unwrapped
 from ....networks.kinds import count_parameters
-from ....networks.protocol import Network
 from ....networks.unrolled import UnrolledLayer
 from ...loop.losses import Loss
 from ...loop.problems import Plan, Problem

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ...._support.errors import MinimandError
-from ....networks.differentiability import learns, states
-from ....networks.protocol import Network
+from ....networks.as_network import Network, learns, states
 
 
 def divided(model: nn.Module, network: Network, size: int, x: Tensor) -> tuple[list[range], list[tuple[int, ...]]]:
