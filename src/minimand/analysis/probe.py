@@ -23,8 +23,7 @@ from ..networks.as_network import as_network
 from ..networks.protocol import Network
 from ..recipes.recipe import Recipe
 from ..trainability.measure.tracing import undisturbed
-from ..training.arguments import check_seed
-from ..training.fit import fit
+from ..training.fit import check_seed, fit
 from ..training.loop.evaluate import evaluate
 from ..training.loop.events import Callback
 from ..training.loop.state_batch import StateBatch

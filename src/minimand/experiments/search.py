@@ -24,7 +24,7 @@ from ..theory.certificate import Certificate
 from ..theory.distance import distance
 from ..theory.equivalence import equivalent, identify
 from ..theory.kernel import Binding
-from ..training.arguments import check_seed
+from ..training.fit import check_seed
 from ..training.loop.events import Callback
 from ..training.methods.backpropagation import Backpropagation
 from ..training.runs.configuration import configuration

@@ -42,9 +42,8 @@ class Train(TrainingOptions):
         from ...algorithms import as_algorithm
         from ...models.registry import create_for, default_model
         from ...recipes.recipe import default_recipe, from_config
-        from ...training.arguments import check_seed
         from ...training.distributed.processes import broadcast_object, is_main, world_size
-        from ...training.fit import fit
+        from ...training.fit import check_seed, fit
         from ...training.methods._registry import as_method
         from ...training.runs.run import Run
 

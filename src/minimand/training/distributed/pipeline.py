@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,7 +18,6 @@ from ...data.samples import WHOLE, Batch, Samples
 from ..loop.state_batch import StateBatch
 from ..runs.checkpoint import Checkpoint, pack_optimizer, unpack_optimizer
 from .processes import broadcast_object, peer_failures
-from .replay import Buffer
 from .world import World
 
 T = TypeVar("T")
@@ -65,6 +64,36 @@ class Message:
     tensors: list[Tensor]
 
 
+@dataclass
+class _Stored(Generic[T]):
+    item: T
+    uses: int = 1
+
+
+class Buffer(Generic[T]):
+    """The last `capacity` batches; read is the newest of the least used ones (Belilovsky et al. 2020, priority LIFO).
+
+    A batch that is written has been used once, by the module that made it; a new one takes the place of the oldest.
+    """
+
+    def __init__(self, capacity: int, max_reuse: int | None = None) -> None:
+        """`max_reuse`: how often a batch is read, at most."""
+        self.max_reuse = max_reuse
+        self._stored: deque[_Stored[T]] = deque(maxlen=capacity)
+
+    def write(self, item: T) -> None:
+        """Store a batch, which its maker has used once."""
+        self._stored.append(_Stored(item))
+
+    def read(self, beyond: bool = False) -> T | None:
+        """A batch to train on; None where there is none, or none that may be read again, unless `beyond` lets it."""
+        least = min(reversed(self._stored), key=lambda stored: stored.uses, default=None)
+        if least is None or (self.max_reuse is not None and least.uses > self.max_reuse and not beyond):
+            return None
+        least.uses += 1
+        return least.item
+
+
 class Pipeline(World):
     """A chain of processes that train one network.
 
@@ -82,7 +111,7 @@ class Pipeline(World):
         members: Sequence[nn.Module],
         specs: Sequence[Any],
         device: torch.device,
-        buffer: "Buffer[Message] | None" = None,
+        buffer: Buffer[Message] | None = None,
     ) -> None:
         super().__init__()
         self.pipeline_stages = self.world_size
@@ -121,11 +150,7 @@ class Pipeline(World):
         self._collect(everywhere=True)
 
     def pack(
-        self,
-        saved: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        copies: Mapping[str, nn.Module],
-        device: torch.device,
+        self, saved: nn.Module, optimizer: torch.optim.Optimizer, copies: Mapping[str, nn.Module], device: torch.device
     ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         self._collect(everywhere=False)
         copied = {name: copy.state_dict() for name, copy in copies.items()}

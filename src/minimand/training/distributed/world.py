@@ -17,8 +17,7 @@ from ...data.samples import Batch, Loader, Samples
 from ..loop.losses import Loss
 from ..runs.checkpoint import Checkpoint, pack_optimizer, unpack_optimizer
 from .processes import LostProcessError, init_process_group, is_launched, world_size
-from .sharding import Shards
-from .usage import usage
+from .sharding import Shards, usage
 
 Parallel = Literal["ddp", "fsdp"]
 """How processes share each batch: with the whole model in each, or with its weights sharded over them."""
@@ -156,11 +155,7 @@ class World:
         return tensors if self.shards is None else {n: self.shards.part(x, like[n]) for n, x in tensors.items()}
 
     def pack(
-        self,
-        saved: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        copies: Mapping[str, nn.Module],
-        device: torch.device,
+        self, saved: nn.Module, optimizer: torch.optim.Optimizer, copies: Mapping[str, nn.Module], device: torch.device
     ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         """The tensors of a checkpoint by section, whole on rank 0, and the plain state beside them."""
         tensors, plain = pack_optimizer(optimizer)

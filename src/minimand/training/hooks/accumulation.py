@@ -1,6 +1,6 @@
 """Gradient accumulation: the update of a large batch in the memory of a small one."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +8,8 @@ from torch import Tensor, nn
 from ..._support.errors import MinimandError
 from ...data.samples import Loader
 from ..loop.losses import Loss
+from ..loop.training import Training
 from .hook import HOOKS, Backward, Hook
-
-if TYPE_CHECKING:
-    from ..loop.training import Training
 
 
 @HOOKS.register("accumulation")
@@ -23,7 +21,7 @@ class AccumulationHook(Hook):
     """
 
     @classmethod
-    def is_wanted(cls, training: "Training") -> bool:
+    def is_wanted(cls, training: Training) -> bool:
         accumulate = training.recipe.accumulate
         if accumulate == 1:
             return False

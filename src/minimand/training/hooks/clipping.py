@@ -1,18 +1,15 @@
 """Gradient clipping: by the norm of all gradients, or unit by unit (Brock et al. 2021)."""
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
 from ..._support.torch_internals import ConvNd
+from ..loop.training import Training
 from .hook import HOOKS, Hook
 from .nonfinite import NonFiniteLossError, broken_gradient
-
-if TYPE_CHECKING:
-    from ..loop.training import Training
 
 # Norms of weights below this count as this: else weights of 0 could never leave it.
 _LEAST_NORM = 1e-3
@@ -23,7 +20,7 @@ class ClippingHook(Hook):
     """Clips gradients (`Recipe.clip`, `Recipe.adaptive_clip`); gradients that are not finite end the training."""
 
     @classmethod
-    def is_wanted(cls, training: "Training") -> bool:
+    def is_wanted(cls, training: Training) -> bool:
         recipe = training.recipe
         if not (recipe.clip or recipe.adaptive_clip):
             return False

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
@@ -11,10 +11,8 @@ from torch.optim.swa_utils import AveragedModel
 from ...data.data import Data
 from ...data.holding_out import hold_out
 from ..loop.events import Warned
+from ..loop.training import Training
 from .hook import HOOKS, Hook
-
-if TYPE_CHECKING:
-    from ..loop.training import Training
 
 
 @HOOKS.register("early_stopping")
@@ -30,7 +28,7 @@ class EarlyStoppingHook(Hook):
     epochs_since = 0
 
     @classmethod
-    def is_wanted(cls, training: "Training") -> bool:
+    def is_wanted(cls, training: Training) -> bool:
         return training.recipe.validation > 0
 
     def select_data(self, data: Data) -> Data:

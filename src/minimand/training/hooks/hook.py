@@ -18,10 +18,7 @@ Backward = Callable[[nn.Module, Any, Tensor, Loss], tuple[Tensor, Tensor]]
 
 
 class Hook:
-    """Something that a training does at named moments. A subclass overrides the moments that it needs.
-
-    The moments of a step do not depend on the order of hooks, as each moment is for one kind of change.
-    """
+    """Something that a training does at named moments, in no order among hooks. A subclass overrides those it needs."""
 
     hides_accuracy: ClassVar[bool] = False
     """Whether targets are changed so that a batch has no right answers to count."""

@@ -2,16 +2,14 @@
 
 from collections import deque
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..._support.errors import MinimandError
 from ...trainability.diagnosis.diagnose import TrainabilityReport, diagnose
 from ...trainability.diagnosis.verdict import Verdict
 from ..loop.events import Warned
+from ..loop.training import Training
 from .hook import HOOKS, Hook
-
-if TYPE_CHECKING:
-    from ..loop.training import Training
 
 # Diagnoses are few and of few samples: they have to cost little beside the steps between them.
 _STEPS, _SAMPLES = (0, 200, 400, 800), 32
@@ -29,19 +27,16 @@ class DoomedRunError(MinimandError, ArithmeticError):
 
 @HOOKS.register("watch")
 class Watch(Hook):
-    """Diagnoses a model before its first step and, while its loss does not fall, a few times early on.
+    """Diagnoses a model before its first step and, while its loss does not fall, early on: `fit(diagnose=True)`."""
 
-    `fit(diagnose=True)` asks for it.
-    """
-
-    def __init__(self, training: "Training") -> None:
+    def __init__(self, training: Training) -> None:
         super().__init__(training)
         self.first: TrainabilityReport | None = None
         self.beginning: list[float] = []
         self.latest: deque[float] = deque(maxlen=_AVERAGED)
 
     @classmethod
-    def is_wanted(cls, training: "Training") -> bool:
+    def is_wanted(cls, training: Training) -> bool:
         return training.diagnose
 
     def before_step(self, step: int, x: Any) -> None:

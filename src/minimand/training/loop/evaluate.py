@@ -33,23 +33,20 @@ def evaluate(
     loss: str | Loss | None = None,
     precision: Precision = "fp32",
 ) -> Evaluation:
-    """Run a model over samples in evaluation mode; its mode is restored.
+    """Run a model over samples, by default the test samples, in evaluation mode; its mode is restored.
 
-    Args:
-        model: from a batch to outputs (N, classes), or (N, d) for a regression.
-        data: as for `mm.fit`.
-        samples: by default the test samples of the data.
-        loss: as for `mm.fit`.
-        precision: "bf16" runs the model under bfloat16 autocast.
-
-    Raises:
-        MinimandError: outputs of another shape, or targets that are no classes of the data.
+    Arguments are as for `mm.fit` and `mm.Recipe`. Raises MinimandError for outputs that do not fit the data.
     """
     data = as_data(data)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     prepared = as_prepared(data, data.test if samples is None else samples, device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with autocast(device, precision):
         return evaluate_batches(model, data, prepared, as_loss(loss, data), World())
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """The context in which a forward pass runs: bfloat16 autocast, or float32 as it is."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def evaluate_batches(model: nn.Module, data: Data, samples: Samples, judge: Loss, world: World) -> Evaluation:

@@ -20,26 +20,17 @@ def mse(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def as_loss(loss: str | Loss | None, data: Data, recipe: Recipe | None = None) -> Loss:
-    """The loss that a name or a callable stands for; None for what the task is judged by.
+    """The loss that a name or a callable stands for, None for what the task is judged by; a recipe may soften targets.
 
-    It raises ValueError for outputs of another shape than the data needs.
-
-    Args:
-        loss: as for `mm.fit`.
-        data: what is learned.
-        recipe: with what is done to targets in training.
-
-    Raises:
-        ValueError: an unknown loss, or one that the data or the recipe does not suit.
+    It raises MinimandError for outputs of another shape than the data needs.
     """
     name = loss or ("cross_entropy" if data.task == "classification" else "mse")
     softened = {part: getattr(recipe, part, 0.0) for part in ("label_smoothing", "mixup", "cutmix")}
     for part, value in softened.items():
         if value and name != "cross_entropy":
             shown = repr(name) if isinstance(name, str) else "a function of your own"
-            raise MinimandError(
-                f"Recipe.{part} is {value}, but the loss is {shown}; expected 'cross_entropy', or {part}=0."
-            )
+            expected = f"expected 'cross_entropy', or {part}=0"
+            raise MinimandError(f"Recipe.{part} is {value}, but the loss is {shown}; {expected}.")
     own = _named(name, data, softened["label_smoothing"]) if isinstance(name, str) else name
     return partial(_checked, own, data)
 

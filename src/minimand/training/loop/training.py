@@ -16,11 +16,10 @@ from ...data.samples import Arrays, Loader, Samples
 from ...recipes.recipe import Recipe
 from ..distributed.world import World
 from ..hooks.hook import hooks_of
-from ..hooks.precision import autocast
-from ..methods.local.sources import check_cached, sources
+from ..methods.local.activations import check_cached, sources
 from ..methods.method import Method
 from ..runs.run import Run
-from .evaluate import Evaluation, evaluate_batches
+from .evaluate import Evaluation, autocast, evaluate_batches
 from .events import Callback, Event
 from .losses import Loss, as_loss
 from .problems import Problem

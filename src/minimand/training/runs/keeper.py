@@ -3,7 +3,7 @@
 import time
 from bisect import bisect_left
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -12,13 +12,11 @@ from ..hooks.nonfinite import check_weights
 from ..loop.evaluate import Evaluation
 from ..loop.events import Saved, Warned
 from ..loop.meter import EpochMeter
+from ..loop.training import Training
 from . import checkpoint
 from .checkpoint import Checkpoint
 from .configuration import configuration, unchecked
 from .run import Run
-
-if TYPE_CHECKING:
-    from ..loop.training import Training
 
 
 class Keeper:
@@ -27,7 +25,7 @@ class Keeper:
     random_state: tuple[dict[str, Any], dict[str, Any]]
     """The random state of the checkpoint that the training goes on from."""
 
-    def __init__(self, training: "Training", checkpoint_every: float) -> None:
+    def __init__(self, training: Training, checkpoint_every: float) -> None:
         self.training, self.checkpoint_every = training, checkpoint_every
         self.meter = EpochMeter()
         self.saved_at = time.monotonic()

@@ -69,8 +69,7 @@ class TargetSearch:
     def solutions(self) -> Iterator[tuple[list[Units], list[np.ndarray]]]:
         """Units of all layers that meet all targets, and the hidden targets; ends where none is proved to be left.
 
-        Raises:
-            BudgetSpent: no step is left; or a unit stayed undecided or a solution was not taken: nothing is proved.
+        Raises BudgetSpent where no step is left, or nothing is proved: a unit stayed undecided or a solution untaken.
         """
         self._limit = self.budget // 2 if self._is_small() else self.budget
         try:

@@ -14,13 +14,8 @@ Averaged = Literal["logits", "probabilities"]
 class Ensemble(nn.Module):
     """The outputs of classifiers j = 0, 1, ... of a network, the head last, averaged with weights 2^j / sum 2^i.
 
-    Args:
-        model: the trained model.
-        network: the same, as a network.
-        ends: the layers after which classifiers look.
-        heads: those of all blocks but the last.
-        averaged: the outputs themselves, as published for CIFAR-10, or the probabilities of classes, as for ImageNet;
-            the output is then their logarithm.
+    Classifiers `heads` look after the layers `ends`. What is `averaged` are outputs themselves, as published for
+    CIFAR-10, or probabilities of classes, as for ImageNet; the output is then their logarithm.
     """
 
     def __init__(

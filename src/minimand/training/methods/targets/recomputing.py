@@ -38,9 +38,6 @@ def backward_by_pieces(target_pass: TargetPass) -> tuple[Tensor, Tensor]:
 
     Outputs of thresholds are saved as bits, other states as they are. Buffers such as running statistics move once, and
     what is drawn is the same twice.
-
-    Raises:
-        TypeError, ValueError: as `mm.as_network`.
     """
     network, device = as_network(target_pass.model), target_pass.x.device
     pieces: list[_Piece] = []

@@ -19,19 +19,14 @@ _WIDTH = 4
 
 
 def searched(kind: Search, h: Tensor, g: Tensor, threshold: Threshold, loss: LossAbove, budget: int) -> Tensor:
-    """Targets -sign(g) where trying them out lowered the loss above, sample by sample.
+    """Targets -sign(g) where trying them out lowered the loss above, sample by sample, by at most `budget` calls of it.
 
-    A move takes a unit one level against its gradient. A unit that could be moved and is not has no target: 0.
+    The activations h (N, ...) are of a threshold, g is the gradient by them. A move takes a unit one level against its
+    gradient. A unit that could be moved and is not has no target: 0.
 
-    Args:
-        kind: "search", guided random local search: moves are drawn in proportion to what the gradient promises of them,
-            all at first, then fewer where the loss did not fall, and with moves back. "beam": moves are decided on in
-            groups, the most promising first, and the best few decisions of each sample are kept.
-        h: the activations (N, ...).
-        g: the gradient by the activations.
-        threshold: the threshold that gave the activations.
-        loss: the loss of the layers above.
-        budget: how often `loss` may be called.
+    In "search", guided random local search, moves are drawn in proportion to what the gradient promises of them, all at
+    first, then fewer where the loss did not fall, and with moves back. In "beam" moves are decided on in groups, the
+    most promising first, and the best few decisions of each sample are kept.
     """
     top = threshold.levels - 1
     codes = (threshold.codes(h).to(torch.int16) - g.sign().to(torch.int16)).clamp_(0, top)
