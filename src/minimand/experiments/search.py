@@ -27,7 +27,7 @@ from ..theory.kernel import Binding
 from ..training.fit import check_seed
 from ..training.loop.events import Callback
 from ..training.methods.backpropagation import Backpropagation
-from ..training.runs.configuration import configuration
+from ..training.runs.keeper import configuration
 from ..training.runs.run import Run
 from .compare import compare
 from .multistep import KNOWN

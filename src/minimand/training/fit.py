@@ -55,8 +55,7 @@ def fit(
         device: by default where the model is.
         callbacks: functions that are told each event (`minimand.training.loop.events`).
         checkpoint_every: seconds between checkpoints.
-        diagnose: `mm.diagnose` the model before the first step and a few times early on, and stop a run that cannot
-            learn.
+        diagnose: `mm.diagnose` the model before the first step and early on, and stop a run that cannot learn.
         parallel: under `torchrun`, how its processes share each batch: "ddp", the default there, has the whole model in
             each; "fsdp" shards what is being trained over them. The main process writes and tells callbacks.
 
@@ -69,13 +68,12 @@ def fit(
     """
     _check_arguments(model, recipe, loss, callbacks, checkpoint_every, seed)
     method = Backpropagation() if method is None else as_method(method)
+    name = type(method).__name__
     if diagnose and not isinstance(method, Backpropagation):
-        raise MinimandError(
-            f"diagnose watches backpropagation, and method is {type(method).__name__}; expected one of them."
-        )
+        raise MinimandError(f"diagnose watches backpropagation, and method is {name}; expected one of them.")
     data = as_data(data)
     method.check(world_size())
-    world = join_world(parallel, method.distributed, type(method).__name__, diagnose)
+    world = join_world(parallel, method.distributed, name, diagnose)
     model.to(world.local_device(next(model.parameters()).device if device is None else as_device(device)))
     recipe = recipe or default_recipe(data, model, next(model.parameters()).device)
     run = Run(run) if isinstance(run, str | Path) else run

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,15 +15,7 @@ from ...networks.unrolled import Unrolled, UnrolledLayer
 
 
 class Shards:
-    """Modules whose parameters, gradients and moments are sharded: each is gathered where it is used.
-
-    Args:
-        modules: built alike; they are sharded in place.
-        x: a batch for them.
-
-    Raises:
-        MinimandError: a parameter has no dimension that could be split.
-    """
+    """Modules, built alike, whose parameters, gradients and moments are sharded in place, and gathered where used."""
 
     def __init__(self, modules: Sequence[nn.Module], x: Tensor) -> None:
         from torch.distributed.fsdp import fully_shard
@@ -34,7 +26,7 @@ class Shards:
                     f"parameter {name} is a single number without dimensions, which FSDP cannot shard; expected the "
                     "shape (1,), or parallel='ddp'."
                 )
-        called = usage(modules[0], x).called
+        called, _ = usage(modules[0], x)
         units = [name for name, m in modules[0].named_modules() if m in {*_units(modules[0], modules[0], called)}]
         # FSDP has no way back of its own.
         self._before = [ModuleSnapshot.of(m) for m in dict.fromkeys(m for module in modules for m in module.modules())]
@@ -89,7 +81,7 @@ def _units(root: nn.Module, module: nn.Module, called: set[nn.Module]) -> Iterat
 
 
 def _stands_alone(unit: nn.Module, root: nn.Module) -> bool:
-    """Whether it has parameters that nothing else has: those that are tied have to stay together."""
+    """Whether a module has parameters that nothing else has: those that are tied have to stay together."""
     uses_inside, uses_everywhere = _uses(unit), _uses(root)
     return bool(uses_inside) and all(uses_everywhere[p] == count for p, count in uses_inside.items())
 
@@ -98,28 +90,29 @@ def _uses(module: nn.Module) -> Counter[nn.Parameter]:
     return Counter(p for _, p in module.named_parameters(remove_duplicate=False))
 
 
-@dataclass(frozen=True)
-class Usage:
-    """The modules that a forward pass calls, and the parameters on which its outputs depend."""
-
-    called: set[nn.Module]
-    reached: set[Tensor]
-
-
-def usage(module: nn.Module, x: Tensor) -> Usage:
-    """Run a module on a batch, in evaluation mode, and note what takes part."""
+def usage(module: nn.Module, x: Tensor) -> tuple[set[nn.Module], set[Tensor]]:
+    """The modules that a forward pass in evaluation mode calls, and the parameters on which its outputs depend."""
     called: set[nn.Module] = set()
-    modes = {part: part.training for part in module.modules()}
     handle = register_module_forward_pre_hook(lambda part, _: called.add(part))
-    module.eval()
     try:
-        with torch.enable_grad():
+        with evaluation_mode(module), torch.enable_grad():
             outputs = module(x)
     finally:
         handle.remove()
-        for part, training in modes.items():
+    return called, _leaves(getattr(outputs, "grad_fn", None))
+
+
+@contextmanager
+def evaluation_mode(*modules: nn.Module) -> Iterator[None]:
+    """Within it modules are in evaluation mode; after it all of their parts are in the modes that they had."""
+    modes = [(part, part.training) for module in modules for part in module.modules()]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
             part.training = training
-    return Usage(called, _leaves(getattr(outputs, "grad_fn", None)))
 
 
 def _leaves(function: Any) -> set[Tensor]:

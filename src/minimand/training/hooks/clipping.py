@@ -21,14 +21,12 @@ class ClippingHook(Hook):
 
     @classmethod
     def is_wanted(cls, training: Training) -> bool:
-        recipe = training.recipe
-        if not (recipe.clip or recipe.adaptive_clip):
-            return False
-        if training.world.pipeline_stages > 1:
+        is_wanted = bool(training.recipe.clip or training.recipe.adaptive_clip)
+        if is_wanted and training.world.pipeline_stages > 1:
             raise MinimandError(
                 "Recipe.clip and adaptive_clip look at a whole network, not at a rank's part; expected 0."
             )
-        return True
+        return is_wanted
 
     def measure(self) -> list[Tensor]:
         gradients = (p.grad for p in self.training.problem.trained.parameters() if p.grad is not None)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
 from ...recipes.recipe import Precision
+from ...trainability.measure.tracing import undisturbed
 from ..loop.evaluate import autocast
 from ..loop.training import Training
 from .hook import HOOKS, Hook
@@ -65,15 +66,12 @@ def origin(model: nn.Module, x: Any, precision: Precision = "fp32") -> str:
 
     names = {module: name for name, module in model.named_modules()}
     hooks = [m.register_forward_pre_hook(enter) for m in names] + [m.register_forward_hook(leave) for m in names]
-    state = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
-        with torch.no_grad(), torch.random.fork_rng(), autocast(x.device, precision):
+        with undisturbed(model), torch.no_grad(), autocast(x.device, precision):
             model(x)
     finally:
         for hook in hooks:
             hook.remove()
-        for name, buffer in model.named_buffers():
-            buffer.copy_(state[name])
     return origins[0] if origins else "in the loss: the outputs are finite"
 
 

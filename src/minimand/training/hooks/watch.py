@@ -5,8 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from ..._support.errors import MinimandError
-from ...trainability.diagnosis.diagnose import TrainabilityReport, diagnose
-from ...trainability.diagnosis.verdict import Verdict
+from ...trainability import TrainabilityReport, Verdict, diagnose
 from ..loop.events import Warned
 from ..loop.training import Training
 from .hook import HOOKS, Hook
@@ -40,9 +39,10 @@ class Watch(Hook):
         return training.diagnose
 
     def before_step(self, step: int, x: Any) -> None:
-        # A loss that falls proves a verdict wrong.
-        if step not in _STEPS or (step and (self.first is None or self._learns())):
+        if step not in _STEPS or (step and self.first is None):
             return  # a run that goes on from a checkpoint has come through this
+        if step and fmean(self.latest) <= _LEARNING * fmean(self.beginning):
+            return  # a loss that falls proves a verdict wrong
         report = diagnose(self.training.model, x[:_SAMPLES], theory=False)
         verdict = report.verdict
         if self.first is None:
@@ -53,9 +53,6 @@ class Watch(Hook):
             raise DoomedRunError(
                 f"stopped before step {step}, as the loss does not fall. The verdict is {verdict}", verdict
             )
-
-    def _learns(self) -> bool:
-        return fmean(self.latest) <= _LEARNING * fmean(self.beginning)
 
     def after_step(self, value: float) -> None:
         if len(self.beginning) < _AVERAGED:

@@ -33,8 +33,3 @@ class Plan:
     """A module whose outputs combine all that was trained, where the method trains several classifiers."""
     world: World | None = None
     """The processes, where the method gives each of them modules of its own; None where they share batches."""
-
-
-def whole(model: nn.Module, epochs: int) -> Plan:
-    """The plan of one problem: a whole model, trained at once."""
-    return Plan([Problem(model, model, epochs)], model)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
 from ..loop.losses import Loss
-from ..loop.problems import Plan, whole
+from ..loop.problems import Plan, Problem
 
 
 class Method:
@@ -30,10 +30,10 @@ class Method:
     def plan(self, model: nn.Module, example: Callable[[], Any], num_outputs: int, epochs: int) -> Plan:
         """The problems that a model is trained by; by default one: the whole model.
 
-        `example` gives the example batch, a few samples as the model sees them; `num_outputs` is the number of classes,
-        or the length of a target; `epochs` are those of the recipe.
+        `example` gives a few samples as the model sees them; `num_outputs` is the number of classes, or the length of a
+        target; `epochs` are those of the recipe.
         """
-        return whole(model, epochs)
+        return Plan([Problem(model, model, epochs)], model)
 
     def backward(self, model: nn.Module, x: Any, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """Fill the `.grad` of every parameter of a problem; returns the loss and the outputs, detached.

@@ -77,10 +77,8 @@ class FeasibleTargetPropagation:
     def solve(self, model: nn.Module, x: Tensor, y: Tensor) -> Solution:
         """Give a network the weights that make no mistake on all samples, if they are found; else leave it as it is.
 
-        Args:
-            model: an nn.Sequential of nn.Linear with bias and thresholds of two levels between them.
-            x: (N, d), or whatever an nn.Flatten before them makes that.
-            y: classes (N,); or 1 and -1, (N,) or (N, outputs), the signs of the outputs.
+        The model is an nn.Sequential of nn.Linear with bias and thresholds of two levels between them; x is (N, d), or
+        whatever an nn.Flatten makes that; y are classes (N,), or 1 and -1, (N,) or (N, outputs), the outputs' signs.
         """
         flatten, layers, thresholds = _chain(model)
         x, y = torch.as_tensor(x).detach().to(layers[0].weight), torch.as_tensor(y)

@@ -38,10 +38,7 @@ _PREFIX = "activations-"
 
 
 class Activations:
-    """Samples whose inputs are states of a network, on the CPU; batches are prepared, on a device.
-
-    A state is made of `leaves`, tensors (views x samples, ...), by `spec`; a batch has one view of a sample at random.
-    """
+    """Samples whose inputs are states, of leaves (views x samples, ...) on the CPU; a batch has one view of each."""
 
     is_prepared = True
 
@@ -96,11 +93,7 @@ class Source:
 
 
 class Cache:
-    """A cache of the states below the block that is trained; they are made from those below the block before.
-
-    On disk they are in files that are mapped into memory. Problem `first`, counted from 0, is the first that is trained
-    on cached states.
-    """
+    """A cache, from problem `first` on, of the states below the block that is trained, made from those below it."""
 
     def __init__(
         self, steps: Sequence[Step], batch: Any, place: Place, dtype: torch.dtype, views: int, first: int = 1
@@ -128,10 +121,7 @@ class Cache:
         name: str = "Layerwise.cache",
         others: str = "'off', fewer views or a lower precision",
     ) -> None:
-        """Raise MinimandError unless there is room for a number of samples, in files near a folder.
-
-        The message calls the option `name`, and names `others` that would work.
-        """
+        """Raise MinimandError unless there is room for a number of samples, in files near a folder; says what works."""
         for leftover in near.glob(f"{_PREFIX}*") if near else ():  # by a process that was killed in this run
             shutil.rmtree(leftover)
         self.near = near
@@ -154,9 +144,9 @@ class Cache:
             step, below, files_below = self.steps[self.position], self.stored or [None] * len(sources), self.files
             self.files, folder = ExitStack(), None
             if self.place == "disk":
-                folder = self.files.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX, dir=self.near))
+                folder = Path(self.files.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX, dir=self.near)))
             self.stored = [
-                self._above(step, source, states, device, folder and Path(folder, str(i)))
+                self._above(step, source, states, device, folder and folder / str(i))
                 for i, (source, states) in enumerate(zip(sources, below, strict=True))
             ]
             del below

@@ -20,6 +20,7 @@ from ....layers.heads.auxiliary import AUXILIARIES, Auxiliary, auxiliary
 from ....networks import Network, as_network, compiled
 from ...distributed.pipeline import Buffer, Pipeline, SentState
 from ...distributed.processes import broadcast_object, world_size
+from ...distributed.sharding import evaluation_mode
 from ...loop.losses import Loss
 from ...loop.problems import Plan, Problem
 from ...loop.state_batch import StateBatch
@@ -220,22 +221,17 @@ def balanced(costs: Sequence[float], count: int) -> list[range]:
 def _costs(parts: Sequence[Part], x: Tensor) -> tuple[list[float], list[Any]]:
     """Of each part its operations on a batch, and how the state below it is made of tensors."""
     costs, specs, state = [], [], x
-    modes = [(module, module.training) for part in parts for module in part.modules()]
-    try:
+    with evaluation_mode(*parts), torch.no_grad():
         for part in parts:
-            part.eval()
             if not all(isinstance(leaf, Tensor) for leaf in tree_leaves(state)):
                 raise MinimandError(
                     f"the state below layer {part.block.start} is not of tensors alone, so it cannot be sent; expected "
                     "one process."
                 )
             specs.append(tree_structure(state))
-            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            with FlopCounterMode(display=False) as counter:
                 state, *_ = part(state)
             costs.append(float(counter.get_total_flops() or 1))
-    finally:
-        for module, training in modes:
-            module.training = training
     return costs, specs
 
 

@@ -1,7 +1,7 @@
 """Layer by layer: a deep network by one shallow problem after another (Belilovsky et al. 2019)."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, cast, get_args
@@ -23,8 +23,9 @@ from ...loop.state_batch import StateBatch
 from .._registry import METHODS
 from ..method import Method, chain_rule, descend
 from .activations import DTYPES, Cache, StoredPrecision, free_memory
-from .ensemble import Averaged, Ensemble
 from .partition import Block, coefficients, divided
+
+Averaged = Literal["logits", "probabilities"]
 
 # Bytes that training takes for a parameter: itself, its gradient and two moments.
 _TRAINED = 16
@@ -53,16 +54,14 @@ class Layerwise(Method):
     trained network learns its last block anew below another head (the published shrinking of the last classifier)."""
     global_weight: float = 0.0
     """The share g of the network's own loss: a block learns by (1 - g) times the loss of its classifier and g times
-    that of the head, through the layers between, which stay as they are. It sends the gradient through all later layers
-    and keeps their activations, so it is for networks that have learned something before; 0 is local learning."""
+    that of the head, through the layers between, which stay as they are: for networks that have learned before."""
     epochs_per_layer: int | None = None
     """The epochs of each block; by default those of the recipe."""
     cache: Literal["off", "memory", "disk"] = "off"
-    """Where what the frozen blocks give is kept, so that the cost of a block does not grow with its number. On disk, in
-    files that are mapped into memory, and deleted at the end."""
+    """Where what the frozen blocks give is kept until the end, so that the cost of a block does not grow with its
+    number; on disk in files that are mapped into memory."""
     views: int = 1
-    """What is kept of each training sample: one view is the sample itself, several are augmented ones, of which every
-    epoch draws one."""
+    """What is kept of each training sample: itself, or several augmented views, of which every epoch draws one."""
     cache_precision: StoredPrecision = "fp32"
     """The number format in which activations are stored."""
     ensemble: Averaged = "logits"
@@ -114,8 +113,8 @@ class Layerwise(Method):
         norm = any(isinstance(module, BatchNorm) for module in model.modules())
         device = next(model.parameters()).device
         heads = nn.ModuleList(self._head(j, shapes[j], num_outputs, norm, device) for j in range(start, count - 1))
-        problems = [Shallow(model, network, block, head) for block, head in zip(blocks[start:-1], heads, strict=True)]
-        problems.append(Shallow(model, network, blocks[-1], None))
+        pairs = zip(blocks[start:], [*heads, None], strict=True)
+        problems = [Shallow(model, network, block, head) for block, head in pairs]
         ends = [block.stop - 1 for block in blocks[start:-1]]
         return Plan(
             [Problem(problem, problem, self.epochs_per_layer or epochs) for problem in problems],
@@ -173,8 +172,7 @@ class Shallow(Block):
     def forward(self, x: Tensor | StateBatch, ahead: bool | None = None) -> Any:
         """Outputs of a batch, or of what the blocks before gave for it.
 
-        With `ahead` two more for the loss, None where there is none: what samples are compared by, and if it is true
-        the outputs of the network's own head.
+        With `ahead` also, or None, what samples are compared by and, if it is true, the outputs of the network's head.
         """
         state = self.state(x)
         seen = self.seen(state)
@@ -217,6 +215,42 @@ class Shallow(Block):
         """Everything before the block stays in evaluation mode."""
         self._frozen[0].eval()
         return super().train(mode)
+
+
+class Ensemble(nn.Module):
+    """The outputs of classifiers j = 0, 1, ... of a network, the head last, averaged with weights 2^j / sum 2^i.
+
+    Classifiers `heads` look after the layers `ends`. What is `averaged` are outputs themselves, as published for
+    CIFAR-10, or probabilities of classes, as for ImageNet; the output is then their logarithm.
+    """
+
+    def __init__(
+        self, model: nn.Module, network: Network, ends: Sequence[int], heads: nn.ModuleList, averaged: Averaged
+    ) -> None:
+        super().__init__()
+        self.model, self.heads, self.averaged = model, heads, averaged
+        self._network = (network,)  # so that nothing has two names
+        self._ends = tuple(ends)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, ...) to (N, outputs)."""
+        outputs = torch.stack(self.outputs(x)).float()
+        if self.averaged == "probabilities":
+            outputs = outputs.softmax(2)
+        weights = 2.0 ** torch.arange(len(outputs), device=x.device)
+        mean = torch.tensordot(weights / weights.sum(), outputs, 1)
+        return mean if self.averaged == "logits" else mean.clamp_min(torch.finfo(mean.dtype).tiny).log()
+
+    def outputs(self, x: Tensor) -> list[Tensor]:
+        """The outputs of each classifier, the network's own head last."""
+        (network,) = self._network
+        state: Any = network.stem(x)
+        outputs: list[Tensor] = []
+        for j, layer in enumerate(network.layers):
+            state = layer(state)
+            if j in self._ends:
+                outputs.append(self.heads[len(outputs)](network.read(j, state)))
+        return [*outputs, network.head(state)]
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ...._support.errors import MinimandError
 from ....networks import Network, UnrolledLayer
 from ....networks.differentiability import learns, states
+from ...distributed.sharding import evaluation_mode
 
 
 class Block(nn.Module):
@@ -49,9 +50,8 @@ def divided(model: nn.Module, network: Network, size: int, x: Tensor) -> tuple[l
     A layer with nothing to learn joins the block before it. One that no gradient goes through, such as somebody's rule
     engine, begins the next block, as what is before it could not learn from above it.
     """
-    training, blocks, shapes = model.training, [], []
-    model.eval()
-    try:
+    blocks, shapes = [], []
+    with evaluation_mode(model):
         with torch.no_grad():
             model(x)  # a model says itself what it cannot take
             state: Any = network.stem(x)
@@ -66,8 +66,6 @@ def divided(model: nn.Module, network: Network, size: int, x: Tensor) -> tuple[l
                 start, learning = j, 0
             learning += learns(layer)
             above = after
-    finally:
-        model.train(training)
     return [*blocks, range(start, len(network.layers))], shapes
 
 

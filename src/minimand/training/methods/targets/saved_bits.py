@@ -101,8 +101,7 @@ def _short(indices: Tensor) -> Tensor:
 
 
 def _is_dense(tensor: Tensor) -> bool:
-    channels_last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    return tensor.is_contiguous() or channels_last
+    return tensor.is_contiguous() or (tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
 
 
 def _bits(values: Tensor, low: float) -> Tensor:

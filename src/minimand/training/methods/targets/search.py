@@ -38,7 +38,7 @@ def searched(kind: Search, h: Tensor, g: Tensor, threshold: Threshold, loss: Los
 
 
 def _local_search(promise: Tensor, loss: LossAbove, budget: int) -> Tensor:
-    """The moves of the least loss; `promise`, not negative, is what the gradient says that each lowers the loss by."""
+    # `promise`, not negative, is what the gradient says that each move lowers the loss by.
     per_sample = (-1, *[1] * (promise.ndim - 1))
     promising = promise > 0
     average = promise.flatten(1).sum(1).div(promising.flatten(1).sum(1).clamp(min=1)).view(per_sample)
@@ -59,7 +59,6 @@ def _local_search(promise: Tensor, loss: LossAbove, budget: int) -> Tensor:
 
 
 def _beam_search(promise: Tensor, loss: LossAbove, budget: int) -> Tensor:
-    """The moves of the least loss; `promise`, not negative, is what the gradient says that each lowers the loss by."""
     width = max(1, min(_WIDTH, (budget - 1) // 2))
     rounds = max(1, (budget - 1) // width)
     promising = promise > 0

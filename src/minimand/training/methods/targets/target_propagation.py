@@ -13,8 +13,7 @@ from ...._support.torch_internals import uncompiled
 from ...loop.losses import Loss
 from .._registry import METHODS
 from ..method import Method
-from .passes import TargetPass, TargetRule, TargetRules
-from .recomputing import backward_by_pieces
+from .passes import TargetPass, TargetRule, TargetRules, backward_by_pieces
 from .search import SEARCHES, Search
 from .unit_losses import UnitLossFunction, as_unit_loss
 
@@ -91,7 +90,7 @@ class TargetPropagation(Method):
         return value, outputs
 
     def metrics(self) -> dict[str, Any]:
-        """Measurements of every threshold by name, at the last step that was measured, for the record of an epoch.
+        """Measurements of every threshold by name, at the last step that was measured.
 
         `loss` is that of its units, weighted; `flipped` the share of activations that are not their targets; `met` the
         share of units (channels) that meet all their targets of the batch, which the weights show to be feasible.
