@@ -15,6 +15,7 @@ from .._support.errors import MinimandError
 from .._support.tables import table_text
 from .._support.torch_internals import BatchNorm
 from ..data import Data, as_data
+from ..data.prepared import as_prepared
 from ..networks.as_network import as_network
 from ..networks.kinds import count_parameters
 from ..recipes.recipe import Recipe, default_recipe
@@ -199,9 +200,8 @@ def taylor_importance(module: nn.Module, layer: nn.Module, data: Any) -> Tensor:
     try:
         with undisturbed(module):
             module.eval()
-            for inputs, targets in data.train.batches(_BATCH):
-                y = targets.to(device)
-                loss = loss_function(module(data.prepare(inputs.to(device))), y)
+            for x, y in as_prepared(data, data.train, device).batches(_BATCH):
+                loss = loss_function(module(x), y)
                 z = outputs.pop()
                 (gradient,) = torch.autograd.grad(loss, z)
                 change = (len(y) * z.detach() * gradient).reshape(*z.shape[:2], -1).mean(2)
