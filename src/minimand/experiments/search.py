@@ -24,10 +24,10 @@ from ..theory import distance
 from ..theory.certificate import Certificate
 from ..theory.equivalence import equivalent, identify
 from ..theory.kernel import Binding
-from ..training.arguments import check_seed
+from ..training.fit import check_seed
 from ..training.loop.events import Callback
 from ..training.methods.backpropagation import Backpropagation
-from ..training.runs.configuration import configuration
+from ..training.runs.keeper import configuration
 from ..training.runs.run import Run
 from .compare import compare
 from .multistep import KNOWN

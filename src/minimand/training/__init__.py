@@ -13,8 +13,7 @@ from .methods.feasible.feasible_target_propagation import (
     Solution as Solution,
 )
 from .methods.local.decoupled import Decoupled as Decoupled
-from .methods.local.ensemble import Ensemble as Ensemble
-from .methods.local.layerwise import Layerwise as Layerwise
+from .methods.local.layerwise import Ensemble as Ensemble, Layerwise as Layerwise
 from .methods.method import Method as Method
 from .methods.targets.target_propagation import TargetPropagation as TargetPropagation
 from .methods.targets.unit_losses import LOSSES as LOSSES

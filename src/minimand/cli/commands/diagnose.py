@@ -51,7 +51,7 @@ class Diagnose:
         from ..._support.checks import check_number
         from ..._support.environment import as_device
         from ...trainability.diagnosis.diagnose import diagnose
-        from ...training.arguments import check_seed
+        from ...training.fit import check_seed
 
         check_number("--batch-size", self.batch_size, 1, float("inf"), whole=True)
         check_seed(self.seed)

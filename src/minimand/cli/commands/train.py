@@ -48,9 +48,8 @@ class Train(TrainingOptions):
         from ...recipes.recipe import default_recipe, from_config
         from ...trainability.initialization.initialize import initialize
         from ...trainability.initialization.scheme import read_scheme
-        from ...training.arguments import check_seed
         from ...training.distributed.processes import broadcast_object, is_main, world_size
-        from ...training.fit import fit
+        from ...training.fit import check_seed, fit
         from ...training.methods._registry import as_method
         from ...training.runs.run import Run
 

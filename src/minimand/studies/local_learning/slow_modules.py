@@ -11,7 +11,7 @@ from ...experiments.panels import rows
 from ...experiments.study import Cell, Scale, Study, register
 from ...experiments.trained import ACCURACY, images
 from ...recipes.recipe import Recipe, as_config, from_config
-from ...training.distributed.replay import Buffer
+from ...training.distributed.pipeline import Buffer
 from ...training.loop.evaluate import evaluate
 from ...training.loop.losses import Loss, as_loss
 from ...training.methods.local.decoupled import Decoupled, Group, Part

@@ -1,6 +1,6 @@
 """Gradient accumulation: the update of a large batch in the memory of a small one."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,36 +8,31 @@ from torch import Tensor, nn
 from ..._support.errors import MinimandError
 from ...data.samples import Loader
 from ..loop.losses import Loss
+from ..loop.training import Training
 from .hook import HOOKS, Backward, Hook
-
-if TYPE_CHECKING:
-    from ..loop.training import Training
 
 
 @HOOKS.register("accumulation")
 class AccumulationHook(Hook):
-    """Fills the gradients of a batch part by part (`Recipe.accumulate`).
+    """Fills the gradients of a batch part by part (`Recipe.accumulate`); a part counts by its share of the samples.
 
-    The loss of a part counts by its share of the samples, so that without batch statistics and random layers the
-    weights are those of the large batch, to rounding. Losses that compare samples of a batch see those of a part.
+    Without batch statistics, random layers and losses that compare samples, weights are those of the large batch.
     """
 
     @classmethod
-    def is_wanted(cls, training: "Training") -> bool:
+    def is_wanted(cls, training: Training) -> bool:
         accumulate = training.recipe.accumulate
-        if accumulate == 1:
-            return False
-        if isinstance(training.data.train, Loader):
+        if accumulate > 1 and isinstance(training.data.train, Loader):
             raise MinimandError(
                 f"Recipe.accumulate is {accumulate}, but the batches are those of a loader of your own; expected a "
                 "loader of larger batches, or tensors or a data set, whose batches are made here."
             )
-        if training.world.pipeline_stages > 1:
+        if accumulate > 1 and training.world.pipeline_stages > 1:
             raise MinimandError(
                 f"Recipe.accumulate is {accumulate}, but modules on several ranks hand on whole batches; expected 1, "
                 "or one process."
             )
-        return True
+        return accumulate > 1
 
     def around_backward(self, backward: Backward) -> Backward:
         training = self.training
