@@ -6,10 +6,9 @@ from typing import Any
 from .._support.errors import MinimandError, unknown_name
 from ..algorithms import ALGORITHMS, as_algorithm
 from ..data.info import DATA
-from ..models.info import model_info
-from ..models.registry import list_models
-from ..report.citing import bibtex
-from ..surgery.normalizations._kinds import NORMALIZATIONS
+from ..models import list_models, model_info
+from ..report import bibtex
+from ..surgery.normalizations import NORMALIZATIONS
 from ..trainability.initialization.scheme import SCHEMES
 from ..training.methods._registry import METHODS
 from .study import STUDIES

@@ -13,19 +13,13 @@ from .._support.calls import file_name
 from .._support.environment import as_device, default_device, environment
 from .._support.errors import MinimandError, WrongTypeError
 from ..algorithms import Algorithm, as_algorithm, specification
-from ..data.conversion import as_data
-from ..models.network import UnrolledNetwork
-from ..models.registry import create_for
-from ..networks.kinds import count_parameters
-from ..recipes.recipe import Recipe, default_recipe
-from ..report.citing import bibtex
-from ..report.explain import certify_model
-from ..report.size import count_flops
-from ..theory.certificate import Certificate
-from ..theory.kernel import Binding
-from ..training.hooks.nonfinite import NonFiniteLossError
-from ..training.loop.events import Callback
-from ..training.loop.result import FitResult
+from ..data import as_data
+from ..models import UnrolledNetwork, create_for
+from ..networks import count_parameters
+from ..recipes import Recipe, default_recipe
+from ..report import bibtex, certify_model, count_flops
+from ..theory import Binding, Certificate
+from ..training import Callback, FitResult, NonFiniteLossError
 from ..training.runs import fingerprint
 from .comparison import Comparison, ComparisonEntry
 from .task import Task

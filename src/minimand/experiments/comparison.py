@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from .._support.files import write_whole
 from .._support.style import COLORS, draw_mean_and_range, legend_below, new_figure, plain
 from .._support.tables import markdown, spread, table_text
-from ..report.page import Figures, write_page
-from ..theory.certificate import Certificate
+from ..report import Figures, write_page
+from ..theory import Certificate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

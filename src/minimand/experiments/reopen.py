@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ..algorithms import ALGORITHMS, Algorithm, as_algorithm, specification
-from ..data.data import Data
-from ..data.registry import list_data, load_data
+from ..data import Data, list_data, load_data
 from ..layers.stochastic_depth import DropPath
-from ..models.named import NamedModel
+from ..models import NamedModel
 from ..models.registry import model_from_config
-from ..recipes.recipe import Recipe, from_config
+from ..recipes import Recipe, from_config
+from ..training import CheckpointError, Method, Run, RunError
 from ..training.methods._registry import method_from_config
-from ..training.methods.method import Method
 from ..training.runs import fingerprint
-from ..training.runs.checkpoint import CheckpointError, load_weights
-from ..training.runs.run import Run, RunError
+from ..training.runs.checkpoint import load_weights
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,10 @@ from .._support.environment import as_device, default_device, environment
 from .._support.errors import MinimandError
 from .._support.files import locked, write_whole
 from .._support.tables import markdown, spread, table_text
-from ..recipes.recipe import as_config, from_config
-from ..report.citing import bibtex
-from ..report.page import Figures, write_page
-from ..training.hooks.nonfinite import NonFiniteLossError
-from ..training.loop.events import Callback
-from .bench import Bench
-from .study import SCALES, STUDIES, Cell, Column, Measurement, Scale, Study
+from ..recipes import as_config, from_config
+from ..report import Figures, bibtex, write_page
+from ..training import Callback, NonFiniteLossError
+from .study import SCALES, STUDIES, Bench, Cell, Column, Measurement, Scale, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

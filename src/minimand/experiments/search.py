@@ -13,22 +13,14 @@ from .._support.errors import MinimandError
 from .._support.extras import require
 from .._support.files import write_whole
 from ..algorithms import ALGORITHMS, Algorithm, as_algorithm
-from ..data.conversion import as_data
-from ..data.data import Data
-from ..data.holding_out import hold_out
-from ..models.registry import create_for
-from ..recipes.recipe import Recipe, default_recipe
-from ..report.citing import bibtex
-from ..report.explain import certify_model
-from ..theory.certificate import Certificate
-from ..theory.distance import distance
-from ..theory.equivalence import equivalent, identify
-from ..theory.kernel import Binding
+from ..data import Data, as_data, hold_out
+from ..models import create_for
+from ..recipes import Recipe, default_recipe
+from ..report import bibtex, certify_model
+from ..theory import Binding, Certificate, distance, equivalent, identify
+from ..training import Backpropagation, Callback, Run
 from ..training.arguments import check_seed
-from ..training.loop.events import Callback
-from ..training.methods.backpropagation import Backpropagation
 from ..training.runs.configuration import configuration
-from ..training.runs.run import Run
 from .compare import compare
 from .multistep import KNOWN
 from .search_result import FILE, SearchResult

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .._support.files import write_whole
 from .._support.style import COLORS, new_figure, plain
 from .._support.tables import table_text
-from ..report.page import Figures, write_page
-from ..theory.certificate import Certificate
-from ..theory.equivalence import Identification
+from ..report import Figures, write_page
+from ..theory import Certificate, Identification
 from .comparison import Comparison
 from .trials import Trial, best_first, tally
 

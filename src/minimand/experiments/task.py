@@ -7,14 +7,11 @@ from pathlib import Path
 import torch
 
 from ..algorithms import Algorithm
-from ..data.data import Data
-from ..models.network import UnrolledNetwork
-from ..models.registry import create_for
-from ..recipes.recipe import Recipe
-from ..theory.kernel import Binding
-from ..training.fit import fit
-from ..training.loop.events import Callback
-from ..training.loop.result import FitResult
+from ..data import Data
+from ..models import UnrolledNetwork, create_for
+from ..recipes import Recipe
+from ..theory import Binding
+from ..training import Callback, FitResult, fit
 
 
 @dataclass(frozen=True)

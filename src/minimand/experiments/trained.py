@@ -11,22 +11,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..data.data import Data
-from ..data.samples import Arrays
-from ..models.network import UnrolledNetwork
-from ..models.registry import create_for
-from ..networks.kinds import count_parameters
-from ..recipes.augmentation import Augmentation
-from ..recipes.optimizers import SGD
-from ..recipes.recipe import Recipe, as_config, from_config
-from ..recipes.schedules import StepDecay
-from ..report.size import count_flops
-from ..training.fit import fit
-from ..training.hooks.nonfinite import NonFiniteLossError
-from ..training.loop.result import FitResult
-from ..training.methods.method import Method
-from .bench import Bench
-from .study import Cell, Column, Scale
+from ..data import Arrays, Data
+from ..models import UnrolledNetwork, create_for
+from ..networks import count_parameters
+from ..recipes import SGD, Augmentation, Recipe, StepDecay, as_config, from_config
+from ..report import count_flops
+from ..training import FitResult, Method, NonFiniteLossError, fit
+from .study import Bench, Cell, Column, Scale
 
 ACCURACY = Column("accuracy", "test accuracy %", 1, 100)
 """The column of most classifiers: the test accuracy in percent."""
@@ -95,13 +86,7 @@ def seeded_network(name: str, data: Data, cell: Cell, seed: int) -> UnrolledNetw
 
 
 def train(
-    model: nn.Module,
-    data: Data,
-    cell: Cell,
-    seed: int,
-    bench: Bench,
-    resume: bool = True,
-    method: Method | None = None,
+    model: nn.Module, data: Data, cell: Cell, seed: int, bench: Bench, resume: bool = True, method: Method | None = None
 ) -> FitResult:
     """Train a model by the recipe in its cell.
 
@@ -123,12 +108,7 @@ def train(
 
 
 def best_of_rates(
-    create: Callable[[], nn.Module],
-    data: Data,
-    cell: Cell,
-    seed: int,
-    bench: Bench,
-    method: Method | None = None,
+    create: Callable[[], nn.Module], data: Data, cell: Cell, seed: int, bench: Bench, method: Method | None = None
 ) -> tuple[dict[str, Any], nn.Module | None]:
     """Train a new model at each learning rate of `cell["rates"]`: the best test accuracy, its rate, and its model."""
     best: dict[str, Any] = {"diverged": 1}

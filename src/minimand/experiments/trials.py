@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from .._support.errors import MinimandError
 from .._support.seeds import derived_seed
-from ..models.network import UnrolledNetwork
-from ..theory.certificate import Certificate, certify
-from ..training.hooks.nonfinite import NonFiniteLossError
-from ..training.loop.events import Callback, EpochDone, Event
+from ..models import UnrolledNetwork
+from ..theory import Certificate, certify
+from ..training import Callback, EpochDone, Event, NonFiniteLossError
 from ..training.runs.run import differences
 from .multistep import PRECISION, Multistep, from_parameters, known_parameters, ranges
 from .task import Task

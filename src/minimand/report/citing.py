@@ -6,9 +6,9 @@ from importlib.resources import files
 from typing import Any
 
 from .._support.errors import WrongTypeError
-from ..layers.weight_bits import FewBitLayer
-from ..networks.skeletons import skeletons
-from ..surgery.changes import changes
+from ..layers import FewBitLayer
+from ..networks import skeletons
+from ..surgery import changes
 
 
 def bibtex(*things: Any) -> str:

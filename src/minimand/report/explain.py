@@ -6,12 +6,9 @@ from typing import Any
 from torch import nn
 
 from .._support.errors import WrongTypeError
-from ..models.network import UnrolledNetwork
-from ..networks.kinds import count_parameters
-from ..networks.skeletons import Skeleton, skeletons
-from ..networks.unrolled import Unrolled
-from ..theory.certificate import Certificate, certify
-from ..theory.equivalence import identify
+from ..models import UnrolledNetwork
+from ..networks import Skeleton, Unrolled, count_parameters, skeletons
+from ..theory import Certificate, certify, identify
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,9 @@ from torch import nn
 
 from .._support.errors import MinimandError
 from .._support.files import write_whole
-from ..data.data import Data
-from ..models.named import NamedModel
-from ..models.network import UnrolledNetwork
-from ..networks.kinds import count_parameters
-from ..networks.skeletons import skeletons
+from ..data import Data
+from ..models import NamedModel, UnrolledNetwork
+from ..networks import count_parameters, skeletons
 from .citing import bibtex
 from .explain import explain, learned_coefficients
 from .figures import draw_coefficients, draw_confusion, draw_curves, svg

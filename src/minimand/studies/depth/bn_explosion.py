@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from ..._support.style import COLORS, new_figure, plain
-from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study
 
 _ACTIVATIONS = {"ReLU": nn.ReLU, "linear": nn.Identity}
 _ENDS = 4
@@ -69,23 +68,21 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
     return {"Growth per layer: each seed a point; dashed the theory, for ReLU that of large batches": figure}
 
 
-register(
-    Study(
-        "bn_explosion",
-        "Batch normalization makes gradients explode where there are no skips (Yang et al. 2019)",
-        "Plain layers of linear map, batch normalization and activation, their input standard normal, their weights "
-        "Gaussian (their size has no effect). A random vector is sent back from the output, in float64; measured is by "
-        f"what factor the squared norm of the gradient grows from a layer to the one before it, a geometric mean over "
-        f"all layers but {_ENDS} at either end. At cpu scale 24 layers of 512 units, at paper scale 50 of 1000.\n\n"
-        "Beside it stands theory for infinite width: pi / (pi - 1) = 1.467 for ReLU in large batches, "
-        "(B - 2) / (B - 3) for linear layers and a batch of B. The formulas are recalled of the paper; its own widths "
-        "and depths were not looked up.",
-        ("yang2019batchnorm",),
-        _cells,
-        _measure,
-        ("activation", "batch"),
-        (Column("growth", "growth per layer", 4),),
-        _published,
-        _figures,
-    )
+STUDY = Study(
+    "bn_explosion",
+    "Batch normalization makes gradients explode where there are no skips (Yang et al. 2019)",
+    "Plain layers of linear map, batch normalization and activation, their input standard normal, their weights "
+    "Gaussian (their size has no effect). A random vector is sent back from the output, in float64; measured is by "
+    "what factor the squared norm of the gradient grows from a layer to the one before it, a geometric mean over all "
+    f"layers but {_ENDS} at either end. At cpu scale 24 layers of 512 units, at paper scale 50 of 1000.\n\n"
+    "Beside it stands theory for infinite width: pi / (pi - 1) = 1.467 for ReLU in large batches, (B - 2) / (B - 3) "
+    "for linear layers and a batch of B. The formulas are recalled of the paper; its own widths and depths were not "
+    "looked up.",
+    ("yang2019batchnorm",),
+    _cells,
+    _measure,
+    ("activation", "batch"),
+    (Column("growth", "growth per layer", 4),),
+    _published,
+    _figures,
 )

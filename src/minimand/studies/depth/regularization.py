@@ -9,19 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...data.data import Data
-from ...data.samples import Arrays
-from ...experiments.bench import Bench
-from ...experiments.panels import sweep
-from ...experiments.study import Cell, Column, Scale, Study, register
+from ...data import Arrays, Data
+from ...experiments import Bench, Cell, Column, Scale, Study, sweep
 from ...experiments.trained import ACCURACY, best_of_rates, first_batch, images_for_steps, one_epoch, plain_network
-from ...recipes.recipe import Recipe, as_config
-from ...trainability.initialization.initialize import initialize
-from ...trainability.mean_field.critical_points import critical_point
-from ...trainability.mean_field.depth_scales import depth_scales
-from ...trainability.mean_field.layer_maps import correlation_map
+from ...recipes import Recipe, as_config
+from ...trainability import initialize
+from ...trainability.mean_field import correlation_map, critical_point, depth_scales
+from ...training import Method
 from ...training.loop.losses import Loss
-from ...training.methods.method import Method, chain_rule
+from ...training.methods.method import chain_rule
 from .trainable_depth import REACH
 
 _PLAIN: dict[str, Any] = {"dropout": 0.0, "weight_decay": 0.0, "attack": 0.0, "pretrained": False, "scheme": "critical"}
@@ -152,31 +148,29 @@ def pretrain(model: nn.Sequential, images: Tensor, rate: float = 1e-3, batch: in
             x = activation(linear(x))
 
 
-register(
-    Study(
-        "regularization",
-        "What dropout, weight decay, adversarial training and pre-training do to the depth that trains",
-        "Plain tanh networks of 100 units on the images of Fashion-MNIST as vectors, at the edge of chaos with "
-        "orthogonal weights but where Xavier's stand: 125 steps of SGD with Nesterov momentum 0.9 and batches of 64 "
-        "at a constant rate, of three the best. One thing is added at a time: dropout after every activation; decay "
-        "of the weights; training on images moved by 0.2 (of their standard deviation) by the fast gradient sign "
-        "method; or greedy pre-training of each layer as an autoencoder on the same images without labels, once "
-        "through, from Xavier's weights, beside the same without it. Accuracy on 2,000 test images, and on the "
-        "same images moved by 0.2 against the network that is tested.\n\n"
-        f"Schoenholz et al. 2017 show that dropout removes the critical point, so that no weights reach any depth; "
-        f"they give no table. How deep dropout lets these weights be stands beside: {REACH} depth scales of its "
-        "correlation map, as in the study of trainable depth. Nothing else is published that could stand beside it.",
-        ("schoenholz2017deep", "goodfellow2015explaining", "bengio2006greedy"),
-        _cells,
-        _measure,
-        ("treatment", "depth"),
-        (
-            ACCURACY,
-            Column("attacked", "under attack %", 1, 100),
-            Column("rate", "learning rate"),
-            Column("reach", f"{REACH} depth scales"),
-        ),
-        published=None,
-        figures=sweep("Test accuracy against depth", ACCURACY, "activation", line="treatment"),
-    )
+STUDY = Study(
+    "regularization",
+    "What dropout, weight decay, adversarial training and pre-training do to the depth that trains",
+    "Plain tanh networks of 100 units on the images of Fashion-MNIST as vectors, at the edge of chaos with orthogonal "
+    "weights but where Xavier's stand: 125 steps of SGD with Nesterov momentum 0.9 and batches of 64 at a constant "
+    "rate, of three the best. One thing is added at a time: dropout after every activation; decay of the weights; "
+    "training on images moved by 0.2 (of their standard deviation) by the fast gradient sign method; or greedy "
+    "pre-training of each layer as an autoencoder on the same images without labels, once through, from Xavier's "
+    "weights, beside the same without it. Accuracy on 2,000 test images, and on the same images moved by 0.2 against "
+    "the network that is tested.\n\n"
+    "Schoenholz et al. 2017 show that dropout removes the critical point, so that no weights reach any depth; they "
+    f"give no table. How deep dropout lets these weights be stands beside: {REACH} depth scales of its correlation "
+    "map, as in the study of trainable depth. Nothing else is published that could stand beside it.",
+    ("schoenholz2017deep", "goodfellow2015explaining", "bengio2006greedy"),
+    _cells,
+    _measure,
+    ("treatment", "depth"),
+    (
+        ACCURACY,
+        Column("attacked", "under attack %", 1, 100),
+        Column("rate", "learning rate"),
+        Column("reach", f"{REACH} depth scales"),
+    ),
+    published=None,
+    figures=sweep("Test accuracy against depth", ACCURACY, "activation", line="treatment"),
 )

@@ -8,12 +8,11 @@ import torch
 from torch import nn
 
 from ..._support.style import COLORS, new_figure, plain
-from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study
 from ...experiments.trained import images_for_steps, one_epoch, plain_network, train
-from ...recipes.recipe import as_config
-from ...trainability.mean_field.depth_scales import depth_scales
-from ...training.hooks.nonfinite import NonFiniteLossError
+from ...recipes import as_config
+from ...trainability.mean_field import depth_scales
+from ...training import NonFiniteLossError
 
 # The classes, with the variance of the biases: the paper's for tanh, that of the critical points for the others.
 _ACTIVATIONS = {"tanh": (nn.Tanh, 0.05), "ReLU": (nn.ReLU, 0.0), "GELU": (nn.GELU, 0.172922)}
@@ -88,24 +87,22 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
     }
 
 
-register(
-    Study(
-        "trainable_depth",
-        "Trainable depth against the size of the weights (after Schoenholz et al. 2017)",
-        "Plain networks of 100 units on the images of Fashion-MNIST as vectors: 125 steps of SGD with Nesterov "
-        "momentum 0.9 and batches of 64, all at the constant rate 0.003. Weights are Gaussian with the deviation "
-        "sigma_w / sqrt(fan-in); biases have the variance 0.05 for tanh, 0 for ReLU and 0.173 for GELU, that of its "
-        "half-stable point. Beside the accuracy stands how deep theory lets a network be: "
-        f"{REACH} times the depth scale of `mm.trainability.mean_field.depth_scales`, the shorter of those of angles "
-        f"and of gradients. The {REACH} is recalled of the paper, not read again, and was not fitted here.\n\n"
-        "The paper has pictures, not tables, and they are of tanh; the sizes at paper scale (300 units, 200 steps, "
-        "batches of 128) are not known to be its own.",
-        ("schoenholz2017deep", "poole2016exponential"),
-        _cells,
-        _measure,
-        ("activation", "sigma_w", "depth"),
-        (Column("accuracy", "test accuracy %", 1, 100), Column("reach", f"{REACH} depth scales")),
-        None,
-        _figures,
-    )
+STUDY = Study(
+    "trainable_depth",
+    "Trainable depth against the size of the weights (after Schoenholz et al. 2017)",
+    "Plain networks of 100 units on the images of Fashion-MNIST as vectors: 125 steps of SGD with Nesterov momentum "
+    "0.9 and batches of 64, all at the constant rate 0.003. Weights are Gaussian with the deviation sigma_w / "
+    "sqrt(fan-in); biases have the variance 0.05 for tanh, 0 for ReLU and 0.173 for GELU, that of its half-stable "
+    f"point. Beside the accuracy stands how deep theory lets a network be: {REACH} times the depth scale of "
+    f"`mm.trainability.mean_field.depth_scales`, the shorter of those of angles and of gradients. The {REACH} is "
+    "recalled of the paper, not read again, and was not fitted here.\n\n"
+    "The paper has pictures, not tables, and they are of tanh; the sizes at paper scale (300 units, 200 steps, batches "
+    "of 128) are not known to be its own.",
+    ("schoenholz2017deep", "poole2016exponential"),
+    _cells,
+    _measure,
+    ("activation", "sigma_w", "depth"),
+    (Column("accuracy", "test accuracy %", 1, 100), Column("reach", f"{REACH} depth scales")),
+    None,
+    _figures,
 )

@@ -10,21 +10,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..._support.style import COLORS, draw_mean_and_range, new_figure, plain
-from ...data.data import Data
-from ...experiments.bench import Bench
-from ...experiments.panels import draw_sweep
-from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
+from ...data import Data
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, draw_sweep
 from ...experiments.trained import images
-from ...recipes.augmentation import Augmentation
-from ...recipes.optimizers import SGD
-from ...recipes.recipe import Recipe, as_config, from_config
-from ...recipes.schedules import StepDecay
-from ...report.size import saved_bytes
-from ...training.fit import fit
-from ...training.loop.events import EpochDone, Event
-from ...training.methods.backpropagation import Backpropagation
-from ...training.methods.local.layerwise import Layerwise
-from ...training.methods.method import Method
+from ...recipes import SGD, Augmentation, Recipe, StepDecay, as_config, from_config
+from ...report import saved_bytes
+from ...training import Backpropagation, EpochDone, Event, Layerwise, Method, fit
 
 _METHODS: dict[str, Method] = {
     "end to end": Backpropagation(),
@@ -118,27 +109,25 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
     }
 
 
-register(
-    Study(
-        "layerwise_cost",
-        "Memory and time of training layer by layer, against depth",
-        "Plain networks of 3 x 3 convolutions of 8 channels with batch normalization on 256 images of CIFAR-10, in "
-        "batches of 64; classifiers have one hidden layer (k = 2). What is kept is counted by saved-tensor hooks, each "
-        "storage once, without parameters, for the block that keeps most. Times are of the processor, one thread: the "
-        "mean of the second and third epoch of each block, test of 64 images included. The last column is the time of "
-        "all blocks, filling the cache included, over the epochs of each; end to end it is that of an epoch.\n\n"
-        "At paper scale 128 channels and all images. No source has such a table: that memory does not grow with depth "
-        "is the claim of Belilovsky et al.",
-        ("belilovsky2019greedy",),
-        _cells,
-        _measure,
-        ("training", "depth"),
-        (
-            _SAVED,
-            Column("growth", "epoch of block J - 1 / of block 2", 2),
-            Column("whole", "s, an epoch of each block", 2),
-        ),
-        None,
-        _figures,
-    )
+STUDY = Study(
+    "layerwise_cost",
+    "Memory and time of training layer by layer, against depth",
+    "Plain networks of 3 x 3 convolutions of 8 channels with batch normalization on 256 images of CIFAR-10, in batches "
+    "of 64; classifiers have one hidden layer (k = 2). What is kept is counted by saved-tensor hooks, each storage "
+    "once, without parameters, for the block that keeps most. Times are of the processor, one thread: the mean of the "
+    "second and third epoch of each block, test of 64 images included. The last column is the time of all blocks, "
+    "filling the cache included, over the epochs of each; end to end it is that of an epoch.\n\n"
+    "At paper scale 128 channels and all images. No source has such a table: that memory does not grow with depth is "
+    "the claim of Belilovsky et al.",
+    ("belilovsky2019greedy",),
+    _cells,
+    _measure,
+    ("training", "depth"),
+    (
+        _SAVED,
+        Column("growth", "epoch of block J - 1 / of block 2", 2),
+        Column("whole", "s, an epoch of each block", 2),
+    ),
+    None,
+    _figures,
 )

@@ -3,13 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ...experiments.panels import rows
-from ...experiments.study import Cell, Scale, Study, register
+from ...experiments import Cell, Scale, Study, rows
 from ...experiments.trained import COLUMNS, ERROR, images, measure_classifier
-from ...recipes.augmentation import Augmentation
-from ...recipes.optimizers import SGD
-from ...recipes.recipe import Recipe, as_config
-from ...recipes.schedules import Cosine
+from ...recipes import SGD, Augmentation, Cosine, Recipe, as_config
 
 _ALGORITHMS = (
     "gradient_descent",
@@ -39,10 +35,10 @@ _SETTING = (
 )
 
 
-def _register(
+def _study(
     name: str, title: str, about: str, full: Sequence[str], small: Sequence[str], algorithms: Sequence[str]
-) -> None:
-    """Register a study of all algorithms on the `full` models at paper scale, of some on the `small` ones below."""
+) -> Study:
+    """A study of all algorithms on the `full` models at paper scale, of some on the `small` ones below."""
 
     def cells(scale: Scale) -> list[Cell]:
         paper = scale == "paper"
@@ -52,22 +48,14 @@ def _register(
             for algorithm in (_ALGORITHMS if paper else algorithms)
         ]
 
-    register(
-        Study(
-            name,
-            title,
-            f"{about} {_SETTING}",
-            ("wu2024optdnn",),
-            cells,
-            measure_classifier,
-            ("model", "algorithm"),
-            COLUMNS,
-            figures=rows("Test error", ("model", "algorithm"), ERROR),
-        )
-    )
+    labels = ("model", "algorithm")
+    figures = rows("Test error", labels, ERROR)
+    references = ("wu2024optdnn",)
+    about = f"{about} {_SETTING}"
+    return Study(name, title, about, references, cells, measure_classifier, labels, COLUMNS, figures=figures)
 
 
-_register(
+STUDY = _study(
     "optdnn",
     "Skeletons of wide and shallow and of narrow and deep networks, with error and FLOPs (Wu et al. 2024)",
     "Wide and shallow is WRN-28-4 (at cpu scale a pre-activation ResNet of 20 layers and 14 channels), narrow and deep "
@@ -79,7 +67,7 @@ _register(
     ("preact_resnet20(width=14)", "preact_resnet56(width=8)"),
     ("gradient_descent", "heavy_ball(momentum=0.5)", "nesterov_y(momentum=0.5)", "fista"),
 )
-_register(
+DENSE_STUDY = _study(
     "optdnn_dense",
     "Skeletons on DenseNet's blocks (Wu et al. 2024)",
     "T fills one slot of a state that holds all features, so gradient descent is DenseNet and every other algorithm "

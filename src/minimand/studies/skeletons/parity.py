@@ -5,14 +5,10 @@ from typing import Any
 import torch
 
 from ..._support.style import COLORS, new_figure, plain
-from ...experiments.bench import Bench
-from ...experiments.panels import draw_sweep
-from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, draw_sweep
 from ...experiments.trained import SKELETONS, seeded_network, train
-from ...networks.kinds import count_parameters
-from ...recipes.optimizers import AdamW
-from ...recipes.recipe import Recipe, as_config
-from ...recipes.schedules import Cosine
+from ...networks import count_parameters
+from ...recipes import AdamW, Cosine, Recipe, as_config
 
 _ALGORITHMS = (*SKELETONS, "linearized_admm")
 _ACCURACY = Column("accuracy", "accuracy %", 1, 100)
@@ -74,20 +70,18 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
     }
 
 
-register(
-    Study(
-        "parity",
-        "Parity over width and depth (Wu et al. 2024)",
-        "All points of {-1, 1}^8, for training and test; a linear stem to 10 entries, blocks 10 - h - 10 with ReLU "
-        "under the residual binding, a linear head. The number h of hidden units and the depth are swept from where no "
-        "skeleton learns parity to where all do (linearized ADMM has two blocks a layer, so twice the parameters in "
-        "its blocks). Full batches, 400 epochs of Adam at 5e-3 with a cosine, gradients clipped to norm 1.\n\n"
-        "Wu et al. report that their networks do better than ResNet; their numbers and sizes are not known here.",
-        ("wu2024optdnn",),
-        _cells,
-        _measure,
-        ("hidden", "depth", "algorithm"),
-        (_ACCURACY, Column("loss", "loss", 4), Column("parameters", "parameters", 0)),
-        figures=_figures,
-    )
+STUDY = Study(
+    "parity",
+    "Parity over width and depth (Wu et al. 2024)",
+    "All points of {-1, 1}^8, for training and test; a linear stem to 10 entries, blocks 10 - h - 10 with ReLU under "
+    "the residual binding, a linear head. The number h of hidden units and the depth are swept from where no skeleton "
+    "learns parity to where all do (linearized ADMM has two blocks a layer, so twice the parameters in its blocks). "
+    "Full batches, 400 epochs of Adam at 5e-3 with a cosine, gradients clipped to norm 1.\n\n"
+    "Wu et al. report that their networks do better than ResNet; their numbers and sizes are not known here.",
+    ("wu2024optdnn",),
+    _cells,
+    _measure,
+    ("hidden", "depth", "algorithm"),
+    (_ACCURACY, Column("loss", "loss", 4), Column("parameters", "parameters", 0)),
+    figures=_figures,
 )

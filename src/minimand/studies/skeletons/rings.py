@@ -7,17 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from ..._support.style import new_figure
-from ...data.data import Data
-from ...data.samples import Arrays
+from ...data import Arrays, Data
 from ...data.sets.nested_rings import nested_rings
-from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study
 from ...experiments.trained import SKELETONS, train
-from ...networks.kinds import count_parameters
-from ...networks.unrolled import unroll
-from ...recipes.optimizers import AdamW
-from ...recipes.recipe import Recipe, as_config
-from ...recipes.schedules import Cosine
+from ...networks import count_parameters, unroll
+from ...recipes import AdamW, Cosine, Recipe, as_config
 
 _ALGORITHMS = (*SKELETONS, "linearized_admm")
 _SIDE = 4.0
@@ -116,26 +111,23 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
     return {"Decision boundaries, seed 0: blue is taken for the outer ring, red for the inner one": figure}
 
 
-register(
-    Study(
-        "rings",
-        "Nested rings: accuracy, margin and decision boundary of narrow networks (Wu et al. 2024)",
-        "The state has two entries, which are the logits, and each layer has a block of its own, 2 - 16 - 2 with tanh, "
-        "under the residual binding: nothing but the skeleton differs (linearized ADMM has two blocks a layer). The "
-        "margin is the least distance in the plane from a test sample to a point taken for the other ring; no "
-        "classifier can have more than about 0.45, half the gap between the rings, and a single misclassified sample "
-        "makes it 0.\n\n"
-        "Wu et al. report larger margins than ResNet's for their networks; their numbers, widths, depths and data are "
-        "not known here. The rings are those of Sander et al. 2021; sizes and recipe are ours.",
-        ("wu2024optdnn", "sander2021momentum"),
-        _cells,
-        _measure,
-        ("algorithm", "depth"),
-        (
-            Column("margin", "margin", 3),
-            Column("accuracy", "test accuracy %", 2, 100),
-            Column("parameters", "parameters", 0),
-        ),
-        figures=_figures,
-    )
+STUDY = Study(
+    "rings",
+    "Nested rings: accuracy, margin and decision boundary of narrow networks (Wu et al. 2024)",
+    "The state has two entries, which are the logits, and each layer has a block of its own, 2 - 16 - 2 with tanh, "
+    "under the residual binding: nothing but the skeleton differs (linearized ADMM has two blocks a layer). The margin "
+    "is the least distance in the plane from a test sample to a point taken for the other ring; no classifier can have "
+    "more than about 0.45, half the gap between the rings, and a single misclassified sample makes it 0.\n\n"
+    "Wu et al. report larger margins than ResNet's for their networks; their numbers, widths, depths and data are not "
+    "known here. The rings are those of Sander et al. 2021; sizes and recipe are ours.",
+    ("wu2024optdnn", "sander2021momentum"),
+    _cells,
+    _measure,
+    ("algorithm", "depth"),
+    (
+        Column("margin", "margin", 3),
+        Column("accuracy", "test accuracy %", 2, 100),
+        Column("parameters", "parameters", 0),
+    ),
+    figures=_figures,
 )

@@ -11,21 +11,16 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from ..._support.style import new_figure, plain
-from ...data.data import Data
-from ...data.samples import Arrays
-from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
+from ...data import Arrays, Data
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study
 from ...experiments.trained import images, train
-from ...inference.packed import PackedModel, pack
-from ...layers.thresholds import Sign
-from ...models.feedforward import convnet8
-from ...networks.kinds import count_parameters
-from ...recipes.augmentation import Augmentation
-from ...recipes.optimizers import AdamW
-from ...recipes.recipe import Recipe, as_config
-from ...recipes.schedules import StepDecay
-from ...surgery.harden import harden
-from ...training.methods.targets.target_propagation import TargetPropagation
+from ...inference import PackedModel, pack
+from ...layers import Sign
+from ...models import convnet8
+from ...networks import count_parameters
+from ...recipes import AdamW, Augmentation, Recipe, StepDecay, as_config
+from ...surgery import harden
+from ...training import TargetPropagation
 
 _ADAM = AdamW(1e-3, weight_decay=5e-4)
 _PUBLISHED = Recipe(300, 64, _ADAM, StepDecay((2 / 3, 5 / 6)), augmentation=Augmentation(pad=4, flip=True))
@@ -112,27 +107,25 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
     return {"Each seed a disc, its area the size": drawn}
 
 
-register(
-    Study(
-        "packed",
-        "Networks of steps that run on bits: accuracy, speed and size",
-        "DoReFa-Net's network of eight layers (convnet8), trained on the first 6,000 images of CIFAR-10 for one epoch "
-        "of Adam in batches of 32 without augmentation at cpu scale, on all of them for 300 at paper scale; with steps "
-        "by target propagation (soft hinge). Then packed, and run on the 10,000 test images: `same` is how many of its "
-        "predictions are the trained network's. Weights rounded to 8 bits after training are another network than the "
-        "trained one. Speed is the median ratio of processor times to the ReLU network in float32, batches of 64, "
-        "channels last, in turns; size is what the file has to hold.",
-        ("friesen2018", "zhou2016dorefa"),
-        _cells,
-        _measure,
-        ("network",),
-        (
-            Column("accuracy", "test accuracy %", 1, 100),
-            Column("same", "same %", 2, 100),
-            Column("speed", "times as fast", 2),
-            Column("size", "kB", 0, 1e-3),
-        ),
-        published=None,
-        figures=_figures,
-    )
+STUDY = Study(
+    "packed",
+    "Networks of steps that run on bits: accuracy, speed and size",
+    "DoReFa-Net's network of eight layers (convnet8), trained on the first 6,000 images of CIFAR-10 for one epoch of "
+    "Adam in batches of 32 without augmentation at cpu scale, on all of them for 300 at paper scale; with steps by "
+    "target propagation (soft hinge). Then packed, and run on the 10,000 test images: `same` is how many of its "
+    "predictions are the trained network's. Weights rounded to 8 bits after training are another network than the "
+    "trained one. Speed is the median ratio of processor times to the ReLU network in float32, batches of 64, channels "
+    "last, in turns; size is what the file has to hold.",
+    ("friesen2018", "zhou2016dorefa"),
+    _cells,
+    _measure,
+    ("network",),
+    (
+        Column("accuracy", "test accuracy %", 1, 100),
+        Column("same", "same %", 2, 100),
+        Column("speed", "times as fast", 2),
+        Column("size", "kB", 0, 1e-3),
+    ),
+    published=None,
+    figures=_figures,
 )

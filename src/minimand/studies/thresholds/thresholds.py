@@ -5,22 +5,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...data.data import Data
-from ...experiments.bench import Bench
-from ...experiments.panels import rows
-from ...experiments.study import Cell, Column, Scale, Study, register
+from ...data import Data
+from ...experiments import Bench, Cell, Column, Scale, Study, rows
 from ...experiments.trained import ACCURACY, images, train
-from ...layers.thresholds import QuantizedReLU, Sign
-from ...models.feedforward import convnet4, convnet8
-from ...models.registry import create_for
-from ...recipes.augmentation import Augmentation
-from ...recipes.optimizers import Adam
-from ...recipes.recipe import Recipe, as_config
-from ...recipes.schedules import StepDecay
-from ...surgery.harden import harden
-from ...training.methods.backpropagation import Backpropagation
-from ...training.methods.method import Method
-from ...training.methods.targets.target_propagation import TargetPropagation
+from ...layers import QuantizedReLU, Sign
+from ...models import convnet4, convnet8, create_for
+from ...recipes import Adam, Augmentation, Recipe, StepDecay, as_config
+from ...surgery import harden
+from ...training import Backpropagation, Method, TargetPropagation
 
 _RULES: dict[str, Method] = {
     "linear (straight-through)": TargetPropagation("linear"),
@@ -121,27 +113,24 @@ def _published(cell: Cell) -> str:
     return f"{row[0 if cell['network'] == 'convnet4' else 1]} (recalled)"
 
 
-register(
-    Study(
-        "thresholds",
-        "Hard thresholds on CIFAR-10: losses and targets of their units (Friesen & Domingos 2018)",
-        "Networks whose activations are signs or quantized ReLUs of four levels, trained by `mm.TargetPropagation`, "
-        "beside ReLUs and ReLUs cut off at 1. The linear loss is straight-through, the saturated hinge its saturated "
-        "form, the soft hinge the paper's choice; searched targets are those of them that, tried out, lower the loss "
-        "of the layers above, four forward passes a threshold and step. At paper scale the settings are those of the "
-        "published code: Adam, decay in the gradient, batches of 64, 300 epochs, the rate times 0.1 after 200 "
-        "and 250, shifts and flips; its decay is on biases and normalization too, ours is not, and its ResNet was "
-        "trained on ImageNet only. At cpu scale the networks are narrow (16 channels in the first layer of the "
-        "convnets, 8 in that of the ResNet, which has three blocks), and see the first 2,000 images for 5 epochs at a "
-        "rate of 0.001, without augmentation and decay; accuracy is that on the first 2,000 test images.\n\n"
-        "The published accuracies are the best over all epochs and recalled, not read again; ours are those at the "
-        "end.",
-        ("friesen2018", "zhou2016dorefa"),
-        _cells,
-        _measure,
-        LABELS,
-        COLUMNS,
-        _published,
-        draw,
-    )
+STUDY = Study(
+    "thresholds",
+    "Hard thresholds on CIFAR-10: losses and targets of their units (Friesen & Domingos 2018)",
+    "Networks whose activations are signs or quantized ReLUs of four levels, trained by `mm.TargetPropagation`, beside "
+    "ReLUs and ReLUs cut off at 1. The linear loss is straight-through, the saturated hinge its saturated form, the "
+    "soft hinge the paper's choice; searched targets are those of them that, tried out, lower the loss of the layers "
+    "above, four forward passes a threshold and step. At paper scale the settings are those of the published code: "
+    "Adam, decay in the gradient, batches of 64, 300 epochs, the rate times 0.1 after 200 and 250, shifts and flips; "
+    "its decay is on biases and normalization too, ours is not, and its ResNet was trained on ImageNet only. At cpu "
+    "scale the networks are narrow (16 channels in the first layer of the convnets, 8 in that of the ResNet, which has "
+    "three blocks), and see the first 2,000 images for 5 epochs at a rate of 0.001, without augmentation and decay; "
+    "accuracy is that on the first 2,000 test images.\n\n"
+    "The published accuracies are the best over all epochs and recalled, not read again; ours are those at the end.",
+    ("friesen2018", "zhou2016dorefa"),
+    _cells,
+    _measure,
+    LABELS,
+    COLUMNS,
+    _published,
+    draw,
 )
