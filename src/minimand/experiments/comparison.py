@@ -3,7 +3,7 @@
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,25 +107,15 @@ class Comparison:
     def write(self, folder: Path, run_pages: Sequence[tuple[str, str]], references: str) -> None:
         """Write comparison.json, table.md, figure.svg and report.html into a folder.
 
-        Args:
-            folder: the run of the comparison.
-            run_pages: the page of each training, relative to the folder, with its label.
-            references: BibTeX of what was compared.
+        `run_pages` are the pages of the trainings, relative to the folder, with their labels; `references` is BibTeX.
         """
         figures = Figures()
         curves = figures.embed(self.plot)
         if curves:
             self.plot().savefig(folder / "figure.svg")
         write_whole(folder / "table.md", self.markdown())
-        results = {
-            "data": self.data,
-            "model": self.model,
-            "recipe": self.recipe,
-            "seeds": self.seeds,
-            "environment": self.environment,
-            "entries": [asdict(entry) for entry in self.entries],
-            "certificates": {name: certificate.to_dict() for name, certificate in self.certificates.items()},
-        }
+        results = asdict(replace(self, certificates={}))
+        results["certificates"] = {name: certificate.to_dict() for name, certificate in self.certificates.items()}
         write_whole(folder / "comparison.json", json.dumps(results, indent=1))
         content = {
             "title": f"{len(self.entries)} algorithms on {self.data}",

@@ -25,14 +25,9 @@ def values_by(measurements: Measurements, column: Column, settings: Sequence[str
 def draw_sweep(
     measurements: Measurements, column: Column, panel: str, x: str = "depth", line: str = "algorithm"
 ) -> "Figure":
-    """Draw a column against one setting: a panel for each value of another, a line for each algorithm; mean and range.
+    """Draw a column against the setting `x`: a panel for each value of `panel`, a line for each of `line`.
 
-    Args:
-        measurements: a study's.
-        column: the column on the vertical axis.
-        panel: the setting whose values have a panel each.
-        x: the setting on the horizontal axis.
-        line: the setting whose values have a line each.
+    Lines are means over seeds, with their range.
     """
     panels = list(dict.fromkeys(m.cell[panel] for m in measurements))
     lines = list(dict.fromkeys(m.cell[line] for m in measurements))

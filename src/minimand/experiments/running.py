@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .._support.environment import as_device, default_device, environment
+from .._support.environment import as_device, environment
 from .._support.errors import MinimandError
 from .._support.files import locked, write_whole
 from .._support.tables import markdown, spread, table_text
 from ..recipes import as_config, from_config
 from ..report import Figures, bibtex, write_page
-from ..training import Callback, NonFiniteLossError
-from .study import SCALES, STUDIES, Bench, Cell, Column, Measurement, Scale, Study
+from ..training import NonFiniteLossError
+from .study import SCALES, STUDIES, Bench, CallbacksByLabel, Cell, Column, Measurement, Scale, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,13 +57,12 @@ class StudyResult:
         missing = expected - len(self.rows())
         still_missing = f" {missing} of {expected} rows are not measured yet." if missing else ""
         seeds = sorted({m.seed for m in self.measurements})
-        hardware = sorted({m.environment["hardware"] for m in self.measurements})
-        versions = sorted({m.environment["torch"] for m in self.measurements})
-        dates = sorted({m.environment["date"][:10] for m in self.measurements})
+        machines = [m.environment for m in self.measurements]
+        hardware, versions, dates = (sorted({m[key] for m in machines}) for key in ("hardware", "torch", "date"))
         minutes = sum(m.seconds for m in self.measurements) / 60
         statistic = "mean and standard deviation over seeds" if len(seeds) > 1 else "seed"
         machine = f"{', '.join(hardware)}, torch {', '.join(versions)}"
-        period = " to ".join(dict.fromkeys((dates[0], dates[-1])))
+        period = " to ".join(dict.fromkeys((dates[0][:10], dates[-1][:10])))
         return (
             f"{self.study.name} at {self.scale} scale; {statistic} {', '.join(map(str, seeds))}; {machine}, {period}, "
             f"{minutes:.0f} min in all.{still_missing}"
@@ -88,7 +87,7 @@ def run_study(
     run: str | Path | None = None,
     data_folder: str | None = None,
     device: str | torch.device | None = None,
-    callbacks: Callable[[str], Sequence[Callback]] = lambda label: (),
+    callbacks: CallbacksByLabel = lambda label: (),
     tell: Callable[[str], None] = lambda line: None,
 ) -> StudyResult:
     """Measure every cell of a study with every seed. The same call goes on where it was.
@@ -106,13 +105,11 @@ def run_study(
     Raises:
         MinimandError: an unknown study or scale; the folder holds another study, or another process measures there.
     """
-    study = STUDIES.named(name)
-    _check_scale(scale)
+    study, folder = _study_and_folder(name, scale, run)
     count = _SEEDS[scale] if seeds is None else seeds
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise MinimandError(f"seeds is {seeds!r}; expected an integer of at least 1.")
-    folder = default_folder(name, scale) if run is None else Path(run)
-    device = default_device() if device is None else as_device(device)
+    device = as_device(device)
     _check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder) as free:
@@ -122,12 +119,8 @@ def run_study(
         cells = study.cells(scale)
         if others := sum(m.cell not in cells for m in measurements):
             tell(f"{others} measurements of other settings stay in {_file(folder)} and count for nothing")
-        missing = [
-            (cell, seed)
-            for seed in range(count)
-            for cell in cells
-            if not any(m.cell == cell and m.seed == seed for m in measurements)
-        ]
+        done = [(m.cell, m.seed) for m in measurements]
+        missing = [(cell, seed) for seed in range(count) for cell in cells if (cell, seed) not in done]
         bench = Bench(folder / "runs", data_folder, device, callbacks)
         for i, measurement in enumerate(_measure(study, missing, bench)):
             measurements.append(measurement)
@@ -135,7 +128,7 @@ def run_study(
             tell(f"{i + 1}/{len(missing)}  {_line(study, measurement)}")
         result = _result(study, scale, measurements)
         _write(result, folder)
-    return result
+        return result
 
 
 def read_study(name: str, scale: Scale = "cpu", run: str | Path | None = None) -> StudyResult:
@@ -144,9 +137,7 @@ def read_study(name: str, scale: Scale = "cpu", run: str | Path | None = None) -
     Raises:
         FileNotFoundError: nothing is measured. MinimandError: the folder holds another study.
     """
-    study = STUDIES.named(name)
-    _check_scale(scale)
-    folder = default_folder(name, scale) if run is None else Path(run)
+    study, folder = _study_and_folder(name, scale, run)
     result = _result(study, scale, _read(folder, study, scale))
     if not result.measurements:
         raise FileNotFoundError(
@@ -160,15 +151,17 @@ def default_folder(name: str, scale: Scale) -> Path:
     return Path("runs/studies") / f"{name}-{scale}"
 
 
-def _check_scale(scale: Any) -> None:
+def _study_and_folder(name: str, scale: Any, run: str | Path | None) -> tuple[Study, Path]:
+    study = STUDIES.named(name)
     if scale not in SCALES:
         raise MinimandError(f"scale is {scale!r}; expected {', '.join(map(repr, SCALES))}.")
+    return study, default_folder(name, scale) if run is None else Path(run)
 
 
 def _check_folder(folder: Path) -> None:
     """Raise MinimandError if a folder holds anything but a study."""
-    started = (_file(folder), folder / "runs")
-    if folder.is_dir() and any(folder.iterdir()) and not any(path.exists() for path in started):
+    is_study = _file(folder).exists() or (folder / "runs").exists()
+    if folder.is_dir() and any(folder.iterdir()) and not is_study:
         raise MinimandError(f"{folder} holds files but no study; name an empty or a new folder.")
 
 
@@ -233,9 +226,7 @@ def _read(folder: Path, study: Study, scale: Scale) -> list[Measurement]:
 
 def _completed(cell: dict[str, Any]) -> dict[str, Any]:
     """A cell whose recipe has, by default, the fields that recipes have gained since it was written."""
-    if "recipe" not in cell:
-        return cell
-    return cell | {"recipe": as_config(from_config(cell["recipe"]))}
+    return cell | {"recipe": as_config(from_config(cell["recipe"]))} if "recipe" in cell else cell
 
 
 def _text(measured: Sequence[Measurement], column: Column) -> str:

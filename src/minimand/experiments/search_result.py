@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -83,14 +84,12 @@ class SearchResult:
 
     def plot(self) -> "Figure":
         """The loss of each trial, and the lowest so far."""
-        trained = [t for t in self.trials if t.loss is not None]
-        losses = [t.loss or 0.0 for t in trained]
+        points = [(t.number, t.loss) for t in self.trials if t.loss is not None]
+        numbers, losses = [number for number, _ in points], [loss for _, loss in points]
         figure = new_figure(7, 3)
         axes = plain(figure.subplots())
-        numbers = [t.number for t in trained]
         axes.plot(numbers, losses, "o", color=COLORS[0], markersize=4, label="trained to the end")
-        lowest = [min(losses[: i + 1]) for i in range(len(losses))]
-        axes.step(numbers, lowest, where="post", color=COLORS[1], label="lowest so far")
+        axes.step(numbers, list(accumulate(losses, min)), where="post", color=COLORS[1], label="lowest so far")
         axes.set(xlabel="trial", ylabel="validation loss", yscale="log")
         axes.locator_params("x", integer=True)
         axes.legend(frameon=False, fontsize=8)

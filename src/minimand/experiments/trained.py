@@ -20,9 +20,9 @@ from ..training import FitResult, Method, NonFiniteLossError, fit
 from .study import Bench, Cell, Column, Scale
 
 ACCURACY = Column("accuracy", "test accuracy %", 1, 100)
-"""The column of most classifiers: the test accuracy in percent."""
 ERROR = Column("error", "test error %", 2, 100)
-"""The column of the test error in percent."""
+PARAMETERS = Column("parameters", "parameters", 0)
+RATE = Column("rate", "learning rate")
 COLUMNS = (
     ERROR,
     Column("loss", "test loss", 3),
@@ -30,7 +30,6 @@ COLUMNS = (
     Column("flops", "M FLOPs", 1, 1e-6),
 )
 """The columns that `measure_classifier` measures."""
-
 
 SKELETONS = (
     "gradient_descent",
@@ -55,9 +54,9 @@ def images_for_steps(scale: Scale, steps: int, batch: int = 64) -> dict[str, Any
     return {"data": name, "train": steps * batch, "test": test}
 
 
-def one_epoch(rate: float, batch: int) -> Recipe:
+def one_epoch(rate: float, batch: int, weight_decay: float = 0.0) -> Recipe:
     """A recipe of one epoch at a constant rate: as many steps as there are batches."""
-    return Recipe(1, batch, SGD(rate, weight_decay=0.0), StepDecay(at=()), augmentation=Augmentation())
+    return Recipe(1, batch, SGD(rate, weight_decay=weight_decay), StepDecay(at=()), augmentation=Augmentation())
 
 
 def first_batch(data: Data, samples: int = 64) -> tuple[Tensor, Tensor]:
@@ -67,11 +66,7 @@ def first_batch(data: Data, samples: int = 64) -> tuple[Tensor, Tensor]:
 
 
 def plain_network(
-    width: int,
-    depth: int,
-    activation: Callable[[], nn.Module],
-    data: Data,
-    norm: Callable[[int], nn.Module] | None = None,
+    width: int, depth: int, activation: type[nn.Module], data: Data, norm: Callable[[int], nn.Module] | None = None
 ) -> nn.Sequential:
     """A network of `depth` linear layers, an activation after each but the last, if need be behind a normalization."""
     widths = [math.prod(data.shape), *[width] * (depth - 1)]
@@ -88,22 +83,14 @@ def seeded_network(name: str, data: Data, cell: Cell, seed: int) -> UnrolledNetw
 def train(
     model: nn.Module, data: Data, cell: Cell, seed: int, bench: Bench, resume: bool = True, method: Method | None = None
 ) -> FitResult:
-    """Train a model by the recipe in its cell.
+    """Train a model in place by the recipe in its cell; the seed decides the order of samples and every random choice.
 
-    Args:
-        model: trained in place, on the bench's device.
-        data: the samples to train and test on.
-        cell: holds `recipe`.
-        seed: decides the order of the samples and every random choice.
-        bench: says where.
-        resume: keep checkpoints, so that an interrupted training goes on where it was.
-        method: as for `mm.fit`.
+    With `resume` there are checkpoints, from which an interrupted training goes on.
     """
     recipe = from_config(cell["recipe"])
     name = f"{zlib.crc32(json.dumps(cell, sort_keys=True).encode()):08x}-seed{seed}"
     run = bench.runs / name if resume else None
-    label = f"{cell.get('model', '')} {cell.get('algorithm', '')} seed {seed}".strip()
-    callbacks = bench.callbacks(label)
+    callbacks = bench.callbacks(f"{cell.get('model', '')} {cell.get('algorithm', '')} seed {seed}".strip())
     return fit(model, data, method, recipe, run=run, seed=seed, device=bench.device, callbacks=callbacks)
 
 

@@ -34,11 +34,8 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
         nn.init.normal_(linear.weight, std=1 / math.sqrt(width))
         layer = nn.Sequential(linear, nn.BatchNorm1d(width), _ACTIVATIONS[cell["activation"]]())
         states.append(layer.to(bench.device, torch.double)(states[-1]))
-    sizes = [
-        float(gradient.square().sum())
-        for gradient in torch.autograd.grad(states[-1], states, torch.randn_like(states[-1]))
-    ]
-    inner = sizes[_ENDS:-_ENDS]
+    gradients = torch.autograd.grad(states[-1], states, torch.randn_like(states[-1]))
+    inner = [float(gradient.square().sum()) for gradient in gradients[_ENDS:-_ENDS]]
     return {"growth": (inner[0] / inner[-1]) ** (1 / (len(inner) - 1))}
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from ...data import Data
 from ...experiments import Bench, Cell, Column, Scale, Study, rows
-from ...experiments.trained import ACCURACY, best_of_rates, first_batch, images_for_steps, one_epoch
+from ...experiments.trained import ACCURACY, RATE, best_of_rates, first_batch, images_for_steps, one_epoch
 from ...models import create_for
 from ...recipes import SGD, Recipe, StepDecay, as_config
 from ...surgery import normalize
@@ -75,7 +75,7 @@ STUDY = Study(
     _cells,
     _measure,
     ("network",),
-    (ACCURACY, Column("rate", "learning rate"), Column("verdict", "verdict at the start")),
+    (ACCURACY, RATE, Column("verdict", "verdict at the start")),
     published=None,
     figures=rows("Test accuracy", ("network",), ACCURACY, "; what diverged at all rates is left out"),
 )

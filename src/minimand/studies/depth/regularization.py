@@ -1,7 +1,7 @@
 """What dropout, weight decay, adversarial training and unsupervised pre-training do to the depth that trains."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, cast
 
@@ -11,8 +11,16 @@ from torch import Tensor, nn
 
 from ...data import Arrays, Data
 from ...experiments import Bench, Cell, Column, Scale, Study, sweep
-from ...experiments.trained import ACCURACY, best_of_rates, first_batch, images_for_steps, one_epoch, plain_network
-from ...recipes import Recipe, as_config
+from ...experiments.trained import (
+    ACCURACY,
+    RATE,
+    best_of_rates,
+    first_batch,
+    images_for_steps,
+    one_epoch,
+    plain_network,
+)
+from ...recipes import as_config
 from ...trainability import initialize
 from ...trainability.mean_field import correlation_map, critical_point, depth_scales
 from ...training import Method
@@ -45,15 +53,10 @@ def _cells(scale: Scale) -> list[Cell]:
         {"treatment": name, "depth": depth, "width": width, **_PLAIN, **treatment}
         | images_for_steps(scale, steps, batch)
         | {"rates": list(_RATES[:1] if scale == "smoke" else _RATES), "activation": "tanh"}
-        | {"recipe": as_config(_with_decay(batch, treatment.get("weight_decay", 0.0)))}
+        | {"recipe": as_config(one_epoch(_RATES[0], batch, treatment.get("weight_decay", 0.0)))}
         for name, treatment in _TREATMENTS.items()
         for depth in depths
     ]
-
-
-def _with_decay(batch: int, weight_decay: float) -> Recipe:
-    recipe = one_epoch(_RATES[0], batch)
-    return replace(recipe, optimizer=replace(recipe.optimizer, weight_decay=weight_decay))
 
 
 @dataclass(frozen=True)
@@ -127,13 +130,9 @@ def _network(cell: Cell, seed: int, data: Data) -> nn.Module:
 
 
 def pretrain(model: nn.Sequential, images: Tensor, rate: float = 1e-3, batch: int = 64) -> None:
-    """Train each hidden layer in turn as an autoencoder with a linear decoder, in one pass over the images.
+    """Train each hidden layer of a plain network in turn as an autoencoder with a linear decoder, by Adam.
 
-    Args:
-        model: `plain_network`, in place; its last layer stays.
-        images: (N, ...) without labels.
-        rate: the learning rate of Adam.
-        batch: the number of images in a step.
+    In one pass over the images (N, ...), without labels; the last layer stays.
     """
     x = model[0](images)
     for linear, activation in list(pairwise(model))[1:-1:2]:
@@ -165,12 +164,7 @@ STUDY = Study(
     _cells,
     _measure,
     ("treatment", "depth"),
-    (
-        ACCURACY,
-        Column("attacked", "under attack %", 1, 100),
-        Column("rate", "learning rate"),
-        Column("reach", f"{REACH} depth scales"),
-    ),
+    (ACCURACY, Column("attacked", "under attack %", 1, 100), RATE, Column("reach", f"{REACH} depth scales")),
     published=None,
     figures=sweep("Test accuracy against depth", ACCURACY, "activation", line="treatment"),
 )

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from ...data import Data
-from ...experiments import Bench, Cell, Column, Scale, Study, sweep
-from ...experiments.trained import ACCURACY, best_of_rates, first_batch, images_for_steps, one_epoch
+from ...experiments import Bench, Cell, Scale, Study, sweep
+from ...experiments.trained import ACCURACY, RATE, best_of_rates, first_batch, images_for_steps, one_epoch
 from ...recipes import as_config
 from ...trainability import initialize
 
@@ -66,6 +66,6 @@ STUDY = Study(
     _cells,
     _measure,
     ("scheme", "depth"),
-    (ACCURACY, Column("rate", "learning rate")),
+    (ACCURACY, RATE),
     figures=sweep("Test accuracy against depth", ACCURACY, "channels", line="scheme"),
 )

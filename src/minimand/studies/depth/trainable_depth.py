@@ -9,7 +9,7 @@ from torch import nn
 
 from ..._support.style import COLORS, new_figure, plain
 from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study
-from ...experiments.trained import images_for_steps, one_epoch, plain_network, train
+from ...experiments.trained import ACCURACY, images_for_steps, one_epoch, plain_network, train
 from ...recipes import as_config
 from ...trainability.mean_field import depth_scales
 from ...training import NonFiniteLossError
@@ -66,9 +66,8 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
         accuracies: dict[tuple[float, int], list[float]] = {}
         for m in measurements:
             if m.cell["activation"] == activation:
-                accuracies.setdefault((m.cell["sigma_w"], m.cell["depth"]), []).append(
-                    100 * m.values.get("accuracy", 0.0)
-                )
+                place = m.cell["sigma_w"], m.cell["depth"]
+                accuracies.setdefault(place, []).append(100 * m.values.get("accuracy", 0.0))
         x, y = zip(*accuracies, strict=True)
         shades = [statistics.mean(values) for values in accuracies.values()]
         axes.scatter(x, y, c=shades, s=150, marker="s", cmap="viridis", vmin=10, vmax=80)
@@ -81,10 +80,8 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
         axes.set_title(activation, fontsize=9)
     figure.axes[0].set_ylabel("depth")
     figure.colorbar(panels[0].collections[0], ax=panels, label="test accuracy %", shrink=0.9)
-    return {
-        f"Test accuracy, mean over seeds, where a loss that is not finite counts as 0; the line is {REACH} times the "
-        "depth scale of theory": figure
-    }
+    meaning = f"where a loss that is not finite counts as 0; the line is {REACH} times the depth scale of theory"
+    return {f"Test accuracy, mean over seeds, {meaning}": figure}
 
 
 STUDY = Study(
@@ -102,7 +99,7 @@ STUDY = Study(
     _cells,
     _measure,
     ("activation", "sigma_w", "depth"),
-    (Column("accuracy", "test accuracy %", 1, 100), Column("reach", f"{REACH} depth scales")),
+    (ACCURACY, Column("reach", f"{REACH} depth scales")),
     None,
     _figures,
 )

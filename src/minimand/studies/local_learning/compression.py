@@ -6,7 +6,7 @@ import torch
 
 from ...analysis import compress
 from ...experiments import Bench, Cell, Column, Scale, Study, rows
-from ...experiments.trained import images, train
+from ...experiments.trained import PARAMETERS, images, train
 from ...networks import count_parameters
 from ...recipes import as_config, from_config
 from ...training import Layerwise
@@ -66,11 +66,7 @@ STUDY = Study(
     _cells,
     _measure,
     ("training",),
-    (
-        _ACCURACY,
-        *(Column(f"lost_{i + 1}", f"lost at layer {i + 1}", 2, 100) for i in range(_LAYERS)),
-        Column("parameters", "parameters", 0),
-    ),
+    (_ACCURACY, *(Column(f"lost_{i}", f"lost at layer {i}", 2, 100) for i in range(1, _LAYERS + 1)), PARAMETERS),
     lambda cell: _PUBLISHED.get(cell["training"], "unknown"),
     rows("Test accuracy", ("training",), _ACCURACY),
 )

@@ -9,7 +9,7 @@ from torch import nn
 from ..._support.style import COLORS, draw_mean_and_range, new_figure, plain
 from ...data import Data
 from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study
-from ...experiments.trained import images, train
+from ...experiments.trained import ACCURACY, images, train
 from ...models import create_model
 from ...networks import count_parameters
 from ...recipes import SGD, Augmentation, Recipe, StepDecay, as_config
@@ -105,11 +105,7 @@ STUDY = Study(
     _cells,
     _measure,
     ("network", "k", "training"),
-    (
-        Column("accuracy", "test accuracy %", 1, 100),
-        Column("ensemble", "ensemble %", 1, 100),
-        Column("parameters", "M parameters", 3, 1e-6),
-    ),
+    (ACCURACY, Column("ensemble", "ensemble %", 1, 100), Column("parameters", "M parameters", 3, 1e-6)),
     lambda cell: _PUBLISHED.get((cell["network"], cell["k"], cell["training"]), "unknown"),
     _figures,
 )

@@ -90,22 +90,17 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
     deepest = max(m.cell["depth"] for m in measurements)
     axes = plain(time_figure.subplots())
     for training, color in zip(_METHODS, COLORS, strict=False):
-        runs = [
-            m.values["seconds"]
-            for m in measurements
-            if (m.cell["training"], m.cell["depth"]) == (training, deepest) and len(m.values["seconds"]) > 1
-        ]
-        if runs:
-            by_block = list(zip(*runs, strict=True))
+        here = [m for m in measurements if (m.cell["training"], m.cell["depth"]) == (training, deepest)]
+        by_block = list(zip(*(m.values["seconds"] for m in here), strict=True))
+        if len(by_block) > 1:
             draw_mean_and_range(axes, range(1, 1 + len(by_block)), by_block, color, training, center=statistics.median)
     axes.set(xlabel=f"block, of {deepest}", ylabel="seconds an epoch", ylim=(0, None))
     if axes.get_lines():
         axes.legend(frameon=False, fontsize=8)
+    kept_figure = draw_sweep(measurements, _SAVED, "data", line="training")
     return {
         f"Time of an epoch of each block of {deepest}: median and range of the seeds": time_figure,
-        "Bytes kept for the backward pass of a batch, the most of any block": draw_sweep(
-            measurements, _SAVED, "data", line="training"
-        ),
+        "Bytes kept for the backward pass of a batch, the most of any block": kept_figure,
     }
 
 
@@ -123,11 +118,7 @@ STUDY = Study(
     _cells,
     _measure,
     ("training", "depth"),
-    (
-        _SAVED,
-        Column("growth", "epoch of block J - 1 / of block 2", 2),
-        Column("whole", "s, an epoch of each block", 2),
-    ),
+    (_SAVED, Column("growth", "epoch of block J - 1 / of block 2"), Column("whole", "s, an epoch of each block")),
     None,
     _figures,
 )

@@ -10,7 +10,7 @@ from ..._support.style import new_figure
 from ...data import Arrays, Data
 from ...data.sets.nested_rings import nested_rings
 from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study
-from ...experiments.trained import SKELETONS, train
+from ...experiments.trained import PARAMETERS, SKELETONS, train
 from ...networks import count_parameters, unroll
 from ...recipes import AdamW, Cosine, Recipe, as_config
 
@@ -34,11 +34,10 @@ def _cells(scale: Scale) -> list[Cell]:
 def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     data = nested_rings(cell["samples"], seed)
 
+    hidden, depth = cell["hidden"], cell["depth"]
+
     def blocks() -> list[nn.Module]:
-        return [
-            nn.Sequential(nn.Linear(2, cell["hidden"]), nn.Tanh(), nn.Linear(cell["hidden"], 2))
-            for _ in range(cell["depth"])
-        ]
+        return [nn.Sequential(nn.Linear(2, hidden), nn.Tanh(), nn.Linear(hidden, 2)) for _ in range(depth)]
 
     torch.manual_seed(seed)
     if cell["algorithm"] == "linearized_admm":
@@ -66,8 +65,7 @@ def _points(data: Data) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def _gap(stage: nn.Module, points: Tensor) -> Tensor:
     """Logit of the outer ring less that of the inner one: (N, 2) to (N,)."""
-    device = next(stage.parameters()).device
-    logits = stage.eval()(points.to(device)).cpu()
+    logits = stage.eval()(points.to(next(stage.parameters()).device)).cpu()
     return logits[:, 1] - logits[:, 0]
 
 
@@ -98,12 +96,10 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
         for axes, algorithm in zip(row, _ALGORITHMS, strict=True):
             axes.set(xticks=[], yticks=[], aspect="equal")
             axes.set_title(f"{algorithm}\n{depth} layers", fontsize=7)
-            boundaries = [
-                m.values["boundary"] for m in shown if (m.cell["depth"], m.cell["algorithm"]) == (depth, algorithm)
-            ]
-            if not boundaries:
+            here = [m for m in shown if (m.cell["depth"], m.cell["algorithm"]) == (depth, algorithm)]
+            if not here:
                 continue
-            gap = torch.tensor(boundaries[0]).view(_SHOWN, _SHOWN).T.numpy()
+            gap = torch.tensor(here[0].values["boundary"]).view(_SHOWN, _SHOWN).T.numpy()
             extent = (-_SIDE, _SIDE, -_SIDE, _SIDE)
             axes.imshow(gap, extent=extent, origin="lower", cmap="RdBu", vmin=-8, vmax=8, interpolation="bilinear")
             axes.contour(gap, levels=[0], extent=extent, colors="black", linewidths=0.8)
@@ -124,10 +120,6 @@ STUDY = Study(
     _cells,
     _measure,
     ("algorithm", "depth"),
-    (
-        Column("margin", "margin", 3),
-        Column("accuracy", "test accuracy %", 2, 100),
-        Column("parameters", "parameters", 0),
-    ),
+    (Column("margin", "margin", 3), Column("accuracy", "test accuracy %", 2, 100), PARAMETERS),
     figures=_figures,
 )

@@ -13,7 +13,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from ..._support.style import new_figure, plain
 from ...data import Arrays, Data
 from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study
-from ...experiments.trained import images, train
+from ...experiments.trained import ACCURACY, images, train
 from ...inference import PackedModel, pack
 from ...layers import Sign
 from ...models import convnet8
@@ -29,22 +29,17 @@ _BATCH, _ROUNDS = 64, 15
 
 
 def _cells(scale: Scale) -> list[Cell]:
-    shared = {
-        **images(scale, 6000, 1000),
-        "enlarged": 4 if scale == "smoke" else 1,
-        "recipe": as_config(_PUBLISHED if scale == "paper" else _SHORT),
-    }
+    recipe = as_config(_PUBLISHED if scale == "paper" else _SHORT)
+    shared = {**images(scale, 6000, 1000), "enlarged": 4 if scale == "smoke" else 1, "recipe": recipe}
     rows = [
         ("ReLU, as it is", False, None, None),
         ("sign, 8 bits after training", True, None, 8),
         ("sign, 8 bits", True, 8, None),
         ("sign, 1 bit", True, 1, None),
     ]
-    if scale == "smoke":
-        rows = [rows[0], rows[3]]
     return [
         {"network": name, "steps": steps, "weights": weights, "rounded": rounded, **shared}
-        for name, steps, weights, rounded in rows
+        for name, steps, weights, rounded in (rows[::3] if scale == "smoke" else rows)
     ]
 
 
@@ -120,12 +115,7 @@ STUDY = Study(
     _cells,
     _measure,
     ("network",),
-    (
-        Column("accuracy", "test accuracy %", 1, 100),
-        Column("same", "same %", 2, 100),
-        Column("speed", "times as fast", 2),
-        Column("size", "kB", 0, 1e-3),
-    ),
+    (ACCURACY, Column("same", "same %", 2, 100), Column("speed", "times as fast"), Column("size", "kB", 0, 1e-3)),
     published=None,
     figures=_figures,
 )
