@@ -14,5 +14,6 @@ from .study import (
     Measurements as Measurements,
     Scale as Scale,
     Study as Study,
+    Values as Values,
     list_studies as list_studies,
 )

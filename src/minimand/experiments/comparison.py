@@ -5,16 +5,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._support.files import write_whole
-from .._support.style import COLORS, draw_mean_and_range, legend_below, new_figure, plain
+from .._support.style import COLORS, Figure, draw_mean_and_range, legend_below, new_figure, plain
 from .._support.tables import markdown, spread, table_text
 from ..report import Figures, write_page
 from ..theory import Certificate
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class Comparison:
         """The table and its note in Markdown."""
         return f"{markdown(self.columns(), self.rows())}\n\n{self.note}\n"
 
-    def plot(self) -> "Figure":
+    def plot(self) -> Figure:
         """Test loss and accuracy over the epochs: the mean over seeds, and their range."""
         measures = [("test_loss", "test loss", 1.0)]
         if self._has_accuracy:
@@ -129,10 +126,8 @@ class Comparison:
                 for certificate in self.certificates.values()
             ],
             "runs": run_pages,
-            "bibliography": references,
-            "missing": figures.missing,
         }
-        write_page("comparison.html", folder / "report.html", content)
+        write_page("comparison.html", folder / "report.html", content, figures, references)
 
 
 def _over_seeds(values: Sequence[float], digits: int) -> str:

@@ -3,26 +3,25 @@
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from .._support.environment import as_device, environment
 from .._support.errors import MinimandError
 from .._support.files import locked, write_whole
+from .._support.style import Figure
 from .._support.tables import markdown, spread, table_text
 from ..recipes import as_config, from_config
 from ..report import Figures, bibtex, write_page
 from ..training import NonFiniteLossError
 from .study import SCALES, STUDIES, Bench, CallbacksByLabel, Cell, Column, Measurement, Scale, Study
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 _SEEDS: dict[Scale, int] = {"smoke": 1, "cpu": 3, "paper": 3}
+_FILE = "results.json"
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class StudyResult:
         """The table and its note in Markdown."""
         return f"{markdown(self.columns(), self.rows(), len(self.study.labels))}\n\n{self.note}\n"
 
-    def figures(self) -> dict[str, "Figure"]:
+    def figures(self) -> dict[str, Figure]:
         """The figures of the study by their captions."""
         return dict(self.study.figures(self.measurements))
 
@@ -110,7 +109,9 @@ def run_study(
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise MinimandError(f"seeds is {seeds!r}; expected an integer of at least 1.")
     device = as_device(device)
-    _check_folder(folder)
+    is_study = (folder / _FILE).exists() or (folder / "runs").exists()
+    if folder.is_dir() and any(folder.iterdir()) and not is_study:
+        raise MinimandError(f"{folder} holds files but no study; name an empty or a new folder.")
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder) as free:
         if not free:
@@ -118,14 +119,14 @@ def run_study(
         measurements = _read(folder, study, scale)
         cells = study.cells(scale)
         if others := sum(m.cell not in cells for m in measurements):
-            tell(f"{others} measurements of other settings stay in {_file(folder)} and count for nothing")
+            tell(f"{others} measurements of other settings stay in {folder / _FILE} and count for nothing")
         done = [(m.cell, m.seed) for m in measurements]
         missing = [(cell, seed) for seed in range(count) for cell in cells if (cell, seed) not in done]
         bench = Bench(folder / "runs", data_folder, device, callbacks)
-        for i, measurement in enumerate(_measure(study, missing, bench)):
-            measurements.append(measurement)
-            write_whole(_file(folder), _json(study, scale, measurements))
-            tell(f"{i + 1}/{len(missing)}  {_line(study, measurement)}")
+        for i, (cell, seed) in enumerate(missing):
+            measurements.append(_measure(study, cell, seed, bench))
+            write_whole(folder / _FILE, _json(study, scale, measurements))
+            tell(f"{i + 1}/{len(missing)}  {_line(study, measurements[-1])}")
         result = _result(study, scale, measurements)
         _write(result, folder)
         return result
@@ -158,13 +159,6 @@ def _study_and_folder(name: str, scale: Any, run: str | Path | None) -> tuple[St
     return study, default_folder(name, scale) if run is None else Path(run)
 
 
-def _check_folder(folder: Path) -> None:
-    """Raise MinimandError if a folder holds anything but a study."""
-    is_study = _file(folder).exists() or (folder / "runs").exists()
-    if folder.is_dir() and any(folder.iterdir()) and not is_study:
-        raise MinimandError(f"{folder} holds files but no study; name an empty or a new folder.")
-
-
 def _result(study: Study, scale: Scale, measurements: Sequence[Measurement]) -> StudyResult:
     cells = study.cells(scale)
     return StudyResult(study, scale, [m for m in measurements if m.cell in cells])
@@ -182,24 +176,17 @@ def _write(result: StudyResult, folder: Path) -> None:
         "rows": result.rows(),
         "note": result.note,
         "figures": figures.embed_all(result.figures),
-        "bibliography": bibtex(study),
-        "missing": figures.missing,
     }
-    write_page("study.html", folder / "report.html", content)
+    write_page("study.html", folder / "report.html", content, figures, bibtex(study))
 
 
-def _measure(study: Study, cells_and_seeds: Sequence[tuple[Cell, int]], bench: Bench) -> Iterator[Measurement]:
-    for cell, seed in cells_and_seeds:
-        began = time.monotonic()
-        try:
-            values = study.measure(cell, seed, bench)
-        except NonFiniteLossError:
-            values = {"diverged": 1}
-        yield Measurement(dict(cell), seed, values, time.monotonic() - began, environment(bench.device))
-
-
-def _file(folder: Path) -> Path:
-    return folder / "results.json"
+def _measure(study: Study, cell: Cell, seed: int, bench: Bench) -> Measurement:
+    began = time.monotonic()
+    try:
+        values = study.measure(cell, seed, bench)
+    except NonFiniteLossError:
+        values = {"diverged": 1}
+    return Measurement(dict(cell), seed, values, time.monotonic() - began, environment(bench.device))
 
 
 def _json(study: Study, scale: Scale, measurements: Sequence[Measurement]) -> str:
@@ -210,7 +197,7 @@ def _json(study: Study, scale: Scale, measurements: Sequence[Measurement]) -> st
 
 def _read(folder: Path, study: Study, scale: Scale) -> list[Measurement]:
     """The measurements that a folder holds."""
-    file = _file(folder)
+    file = folder / _FILE
     if not file.is_file():
         return []
     try:

@@ -4,25 +4,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
 from .._support.errors import MinimandError
 from .._support.registry import Registry, instance_of
+from .._support.style import Figure
 from ..data import Arrays, Data, load_data
 from ..training import Callback
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Scale = Literal["smoke", "cpu", "paper"]
 """The size of a study: seconds, to see that it runs; at most half an hour on two cores; as published."""
 SCALES: tuple[Scale, ...] = get_args(Scale)
-"""All scales, the smallest first."""
 
 Cell = Mapping[str, Any]
 """All settings of one row of a table, as plain values; they are written beside what was measured."""
+Values = dict[str, Any]
+"""The numbers and words measured for a cell by key; lists where a figure needs them."""
 CallbacksByLabel = Callable[[str], Sequence[Callback]]
 """A function that makes the callbacks of a training from its label."""
 
@@ -44,10 +43,8 @@ class Bench:
         """The data of a name, which is read once; or its first `train` training and `test` test samples.
 
         "imagenet" are the images of 224 pixels in `data_folder`; CIFAR is in `data_folder` or in a folder of its name
-        there. Small images can be enlarged by a whole factor, each pixel repeated.
-
-        Raises:
-            MinimandError: there is no folder for ImageNet.
+        there. Small images can be enlarged by a whole factor, each pixel repeated. Raises MinimandError if there is no
+        folder for ImageNet.
         """
         if name not in self._loaded:
             self._loaded[name] = self._load(name)
@@ -92,15 +89,15 @@ class Measurement:
 
     cell: dict[str, Any]
     seed: int
-    values: dict[str, Any]
-    """The numbers and words by key; lists where a figure needs them; {"diverged": 1} if the loss was not finite."""
+    values: Values
+    """What was measured; {"diverged": 1} if the loss was not finite."""
     seconds: float
     environment: dict[str, Any]
 
 
 Measurements = Sequence[Measurement]
 """Measurements of one study, in the order in which they were made."""
-FiguresByCaption = Mapping[str, "Figure"]
+FiguresByCaption = Mapping[str, Figure]
 """The figures of a study, by the captions that stand below them."""
 
 
@@ -128,7 +125,7 @@ class Study:
     """Keys into references.bib."""
     cells: Callable[[Scale], Sequence[Cell]]
     """A function that gives the cells of a scale."""
-    measure: Callable[[Cell, int, Bench], dict[str, Any]]
+    measure: Callable[[Cell, int, Bench], Values]
     """A function that measures the values of a cell with a seed."""
     labels: tuple[str, ...]
     """The settings that tell the rows of the table apart."""

@@ -17,20 +17,15 @@ from ..networks import count_parameters
 from ..recipes import SGD, Augmentation, Recipe, StepDecay, as_config, from_config
 from ..report import count_flops
 from ..training import FitResult, Method, NonFiniteLossError, fit
-from .study import Bench, Cell, Column, Scale
+from .study import Bench, Cell, Column, Scale, Values
 
 ACCURACY = Column("accuracy", "test accuracy %", 1, 100)
 ERROR = Column("error", "test error %", 2, 100)
 PARAMETERS = Column("parameters", "parameters", 0)
 RATE = Column("rate", "learning rate")
-COLUMNS = (
-    ERROR,
-    Column("loss", "test loss", 3),
-    Column("parameters", "M parameters", 3, 1e-6),
-    Column("flops", "M FLOPs", 1, 1e-6),
-)
+LOSS = Column("loss", "test loss", 3)
+COLUMNS = (ERROR, LOSS, Column("parameters", "M parameters", 3, 1e-6), Column("flops", "M FLOPs", 1, 1e-6))
 """The columns that `measure_classifier` measures."""
-
 SKELETONS = (
     "gradient_descent",
     "heavy_ball(momentum=0.5)",
@@ -96,9 +91,9 @@ def train(
 
 def best_of_rates(
     create: Callable[[], nn.Module], data: Data, cell: Cell, seed: int, bench: Bench, method: Method | None = None
-) -> tuple[dict[str, Any], nn.Module | None]:
+) -> tuple[Values, nn.Module | None]:
     """Train a new model at each learning rate of `cell["rates"]`: the best test accuracy, its rate, and its model."""
-    best: dict[str, Any] = {"diverged": 1}
+    best: Values = {"diverged": 1}
     model = None
     for rate in cell["rates"]:
         recipe = from_config(cell["recipe"])
@@ -112,19 +107,15 @@ def best_of_rates(
     return best, model
 
 
-def train_classifier(model: nn.Module, data: Data, cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def train_classifier(model: nn.Module, data: Data, cell: Cell, seed: int, bench: Bench) -> Values:
     """Error, loss and size of a classifier, after training."""
     result = train(model, data, cell, seed, bench)
     assert result.test_accuracy is not None
-    return {
-        "error": 1 - result.test_accuracy,
-        "loss": result.test_loss,
-        "parameters": count_parameters(model),
-        "flops": count_flops(model, data.shape),
-    }
+    size = {"parameters": count_parameters(model), "flops": count_flops(model, data.shape)}
+    return {"error": 1 - result.test_accuracy, "loss": result.test_loss, **size}
 
 
-def measure_classifier(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def measure_classifier(cell: Cell, seed: int, bench: Bench) -> Values:
     """Error, loss and size of the named model `cell["model"]`, trained with `cell["algorithm"]` if there is one."""
     data = bench.data_of(cell)
     return train_classifier(seeded_network(cell["model"], data, cell, seed), data, cell, seed, bench)

@@ -20,8 +20,7 @@ from .study import CallbacksByLabel
 if TYPE_CHECKING:
     import optuna
 
-DATABASE = "study.db"
-"""The file in a search's folder that holds Optuna's study."""
+DATABASE = "study.db"  # Optuna's study, in the folder of a search
 
 
 @dataclass(frozen=True)

@@ -73,18 +73,15 @@ def certify_model(model: UnrolledNetwork | Unrolled) -> Certificate:
     block = getattr(stage.layers[0], "block", None)
     if isinstance(block, nn.ModuleDict):  # of several oracles the blocks are built alike
         block = next(iter(block.values()))
-    return certify(stage.learned(), len(stage.layers), stage.binding, block=block, **_sizes(model))
+    sizes: dict[str, Any] = {}
+    if isinstance(model, UnrolledNetwork) and model.info.takes_vectors:
+        outputs = model.num_classes or model.num_features
+        sizes = {"width": model.config["width"], "d_in": model.in_channels, "d_out": outputs}
+    return certify(stage.learned(), len(stage.layers), stage.binding, block=block, **sizes)
 
 
 def _stages(model: UnrolledNetwork | Unrolled) -> list[Unrolled]:
     return [model] if isinstance(model, Unrolled) else model.stages
-
-
-def _sizes(model: UnrolledNetwork | Unrolled) -> dict[str, Any]:
-    """Width, input and output of a model whose state is a vector, where they are known."""
-    if isinstance(model, Unrolled) or not model.info.takes_vectors:
-        return {}
-    return {"width": model.config["width"], "d_in": model.in_channels, "d_out": model.num_classes or model.num_features}
 
 
 def learned_coefficients(stages: list[Unrolled]) -> dict[str, list[list[float]]]:

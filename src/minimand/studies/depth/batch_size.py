@@ -1,8 +1,6 @@
 """Normalization against the size of batches."""
 
-from typing import Any
-
-from ...experiments import Bench, Cell, Scale, Study, sweep
+from ...experiments import Bench, Cell, Scale, Study, Values, sweep
 from ...experiments.trained import ACCURACY, images_for_steps, one_epoch, seeded_network, train
 from ...recipes import as_config
 from ...surgery import normalize
@@ -31,7 +29,7 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     model = seeded_network(cell["model"], data, cell, seed)
     for kind in _KINDS[cell["normalization"]]:

@@ -1,30 +1,25 @@
 """Batch normalization without skips makes gradients explode (Yang et al. 2019)."""
 
 import math
-from typing import Any
 
 import torch
 from torch import nn
 
-from ..._support.style import COLORS, new_figure, plain
-from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study
+from ..._support.style import COLORS, one_panel
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values
 
 _ACTIVATIONS = {"ReLU": nn.ReLU, "linear": nn.Identity}
-_ENDS = 4
-"""The number of layers at either end that do not count: signals there are not like those in the middle."""
+_ENDS = 4  # layers at either end that do not count: signals there are not like those in the middle
 
 
 def _cells(scale: Scale) -> list[Cell]:
     width, depth = {"smoke": (64, 12), "cpu": (512, 24), "paper": (1000, 50)}[scale]
     batches = (4, 8) if scale == "smoke" else (4, 8, 16, 32, 64, 128, 256)
-    return [
-        {"activation": activation, "batch": batch, "width": width, "depth": depth}
-        for activation in _ACTIVATIONS
-        for batch in batches
-    ]
+    settings = {"width": width, "depth": depth}
+    return [{"activation": name, "batch": batch, **settings} for name in _ACTIVATIONS for batch in batches]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     torch.manual_seed(seed)
     width, x = cell["width"], torch.randn(cell["batch"], cell["width"], dtype=torch.double, device=bench.device)
     x.requires_grad_()
@@ -50,8 +45,7 @@ def _published(cell: Cell) -> str:
 
 
 def _figures(measurements: Measurements) -> FiguresByCaption:
-    figure = new_figure(6, 3.4)
-    axes = plain(figure.subplots())
+    figure, axes = one_panel(6, 3.4)
     batches = sorted({m.cell["batch"] for m in measurements})
     for activation, color in zip(_ACTIVATIONS, COLORS, strict=False):
         points = [(m.cell["batch"], m.values["growth"]) for m in measurements if m.cell["activation"] == activation]

@@ -2,17 +2,15 @@
 
 import math
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..._support.style import COLORS, new_figure, plain
-from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values
 
 _STARTS = (0.9, 1.1)
-_LOSS, _LIMIT = 1e-3, 30_000
-"""The loss at which gradient descent has arrived, and the iterations after which it is given up."""
+_LOSS, _LIMIT = 1e-3, 30_000  # gradient descent has arrived at this loss, or is given up after these iterations
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -52,17 +50,17 @@ def _iterations(layers: int) -> int | None:
     return None
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     layers = cell["layers"]
-    values: dict[str, Any] = {
+    return {
         "flat": _slope(0.8, layers),
         "steep": _slope(1.2, layers),
         "curvature": _curvature(layers),
         "derived": 2 * layers**2,
         "width": 2 ** (1 / layers) - 2 ** (-1 / layers),
         "approximation": 2 * math.log(2) / layers,
+        "iterations": _iterations(layers) or f"over {_LIMIT:,}",
     }
-    return values | {"iterations": _iterations(layers) or f"over {_LIMIT:,}"}
 
 
 def _figures(measurements: Measurements) -> FiguresByCaption:

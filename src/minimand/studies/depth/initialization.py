@@ -1,13 +1,11 @@
 """What the initialization of a deep network decides: accuracy after a few steps, and gradients before the first."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ...data import Data
-from ...experiments import Bench, Cell, Column, Scale, Study, rows
+from ...experiments import Bench, Cell, Column, Scale, Study, Values, rows
 from ...experiments.trained import ACCURACY, best_of_rates, first_batch, images_for_steps, one_epoch, plain_network
 from ...models import create_for
 from ...recipes import as_config
@@ -40,16 +38,13 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     best, _ = best_of_rates(lambda: _network(cell, seed, data), data, cell, seed, bench)
     inputs, targets = first_batch(data)
     report = diagnose(_network(cell, seed, data), inputs, target=targets)
-    return best | {
-        "verdict": report.verdict.code,
-        "first": report.layers[1].weight_gradient,
-        "last": report.layers[-2].weight_gradient,
-    }
+    gradients = [layer.weight_gradient for layer in report.layers]
+    return best | {"verdict": report.verdict.code, "first": gradients[1], "last": gradients[-2]}
 
 
 def _network(cell: Cell, seed: int, data: Data) -> nn.Module:

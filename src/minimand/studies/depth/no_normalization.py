@@ -1,12 +1,10 @@
 """Deep residual networks without normalization: what the scale of their branches decides (Fixup, SkipInit)."""
 
-from typing import Any
-
 import torch
 from torch import nn
 
 from ...data import Data
-from ...experiments import Bench, Cell, Column, Scale, Study, rows
+from ...experiments import Bench, Cell, Column, Scale, Study, Values, rows
 from ...experiments.trained import ACCURACY, RATE, best_of_rates, first_batch, images_for_steps, one_epoch
 from ...models import create_for
 from ...recipes import SGD, Recipe, StepDecay, as_config
@@ -39,7 +37,7 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     best, _ = best_of_rates(lambda: _network(cell, seed, data), data, cell, seed, bench)
     inputs, targets = first_batch(data, _BATCH)

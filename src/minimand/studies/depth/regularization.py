@@ -10,16 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...data import Arrays, Data
-from ...experiments import Bench, Cell, Column, Scale, Study, sweep
-from ...experiments.trained import (
-    ACCURACY,
-    RATE,
-    best_of_rates,
-    first_batch,
-    images_for_steps,
-    one_epoch,
-    plain_network,
-)
+from ...experiments import Bench, Cell, Column, Scale, Study, Values, sweep
+from ...experiments.trained import ACCURACY, best_of_rates, first_batch, images_for_steps, one_epoch, plain_network
 from ...recipes import as_config
 from ...trainability import initialize
 from ...trainability.mean_field import correlation_map, critical_point, depth_scales
@@ -76,7 +68,7 @@ def attacked(model: nn.Module, x: Tensor, y: Tensor, size: float, loss: Loss = F
     return (x + size * torch.autograd.grad(loss(model(x), y), x)[0].sign()).detach()
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     method = _FastGradientSign(cell["attack"]) if cell["attack"] else None
     values, model = best_of_rates(lambda: _network(cell, seed, data), data, cell, seed, bench, method)
@@ -164,7 +156,12 @@ STUDY = Study(
     _cells,
     _measure,
     ("treatment", "depth"),
-    (ACCURACY, Column("attacked", "under attack %", 1, 100), RATE, Column("reach", f"{REACH} depth scales")),
+    (
+        ACCURACY,
+        Column("attacked", "under attack %", 1, 100),
+        Column("rate", "learning rate"),
+        Column("reach", f"{REACH} depth scales"),
+    ),
     published=None,
     figures=sweep("Test accuracy against depth", ACCURACY, "activation", line="treatment"),
 )

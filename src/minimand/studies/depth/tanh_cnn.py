@@ -1,12 +1,10 @@
 """Plain convolutional networks of a thousand layers, by initialization alone (Xiao et al. 2018)."""
 
-from typing import Any
-
 import torch
 from torch import nn
 
 from ...data import Data
-from ...experiments import Bench, Cell, Scale, Study, sweep
+from ...experiments import Bench, Cell, Scale, Study, Values, sweep
 from ...experiments.trained import ACCURACY, RATE, best_of_rates, first_batch, images_for_steps, one_epoch
 from ...recipes import as_config
 from ...trainability import initialize
@@ -34,7 +32,7 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     return best_of_rates(lambda: _network(cell, seed, data), data, cell, seed, bench)[0]
 

@@ -2,13 +2,12 @@
 
 import math
 import statistics
-from typing import Any
 
 import torch
 from torch import nn
 
 from ..._support.style import COLORS, new_figure, plain
-from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values
 from ...experiments.trained import ACCURACY, images_for_steps, one_epoch, plain_network, train
 from ...recipes import as_config
 from ...trainability.mean_field import depth_scales
@@ -35,7 +34,7 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     activation, variance = _ACTIVATIONS[cell["activation"]]
     torch.manual_seed(seed)

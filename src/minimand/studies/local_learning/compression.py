@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from ...analysis import compress
-from ...experiments import Bench, Cell, Column, Scale, Study, rows
+from ...experiments import Bench, Cell, Column, Scale, Study, Values, rows
 from ...experiments.trained import PARAMETERS, images, train
 from ...networks import count_parameters
 from ...recipes import as_config, from_config
@@ -32,7 +32,7 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     recipe, width, training = from_config(cell["recipe"]), cell["width"], cell["training"]
     torch.manual_seed(seed)

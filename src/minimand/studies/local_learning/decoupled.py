@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from ...data import Data
-from ...experiments import Bench, Cell, Column, Scale, Study, rows
-from ...experiments.trained import images, train
+from ...experiments import Bench, Cell, Column, Scale, Study, Values, rows
+from ...experiments.trained import ACCURACY, images, train
 from ...recipes import SGD, Augmentation, Recipe, StepDecay, as_config
 from ...training import Backpropagation, Decoupled, Layerwise, Method, evaluate
 from ...training.loop.problems import Plan
@@ -21,10 +21,7 @@ _PUBLISHED = {
     _SEQUENTIAL: "89.37 (depths 1 to 3: 78.86, 85.83, 88.32)",
     _DECOUPLED: "90.01 (depths 1 to 3: 78.54, 85.57, 87.98)",
 }
-_COLUMNS = (
-    Column("accuracy", "test accuracy %", 1, 100),
-    *(Column(f"depth{j}", f"depth {j}", 1, 100) for j in range(1, DEPTH)),
-)
+_COLUMNS = (ACCURACY, *(Column(f"depth{j}", f"depth {j}", 1, 100) for j in range(1, DEPTH)))
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -78,7 +75,7 @@ class _Until(nn.Module):
         return outputs
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     plans: list[Plan] = []
     method: Method = {
@@ -115,5 +112,5 @@ STUDY = Study(
     ("training",),
     (*_COLUMNS, Column("seconds", "seconds", 0)),
     published=lambda cell: _PUBLISHED.get(cell["training"], "unknown"),
-    figures=rows("Test accuracy of the whole network", ("training",), _COLUMNS[0]),
+    figures=rows("Test accuracy of the whole network", ("training",), ACCURACY),
 )

@@ -1,14 +1,11 @@
 """Greedy layerwise learning against end-to-end training of the same networks (Belilovsky et al. 2019)."""
 
 import statistics
-from typing import Any
 
 import torch
-from torch import nn
 
-from ..._support.style import COLORS, draw_mean_and_range, new_figure, plain
-from ...data import Data
-from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study
+from ..._support.style import COLORS, draw_mean_and_range, one_panel
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values
 from ...experiments.trained import ACCURACY, images, train
 from ...models import create_model
 from ...networks import count_parameters
@@ -49,12 +46,14 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     torch.manual_seed(seed)
-    model = _network(cell, data)
-    auxiliary = "vgg" if cell["network"].startswith("vgg") else "cnn"
+    is_vgg = cell["network"].startswith("vgg")
+    settings = {} if is_vgg else {"k": cell["k"], "width": cell.get("width")}
+    model = create_model(cell["network"], num_classes=data.num_outputs, in_channels=data.shape[0], **settings)
     averaged = "probabilities" if cell["data"] == "imagenet" else "logits"
+    auxiliary = "vgg" if is_vgg else "cnn"
     greedy = Layerwise(cell["k"], auxiliary, ensemble=averaged) if cell["training"] == _GREEDY else None
     result = train(model, data, cell, seed, bench, method=greedy)
     last = {record.get("problem", 0): record["test_accuracy"] for record in result.history}
@@ -67,15 +66,8 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     }
 
 
-def _network(cell: Cell, data: Data) -> nn.Module:
-    channels = data.shape[0]
-    settings = {} if cell["network"].startswith("vgg") else {"k": cell["k"], "width": cell.get("width")}
-    return create_model(cell["network"], num_classes=data.num_outputs, in_channels=channels, **settings)
-
-
 def _figures(measurements: Measurements) -> FiguresByCaption:
-    figure = new_figure(5.5, 3.4)
-    axes = plain(figure.subplots())
+    figure, axes = one_panel(5.5, 3.4)
     for network, k in dict.fromkeys((m.cell["network"], m.cell["k"]) for m in measurements):
         here = [m for m in measurements if (m.cell["network"], m.cell["k"]) == (network, k)]
         greedy = [m.values["classifiers"] for m in here if m.cell["training"] == _GREEDY and "classifiers" in m.values]

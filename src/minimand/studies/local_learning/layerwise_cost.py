@@ -3,15 +3,14 @@
 import statistics
 import time
 from dataclasses import replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..._support.style import COLORS, draw_mean_and_range, new_figure, plain
+from ..._support.style import COLORS, draw_mean_and_range, one_panel
 from ...data import Data
-from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, draw_sweep
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values, draw_sweep
 from ...experiments.trained import images
 from ...recipes import SGD, Augmentation, Recipe, StepDecay, as_config, from_config
 from ...report import saved_bytes
@@ -32,13 +31,11 @@ def _cells(scale: Scale) -> list[Cell]:
         "paper": ((2, 4, 8, 16), 128, None, 128),
     }[scale]
     recipe = Recipe(3, batch, SGD(0.05), StepDecay(at=()), augmentation=Augmentation())
-    settings = images(scale, train or 0, 64) | {"recipe": as_config(recipe)}
-    return [
-        {"training": training, "depth": depth, "width": width, **settings} for training in _METHODS for depth in depths
-    ]
+    settings = {"width": width, **images(scale, train or 0, 64), "recipe": as_config(recipe)}
+    return [{"training": training, "depth": depth, **settings} for training in _METHODS for depth in depths]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     recipe, method = from_config(cell["recipe"]), _METHODS[cell["training"]]
     torch.manual_seed(seed)
@@ -86,9 +83,8 @@ def _network(cell: Cell, data: Data) -> nn.Sequential:
 
 
 def _figures(measurements: Measurements) -> FiguresByCaption:
-    time_figure = new_figure(5.5, 3.2)
+    time_figure, axes = one_panel(5.5, 3.2)
     deepest = max(m.cell["depth"] for m in measurements)
-    axes = plain(time_figure.subplots())
     for training, color in zip(_METHODS, COLORS, strict=False):
         here = [m for m in measurements if (m.cell["training"], m.cell["depth"]) == (training, deepest)]
         by_block = list(zip(*(m.values["seconds"] for m in here), strict=True))

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import nn
@@ -11,14 +10,13 @@ from torch import nn
 from ..._support.style import COLORS, draw_mean_and_range, legend_below, new_figure, plain
 from ...analysis import probe
 from ...data import Data
-from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values
 from ...experiments.trained import images, train
 from ...layers.heads.auxiliary import auxiliary
 from ...recipes import SGD, Augmentation, Recipe, StepDecay, as_config, from_config
 from ...training import Layerwise
 
-_NAMES = {0: "linear", 1: "CNN-1", 2: "CNN-2"}
-"""The names of probes by their hidden layers."""
+_NAMES = {0: "linear", 1: "CNN-1", 2: "CNN-2"}  # of probes, by their hidden layers
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -45,7 +43,7 @@ def greedy_recipe(scale: Scale, epochs: int, every: float) -> Recipe:
     return Recipe(epochs, 64, SGD(0.05, weight_decay=5e-4), StepDecay((0.5, 0.75), 0.2), augmentation=Augmentation())
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     recipe, width = from_config(cell["recipe"]), cell["auxiliary_width"]
     torch.manual_seed(seed)
@@ -53,7 +51,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     # States of images that are not augmented can be cached.
     cache = "memory" if recipe.augmentation == Augmentation() else "off"
     method = Layerwise(cell["k"], "cnn", width, cache=cache)
-    values: dict[str, Any] = {"accuracy": train(model, data, cell, seed, bench, method=method).test_accuracy}
+    values: Values = {"accuracy": train(model, data, cell, seed, bench, method=method).test_accuracy}
     shorter = replace(recipe, epochs=cell["probe_epochs"])
     for hidden in cell["probes"]:
         kind = "cnn" if hidden else "linear"

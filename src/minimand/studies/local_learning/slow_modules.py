@@ -1,12 +1,13 @@
 """Decoupled training where one module is slow: how much a buffer forgives (Belilovsky et al. 2020, a simulation)."""
 
+from itertools import count
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from ..._support.seeds import derived_seed
-from ...experiments import Bench, Cell, Scale, Study, rows
+from ...experiments import Bench, Cell, Scale, Study, Values, rows
 from ...experiments.trained import ACCURACY, images
 from ...recipes import Recipe, as_config, from_config
 from ...training import Decoupled, evaluate
@@ -15,8 +16,7 @@ from ...training.loop.losses import Loss, as_loss
 from ...training.methods.local.decoupled import Group, Part
 from .decoupled import DEPTH, network, published_recipe
 
-_SLOW = 1
-"""The index of the slow module, counted from 0."""
+_SLOW = 1  # the index of the slow module
 
 _Batch = tuple[Any, Tensor]
 
@@ -52,13 +52,12 @@ class _Worker:
         return state.detach(), y
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     recipe = cast(Recipe, from_config(cell["recipe"]))
     model = network(cell["width"], data, seed).to(bench.device)
-    group = cast(
-        Group, Decoupled().plan(model, lambda: data.example(bench.device), data.num_outputs, 1).problems[0].module
-    )
+    plan = Decoupled().plan(model, lambda: data.example(bench.device), data.num_outputs, 1)
+    group = cast(Group, plan.problems[0].module)
     steps = recipe.epochs * data.train.count(recipe.batch_size, True)
     workers = [_Worker(part, recipe, steps) for part in group.each]
     buffers = [Buffer[_Batch](cell["buffer"]) for _ in workers[:-1]]
@@ -87,11 +86,9 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
 
 def _endless(data: Any, recipe: Recipe, seed: int, device: torch.device) -> Any:
     augment = recipe.augmentation or data.augmentation
-    epoch = 0
-    while True:
+    for epoch in count():
         for inputs, targets in data.train.batches(recipe.batch_size, derived_seed(seed, epoch)):
             yield data.prepare(augment(inputs.to(device))), targets.to(device).long()
-        epoch += 1
 
 
 STUDY = Study(

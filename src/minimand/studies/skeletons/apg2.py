@@ -1,7 +1,5 @@
 """ConvNeXt and ViT with and without APG2, Nesterov's method in its y form (Wu et al. 2024, tables 5 and 6)."""
 
-from typing import Any
-
 from ...experiments import Cell, Scale, Study, rows
 from ...experiments.trained import COLUMNS, ERROR, images, measure_classifier
 from ...recipes import AdamW, Augmentation, Cosine, Recipe, as_config
@@ -24,7 +22,7 @@ _ALGORITHMS = ("gradient_descent", "nesterov_y(momentum=0.5)", "nesterov_y(momen
 _EPOCHS = 300
 
 
-def _large(drop_path: float, warmup: int, model: str, algorithm: str) -> dict[str, Any]:
+def _large(drop_path: float, warmup: int, model: str, algorithm: str) -> Cell:
     recipe = Recipe(
         _EPOCHS,
         4096,
@@ -41,7 +39,7 @@ def _large(drop_path: float, warmup: int, model: str, algorithm: str) -> dict[st
     return {"network": model, "model": name, "algorithm": algorithm, "data": "imagenet", "recipe": as_config(recipe)}
 
 
-def _small(scale: Scale, model: str, algorithm: str) -> dict[str, Any]:
+def _small(scale: Scale, model: str, algorithm: str) -> Cell:
     epochs, augmentation = (5, Augmentation(pad=4, flip=True)) if scale == "cpu" else (1, Augmentation())
     recipe = Recipe(epochs, 64, AdamW(2e-3), Cosine(warmup=0.1), augmentation=augmentation)
     cell = {"network": model.partition("(")[0], "model": model, "algorithm": algorithm, **images(scale, 5_000)}

@@ -1,8 +1,8 @@
 """Every algorithm with the same blocks, for its card in the gallery."""
 
 from ...algorithms import ALGORITHMS, is_proximal
-from ...experiments import Cell, Column, Scale, Study, rows
-from ...experiments.trained import ERROR, images, measure_classifier
+from ...experiments import Cell, Scale, Study, rows
+from ...experiments.trained import ERROR, LOSS, PARAMETERS, images, measure_classifier
 from ...recipes import AdamW, Cosine, Recipe, as_config
 
 
@@ -30,7 +30,7 @@ STUDY = Study(
     _cells,
     measure_classifier,
     ("algorithm",),
-    (ERROR, Column("loss", "test loss", 3), Column("parameters", "parameters", 0)),
+    (ERROR, LOSS, PARAMETERS),
     published=None,
     figures=rows("Test error", ("algorithm",), ERROR),
 )

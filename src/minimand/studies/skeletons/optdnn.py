@@ -1,7 +1,6 @@
 """OptDNNs wide and shallow, narrow and deep, and on DenseNet's blocks (Wu et al. 2024)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from ...experiments import Cell, Scale, Study, rows
 from ...experiments.trained import COLUMNS, ERROR, images, measure_classifier
@@ -17,12 +16,12 @@ _ALGORITHMS = (
 )
 
 
-def _recipe(scale: Scale) -> dict[str, Any]:
+def _recipe(scale: Scale) -> Recipe:
     if scale == "paper":
         strong = Augmentation(pad=4, flip=True, randaugment=9, cutout=16)
-        return as_config(Recipe(200, 128, SGD(), Cosine(), augmentation=strong))
+        return Recipe(200, 128, SGD(), Cosine(), augmentation=strong)
     weak = Augmentation(pad=4, flip=True) if scale == "cpu" else Augmentation()
-    return as_config(Recipe(5 if scale == "cpu" else 1, 64, SGD(0.05), Cosine(), augmentation=weak))
+    return Recipe(5 if scale == "cpu" else 1, 64, SGD(0.05), Cosine(), augmentation=weak)
 
 
 _SETTING = (
@@ -43,16 +42,15 @@ def _study(
     def cells(scale: Scale) -> list[Cell]:
         paper = scale == "paper"
         return [
-            {"model": model, "algorithm": algorithm, **images(scale, 4_000), "recipe": _recipe(scale)}
+            {"model": model, "algorithm": algorithm, **images(scale, 4_000), "recipe": as_config(_recipe(scale))}
             for model in (full if paper else small)
             for algorithm in (_ALGORITHMS if paper else algorithms)
         ]
 
     labels = ("model", "algorithm")
     figures = rows("Test error", labels, ERROR)
-    references = ("wu2024optdnn",)
     about = f"{about} {_SETTING}"
-    return Study(name, title, about, references, cells, measure_classifier, labels, COLUMNS, figures=figures)
+    return Study(name, title, about, ("wu2024optdnn",), cells, measure_classifier, labels, COLUMNS, figures=figures)
 
 
 STUDY = _study(

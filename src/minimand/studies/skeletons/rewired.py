@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from ..._support.torchvision import require_timm
-from ...experiments import Bench, Cell, Column, Scale, Study, rows
+from ...experiments import Bench, Cell, Column, Scale, Study, Values, rows
 from ...experiments.trained import COLUMNS, ERROR, images, train_classifier
 from ...networks import skeletons
 from ...recipes import SGD, AdamW, Augmentation, Cosine, Recipe, as_config
@@ -20,14 +20,14 @@ _SMALL: dict[str, dict[str, Any]] = {
 _PAPER = ("resnet50", "convnext_tiny", "vit_small_patch16_224")
 
 
-def _recipe(scale: Scale, model: str) -> dict[str, Any]:
+def _recipe(scale: Scale, model: str) -> Recipe:
     if scale == "paper":
         augmentation = Augmentation(flip=True)
         tuned = AdamW(5e-5, weight_decay=1e-8) if "resnet" not in model else SGD(1e-3, weight_decay=1e-4)
-        return as_config(Recipe(10, 256, tuned, Cosine(warmup=0.1), precision="bf16", augmentation=augmentation))
+        return Recipe(10, 256, tuned, Cosine(warmup=0.1), precision="bf16", augmentation=augmentation)
     epochs, augmentation = (4, Augmentation(pad=4, flip=True)) if scale == "cpu" else (1, Augmentation())
     optimizer = SGD(0.05) if "resnet" in model else AdamW(1e-3)
-    return as_config(Recipe(epochs, 64, optimizer, Cosine(warmup=0.1), augmentation=augmentation))
+    return Recipe(epochs, 64, optimizer, Cosine(warmup=0.1), augmentation=augmentation)
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -35,13 +35,13 @@ def _cells(scale: Scale) -> list[Cell]:
     shown = {"data": "imagenet"} if scale == "paper" else images(scale, 5_000)
     return [
         {"model": model, "momentum": momentum, "settings": settings, **shown}
-        | {"enlarged": 4 if scale == "smoke" else 1, "recipe": _recipe(scale, model)}
+        | {"enlarged": 4 if scale == "smoke" else 1, "recipe": as_config(_recipe(scale, model))}
         for model, settings in models.items()
         for momentum in _MOMENTA
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     timm = require_timm()
     data = bench.data_of(cell)
     torch.manual_seed(seed)

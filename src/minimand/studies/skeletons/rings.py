@@ -1,7 +1,7 @@
 """Nested rings: accuracy, margin and decision boundary (Wu et al. 2024)."""
 
 import math
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -9,16 +9,14 @@ from torch import Tensor, nn
 from ..._support.style import new_figure
 from ...data import Arrays, Data
 from ...data.sets.nested_rings import nested_rings
-from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values
 from ...experiments.trained import PARAMETERS, SKELETONS, train
 from ...networks import count_parameters, unroll
 from ...recipes import AdamW, Cosine, Recipe, as_config
 
 _ALGORITHMS = (*SKELETONS, "linearized_admm")
-_SIDE = 4.0
-"""The figure shows the square [-4, 4]^2."""
-_SHOWN = 60
-"""The number of points on a side of the drawn grid."""
+_SIDE = 4.0  # the figure shows the square [-4, 4]^2
+_SHOWN = 60  # points on a side of the drawn grid
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -31,7 +29,7 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = nested_rings(cell["samples"], seed)
 
     hidden, depth = cell["hidden"], cell["depth"]
@@ -46,18 +44,14 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     else:
         stage = unroll(cell["algorithm"], blocks())
     result = train(stage, data, cell, seed, bench, resume=False)
-    values: dict[str, Any] = {
-        "accuracy": result.test_accuracy,
-        "margin": _margin(stage, *_points(data)),
-        "parameters": count_parameters(stage),
-    }
+    values: Values = {"accuracy": result.test_accuracy, "margin": _margin(stage, *_points(data))}
+    values["parameters"] = count_parameters(stage)
     if seed == 0:
         values["boundary"] = [round(v, 2) for v in _gap(stage, _grid(_SHOWN)).clamp(-99, 99).tolist()]
     return values
 
 
 def _points(data: Data) -> tuple[Tensor, Tensor]:
-    """The points and classes of the test samples."""
     samples = cast(Arrays, data.test)
     return samples.inputs, samples.targets
 

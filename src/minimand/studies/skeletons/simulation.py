@@ -1,13 +1,11 @@
 """Training error against depth in the simulation of Li et al. 2018, their table 2."""
 
-from typing import Any
-
 import torch
 from torch import nn
 
 from ..._support.style import COLORS, new_figure, plain
 from ...data import Arrays, Data
-from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, values_by
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values, values_by
 from ...experiments.trained import train
 from ...networks import unroll
 from ...recipes import AdamW, Cosine, Recipe, as_config
@@ -42,7 +40,7 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     generator = torch.Generator().manual_seed(seed)
     x, f = torch.randn(2, cell["pairs"], _DIMENSION, generator=generator)
     pairs = Arrays(x, f)

@@ -1,17 +1,14 @@
 """Telgarsky's sawtooth, over teeth, width and depth (Wu et al. 2024)."""
 
-from typing import Any
-
 import torch
 
 from ..._support.style import COLORS, legend_below, new_figure, plain
-from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, draw_sweep
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values, draw_sweep
 from ...experiments.trained import SKELETONS, seeded_network, train
 from ...recipes import AdamW, Cosine, Recipe, as_config
 
 _ERROR = Column("mse", "test MSE", 5)
-_SHOWN = 257
-"""The number of points of a drawn function."""
+_SHOWN = 257  # points of a drawn function
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -27,12 +24,12 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data(f"telgarsky(folds={cell['folds']}, points={cell['points']})")
     name = f"mlp(width={cell['width']}, depth={cell['depth']}, hidden={cell['hidden']})"
     model = seeded_network(name, data, cell, seed)
     result = train(model, data, cell, seed, bench, resume=False)
-    values: dict[str, Any] = {"mse": result.test_loss}
+    values: Values = {"mse": result.test_loss}
     if seed == 0:
         with torch.no_grad():
             fitted = model.eval()(torch.linspace(0, 1, _SHOWN, device=bench.device)[:, None])

@@ -12,7 +12,7 @@ from ..._support.style import COLORS, new_figure
 from ...data import Arrays
 from ...data.sets.nested_rings import nested_rings
 from ...data.sets.parity import parity
-from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values
 from ...layers import Sign
 from ...training import FeasibleTargetPropagation, TargetPropagation
 
@@ -52,7 +52,7 @@ def _samples(task: str, seed: int) -> tuple[Tensor, Tensor]:
     return drawn.inputs, drawn.targets
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     x, y = _samples(cell["task"], seed)
     torch.manual_seed(seed)
     widths = [x.shape[1], *cell["hidden"]]
@@ -65,7 +65,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     else:
         steps = _learn(model, x, y, cell)
         outcome = "solved" if _is_solved(model, x, y) else "not solved"
-    values: dict[str, Any] = {"solved": float(outcome == "solved"), "outcome": outcome, "steps": steps}
+    values: Values = {"solved": float(outcome == "solved"), "outcome": outcome, "steps": steps}
     if seed == 0 and cell["task"] in _DRAWN:
         values["lines"] = torch.cat([first.weight, first.bias[:, None]], 1).tolist()
         values["targets"] = model[:2](x).tolist()

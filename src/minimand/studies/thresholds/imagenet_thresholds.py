@@ -1,11 +1,9 @@
 """AlexNet and ResNet-18 of hard thresholds on ImageNet."""
 
-from typing import Any
-
 import torch
 from torch import nn
 
-from ...experiments import Bench, Cell, Scale, Study
+from ...experiments import Bench, Cell, Scale, Study, Values
 from ...experiments.trained import images
 from ...models import alexnet_dorefa, create_for
 from ...recipes import SGD, Adam, Augmentation, Recipe, StepDecay, as_config
@@ -52,7 +50,7 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     torch.manual_seed(seed)
     if cell["network"] == "AlexNet":

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from ..._support.style import new_figure, plain
+from ..._support.style import one_panel
 from ...data import Arrays, Data
-from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values
 from ...experiments.trained import ACCURACY, images, train
 from ...inference import PackedModel, pack
 from ...layers import Sign
@@ -43,7 +43,7 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     torch.manual_seed(seed)
     model = convnet8(data.num_outputs, data.shape[0])
@@ -90,8 +90,7 @@ def _times_as_fast(fast: nn.Module, reference: nn.Module, x: Tensor) -> float:
 
 
 def _figures(measurements: Measurements) -> FiguresByCaption:
-    drawn = new_figure(6, 4)
-    axes = plain(drawn.subplots())
+    figure, axes = one_panel(6, 4)
     for name in dict.fromkeys(m.cell["network"] for m in measurements):
         of_network = [m.values for m in measurements if m.cell["network"] == name]
         x, y = ([v[key] for v in of_network] for key in ("speed", "accuracy"))
@@ -99,7 +98,7 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
         axes.scatter(x, [100 * value for value in y], area, alpha=0.7, label=name)
     axes.set(xlabel="times as fast as ReLU in float32", ylabel="test accuracy %")
     axes.legend()
-    return {"Each seed a disc, its area the size": drawn}
+    return {"Each seed a disc, its area the size": figure}
 
 
 STUDY = Study(

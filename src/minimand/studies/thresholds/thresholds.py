@@ -1,13 +1,11 @@
 """Networks of hard thresholds on CIFAR-10: the activation, and the loss and the targets of its units."""
 
-from typing import Any
-
 import torch
 from torch import nn
 
 from ...data import Data
-from ...experiments import Bench, Cell, Column, Scale, Study, rows
-from ...experiments.trained import ACCURACY, images, train
+from ...experiments import Bench, Cell, Scale, Study, Values, rows
+from ...experiments.trained import ACCURACY, LOSS, images, train
 from ...layers import QuantizedReLU, Sign
 from ...models import convnet4, convnet8, create_for
 from ...recipes import Adam, Augmentation, Recipe, StepDecay, as_config
@@ -32,12 +30,9 @@ _PUBLISHED = {
     ("ReLU", "backpropagation"): (86.5, 91.2),
     ("saturated ReLU", "backpropagation"): (87.3, 91.2),
 }
-LABELS = ("network", "activation", "rule")
-"""The settings that tell the rows of a table of thresholds apart."""
-COLUMNS = (ACCURACY, Column("loss", "test loss", 3))
-"""The columns of a table of thresholds."""
+# Of the tables of thresholds:
+LABELS, COLUMNS = ("network", "activation", "rule"), (ACCURACY, LOSS)
 draw = rows("Test accuracy", LABELS, ACCURACY)
-"""Draws the accuracies of a study of thresholds."""
 
 
 def activations_and_rules() -> list[tuple[str, str]]:
@@ -51,17 +46,15 @@ def activations_and_rules() -> list[tuple[str, str]]:
 
 
 def _cells(scale: Scale) -> list[Cell]:
-    widths = {"smoke": (2,), "cpu": (16, 16, 8), "paper": (32, 48, 64)}[scale]
     rate = 2.5e-4 if scale == "paper" else 1e-3
-    epochs, decay, at = {
-        "smoke": (1, 0.0, (0.67,)),
-        "cpu": (5, 0.0, (0.6, 0.8)),
-        "paper": (300, 5e-4, (2 / 3, 5 / 6)),
+    widths, epochs, decay, at = {
+        "smoke": ((2,), 1, 0.0, (0.67,)),
+        "cpu": ((16, 16, 8), 5, 0.0, (0.6, 0.8)),
+        "paper": ((32, 48, 64), 300, 5e-4, (2 / 3, 5 / 6)),
     }[scale]
     augmentation = Augmentation(pad=4, flip=True) if scale == "paper" else Augmentation()
     cells = []
-    networks = ("convnet4",) if scale == "smoke" else ("convnet4", "convnet8", "ResNet")
-    for network, width in zip(networks, widths, strict=False):
+    for network, width in zip(("convnet4", "convnet8", "ResNet"), widths, strict=False):
         adam = Adam(rate if network == "convnet4" else 1e-3, weight_decay=decay)
         recipe = as_config(Recipe(epochs, 64, adam, StepDecay(at), augmentation=augmentation))
         searches = [("sign", rule) for rule in _SEARCHED]
@@ -76,7 +69,7 @@ def _cells(scale: Scale) -> list[Cell]:
     return sorted(cells, key=lambda cell: cell["rule"] in _SEARCHED)  # what takes longest comes last
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     torch.manual_seed(seed)
     if cell["network"] == "ResNet":
