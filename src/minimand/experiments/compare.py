@@ -165,8 +165,6 @@ def _entry(
 
 
 def _describe(recipe: Recipe) -> str:
-    optimizer = type(recipe.optimizer).__name__
-    return (
-        f"{recipe.epochs} epochs of {optimizer} at {recipe.optimizer.lr:g}, {type(recipe.schedule).__name__}, "
-        f"batches of {recipe.batch_size}"
-    )
+    optimizer, schedule = type(recipe.optimizer).__name__, type(recipe.schedule).__name__
+    steps = f"{recipe.epochs} epochs of {optimizer} at {recipe.optimizer.lr:g}"
+    return f"{steps}, {schedule}, batches of {recipe.batch_size}"

@@ -141,9 +141,8 @@ def read_study(name: str, scale: Scale = "cpu", run: str | Path | None = None) -
     study, folder = _study_and_folder(name, scale, run)
     result = _result(study, scale, _read(folder, study, scale))
     if not result.measurements:
-        raise FileNotFoundError(
-            f"no results of {name} in {folder}; `minimand study run {name} --scale {scale}` measures them."
-        )
+        command = f"minimand study run {name} --scale {scale}"
+        raise FileNotFoundError(f"no results of {name} in {folder}; `{command}` measures them.")
     return result
 
 

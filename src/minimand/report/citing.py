@@ -24,9 +24,8 @@ def bibtex(*things: Any) -> str:
 def _references(thing: Any) -> list[str]:
     parts = [part for part in (thing, *_parts(thing)) if getattr(part, "references", None) is not None]
     if not parts:
-        raise WrongTypeError(
-            f"{type(thing).__name__} has no references; expected a model, an algorithm, a method or data."
-        )
+        kind = type(thing).__name__
+        raise WrongTypeError(f"{kind} has no references; expected a model, an algorithm, a method or data.")
     references = [[part.references] if isinstance(part.references, str) else part.references for part in parts]
     return list(chain.from_iterable(references))
 

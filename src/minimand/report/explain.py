@@ -36,9 +36,8 @@ def explain(model: nn.Module) -> Explanation:
     if runs:
         return _explain_rewired(model, runs)
     if not isinstance(model, UnrolledNetwork | Unrolled):
-        raise WrongTypeError(
-            f"model is {type(model).__name__}; expected one that mm.create_model, mm.unroll or mm.rewire made."
-        )
+        kind = type(model).__name__
+        raise WrongTypeError(f"model is {kind}; expected one that mm.create_model, mm.unroll or mm.rewire made.")
     stages = _stages(model)
     meaning = {
         "residual": "residual binding: gradient(x) = -T(x), so gradient descent is x + T(x)",

@@ -30,8 +30,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     name = f"mlp(width={cell['width']}, depth={cell['depth']}, hidden={cell['hidden']})"
     model = seeded_network(name, data, cell, seed)
     result = train(model, data, cell, seed, bench, resume=False)
-    values: Values = {"accuracy": result.test_accuracy, "loss": result.test_loss}
-    values["parameters"] = count_parameters(model)
+    values: Values = {"accuracy": result.test_accuracy, "loss": result.test_loss, "parameters": count_parameters(model)}
     if seed == 0 and (cell["hidden"], cell["depth"]) == _SHOWN:
         points = data.train.inputs.to(bench.device)  # pyright: ignore[reportAttributeAccessIssue]
         with torch.no_grad():
