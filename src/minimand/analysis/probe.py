@@ -18,7 +18,7 @@ from .._support.seeds import random_state, restore_random_state
 from .._support.style import BLUE, GRID, INK, RED, new_figure
 from .._support.tables import table_text
 from ..data import Data, as_data
-from ..data.prepared import as_prepared
+from ..data.data import as_prepared
 from ..data.samples import Batch, Loader, Samples
 from ..layers.heads import auxiliary
 from ..networks import Network, as_network

@@ -3,7 +3,7 @@
 from .feedforward import alexnet_dorefa as alexnet_dorefa, convnet4 as convnet4, convnet8 as convnet8
 from .greedy import dgl_cifar as dgl_cifar, greedy_cifar as greedy_cifar, greedy_imagenet as greedy_imagenet
 from .info import ModelInfo as ModelInfo, model_info as model_info
-from .named import PlainNetwork as PlainNetwork
+from .named import NamedModel as NamedModel, PlainNetwork as PlainNetwork
 from .network import UnrolledNetwork as UnrolledNetwork
 from .registry import (
     create_for as create_for,

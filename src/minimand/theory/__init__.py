@@ -13,7 +13,7 @@ from .equivalence import (
     identify as identify,
 )
 from .feasibility import Feasibility as Feasibility, Separability as Separability, feasibility as feasibility
-from .kernel import Kernel as Kernel, kernel as kernel
+from .kernel import Binding as Binding, Kernel as Kernel, kernel as kernel
 from .objective import LayerObjective as LayerObjective, objective as objective
 from .rate import Rate as Rate, plot_rate as plot_rate, rate as rate
 from .symbols import NonlinearStepError as NonlinearStepError

@@ -6,6 +6,7 @@ from .hooks.nonfinite import NonFiniteLossError as NonFiniteLossError
 from .hooks.progress import ShowProgress as ShowProgress
 from .hooks.watch import DoomedRunError as DoomedRunError
 from .loop.evaluate import Evaluation as Evaluation, evaluate as evaluate
+from .loop.events import Callback as Callback, EpochDone as EpochDone, Event as Event
 from .loop.result import FitResult as FitResult
 from .methods.backpropagation import Backpropagation as Backpropagation
 from .methods.feasible.feasible_target_propagation import (

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ...data import Data, Samples, as_data
-from ...data.prepared import as_prepared
+from ...data.data import as_prepared
 from ...recipes.recipe import Precision
 from ..distributed.sharding import evaluation_mode
 from ..distributed.world import World

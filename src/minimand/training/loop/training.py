@@ -11,7 +11,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from ..._support.seeds import derived_seed
 from ...data import Arrays, Data, Loader, Samples
-from ...data.prepared import PreparedSamples, as_prepared
+from ...data.data import PreparedSamples, as_prepared
 from ...recipes.recipe import Recipe
 from ..distributed.world import World
 from ..hooks.hook import HOOKS

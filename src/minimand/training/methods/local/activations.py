@@ -16,8 +16,7 @@ from torch import Tensor
 from ...._support.errors import MinimandError
 from ...._support.seeds import derived_seed, seed_everything
 from ...._support.torch_internals import tree_flatten, tree_leaves
-from ....data.data import Data
-from ....data.prepared import PreparedSamples
+from ....data.data import Data, PreparedSamples
 from ....data.samples import WHOLE, Batch, Loader
 from ....recipes.recipe import Recipe
 from ...distributed.world import World
