@@ -5,7 +5,7 @@ from typing import Any
 
 from .._support.errors import MinimandError, unknown_name
 from ..algorithms import ALGORITHMS, as_algorithm
-from ..data.info import DATA
+from ..data.registry import DATA
 from ..models.info import model_info
 from ..models.registry import list_models
 from ..report.citing import bibtex

@@ -14,8 +14,7 @@ from .._support.extras import require
 from .._support.files import write_whole
 from ..algorithms import ALGORITHMS, Algorithm, as_algorithm
 from ..data.conversion import as_data
-from ..data.data import Data
-from ..data.holding_out import hold_out
+from ..data.data import Data, hold_out
 from ..models.registry import create_for
 from ..recipes.recipe import Recipe, default_recipe
 from ..report.citing import bibtex

@@ -6,10 +6,9 @@ from functools import partial
 from torch import nn
 
 from ..blocks.convnext import ConvNeXtBranch, LayerNorm2d
-from ..blocks.convolutional import Skip
 from ..layers.stochastic_depth import growing_rates
 from ..theory.kernel import Binding
-from .info import Parts, register, shared
+from .info import Parts, bound, register, shared
 
 
 def convnext(
@@ -38,7 +37,7 @@ def convnext(
         down = None
         if i > 0:
             down = nn.Sequential(LayerNorm2d(widths[i - 1], eps=1e-6), nn.Conv2d(widths[i - 1], width, 2, 2))
-        stages.append((down, [_block(width, binding, 1e-6, next(rates)) for _ in range(blocks)]))
+        stages.append((down, [bound(ConvNeXtBranch(width, 1e-6, next(rates)), binding) for _ in range(blocks)]))
     return _initialized(Parts(stem, stages, _head(widths[-1], num_classes)))
 
 
@@ -46,13 +45,8 @@ def isotropic(
     *, depth: int, width: int, drop_path: float, binding: Binding, num_classes: int, in_channels: int
 ) -> Parts:
     """One stage, as a vision transformer has, after a stem of patches 16 x 16; no layer scale."""
-    blocks = [_block(width, binding, None, rate) for rate in growing_rates(drop_path, depth)]
+    blocks = [bound(ConvNeXtBranch(width, None, rate), binding) for rate in growing_rates(drop_path, depth)]
     return _initialized(Parts(nn.Conv2d(in_channels, width, 16, 16), [(None, blocks)], _head(width, num_classes)))
-
-
-def _block(width: int, binding: Binding, layer_scale: float | None, drop_path: float) -> nn.Module:
-    branch = ConvNeXtBranch(width, layer_scale, drop_path)
-    return branch if binding == "residual" else Skip(branch, nn.Identity(), nn.Identity())
 
 
 def _head(width: int, num_classes: int) -> nn.Sequential:

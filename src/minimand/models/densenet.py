@@ -5,10 +5,10 @@ from functools import partial
 
 from torch import nn
 
-from ..blocks.convolutional import Skip, convolution, initialize
+from ..blocks.convolutional import convolution
 from ..blocks.densely_connected import DenseLayer
 from ..theory.kernel import Binding
-from .info import CIFAR, Parts, register, shared
+from .info import CIFAR, Parts, bound, register, shared
 
 
 def densenet(
@@ -35,11 +35,6 @@ def densenet(
         imagenet: a 7 x 7 stem with pooling.
         beta: the factor of AGD-Net's second sum; None is DenseNet.
     """
-
-    def block(k: int, blocks: int) -> nn.Module:
-        layer = DenseLayer(channels, growth, k, blocks, bottleneck, beta)
-        return layer if binding == "residual" else Skip(layer, nn.Identity(), nn.Identity())
-
     channels = 2 * growth if bottleneck else 16
     start: list[nn.Module] = [convolution(in_channels, channels)]
     if imagenet:
@@ -54,15 +49,13 @@ def densenet(
             channels = narrow
         # Of the last three dimensions the channels alone are padded: the empty slots.
         start.append(nn.ZeroPad3d((0, 0, 0, 0, 0, blocks * growth)))
-        stages.append((nn.Sequential(*start), [block(k, blocks) for k in range(blocks)]))
+        dense = [DenseLayer(channels, growth, k, blocks, bottleneck, beta) for k in range(blocks)]
+        stages.append((nn.Sequential(*start), [bound(layer, binding) for layer in dense]))
         channels += blocks * growth
     (stem, first), *later = stages
     norm = [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
     head = nn.Sequential(*norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
-    parts = Parts(stem, [(None, first), *later], head)
-    for module in parts.modules:
-        initialize(module)
-    return parts
+    return Parts(stem, [(None, first), *later], head).initialized()
 
 
 _SIZES: dict[str, tuple[tuple[int, ...], int, bool]] = {

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .._support.errors import MinimandError, unknown_name
 from .._support.registry import Registry, instance_of
 from ..algorithms import ALGORITHMS, is_proximal
+from ..blocks.convolutional import Skip, initialize
 from ..theory.kernel import Binding
 
 Setting = int | float | str | None
@@ -36,6 +37,12 @@ class Parts:
         """The stem, the head, and all transitions and blocks."""
         stages = [module for change, blocks in self.stages for module in (change, *blocks) if module is not None]
         return [self.stem, self.head, *stages]
+
+    def initialized(self) -> "Parts":
+        """The parts, the weights of their convolutions drawn by He's rule."""
+        for module in self.modules:
+            initialize(module)
+        return self
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,11 @@ def _probability(name: str, value: Any) -> float:
     if not 0 <= probability < 1:
         raise MinimandError(f"{name} is {value!r}; expected a probability of at least 0 and less than 1.")
     return probability
+
+
+def bound(branch: nn.Module, binding: Binding, activation: nn.Module | None = None) -> nn.Module:
+    """The block T of a branch: itself under the residual binding, under the operator binding with its skip."""
+    return branch if binding == "residual" else Skip(branch, nn.Identity(), activation or nn.Identity())
 
 
 def shared(blocks: int, depths: Sequence[int]) -> list[int]:

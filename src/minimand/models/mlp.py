@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from ..blocks.convolutional import Skip
 from ..blocks.dense import one_layer, two_layer
 from ..blocks.highway import HighwayBranch
 from ..theory.kernel import Binding
-from .info import Parts, register
+from .info import Parts, bound, register
 
 
 def mlp(*, width: int, depth: int, hidden: int, binding: Binding, num_classes: int, in_channels: int) -> Parts:
@@ -23,8 +22,7 @@ def mlp(*, width: int, depth: int, hidden: int, binding: Binding, num_classes: i
 
 def highway(*, width: int, depth: int, binding: Binding, num_classes: int, in_channels: int) -> Parts:
     """A linear stem, `depth` highway layers, a linear head: the highway network of gradient descent, however bound."""
-    branches = [HighwayBranch(width) for _ in range(depth)]
-    blocks = branches if binding == "residual" else [Skip(b, nn.Identity(), nn.Identity()) for b in branches]
+    blocks = [bound(HighwayBranch(width), binding) for _ in range(depth)]
     return _around(blocks, width, num_classes, in_channels)
 
 

@@ -1,18 +1,24 @@
-"""The network that an algorithm gives: a named model with an algorithm for its skeleton."""
+"""The network that an algorithm gives: a named model with an algorithm for its skeleton, and timm's interface."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self, cast
+
+import torch
+from torch import Tensor, nn
 
 from .._support.errors import MinimandError
 from ..algorithms import Algorithm, as_algorithm, specification
 from ..layers.stochastic_depth import DropPath
+from ..networks.kinds import WRAPPED_NORMALIZATIONS
+from ..networks.unrolled import Unrolled
 from ..theory.kernel import Binding
-from .features import Features
-from .info import Parts, model_info, without_skeleton
+from .assembly import Assembly, through
+from .info import Parts, integer, model_info, without_skeleton
 
 
-class UnrolledNetwork(Features):
+class UnrolledNetwork(Assembly):
     """A named model with an algorithm for its skeleton.
 
     `forward` runs every stage by its cheapest realization; `stem`, `layers` and `head` are the same network
@@ -75,3 +81,145 @@ class UnrolledNetwork(Features):
     def references(self) -> tuple[str, ...]:
         """Keys into references.bib of what neither the family nor the algorithm names: stochastic depth."""
         return DropPath.references if self._config.get("drop_path") else ()
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """What `forward_head` pools: (N, num_features, H, W), or the tokens; normalized where the head begins so."""
+        return through(self._norm, through(self._parts, self._begin(x)))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Logits of what `forward_features` gave, or with `pre_logits` what the classifier is given."""
+        modules = self._head[len(self._norm) :]
+        return through(modules[:-1] if pre_logits else modules, x)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        *,
+        norm: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> Any:
+        """The read-out of every stage, (N, C, H, W) as `feature_info` says; in a network of one stage, of every layer.
+
+        Args:
+            x: a batch of images.
+            indices: the numbers of read-outs, negative ones from the end; one number for as many of the last; None
+                for all.
+            norm: normalize the read-outs of the last stage as the head does.
+            output_fmt: "NCHW".
+            intermediates_only: return the list alone, not (what `forward_features` gives, the list).
+
+        Raises:
+            MinimandError: there is no such read-out, or no such format.
+        """
+        if output_fmt != "NCHW":
+            raise MinimandError(f"output_fmt is {output_fmt!r}; expected 'NCHW'.")
+        taken, count = self._taken(indices), len(self._read_after)
+        readouts = self._readouts(x, max(taken) + 1 if intermediates_only else count)
+        maps = []
+        for i in taken:
+            is_normalized = norm and (self._has_one_stage or i == count - 1)
+            y = through(self._norm, readouts[i]) if is_normalized else readouts[i]
+            maps.append(y if self._as_map is None else self._as_map(y))
+        return maps if intermediates_only else (through(self._norm, readouts[-1]), maps)
+
+    @property
+    def feature_info(self) -> list[dict[str, Any]]:
+        """For each map of `forward_intermediates` its channels, input pixels to one of its own, and module.
+
+        Raises:
+            MinimandError: the model takes vectors.
+        """
+        if self.info.takes_vectors:
+            raise MinimandError(f"{self.info.name} takes vectors; features are of models that take images.")
+        side = self._config.get("image_size", self.info.image_size)
+        with torch.device("meta"):  # shapes alone; no algorithm changes them
+            twin = cast(Any, type(self))(**{**self.config, "algorithm": "gradient_descent"}).eval()
+            maps = twin.forward_intermediates(torch.empty(1, self.in_channels, side, side), intermediates_only=True)
+        names = {module: name for name, module in self.named_modules()}
+        return [
+            {"num_chs": y.shape[1], "reduction": side // y.shape[2], "module": names[module]}
+            for y, module in zip(maps, self._read_after, strict=False)
+        ]
+
+    def prune_intermediate_layers(self, indices: int | Sequence[int] | None, prune_norm: bool = False) -> list[int]:
+        """Drop, in place, the head and the stages that some features do not need; timm's `features_only` asks for it.
+
+        Args:
+            indices: the features, as `forward_intermediates` takes them; the network then gives nothing else.
+            prune_norm: also drop the normalization of the head.
+
+        Returns:
+            The indices, counted from 0.
+        """
+        taken = self._taken(indices)
+        if not self._has_one_stage:
+            last = self._read_after[max(taken)]
+            self.body = self.body[: list(self.body).index(last) + 1]
+        self.head.module = nn.Sequential(*([] if prune_norm else self._norm), nn.Identity())
+        return taken
+
+    def get_classifier(self) -> nn.Module:
+        """The last linear map; `nn.Identity` if there is none."""
+        return self._head[-1]
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a new classifier on, in place; with 0 none: the network then gives its `num_features` features."""
+        self.num_classes = self._config["num_classes"] = integer("num_classes", num_classes, 0)
+        like = next(self.parameters())
+        cast(nn.Sequential, self.head.module)[-1] = (
+            nn.Linear(self.num_features, self.num_classes, device=like.device, dtype=like.dtype)
+            if self.num_classes
+            else nn.Identity()
+        )
+
+    @property
+    def _head(self) -> list[nn.Module]:
+        return list(cast(nn.Sequential, self.head.module))
+
+    @property
+    def _norm(self) -> list[nn.Module]:
+        """What the head does before it pools."""
+        return list(takewhile(lambda m: isinstance(m, (*WRAPPED_NORMALIZATIONS, nn.ReLU)), self._head))
+
+    @property
+    def _has_one_stage(self) -> bool:
+        return len(self._parts) == 1
+
+    @property
+    def _read_after(self) -> list[nn.Module]:
+        """The modules after which a feature is read: the last one of each stage, or of one stage the layers."""
+        if self._has_one_stage:
+            return self.layers
+        parts = self._parts
+        return [part for part, then in zip(parts, [*parts[1:], None], strict=True) if not isinstance(then, Unrolled)]
+
+    def _readouts(self, x: Tensor, count: int) -> list[Tensor]:
+        """The first `count` features."""
+        x = self._begin(x)
+        readouts: list[Tensor] = []
+        if self._has_one_stage:
+            (stage,) = self.stages
+            state = stage.start(x)
+            for layer in self.layers[:count]:
+                state = layer(state)
+                readouts.append(stage.read(state))
+            return readouts
+        for part in self._parts:
+            if len(readouts) < count:
+                x = through([part], x)
+                if part in self._read_after:
+                    readouts.append(x)
+        return readouts
+
+    def _taken(self, indices: int | Sequence[int] | None) -> list[int]:
+        count = len(self._read_after)
+        taken = range(count) if indices is None else range(-indices, 0) if isinstance(indices, int) else indices
+        if not taken or not all(-count <= i < count for i in taken):
+            what = "layers" if self._has_one_stage else "stages"
+            raise MinimandError(
+                f"indices is {indices!r}; {self.info.name} has {count} {what}: expected numbers from {-count} to "
+                f"{count - 1}, or how many of the last."
+            )
+        return [i % count for i in taken]

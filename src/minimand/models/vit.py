@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from .._support.errors import MinimandError
-from ..blocks.convolutional import Skip
 from ..blocks.transformer import TransformerBranch
 from ..layers.stochastic_depth import growing_rates
 from ..theory.kernel import Binding
-from .info import Parts, register
+from .info import Parts, bound, register
 
 
 class Patches(nn.Module):
@@ -80,7 +79,7 @@ def vit(
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-    blocks = branches if binding == "residual" else [Skip(b, nn.Identity(), nn.Identity()) for b in branches]
+    blocks = [bound(branch, binding) for branch in branches]
     head = nn.Sequential(nn.LayerNorm(width, eps=1e-6), ClassToken(), nn.Linear(width, num_classes))
     return Parts(Patches(in_channels, width, patch, image_size), [(None, blocks)], head, as_map)
 

@@ -1,19 +1,20 @@
 """Recipes: how a model is trained, whatever decides the update of its layers."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import nn
 
-from .._support.calls import call_with
+from .._support.calls import call_with, make_named
 from .._support.checks import check_number
 from .._support.errors import MinimandError, WrongTypeError, unknown_name
 from .._support.torch_internals import BatchNorm
 from .augmentation import Augmentation
-from .optimizers import OPTIMIZERS, SGD, AdamW, Optimizer, as_optimizer
-from .schedules import SCHEDULES, Cosine, OneCycle, Schedule, as_schedule
+from .optimizers import OPTIMIZERS, SGD, AdamW, Optimizer
+from .schedules import SCHEDULES, Cosine, OneCycle, Schedule
 
 if TYPE_CHECKING:
     from ..data.data import Data
@@ -83,8 +84,8 @@ class Recipe:
             )
         if self.precision not in get_args(Precision):
             raise unknown_name("precision of Recipe", str(self.precision), get_args(Precision))
-        object.__setattr__(self, "optimizer", as_optimizer(self.optimizer))
-        object.__setattr__(self, "schedule", as_schedule(self.schedule))
+        object.__setattr__(self, "optimizer", _named("optimizer", self.optimizer, OPTIMIZERS, "mm.SGD(lr=0.1)"))
+        object.__setattr__(self, "schedule", _named("schedule", self.schedule, SCHEDULES, "mm.Cosine()"))
         if not isinstance(self.augmentation, Augmentation | None):
             raise WrongTypeError(f"Recipe.augmentation is {self.augmentation!r}; expected mm.Augmentation(...).")
 
@@ -97,6 +98,16 @@ class Recipe:
     def references(self) -> tuple[str, ...]:
         """Keys into references.bib of the tricks that the recipe uses."""
         return ("brock2021high",) if self.adaptive_clip else ()
+
+
+def _named(name: str, value: Any, known: Mapping[str, type[Any]], example: str) -> Any:
+    """The optimizer or schedule that an object or a text such as "adamw(lr=0.001)" stands for."""
+    if isinstance(value, str):
+        return make_named(value, name, known)
+    if not isinstance(value, tuple(known.values())):
+        names = ", ".join(map(repr, known))
+        raise WrongTypeError(f"Recipe.{name} is {value!r}; expected {names}, or one such as {example}.")
+    return value
 
 
 # A first look at any data set in about the same time: how many samples are seen, at most and at least how often.

@@ -6,7 +6,7 @@ import torch
 
 from ...recipes.augmentation import Augmentation
 from ..data import Data, channel_statistics
-from ..info import data_set
+from ..registry import data_set
 from ..samples import Arrays
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from ...data.data import Data
-from ...data.holding_out import hold_out
+from ...data.data import Data, hold_out
 from ..loop.events import Warned
 from .hook import HOOKS, Hook
 

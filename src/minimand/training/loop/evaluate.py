@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from ...data.conversion import as_data
-from ...data.data import Data
-from ...data.prepared import as_prepared
+from ...data.data import Data, as_prepared
 from ...data.samples import Samples
 from ...recipes.recipe import Precision
 from ..distributed.world import World

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from ..._support.seeds import derived_seed
-from ...data.data import Data
-from ...data.prepared import PreparedSamples, as_prepared
+from ...data.data import Data, PreparedSamples, as_prepared
 from ...data.samples import Arrays, Loader, Samples
 from ...recipes.recipe import Recipe
 from ..distributed.world import World

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...._support.errors import MinimandError
 from ...._support.seeds import derived_seed, seed_everything
-from ....data.data import Data
-from ....data.prepared import PreparedSamples
+from ....data.data import Data, PreparedSamples
 from ....data.samples import Batch, Loader
 from ....recipes.recipe import Recipe
 from ...distributed.world import World

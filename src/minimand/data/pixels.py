@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..._support.errors import MinimandError
+from .._support.errors import MinimandError
 
 if TYPE_CHECKING:
     import PIL.Image
