@@ -71,22 +71,11 @@ for _name, _depths, _width in (
     ("convnext_small", (3, 3, 27, 3), 96),
     ("convnext_base", (3, 3, 27, 3), 128),
 ):
-    register(
-        _name,
-        f"ConvNeXt of {sum(_depths)} blocks, {_width} to {8 * _width} channels; T is the branch",
-        partial(convnext, depths=_depths),
-        {"depth": sum(_depths), "width": _width, "drop_path": 0.0},
-        "residual",
-        ("liu2022convnext",),
-        smallest=32,
-    )
+    _line = f"ConvNeXt of {sum(_depths)} blocks, {_width} to {8 * _width} channels; T is the branch"
+    _settings = {"depth": sum(_depths), "width": _width, "drop_path": 0.0}
+    _build = partial(convnext, depths=_depths)
+    register(_name, _line, _build, _settings, "residual", ("liu2022convnext",), smallest=32)
 for _name, _depth, _width in (("convnext_isotropic_small", 18, 384), ("convnext_isotropic_base", 18, 768)):
-    register(
-        _name,
-        f"isotropic ConvNeXt of {_depth} blocks, {_width} channels; T is the branch",
-        isotropic,
-        {"depth": _depth, "width": _width, "drop_path": 0.0},
-        "residual",
-        ("liu2022convnext",),
-        smallest=16,
-    )
+    _line = f"isotropic ConvNeXt of {_depth} blocks, {_width} channels; T is the branch"
+    _settings = {"depth": _depth, "width": _width, "drop_path": 0.0}
+    register(_name, _line, isotropic, _settings, "residual", ("liu2022convnext",), smallest=16)

@@ -74,16 +74,11 @@ def _register(name: str, sizes_of: str, beta: float | None, description: str, re
     layers, growth, bottleneck = _SIZES[sizes_of]
     imagenet = len(layers) == 4
     depth = (2 if bottleneck else 1) * sum(layers) + len(layers) + 1
-    register(
-        name,
-        f"{'ImageNet' if imagenet else 'CIFAR'} {description.format(depth)}",
-        partial(densenet, layers=layers, bottleneck=bottleneck, imagenet=imagenet, beta=beta),
-        {"depth": sum(layers), "growth": growth},
-        "residual",
-        references,
-        smallest=29 if imagenet else 4,  # one pixel is left of it
-        **({} if imagenet else CIFAR),
-    )
+    line = f"{'ImageNet' if imagenet else 'CIFAR'} {description.format(depth)}"
+    build = partial(densenet, layers=layers, bottleneck=bottleneck, imagenet=imagenet, beta=beta)
+    settings = {"depth": sum(layers), "growth": growth}
+    images = {"smallest": 29} if imagenet else {"smallest": 4, **CIFAR}  # one pixel is left of the smallest
+    register(name, line, build, settings, "residual", references, **images)
 
 
 for _name in _SIZES:

@@ -1,6 +1,7 @@
 """Fully connected networks of constant width."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -31,23 +32,9 @@ def _around(blocks: Sequence[nn.Module], width: int, num_classes: int, in_channe
     return Parts(stem, [(None, blocks)], nn.Sequential(nn.Linear(width, num_classes)))
 
 
-register(
-    "mlp",
-    "fully connected; T is a two-layer map (residual binding) or ReLU(W x) (operator binding)",
-    mlp,
-    {"width": 64, "depth": 8, "hidden": 64},
-    "residual",
-    ("wu2024optdnn", "li2018optimization"),
-    takes_vectors=True,
-    num_classes=10,
-)
-register(
-    "highway",
-    "fully connected highway network; T(x) = t (h - x) with h = ReLU(H x) and a gate t",
-    highway,
-    {"width": 64, "depth": 8},
-    "residual",
-    ("srivastava2015highway",),
-    takes_vectors=True,
-    num_classes=10,
-)
+_VECTORS: dict[str, Any] = {"takes_vectors": True, "num_classes": 10}
+_line = "fully connected; T is a two-layer map (residual binding) or ReLU(W x) (operator binding)"
+_settings = {"width": 64, "depth": 8, "hidden": 64}
+register("mlp", _line, mlp, _settings, "residual", ("wu2024optdnn", "li2018optimization"), **_VECTORS)
+_line = "fully connected highway network; T(x) = t (h - x) with h = ReLU(H x) and a gate t"
+register("highway", _line, highway, {"width": 64, "depth": 8}, "residual", ("srivastava2015highway",), **_VECTORS)

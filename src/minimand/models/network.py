@@ -63,15 +63,10 @@ class UnrolledNetwork(Assembly):
         algorithm: Algorithm | type[Algorithm] | str | None = None,
         **options: Any,
     ) -> Self:
-        """The network that `save_pretrained` or `push_to_hub` stored.
-
-        Args:
-            pretrained_model_name_or_path: a folder, or owner/name on the hub.
-            algorithm: needed if the stored one is not built in: no folder decides what code runs.
-            **options: options of the Hugging Face hub, such as `revision`.
+        """The network that `save_pretrained` or `push_to_hub` stored; the options are those of the Hugging Face hub.
 
         Raises:
-            MinimandError: the algorithm is needed.
+            MinimandError: the stored algorithm is not built in and has to be given: no folder decides what code runs.
         """
         if algorithm is not None:
             options["algorithm"] = as_algorithm(algorithm)
@@ -102,16 +97,9 @@ class UnrolledNetwork(Assembly):
     ) -> Any:
         """The read-out of every stage, (N, C, H, W) as `feature_info` says; in a network of one stage, of every layer.
 
-        Args:
-            x: a batch of images.
-            indices: the numbers of read-outs, negative ones from the end; one number for as many of the last; None
-                for all.
-            norm: normalize the read-outs of the last stage as the head does.
-            output_fmt: "NCHW".
-            intermediates_only: return the list alone, not (what `forward_features` gives, the list).
-
-        Raises:
-            MinimandError: there is no such read-out, or no such format.
+        `indices` are the numbers of read-outs, negative ones from the end, or how many of the last; None is all. `norm`
+        normalizes those of the last stage as the head does. With `intermediates_only` the list alone is returned, else
+        (what `forward_features` gives, the list).
         """
         if output_fmt != "NCHW":
             raise MinimandError(f"output_fmt is {output_fmt!r}; expected 'NCHW'.")
@@ -126,11 +114,7 @@ class UnrolledNetwork(Assembly):
 
     @property
     def feature_info(self) -> list[dict[str, Any]]:
-        """For each map of `forward_intermediates` its channels, input pixels to one of its own, and module.
-
-        Raises:
-            MinimandError: the model takes vectors.
-        """
+        """For each map of `forward_intermediates` its channels, input pixels to one of its own, and module."""
         if self.info.takes_vectors:
             raise MinimandError(f"{self.info.name} takes vectors; features are of models that take images.")
         side = self._config.get("image_size", self.info.image_size)
@@ -146,12 +130,8 @@ class UnrolledNetwork(Assembly):
     def prune_intermediate_layers(self, indices: int | Sequence[int] | None, prune_norm: bool = False) -> list[int]:
         """Drop, in place, the head and the stages that some features do not need; timm's `features_only` asks for it.
 
-        Args:
-            indices: the features, as `forward_intermediates` takes them; the network then gives nothing else.
-            prune_norm: also drop the normalization of the head.
-
-        Returns:
-            The indices, counted from 0.
+        The network then gives the features of `indices` and nothing else; `prune_norm` drops the head's normalization
+        too. Returns the indices, counted from 0.
         """
         taken = self._taken(indices)
         if not self._has_one_stage:

@@ -89,14 +89,11 @@ def create_for(
     algorithm: Algorithm | type[Algorithm] | str | None = None,
     binding: Binding | None = None,
 ) -> UnrolledNetwork | Any:
-    """A named model whose input and output fit samples of a shape.
+    """A named model, as `create_model` takes it, whose input and output fit samples of a shape.
 
     Args:
-        name: a model's name, with settings if need be: `"mlp(width=32)"`.
         data_shape: (C, H, W) of images or (d,) of vectors.
         num_outputs: the number of classes, or the length of a target.
-        algorithm: the skeleton, as `create_model` takes it.
-        binding: how a block becomes a gradient, as `create_model` takes it.
 
     Raises:
         MinimandError: a model of images for vectors; unknown names; settings that follow from the data.

@@ -151,61 +151,41 @@ def _register_cifar(
 
 
 _BASIC = partial(resnet, preactivation=False, projection=False)
-_register_cifar(
-    ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
-    "CIFAR ResNet of {} layers, post-activation; T is the whole block",
-    _BASIC,
-    "operator",
-    ("he2016resnet",),
-)
-_register_cifar(
-    ("preact_resnet20", "preact_resnet32", "preact_resnet44", "preact_resnet56", "preact_resnet110"),
-    "CIFAR ResNet of {} layers, pre-activation; T is the branch",
-    partial(resnet, preactivation=True, projection=False),
-    "residual",
-    ("he2016identity",),
-)
-_register_cifar(
-    ("wrn16_4", "wrn28_4"),
-    "wide ResNet of {} layers, 4 times as wide, pre-activation; T is the branch, of which a stage has {}",
-    partial(resnet, widening=4, preactivation=True, projection=True),
-    "residual",
-    ("zagoruyko2016wide",),
-)
+_names: tuple[str, ...] = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
+_line = "CIFAR ResNet of {} layers, post-activation; T is the whole block"
+_register_cifar(_names, _line, _BASIC, "operator", ("he2016resnet",))
+
+_names = ("preact_resnet20", "preact_resnet32", "preact_resnet44", "preact_resnet56", "preact_resnet110")
+_line = "CIFAR ResNet of {} layers, pre-activation; T is the branch"
+_build = partial(resnet, preactivation=True, projection=False)
+_register_cifar(_names, _line, _build, "residual", ("he2016identity",))
+
+_line = "wide ResNet of {} layers, 4 times as wide, pre-activation; T is the branch, of which a stage has {}"
+_build = partial(resnet, widening=4, preactivation=True, projection=True)
+_register_cifar(("wrn16_4", "wrn28_4"), _line, _build, "residual", ("zagoruyko2016wide",))
+
 # Li et al. 2018: x_next = T(x) + x - x_previous, T two convolutions without a skip. What the paper leaves open: a stage
 # starts with x_previous = x, a block that changes the shape is an ordinary residual one, nothing follows the sum.
-_register_cifar(
-    ("hb_net20", "hb_net56", "hb_net110"),
-    "HB-Net of {} layers; T is two convolutions",
-    partial(_BASIC, plain=True),
-    "operator",
-    ("li2018optimization",),
-    "heavy_ball(momentum=1)",
-)
+_names, _line = ("hb_net20", "hb_net56", "hb_net110"), "HB-Net of {} layers; T is two convolutions"
+_build = partial(_BASIC, plain=True)
+_register_cifar(_names, _line, _build, "operator", ("li2018optimization",), "heavy_ball(momentum=1)")
+
 # Zhao et al. 2018, as in equation 20 of Li et al. 2018: each stream goes to its own T plus the mean of both.
-_register_cifar(
-    ("dmrnet20", "dmrnet56", "dmrnet110"),
+_names = ("dmrnet20", "dmrnet56", "dmrnet110")
+_line = (
     "DMRNet of two streams of {} layers; T is two convolutions; our choice: the streams start alike, nothing follows "
-    "their sums, their mean goes through a residual block to the next stage",
-    _BASIC,
-    "residual",
-    ("zhao2018dmrnet", "li2018optimization"),
-    "merge_and_run",
+    "their sums, their mean goes through a residual block to the next stage"
 )
+_register_cifar(_names, _line, _BASIC, "residual", ("zhao2018dmrnet", "li2018optimization"), "merge_and_run")
 
 
 def _register_imagenet(
     name: str, what: str, reference: str, depths: Sequence[int], bottlenecks: bool, **options: int
 ) -> None:
-    register(
-        name,
-        f"ImageNet {what}, post-activation; T is the whole block",
-        partial(imagenet_resnet, depths=depths, bottlenecks=bottlenecks, **options),
-        {"depth": sum(depths), "width": 64},
-        "operator",
-        (reference,),
-        multiples={"width": options.get("groups", 1) // options.get("widening", 1)},
-    )
+    line, settings = f"ImageNet {what}, post-activation; T is the whole block", {"depth": sum(depths), "width": 64}
+    build = partial(imagenet_resnet, depths=depths, bottlenecks=bottlenecks, **options)
+    multiples = {"width": options.get("groups", 1) // options.get("widening", 1)}
+    register(name, line, build, settings, "operator", (reference,), multiples=multiples)
 
 
 _register_imagenet("resnet18", "ResNet of 18 layers", "he2016resnet", (2, 2, 2, 2), False)
@@ -218,12 +198,6 @@ for _name, _layers, _depths, _width in (
 ):
     _line = f"ResNeXt of {_layers} layers, 32 groups of {_width} channels in the first stage"
     _register_imagenet(_name, _line, "xie2017resnext", _depths, True, groups=32, widening=_width // 2)
-register(
-    "cifar_resnet18",
-    "ResNet of 18 layers with a 3 x 3 stem, for images of 32 x 32, post-activation; T is the whole block",
-    partial(imagenet_resnet, depths=(2, 2, 2, 2), bottlenecks=False, small_images=True),
-    {"depth": 8, "width": 64},
-    "operator",
-    ("he2016resnet",),
-    **CIFAR,
-)
+_line = "ResNet of 18 layers with a 3 x 3 stem, for images of 32 x 32, post-activation; T is the whole block"
+_build = partial(imagenet_resnet, depths=(2, 2, 2, 2), bottlenecks=False, small_images=True)
+register("cifar_resnet18", _line, _build, {"depth": 8, "width": 64}, "operator", ("he2016resnet",), **CIFAR)

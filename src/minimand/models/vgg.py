@@ -65,12 +65,7 @@ for _names, _depths in {
     ("vgg19", "vgg19_bn"): (2, 2, 4, 4, 4),
 }.items():
     for _name, _norm in zip(_names, (False, True), strict=True):
-        register(
-            _name,
-            f"VGG of {sum(_depths) + 3} layers{', batch-normalized' if _norm else ''}; T is ReLU(W x)",
-            partial(vgg, depths=_depths, norm=_norm),
-            {"depth": sum(_depths), "width": 64, "head_width": 4096},
-            "operator",
-            ("simonyan2015",),
-            smallest=32,
-        )
+        _line = f"VGG of {sum(_depths) + 3} layers{', batch-normalized' if _norm else ''}; T is ReLU(W x)"
+        _settings = {"depth": sum(_depths), "width": 64, "head_width": 4096}
+        _build = partial(vgg, depths=_depths, norm=_norm)
+        register(_name, _line, _build, _settings, "operator", ("simonyan2015",), smallest=32)

@@ -85,12 +85,7 @@ def vit(
 
 
 for _name, _width, _heads in (("vit_tiny", 192, 3), ("vit_small", 384, 6), ("vit_base", 768, 12)):
-    register(
-        _name,
-        f"vision transformer of 12 blocks, {_width} channels, {_heads} heads; T(z) = A(z) + M(z + A(z))",
-        vit,
-        {"width": _width, "depth": 12, "heads": _heads, "patch": 16, "image_size": 224, "drop_path": 0.0},
-        "residual",
-        ("dosovitskiy2021vit", "touvron2021deit"),
-        multiples={"width": _heads, "image_size": 16},
-    )
+    _line = f"vision transformer of 12 blocks, {_width} channels, {_heads} heads; T(z) = A(z) + M(z + A(z))"
+    _settings = {"width": _width, "depth": 12, "heads": _heads, "patch": 16, "image_size": 224, "drop_path": 0.0}
+    _references, _multiples = ("dosovitskiy2021vit", "touvron2021deit"), {"width": _heads, "image_size": 16}
+    register(_name, _line, vit, _settings, "residual", _references, multiples=_multiples)

@@ -1,6 +1,5 @@
 """`minimand evaluate`: a run or a packed file on test samples."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,12 +9,11 @@ from tyro.conf import Positional
 from ..._support.errors import MinimandError
 from ..._support.tables import make_table
 from ..options import Device, OfOwn, Text
-from ..reading import read_data, reopen_trained
-from ._registry import COMMANDS
+from ..shared import read_data, reopen_trained
+from ._registry import command
 
 
-@COMMANDS.register("evaluate")
-@dataclass(frozen=True)
+@command("evaluate")
 class Evaluate:
     """Evaluate the last checkpoint of a run on its test samples; or a packed file on those of some data."""
 
