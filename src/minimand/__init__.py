@@ -3,7 +3,6 @@
 import sys
 from importlib import import_module
 from importlib.metadata import version
-from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from ._support.errors import unknown_name
@@ -109,7 +108,7 @@ _NAMES = {
     "training": "Backpropagation Decoupled FeasibleTargetPropagation Layerwise Method TargetPropagation "
     "evaluate fit list_methods",
 }
-_PACKAGES = [part.name for part in iter_modules(__path__) if part.ispkg and part.name not in ("_support", "cli")]
+_PACKAGES = [*(package for package in _NAMES if "." not in package), "studies"]
 _PUBLIC = {name: package for package, names in _NAMES.items() for name in names.split()}
 
 __all__ = ["__version__", *_PACKAGES, *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]

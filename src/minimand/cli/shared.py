@@ -110,13 +110,8 @@ def several_trainings(command: TrainingOptions, console: Console) -> dict[str, A
     data = load_data(options, console, command.quiet)
     model = options["model"] or default_model(data.shape)
     recipe = default_recipe(data, create_for(model, data.shape, data.num_outputs), device)
-    return {
-        "data": data,
-        "model": model,
-        "recipe": adapt_recipe(recipe, options),
-        "binding": options["binding"],
-        "device": device,
-    }
+    recipe = adapt_recipe(recipe, options)
+    return {"data": data, "model": model, "recipe": recipe, "binding": options["binding"], "device": device}
 
 
 def progress(console: Console, quiet: bool, label: str = "") -> list[Any]:

@@ -62,7 +62,7 @@ class Data:
         return x
 
     def check_classes(self, targets: Tensor) -> None:
-        """Raise ValueError unless the targets (N,) are classes of this data."""
+        """Raise MinimandError unless the targets (N,) are classes of this data."""
         low, high = map(int, targets.aminmax())
         if low < 0 or high >= len(self.classes):
             wrong = low if low < 0 else high
@@ -72,14 +72,12 @@ class Data:
             )
 
     def check_outputs(self, outputs: Tensor, n: int) -> None:
-        """Raise ValueError unless a model's outputs for n samples have the shape that the task needs."""
-        expected = (n, self.num_outputs)
-        if tuple(outputs.shape) != expected and not (expected == (n, 1) and tuple(outputs.shape) == (n,)):
+        """Raise MinimandError unless a model's outputs for n samples have the shape that the task needs."""
+        expected, shape = (n, self.num_outputs), tuple(outputs.shape)
+        if shape != expected and not (expected == (n, 1) and shape == (n,)):
             what = f"{len(self.classes)} classes" if self.task == "classification" else f"targets of {self.outputs}"
-            raise MinimandError(
-                f"the model's outputs for {n} samples have the shape {tuple(outputs.shape)}; {self.name} has {what}: "
-                f"expected {expected}."
-            )
+            wrong = f"the model's outputs for {n} samples have the shape {shape}"
+            raise MinimandError(f"{wrong}; {self.name} has {what}: expected {expected}.")
 
     def __str__(self) -> str:
         what = f"{len(self.classes)} classes" if self.task == "classification" else f"regression to {self.outputs}"
@@ -107,6 +105,15 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
         mean.append(m)
         std.append(max(float(counts @ (values - m) ** 2) / n, 1e-12) ** 0.5)
     return tuple(mean), tuple(std)
+
+
+def image_data(
+    name: str, train: Arrays, test: Arrays, classes: tuple[str, ...], augmentation: Augmentation, source: str
+) -> Data:
+    """Data of images in memory, normalized by the mean and the deviation of the training images."""
+    mean, std = channel_statistics(train.inputs)
+    shape = tuple(train.inputs.shape[1:])
+    return Data(name, train, test, shape, classes=classes, mean=mean, std=std, augmentation=augmentation, source=source)
 
 
 @dataclass(frozen=True, eq=False)

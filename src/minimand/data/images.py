@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +16,18 @@ from .._support.checks import check_number
 from .._support.errors import MinimandError
 from .._support.extras import require
 from ..recipes.augmentation import Augmentation
-from .data import Data, channel_statistics
-from .pixels import is_grey, open_image, pixels_of, random_part, scaled
-from .samples import Arrays, Items, Samples
+from .data import Data, image_data
+from .samples import Arrays, Items
 
 if TYPE_CHECKING:
     import datasets
+    import PIL.Image
 
 _TEST_NAMES = ("test", "validation", "val")
 """Names of splits and folders that hold test samples, the first choice first."""
 _CROP_AND_FLIP = Augmentation(pad=4, flip=True)
 """What training does to photographs unless a data set or a recipe says otherwise."""
+_PART_AREA, _PART_RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 _BYTES_IN_MEMORY = 4 * 2**30
 _SIZE_IF_THEY_DIFFER = 224
 # What models trained on ImageNet expect, for images that are too many to be measured first.
@@ -128,11 +130,10 @@ def _from_splits(
     classes = names or [str(i) for i in range(int(max(train[label])) + 1)]
     undecoded = _datasets_library().Image(decode=False)
     train, test = train.cast_column(image, undecoded), test.cast_column(image, undecoded)
-    first = open_image(train[0][image], "the first image")
-    mode = "L" if is_grey(first) and not colour else "RGB"
+    first = _open_image(train[0][image], "the first image")
+    mode = "L" if _is_grey(first) and not colour else "RGB"
     channels = 1 if mode == "L" else 3
     height, width = (image_size, image_size) if image_size else (first.height, first.width)
-    samples: list[Samples]
     if (len(train) + len(test)) * channels * height * width <= _BYTES_IN_MEMORY:
         try:
             arrays = [_read(part, image, label, mode, (height, width), bool(image_size)) for part in (train, test)]
@@ -140,24 +141,19 @@ def _from_splits(
             return _from_splits(splits, name, source, augmentation, _SIZE_IF_THEY_DIFFER, colour)
         except _SomeHaveColour:
             return _from_splits(splits, name, source, augmentation, image_size, colour=True)
-        mean, std = channel_statistics(arrays[0].inputs)
-        samples = [*arrays]
-    else:
-        height = width = image_size or _SIZE_IF_THEY_DIFFER
-        mean, std = _IMAGENET
-        channels = 3  # one of the images not looked at may have colour
-        crops = ((train, random_part), (test, scaled))
-        samples = [Items(_Images(part, image, label, (height, width), crop)) for part, crop in crops]
-        augmentation = replace(augmentation, pad=0)  # the images are cropped at random already
+        return image_data(name, arrays[0], arrays[1], tuple(classes), augmentation, source)
+    side = image_size or _SIZE_IF_THEY_DIFFER
+    crops = ((train, _random_part), (test, _scaled))
+    parts = [Items(_Images(part, image, label, (side, side), crop)) for part, crop in crops]
     return Data(
         name,
-        samples[0],
-        samples[1],
-        (channels, height, width),
+        parts[0],
+        parts[1],
+        (3, side, side),  # one of the images not looked at may have colour
         classes=tuple(classes),
-        mean=mean[:channels],
-        std=std[:channels],
-        augmentation=augmentation,
+        mean=_IMAGENET[0],
+        std=_IMAGENET[1],
+        augmentation=replace(augmentation, pad=0),  # the images are cropped at random already
         source=source,
     )
 
@@ -214,18 +210,76 @@ class _Images(Dataset):
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
         row = self.split[i]
-        return pixels_of(self.crop(open_image(row[self.image], f"image {i}"), self.size), "RGB"), row[self.label]
+        return _pixels_of(self.crop(_open_image(row[self.image], f"image {i}"), self.size), "RGB"), row[self.label]
 
 
 def _read(split: "datasets.Dataset", image: str, label: str, mode: str, size: tuple[int, int], scale: bool) -> Arrays:
     images = []
     for i, cell in enumerate(split[image]):
-        picture = open_image(cell, f"image {i}")
-        if mode == "L" and not is_grey(picture):
+        picture = _open_image(cell, f"image {i}")
+        if mode == "L" and not _is_grey(picture):
             raise _SomeHaveColour
         if scale:
-            picture = scaled(picture, size)
+            picture = _scaled(picture, size)
         elif (picture.height, picture.width) != size:
             raise _SizesDiffer
-        images.append(pixels_of(picture, mode))
+        images.append(_pixels_of(picture, mode))
     return Arrays(torch.stack(images), torch.tensor(split[label][:]))
+
+
+def _is_grey(image: "PIL.Image.Image") -> bool:
+    """Whether an image has no colour channels."""
+    return image.mode in ("1", "L", "LA")
+
+
+def _open_image(cell: dict[str, Any], where: str) -> "PIL.Image.Image":
+    """The decoded image of a cell of `datasets`, 16 bits of grey as 8.
+
+    Raises:
+        MinimandError: the image cannot be read, or is of another depth; names its path, or `where`.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        content = Path(cell["path"]).read_bytes() if cell["bytes"] is None else cell["bytes"]
+        picture = Image.open(BytesIO(content))
+        picture.load()
+    except UnidentifiedImageError:
+        raise MinimandError(f"{cell['path'] or where} is no readable image; remove or replace it.") from None
+    except (OSError, SyntaxError) as error:  # what else Pillow raises for broken files
+        raise MinimandError(f"{cell['path'] or where} is no readable image ({error}); remove or replace it.") from None
+    if picture.mode.startswith("I;16") or (picture.mode, picture.format) == ("I", "PNG"):
+        # 16 bits of grey, which Pillow would clip to 8, not scale.
+        return Image.fromarray((np.asarray(picture).astype(np.int64) // 257).astype(np.uint8))
+    if picture.mode.startswith(("I", "F")):
+        raise MinimandError(f"{cell['path'] or where} has the mode {picture.mode}; expected 8 or 16 bits a channel.")
+    return picture
+
+
+def _scaled(image: "PIL.Image.Image", size: tuple[int, int]) -> "PIL.Image.Image":
+    """An image in colour, its shorter side scaled to (height, width), and its centre."""
+    height, width = size
+    factor = max(height / image.height, width / image.width)
+    large = image.convert("RGB").resize(
+        (max(round(image.width * factor), width), max(round(image.height * factor), height))
+    )
+    left, top = (large.width - width) // 2, (large.height - height) // 2
+    return large.crop((left, top, left + width, top + height))
+
+
+def _random_part(image: "PIL.Image.Image", size: tuple[int, int]) -> "PIL.Image.Image":
+    """A part of the image, scaled to the size, as is usual in training on ImageNet (Szegedy et al. 2015)."""
+    for _ in range(10):
+        area = image.width * image.height * float(torch.empty(()).uniform_(*_PART_AREA))
+        ratio = math.exp(float(torch.empty(()).uniform_(*map(math.log, _PART_RATIO))))
+        width, height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < width <= image.width and 0 < height <= image.height:
+            left, top = (int(torch.randint(1 + spare, ())) for spare in (image.width - width, image.height - height))
+            return image.convert("RGB").resize((size[1], size[0]), box=(left, top, left + width, top + height))
+    return _scaled(image, size)
+
+
+def _pixels_of(image: "PIL.Image.Image", mode: str) -> Tensor:
+    """The bytes of an image (C, H, W), C = 1 for the mode L and 3 for RGB."""
+    pixels = torch.from_numpy(np.array(image.convert(mode)))
+    return pixels[None] if mode == "L" else pixels.permute(2, 0, 1).contiguous()

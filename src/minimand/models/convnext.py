@@ -8,7 +8,7 @@ from torch import nn
 from ..blocks.convnext import ConvNeXtBranch, LayerNorm2d
 from ..layers.stochastic_depth import growing_rates
 from ..theory.kernel import Binding
-from .info import Parts, bound, register, shared
+from .info import ModelInfo, Parts, bound, register, shared
 
 
 def convnext(
@@ -23,11 +23,8 @@ def convnext(
 ) -> Parts:
     """Stages of constant width with a strided 2 x 2 convolution between them, after a stem of patches 4 x 4.
 
-    Args:
-        depths: blocks of each stage.
-        depth: blocks of all stages, in the proportion of `depths`.
-        width: channels of the first stage; each later one has twice as many.
-        drop_path: the probability of dropping the last block in training; it grows linearly from 0 in the first.
+    There are `depth` blocks in the proportion of `depths`; the first stage has `width` channels, each later one twice
+    as many. `drop_path` is the probability of dropping the last block in training; it grows linearly from the first.
     """
     rates = iter(growing_rates(drop_path, depth))
     widths = [width * 2**i for i in range(len(depths))]
@@ -74,8 +71,8 @@ for _name, _depths, _width in (
     _line = f"ConvNeXt of {sum(_depths)} blocks, {_width} to {8 * _width} channels; T is the branch"
     _settings = {"depth": sum(_depths), "width": _width, "drop_path": 0.0}
     _build = partial(convnext, depths=_depths)
-    register(_name, _line, _build, _settings, "residual", ("liu2022convnext",), smallest=32)
+    register(ModelInfo(_name, _line, _build, _settings, "residual", ("liu2022convnext",), smallest=32))
 for _name, _depth, _width in (("convnext_isotropic_small", 18, 384), ("convnext_isotropic_base", 18, 768)):
     _line = f"isotropic ConvNeXt of {_depth} blocks, {_width} channels; T is the branch"
     _settings = {"depth": _depth, "width": _width, "drop_path": 0.0}
-    register(_name, _line, isotropic, _settings, "residual", ("liu2022convnext",), smallest=16)
+    register(ModelInfo(_name, _line, isotropic, _settings, "residual", ("liu2022convnext",), smallest=16))

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from torch import nn
 
 from ..blocks.convolutional import convolution
 from ..blocks.densely_connected import DenseLayer
 from ..theory.kernel import Binding
-from .info import CIFAR, Parts, bound, register, shared
+from .info import CIFAR, ModelInfo, Parts, bound, register, shared
 
 
 def densenet(
@@ -25,15 +26,10 @@ def densenet(
 ) -> Parts:
     """Stages whose state holds their input and a slot for what each layer adds; transitions read all of it.
 
-    T is a `DenseLayer`, with a skip under the operator binding: gradient descent is DenseNet under both.
-
-    Args:
-        layers: the layers of each stage.
-        depth: layers of all stages, in the proportion of `layers`.
-        growth: channels that a layer adds.
-        bottleneck: the BC form: a 1 x 1 convolution first in each layer, and transitions that halve the channels.
-        imagenet: a 7 x 7 stem with pooling.
-        beta: the factor of AGD-Net's second sum; None is DenseNet.
+    T is a `DenseLayer`, with a skip under the operator binding: gradient descent is DenseNet under both. There are
+    `depth` layers in the proportion of `layers`, each of which adds `growth` channels. `bottleneck` is the BC form: a
+    1 x 1 convolution first in each layer, and transitions that halve the channels. `imagenet` has a 7 x 7 stem with
+    pooling. `beta` is the factor of AGD-Net's second sum; None is DenseNet.
     """
     channels = 2 * growth if bottleneck else 16
     start: list[nn.Module] = [convolution(in_channels, channels)]
@@ -77,8 +73,9 @@ def _register(name: str, sizes_of: str, beta: float | None, description: str, re
     line = f"{'ImageNet' if imagenet else 'CIFAR'} {description.format(depth)}"
     build = partial(densenet, layers=layers, bottleneck=bottleneck, imagenet=imagenet, beta=beta)
     settings = {"depth": sum(layers), "growth": growth}
-    images = {"smallest": 29} if imagenet else {"smallest": 4, **CIFAR}  # one pixel is left of the smallest
-    register(name, line, build, settings, "residual", references, **images)
+    # One pixel is left of the smallest image.
+    images: dict[str, Any] = {"smallest": 29} if imagenet else {"smallest": 4, **CIFAR}
+    register(ModelInfo(name, line, build, settings, "residual", references, **images))
 
 
 for _name in _SIZES:

@@ -26,11 +26,8 @@ def greedy_cifar(
     (paper: 1 and 3) for k = 1, classifiers as wide as their blocks (paper: 256 and more), and only the very first
     convolution has a bias, without normalization.
 
-    Args:
-        k: 1, 2 or 3; the head has k - 1 convolutions.
-        width: the channels of the first block.
-        head_width: the channels of the head's convolutions; by default those of the last block. Fewer are the
-            published "shrinking".
+    The first block has `width` channels. The head has k - 1 convolutions of `head_width` channels, by default those of
+    the last block; fewer are the published "shrinking".
     """
     if k == 1:
         return _greedy(5, 256 if width is None else width, {2, 3}, k, head_width, num_classes, in_channels)

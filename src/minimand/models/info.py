@@ -140,22 +140,13 @@ MODELS = Registry[ModelInfo](
 )
 """The named models: a family's file registers its models when it is imported, or a package by an entry point."""
 
-
 CIFAR: dict[str, Any] = {"image_size": 32, "num_classes": 10}
-"""What the models for CIFAR-10 have for `register`."""
+"""Fields of the models for CIFAR-10."""
 
 
-def register(
-    name: str,
-    description: str,
-    build: Callable[..., Parts],
-    settings: Mapping[str, Setting],
-    binding: Binding,
-    references: tuple[str, ...],
-    **details: Any,
-) -> None:
-    """Make an unrolled model known by its name; the arguments are the fields of `ModelInfo`."""
-    MODELS.add(name, ModelInfo(name, description, build, settings, binding, references, **details))
+def register(info: ModelInfo) -> None:
+    """Make a model known by its name."""
+    MODELS.add(info.name, info)
 
 
 def plain(name: str, *references: str, image_size: int, smallest: int = 1) -> Callable[[F], F]:
@@ -169,7 +160,7 @@ def plain(name: str, *references: str, image_size: int, smallest: int = 1) -> Ca
         settings = {key: value for key, value in defaults.items() if key not in ("num_classes", "in_channels")}
         line = (build.__doc__ or "").partition("\n")[0].removesuffix(".")
         sizes = {"smallest": smallest, "image_size": image_size, "num_classes": defaults["num_classes"]}
-        MODELS.add(name, ModelInfo(name, line, build, settings, None, references, **sizes))
+        register(ModelInfo(name, line, build, settings, None, references, **sizes))
         return build
 
     return register_function
@@ -187,9 +178,8 @@ def model_info(name: str) -> ModelInfo:
         info = MODELS.get(name.removeprefix(prefix)) if name.startswith(prefix) else None
         if info is not None:
             if info.binding is None:
-                raise MinimandError(
-                    f"{name!r} names an algorithm, but {without_skeleton(info)}; expected its name alone."
-                )
+                plain_model = without_skeleton(info)
+                raise MinimandError(f"{name!r} names an algorithm, but {plain_model}; expected its name alone.")
             return replace(info, name=name, algorithm=algorithm)
     raise unknown_name("model", name, MODELS)
 

@@ -8,7 +8,7 @@ from torch import nn
 from ..blocks.dense import one_layer, two_layer
 from ..blocks.highway import HighwayBranch
 from ..theory.kernel import Binding
-from .info import Parts, bound, register
+from .info import ModelInfo, Parts, bound, register
 
 
 def mlp(*, width: int, depth: int, hidden: int, binding: Binding, num_classes: int, in_channels: int) -> Parts:
@@ -35,6 +35,8 @@ def _around(blocks: Sequence[nn.Module], width: int, num_classes: int, in_channe
 _VECTORS: dict[str, Any] = {"takes_vectors": True, "num_classes": 10}
 _line = "fully connected; T is a two-layer map (residual binding) or ReLU(W x) (operator binding)"
 _settings = {"width": 64, "depth": 8, "hidden": 64}
-register("mlp", _line, mlp, _settings, "residual", ("wu2024optdnn", "li2018optimization"), **_VECTORS)
+register(ModelInfo("mlp", _line, mlp, _settings, "residual", ("wu2024optdnn", "li2018optimization"), **_VECTORS))
 _line = "fully connected highway network; T(x) = t (h - x) with h = ReLU(H x) and a gate t"
-register("highway", _line, highway, {"width": 64, "depth": 8}, "residual", ("srivastava2015highway",), **_VECTORS)
+register(
+    ModelInfo("highway", _line, highway, {"width": 64, "depth": 8}, "residual", ("srivastava2015highway",), **_VECTORS)
+)

@@ -7,24 +7,48 @@ from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from .._support.errors import MinimandError
 from ..algorithms import Algorithm, as_algorithm, specification
 from ..layers.stochastic_depth import DropPath
 from ..networks.kinds import WRAPPED_NORMALIZATIONS
-from ..networks.unrolled import Unrolled
+from ..networks.unrolled import Blocks, Unrolled, unroll
 from ..theory.kernel import Binding
-from .assembly import Assembly, through
 from .info import Parts, integer, model_info, without_skeleton
+from .named import NamedModel
 
 
-class UnrolledNetwork(Assembly):
+class Bridge(nn.Module):
+    """A module between stages: reads a state, changes the shape, starts the next state."""
+
+    def __init__(self, module: nn.Module, before: Unrolled | None, after: Unrolled | None) -> None:
+        super().__init__()
+        self.module = module
+        # In a tuple, so that the stages do not become submodules of what stands between them.
+        self.stages = (before, after)
+
+    def forward(self, state: Any) -> Any:
+        """State (or the network's input) to state (or the network's output)."""
+        before, after = self.stages
+        x = self.module(state if before is None else before.read(state))
+        return x if after is None else after.start(x)
+
+
+Part = Unrolled | Bridge
+
+
+class UnrolledNetwork(NamedModel):
     """A named model with an algorithm for its skeleton.
 
     `forward` runs every stage by its cheapest realization; `stem`, `layers` and `head` are the same network
     step by step, as the algorithm is written. `mm.create_model` makes one; `save_pretrained`,
     `from_pretrained` and `push_to_hub` store and load one. Features and the classifier go by timm's names.
     """
+
+    binding: Binding
+    num_features: int
+    """The length of what the classifier is given."""
 
     def __init__(
         self,
@@ -77,14 +101,79 @@ class UnrolledNetwork(Assembly):
         """Keys into references.bib of what neither the family nor the algorithm names: stochastic depth."""
         return DropPath.references if self._config.get("drop_path") else ()
 
+    def _assemble(self, *parts_by_oracle: Parts) -> None:
+        """Make the network of a family's parts for each oracle; stem, transitions and head are those of the first."""
+        parts = parts_by_oracle[0]
+        stages = [
+            unroll(self.algorithm, self._by_oracle(*blocks), self.binding) if blocks[0] else None
+            for blocks in zip(*[[blocks for _, blocks in p.stages] for p in parts_by_oracle], strict=True)
+        ]
+        body: list[Part] = []
+        previous = None
+        self.stem = Bridge(parts.stem, None, stages[0] if parts.stages[0][0] is None else None)
+        for (transition, _), stage in zip(parts.stages, stages, strict=True):
+            if transition is not None:
+                body.append(Bridge(transition, previous, stage))
+            if stage is not None:
+                body.append(stage)
+            previous = stage
+        self.body = nn.ModuleList(body)
+        self.head = Bridge(parts.head, previous, None)
+        self.num_features = cast(nn.Linear, parts.head[-1]).in_features
+        self._as_map = parts.as_map
+
+    def _by_oracle(self, *blocks: Sequence[nn.Module]) -> Blocks:
+        if len(blocks) == 1:
+            return blocks[0]
+        return [dict(zip(self.algorithm.oracles, layer, strict=True)) for layer in zip(*blocks, strict=True)]
+
+    @property
+    def _parts(self) -> list[Part]:
+        return cast(list[Part], list(self.body))
+
+    @property
+    def stages(self) -> list[Unrolled]:
+        """The stages of the network, in order, without the transitions."""
+        return [part for part in self._parts if isinstance(part, Unrolled)]
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """Every step and every transition, state to state, in order."""
+        return [layer for part in self._parts for layer in (part.layers if isinstance(part, Unrolled) else [part])]
+
+    def read(self, j: int, state: Any) -> Tensor:
+        """The tensor that the state after layer j stands for."""
+        stage = [stage for part in self._parts for stage in _stage_by_layer(part)][j]
+        return state if stage is None else stage.read(state)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, num_classes) of a batch: images (N, in_channels, H, W), or vectors where the model takes them."""
+        return self.head.module(_through(self._parts, self._begin(x)))
+
+    def _begin(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Proxy):  # a Proxy has no shape: torch.fx reads the network
+            self._check(x)
+        return self.stem.module(x)
+
+    def _check(self, x: Tensor) -> None:
+        info = self.info
+        if not info.takes_vectors and x.ndim == 4 and min(x.shape[2:]) < info.smallest:
+            least, size = f"{info.smallest} x {info.smallest}", f"{x.shape[2]} x {x.shape[3]}"
+            raise MinimandError(f"{info.name} was given images of {size}; expected at least {least}.")
+        channels = x.shape[1:].numel() if info.takes_vectors else x.shape[1] if x.ndim == 4 else -1
+        if channels != self.in_channels:
+            expected = "(N, ...) with {} numbers per sample" if info.takes_vectors else "(N, {}, H, W)"
+            expected = expected.format(self.in_channels)
+            raise MinimandError(f"{info.name} was given a batch of shape {tuple(x.shape)}; expected {expected}.")
+
     def forward_features(self, x: Tensor) -> Tensor:
         """What `forward_head` pools: (N, num_features, H, W), or the tokens; normalized where the head begins so."""
-        return through(self._norm, through(self._parts, self._begin(x)))
+        return _through(self._norm, _through(self._parts, self._begin(x)))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Logits of what `forward_features` gave, or with `pre_logits` what the classifier is given."""
         modules = self._head[len(self._norm) :]
-        return through(modules[:-1] if pre_logits else modules, x)
+        return _through(modules[:-1] if pre_logits else modules, x)
 
     def forward_intermediates(
         self,
@@ -108,9 +197,9 @@ class UnrolledNetwork(Assembly):
         maps = []
         for i in taken:
             is_normalized = norm and (self._has_one_stage or i == count - 1)
-            y = through(self._norm, readouts[i]) if is_normalized else readouts[i]
+            y = _through(self._norm, readouts[i]) if is_normalized else readouts[i]
             maps.append(y if self._as_map is None else self._as_map(y))
-        return maps if intermediates_only else (through(self._norm, readouts[-1]), maps)
+        return maps if intermediates_only else (_through(self._norm, readouts[-1]), maps)
 
     @property
     def feature_info(self) -> list[dict[str, Any]]:
@@ -148,11 +237,10 @@ class UnrolledNetwork(Assembly):
         """Put a new classifier on, in place; with 0 none: the network then gives its `num_features` features."""
         self.num_classes = self._config["num_classes"] = integer("num_classes", num_classes, 0)
         like = next(self.parameters())
-        cast(nn.Sequential, self.head.module)[-1] = (
-            nn.Linear(self.num_features, self.num_classes, device=like.device, dtype=like.dtype)
-            if self.num_classes
-            else nn.Identity()
-        )
+        classifier: nn.Module = nn.Identity()
+        if self.num_classes:
+            classifier = nn.Linear(self.num_features, self.num_classes, device=like.device, dtype=like.dtype)
+        cast(nn.Sequential, self.head.module)[-1] = classifier
 
     @property
     def _head(self) -> list[nn.Module]:
@@ -188,7 +276,7 @@ class UnrolledNetwork(Assembly):
             return readouts
         for part in self._parts:
             if len(readouts) < count:
-                x = through([part], x)
+                x = _through([part], x)
                 if part in self._read_after:
                     readouts.append(x)
         return readouts
@@ -203,3 +291,15 @@ class UnrolledNetwork(Assembly):
                 f"{count - 1}, or how many of the last."
             )
         return [i % count for i in taken]
+
+
+def _through(modules: Sequence[nn.Module], x: Tensor) -> Tensor:
+    """The tensor x passed through stages, transitions and other modules, one after another."""
+    for module in modules:
+        x = module.module(x) if isinstance(module, Bridge) else module(x)
+    return x
+
+
+def _stage_by_layer(part: Part) -> list[Unrolled | None]:
+    """For each layer of a part, the stage whose state it leaves."""
+    return [part] * len(part.layers) if isinstance(part, Unrolled) else [part.stages[1]]

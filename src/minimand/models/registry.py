@@ -54,14 +54,10 @@ def create_model(
     Example: `mm.create_model("resnet20", algorithm="heavy_ball(momentum=0.9)", num_classes=100)`.
     """
     name, settings_in_name = parse_call(name, "model")
+    algorithm = None if algorithm is None else as_algorithm(algorithm)
+    options = {"algorithm": algorithm, "binding": binding, "normalization": normalization or None}
     config = {"model": name, "num_classes": num_classes, "in_channels": in_channels, **settings_in_name, **settings}
-    if normalization:
-        config["normalization"] = normalization
-    if algorithm is not None:
-        config["algorithm"] = as_algorithm(algorithm)
-    if binding is not None:
-        config["binding"] = binding
-    return model_from_config(config)
+    return model_from_config(config | {option: value for option, value in options.items() if value is not None})
 
 
 def model_from_config(config: Mapping[str, Any]) -> UnrolledNetwork | Any:

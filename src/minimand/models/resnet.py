@@ -18,7 +18,7 @@ from ..blocks.convolutional import (
     projection as projection_shortcut,
 )
 from ..theory.kernel import Binding
-from .info import CIFAR, Parts, bound, register, shared
+from .info import CIFAR, ModelInfo, Parts, bound, register, shared
 
 
 def resnet(
@@ -35,17 +35,11 @@ def resnet(
 ) -> Parts:
     """Three stages of width, 2 width and 4 width channels, for small images.
 
-    A block that changes the shape is a transition: an ordinary residual block, after which the algorithm
-    starts anew. Under the residual binding T is a block's branch; under the operator binding it is the whole
-    block, its skip and last activation included.
-
-    Args:
-        depth: blocks of all stages, transitions included; where they cannot be as many in each, the first has more.
-        width: channels of the first stage, before widening.
-        preactivation: normalization and activation before each convolution, not after.
-        projection: shortcuts that change the shape are learned, not padded with zeros.
-        widening: factor on the channels of all stages.
-        plain: blocks without a skip under the operator binding too.
+    A block that changes the shape is a transition: an ordinary residual block, after which the algorithm starts anew.
+    Under the residual binding T is a block's branch; under the operator binding it is the whole block, its skip and
+    last activation included, unless the blocks are `plain`. There are `depth` blocks, transitions included; where they
+    cannot be as many in each stage, the first has more. With `projection` shortcuts that change the shape are learned,
+    not padded with zeros. `widening` is a factor on the channels of all stages.
     """
     branch = pre_activation if preactivation else post_activation
     shortcut = projection_shortcut if projection else PaddedShortcut
@@ -82,17 +76,10 @@ def imagenet_resnet(
 ) -> Parts:
     """Four stages after a 7 x 7 stem, post-activation; a block that changes the shape is a transition.
 
-    Under the operator binding T is the whole block; under the residual binding its branch, and the last
-    activation of a block is left out, as it is no part of a residual step.
-
-    Args:
-        depths: blocks of each stage, the transition included.
-        bottlenecks: blocks of three convolutions, four times as wide.
-        depth: blocks of all stages, in the proportion of `depths`.
-        width: channels of the stem.
-        groups: groups of the middle convolution of a bottleneck (ResNeXt).
-        widening: factor on the channels of that convolution.
-        small_images: a 3 x 3 stem that keeps the size, for images of 32 x 32.
+    Under the operator binding T is the whole block; under the residual binding its branch, and the last activation of a
+    block is left out, as it is no part of a residual step. There are `depth` blocks in the proportion of `depths`,
+    transitions included. Bottlenecks have three convolutions and are four times as wide; `groups` and `widening` are
+    those of the middle one (ResNeXt). `small_images` have a 3 x 3 stem that keeps the size.
     """
     if width * widening % groups:
         least = math.lcm(groups, widening) // widening
@@ -147,7 +134,7 @@ def _register_cifar(
     for name in names:
         n = int(re.findall(r"\d+", name)[0])  # the layers
         line, settings = description.format(n, (n - 4) // 6 - 1), {"depth": (n - 2) // 6 * 3, "width": 16}
-        register(name, line, build, settings, binding, references, algorithm=algorithm, **CIFAR)
+        register(ModelInfo(name, line, build, settings, binding, references, algorithm=algorithm, **CIFAR))
 
 
 _BASIC = partial(resnet, preactivation=False, projection=False)
@@ -185,7 +172,7 @@ def _register_imagenet(
     line, settings = f"ImageNet {what}, post-activation; T is the whole block", {"depth": sum(depths), "width": 64}
     build = partial(imagenet_resnet, depths=depths, bottlenecks=bottlenecks, **options)
     multiples = {"width": options.get("groups", 1) // options.get("widening", 1)}
-    register(name, line, build, settings, "operator", (reference,), multiples=multiples)
+    register(ModelInfo(name, line, build, settings, "operator", (reference,), multiples=multiples))
 
 
 _register_imagenet("resnet18", "ResNet of 18 layers", "he2016resnet", (2, 2, 2, 2), False)
@@ -200,4 +187,4 @@ for _name, _layers, _depths, _width in (
     _register_imagenet(_name, _line, "xie2017resnext", _depths, True, groups=32, widening=_width // 2)
 _line = "ResNet of 18 layers with a 3 x 3 stem, for images of 32 x 32, post-activation; T is the whole block"
 _build = partial(imagenet_resnet, depths=(2, 2, 2, 2), bottlenecks=False, small_images=True)
-register("cifar_resnet18", _line, _build, {"depth": 8, "width": 64}, "operator", ("he2016resnet",), **CIFAR)
+register(ModelInfo("cifar_resnet18", _line, _build, {"depth": 8, "width": 64}, "operator", ("he2016resnet",), **CIFAR))

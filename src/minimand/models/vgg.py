@@ -6,7 +6,7 @@ from functools import partial
 from torch import nn
 
 from ..theory.kernel import Binding
-from .info import Parts, register, shared
+from .info import ModelInfo, Parts, register, shared
 
 _GRID = 7
 
@@ -25,13 +25,9 @@ def vgg(
     """Five stages of 3 x 3 convolutions, each but the first begun by max-pooling, and two hidden linear layers.
 
     The convolution that changes the channels is a transition; under the operator binding T is ReLU(W x), so that
-    gradient descent is VGG. Weights are drawn as He et al. have it, those of linear layers with the deviation 0.01.
-
-    Args:
-        depths: the convolutions of each stage.
-        depth: convolutions of all stages, in the proportion of `depths`.
-        width: channels of the first stage; the others have 2, 4, 8 and 8 times as many.
-        head_width: units of the hidden linear layers.
+    gradient descent is VGG. There are `depth` convolutions in the proportion of `depths`; the first stage has `width`
+    channels, the others 2, 4, 8 and 8 times as many, the hidden linear layers `head_width` units. Weights are drawn as
+    He et al. have it, those of linear layers with the deviation 0.01.
     """
     stages = []
     channels = in_channels
@@ -68,4 +64,4 @@ for _names, _depths in {
         _line = f"VGG of {sum(_depths) + 3} layers{', batch-normalized' if _norm else ''}; T is ReLU(W x)"
         _settings = {"depth": sum(_depths), "width": 64, "head_width": 4096}
         _build = partial(vgg, depths=_depths, norm=_norm)
-        register(_name, _line, _build, _settings, "operator", ("simonyan2015",), smallest=32)
+        register(ModelInfo(_name, _line, _build, _settings, "operator", ("simonyan2015",), smallest=32))

@@ -9,7 +9,7 @@ from .._support.errors import MinimandError
 from ..blocks.transformer import TransformerBranch
 from ..layers.stochastic_depth import growing_rates
 from ..theory.kernel import Binding
-from .info import Parts, bound, register
+from .info import ModelInfo, Parts, bound, register
 
 
 class Patches(nn.Module):
@@ -59,15 +59,9 @@ def vit(
     num_classes: int,
     in_channels: int,
 ) -> Parts:
-    """One stage of transformer blocks.
+    """One stage of `depth` transformer blocks on tokens of `width` channels, for patches and images of sides in pixels.
 
-    Args:
-        width: channels of a token, a multiple of `heads`.
-        depth: blocks.
-        heads: the heads of the attention.
-        patch: side of a patch in pixels; it divides `image_size`.
-        image_size: side of an image in pixels.
-        drop_path: the probability of dropping the last block in training; it grows linearly from 0 in the first.
+    `drop_path` is the probability of dropping the last block in training; it grows linearly from 0 in the first.
     """
     if image_size % patch:
         raise MinimandError(f"patch is {patch}; expected a divisor of image_size = {image_size}.")
@@ -88,4 +82,4 @@ for _name, _width, _heads in (("vit_tiny", 192, 3), ("vit_small", 384, 6), ("vit
     _line = f"vision transformer of 12 blocks, {_width} channels, {_heads} heads; T(z) = A(z) + M(z + A(z))"
     _settings = {"width": _width, "depth": 12, "heads": _heads, "patch": 16, "image_size": 224, "drop_path": 0.0}
     _references, _multiples = ("dosovitskiy2021vit", "touvron2021deit"), {"width": _heads, "image_size": 16}
-    register(_name, _line, vit, _settings, "residual", _references, multiples=_multiples)
+    register(ModelInfo(_name, _line, vit, _settings, "residual", _references, multiples=_multiples))

@@ -47,23 +47,19 @@ class Recipe:
     """Gradients of a unit are scaled down to this times the norm of its weights, in all layers but the final one (Brock
     et al. 2021; 0.01 is a usual value); 0 for none."""
     scalars: float = 1.0
-    """The factor on the learning rate of parameters that are one number, such as the scales of branches: a tenth for
-    Fixup (Zhang et al. 2019)."""
+    """The factor on the learning rate of parameters that are one number: a tenth for Fixup (Zhang et al. 2019)."""
     precision: Precision = "fp32"
-    """The number format of the forward pass: "bf16" runs it under bfloat16 autocast; weights and their updates stay in
-    float32."""
+    """The number format of the forward pass: "bf16" is bfloat16 autocast, weights and updates stay in float32."""
     compile: bool = False
     """Whether the model runs through torch.compile."""
     augmentation: Augmentation | None = None
     """Random changes of images in training; None for those that the data set has."""
     accumulate: int = 1
-    """Batches whose gradients are summed in one update: the update of a batch that is so many times as large, in the
-    memory of one."""
+    """Batches whose gradients are summed in one update: that of a batch so many times larger, in the memory of one."""
     validation: float = 0.0
     """The share of the training samples that is kept out of training and evaluated after each epoch; 0 for none."""
     early_stopping: int = 0
-    """Epochs without a lower validation loss after which training stops; the weights of the epoch with the lowest one
-    are kept. 0 for never."""
+    """Epochs without a lower validation loss after which training stops and the best weights are kept; 0 for never."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate"):

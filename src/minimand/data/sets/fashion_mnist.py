@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..._support.errors import MinimandError
 from ...recipes.augmentation import Augmentation
-from ..data import Data, channel_statistics
+from ..data import Data, image_data
 from ..images import hub
 from ..registry import DEBIAN, data_set
 from ..samples import Arrays
@@ -28,18 +28,7 @@ def fashion_mnist(data_folder: str | None = None) -> Data:
         return hub("zalando-datasets/fashion_mnist", "fashion_mnist", _AUGMENTATION)
     place = Path(data_folder) if data_folder is not None else DEBIAN
     train, test = _read(place, "train"), _read(place, "t10k")
-    mean, std = channel_statistics(train.inputs)
-    return Data(
-        "fashion_mnist",
-        train,
-        test,
-        (1, 28, 28),
-        classes=_CLASSES,
-        mean=mean,
-        std=std,
-        augmentation=_AUGMENTATION,
-        source=str(place),
-    )
+    return image_data("fashion_mnist", train, test, _CLASSES, _AUGMENTATION, str(place))
 
 
 def _read(folder: Path, part: str) -> Arrays:
