@@ -9,29 +9,16 @@ from ._support.errors import unknown_name
 
 if TYPE_CHECKING:
     from . import studies as studies
-    from .algorithms import (
-        Algorithm as Algorithm,
-        Coefficient as Coefficient,
-        Learnable as Learnable,
-        list_algorithms as list_algorithms,
-    )
+    from .algorithms import Algorithm as Algorithm, Coefficient as Coefficient, Learnable as Learnable
+    from .algorithms._registry import list_algorithms as list_algorithms
     from .analysis import compress as compress, probe as probe
     from .blocks import list_blocks as list_blocks
     from .cli.commands._registry import list_commands as list_commands
     from .data import Data as Data, list_data as list_data, load_data as load_data
-    from .experiments import (
-        bibliography as bibliography,
-        cite as cite,
-        compare as compare,
-        list_studies as list_studies,
-        search as search,
-    )
-    from .inference import (
-        PackedModel as PackedModel,
-        export_onnx as export_onnx,
-        load_packed as load_packed,
-        pack as pack,
-    )
+    from .experiments import compare as compare, list_studies as list_studies, search as search
+    from .experiments.citing import bibliography as bibliography, cite as cite
+    from .inference import PackedModel as PackedModel, load_packed as load_packed, pack as pack
+    from .inference.export import export_onnx as export_onnx
     from .layers import (
         Heaviside as Heaviside,
         Opaque as Opaque,
@@ -39,23 +26,12 @@ if TYPE_CHECKING:
         Sign as Sign,
         Staircase as Staircase,
     )
-    from .models import (
-        UnrolledNetwork as UnrolledNetwork,
-        create_model as create_model,
-        list_models as list_models,
-        model_info as model_info,
-    )
+    from .models import UnrolledNetwork as UnrolledNetwork, create_model as create_model, list_models as list_models
+    from .models.info import model_info as model_info
     from .networks import Network as Network, as_network as as_network, compiled as compiled, unroll as unroll
-    from .recipes import (
-        SGD as SGD,
-        Adam as Adam,
-        AdamW as AdamW,
-        Augmentation as Augmentation,
-        Cosine as Cosine,
-        OneCycle as OneCycle,
-        Recipe as Recipe,
-        StepDecay as StepDecay,
-    )
+    from .recipes import Augmentation as Augmentation, Recipe as Recipe
+    from .recipes.optimizers import SGD as SGD, Adam as Adam, AdamW as AdamW
+    from .recipes.schedules import Cosine as Cosine, OneCycle as OneCycle, StepDecay as StepDecay
     from .report import explain as explain
     from .surgery import (
         changes as changes,
@@ -87,20 +63,26 @@ if TYPE_CHECKING:
 
 __version__ = version("minimand")
 
-# The public names by the package that exports them; `minimand list` reads here which kinds there are. They are imported
-# when first used: `import minimand` is light.
+# The public names by what exports them; `minimand list` reads here which kinds there are. They are imported when first
+# used: `import minimand` is light.
 _NAMES = {
-    "algorithms": "Algorithm Coefficient Learnable list_algorithms",
+    "algorithms": "Algorithm Coefficient Learnable",
+    "algorithms._registry": "list_algorithms",
     "analysis": "compress probe",
     "blocks": "list_blocks",
     "cli.commands._registry": "list_commands",
     "data": "Data list_data load_data",
-    "experiments": "bibliography cite compare list_studies search",
-    "inference": "PackedModel export_onnx load_packed pack",
+    "experiments": "compare list_studies search",
+    "experiments.citing": "bibliography cite",
+    "inference": "PackedModel load_packed pack",
+    "inference.export": "export_onnx",
     "layers": "Heaviside Opaque QuantizedReLU Sign Staircase",
-    "models": "UnrolledNetwork create_model list_models model_info",
+    "models": "UnrolledNetwork create_model list_models",
+    "models.info": "model_info",
     "networks": "Network as_network compiled unroll",
-    "recipes": "SGD Adam AdamW Augmentation Cosine OneCycle Recipe StepDecay",
+    "recipes": "Augmentation Recipe",
+    "recipes.optimizers": "SGD Adam AdamW",
+    "recipes.schedules": "Cosine OneCycle StepDecay",
     "report": "explain",
     "surgery": "changes harden list_normalizations normalize remove_filters rewire",
     "theory": "certify equivalent identify",

@@ -15,8 +15,7 @@ from .._support.errors import MinimandError
 from .._support.tables import table_text
 from .._support.torch_internals import BatchNorm
 from ..data.conversion import as_data
-from ..data.data import Data
-from ..data.prepared import as_prepared
+from ..data.data import Data, as_prepared
 from ..networks.as_network import as_network
 from ..networks.kinds import count_parameters
 from ..recipes.recipe import Recipe, default_recipe

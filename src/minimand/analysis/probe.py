@@ -16,8 +16,7 @@ from .._support.environment import as_device
 from .._support.errors import MinimandError, unknown_name
 from .._support.seeds import random_state, restore_random_state
 from ..data.conversion import as_data
-from ..data.data import Data
-from ..data.prepared import as_prepared
+from ..data.data import Data, as_prepared
 from ..data.samples import Batch, Loader, Samples
 from ..layers.heads.auxiliary import auxiliary
 from ..networks.as_network import as_network

@@ -1,6 +1,5 @@
 """Experiments: comparisons over seeds, searches for algorithms, and the machinery of studies."""
 
-from .citing import bibliography as bibliography, cite as cite
 from .compare import compare as compare
 from .comparison import Comparison as Comparison, ComparisonEntry as ComparisonEntry
 from .running import StudyResult as StudyResult, read_study as read_study, run_study as run_study

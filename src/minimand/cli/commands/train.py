@@ -42,7 +42,7 @@ class Train(TrainingOptions):
 
         from ..._support.environment import as_device
         from ...algorithms import as_algorithm
-        from ...data.prepared import as_prepared
+        from ...data.data import as_prepared
         from ...models.registry import create_for, default_model
         from ...recipes.recipe import default_recipe, from_config
         from ...trainability.initialization.initialize import initialize
