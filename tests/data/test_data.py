@@ -27,7 +27,7 @@ def test_every_data_set_has_a_line_and_references_that_can_be_cited() -> None:
 
 def test_a_package_of_somebody_else_brings_a_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
     class Point:
-        name, value, dist = "spirals", "theirs:spirals", None
+        name, value, module, dist = "spirals", "theirs:spirals", "theirs", None
 
         def load(self) -> DataSet:
             return DataSet(spirals, ("he2016resnet",))

@@ -8,6 +8,7 @@ from .hooks.watch import DoomedRunError as DoomedRunError
 from .loop.evaluate import Evaluation as Evaluation, evaluate as evaluate
 from .loop.events import Callback as Callback, EpochDone as EpochDone, Event as Event
 from .loop.result import FitResult as FitResult
+from .methods._registry import list_methods as list_methods
 from .methods.backpropagation import Backpropagation as Backpropagation
 from .methods.feasible.feasible_target_propagation import (
     FeasibleTargetPropagation as FeasibleTargetPropagation,

@@ -1,6 +1,5 @@
 """`minimand diagnose`: why a network does not train."""
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -10,12 +9,11 @@ from tyro.conf import Positional, arg
 
 from ..._support.errors import MinimandError
 from ..options import DataFolder, Device, Plot, Text, Whole, check_file
-from ..reading import read_data, read_own_model, reopen_trained, save_figure
-from ._registry import COMMANDS
+from ..shared import read_data, read_own_model, reopen_trained, save_figure
+from ._registry import command
 
 
-@COMMANDS.register("diagnose")
-@dataclass(frozen=True)
+@command("diagnose")
 class Diagnose:
     """Say whether a network would train, why not, and which call repairs it."""
 
