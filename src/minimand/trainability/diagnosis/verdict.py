@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..measure.growth import LIMIT, Growth, faded, growths, times
-from ..measure.layer_stat import LayerStat
+from ..measure.layer_stat import LIMIT, Growth, LayerStat, faded, growths, times
 from ..measure.structure import Structure
 from .remedy import INPUT, Remedy
 

@@ -16,21 +16,11 @@ from ..._support.checks import check_number
 from ..._support.errors import MinimandError, WrongTypeError, unknown_name
 from ..._support.torch_internals import children_and_hooks
 from ...networks.kinds import check_model
+from ..measure import tracing
 from ..measure.branches import branches as find_branches
 from ..measure.loss import LossChoice, as_function
-from ..measure.tracing import (
-    Trace,
-    broken_parameters,
-    buffers_back,
-    check_parameters,
-    explained,
-    measured,
-    trace,
-    undisturbed,
-)
-from .job import Job, deviation
 from .report import InitReport
-from .scheme import Scheme, SchemeRule, read_scheme
+from .scheme import Job, Scheme, SchemeRule, deviation, read_scheme
 from .weighted_layers import weighted_layers, within_branches
 from .weights import read
 
@@ -86,12 +76,12 @@ def initialize(
         )
     if isinstance(loss, str):
         loss = as_function(loss, target)
-    check_parameters(model)
+    tracing.check_parameters(model)
     if dry_run:
         model = copy.deepcopy(model)
     generator = _generator(generator, dry_run)
     excluded = dict(_excluded(model, exclude))
-    with _as_it_was_if_refused(model), explained(model, batch):
+    with _as_it_was_if_refused(model), tracing.explained(model, batch):
         model_trace = _run(model, batch) if batch is not None and chosen.traced else None
         candidates = weighted_layers(model, model_trace, activation, chosen.traced)
         layers = [layer for layer in candidates if layer.name not in excluded]
@@ -123,7 +113,7 @@ def _check_outcome(job: Job, title: str) -> None:
     if not job.settings and not job.notes:
         reasons = "; ".join(f"{name}: {why}" for name, why in job.left_alone.items())
         raise MinimandError(f"{title} set nothing in {type(job.model).__name__}. {reasons}.")
-    broken = broken_parameters(job.model)
+    broken = tracing.broken_parameters(job.model)
     if broken:
         raise MinimandError(
             f"{', '.join(broken)} would be left with values that are not finite; expected them to be set: neither "
@@ -131,10 +121,10 @@ def _check_outcome(job: Job, title: str) -> None:
         )
 
 
-def _run(model: nn.Module, batch: Any) -> Trace:
-    with undisturbed(model), torch.no_grad():
-        measured(model)
-        return trace(model, batch)
+def _run(model: nn.Module, batch: Any) -> tracing.Trace:
+    with tracing.undisturbed(model), torch.no_grad():
+        tracing.measured(model)
+        return tracing.trace(model, batch)
 
 
 def _generator(generator: torch.Generator | None, dry_run: bool) -> torch.Generator:
@@ -173,7 +163,7 @@ def _unmentioned(job: Job) -> dict[str, str]:
 def _as_it_was_if_refused(model: nn.Module) -> Iterator[None]:
     """Put back parameters, buffers, parametrizations, children and hooks of a model if an error is raised."""
     values = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
-    put_buffers_back = buffers_back(model)
+    put_buffers_back = tracing.buffers_back(model)
     before = {(module, leaf) for module in model.modules() for leaf in _parametrized(module)}
     tables: list[dict[Any, Any]] = []
     for module in model.modules():

@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from ...networks.kinds import RECURRENT, has_normalization
-from ..mean_field.finite_width import beta_of
-from .growth import LIMIT
-from .layer_stat import Measured
+from ..mean_field.depth_scales import beta_of
+from .layer_stat import LIMIT, Measured
 from .statistics import measure
 
 _RECTIFIERS = ("relu", "leaky_relu", "prelu", "rrelu", "relu6")

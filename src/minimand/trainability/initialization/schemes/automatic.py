@@ -3,10 +3,9 @@
 import torch
 
 from ....networks.kinds import has_normalization
-from ...mean_field.finite_width import beta_of
+from ...mean_field.depth_scales import beta_of
 from ...measure.flow import AppliedActivation
-from ..job import Job
-from ..scheme import SCHEMES, scheme
+from ..scheme import SCHEMES, Job, scheme
 
 # Above this value of 5 sum 1 / width the sizes of ReLU signals fluctuate more than they stay.
 _FLUCTUATION = 1.0

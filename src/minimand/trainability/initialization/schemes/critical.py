@@ -11,8 +11,7 @@ from ...._support.errors import unknown_name
 from ....layers.thresholds import Threshold
 from ...mean_field.critical_points import CriticalPoint, critical_point
 from ...measure.tracing import arguments
-from ..job import Job
-from ..scheme import scheme
+from ..scheme import Job, scheme
 from .orthogonal import gaussian, isometric
 
 WeightDistribution = Literal["orthogonal", "gaussian"]

@@ -13,8 +13,7 @@ from ...._support.errors import MinimandError, unknown_name
 from ...._support.torch_internals import tree_leaves, tree_map
 from ....networks.kinds import normalizations
 from ...measure.tracing import arguments, measured, undisturbed
-from ..job import Job
-from ..scheme import scheme
+from ..scheme import Job, scheme
 from ..weights import read
 
 # The least factor that a weight is left with, and the fewest samples that it is drawn from.

@@ -9,8 +9,7 @@ from ...._support.checks import check_number
 from ...._support.errors import MinimandError
 from ...measure.flow import LayerCall, tensors
 from ...measure.tracing import broken_parameters, measured, trace, undisturbed
-from ..job import Job
-from ..scheme import scheme
+from ..scheme import Job, scheme
 from ..weighted_layers import WeightedLayer
 from ..weights import read, sources
 from .orthogonal import orthogonal

@@ -12,10 +12,8 @@ from ...._support.checks import check_number
 from ...._support.errors import MinimandError
 from ...._support.torch_internals import ConvNd
 from ....networks.kinds import LINEAR_OR_CONVOLUTION
-from ..fans import WeightBlock
-from ..job import Job
-from ..scheme import scheme
-from ..weighted_layers import WeightedLayer
+from ..scheme import Job, scheme
+from ..weighted_layers import WeightBlock, WeightedLayer
 
 
 @scheme("orthogonal", traced=False, references=("saxe2014exact",))

@@ -8,10 +8,8 @@ from torch import Tensor, nn
 
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError
-from ..fans import WeightBlock
-from ..job import Job
-from ..scheme import scheme
-from ..weighted_layers import WeightedLayer
+from ..scheme import Job, scheme
+from ..weighted_layers import WeightBlock, WeightedLayer
 
 
 @scheme("recurrent", traced=False, references=("jozefowicz2015empirical", "tallec2018chrono"))

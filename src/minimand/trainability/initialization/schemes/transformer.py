@@ -8,10 +8,8 @@ from torch.nn.utils import parametrize
 
 from ...._support.errors import MinimandError
 from ....networks.kinds import NORMALIZATIONS, normalizations
-from ..fans import WeightBlock
-from ..job import Job
-from ..scheme import scheme
-from ..weighted_layers import WeightedLayer
+from ..scheme import Job, scheme
+from ..weighted_layers import WeightBlock, WeightedLayer
 from ..weights import parametrized_by
 
 _LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)

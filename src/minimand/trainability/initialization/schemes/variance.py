@@ -10,9 +10,8 @@ from ...._support.checks import check_number
 from ...._support.errors import MinimandError, unknown_name
 from ....networks.kinds import LINEAR_OR_CONVOLUTION
 from ...measure.flow import AppliedActivation
-from ..fans import WeightBlock
-from ..job import BlockFill, Job, gain
-from ..scheme import scheme
+from ..scheme import BlockFill, Job, gain, scheme
+from ..weighted_layers import WeightBlock
 from ..weights import read
 
 Distribution = Literal["normal", "uniform"]
