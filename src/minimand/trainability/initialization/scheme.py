@@ -55,8 +55,6 @@ class Job:
     notes: list[str] = field(default_factory=list)
     references: list[str] = field(default_factory=list)
     """Keys into references.bib of every scheme that had a part in it."""
-    before: dict[str, float] = field(default_factory=dict)
-    """The standard deviation of each parameter before it was set, by name."""
     owners: dict[nn.Parameter, str] = field(default_factory=dict)
     """The name under which a parameter was first asked for, which alone may set it."""
 
@@ -86,13 +84,13 @@ class Job:
         if not self.may_set(name):
             return
         old = read(self.model, name)
-        self.before.setdefault(name, deviation(old))
-        value = old.to(self.generator.device, torch.promote_types(old.dtype, torch.float32), copy=True)
-        value = value.contiguous()
+        earlier = self.settings.get(name)
+        std_before = deviation(old) if earlier is None else earlier.std_before
+        value = old.to(self.generator.device, torch.promote_types(old.dtype, torch.float32), copy=True).contiguous()
         with torch.no_grad():
             fill(value)
         write(self.model, name, value.to(old.device, old.dtype))
-        self.settings[name] = Setting(name, rule, fan_in, fan_out, gain, self.before[name], 0.0)
+        self.settings[name] = Setting(name, rule, fan_in, fan_out, gain, std_before, 0.0)
 
     def may_set(self, name: str) -> bool:
         """Whether a parameter may be written; if not, `left_alone` says why."""
@@ -120,21 +118,27 @@ class Job:
 
     def size_of(self, branch: Branch) -> list[str]:
         """The parameters that the output of a branch is proportional to: of its last normalization or last layers."""
-        if branch.norm is not None and getattr(self.model.get_submodule(branch.norm), "weight", None) is not None:
-            return [f"{branch.norm}.{leaf}" for leaf in ("weight", "bias") if _has(self.model, branch.norm, leaf)]
-        names = []
+        names = self.leaves(branch.norm) if branch.norm is not None else []
+        if names:
+            return names
         for end in branch.ends:
             module = self.model.get_submodule(end)
             inner = f"{end}.out_proj" if isinstance(module, nn.MultiheadAttention) else end
-            if not _has(self.model, inner, "weight"):
+            if not self.leaves(inner):
                 raise MinimandError(
                     f"{end} ({type(module).__name__}) ends a branch; its output has no one scale to set."
                 )
-            names += [f"{inner}.{leaf}" for leaf in ("weight", "bias") if _has(self.model, inner, leaf)]
+            names += self.leaves(inner)
         return names
 
+    def leaves(self, module: str) -> list[str]:
+        """The names of the weight and the bias of a module; none if it has no weight."""
+        owner = self.model.get_submodule(module)
+        leaves = [leaf for leaf in ("weight", "bias") if isinstance(getattr(owner, leaf, None), Tensor)]
+        return [f"{module}.{leaf}".removeprefix(".") for leaf in leaves] if "weight" in leaves else []
+
     def need(self, what: Need, scheme: str) -> None:
-        """Raise ValueError if what a scheme works on, the batch, the branches or the loss, is not there."""
+        """Raise MinimandError if what a scheme works on, the batch, the branches or the loss, is not there."""
         if what == "batch" and self.batch is None:
             raise MinimandError(f"{scheme} measures the model on data; give batch=, what the model is called with.")
         if what == "loss" and (self.loss is None or self.target is None):
@@ -180,12 +184,10 @@ class SchemeRegistry(Registry[Scheme]):
 
     def add(self, name: str, thing: Scheme | SchemeRule) -> Scheme:
         """Register a scheme, or a function of a job, under a name."""
-        if isinstance(thing, Scheme):
-            return super().add(name, thing)
-        registered = self._things.get(name)
-        if registered is not None and registered.rule is thing:
-            return registered
-        return super().add(name, Scheme(name, thing))
+        if not isinstance(thing, Scheme):
+            registered = self._things.get(name)
+            thing = registered if registered is not None and registered.rule is thing else Scheme(name, thing)
+        return super().add(name, thing)
 
 
 def _check_scheme(thing: Any) -> None:
@@ -240,7 +242,3 @@ def deviation(value: Tensor) -> float:
 def gain(activation: AppliedActivation | None) -> float:
     """The factor of weights of variance 1 / fan_in that makes up for an activation: it brings E phi(z)^2 back to 1."""
     return 1.0 if activation is None else critical_points.gain(activation.function)
-
-
-def _has(model: nn.Module, module: str, leaf: str) -> bool:
-    return isinstance(getattr(model.get_submodule(module), leaf, None), Tensor)

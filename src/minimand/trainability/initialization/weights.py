@@ -19,7 +19,6 @@ class Scaled(nn.Module):
         self.factor = factor
 
     def forward(self, value: Tensor) -> Tensor:
-        """The value, of any shape, times the factor."""
         return self.factor * value
 
     def right_inverse(self, value: Tensor) -> Tensor:
@@ -35,11 +34,7 @@ def read(model: nn.Module, name: str) -> Tensor:
 
 
 def write(model: nn.Module, name: str, value: Tensor) -> None:
-    """Make the module see this value, through the inverse of a parametrization if there is one.
-
-    Raises:
-        ValueError: the parametrization has no inverse, or gives another value back.
-    """
+    """Make the module see this value, through the inverse of a parametrization if there is one that gives it back."""
     owner, leaf = _owner(model, name)
     with torch.no_grad():
         if not parametrize.is_parametrized(owner, leaf):
@@ -117,11 +112,7 @@ def _shift_output(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -
 
 
 def why_not(model: nn.Module, name: str) -> str | None:
-    """Why a parameter is to be left alone; None if it is not.
-
-    Raises:
-        ValueError: an old-style torch.nn.utils.weight_norm or spectral_norm makes it anew at every call.
-    """
+    """Why a parameter is to be left alone; None if it is not. One that is made anew at every call is an error."""
     owner, leaf = _owner(model, name)
     parts = [n for n, _ in owner.named_parameters(recurse=False) if n.startswith(f"{leaf}_")]
     if leaf not in own_parameters(owner) and not parametrize.is_parametrized(owner, leaf):
@@ -131,17 +122,14 @@ def why_not(model: nn.Module, name: str) -> str | None:
         )
     if not read(model, name).is_floating_point():
         return f"its type is {read(model, name).dtype}"
-    if not all(parameter.requires_grad for parameter in _sources(owner, leaf)):
+    if not all(parameter.requires_grad for parameter in sources(model, name)):
         return "frozen"
     return None
 
 
 def sources(model: nn.Module, name: str) -> list[nn.Parameter]:
     """The parameters that hold the value of a name: one, or those that a parametrization makes it of."""
-    return _sources(*_owner(model, name))
-
-
-def _sources(owner: nn.Module, leaf: str) -> list[nn.Parameter]:
+    owner, leaf = _owner(model, name)
     if parametrize.is_parametrized(owner, leaf):
         return list(cast(nn.ModuleDict, owner.parametrizations)[leaf].parameters())
     return [cast(nn.Parameter, getattr(owner, leaf))]

@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ..._support.checks import check_number
-from ..._support.errors import MinimandError, unknown_name
+from ..._support.checks import check_choice, check_number
+from ..._support.errors import MinimandError
 from .activation import ActivationFunction, activation
 from .layer_maps import ROUNDING, SMALLEST_VARIANCE, check_variance, root
 
@@ -62,8 +62,7 @@ def critical_point(
             where lengths begin to return, and `auto` the first that is not unstable.
     """
     phi = activation(phi)
-    if policy not in get_args(PointPolicy):
-        raise unknown_name("policy", str(policy), get_args(PointPolicy))
+    check_choice("policy", policy, PointPolicy)
     if sum(choice is not None for choice in (q, sigma_b, depth)) > 1:
         raise MinimandError("q, sigma_b and depth each choose the point; give one of them.")
     if depth is not None:
@@ -88,8 +87,7 @@ def gain(phi: Any, kind: GainKind = "second_moment") -> float:
     The kind `second_moment` gives phi the second moment 1 at inputs of variance 1; `variance` the variance 1, as for
     normalizer-free networks; `critical` is sigma_w of the critical point.
     """
-    if kind not in get_args(GainKind):
-        raise unknown_name("kind of gain", str(kind), get_args(GainKind))
+    check_choice("kind of gain", kind, GainKind)
     if kind == "critical":
         return critical_point(phi).sigma_w
     at_one = activation(phi).moments(1.0)

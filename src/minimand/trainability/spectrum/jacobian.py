@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..._support.checks import check_number
-from ..._support.errors import MinimandError, WrongTypeError, unknown_name
+from ..._support.checks import check_choice, check_number
+from ..._support.errors import MinimandError, WrongTypeError
 from ..._support.torch_internals import ConvNd
 
 WhichValues = Literal["LM", "all"]
@@ -26,8 +26,7 @@ def singular_values(fn: Callable[[Tensor], Tensor], x: Tensor, k: int = 6, which
         k: the number of singular values, for `LM`.
         which: `LM` finds the k largest by Lanczos iteration; `all` builds the whole Jacobian.
     """
-    if which not in get_args(WhichValues):
-        raise unknown_name("choice of singular values", str(which), get_args(WhichValues))
+    check_choice("choice of singular values", which, WhichValues)
     check_number("k", k, 1, math.inf, whole=True)
     if not x.is_floating_point():
         raise WrongTypeError(

@@ -2,12 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ..._support.checks import check_number
-from ..._support.errors import MinimandError, unknown_name
+from ..._support.checks import check_choice, check_number
+from ..._support.errors import MinimandError
 from ..mean_field.activation import activation
 
 MatrixEnsemble = Literal["orthogonal", "gaussian"]
@@ -34,8 +34,7 @@ class Factors:
         cls, phi: Any, ensemble: MatrixEnsemble, depth: int, q: float, sigma_w: float | None, head: bool = False
     ) -> "Factors":
         """The product for an activation at inputs of variance q; sigma_w None is the critical scale."""
-        if ensemble not in get_args(MatrixEnsemble):
-            raise unknown_name("ensemble", str(ensemble), get_args(MatrixEnsemble))
+        check_choice("ensemble", ensemble, MatrixEnsemble)
         check_number("depth", depth, 1, math.inf, whole=True)
         check_number("q", q, 1e-20, math.inf, below=True)
         phi = activation(phi)

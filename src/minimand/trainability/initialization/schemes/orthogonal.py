@@ -120,11 +120,8 @@ def isometric(job: Job, layer: WeightedLayer, sigma: float, rule: str, per_unit:
 
 def gaussian(job: Job, layer: WeightedLayer, sigma: float, rule: str) -> None:
     """Set the weights of a layer to Gaussian ones of standard deviation sigma / sqrt(fan_in)."""
-
-    def fill(weight: Tensor, block: WeightBlock) -> None:
-        nn.init.normal_(weight, 0.0, sigma / math.sqrt(block.fan_in), generator=job.generator)
-
-    job.fill(layer, f"{rule}Gaussian", fill, sigma)
+    rule = f"{rule}Gaussian"
+    job.fill(layer, rule, lambda weight, block: job.normal(sigma / math.sqrt(block.fan_in))(weight, block), sigma)
 
 
 def _orthogonal(job: Job, gain: float, weight: Tensor, block: WeightBlock, per_unit: bool = False) -> None:

@@ -24,7 +24,6 @@ class Divided(nn.Module):
         self.by = by
 
     def forward(self, value: Tensor) -> Tensor:
-        """The value, of any shape, over the number."""
         return value / self.by
 
     def right_inverse(self, value: Tensor) -> Tensor:
@@ -41,10 +40,6 @@ def deepnorm(job: Job) -> None:
     M layers (3 M)^(1/4) and (12 M)^(-1/4) (Wang et al., 2022). As LN(alpha x + F) = LN(x + F / alpha), the last weight
     and bias of each branch are divided by alpha from now on: the state dict changes, so initialize before you make the
     optimizer. All other layers are Xavier.
-
-    Raises:
-        ValueError: the model has no transformer layer of torch's, one that normalizes first, or one without
-            normalization.
     """
     parts = {name: m for name, m in job.model.named_modules() if isinstance(m, _LAYERS)}
     first = [name for name, part in parts.items() if part.norm_first]
@@ -90,9 +85,6 @@ def tfixup(job: Job) -> None:
     Xavier; values, attention's output and the linear layers times 0.67 N^(-1/4) in N encoder layers and (9 N)^(-1/4) in
     N decoder layers; queries and keys over sqrt(2), as in the published code. Embeddings get the deviation
     (9 N)^(-1/4) / sqrt(d). Without a decoder, which the paper does not treat, that N is the encoder's: our choice.
-
-    Raises:
-        ValueError: the model has no transformer layer of torch's, or still normalizes.
     """
     parts = {name: m for name, m in job.model.named_modules() if isinstance(m, _LAYERS)}
     if not parts:
