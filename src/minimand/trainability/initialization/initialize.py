@@ -18,7 +18,7 @@ from ..._support.torch_internals import children_and_hooks
 from ...networks.kinds import check_model
 from ..measure import tracing
 from ..measure.branches import branches as find_branches
-from ..measure.loss import LossChoice, as_function
+from ..measure.statistics import LossChoice, as_function
 from .report import InitReport
 from .scheme import Job, Scheme, SchemeRule, deviation, read_scheme
 from .weighted_layers import weighted_layers, within_branches
@@ -61,9 +61,6 @@ def initialize(
         generator: what random numbers come from, on its device; by default one on the CPU with a seed that follows
             from torch's random state as it is now, which does not move by it.
         dry_run: report, and change nothing.
-
-    Raises:
-        ValueError: nothing to set; a scheme, an option, or a model that does not suit it.
     """
     check_model(model)
     chosen, options = read_scheme(scheme)
@@ -128,7 +125,6 @@ def _run(model: nn.Module, batch: Any) -> tracing.Trace:
 
 
 def _generator(generator: torch.Generator | None, dry_run: bool) -> torch.Generator:
-    """The source of random numbers: a copy of the one given in a dry run, by default one seeded by torch's state."""
     if generator is not None:
         return torch.Generator(generator.device).set_state(generator.get_state()) if dry_run else generator
     # Not the state itself: weights and whatever torch draws next would be the same numbers.
@@ -165,10 +161,7 @@ def _as_it_was_if_refused(model: nn.Module) -> Iterator[None]:
     values = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
     put_buffers_back = tracing.buffers_back(model)
     before = {(module, leaf) for module in model.modules() for leaf in _parametrized(module)}
-    tables: list[dict[Any, Any]] = []
-    for module in model.modules():
-        tables += children_and_hooks(module)
-    copies = [dict(table) for table in tables]
+    tables = [(table, dict(table)) for module in model.modules() for table in children_and_hooks(module)]
     try:
         yield
     except BaseException:
@@ -176,7 +169,7 @@ def _as_it_was_if_refused(model: nn.Module) -> Iterator[None]:
             for leaf in _parametrized(module):
                 if (module, leaf) not in before:
                     parametrize.remove_parametrizations(module, leaf, leave_parametrized=False)
-        for table, entries in zip(tables, copies, strict=True):
+        for table, entries in tables:
             table.clear()
             table.update(entries)
         with torch.no_grad():

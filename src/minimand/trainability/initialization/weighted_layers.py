@@ -99,8 +99,7 @@ def weighted_layers(
 ) -> Iterator[WeightedLayer]:
     """The layers of a model in the order they ran in a trace, or else of registration.
 
-    Every layer but the first reads the activation, if one is given; without it and a trace, and if one is needed, the
-    only activation among the modules.
+    Every layer but the first reads the activation given, or, if needed and without a trace, the only one of the model.
     """
     modules = layers(model)
     calls = {} if trace is None else trace.first
@@ -120,7 +119,6 @@ def weighted_layers(
 
 
 def _as_applied(activation: Any) -> AppliedActivation:
-    """The activation behind a name, a module, its class, or a function of a tensor."""
     if isinstance(activation, str):
         if activation not in ACTIVATION_FUNCTIONS:
             raise unknown_name("activation", activation, ACTIVATION_FUNCTIONS)

@@ -68,16 +68,13 @@ def parametrized_by(owner: nn.Module, leaf: str) -> list[nn.Module]:
 def scale(model: nn.Module, name: str, factor: float) -> None:
     """Put one learned factor before a layer's weight and bias; one that is there already is set."""
     module = model.get_submodule(name)
-    scalings = [p for p in parametrized_by(module, "weight") if isinstance(p, Scaled)]
-    if scalings:
-        with torch.no_grad():
-            scalings[0].factor.fill_(factor)
-        return
-    like = cast(Tensor, module.weight)
-    shared = nn.Parameter(torch.ones((), dtype=like.dtype, device=like.device))
-    for leaf in ("weight", "bias"):
-        if getattr(module, leaf, None) is not None:
-            parametrize.register_parametrization(module, leaf, Scaled(shared))
+    shared = next((p.factor for p in parametrized_by(module, "weight") if isinstance(p, Scaled)), None)
+    if shared is None:
+        like = cast(Tensor, module.weight)
+        shared = nn.Parameter(torch.ones((), dtype=like.dtype, device=like.device))
+        for leaf in ("weight", "bias"):
+            if getattr(module, leaf, None) is not None:
+                parametrize.register_parametrization(module, leaf, Scaled(shared))
     with torch.no_grad():
         shared.fill_(factor)
 

@@ -116,7 +116,6 @@ def _line(phi: ActivationFunction, q: float) -> CriticalPoint | None:
 
 
 def _half_stable(phi: ActivationFunction, q: float) -> CriticalPoint:
-    """The point of the line where its lengths cease to be unstable."""
 
     def excess(at: float) -> float:
         point = _line(phi, at)
@@ -139,9 +138,8 @@ def _with_bias(phi: ActivationFunction, sigma_b: float) -> CriticalPoint:
     if sigma_b == 0 and phi.homogeneous:
         candidates = [_line(phi, 1.0)]
     else:
-        candidates = [_line(phi, root(excess, *ends)) for ends in _crossings(excess)]
-        if sigma_b == 0:
-            candidates.insert(0, _limit(phi))
+        limit = [_limit(phi)] if sigma_b == 0 else []
+        candidates = limit + [_line(phi, root(excess, *ends)) for ends in _crossings(excess)]
     points = [point for point in candidates if point is not None]
     if not points:
         raise MinimandError(f"{phi.name} has no critical point with sigma_b = {sigma_b:g}. {_available(phi)}")
@@ -167,7 +165,6 @@ def _none_at(phi: ActivationFunction, q: float) -> str:
 
 
 def _available(phi: ActivationFunction) -> str:
-    """What a message recommends where an activation has no such point."""
     stable = [q for q in _GRID if (point := _line(phi, q)) is not None and point.kind == "line"]
     begins = [root(lambda q: _bias(phi, q), *ends) for ends in _crossings(lambda q: _bias(phi, q))]
     where = "There is no stable one. Use"

@@ -81,9 +81,9 @@ def _fixed_length(phi: ActivationFunction, sigma_w: float, sigma_b: float) -> fl
     if abs(first) < ROUNDING:
         return 1.0
     for power in range(82):
-        low, high = (1.25**power, 1.25 ** (power + 1)) if first > 0 else (1.25 ** -(power + 1), 1.25**-power)
-        if growth(high if first > 0 else low) * first <= 0:
-            return root(growth, low, high)
+        near, far = (1.25**power, 1.25 ** (power + 1)) if first > 0 else (1.25**-power, 1.25 ** -(power + 1))
+        if growth(far) * first <= 0:
+            return root(growth, min(near, far), max(near, far))
     return math.inf if first > 0 else 0.0
 
 

@@ -15,7 +15,7 @@ from ...blocks.transformer import TransformerBranch
 from ...networks.kinds import layers, normalizations
 from ...networks.skeletons import Skeleton, skeletons
 from ...theory.dynamics.response import gains
-from .flow import BATCH, Origins
+from .flow import BATCH
 from .tracing import Trace
 
 
@@ -36,10 +36,7 @@ class Branch:
 
 
 def branches(model: nn.Module, trace: Trace | None = None, declared: Iterable[str] = ()) -> list[Branch]:
-    """The branches of a model, in order: of the stages of our networks; declared by name; or seen in a trace.
-
-    The branches of a stage carry the gains of its algorithm.
-    """
+    """The branches of a model, in order: declared by name; of our stages, with their gains; or seen in a trace."""
     names = [declared] if isinstance(declared, str) else list(declared)
     if names:
         modules = dict(model.named_modules())
@@ -93,15 +90,15 @@ def _ending_last(name: str, module: nn.Module, gain: float = 1.0) -> Branch:
 
 
 def _of_trace(model: nn.Module, trace: Trace) -> Iterator[Branch]:
-    """The branches that are seen in a trace as sums of a skip and what layers make of it."""
     parameters = {id(parameter): name for name, parameter in model.named_parameters()}
     before: list[set[int]] = []
+
+    def upstream(part: Iterable[int]) -> set[int]:
+        return set().union(*(before[i] for i in part if i != BATCH))
+
     for call in trace.calls:
         sources = set(call.after) or {BATCH}
-        before.append(sources.union(*(before[i] for i in sources if i != BATCH)))
-
-    def upstream(part: Origins) -> set[int]:
-        return set().union(*(before[i] for i in part if i != BATCH))
+        before.append(sources | upstream(sources))
 
     for first, second in trace.sums:
         skip, branch = (first, second) if set(first) & upstream(second) else (second, first)

@@ -131,14 +131,12 @@ def times(growth: float) -> str:
 def _growth(what: str, sizes: dict[int, float], plain: bool) -> Growth:
     """The growth by the slope of a line through all sizes, which the ends hardly move, or by a jump."""
     points = [(step, i, math.log(v)) for step, (i, v) in enumerate(sizes.items()) if 0 < v < math.inf]
-    if len(points) < 2:
-        return Growth(what)
     logs = [log for *_, log in points]
-    if not plain:
+    if not plain and logs:
         logs = [max(logs[j : j + _WINDOW]) for j in range(max(1, len(logs) - _WINDOW + 1))]
         points = points[: len(logs)]
-        if len(points) < 2:
-            return Growth(what)
+    if len(points) < 2:
+        return Growth(what)
     mean, middle = fmean(logs), fmean(step for step, *_ in points)
     variation = sum((step - middle) ** 2 for step, *_ in points)
     slope = sum((step - middle) * (log - mean) for (step, *_), log in zip(points, logs, strict=True)) / variation

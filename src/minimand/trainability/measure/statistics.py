@@ -1,22 +1,27 @@
-"""One forward and one backward pass, in which each layer is measured."""
+"""One forward and one backward pass, in which each layer is measured, and the loss that may start the second."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..._support.errors import MinimandError, WrongTypeError, unknown_name
 from ..._support.torch_internals import tree_map, version, without_torch_function
 from ...layers.thresholds import Threshold
 from ...networks.kinds import layers
-from .flow import LayerCall, tensors
+from .flow import LayerCall, first_output, tensors
 from .layer_stat import LayerStat, Measured
-from .loss import LossChoice, loss_of
 from .tracing import Trace, measured, trace, undisturbed
 
+LossChoice = str | Callable[..., Tensor]
+"""A name, or a function of (outputs, targets), or of the outputs alone where there is no target."""
+
+_LOSSES = {"cross_entropy": F.cross_entropy, "mse": F.mse_loss}
 # Within a hundredth of the end of its range an activation has lost most of its slope.
 _NEAR = 0.01
 
@@ -77,7 +82,6 @@ class _Recorder:
         # The tensors stay alive, as the id of one that is gone may be given again.
         self.tensors: list[Tensor] = []
         self.signals: list[Tensor] = []
-        self.sizes: list[int] = []
         self.gradients: dict[int, Tensor] = {}
         self.leaves: list[Tensor] = []
         self.reading: list[int] = []
@@ -106,7 +110,6 @@ class _Recorder:
             return args, kwargs
 
     def wrote(self, call: LayerCall, output: Tensor) -> None:
-        """Measure what a layer returned."""
         self.shapes.append(tuple(output.shape))
         self.pairs.append((self.reading.pop(), self._slot(output) if output.is_floating_point() else -1))
 
@@ -120,7 +123,7 @@ class _Recorder:
             if not self.gradients and starts is not outputs:
                 self._go_back("probe", outputs, self.probes)
             if self.loss is not None or self.target is not None:
-                value = loss_of(self.loss, output, self.target)
+                value = _loss_of(self.loss, output, self.target)
                 if value.requires_grad:
                     self._go_back("loss", [value], 1)
 
@@ -145,7 +148,6 @@ class _Recorder:
         if key not in self.slots:
             slot = self.slots[key] = len(self.tensors)
             self.tensors.append(t)
-            self.sizes.append(t.numel())
             self.signals.append(_signal(t.detach(), self.samples))
             if t.requires_grad:
                 t.register_hook(lambda gradient: self._add(slot, gradient))
@@ -163,13 +165,12 @@ class _Recorder:
         numbers = self._fetched(squares)
         signals = [_Signal._make(islice(numbers, len(_Signal._fields))) for _ in slots]
         gradients = {kind: [next(numbers) for _ in slots] for kind in self.slot_gradients}
-        weights = {parameter: next(numbers) for parameter in parameters}
+        weights = {p: square for p, square in zip(parameters, numbers, strict=False) if not math.isnan(square)}
         stats = []
         for i, call in enumerate(model_trace.calls):
             norm = math.sqrt(sum(next(numbers) for _ in call.module.parameters()))
             stats.append(self._stat(i, model_trace.calls, signals, gradients, weights, norm))
-        measured_weights = {p: value for p, value in weights.items() if not math.isnan(value)}
-        return Measured(tuple(stats), model_trace, measured_weights, self.samples)
+        return Measured(tuple(stats), model_trace, weights, self.samples)
 
     def _fetched(self, squares: Sequence[Tensor | None]) -> Iterator[float]:
         """The numbers of all signals and then the squares, nan where there is none."""
@@ -193,7 +194,7 @@ class _Recorder:
         alone = follower is not None and len(follower.after) == 1  # else a gate, or a skip, has a part in it
         arriving = _UNKNOWN if read < 0 else signals[read]
         returned = _UNKNOWN if wrote < 0 else signals[wrote]
-        squares = [weights[p] for p in call.module.parameters() if not math.isnan(weights[p])]
+        squares = [weights[p] for p in call.module.parameters() if p in weights]
         gradient = math.sqrt(sum(squares)) if squares else math.nan
 
         def of(kind: str, slot: int) -> float:
@@ -202,7 +203,7 @@ class _Recorder:
         def arrived(j: int) -> float:
             return of("probe", self.pairs[j][0]) if j < len(calls) else math.nan
 
-        entries = self.sizes[wrote] if wrote >= 0 else 1
+        entries = self.tensors[wrote].numel() if wrote >= 0 else 1
         return LayerStat(
             name=call.name.removeprefix("0") if calls[i].module is self.model else call.name,
             call_index=call.run,
@@ -273,16 +274,40 @@ def _saturated(call: LayerCall, passed_on: _Signal) -> float:
     low, middle, high = call.activation.function(torch.tensor([-40.0, 0.3, 40.0], dtype=torch.double)).tolist()
     if abs(high - 1) > 1e-9 or not low < middle < high:
         return math.nan
-    if abs(low + 1) < 1e-9:
-        return passed_on.near_one
-    return passed_on.near_ends if abs(low) < 1e-9 else math.nan
+    return passed_on.near_one if abs(low + 1) < 1e-9 else passed_on.near_ends if abs(low) < 1e-9 else math.nan
 
 
 def _squared_norm(t: Tensor) -> Tensor:
-    """The squared norm of a tensor, in double precision where the device has it."""
     return torch.linalg.vector_norm(t.detach(), dtype=_wide(t.device)).square()
 
 
 def _wide(device: torch.device) -> torch.dtype:
     """The widest float type of a device: squares of vanishing gradients underflow in single precision."""
     return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _loss_of(loss: LossChoice | None, output: Any, target: Any) -> Tensor:
+    if callable(loss):
+        value = loss(output) if target is None else loss(output, target)
+    else:
+        if target is None:
+            raise MinimandError(
+                f"loss is {loss!r} but there is no target; expected target=, what the outputs should be."
+            )
+        value = as_function(loss, target)(output, target)
+    if not isinstance(value, Tensor) or value.ndim:
+        what = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise WrongTypeError(f"loss returned {what}; expected a scalar tensor: the mean over the batch.")
+    return value
+
+
+def as_function(loss: LossChoice | None, target: Any) -> Callable[..., Tensor]:
+    """The loss as a function of output and target, by default what suits the target."""
+    if callable(loss):
+        return loss
+    if loss is not None and loss not in _LOSSES:
+        raise unknown_name("loss", str(loss), _LOSSES)
+    if not isinstance(target, Tensor):
+        raise WrongTypeError(f"target is {type(target).__name__}; expected a tensor, or loss=, a function of it.")
+    named = _LOSSES[loss or ("mse" if target.is_floating_point() else "cross_entropy")]
+    return lambda output, target: named(first_output(output), target)

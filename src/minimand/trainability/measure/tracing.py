@@ -47,14 +47,8 @@ def trace(model: nn.Module, batch: Any, visit: LayerVisitor | None = None) -> Tr
     computes them, for a module, as a function or a method; one written out by hand is seen as its parts
     (x * sigmoid(x) as a sigmoid).
 
-    Args:
-        model: any module.
-        batch: a tensor; a tuple or list of positional, or a mapping of named, arguments.
-        visit: is given each call, as it happens, and the first tensor the layer returned; what it returns takes that
-            tensor's place. `activation` is not known by then.
-
-    Raises:
-        ValueError: an empty or non-finite batch; no layer in the model; lazy or meta parameters.
+    `visit` is given each call, as it happens, and the first tensor the layer returned; what it returns takes that
+    tensor's place. `activation` is not known by then.
     """
     check_parameters(model)
     args, kwargs = arguments(batch)
@@ -90,8 +84,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     """Put back, at the end, the mode of every module, the buffers, and torch's random state."""
     modes = {module: module.training for module in model.modules()}
     put_buffers_back = buffers_back(model)
-    tensors = [*model.parameters(), *model.buffers()]
-    devices = {tensor.device for tensor in tensors if tensor.device.type == "cuda"}
+    devices = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.is_cuda}
     try:
         with torch.random.fork_rng(devices=list(devices)):
             yield
@@ -103,17 +96,13 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 def buffers_back(model: nn.Module) -> Callable[[], None]:
     """A function that puts the buffers of a model back as they are now, the same tensors with the same values."""
-    saved = [
-        (module, name, buffer, buffer.clone())
-        for module in model.modules()
-        for name, buffer in own_buffers(module).items()
-        if buffer is not None
-    ]
+    tables = [own_buffers(module) for module in model.modules()]
+    saved = [(table, name, b, b.clone()) for table in tables for name, b in table.items() if b is not None]
 
     def put_back() -> None:
         with torch.no_grad():
-            for module, name, buffer, value in saved:
-                own_buffers(module)[name] = buffer.copy_(value)
+            for table, name, buffer, value in saved:
+                table[name] = buffer.copy_(value)
 
     return put_back
 
@@ -130,7 +119,7 @@ def measured(model: nn.Module) -> None:
 
 
 def arguments(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The positional and the named arguments that a batch stands for; raises ValueError if empty or not finite."""
+    """The positional and the named arguments that a batch stands for; one that is empty or not finite is an error."""
     named = dict(batch) if isinstance(batch, Mapping) else {}
     listed = () if isinstance(batch, Mapping) else tuple(batch) if isinstance(batch, tuple | list) else (batch,)
     inputs = list(tensors((listed, named)))
@@ -149,7 +138,7 @@ def arguments(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 @contextmanager
 def explained(model: nn.Module, batch: Any) -> Iterator[None]:
-    """Raise ValueError, with the shapes of the batch, where the model cannot take it."""
+    """Raise MinimandError, with the shapes of the batch, where the model cannot take it."""
     try:
         yield
     except (RuntimeError, IndexError, ValueError) as error:
@@ -162,7 +151,7 @@ def explained(model: nn.Module, batch: Any) -> Iterator[None]:
 
 
 def check_parameters(model: nn.Module) -> None:
-    """Raise ValueError if a parameter has no shape or no values yet."""
+    """Raise MinimandError if a parameter has no shape or no values yet."""
     for name, parameter in model.named_parameters():
         if nn.parameter.is_lazy(parameter):
             raise MinimandError(f"{name} is lazy: it has no shape yet. Call the model on a batch once, then come back.")

@@ -11,7 +11,6 @@ from ..._support.errors import MinimandError
 from ..mean_field.activation import activation
 
 MatrixEnsemble = Literal["orthogonal", "gaussian"]
-"""The distribution of square weight matrices."""
 
 
 @dataclass(frozen=True)

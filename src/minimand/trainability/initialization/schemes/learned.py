@@ -23,6 +23,8 @@ _HOVERING = 1.5
 # The gradient quotient is smoothed where gradients are below this.
 _EPSILON = 1e-5
 _Optimizer = Literal["sgd", "adam"]
+_Weights = dict[str, Tensor]
+_Draws = tuple[Tensor | None, Tensor | None]
 
 
 @scheme("metainit", needs=("batch", "loss"), traced=False, references=("dauphin2019metainit",))
@@ -140,12 +142,7 @@ def _scalable(job: Job, values: dict[str, Tensor]) -> list[str]:
 
 
 def _first_step(
-    job: Job,
-    values: dict[str, Tensor],
-    factors: dict[str, Tensor],
-    draws: tuple[Tensor | None, Tensor | None],
-    optimizer: _Optimizer,
-    eta: float,
+    job: Job, values: _Weights, factors: _Weights, draws: _Draws, optimizer: _Optimizer, eta: float
 ) -> tuple[Tensor, Tensor]:
     """The norm of the gradient, and the loss after a step along it."""
     scaled = {name: factors[name] * value if name in factors else value for name, value in values.items()}
@@ -171,7 +168,7 @@ def _loss(job: Job, weights: dict[str, Tensor], draw: Tensor | None) -> Tensor:
     return job.loss(functional_call(job.model, weights, args, kwargs), target)
 
 
-def _overlapping(job: Job) -> tuple[Tensor | None, Tensor | None]:
+def _overlapping(job: Job) -> _Draws:
     """Indices of two thirds of the samples, twice, half of each in common; None where samples cannot be told."""
     leaves = tree_leaves((job.batch, job.target))
     lengths = {len(leaf) if isinstance(leaf, Tensor) and leaf.ndim else 0 for leaf in leaves}

@@ -23,7 +23,8 @@ def depth(job: Job) -> None:
     factor = 1 / total_gain(job.branches)
     for branch in job.branches:
         for name in job.leaves(branch.norm) if branch.norm is not None else ():
-            job.set(name, *(("1", nn.init.ones_) if name.endswith("weight") else ("0", nn.init.zeros_)))
+            rule, fill = ("1", nn.init.ones_) if name.endswith("weight") else ("0", nn.init.zeros_)
+            job.set(name, rule, fill)
         job.resize(branch, factor)
     job.notes.append(f"{len(job.branches)} branches, each times {factor:.4g}.")
 
