@@ -91,11 +91,8 @@ def normalizer_free(model: nn.Module, batch: Any, epochs: int) -> Prepared:
 
 
 def transformer(model: nn.Module, batch: Any, epochs: int) -> Prepared:
-    """Transformers: branches scaled by depth and a warm-up; DeepNorm or T-Fixup without warm-up.
-
-    DeepNorm is for nn.TransformerEncoder that normalizes after the sum, T-Fixup for torch's transformers that do not
-    normalize, and branches scaled by depth for all others.
-    """
+    """Transformers: branches scaled by depth and a warm-up; DeepNorm or T-Fixup without warm-up."""
+    # T-Fixup for torch's own without normalization, DeepNorm for those that normalize after the sum.
     parts = [m for m in model.modules() if isinstance(m, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer)]
     scheme = "depth"
     if parts and not has_normalization(model):

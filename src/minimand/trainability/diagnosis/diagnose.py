@@ -36,9 +36,8 @@ class TrainabilityReport:
     layers: tuple[LayerStat, ...]
     """The measurements of the layers, in the order they ran."""
     verdicts: tuple[Verdict, ...]
-    """The verdict on each layer."""
     verdict: Verdict
-    """The verdict on the whole network."""
+    """The verdict on the whole network; `verdicts` has those on its layers."""
     structure: Structure
     jacobian: tuple[float, ...] | None = None
     """Singular values from the input to the output, largest first."""
@@ -91,10 +90,7 @@ class TrainabilityReport:
         return _plain({"model": self.model, "samples": self.samples, "verdict": whole, "layers": layers, **extras})
 
     def plot(self) -> "Figure":
-        """A figure of second moment, cosine and gradient against the layer, theory dashed (extra `plots`).
-
-        If they were asked for, the Jacobian's singular values stand beside it, under free probability's density.
-        """
+        """A figure of second moment, cosine, gradient and, if measured, Jacobian; theory dashed (extra `plots`)."""
         figure, stats = new_figure(11, 3.2), self.layers
         figure.suptitle(f"{self.model}: {self.verdict.code}", fontsize=11, color=INK)
         panels = [

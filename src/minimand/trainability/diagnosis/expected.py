@@ -39,11 +39,7 @@ class Product:
 
 
 def as_product(measured: Measured, structure: Structure) -> Product | None:
-    """The network as a product that free probability knows, None if it is none.
-
-    It has to be plain, of square linear layers that are all orthogonal or all random, with one activation between them
-    and about one length of the signal.
-    """
+    """The network as a product that free probability knows: plain, square, of one activation, ensemble and length."""
     modules = [call.module for call in measured.trace.calls]
     functions = [call.activation for call in measured.trace.calls]
     weights = [module.weight.detach().double() for module in modules if isinstance(module, nn.Linear)]
@@ -79,11 +75,7 @@ def _ensemble(weight: Tensor) -> MatrixEnsemble | None:
 
 
 def with_theory(measured: Measured, structure: Structure) -> tuple[LayerStat, ...]:
-    """The layers with the second moment, cosine and chi that the sizes of their weights let expect.
-
-    The first layer's output is taken as measured. Theory applies as far as each layer is linear or convolutional and
-    reads, through a known activation and nothing else, what one other layer gave.
-    """
+    """The layers with the second moment, cosine and chi that theory expects, as far as it applies after the first."""
     stats, calls = list(measured.layers), measured.trace.calls
     if not structure.plain or structure.normalized:
         return measured.layers

@@ -40,9 +40,8 @@ class Structure:
     recurrent: bool
     normalized: bool
     activation: str | None
-    """The name of the most frequent activation."""
     function: Callable[[torch.Tensor], torch.Tensor] | None
-    """The most frequent activation as a function."""
+    """The most frequent activation as a function; `activation` is its name."""
     depth: int
     beta: float
     """The sum of 1 / width over the layers that ran, as `fluctuation_beta` has it."""

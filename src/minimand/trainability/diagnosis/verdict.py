@@ -37,7 +37,6 @@ class Verdict:
     evidence: float = math.nan
     """The number that decided; `reason` says which it is."""
     reason: str = ""
-    """The verdict in words, with that number."""
     remedy: Remedy | None = None
 
     @property
@@ -58,11 +57,7 @@ class Verdict:
 
 
 def judge(stats: Sequence[LayerStat], structure: Structure, freed: frozenset[int], broken: str | None) -> Verdict:
-    """The verdict on a network by its layers in the order they ran, without remedy.
-
-    `freed` are the layers whose gradient is 0 only until tensors that start at 0 move, `broken` is a parameter that is
-    not finite.
-    """
+    """The verdict on a network, without remedy; `freed` layers wait for zeros to move, `broken` is not finite."""
     signal, gradient = growths(stats, structure.plain)
     return (
         _nonfinite(stats, broken)

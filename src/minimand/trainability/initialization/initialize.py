@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -17,11 +17,10 @@ from ..._support.errors import MinimandError, WrongTypeError, unknown_name
 from ..._support.torch_internals import children_and_hooks
 from ...networks.kinds import check_model
 from ..measure import tracing
-from ..measure.branches import branches as find_branches
 from ..measure.statistics import LossChoice, as_function
 from .report import InitReport
 from .scheme import Job, Scheme, SchemeRule, deviation, read_scheme
-from .weighted_layers import weighted_layers, within_branches
+from .weighted_layers import WeightedLayer, weighted_layers, within_branches
 from .weights import read
 
 
@@ -64,64 +63,57 @@ def initialize(
     """
     check_model(model)
     chosen, options = read_scheme(scheme)
-    title = scheme if isinstance(scheme, str) else chosen.name
     if depth is not None:
         check_number("depth", depth, 1, float("inf"), whole=True)
     if generator is not None and not isinstance(generator, torch.Generator):
         raise WrongTypeError(
             f"generator is {generator!r}; expected a torch.Generator, as in Generator().manual_seed(0)."
         )
-    if isinstance(loss, str):
-        loss = as_function(loss, target)
+    loss = as_function(loss, target) if isinstance(loss, str) else loss
     tracing.check_parameters(model)
-    if dry_run:
-        model = copy.deepcopy(model)
-    generator = _generator(generator, dry_run)
+    model, generator = copy.deepcopy(model) if dry_run else model, _generator(generator, dry_run)
     excluded = dict(_excluded(model, exclude))
     with _as_it_was_if_refused(model), tracing.explained(model, batch):
-        model_trace = _run(model, batch) if batch is not None and chosen.traced else None
-        candidates = weighted_layers(model, model_trace, activation, chosen.traced)
-        layers = [layer for layer in candidates if layer.name not in excluded]
-        if not layers:
-            kinds = ", ".join(sorted({type(module).__name__ for module in model.modules()}))
-            raise MinimandError(
-                f"nothing to initialize in {type(model).__name__}: expected linear, convolutional, attention or "
-                f"recurrent layers that are not excluded. Looked at {kinds}."
-            )
-        parts = find_branches(model, model_trace, branches)
-        if model_trace is None:
-            layers = within_branches(model, layers, parts)
+        layers, parts = _layers_and_branches(model, batch, activation, branches, excluded, chosen.traced)
         job = Job(model, layers, parts, batch, target, loss, depth or len(layers), generator, left_alone=excluded)
-        remark = chosen(job, options)
-        _check_outcome(job, title)
-    settings = [replace(s, std_after=deviation(read(model, s.name))) for s in job.settings.values()]
-    return InitReport(
-        type(model).__name__,
-        f"{title}: {remark}" if remark else title,
-        tuple(settings),
-        {**job.left_alone, **_unmentioned(job)},
-        tuple(job.notes),
-        dry_run,
-        tuple(job.references),
-    )
+        return _report(job, scheme if isinstance(scheme, str) else chosen.name, chosen(job, options), dry_run)
 
 
-def _check_outcome(job: Job, title: str) -> None:
+def _layers_and_branches(
+    model: nn.Module, batch: Any, activation: Any, declared: Iterable[str], excluded: Container[str], traced: bool
+) -> tuple[list[WeightedLayer], list[tracing.Branch]]:
+    model_trace = None
+    if batch is not None and traced:
+        with tracing.undisturbed(model), torch.no_grad():
+            tracing.measured(model)
+            model_trace = tracing.trace(model, batch)
+    layers = [layer for layer in weighted_layers(model, model_trace, activation, traced) if layer.name not in excluded]
+    if not layers:
+        kinds = ", ".join(sorted({type(module).__name__ for module in model.modules()}))
+        raise MinimandError(
+            f"nothing to initialize in {type(model).__name__}: expected linear, convolutional, attention or "
+            f"recurrent layers that are not excluded. Looked at {kinds}."
+        )
+    parts = tracing.branches(model, model_trace, declared)
+    return within_branches(model, layers, parts) if model_trace is None else layers, parts
+
+
+def _report(job: Job, title: str, remark: str | None, dry_run: bool) -> InitReport:
+    """The report of a job that is done; an error where nothing was set, or something is not finite."""
+    model = type(job.model).__name__
     if not job.settings and not job.notes:
         reasons = "; ".join(f"{name}: {why}" for name, why in job.left_alone.items())
-        raise MinimandError(f"{title} set nothing in {type(job.model).__name__}. {reasons}.")
+        raise MinimandError(f"{title} set nothing in {model}. {reasons}.")
     broken = tracing.broken_parameters(job.model)
     if broken:
         raise MinimandError(
             f"{', '.join(broken)} would be left with values that are not finite; expected them to be set: neither "
             "frozen nor excluded."
         )
-
-
-def _run(model: nn.Module, batch: Any) -> tracing.Trace:
-    with tracing.undisturbed(model), torch.no_grad():
-        tracing.measured(model)
-        return tracing.trace(model, batch)
+    settings = tuple(replace(s, std_after=deviation(read(job.model, s.name))) for s in job.settings.values())
+    title = f"{title}: {remark}" if remark else title
+    left_alone = {**job.left_alone, **_unmentioned(job)}
+    return InitReport(model, title, settings, left_alone, tuple(job.notes), dry_run, tuple(job.references))
 
 
 def _generator(generator: torch.Generator | None, dry_run: bool) -> torch.Generator:

@@ -17,8 +17,8 @@ from ..._support.calls import call_with, parse_call
 from ..._support.errors import MinimandError, WrongTypeError
 from ..._support.registry import Registry
 from ..mean_field import critical_points
-from ..measure.branches import Branch
 from ..measure.flow import AppliedActivation
+from ..measure.tracing import Branch
 from .report import Setting
 from .weighted_layers import WeightBlock, WeightedLayer, weight_blocks
 from .weights import read, sources, why_not, write
@@ -169,7 +169,6 @@ class Scheme:
     traced: bool = True
     """Whether the rule asks which activation a layer reads: a batch then runs through the model before."""
     references: tuple[str, ...] = ()
-    """Keys into references.bib."""
 
     def __call__(self, job: Job, options: dict[str, Any]) -> Any:
         """Set the weights of the job's layers; options that the rule does not take are an error."""

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from ..._support.errors import MinimandError, unknown_name
 from ..._support.torch_internals import ConvNd
 from ...networks.kinds import ACTIVATION_FUNCTIONS, RECURRENT, is_activation, is_layer, is_transformers_linear, layers
-from ..measure.branches import Branch
 from ..measure.flow import AppliedActivation
-from ..measure.tracing import Trace
+from ..measure.tracing import Branch, Trace
 
 _PACKED = ("qkv", "in_proj", "query_key_value", "c_attn")
 # Learned tokens of attention, which are no biases of a layer whatever their names.

@@ -42,16 +42,14 @@ def write(model: nn.Module, name: str, value: Tensor) -> None:
             return
         kinds = ", ".join(type(module).__name__ for module in parametrized_by(owner, leaf))
         advice = f"Exclude it, exclude=({name!r},), or take the parametrization off while initializing."
-        before = getattr(owner, leaf)
-        value = value.to(before.device, before.dtype)
+        value = value.to(getattr(owner, leaf))
         try:
             setattr(owner, leaf, value)
         except (NotImplementedError, RuntimeError, ValueError) as error:
             raise MinimandError(
                 f"{name} is parametrized by {kinds}, which cannot take this value: {error} {advice}"
             ) from None
-        after = getattr(owner, leaf)
-        off = float((after - value).abs().max()) if value.numel() else 0.0
+        off = float((getattr(owner, leaf) - value).abs().max()) if value.numel() else 0.0
         if not off <= torch.finfo(value.dtype).eps ** 0.5 * float(value.abs().max()):
             raise MinimandError(
                 f"{name} is parametrized by {kinds}, which made another of the value set, off by {off:.3g}. {advice}"
@@ -60,9 +58,8 @@ def write(model: nn.Module, name: str, value: Tensor) -> None:
 
 def parametrized_by(owner: nn.Module, leaf: str) -> list[nn.Module]:
     """The parametrizations of a parameter, none if it is a plain one."""
-    if not parametrize.is_parametrized(owner, leaf):
-        return []
-    return list(cast(nn.ModuleDict, owner.parametrizations)[leaf].children())
+    is_plain = not parametrize.is_parametrized(owner, leaf)
+    return [] if is_plain else list(cast(nn.ModuleDict, owner.parametrizations)[leaf].children())
 
 
 def scale(model: nn.Module, name: str, factor: float) -> None:
@@ -80,16 +77,11 @@ def scale(model: nn.Module, name: str, factor: float) -> None:
 
 
 def bias_by_scalars(model: nn.Module, name: str, first: bool) -> None:
-    """Put one learned number, 0 now, before a layer that is not `first`, and one after it if it has no bias.
-
-    Numbers that are there already are set to 0.
-    """
+    """Put one learned number, set to 0, before a layer that is not `first`, and one after it if it has no bias."""
     module = model.get_submodule(name)
     like = cast(Tensor, module.weight)
-    places = [] if first else ["before"]
-    if getattr(module, "bias", None) is None:
-        places.append("after")
-    for place in places:
+    is_wanted = {"before": not first, "after": getattr(module, "bias", None) is None}
+    for place in (place for place, wanted in is_wanted.items() if wanted):
         if hasattr(module, place):
             nn.init.zeros_(cast(ScalarBias, getattr(module, place)).bias)
             continue
@@ -119,9 +111,7 @@ def why_not(model: nn.Module, name: str) -> str | None:
         )
     if not read(model, name).is_floating_point():
         return f"its type is {read(model, name).dtype}"
-    if not all(parameter.requires_grad for parameter in sources(model, name)):
-        return "frozen"
-    return None
+    return None if all(parameter.requires_grad for parameter in sources(model, name)) else "frozen"
 
 
 def sources(model: nn.Module, name: str) -> list[nn.Parameter]:

@@ -38,16 +38,15 @@ class Moments(NamedTuple):
 
 
 class ActivationFunction:
-    """A function of one number with its slope, in float64, and its expectations over Gaussian inputs.
-
-    Expectations are taken by Gauss-Legendre rules on panels split where the function bends.
-    """
+    """A function of one number, its slope and, by Gauss-Legendre rules on smooth panels, Gaussian expectations."""
 
     def __init__(self, function: Callable[[Tensor], Tensor], name: str) -> None:
         self.name = name
         self._function = function
         # Remembered as long as the object lives.
-        self._edges, self._moments, self._gap = map(lru_cache(4096), (self._edges_to, self._moments_at, self._gap_at))
+        self._edges = lru_cache(4096)(self._edges_to)
+        self.moments = lru_cache(4096)(self._moments_at)
+        self.gap = lru_cache(4096)(self._gap_at)
         h = np.linspace(-3, 3, 7)
         try:
             whole, part = self(h)[0], self(h[2:5])[0]
@@ -84,14 +83,6 @@ class ActivationFunction:
         """This activation less a constant."""
         return ActivationFunction(lambda h: self._function(h) - constant, f"{self.name} - {constant:.4g}")
 
-    def moments(self, q: float) -> Moments:
-        """The moments at a variance q above 0."""
-        return self._moments(q)
-
-    def gap(self, q: float, c: float) -> float:
-        """E (phi(u) - phi(v))^2 / 2 for Gaussians of variance q above 0 and correlation c, exact also near c = 1."""
-        return self._gap(q, c)
-
     def squared_slopes(self, q: float) -> tuple[np.ndarray, np.ndarray]:
         """The distribution of phi'(h)^2 for h of variance q: values and their probabilities."""
         near = 2.0 ** np.arange(-12, 1)
@@ -104,6 +95,7 @@ class ActivationFunction:
         return np.bincount(where, weights * d) / mass, mass / mass.sum()
 
     def _moments_at(self, q: float) -> Moments:
+        """The moments at a variance q above 0."""
         z, weights = _rule(_within(np.concatenate([_PANELS, self._bends(q) / np.sqrt(q)])))
         value, slope = self(np.sqrt(q) * z)
         weights = weights * _density(z)
@@ -114,6 +106,7 @@ class ActivationFunction:
         return Moments(*map(float, numbers))
 
     def _gap_at(self, q: float, c: float) -> float:
+        """E (phi(u) - phi(v))^2 / 2 for Gaussians of variance q above 0 and correlation c, exact also near c = 1."""
         # u, v = sqrt(q) (along x +- across y) with x and y independent; the integrand is even in y.
         along, across = (np.sqrt(max(q * (1 + s * c) / 2, 1e-300)) for s in (1, -1))
         bends = self._bends(q)
@@ -153,7 +146,6 @@ class ActivationFunction:
 
 
 def _within(edges: np.ndarray, low: float = -_FAR) -> np.ndarray:
-    """Edges in order, each once, those outside the range moved to its ends."""
     return np.unique(np.clip(edges, low, _FAR))
 
 
@@ -173,8 +165,7 @@ def activation(phi: Any) -> ActivationFunction:
     """The activation behind a name, a module or its class, a function of torch, or any callable tensor -> tensor.
 
     Names, functions of torch and modules of torch without parameters are remembered with their expectations; any
-    other callable is read afresh, as nobody can say when two of them are equal. What does not act number by number is
-    an error.
+    other callable is read afresh, as nobody can say when two of them are equal.
     """
     if isinstance(phi, ActivationFunction):
         return phi

@@ -51,10 +51,8 @@ def critical_point(
 ) -> CriticalPoint:
     """The edge of chaos: sigma_w and sigma_b for which E h^2 = q stays and squared gradients keep their size.
 
-    Where there is no such point the error says which there are.
-
     Args:
-        phi: the activation.
+        phi: the activation; where it has no such point, the error says which there are.
         q: the variance of h to hold, if it matters; the result may be unstable there, and its kind says so.
         sigma_b: the standard deviation of the biases, if it is given instead.
         depth: the number of layers; the variance is then 1 / depth instead of 1, near isometry for tanh and its kin.
@@ -116,7 +114,6 @@ def _line(phi: ActivationFunction, q: float) -> CriticalPoint | None:
 
 
 def _half_stable(phi: ActivationFunction, q: float) -> CriticalPoint:
-
     def excess(at: float) -> float:
         point = _line(phi, at)
         return math.nan if point is None else point.chi_par - 1

@@ -18,10 +18,7 @@ _WIDTHS = ("out_features", "out_channels", "hidden_size", "embed_dim", "nf")
 
 @dataclass(frozen=True)
 class DepthScales:
-    """The numbers of layers that signal, angle and gradient survive: each shrinks by e in xi layers.
-
-    An infinite scale means no exponential decay; a negative one, growth.
-    """
+    """The numbers xi of layers in which signal, angle, gradient shrink by e: inf for no decay, negative for growth."""
 
     references: ClassVar = ("poole2016exponential", "schoenholz2017deep")
     q: float

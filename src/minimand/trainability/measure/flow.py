@@ -63,9 +63,8 @@ class LayerCall:
     run: int
     """The number of times that this layer ran before."""
     reads: tuple[int, ...]
-    """The numbers of the tensors that the layer was given."""
     writes: tuple[int, ...]
-    """The numbers of the tensors that the layer returned."""
+    """The numbers of the tensors that the layer returned; `reads` has those that it was given."""
     after: dict[int, AppliedActivation | None]
     """The calls whose output reaches this one without passing another layer, and the last activation on the way."""
     activation: AppliedActivation | None = None
@@ -169,7 +168,7 @@ class DataFlowMode(TorchFunctionMode):
         for tensor in tensors(value):
             for index, since in (self.origins.get(tensor) or {}).items():
                 before = origins.get(index, Since())
-                origins[index] = Since(*(a if a is not None else b for a, b in zip(before, since, strict=True)))
+                origins[index] = Since._make(b if a is None else a for a, b in zip(before, since, strict=True))
         return origins
 
     def _number(self, tensor: Tensor) -> int:

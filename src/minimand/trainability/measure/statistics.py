@@ -1,7 +1,7 @@
 """One forward and one backward pass, in which each layer is measured, and the loss that may start the second."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import islice
 from typing import Any, NamedTuple
@@ -162,7 +162,11 @@ class _Recorder:
         squares: list[Tensor | None] = [of.get(slot) for of in self.slot_gradients.values() for slot in slots]
         squares += [self.parameter_gradients.get(parameter) for parameter in parameters]
         squares += [_squared_norm(p.detach()) for call in model_trace.calls for p in call.module.parameters()]
-        numbers = self._fetched(squares)
+        device = self.signals[0].device
+        nan = torch.full((), math.nan, dtype=_wide(device), device=device)
+        of_signals = torch.cat([of_signal.to(device) for of_signal in self.signals])
+        of_squares = torch.stack([nan if square is None else square.to(device) for square in squares])
+        numbers = iter(torch.cat([of_signals, of_squares]).tolist())
         signals = [_Signal._make(islice(numbers, len(_Signal._fields))) for _ in slots]
         gradients = {kind: [next(numbers) for _ in slots] for kind in self.slot_gradients}
         weights = {p: square for p, square in zip(parameters, numbers, strict=False) if not math.isnan(square)}
@@ -171,13 +175,6 @@ class _Recorder:
             norm = math.sqrt(sum(next(numbers) for _ in call.module.parameters()))
             stats.append(self._stat(i, model_trace.calls, signals, gradients, weights, norm))
         return Measured(tuple(stats), model_trace, weights, self.samples)
-
-    def _fetched(self, squares: Sequence[Tensor | None]) -> Iterator[float]:
-        """The numbers of all signals and then the squares, nan where there is none."""
-        device = self.signals[0].device
-        nan = torch.full((), math.nan, dtype=_wide(device), device=device)
-        signals = torch.cat([numbers.to(device) for numbers in self.signals])
-        return iter(torch.cat([signals, torch.stack([nan if v is None else v.to(device) for v in squares])]).tolist())
 
     def _stat(
         self,
@@ -245,6 +242,9 @@ def _signal(t: Tensor, samples: int) -> Tensor:
     nan = x.new_full((), math.nan)
     cosine = (directions.sum(0).square().sum() - alive) / (alive * (alive - 1))
     zero, size = x == 0, x.abs()
+    # A unit is a channel of images, else an entry of the last dimension.
+    whole = zero.reshape(t.shape if t.ndim > 1 else (-1, 1))
+    dead = whole.movedim(1 if whole.ndim >= 4 else -1, 0).flatten(1).all(1)
     return torch.stack(
         [
             x.mean(),
@@ -253,18 +253,11 @@ def _signal(t: Tensor, samples: int) -> Tensor:
             cosine if by_sample else nan,
             1 - x.isfinite().to(x.dtype).mean(),
             zero.to(x.dtype).mean(),
-            _units(zero, t.shape, by_sample).to(x.dtype).mean(),
+            dead.to(x.dtype).mean(),
             (size > 1 - 2 * _NEAR).to(x.dtype).mean(),
             ((x < _NEAR) | (x > 1 - _NEAR)).to(x.dtype).mean(),
         ]
     )
-
-
-def _units(zero: Tensor, shape: torch.Size, by_sample: bool) -> Tensor:
-    """Whether each unit is zero everywhere: a channel of images, else an entry of the last dimension."""
-    whole = zero.reshape(shape)
-    unit = 1 if len(shape) >= 4 else len(shape) - 1
-    return whole.movedim(unit, 0).flatten(1).all(1) if len(shape) > 1 else whole.all()
 
 
 def _saturated(call: LayerCall, passed_on: _Signal) -> float:
@@ -287,14 +280,12 @@ def _wide(device: torch.device) -> torch.dtype:
 
 
 def _loss_of(loss: LossChoice | None, output: Any, target: Any) -> Tensor:
-    if callable(loss):
-        value = loss(output) if target is None else loss(output, target)
-    else:
-        if target is None:
-            raise MinimandError(
-                f"loss is {loss!r} but there is no target; expected target=, what the outputs should be."
-            )
+    if target is not None:
         value = as_function(loss, target)(output, target)
+    elif callable(loss):
+        value = loss(output)
+    else:
+        raise MinimandError(f"loss is {loss!r} but there is no target; expected target=, what the outputs should be.")
     if not isinstance(value, Tensor) or value.ndim:
         what = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise WrongTypeError(f"loss returned {what}; expected a scalar tensor: the mean over the batch.")

@@ -96,13 +96,8 @@ def convolution_singular_values(weight: Tensor, size: int | Sequence[int], strid
     """All singular values of a convolution with circular padding, largest first; gradients flow to the weight.
 
     By Fourier transform: one matrix per frequency (Sedghi et al., 2019), and with a stride the frequencies that
-    fall on one another side by side.
-
-    Args:
-        weight: the kernel, of shape (out, in / groups, *kernel), in 1, 2 or 3 dimensions.
-        size: the length of the input in every dimension, or in each; multiples of the stride and at least the kernel's.
-        stride: the stride of the convolution, in every dimension.
-        groups: the groups of the convolution.
+    fall on one another side by side. The weight has the shape (out, in / groups, *kernel), in 1, 2 or 3 dimensions;
+    `size`, the length of the input in every dimension or in each, is a multiple of the stride, at least the kernel's.
     """
     kernel = weight.shape[2:]
     sizes = (size,) * len(kernel) if isinstance(size, int) else tuple(size)

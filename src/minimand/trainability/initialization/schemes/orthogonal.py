@@ -36,8 +36,8 @@ def delta_orthogonal(job: Job, gain: float = 1.0) -> None:
     for are an error: exclude them, or use `critical`, which makes those Gaussian.
     """
     check_number("gain", gain, 0, math.inf)
-    convolutions = [layer for layer in job.layers if isinstance(layer.module, ConvNd)]
-    refused = {layer.name: why for layer in convolutions if (why := no_delta(layer.module))}
+    convolutions = {layer.name: layer.module for layer in job.layers if isinstance(layer.module, ConvNd)}
+    refused = {name: why for name, module in convolutions.items() if (why := no_delta(module))}
     if refused:
         listed = "; ".join(f"{name} {why}" for name, why in refused.items())
         raise MinimandError(
@@ -74,15 +74,10 @@ def looks_linear(job: Job) -> None:
 
 def _mirrored(job: Job, rows: bool, columns: bool, gain: float, weight: Tensor, block: WeightBlock) -> None:
     """Fill a weight with [[V, -V], [-V, V]]: mirrored along its rows, its columns, or both; V is orthogonal."""
-    height = len(weight) // 2 if rows else len(weight)
-    width = weight.shape[1] // 2 if columns else weight.shape[1]
-    matrix = torch.empty((height, width), dtype=weight.dtype, device=weight.device)
+    matrix = weight.new_empty(len(weight) // (2 if rows else 1), weight.shape[1] // (2 if columns else 1))
     nn.init.orthogonal_(matrix, gain, generator=job.generator)
-    if columns:
-        matrix = torch.cat([matrix, -matrix], dim=1)
-    if rows:
-        matrix = torch.cat([matrix, -matrix], dim=0)
-    set_centre(weight, matrix)
+    matrix = torch.cat([matrix, -matrix], dim=1) if columns else matrix
+    set_centre(weight, torch.cat([matrix, -matrix], dim=0) if rows else matrix)
 
 
 def _mirrored_slope(phi: Callable[[Tensor], Tensor]) -> float | None:
@@ -106,10 +101,7 @@ def _no_mirror(layer: WeightedLayer) -> str | None:
 
 
 def isometric(job: Job, layer: WeightedLayer, sigma: float, rule: str, per_unit: bool = True) -> None:
-    """Set the weights of a layer to sigma times an isometry where there is one, else to Gaussian ones of that size.
-
-    With `per_unit`, more outputs than inputs keep E h^2 of a unit instead of the norm of all.
-    """
+    """Set weights to sigma times an isometry, or Gaussian ones of that size; `per_unit` keeps E h^2, not the norm."""
     if not isinstance(layer.module, ConvNd):
         job.fill(layer, f"{rule}orthogonal", partial(_orthogonal, job, sigma, per_unit=per_unit), sigma)
     elif no_delta(layer.module):

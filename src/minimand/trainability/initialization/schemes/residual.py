@@ -4,7 +4,7 @@ from torch import nn
 
 from ...._support.errors import MinimandError
 from ....networks.kinds import LINEAR_OR_CONVOLUTION, is_transformers_linear, normalizations
-from ...measure.branches import total_gain
+from ...measure.tracing import total_gain
 from ..scheme import Job, scheme
 from ..weights import bias_by_scalars, scale
 from .variance import kaiming

@@ -117,7 +117,6 @@ def _kind(part: nn.Module) -> type[nn.Module]:
 
 
 def _embed(job: Job, name: str, module: nn.Embedding, std: float) -> None:
-
     def fill(weight: Tensor) -> None:
         nn.init.normal_(weight, std=std, generator=job.generator)
         if module.padding_idx is not None:
@@ -142,9 +141,7 @@ def _divide(job: Job, name: str, alpha: float) -> None:
     """Put a division by alpha behind the weight and bias of a layer, once, and divide them by it."""
     module = cast(nn.Linear, job.model.get_submodule(name))
     is_divided = any(isinstance(p, Divided) for p in parametrized_by(module, "weight"))
-    for leaf in ("weight", "bias"):
-        if getattr(module, leaf, None) is None:
-            continue
+    for parameter in job.leaves(name):
         if not is_divided:
-            parametrize.register_parametrization(module, leaf, Divided(alpha))
-        job.multiply(f"{name}.{leaf}", 1 / alpha)
+            parametrize.register_parametrization(module, parameter.rpartition(".")[2], Divided(alpha))
+        job.multiply(parameter, 1 / alpha)
