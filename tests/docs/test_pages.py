@@ -42,6 +42,7 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
 PRINTED = {
     "compare": r"GradientDescent(.|\n)*HeavyBall(.|\n)*seeds 0, 1",
     "data": "",
+    "decoupled": r"test accuracy \d",
     "index": r"zero-stable +yes(.|\n)*test accuracy 9",
     "initialize": r"7 branches, each times 0\.2173",
     "models": r"resnet50\(depth=19, width=70\) 258",

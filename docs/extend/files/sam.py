@@ -18,29 +18,22 @@ class SharpnessAware(Method):
     radius: float = 0.05
 
     distributed: ClassVar = None  # not tried with several processes
+    accumulates: ClassVar = False  # parts of a batch would each climb another way
 
     def backward(self, model: nn.Module, x: Any, y: Tensor, loss: Any) -> tuple[Tensor, Tensor]:
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        weights = [p.detach().clone() for p in parameters]
-        sums = [p.grad for p in parameters]  # of the earlier parts of a batch, under Recipe(accumulate=...)
-        _set_gradients(parameters, [None] * len(parameters))
         value, outputs = chain_rule(model, x, y, loss)
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        scale = self.radius / nn.utils.get_total_norm(gradients).clamp_min(1e-12)
-        _set_weights(parameters, [w + scale * g for w, g in zip(weights, gradients, strict=True)])
-        _set_gradients(parameters, sums)
+        gradients = {p: p.grad for p in model.parameters() if p.grad is not None}
+        weights = {p: p.detach().clone() for p in gradients}
+        scale = self.radius / nn.utils.get_total_norm(gradients.values()).clamp_min(1e-12)
+        _set({p: weights[p] + scale * gradient for p, gradient in gradients.items()})
+        model.zero_grad()
         chain_rule(model, x, y, loss)
-        _set_weights(parameters, weights)
+        _set(weights)
         return value, outputs
 
 
-def _set_gradients(parameters: list[nn.Parameter], values: list[Tensor | None]) -> None:
-    for p, value in zip(parameters, values, strict=True):
-        p.grad = value
-
-
 @torch.no_grad()
-def _set_weights(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
-    for p, value in zip(parameters, values, strict=True):
-        p.copy_(value)
+def _set(values: dict[nn.Parameter, Tensor]) -> None:
+    for parameter, value in values.items():
+        parameter.copy_(value)
     torch.clear_autocast_cache()  # under bfloat16 it holds copies of the weights before
