@@ -157,10 +157,10 @@ def _registries() -> str:
     """A row for each registry: its page of Extend, and how many things it has."""
     rows = []
     for kinds in _KINDS:
-        page = _PAGES[kinds]
+        page = _PAGES.get(kinds) or kinds.removesuffix("s")
         rows.append(
             [
-                f"[{page.replace('_', ' ')}]({page}.md)",
+                f"[{'data set' if page == 'data' else page}]({page}.md)",
                 str(len(getattr(mm, f"list_{kinds}")())),
                 f"`minimand.{kinds}`",
                 f"`minimand list {kinds}`, `mm.list_{kinds}()`",
@@ -189,8 +189,8 @@ def _yes(value: bool) -> str:
 
 
 _KINDS = sorted(name.removeprefix("list_") for name in mm.__all__ if name.startswith("list_"))
-# The page of Extend for each kind: its singular.
-_PAGES = {kinds: {"data": "data", "studies": "study"}.get(kinds, kinds.removesuffix("s")) for kinds in _KINDS}
+# The page of Extend for a kind, where it is not its name without an s.
+_PAGES = {"studies": "study"}
 
 _TABLES = {
     **{f"list_{kinds}": partial(_names, kinds) for kinds in _KINDS},

@@ -1,9 +1,13 @@
 """What the README and the pages show is what happens."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+
+import minimand as mm
+from minimand.cli import main
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -37,6 +41,9 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert (tmp_path / "runs" / "look-ahead" / "report.html").is_file()
     assert names["result"].test_accuracy > 0.7
 
+
+# The commands that pages of Extend bring.
+OF_A_PAGE = ("parameters",)
 
 # What each page prints, as a pattern; pages with blocks of text below have to print these too.
 PRINTED = {
@@ -125,12 +132,29 @@ def test_the_page_on_packing_says_what_happens(
 
 
 def test_the_pages_name_only_what_there_is() -> None:
-    """Commands, options and names in the text exist."""
-    import minimand as mm
-
+    """Names in the text exist."""
     for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
         for name in re.findall(r"\bmm\.(\w+)", page.read_text()):
             assert hasattr(mm, name), (page.name, name)
+
+
+def test_the_pages_show_only_commands_and_options_that_there_are(capsys: pytest.CaptureFixture) -> None:
+    helps: dict[tuple[str, ...], str] = {}
+    for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+        for block in _blocks(page.read_text(), "console"):
+            for line in block.replace("\\\n", " ").replace(" && ", "\n").splitlines():
+                words = shlex.split(line, comments=True)
+                words = words[words.index("minimand") + 1 :] if "minimand" in words else []
+                if not words or words[0] in OF_A_PAGE or words[0] == "COMMAND":
+                    continue
+                command = tuple(words[: 2 if words[0] == "study" else 1])
+                if command not in helps:
+                    with pytest.raises(SystemExit) as ended:
+                        main([*command, "--help"])
+                    helps[command] = capsys.readouterr().out
+                    assert ended.value.code == 0, (page.name, command)
+                for option in (word for word in words if re.match("-[-a-z]", word)):
+                    assert re.search(rf"(^|[\s,]){option}\b", helps[command]), (page.name, line, option)
 
 
 def test_the_page_on_probes_says_what_happens(

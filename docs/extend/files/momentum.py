@@ -3,13 +3,14 @@
 from minimand.experiments.bench import Bench
 from minimand.experiments.study import STUDIES, Cell, Column, Scale, Study
 from minimand.experiments.trained import ERROR, measure_classifier
-from minimand.recipes.recipe import Recipe, as_config
+from minimand.recipes import AdamW, Cosine, Recipe
+from minimand.recipes.recipe import as_config
 
 
 def _cells(scale: Scale) -> list[Cell]:
     """A row of the table for each cell: plain values, all that decides the number."""
     samples, epochs, momenta = (100, 1, (0.0, 0.9)) if scale == "smoke" else (None, 10, (0.0, 0.3, 0.6, 0.9))
-    recipe = as_config(Recipe(epochs, 64, "adamw(lr=0.005)", "cosine"))
+    recipe = as_config(Recipe(epochs, 64, AdamW(lr=0.005), Cosine()))
     cell = {"data": "digits", "train": samples, "model": "mlp(width=32, depth=6)", "recipe": recipe}
     return [{**cell, "momentum": m, "algorithm": f"heavy_ball(momentum={m})"} for m in momenta]
 
