@@ -16,6 +16,7 @@ from .._support.tables import table_text
 from .._support.torch_internals import BatchNorm
 from ..data.conversion import as_data
 from ..data.data import Data
+from ..data.prepared import as_prepared
 from ..networks.as_network import as_network
 from ..networks.kinds import count_parameters
 from ..recipes.recipe import Recipe, default_recipe
@@ -68,11 +69,8 @@ class Compression:
 
     def to_dict(self) -> dict[str, Any]:
         """The compression as plain values, without the model."""
-        return {
-            "test_accuracy": self.test_accuracy,
-            "parameters": list(self.parameters),
-            "layers": [asdict(layer) for layer in self.layers],
-        }
+        layers = [asdict(layer) for layer in self.layers]
+        return {"test_accuracy": self.test_accuracy, "parameters": list(self.parameters), "layers": layers}
 
     def __str__(self) -> str:
         rows = [
@@ -226,9 +224,8 @@ def taylor_importance(module: nn.Module, layer: nn.Module, data: Any) -> Tensor:
     try:
         with undisturbed(module):
             module.eval()
-            for inputs, targets in data.train.batches(_BATCH):
-                y = targets.to(device)
-                loss = loss_function(module(data.prepare(inputs.to(device))), y)
+            for x, y in as_prepared(data, data.train, device).batches(_BATCH):
+                loss = loss_function(module(x), y)
                 z = outputs.pop()
                 (gradient,) = torch.autograd.grad(loss, z)
                 change = (len(y) * z.detach() * gradient).reshape(*z.shape[:2], -1).mean(2)

@@ -17,6 +17,7 @@ from .._support.errors import MinimandError, unknown_name
 from .._support.seeds import random_state, restore_random_state
 from ..data.conversion import as_data
 from ..data.data import Data
+from ..data.prepared import as_prepared
 from ..data.samples import Batch, Loader, Samples
 from ..layers.heads.auxiliary import auxiliary
 from ..networks.as_network import as_network
@@ -101,8 +102,7 @@ def probe(
 @torch.no_grad()
 def _shapes(network: Network, data: Data, device: torch.device) -> list[tuple[int, ...]]:
     """The shapes of one sample of the features of each layer."""
-    inputs, _ = next(iter(data.test.batches(2)))
-    x = data.prepare(inputs.to(device))
+    x = data.example(device, 2)
     try:
         return [tuple(features.shape[1:]) for features in _features(network, x)]
     except (RuntimeError, IndexError) as error:
@@ -148,10 +148,9 @@ def _averages(
     parts: list[list[Tensor]] = [[] for _ in shapes]
     targets: list[Tensor] = []
     with torch.no_grad():
-        for inputs, y in samples.batches(_BATCH):
+        for x, y in as_prepared(data, samples, device).batches(_BATCH):
             targets.append(y.cpu())
-            by_layer = _features(network, data.prepare(inputs.to(device)))
-            for part, average, features in zip(parts, averages, by_layer, strict=True):
+            for part, average, features in zip(parts, averages, _features(network, x), strict=True):
                 part.append(average(features).float().cpu())
     return [torch.cat(part).numpy() for part in parts], torch.cat(targets).numpy()
 
@@ -218,8 +217,7 @@ class _ConvolutionalProbes:
 
     def batches(self, samples: Samples, view: int) -> Iterator[Batch]:
         """The batches of all samples, as the model sees them."""
-        for inputs, targets in samples.batches(_BATCH):
-            yield self.data.prepare(inputs.to(self.device)), targets
+        return as_prepared(self.data, samples, self.device).batches(_BATCH)
 
     def fit(self, j: int, shape: tuple[int, ...], features: Data) -> LayerSeparability:
         """Train a probe of layer j, counted from 0."""
@@ -228,9 +226,7 @@ class _ConvolutionalProbes:
         module = _ProbeOfLayer(self.network, j, head.to(self.device))
         result = fit(module, features, recipe=self.recipe, seed=self.seed, callbacks=self.callbacks)
         train = evaluate(module, features, features.train)
-        assert train.accuracy is not None
-        assert result.test_accuracy is not None
-        return LayerSeparability(j + 1, shape, train.accuracy, result.test_accuracy)
+        return LayerSeparability(j + 1, shape, cast(float, train.accuracy), cast(float, result.test_accuracy))
 
 
 class _ProbeOfLayer(nn.Module):
