@@ -22,7 +22,14 @@ class AccumulationHook(Hook):
     @classmethod
     def is_wanted(cls, training: Training) -> bool:
         accumulate = training.recipe.accumulate
-        if accumulate > 1 and isinstance(training.data.train, Loader):
+        if accumulate == 1:
+            return False
+        if not training.method.accumulates:
+            raise MinimandError(
+                f"Recipe.accumulate is {accumulate}, but {type(training.method).__name__} needs all of a batch at "
+                "once; expected 1."
+            )
+        if isinstance(training.data.train, Loader):
             raise MinimandError(
                 f"Recipe.accumulate is {accumulate}, but the batches are those of a loader of your own; expected a "
                 "loader of larger batches, or tensors or a data set, whose batches are made here."
