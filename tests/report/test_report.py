@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from minimand.trainability.initialization.schemes.registry import SCHEMES
 from torch import nn
 
 import minimand as mm
 from minimand.experiments.study import STUDIES
 from minimand.report.size import count_flops
+from minimand.trainability.initialization.scheme import SCHEMES
 from minimand.training.methods._registry import METHODS
 
 RECIPE = mm.Recipe(epochs=2, batch_size=20)
