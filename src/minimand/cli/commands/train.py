@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
+from ..._support.errors import MisuseError
 from ..._support.tables import make_table
 from ..options import Parallel, Text, TrainingOptions, Whole, resumable
 from ..training import adapt_recipe, load_data, merge_options, progress
@@ -18,12 +19,14 @@ from ._registry import COMMANDS
 class Train(TrainingOptions):
     """Train a network, evaluate it and write a report. An existing run is resumed."""
 
-    takes: ClassVar[tuple[str, ...]] = ("methods", "algorithms", "models", "data")
+    takes: ClassVar[tuple[str, ...]] = ("methods", "algorithms", "schemes", "models", "data")
     algorithm: Text = None
     """A name, with coefficients if need be, as in "heavy_ball(momentum=0.9)"; or path/to/file.py:MyMethod. By
     default what the named model is known for, and heavy_ball where none is named."""
     method: Text = None
     """How layers learn, with options if need be, as in "layerwise(hidden_layers=2)"; backpropagation by default."""
+    scheme: Text = None
+    """How the first weights are drawn, as in "kaiming" or "critical(q=0.5)"; by default every layer draws its own."""
     run: Text = None
     """The run's folder; by default a new one in runs/."""
     seed: Whole = None
@@ -40,8 +43,11 @@ class Train(TrainingOptions):
 
         from ..._support.environment import as_device
         from ...algorithms import as_algorithm
+        from ...data.prepared import as_prepared
         from ...models.registry import create_for, default_model
         from ...recipes.recipe import default_recipe, from_config
+        from ...trainability.initialization.initialize import initialize
+        from ...trainability.initialization.scheme import read_scheme
         from ...training.arguments import check_seed
         from ...training.distributed.processes import broadcast_object, is_main, world_size
         from ...training.fit import fit
@@ -50,7 +56,15 @@ class Train(TrainingOptions):
 
         console = console if is_main() else Console(quiet=True)
         folder = Path(self.run) if self.run else _new_folder()
-        folder, options = broadcast_object((folder, merge_options(self, Run(folder).command())))
+        earlier = Run(folder).command()
+        if earlier and self.scheme and self.scheme != earlier.get("scheme"):
+            raise MisuseError(
+                f"--scheme {self.scheme} is not what {folder} began with ({earlier.get('scheme') or 'none'}); leave it "
+                "out, or begin another --run."
+            )
+        if self.scheme:
+            read_scheme(self.scheme)
+        folder, options = broadcast_object((folder, merge_options(self, earlier)))
         run = Run(folder, options)
         check_seed(options["seed"])
         method = as_method(options["method"] or "backpropagation")
@@ -61,6 +75,9 @@ class Train(TrainingOptions):
         torch.manual_seed(options["seed"])
         name = options["model"] or default_model(data.shape)
         model = create_for(name, data.shape, data.num_outputs, algorithm, options["binding"])
+        if options["scheme"]:
+            x, y = next(iter(as_prepared(data, data.train, torch.device("cpu")).batches(128)))
+            initialize(model, options["scheme"], batch=x, target=y, loss="cross_entropy")
         recipe = default_recipe(data, model, device) if run.is_new else from_config(run.config()["recipe"])
         own = ["--algorithm", named] if named and ".py:" in named else []
         ranks = ["torchrun", "--nproc-per-node", str(world_size()), "-m", "--"] if world_size() > 1 else []
