@@ -2,32 +2,57 @@
 
 import io
 import re
+from collections.abc import Mapping
+from dataclasses import fields
 from functools import cache, partial
 from pathlib import Path
 from textwrap import indent
 from typing import Any
 
+import torch
 from markdown.extensions.toc import slugify
 from mkdocs.structure.files import File, Files
+from torch import nn
 
 import minimand as mm
 from minimand.experiments.running import StudyResult, read_study
 from minimand.experiments.study import STUDIES
+from minimand.recipes.optimizers import OPTIMIZERS
+from minimand.recipes.schedules import SCHEDULES
 from minimand.report.figures import svg
+from minimand.training.hooks.hook import HOOKS
 
 _RESULTS = Path(__file__).parents[1] / "results" / "studies"
 
 
 def on_files(files: Files, config: Any, **_: Any) -> Files:
-    """Add a picture of each algorithm: poles, gains, wiring."""
+    """Add the pictures: of each algorithm (poles, gains, wiring), of each study, of two diagnoses."""
     for name in mm.algorithms.ALGORITHMS:
         picture = io.StringIO()
         _certificate(name).plot().savefig(picture, format="svg", metadata={"Date": None})
         files.append(File.generated(config, f"figures/algorithms/{name}.svg", content=picture.getvalue()))
     for name in STUDIES:
-        for i, figure in enumerate(_study(name).figures().values()):
+        for i, figure in enumerate(_study(name).figures().values() if _is_measured(name) else ()):
             files.append(File.generated(config, f"figures/studies/{name}-{i}.svg", content=svg(figure)))
+    for name, scheme in (("before", None), ("after", "critical")):
+        files.append(File.generated(config, f"figures/diagnosis-{name}.svg", content=svg(_diagnosis(scheme))))
     return files
+
+
+def _diagnosis(scheme: str | None) -> Any:
+    """The figure of the diagnosis of 30 tanh layers with torch's own weights, or with those of a scheme."""
+    torch.manual_seed(0)
+    layers = [nn.Sequential(nn.Linear(64, 64), nn.Tanh()) for _ in range(30)]
+    model = nn.Sequential(nn.Flatten(), *layers, nn.Linear(64, 10))
+    data = mm.load_data("digits")
+    batch = data.example(count=64)
+    if scheme is not None:
+        mm.initialize(model, scheme, batch=batch)
+    return mm.diagnose(model, batch).plot()
+
+
+def _is_measured(name: str) -> bool:
+    return (_RESULTS / f"{name}-cpu").is_dir()
 
 
 @cache
@@ -42,7 +67,7 @@ def _certificate(name: str) -> mm.theory.Certificate:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace `{{ name }}` on a line of its own by what the function of that name returns."""
-    return re.sub(r"^\{\{ (\w+) \}\}$", lambda found: _TABLES[found.group(1)](), markdown, flags=re.M)
+    return re.sub(r"^\{\{ (\w+) \}\}$", lambda match: _TABLES[match.group(1)](), markdown, flags=re.M)
 
 
 def _algorithms() -> str:
@@ -102,7 +127,7 @@ def _options(result: StudyResult) -> str:
 
 
 def _studies() -> str:
-    by_folder = sorted(STUDIES.values(), key=lambda study: study.cells.__module__)
+    by_folder = sorted(filter(lambda s: _is_measured(s.name), STUDIES.values()), key=lambda s: s.cells.__module__)
     rows = [[f"`{study.name}`", f"[{study.title}](#{slugify(study.title, '-')})"] for study in by_folder]
     return _table(["name", "what it is"], rows)
 
@@ -112,13 +137,46 @@ def _models() -> str:
     for name in mm.list_models():
         info = mm.model_info(name)
         rows.append(
-            [f"`{name}`", info.description, info.binding, ", ".join(f"`{k}={v}`" for k, v in info.settings.items())]
+            [
+                f"`{name}`",
+                info.description,
+                info.binding or "none: a plain sequence",
+                ", ".join(f"`{k}={v}`" for k, v in info.settings.items()),
+            ]
         )
     return _table(["name", "what it is", "binding", "settings"], rows)
 
 
-def _data() -> str:
-    return _table(["name", "what it is"], [[f"`{name}`", line] for name, line in mm.list_data().items()])
+def _names(kinds: str) -> str:
+    """A table of what `minimand list` has of a kind."""
+    lines = getattr(mm, f"list_{kinds}")()
+    return _table(["name", "what it is"], [[f"`{name}`", line] for name, line in lines.items()])
+
+
+def _registries() -> str:
+    """A row for each registry: its page of Extend, and how many things it has."""
+    rows = []
+    for kinds in _KINDS:
+        page = _PAGES.get(kinds) or kinds.removesuffix("s")
+        rows.append(
+            [
+                f"[{'data set' if page == 'data' else page}]({page}.md)",
+                str(len(getattr(mm, f"list_{kinds}")())),
+                f"`minimand.{kinds}`",
+                f"`minimand list {kinds}`, `mm.list_{kinds}()`",
+            ]
+        )
+    rows.append(["[hook of the training step](hook.md)", str(len(HOOKS)), "`minimand.hooks`", ""])
+    return _table(["a new", "built in", "entry points", "to see them"], rows)
+
+
+def _settings(classes: Mapping[str, type[Any]]) -> str:
+    """A table of optimizers or schedules: the name, and the fields with their defaults."""
+    rows = []
+    for name, cls in classes.items():
+        settings = ", ".join(f"`{f.name}={f.default!r}`" for f in fields(cls))
+        rows.append([f"`{name}`", f"`mm.{cls.__name__}`", (cls.__doc__ or "").partition("\n")[0], settings])
+    return _table(["name", "class", "what it is", "settings"], rows)
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -130,11 +188,18 @@ def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
 
+_KINDS = sorted(name.removeprefix("list_") for name in mm.__all__ if name.startswith("list_"))
+# The page of Extend for a kind, where it is not its name without an s.
+_PAGES = {"studies": "study"}
+
 _TABLES = {
+    **{f"list_{kinds}": partial(_names, kinds) for kinds in _KINDS},
+    "registries": _registries,
+    "optimizers": partial(_settings, OPTIMIZERS),
+    "schedules": partial(_settings, SCHEDULES),
     "algorithms": _algorithms,
     "algorithm_cards": _algorithm_cards,
     "models": _models,
-    "data": _data,
     "studies": _studies,
     **{f"study_{name}": partial(_study_section, name) for name in STUDIES},
 }

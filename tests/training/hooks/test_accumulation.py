@@ -25,7 +25,7 @@ def _data(samples: int) -> Any:
 
 
 @pytest.mark.parametrize("options", [{}, {"clip": 0.1, "ema": 0.5}])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.accumulates])
 def test_the_weights_are_those_of_the_large_batch(method: str, options: dict[str, Any]) -> None:
     """In every method that has steps; batches of 48 in parts of 12, and the last ones of 5 samples left out alike."""
     losses: dict[int, list[float]] = {1: [], 4: []}
@@ -44,6 +44,15 @@ def test_the_weights_are_those_of_the_large_batch(method: str, options: dict[str
     assert losses[4] == pytest.approx(losses[1], abs=1e-5)
     for name, weight in weights[1].items():
         torch.testing.assert_close(weights[4][name], weight, rtol=0, atol=1e-5)
+
+
+def test_a_method_that_needs_all_of_a_batch_says_so() -> None:
+    class Whole(mm.training.Backpropagation):
+        accumulates = False
+
+    recipe = mm.Recipe(1, 12, accumulate=4)
+    with pytest.raises(ValueError, match="accumulate is 4, but Whole needs all of a batch at once; expected 1"):
+        mm.fit(_network("whole"), (_data(48), _data(20)), Whole(), recipe)
 
 
 def test_a_part_is_as_large_as_a_batch() -> None:

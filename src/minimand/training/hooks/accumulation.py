@@ -27,6 +27,11 @@ class AccumulationHook(Hook):
         accumulate = training.recipe.accumulate
         if accumulate == 1:
             return False
+        if not training.method.accumulates:
+            raise MinimandError(
+                f"Recipe.accumulate is {accumulate}, but {type(training.method).__name__} needs all of a batch at "
+                "once; expected 1."
+            )
         if isinstance(training.data.train, Loader):
             raise MinimandError(
                 f"Recipe.accumulate is {accumulate}, but the batches are those of a loader of your own; expected a "

@@ -24,6 +24,10 @@ class Method:
     """How several processes share the work: each has a share of every batch (DDP, FSDP), or modules of its own that the
     method's plan places; None for a method of one process."""
 
+    accumulates: ClassVar[bool] = True
+    """Whether `backward` may be given a batch part by part (`Recipe.accumulate`): its gradients of the parts add up to
+    those of the batch."""
+
     def check(self, world_size: int) -> None:
         """Raise MinimandError where the method's options do not suit a number of processes; nothing is done yet."""
 

@@ -1,11 +1,16 @@
-"""What the README and the tutorial show is what happens."""
+"""What the README and the pages show is what happens."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+import minimand as mm
+from minimand.cli import main
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 
 
 def _blocks(text: str, language: str) -> list[str]:
@@ -43,7 +48,7 @@ def test_the_readme_is_short_and_leads_to_what_there_is() -> None:
 def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict = {"__name__": "tutorial"}
-    for block in _blocks((ROOT / "docs" / "tutorial.md").read_text(), "python"):
+    for block in _blocks((DOCS / "tutorial.md").read_text(), "python"):
         exec(compile(block, "tutorial.md", "exec"), names)
     printed = capsys.readouterr().out
     assert "is the same network as Nesterov(step_size=1.0, momentum=0.6)" in printed
@@ -51,32 +56,61 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert names["result"].test_accuracy > 0.7
 
 
-@pytest.mark.parametrize("page", ["index.md", "training.md"])
-def test_the_examples_of_the_pages_run(
+# The commands that pages of Extend bring.
+OF_A_PAGE = ("parameters",)
+
+# What each page prints, as a pattern; pages with blocks of text below have to print these too.
+PRINTED = {
+    "compare": r"GradientDescent(.|\n)*HeavyBall(.|\n)*seeds 0, 1",
+    "data": "",
+    "decoupled": r"test accuracy \d",
+    "index": r"zero-stable +yes(.|\n)*test accuracy 9",
+    "initialize": r"7 branches, each times 0\.2173",
+    "models": r"resnet50\(depth=19, width=70\) 258",
+    "normalize": "",
+    "processes": "",
+    "recipes": r"test accuracy \d+(.|\n)*\d+\.\d+ 0\.\d+",
+    "rewire": r"rewired_momentum",
+    "theory": "",
+    "training": r"0\.9\d+",
+    "trainability": r"vanishing (.|\n)*mm.initialize\(model, \"critical\", batch=x\)\nok: ",
+}
+
+
+@pytest.mark.parametrize("page", PRINTED)
+def test_the_blocks_of_a_page_run(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """In order, in one session; but for what reads a folder or the hub."""
+    """In order, in one session; but for those that read a folder or the hub."""
     monkeypatch.chdir(tmp_path)
+    text = (DOCS / f"{page}.md").read_text()
     names: dict = {"__name__": page}
-    for block in _blocks((ROOT / "docs" / page).read_text(), "python"):
+    for block in _blocks(text, "python"):
         if "path/to" not in block:
-            exec(compile(block, page, "exec"), names)
-    assert list(tmp_path.glob("runs/*/report.html"))
-    assert names["mm"].evaluate(names["model"], "digits").accuracy > 0.9
-
-
-def test_the_page_on_trainability_says_what_happens(capsys: pytest.CaptureFixture) -> None:
-    names: dict = {"__name__": "trainability"}
-    for block in _blocks((ROOT / "docs" / "trainability.md").read_text(), "python"):
-        exec(compile(block, "trainability.md", "exec"), names)
+            exec(compile(block, f"{page}.md", "exec"), names)
     printed = capsys.readouterr().out
-    assert "GroupNorm of 8 groups -> SwitchNorm" in printed
-    assert "resnet50(depth=19, width=70) 258" in printed
+    assert re.search(PRINTED[page], printed), printed
+    for shown in _blocks(text, "text"):
+        if "--8<--" not in shown:
+            assert shown in printed
+    if page in ("index", "training"):
+        assert list(tmp_path.glob("runs/*/report.html"))
+        assert names["mm"].evaluate(names["model"], "digits").accuracy > 0.9
+
+
+def test_every_page_is_in_the_navigation_and_is_run() -> None:
+    """A page of a task with code in it is run here."""
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    by_name = Path(__file__).read_text()
+    for page in DOCS.rglob("*.md"):
+        assert str(page.relative_to(DOCS)) in navigation
+        if page.parent == DOCS and _blocks(page.read_text(), "python"):
+            assert page.stem in PRINTED or f'"{page.name}"' in by_name, page.name
 
 
 def test_the_page_on_layerwise_training_says_what_happens(capsys: pytest.CaptureFixture) -> None:
     names: dict = {"__name__": "layerwise"}
-    for block in _blocks((ROOT / "docs" / "layerwise.md").read_text(), "python"):
+    for block in _blocks((DOCS / "layerwise.md").read_text(), "python"):
         exec(compile(block, "layerwise.md", "exec"), names)
     lines = capsys.readouterr().out.splitlines()
     accuracies = [float(found) for line in lines for found in re.findall(r"test accuracy ([0-9.]+) %", line)]
@@ -88,7 +122,7 @@ def test_the_page_on_layerwise_training_says_what_happens(capsys: pytest.Capture
 
 
 def test_the_page_on_thresholds_says_what_happens(capsys: pytest.CaptureFixture) -> None:
-    text = (ROOT / "docs" / "thresholds.md").read_text()
+    text = (DOCS / "thresholds.md").read_text()
     names: dict = {"__name__": "thresholds"}
     for block in _blocks(text, "python"):
         exec(compile(block, "thresholds.md", "exec"), names)
@@ -103,7 +137,7 @@ def test_the_page_on_packing_says_what_happens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (block,) = _blocks((ROOT / "docs" / "packing.md").read_text(), "python")
+    (block,) = _blocks((DOCS / "packing.md").read_text(), "python")
     exec(compile(block, "packing.md", "exec"), {"__name__": "packing"})
     printed = capsys.readouterr().out
     assert "of 1 bit: bits to bits" in printed
@@ -112,12 +146,29 @@ def test_the_page_on_packing_says_what_happens(
 
 
 def test_the_pages_name_only_what_there_is() -> None:
-    """Commands, options and names in the text exist."""
-    import minimand as mm
-
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    """Names in the text exist."""
+    for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
         for name in re.findall(r"\bmm\.(\w+)", page.read_text()):
             assert hasattr(mm, name), (page.name, name)
+
+
+def test_the_pages_show_only_commands_and_options_that_there_are(capsys: pytest.CaptureFixture) -> None:
+    helps: dict[tuple[str, ...], str] = {}
+    for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+        for block in _blocks(page.read_text(), "console"):
+            for line in block.replace("\\\n", " ").replace(" && ", "\n").splitlines():
+                words = shlex.split(line, comments=True)
+                words = words[words.index("minimand") + 1 :] if "minimand" in words else []
+                if not words or words[0] in OF_A_PAGE or words[0] == "COMMAND":
+                    continue
+                command = tuple(words[: 2 if words[0] == "study" else 1])
+                if command not in helps:
+                    with pytest.raises(SystemExit) as ended:
+                        main([*command, "--help"])
+                    helps[command] = capsys.readouterr().out
+                    assert ended.value.code == 0, (page.name, command)
+                for option in (word for word in words if re.match("-[-a-z]", word)):
+                    assert re.search(rf"(^|[\s,]){option}\b", helps[command]), (page.name, line, option)
 
 
 def test_the_page_on_probes_says_what_happens(
@@ -125,7 +176,7 @@ def test_the_page_on_probes_says_what_happens(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict = {"__name__": "probes"}
-    for block in _blocks((ROOT / "docs" / "probes.md").read_text(), "python"):
+    for block in _blocks((DOCS / "probes.md").read_text(), "python"):
         exec(compile(block, "probes.md", "exec"), names)
     assert "linear probes" in capsys.readouterr().out
     accuracies = [names["mm"].evaluate(names[name], "digits").accuracy for name in ("net", "other")]
