@@ -5,7 +5,7 @@ BIN = .venv/bin
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 SETTINGS = pyproject.toml constraints.txt Makefile
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test soak check docs bench clean
 
 demo: .venv/demo
 	$(BIN)/minimand certify gradient_descent heavy_ball nesterov_y --depth 3
@@ -15,7 +15,11 @@ test: .venv/dev
 	$(BIN)/pytest -n 2
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-lint: .venv/dev
+# The full products of the registries, half an hour.
+soak: .venv/dev
+	$(BIN)/pytest -n 2 -m soak
+
+check: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright

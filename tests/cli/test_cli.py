@@ -288,6 +288,16 @@ def test_help_ends_with_the_names_that_options_take(capsys: pytest.CaptureFixtur
             assert f"{kind}: {', '.join(getattr(mm, f'list_{kind}')())}" in text
 
 
+@pytest.mark.parametrize("command", mm.list_commands())
+def test_every_command_has_help_and_refuses_what_it_does_not_know(capsys: pytest.CaptureFixture, command: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    assert mm.list_commands()[command].split()[0] in capsys.readouterr().out
+    message = _fails(capsys, command, "--no-such-option")
+    assert "--no-such-option" in message or f"minimand {command} --help" in message
+
+
 def test_the_list_of_commands_loads_no_torch() -> None:
     code = "import sys; from minimand import list_commands; list_commands(); print('torch' in sys.modules)"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

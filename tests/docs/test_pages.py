@@ -31,6 +31,20 @@ def test_the_example_of_the_readme_prints_what_it_says(capsys: pytest.CaptureFix
     assert printed[-1].partition(" after ")[2] == shown[-1].partition(" after ")[2]
 
 
+def test_the_readme_is_short_and_leads_to_what_there_is() -> None:
+    """Its links are files of the repository, and its commands are commands with those options."""
+    import minimand as mm
+
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 110
+    for target in re.findall(r"\]\(([^)#:]+)[^)]*\)", text):
+        assert (ROOT / target).exists(), target
+    for command in re.findall(r"`minimand (\w+)", text):
+        assert command in mm.list_commands(), command
+    for target in re.findall(r"\$ make (\w+)", text):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), target
+
+
 def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict = {"__name__": "tutorial"}

@@ -16,6 +16,7 @@ from minimand.networks import unrolled
 from minimand.networks.unrolled import Unrolled, UnrolledLayer
 from minimand.theory.kernel import INPUT, Binding, Kernel, Query, consistency, kernel
 from minimand.theory.symbols import Combination
+from sweeps import crossed
 
 DEPTH = 4
 
@@ -29,8 +30,9 @@ def _programs_once() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize(
+    ("name", "family"), crossed(ALGORITHMS, FAMILIES, through=("heavy_ball learnable", "two_layer"))
+)
 def test_every_network(name: str, family: str, binding: Binding) -> None:
     stage, other = (make_stage(ALGORITHMS[name], binding, DEPTH, family, seed) for seed in (0, 1))
     for k, vector in enumerate(stage.coefficients.values()):

@@ -11,7 +11,7 @@ from minimand.theory.kernel import Binding
 _HEARD = sorted(name for name in ALGORITHMS if not name.startswith("leapfrog") and "learnable" not in name)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=8)
 @given(
     name=st.sampled_from(_HEARD),
     binding=st.sampled_from(BINDINGS),

@@ -123,7 +123,7 @@ class _Coupled(mm.Algorithm):
 _weight = st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=40)
 @given(
     weights=st.tuples(*[_weight] * 13),
     slopes=st.tuples(st.floats(-1, 1), st.floats(-1, 1)),

@@ -13,6 +13,7 @@ import minimand as mm
 from minimand._support import registry
 from minimand.trainability import Job, Scheme
 from minimand.trainability.initialization.scheme import SCHEMES, SchemeRegistry
+from sweeps import crossed
 
 
 def mlp() -> nn.Module:
@@ -82,8 +83,7 @@ SUITS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("scheme", "name"), crossed(SCHEMES, MODELS, through=("critical", "ours")))
 def test_nothing_but_weights_changes_and_the_report_tells_them(scheme: str, name: str) -> None:
     make, x = MODELS[name]
     torch.manual_seed(0)
