@@ -34,12 +34,12 @@ class AccumulationHook(Hook):
                 f"Recipe.accumulate is {accumulate}, but the batches are those of a loader of your own; expected a "
                 "loader of larger batches, or tensors or a data set, whose batches are made here."
             )
-        if accumulate > 1 and training.world.pipeline_stages > 1:
+        if training.world.pipeline_stages > 1:
             raise MinimandError(
                 f"Recipe.accumulate is {accumulate}, but modules on several ranks hand on whole batches; expected 1, "
                 "or one process."
             )
-        return accumulate > 1
+        return True
 
     def around_backward(self, backward: Backward) -> Backward:
         training = self.training
