@@ -36,7 +36,7 @@ class FiltersRemoved(Change):
         return "\n".join(["filters left:", *lines])
 
 
-def remove_filters(model: Model, kept: Mapping[str, Sequence[int]]) -> Model:
+def remove_filters(model: Model, keep: Mapping[str, Sequence[int]]) -> Model:
     """Remove filters of convolutions, or units of linear layers, in place, with all that reads them.
 
     What came from filters whose output is zero is the same afterwards. The same call on a new model makes one that the
@@ -45,14 +45,14 @@ def remove_filters(model: Model, kept: Mapping[str, Sequence[int]]) -> Model:
     Args:
         model: as for `mm.as_network`; between a layer and the next one stand BatchNorm, flattening, and modules without
             parameters that keep channels apart or rearrange them.
-        kept: by the name of a layer the filters that stay, counted from 0. Filters that cannot be removed, since what
+        keep: by the name of a layer the filters that stay, counted from 0. Filters that cannot be removed, since what
             follows mixes or sums them, are an error, and nothing is removed then.
     """
     network = as_network(model)
     chain = leaves(network.stem, *network.layers, network.head)
     named = {name: m for name, m in model.named_modules() if isinstance(m, FilterLayer) and m in chain}
     removals = []
-    for name, indices in kept.items():
+    for name, indices in keep.items():
         if name not in named:
             raise unknown_name(f"layer with filters in {type(model).__name__}", name, named)
         layer = named[name]
@@ -61,9 +61,9 @@ def remove_filters(model: Model, kept: Mapping[str, Sequence[int]]) -> Model:
         right = all(isinstance(i, int) and 0 <= i < count for i in indices) and len(set(indices)) == len(indices)
         if not indices or not right:
             expected = f"some of the filters 0 to {count - 1}, each once"
-            raise MinimandError(f"kept[{name!r}] is {list(indices)}; expected {expected}.")
-    counts = {name: (filters(named[name]), len(indices)) for name, indices in kept.items()}
-    for removal, indices in zip(removals, kept.values(), strict=True):
+            raise MinimandError(f"keep[{name!r}] is {list(indices)}; expected {expected}.")
+    counts = {name: (filters(named[name]), len(indices)) for name, indices in keep.items()}
+    for removal, indices in zip(removals, keep.values(), strict=True):
         removal.keep(indices)
     FiltersRemoved(model, counts)
     return model
