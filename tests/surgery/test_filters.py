@@ -128,7 +128,7 @@ def _with(*between: nn.Module) -> nn.Sequential:
     ("model", "kept", "message"),
     [
         (_with(nn.ReLU()), {"3": [0]}, "unknown layer with filters in Sequential '3'"),
-        (_with(nn.ReLU()), {"0": [4]}, r"kept\['0'\] is \[4\]; expected some of the filters 0 to 3"),
+        (_with(nn.ReLU()), {"0": [4]}, r"keep\['0'\] is \[4\]; expected some of the filters 0 to 3"),
         (_with(nn.ReLU()), {"0": []}, "each once"),
         (_with(nn.ReLU()), {"0": [1, 1]}, "each once"),
         (_with(nn.ReLU()), {"5": [1]}, "they are the output"),

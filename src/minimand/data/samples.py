@@ -132,8 +132,7 @@ class _BatchReader(Dataset):
     def __getitem__(self, b: int) -> Any:
         chosen = self.order[b * self.size : (b + 1) * self.size][self.share].tolist()
         with torch.random.fork_rng(devices=[]):
-            batch_seed, rank = derived_seed(self.seed or 0, b), self.share.start or 0
-            seed_everything(derived_seed(batch_seed, rank) if rank else batch_seed)
+            seed_everything((derived_seed(self.seed or 0, b) + (self.share.start or 0) * 1_000_000_007) % 2**63)
             return default_collate([self.dataset[i] for i in chosen])
 
 

@@ -49,4 +49,4 @@ def _named(name: str) -> list[Any]:
     except MinimandError:
         known = [*list_models(), *(known for registry in _REGISTRIES for known in registry)]
         raise unknown_name("name to cite", bare, known) from None
-    return [info, as_algorithm(info.algorithm)]
+    return [info, as_algorithm(info.algorithm)] if info.binding else [info]

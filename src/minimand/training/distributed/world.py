@@ -171,7 +171,7 @@ class World:
         """
         while True:
             if self.parallel:
-                seed_everything(derived_seed(derived_seed(seed, step), self.rank + 1))
+                seed_everything((derived_seed(seed, step) * 1_009 + self.rank + 1) % 2**63)
             if (batch := next(batches, None)) is None:
                 return
             yield batch
