@@ -22,8 +22,7 @@ from turns import Run, machine, parser, race
 import minimand as mm
 from minimand._support.tables import table_text
 from minimand.inference.kernels.bits import pack_above
-from minimand.inference.kernels.convolution import prepare
-from minimand.inference.kernels.weights import pack_weights
+from minimand.inference.kernels.convolution import pack_weights, prepare
 from minimand.models.feedforward import convnet8
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {

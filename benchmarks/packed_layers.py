@@ -18,8 +18,7 @@ from turns import Run, machine, parser, race
 from minimand._support.tables import table_text
 from minimand.inference.kernels import native
 from minimand.inference.kernels.bits import Bits, pack_above, unpack
-from minimand.inference.kernels.convolution import prepare
-from minimand.inference.kernels.weights import PackedWeights, pack_weights
+from minimand.inference.kernels.convolution import PackedWeights, pack_weights, prepare
 
 BITS = (1, 2, 4, 8)
 PEERS = {"fp32": torch.float32, "bf16": torch.bfloat16}

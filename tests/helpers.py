@@ -11,10 +11,10 @@ from minimand.algorithms import Algorithm, is_proximal
 from minimand.blocks.convolutional import bottleneck
 from minimand.blocks.densely_connected import DenseLayer
 from minimand.blocks.highway import HighwayBranch
+from minimand.blocks.proximal import OnUnknown, SoftThreshold
 from minimand.blocks.registry import BLOCKS
-from minimand.blocks.sparse import OnUnknown, SoftThreshold
+from minimand.layers.normalization import SwitchNorm
 from minimand.layers.residual_scale import ResidualScale
-from minimand.layers.switchable import SwitchNorm
 from minimand.networks.unrolled import Unrolled
 from minimand.theory.kernel import BINDINGS as BINDINGS, Binding
 

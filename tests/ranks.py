@@ -16,8 +16,8 @@ from torch import nn
 
 import minimand as mm
 from layerwise_models import digits as digits
+from minimand.training.distributed.pipeline import Buffer
 from minimand.training.distributed.processes import LostProcessError
-from minimand.training.distributed.replay import Buffer
 from minimand.training.fit import fit
 from minimand.training.methods.local.decoupled import Decoupled
 

@@ -82,7 +82,7 @@ BROUGHT = {
         """
         import torch
         from minimand.data.data import Data
-        from minimand.data.info import DataSet
+        from minimand.data.registry import DataSet
         from minimand.data.samples import Arrays
 
         def signs(samples=64):

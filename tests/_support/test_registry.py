@@ -135,7 +135,7 @@ BRINGER = "class Good:\n    '''A good thing.'''\nnumber = 3\n"
 def test_what_another_package_names_is_among_the_rest(make: Make) -> None:
     things = make({"z.py": ONE.format("z")}, ("mine = bringer_a:Good",), {"bringer_a.py": BRINGER})
     assert list(things) == ["mine", "z"]
-    assert things.about("mine") == "A good thing."
+    assert things.lines()["mine"] == "A good thing."
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import minimand as mm
-from minimand.analysis.separability import SeparabilityByLayer
+from minimand.analysis.probe import SeparabilityByLayer
 
 QUICK = mm.Recipe(2, 64, mm.SGD(0.05), mm.StepDecay(at=()))
 

@@ -7,7 +7,7 @@ from sklearn.linear_model import Lasso
 from torch import nn
 
 import minimand as mm
-from minimand.blocks.sparse import OnUnknown, SoftThreshold, least_squares
+from minimand.blocks.proximal import OnUnknown, SoftThreshold, least_squares
 
 
 def _problem(rows: int = 12, columns: int = 20, samples: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

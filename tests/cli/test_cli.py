@@ -261,7 +261,7 @@ def test_bad_input_gets_a_message_and_leaves_nothing(
 
 def test_an_unexpected_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one that our own code raises, where it is not meant for the person who reads it."""
-    monkeypatch.setattr("minimand.data.registry.list_data", lambda: {}["missing"])
+    monkeypatch.setattr("minimand.data.list_data", lambda: {}["missing"])
     with pytest.raises(KeyError):
         main(["list", "data"])
     monkeypatch.setattr("minimand.cli.commands.list.make_table", None)

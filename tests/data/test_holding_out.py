@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from minimand.data.conversion import as_data
-from minimand.data.holding_out import hold_out
+from minimand.data.data import hold_out
 from minimand.data.samples import Samples
 
 INPUTS, TARGETS = torch.arange(20.0)[:, None], torch.arange(20) % 2

@@ -59,7 +59,7 @@ def test_a_thing_is_brought_and_used_as_its_page_says(page: str, package: Path, 
 
 
 SHOWN = {
-    "algorithm": r"v_i = m_i v_i(.|\n)*universal +U1(.|\n)*test accuracy 9",
+    "algorithm": r"v = m v - grad(.|\n)*universal +U1(.|\n)*test accuracy 9",
     "method": r"Sharpness-aware(.|\n)*test accuracy(.|\n)*SharpnessAware.*radius.*0\.1",
     "scheme": r"Uniform on(.|\n)*head\.module\.2\.weight +\+-1 / sqrt\(fan_in\) +64 +10",
     "normalization": r"Filter response(.|\n)*BatchNorm2d -> FilterResponseNorm",

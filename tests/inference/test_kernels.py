@@ -14,8 +14,7 @@ from torch import Tensor
 
 from minimand.inference.kernels import build, native
 from minimand.inference.kernels.bits import Bits, pack_above, pool_any, unpack
-from minimand.inference.kernels.convolution import prepare
-from minimand.inference.kernels.weights import pack_weights
+from minimand.inference.kernels.convolution import pack_weights, prepare
 
 with warnings.catch_warnings(action="ignore"):  # without a compiler there is torch alone
     LEVELS = [None, *native.supported()]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from minimand.layers.space_to_depth import SpaceToDepth
+from minimand.layers.reshaping import SpaceToDepth
 
 
 @given(n=st.integers(1, 3), c=st.integers(1, 5), h=st.integers(1, 4), w=st.integers(1, 4), last=st.booleans())

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from minimand.layers.switchable import SwitchNorm
+from minimand.layers.normalization import SwitchNorm
 
 
 def _random(norm: SwitchNorm) -> SwitchNorm:

@@ -9,9 +9,8 @@ from torch import nn
 
 import minimand as mm
 from helpers import BINDINGS
-from minimand.models.assembly import Bridge
 from minimand.models.info import MODELS, ModelInfo
-from minimand.models.network import UnrolledNetwork
+from minimand.models.network import Bridge, UnrolledNetwork
 from minimand.models.registry import create_for
 from minimand.networks.unrolled import Unrolled, UnrolledLayer
 from minimand.theory.kernel import Binding
@@ -248,7 +247,7 @@ def test_the_models_of_imagenet_have_its_classes_by_default() -> None:
 
 def test_a_package_of_somebody_else_brings_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     class Point:
-        name, value, dist = "perceptron", "theirs:perceptron", None
+        name, value, module, dist = "perceptron", "theirs:perceptron", "theirs", None
 
         def load(self) -> ModelInfo:
             def build(num_classes: int, in_channels: int, width: "int | None" = None, kind: "Literal['a', 'b']" = "a"):

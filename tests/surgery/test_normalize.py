@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import minimand as mm
 from minimand._support.torchvision import require_timm
 from minimand.blocks.convnext import LayerNorm2d
-from minimand.layers.switchable import SwitchNorm
+from minimand.layers.normalization import SwitchNorm
 from minimand.recipes.optimizers import parameter_groups as _groups
 from minimand.surgery.normalizations import NORMALIZATIONS, BetweenLayers, OfWeights, Place
 from minimand.surgery.normalizations.group import GroupNormalization

@@ -5,7 +5,7 @@ from hypothesis import given, strategies as st
 
 import minimand as mm
 from helpers import ALGORITHMS, BINDINGS
-from minimand.theory.distance import distance
+from minimand.theory import distance
 from minimand.theory.kernel import Binding
 
 A = mm.algorithms

@@ -1,7 +1,6 @@
 """How much momentum a skeleton should have, on the digits."""
 
-from minimand.experiments.bench import Bench
-from minimand.experiments.study import STUDIES, Cell, Column, Scale, Study
+from minimand.experiments.study import STUDIES, Bench, Cell, Column, Scale, Study
 from minimand.experiments.trained import ERROR, measure_classifier
 from minimand.recipes import AdamW, Cosine, Recipe
 from minimand.recipes.recipe import as_config

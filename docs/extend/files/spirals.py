@@ -5,7 +5,7 @@ import math
 import torch
 
 from minimand.data import Arrays, Data, DataSet
-from minimand.data.info import DATA
+from minimand.data.registry import DATA
 
 
 def spirals(samples: int = 400, turns: float = 1.5, noise: float = 0.02) -> Data:

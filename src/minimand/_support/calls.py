@@ -12,19 +12,13 @@ from typing import Any
 
 from .errors import MinimandError, WrongTypeError, unknown_name
 
+Makers = Mapping[str, Callable[..., Any]]
 
-def parse_call(
-    text: str, what: str, makers: Mapping[str, Callable[..., Any]] | None = None
-) -> tuple[str, dict[str, Any]]:
-    """Read the name and the keyword arguments of a call.
 
-    Args:
-        text: `name` or `name(key=literal, ...)`.
-        what: the kind of thing that the text names, for errors: 'algorithm'.
-        makers: functions that may stand among the literals, by name.
+def parse_call(text: str, what: str, makers: Makers | None = None) -> tuple[str, dict[str, Any]]:
+    """The name and the keyword arguments of `name` or `name(key=literal, ...)`, `what` of which is text in errors.
 
-    Raises:
-        MinimandError: the text is no such call.
+    Functions in `makers` may stand among the literals, by their name.
     """
     expected = "expected a name, or a name with literals such as name(key=0.9)"
     if not isinstance(text, str):
@@ -32,12 +26,13 @@ def parse_call(
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError:
-        raise MinimandError(f"cannot read the {what} {text!r}; {expected}.") from None
-    if isinstance(tree, ast.Name):
-        return tree.id, {}
-    if not (isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args):
-        raise MinimandError(f"cannot read the {what} {text!r}; {expected}.")
-    return tree.func.id, _named(tree, text, makers or {})
+        tree = None
+    match tree:
+        case ast.Name(name):
+            return name, {}
+        case ast.Call(ast.Name(name), []):
+            return name, _named(tree, text, makers or {})
+    raise MinimandError(f"cannot read the {what} {text!r}; {expected}.")
 
 
 def file_name(text: str) -> str:
@@ -46,14 +41,9 @@ def file_name(text: str) -> str:
 
 
 def run_file(path: Path, what: str) -> tuple[str, dict[str, Any]]:
-    """Run somebody's file, and return the name of its module and all names in it.
+    """Run somebody's file, once in a process while it is unchanged; the name of its module, and all names in it.
 
-    Args:
-        path: the file; unchanged, it is run once in a process.
-        what: the kind of thing that it should hold, for errors.
-
-    Raises:
-        MinimandError: there is no such file, or it raises.
+    `what` is the kind of thing that it should hold, for the MinimandError where there is no such file, or it raises.
     """
     if not path.is_file():
         raise MinimandError(f"no {what} file {str(path)!r}.")
@@ -72,7 +62,7 @@ def run_file(path: Path, what: str) -> tuple[str, dict[str, Any]]:
     return module_name, vars(sys.modules[module_name])
 
 
-def _named(call: ast.Call, text: str, makers: Mapping[str, Callable[..., Any]]) -> dict[str, Any]:
+def _named(call: ast.Call, text: str, makers: Makers) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
     for keyword in call.keywords:
         if keyword.arg is None or keyword.arg in arguments:
@@ -82,7 +72,7 @@ def _named(call: ast.Call, text: str, makers: Mapping[str, Callable[..., Any]]) 
     return arguments
 
 
-def _literal(node: ast.expr, text: str, makers: Mapping[str, Callable[..., Any]]) -> Any:
+def _literal(node: ast.expr, text: str, makers: Makers) -> Any:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in makers:
         positional = [_literal(argument, text, makers) for argument in node.args]
         named = _named(node, text, makers)
@@ -107,12 +97,8 @@ def call_with(function: Callable[..., Any], arguments: Mapping[str, Any], what: 
     return function(**arguments)
 
 
-def make_named(text: str, what: str, makers: Mapping[str, Callable[..., Any]]) -> Any:
-    """Call the maker of a name with the arguments after it, as in `name(key=literal, ...)`.
-
-    Raises:
-        MinimandError: there is no such maker, or it has no such argument.
-    """
+def make_named(text: str, what: str, makers: Makers) -> Any:
+    """Call the maker of a name with the arguments after it, as in `name(key=literal, ...)`."""
     name, arguments = parse_call(text, what)
     if name not in makers:
         raise unknown_name(what, name, makers)

@@ -1,9 +1,9 @@
 """Checks of numbers that a person chose."""
 
 import math
-from typing import Any
+from typing import Any, get_args
 
-from .errors import MinimandError
+from .errors import MinimandError, unknown_name
 
 
 def check_number(name: str, value: Any, low: float, high: float, whole: bool = False, below: bool = False) -> None:
@@ -13,3 +13,9 @@ def check_number(name: str, value: Any, low: float, high: float, whole: bool = F
         return
     bounds = f"at least {low:g}" if high == math.inf else f"{low:g} to {'below ' if below else ''}{high:g}"
     raise MinimandError(f"{name} is {value!r}; expected {'an integer, ' if whole else ''}{bounds}.")
+
+
+def check_choice(what: str, value: Any, choices: Any) -> None:
+    """Raise MinimandError, by `what` it should have named, unless a value is one of those of a `Literal`."""
+    if value not in get_args(choices):
+        raise unknown_name(what, str(value), get_args(choices))

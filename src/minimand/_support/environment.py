@@ -20,11 +20,7 @@ def default_device() -> torch.device:
 
 
 def as_device(name: str | torch.device | None) -> torch.device:
-    """The device of a name, the default one for None.
-
-    Raises:
-        MinimandError: there is none of that name, or not on this machine.
-    """
+    """The device of a name, the default one for None; raises MinimandError where this machine has no such device."""
     if name is None:
         return default_device()
     try:
@@ -53,12 +49,8 @@ def hardware(device: torch.device | None = None) -> str:
     device = device or default_device()
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"{_processor()}, {threads} thread{'' if threads == 1 else 's'}"
-
-
-def _processor() -> str:
-    listing = Path("/proc/cpuinfo")
+    listing, threads = Path("/proc/cpuinfo"), torch.get_num_threads()
     lines = listing.read_text().splitlines() if listing.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    processor = names[0] if names else platform.processor() or platform.machine()
+    return f"{processor}, {threads} thread{'' if threads == 1 else 's'}"

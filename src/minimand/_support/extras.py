@@ -7,17 +7,11 @@ from .errors import MissingPackageError
 
 
 def require(package: str, extra: str, purpose: str) -> Any:
-    """Import an optional package.
-
-    Raises:
-        MissingPackageError: the package is not installed; names the extra of minimand that brings it.
-    """
+    """Import an optional package; where it is missing, MissingPackageError names the extra that brings it."""
     try:
         return import_module(package)
     except ModuleNotFoundError as error:
         if error.name not in (package, package.partition(".")[0]):
             raise
-        raise MissingPackageError(
-            f"{package} is needed {purpose} and is not installed; run: pip install 'minimand[{extra}]'",
-            name=package,
-        ) from None
+        message = f"{package} is needed {purpose} and is not installed; run: pip install 'minimand[{extra}]'"
+        raise MissingPackageError(message, name=package) from None

@@ -36,19 +36,14 @@ def locked(folder: Path) -> Iterator[bool]:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     _held_descriptors.add(descriptor)
+    is_free = True
     try:
-        yield _try_to_lock(descriptor)
+        with suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                is_free = False
+        yield is_free
     finally:
         _held_descriptors.discard(descriptor)
         os.close(descriptor)
-
-
-def _try_to_lock(descriptor: int) -> bool:
-    assert fcntl is not None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True

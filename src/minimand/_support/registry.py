@@ -1,7 +1,7 @@
 """Registries: the things of one kind by name, found by being in a folder or by entry points of other packages.
 
-A file in a registry's folder registers what it holds when it is imported; a package of somebody else's names its own
-things in the entry-point group `minimand.<kinds>`. Nothing is imported before a registry is first asked.
+A file in its folder registers what it holds when it is imported; another package names its own things in the
+entry-point group `minimand.<kinds>`. Nothing is imported before a registry is first asked.
 """
 
 import pkgutil
@@ -9,6 +9,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -19,6 +20,10 @@ from .errors import MinimandError, WrongTypeError, unknown_name
 
 T = TypeVar("T")
 Named = TypeVar("Named")
+
+
+def first_line(thing: Any) -> str:
+    return (thing.__doc__ or "").strip().partition("\n")[0]
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -39,7 +44,7 @@ class Registry(Mapping[str, T], Generic[T]):
         kinds: str,
         package: str,
         accepts: Callable[[Any], None] = lambda thing: None,
-        about: Callable[[T], str] | None = None,
+        about: Callable[[T], str] = first_line,
         members: Callable[[ModuleType], Mapping[str, T]] = lambda module: {},
     ) -> None:
         self.kind, self.kinds = kind, kinds
@@ -49,11 +54,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self._points: list[EntryPoint] = []
 
     def add(self, name: str, thing: T) -> T:
-        """Register a thing under a name, and return it.
-
-        Raises:
-            MinimandError: another thing has that name.
-        """
+        """Register a thing under a name that no other has, and return it."""
         if self._things.get(name, thing) is not thing:
             raise MinimandError(f"there are two {self.kinds} of the name {name!r}; expected another name for one.")
         self._things[name] = thing
@@ -61,12 +62,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def register(self, name: str) -> Callable[[Named], Named]:
         """A decorator that registers a function or class under a name."""
-
-        def decorate(thing: Named) -> Named:
-            self.add(name, thing)  # pyright: ignore[reportArgumentType]
-            return thing
-
-        return decorate
+        return cast(Callable[[Named], Named], partial(self.add, name))
 
     def named(self, name: str) -> T:
         """The thing of a name; raises MinimandError that names the nearest."""
@@ -76,21 +72,12 @@ class Registry(Mapping[str, T], Generic[T]):
         return known[name]
 
     def make(self, text: str) -> Any:
-        """Call the function or class of a name with the options after it: `layerwise(hidden_layers=2)`.
-
-        Raises:
-            MinimandError: there is none of that name, or it has no such option.
-        """
+        """Call the function or class of a name with the options after it: `layerwise(hidden_layers=2)`."""
         return make_named(text, self.kind, cast(Mapping[str, Callable[..., Any]], self))
 
     def lines(self) -> dict[str, str]:
         """A line about each thing, by name."""
-        return {name: self.about(name) for name in self._all()}
-
-    def about(self, name: str) -> str:
-        """A line about the thing of a name."""
-        thing = self.named(name)
-        return (thing.__doc__ or "").strip().partition("\n")[0] if self._about is None else self._about(thing)
+        return {name: self._about(thing) for name, thing in self._all().items()}
 
     def __getitem__(self, name: str) -> T:
         return self._all()[name]

@@ -7,19 +7,27 @@ from typing import TYPE_CHECKING, Any, Literal
 from .extras import require
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Figure
+else:
+    Figure = Any  # matplotlib's for annotations; it is loaded when something is drawn
 
 INK, GRID = "#1f2328", "#d0d7de"
 COLORS = ("#1f6feb", "#cf222e", "#1a7f37", "#9a6700", "#8250df", "#0a7ea4", "#bf3989", "#57606a")
 BLUE, RED = COLORS[:2]
 
 
-def new_figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> Figure:
     """An empty figure of a size in inches, which needs no display."""
     require("matplotlib", "plots", "to draw figures")
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def one_panel(width: float, height: float) -> tuple[Figure, Any]:
+    """An empty figure of a size in inches with one panel, and the panel's axes."""
+    figure = new_figure(width, height)
+    return figure, plain(figure.subplots())
 
 
 def plain(axes: Any) -> Any:
@@ -41,23 +49,15 @@ def draw_mean_and_range(
     alpha: float = 0.12,
     center: Callable[[Sequence[float]], float] = statistics.mean,
 ) -> None:
-    """Draw a line through the means (or another center) of several values at each x, and a band from least to largest.
+    """Draw a line in matplotlib's `style` through the centers of the values at each x, and a band over their range.
 
-    Args:
-        axes: matplotlib's axes.
-        x: the positions.
-        values: the values at each position, one for each seed.
-        color: the color of line and band.
-        label: the name of the line in the legend; by default none.
-        style: matplotlib's format of the line.
-        alpha: the opacity of the band.
-        center: the statistic that the line shows.
+    `values` has those of each seed, for each position; `alpha` is the opacity of the band.
     """
     axes.plot(x, list(map(center, values)), style, color=color, markersize=3, label=label)
     axes.fill_between(x, list(map(min, values)), list(map(max, values)), color=color, alpha=alpha)
 
 
-def legend_below(figure: "Figure", columns: int = 1, side: Literal["left", "center"] = "left") -> None:
+def legend_below(figure: Figure, columns: int = 1, side: Literal["left", "center"] = "left") -> None:
     """Put one legend for all panels of a figure below them; its lines are those of the first panel."""
     lines, labels = figure.axes[0].get_legend_handles_labels()
     loc: Any = f"outside lower {side}"

@@ -3,6 +3,7 @@
 Tried on torch 2.13.0 (CPU). None of them is promised to stay: a new torch is checked here first.
 """
 
+# ruff: noqa: F401 (what it imports is there for the others)
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,56 +17,12 @@ from torch.nn.modules.dropout import _DropoutNd as DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNorm
 from torch.nn.modules.pooling import (
     _AdaptiveAvgPoolNd as AdaptiveAvgPoolNd,
+    _AdaptiveMaxPoolNd as AdaptiveMaxPoolNd,
     _AvgPoolNd as AvgPoolNd,
     _MaxPoolNd as MaxPoolNd,
 )
 from torch.nn.utils.parametrize import remove_parametrizations
-from torch.utils._pytree import (
-    TreeSpec,
-    tree_flatten,
-    tree_leaves,
-    tree_map,
-    tree_map_only,
-    tree_structure,
-    tree_unflatten,
-)
-
-__all__ = [
-    "AdaptiveAvgPoolNd",
-    "AvgPoolNd",
-    "BatchNorm",
-    "ConvNd",
-    "ConvTransposeNd",
-    "DropoutNd",
-    "InstanceNorm",
-    "MaxPoolNd",
-    "ModuleSnapshot",
-    "NormBase",
-    "TreeSpec",
-    "base",
-    "children_and_hooks",
-    "close_forward",
-    "compile_graph",
-    "convolve",
-    "forward_hooks",
-    "int8_product",
-    "own_buffers",
-    "own_modules",
-    "own_parameters",
-    "remove_weight_parametrization",
-    "reopen_forward",
-    "same_under",
-    "storage_id",
-    "tree_flatten",
-    "tree_leaves",
-    "tree_map",
-    "tree_map_only",
-    "tree_structure",
-    "tree_unflatten",
-    "uncompiled",
-    "version",
-    "without_torch_function",
-]
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_map_only, tree_unflatten
 
 Layer_ = TypeVar("Layer_", bound=nn.Module)
 
@@ -128,8 +85,8 @@ def convolve(layer: ConvNd, x: Tensor, weight: Tensor) -> Tensor:
 def reopen_forward(module: nn.Module) -> None:
     """Give a module a `forward` attribute of its own, the one of its class.
 
-    torch.compile runs a graph that it compiled for modules without hooks for those with hooks as well: it does not look
-    at hooks. It does look for a `forward` of a module's own, so that this makes it compile the module anew.
+    torch.compile does not look at hooks, and would run what it compiled without them. It does look for a `forward` of a
+    module's own, so that this makes it compile the module anew.
     """
     module.__dict__.setdefault("forward", module.forward)
 
@@ -150,8 +107,7 @@ def same_under(kind: type[Layer_], layer: nn.Module) -> Layer_:
 def remove_weight_parametrization(layer: nn.Module, keep_computed: bool) -> None:
     """Take the parametrization of a layer's weight off, as `torch.nn.utils.parametrize` does, without harm to copies.
 
-    Copies of a parametrized module share the class that torch made for it, and torch takes its property `weight` away;
-    so the layer gets a class of its own first.
+    Copies share the class that torch made, whose property `weight` torch takes away: the layer first gets its own.
     """
     made = type(layer)
     layer.__class__ = cast(type[nn.Module], type(made.__name__, made.__bases__, dict(made.__dict__)))
@@ -159,10 +115,7 @@ def remove_weight_parametrization(layer: nn.Module, keep_computed: bool) -> None
 
 
 def compile_graph(graph: torch.fx.GraphModule, inputs: Sequence[Any], recompute_far: bool) -> Callable[..., Any]:
-    """Compile a graph as torch.compile's own backend does.
-
-    With `recompute_far` the backward pass may compute again what torch deems too far away from its inputs.
-    """
+    """Compile a graph as torch.compile does; with `recompute_far` backward may recompute what it deems far away."""
     from torch._functorch import config
     from torch._inductor.compile_fx import compile_fx
 
@@ -172,10 +125,7 @@ def compile_graph(graph: torch.fx.GraphModule, inputs: Sequence[Any], recompute_
 
 @dataclass(frozen=True)
 class ModuleSnapshot:
-    """A module as it was before `fully_shard` (FSDP2) changed it, which has no way back of its own.
-
-    FSDP gives a module another class, and replaces its parameters and hooks.
-    """
+    """A module as it was before `fully_shard` (FSDP2) gave it another class, parameters and hooks, for good."""
 
     module: nn.Module
     kind: type[nn.Module]
@@ -186,13 +136,10 @@ class ModuleSnapshot:
 
     @classmethod
     def of(cls, module: nn.Module) -> "ModuleSnapshot":
-        """Take the snapshot of a module."""
-        attributes = vars(module)
-        copies = {k: dict(v) for k, v in attributes.items() if k == "_parameters" or "hooks" in k}
-        return cls(module, type(module), frozenset(attributes), copies["_parameters"], copies)
+        copies = {k: dict(v) for k, v in vars(module).items() if k == "_parameters" or "hooks" in k}
+        return cls(module, type(module), frozenset(vars(module)), copies["_parameters"], copies)
 
     def restore(self) -> None:
-        """Make the module what it was."""
         from torch.distributed._composable_state import _module_state_mapping
 
         self.module.__class__ = self.kind

@@ -10,37 +10,26 @@ _libraries: list[Any] = []
 
 
 def require_timm() -> Any:
-    """Import timm, and before it torchvision, which it needs.
-
-    Raises:
-        MissingPackageError: the extra is not installed.
-    """
+    """Import timm, and before it torchvision, which it needs."""
     require_torchvision("by timm")
     return require("timm", "vision", "for timm's models")
 
 
 def require_torchvision(purpose: str) -> Any:
-    """Import torchvision.
+    """Import torchvision for a purpose.
 
     Its wheels need CUDA libraries: beside a CPU build of torch its compiled operators do not load, and its import
     stops at `torchvision::nms`. With the schemas declared, all that needs no such operator works.
-
-    Raises:
-        MissingPackageError: the extra is not installed; names the purpose.
     """
     try:
         return require("torchvision", "vision", purpose)
     except RuntimeError as error:
         if "torchvision::nms does not exist" not in str(error):
             raise
-    _declare()
-    return import_module("torchvision")
-
-
-def _declare() -> None:
     import torch
 
     library = torch.library.Library("torchvision", "DEF")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _libraries.append(library)
+    return import_module("torchvision")

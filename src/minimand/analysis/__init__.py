@@ -6,5 +6,8 @@ from .compress import (
     compress as compress,
     taylor_importance as taylor_importance,
 )
-from .probe import probe as probe
-from .separability import LayerSeparability as LayerSeparability, SeparabilityByLayer as SeparabilityByLayer
+from .probe import (
+    LayerSeparability as LayerSeparability,
+    SeparabilityByLayer as SeparabilityByLayer,
+    probe as probe,
+)

@@ -14,21 +14,18 @@ from .._support.environment import as_device
 from .._support.errors import MinimandError
 from .._support.tables import table_text
 from .._support.torch_internals import BatchNorm
-from ..data.conversion import as_data
-from ..data.data import Data
-from ..data.prepared import as_prepared
+from ..data import Data, as_data
+from ..data.data import as_prepared
 from ..networks.as_network import as_network
 from ..networks.kinds import count_parameters
 from ..recipes.recipe import Recipe, default_recipe
 from ..surgery.remove_filters import FilterLayer, FiltersRemoved, Removal, filters, leaves, origins_through
 from ..trainability.measure.tracing import undisturbed
-from ..training.fit import fit
-from ..training.loop.evaluate import evaluate
+from ..training import Method, evaluate, fit
 from ..training.loop.events import Callback
 from ..training.loop.losses import Loss, as_loss
-from ..training.loop.problems import Problem
+from ..training.loop.problems import Plan, Problem
 from ..training.methods.local.layerwise import Layerwise, Shallow
-from ..training.methods.method import Method
 
 _BATCH = 256
 
@@ -43,7 +40,6 @@ class CompressedLayer:
     kept: tuple[int, ...]
     """The filters that are left, counted from 0."""
     trained: float
-    """The accuracy before filters were removed."""
     pruned: float
     """The accuracy just after filters were removed."""
     tuned: float
@@ -73,10 +69,10 @@ class Compression:
         return {"test_accuracy": self.test_accuracy, "parameters": list(self.parameters), "layers": layers}
 
     def __str__(self) -> str:
-        rows = [
-            [x.name, f"{len(x.kept)} of {x.filters}", *(f"{100 * a:.2f}" for a in (x.trained, x.pruned, x.tuned))]
-            for x in self.layers
-        ]
+        rows = []
+        for x in self.layers:
+            accuracies = (f"{100 * accuracy:.2f}" for accuracy in (x.trained, x.pruned, x.tuned))
+            rows.append([x.name, f"{len(x.kept)} of {x.filters}", *accuracies])
         before, after = self.parameters
         note = f"test accuracy {100 * self.test_accuracy:.2f} %, {after:,} of {before:,} parameters"
         return table_text(["layer", "filters", "trained %", "pruned %", "tuned %"], rows, note=note, labels=1)
@@ -96,9 +92,8 @@ def compress(
 ) -> Compression:
     """Train a network layer by layer; remove filters of each layer before the next is trained. In place.
 
-    A block is trained below its auxiliary classifier; the filters of its last layer that matter least
-    (`taylor_importance`) are removed; the classifier alone is trained again; the next block sees what is left. The
-    classifier of the last block is the network's head.
+    A block is trained below its auxiliary classifier, of the last block the network's head; the filters of its last
+    layer that matter least (`taylor_importance`) are removed; the classifier alone is trained again.
 
     Args:
         model: of convolutions or linear layers in nn.Sequential, such as
@@ -109,13 +104,9 @@ def compress(
         recipe: the recipe of each block; by default one that suits the data.
         tuning_epochs: epochs of each classifier after its layer was pruned; by default those of a block.
         run: a folder for a run of each training; given again, they go on where they were.
-        seed: as for `mm.fit`.
-        device: by default where the model is.
-        callbacks: as for `mm.fit`, of each training.
+        seed, device, callbacks: as for `mm.fit`, of each training.
 
-    Raises:
-        TypeError, ValueError: an argument that cannot be used, or a layer whose filters cannot be removed, such as one
-        that a sum reads. Nothing is trained then.
+    Raises MinimandError before anything is trained for a layer whose filters cannot be removed, as a sum reads them.
     """
     check_number("keep", keep, 0, 1)
     if tuning_epochs is not None:
@@ -149,7 +140,7 @@ class _Compressor:
         """Train, prune and tune the blocks one after another."""
         model, network = self.model, as_network(self.model)
         parameters = count_parameters(model)
-        problems = self._problems()
+        problems = self._plan().problems
         layers: list[CompressedLayer] = []
         test_accuracy = 0.0
         for j, (problem, removal) in enumerate(zip(problems, _removals(model, problems), strict=True), 1):
@@ -169,12 +160,11 @@ class _Compressor:
         FiltersRemoved(model, {layer.name: (layer.filters, len(layer.kept)) for layer in layers})
         return Compression(model, test_accuracy, tuple(layers), (parameters, count_parameters(model)))
 
-    def _problems(self) -> Sequence[Problem]:
+    def _plan(self) -> Plan:
         data, device = self.data, next(self.model.parameters()).device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            plan = self.method.plan(self.model, lambda: data.example(device), data.num_outputs, self.recipe.epochs)
-        return plan.problems
+            return self.method.plan(self.model, lambda: data.example(device), data.num_outputs, self.recipe.epochs)
 
     def _trained(self, module: nn.Module, epochs: int, name: str) -> float:
         """The test accuracy of a module after a training in a folder of that name."""
@@ -198,28 +188,14 @@ def taylor_importance(module: nn.Module, layer: nn.Module, data: Any) -> Tensor:
     """The change of the loss, to first order, if each filter of a layer were left out.
 
     |mean over the map of z dC/dz|, averaged over the training samples, where z is the output of the layer behind its
-    normalization and activation (Molchanov et al. 2017, eq. 8). The module runs in evaluation mode and stays as it was.
-
-    Args:
-        module: a module from a batch to outputs; the layer stands in it, in nn.Sequential.
-        layer: a Conv2d or a Linear.
-        data: the samples of the loss C; as for `mm.fit`.
-
-    Returns:
-        (filters,), not negative.
-
-    Raises:
-        ValueError: the layer has no filters, or does not stand there.
+    normalization and activation (Molchanov et al. 2017, eq. 8): a tensor (filters,). The module runs in evaluation mode
+    and stays as it was; the layer, a Conv2d or a Linear, stands in it in nn.Sequential; `data` is as for `mm.fit`.
     """
     data = as_data(data)
     device = next(module.parameters()).device
     loss_function = as_loss(None, data)
     outputs: list[Tensor] = []
-
-    def look(_: nn.Module, __: Any, output: Tensor) -> None:
-        outputs.append(output)
-
-    hook = _activation(module, layer).register_forward_hook(look)
+    hook = _activation(module, layer).register_forward_hook(lambda *call: outputs.append(call[2]))
     total = torch.zeros((), device=device)
     try:
         with undisturbed(module):

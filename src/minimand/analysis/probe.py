@@ -3,9 +3,9 @@
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -15,26 +15,91 @@ from .._support.checks import check_number
 from .._support.environment import as_device
 from .._support.errors import MinimandError, unknown_name
 from .._support.seeds import random_state, restore_random_state
-from ..data.conversion import as_data
-from ..data.data import Data
-from ..data.prepared import as_prepared
+from .._support.style import BLUE, GRID, INK, RED, new_figure
+from .._support.tables import table_text
+from ..data import Data, as_data
+from ..data.data import as_prepared
 from ..data.samples import Batch, Loader, Samples
-from ..layers.heads.auxiliary import auxiliary
-from ..networks.as_network import as_network
-from ..networks.protocol import Network
+from ..layers.heads import auxiliary
+from ..networks import Network, as_network
 from ..recipes.recipe import Recipe
 from ..trainability.measure.tracing import undisturbed
-from ..training.arguments import check_seed
-from ..training.fit import fit
+from ..training.fit import check_seed, fit
 from ..training.loop.evaluate import evaluate
 from ..training.loop.events import Callback
 from ..training.loop.state_batch import StateBatch
 from ..training.methods.local.activations import Cache, Place, Source
 from ..training.methods.local.partition import as_read
-from .separability import LayerSeparability, ProbeKind, SeparabilityByLayer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ProbeKind = Literal["linear", "cnn"]
+"""A kind of probe: one-vs-rest logistic regression on the 2 x 2 average, or a convolutional classifier."""
 
 _BATCH = 256
 _ITERATIONS = 1000
+
+
+@dataclass(frozen=True)
+class LayerSeparability:
+    """How well a probe tells classes apart by the features of a layer, counted from 1, of that shape; from 0 to 1."""
+
+    layer: int
+    shape: tuple[int, ...]
+    train_accuracy: float
+    test_accuracy: float
+
+
+@dataclass(frozen=True)
+class SeparabilityByLayer:
+    """How well probes tell the classes apart at each layer of a network: the result of `mm.probe`."""
+
+    model: str
+    data: str
+    kind: ProbeKind
+    hidden_layers: int
+    layers: tuple[LayerSeparability, ...]
+    unconverged: tuple[int, ...] = ()
+    """Layers whose logistic regression stopped before its end."""
+
+    references: ClassVar = ("belilovsky2019greedy",)
+
+    @property
+    def probe(self) -> str:
+        """The probes that were fitted, in words."""
+        if self.kind == "linear":
+            return "linear probes"
+        return f"probes of {self.hidden_layers} hidden layer{'s' if self.hidden_layers > 1 else ''}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The separability as plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        rows = []
+        for x in self.layers:
+            accuracies = (f"{100 * accuracy:.2f}" for accuracy in (x.train_accuracy, x.test_accuracy))
+            rows.append([str(x.layer), " x ".join(map(str, x.shape)), *accuracies])
+        unconverged = ", ".join(map(str, self.unconverged))
+        note = f"Logistic regression did not converge at layer {unconverged}." if unconverged else ""
+        columns = ["layer", "shape", "train accuracy %", "test accuracy %"]
+        return f"{self.model} on {self.data}, {self.probe}\n{table_text(columns, rows, note=note, labels=2)}"
+
+    def plot(self) -> "Figure":
+        """The accuracy over the layers as a figure, on training samples dashed (extra `plots`)."""
+        figure = new_figure(5, 3.2)
+        axes = figure.subplots()
+        numbers = [x.layer for x in self.layers]
+        axes.plot(numbers, [100 * x.train_accuracy for x in self.layers], ".--", color=RED, label="train")
+        axes.plot(numbers, [100 * x.test_accuracy for x in self.layers], "o-", color=BLUE, markersize=4, label="test")
+        axes.set_title(f"{self.model} on {self.data}, {self.probe}", fontsize=9, color=INK)
+        axes.set(xlabel="layer", ylabel="accuracy in %")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color=GRID, linewidth=0.6)
+        axes.locator_params("x", integer=True)
+        axes.legend(frameon=False, fontsize=8)
+        return figure
 
 
 def probe(
@@ -51,8 +116,7 @@ def probe(
 ) -> SeparabilityByLayer:
     """Measure how well the classes can be told apart from what each layer of a trained network gives.
 
-    The network runs in evaluation mode, and only to make features; mode, buffers, gradients and random state stay as
-    they are.
+    The network runs in evaluation mode, and only to make features; all of its state and the random state stay.
 
     Args:
         model: a network, or an nn.Sequential of its layers and its head; layer j is looked at by `read(j, state)`.
@@ -65,12 +129,9 @@ def probe(
         recipe: the recipe of a `cnn` probe; by default one that suits the features.
         cache: where the features of a layer and the next are kept for `cnn` probes.
         seed: the seed of the weights of `cnn` probes and of the order of samples.
-        device: by default where the model is, which is brought there.
-        callbacks: as for `mm.fit`, of the training of each `cnn` probe.
+        device, callbacks: as for `mm.fit`, of each `cnn` probe.
 
-    Raises:
-        TypeError: the model is no network. ValueError: an argument that cannot be used, a regression, a layer whose
-        state cannot be read, or no room for the features.
+    Raises MinimandError for a regression, a layer whose state cannot be read, or no room for the features.
     """
     for what, name, known in (("kind of probe", kind, get_args(ProbeKind)), ("cache of probe", cache, get_args(Place))):
         if name not in known:
@@ -135,8 +196,8 @@ def _linear(
         regression, converged = _regression(x, y)
         if not converged:
             unconverged.append(j)
-        accuracies = float(regression.score(x, y)), float(regression.score(x_test, y_test))
-        layers.append(LayerSeparability(j, shape, *accuracies))
+        train_accuracy, test_accuracy = float(regression.score(x, y)), float(regression.score(x_test, y_test))
+        layers.append(LayerSeparability(j, shape, train_accuracy, test_accuracy))
     return tuple(layers), tuple(unconverged)
 
 
@@ -198,7 +259,8 @@ class _ConvolutionalProbes:
         """Fit the probes layer by layer."""
         data = self.data
         example, _ = next(self.batches(data.test, 0))
-        cache = Cache(self.steps, example, place, torch.float32, 1)
+        first, *others = self.network.layers
+        cache = Cache([lambda x: first(self.network.stem(x)), *others], example, place, torch.float32, 1)
         cache.check(len(data.train), len(data.test), None, "cache", "or fewer samples")
         sources = [Source(len(samples), 1, partial(self.batches, samples)) for samples in (data.train, data.test)]
         try:
@@ -208,12 +270,6 @@ class _ConvolutionalProbes:
                 yield self.fit(j, shape, replace(data, train=train, test=test, shape=shape))
         finally:
             cache.close()
-
-    @property
-    def steps(self) -> list[Any]:
-        """The functions from a batch to the state above the first layer, and on from layer to layer."""
-        first, *others = self.network.layers
-        return [lambda x: first(self.network.stem(x)), *others]
 
     def batches(self, samples: Samples, view: int) -> Iterator[Batch]:
         """The batches of all samples, as the model sees them."""
@@ -238,7 +294,6 @@ class _ProbeOfLayer(nn.Module):
         self.j, self.head = j, head
 
     def forward(self, x: StateBatch) -> Tensor:
-        """Outputs for a batch of states."""
         with torch.no_grad():
             features = self._network[0].read(self.j, x.state)
         return self.head(features)

@@ -9,6 +9,10 @@ from .convolutional import (
 from .dense import one_layer as one_layer, two_layer as two_layer
 from .densely_connected import DenseLayer as DenseLayer
 from .highway import HighwayBranch as HighwayBranch
-from .proximal import Prox as Prox
+from .proximal import (
+    OnUnknown as OnUnknown,
+    Prox as Prox,
+    SoftThreshold as SoftThreshold,
+    least_squares as least_squares,
+)
 from .registry import BLOCKS as BLOCKS, as_block as as_block, block as block, list_blocks as list_blocks
-from .sparse import OnUnknown as OnUnknown, SoftThreshold as SoftThreshold, least_squares as least_squares

@@ -20,10 +20,8 @@ class LayerNorm2d(nn.LayerNorm):
 class ConvNeXtBranch(nn.Module):
     """The block of ConvNeXt, T = gamma Linear(GELU(Linear(LayerNorm(depthwise 7 x 7)))): (N, C, H, W) to the same.
 
-    Args:
-        channels: the number C of channels.
-        layer_scale: the value that gamma starts with; without it there is no gamma.
-        drop_path: the probability with which training drops T for a sample.
+    Without `layer_scale`, the value that gamma starts with, there is no gamma; `drop_path` is the probability with
+    which training drops T for a sample.
     """
 
     def __init__(self, channels: int, layer_scale: float | None = 1e-6, drop_path: float = 0.0) -> None:

@@ -12,12 +12,7 @@ from .registry import block
 class WeightedSum(nn.Conv2d):
     """A convolution of z_0 ... z_k with a learned factor for each, 1 at the start: sum_j a_j W_j z_j.
 
-    Args:
-        channels: the channels of z_0.
-        growth: the channels of each later z_j.
-        k: the number of later z_j.
-        out_channels: the channels of the sum.
-        kernel_size: the odd side of the filters; the image keeps its size.
+    z_0 has `channels`, and each z_j after it `growth` more; the filters have an odd side, and the image keeps its size.
     """
 
     def __init__(self, channels: int, growth: int, k: int, out_channels: int, kernel_size: int) -> None:
@@ -34,8 +29,8 @@ class WeightedSum(nn.Conv2d):
 class DenseLayer(nn.Module):
     """Layer k of a densely connected stage as a block T: z_{k+1} in its slot, zero elsewhere.
 
-    The state (N, channels + layers growth, H, W) holds z_0 and then a slot for each of z_1 ... z_layers, zero until
-    it is filled. Layer k reads what is filled by then, so x + T(x) is DenseNet.
+    The state (N, channels + layers growth, H, W) holds z_0 of `channels`, and then a slot of `growth` for each of
+    z_1 ... z_layers, zero until it is filled. Layer k, from 0, reads what is filled by then: x + T(x) is DenseNet.
 
     Without `beta` z_{k+1} = T_k(z_0 ... z_k), with T_k BN-ReLU-Conv, or BN-ReLU-Conv1x1-BN-ReLU-Conv with a
     bottleneck of 4 growth channels. With it (Li et al. 2018, equation 21)
@@ -45,14 +40,6 @@ class DenseLayer(nn.Module):
     with h of `DenseNesterov`. What the paper leaves open: T_{k,j} is a block for each pair, which makes the first sum
     the same convolution with weighted inputs; with a bottleneck that is the 1 x 1 one. z_0, which has other channels,
     needs no projection: its h(k, 0) is 0, and in layer 0, where h is 1, it cancels.
-
-    Args:
-        channels: the channels of z_0.
-        growth: the channels of each z_j after z_0.
-        k: the number of the layer, from 0.
-        layers: the number of layers of the stage.
-        bottleneck: whether a 1 x 1 convolution comes first.
-        beta: the factor of AGD-Net's second sum; None is DenseNet, without factors a_j.
     """
 
     skip: Tensor | None
@@ -64,11 +51,10 @@ class DenseLayer(nn.Module):
         self.channels, self.slots = channels, (k, growth)
         self.filled, self.empty = channels + k * growth, (layers - k - 1) * growth
         width, size = (4 * growth, 1) if bottleneck else (growth, 3)
-        first = (
-            nn.Conv2d(self.filled, width, size, padding=size // 2, bias=False)
-            if beta is None
-            else WeightedSum(channels, growth, k, width, size)
-        )
+        if beta is None:
+            first = nn.Conv2d(self.filled, width, size, padding=size // 2, bias=False)
+        else:
+            first = WeightedSum(channels, growth, k, width, size)
         self.branch = nn.Sequential(nn.BatchNorm2d(self.filled), nn.ReLU(inplace=True), first)
         if bottleneck:
             self.branch.extend([nn.BatchNorm2d(width), nn.ReLU(inplace=True), convolution(width, growth)])

@@ -10,11 +10,8 @@ from .registry import block
 class HighwayBranch(nn.Module):
     """The branch of a highway layer, T(x) = t (h - x), with h = ReLU(H x), t = sigmoid(G x): (N, width) to the same.
 
-    The layer is x + T(x) = t h + (1 - t) x.
-
-    Args:
-        width: the length of x.
-        bias: what the gate's bias starts with; negative, so that a layer at first carries most of its input on.
+    The layer is x + T(x) = t h + (1 - t) x. The gate's bias starts with `bias`; where it is negative, a layer at first
+    carries most of its input on.
     """
 
     def __init__(self, width: int, bias: float = -2.0) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from .._support.calls import call_with, parse_call
-from .._support.registry import Registry, instance_of
+from .._support.registry import Registry, first_line, instance_of
 
 Maker = TypeVar("Maker", bound=Callable[..., Any])
 
@@ -22,28 +22,17 @@ class BlockFamily:
     """Arguments of `make` for an example: a small block."""
 
     def example(self) -> Any:
-        """A small block, for a batch of `shape`."""
         return self.make(**self.options)
 
 
 BLOCKS: Registry[BlockFamily] = Registry(
-    "block",
-    "blocks",
-    "minimand.blocks",
-    instance_of(BlockFamily),
-    lambda family: (family.make.__doc__ or "").strip().partition("\n")[0],
+    "block", "blocks", "minimand.blocks", instance_of(BlockFamily), lambda family: first_line(family.make)
 )
 """The kinds of learnable blocks by name; those of other packages come by the entry points `minimand.blocks`."""
 
 
 def block(name: str, shape: tuple[int, ...], **options: Any) -> Callable[[Maker], Maker]:
-    """A decorator that registers what makes a kind of blocks.
-
-    Args:
-        name: what the kind is called: "two_layer".
-        shape: the shape of a batch that the example takes.
-        **options: the arguments of an example.
-    """
+    """A decorator that registers what makes a kind of blocks, with `shape` and `options` as in `BlockFamily`."""
 
     def decorate(make: Maker) -> Maker:
         BLOCKS.add(name, BlockFamily(make, shape, options))
@@ -53,11 +42,7 @@ def block(name: str, shape: tuple[int, ...], **options: Any) -> Callable[[Maker]
 
 
 def as_block(block: Any) -> Any:
-    """The block of a name, with arguments as in `two_layer(width=6, hidden=5)`; whatever is no text as it is.
-
-    Raises:
-        MinimandError: there is no kind of that name, or it has no such argument.
-    """
+    """The block of a name, with arguments as in `two_layer(width=6, hidden=5)`; whatever is no text as it is."""
     if not isinstance(block, str):
         return block
     name, options = parse_call(block, "block")

@@ -25,10 +25,8 @@ class Attention(nn.Module):
 class TransformerBranch(nn.Module):
     """Attention A and a token-wise map M, T(z) = A(z) + M(z + A(z)): (N, tokens, C) to the same.
 
-    Args:
-        channels: the number C of channels, a multiple of `heads`.
-        heads: the number of heads of the attention.
-        drop_path: the probability with which training drops A, and on its own M, for a sample.
+    C is a multiple of `heads`; `drop_path` is the probability with which training drops A, and on its own M, for a
+    sample.
     """
 
     def __init__(self, channels: int, heads: int = 1, drop_path: float = 0.0) -> None:

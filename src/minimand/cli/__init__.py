@@ -23,14 +23,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; a mistake in its options ends it with a message and the exit status 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     console = Console(highlight=False, markup=False)
+    is_main = int(os.environ.get("RANK", 0)) == 0  # as training.distributed tells it, without loading torch
     try:
         _read(words, console)(console)
     except KeyboardInterrupt as interrupt:
-        if _is_main():
+        if is_main:
             print("\n" + "; ".join(["stopped", *map(str, interrupt.args)]), file=sys.stderr)
         sys.exit(130)
     except (MinimandError, OSError) as error:
-        if not _is_main():
+        if not is_main:
             time.sleep(_PATIENCE)
         print(f"minimand: {error}", file=sys.stderr)
         sys.exit(2)
@@ -54,16 +55,7 @@ def _read(words: list[str], console: Console) -> Callable[[Console], None]:
         )
     except SystemExit:
         if name is not None and not {"-h", "--help"}.isdisjoint(words):
-            _print_names(getattr(COMMANDS[name], "takes", ()), console)
+            # The names that its options take come from registries, which load torch.
+            for kind in getattr(COMMANDS[name], "takes", ()):
+                console.print(f"{kind}: {', '.join(getattr(minimand, f'list_{kind}')())}  (minimand list {kind})")
         raise
-
-
-def _print_names(kinds: Sequence[str], console: Console) -> None:
-    """End a help text with the names that the options take; they come from registries, which load torch."""
-    for kind in kinds:
-        console.print(f"{kind}: {', '.join(getattr(minimand, f'list_{kind}')())}  (minimand list {kind})")
-
-
-def _is_main() -> bool:
-    """As `training.distributed.processes` tells it, without loading torch."""
-    return int(os.environ.get("RANK", 0)) == 0

@@ -36,15 +36,12 @@ def as_data(value: Any) -> Data:
         raise WrongTypeError(f"data is {type(value).__name__}; expected a name, an mm.Data, or a pair (train, test).")
     parts = [_as_samples(part, which) for part, which in zip(value, ("train", "test"), strict=True)]
     (inputs, targets), (test_inputs, test_targets) = map(_first_batch, parts, ("train", "test"))
-    if test_inputs.shape[1:] != inputs.shape[1:]:
-        raise MinimandError(
-            f"a sample has the shape {tuple(inputs.shape[1:])} in train and {tuple(test_inputs.shape[1:])} in test; "
-            "expected the same."
-        )
+    shape, test_shape = tuple(inputs.shape[1:]), tuple(test_inputs.shape[1:])
+    if test_shape != shape:
+        raise MinimandError(f"a sample has the shape {shape} in train and {test_shape} in test; expected the same.")
     if test_targets.is_floating_point() != targets.is_floating_point():
         raise MinimandError(f"the targets are {targets.dtype} in train and {test_targets.dtype} in test; expected one.")
     train, test = parts
-    shape = tuple(inputs.shape[1:])
     if targets.is_floating_point():
         outputs = 1 if targets.ndim == 1 else targets.shape[1]
         return Data("given", train, test, shape, "regression", outputs=outputs, source="the caller")

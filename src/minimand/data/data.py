@@ -1,17 +1,17 @@
 """Training and test samples with what a person and a model need to know about them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.utils.data import Subset
 
-from .._support.errors import MinimandError
+from .._support.errors import MinimandError, WrongTypeError
 from ..recipes.augmentation import Augmentation
-from .prepared import as_prepared
-from .samples import Samples
+from .samples import WHOLE, Arrays, Batch, Items, Samples
 
 Task = Literal["classification", "regression"]
 
@@ -62,7 +62,7 @@ class Data:
         return x
 
     def check_classes(self, targets: Tensor) -> None:
-        """Raise ValueError unless the targets (N,) are classes of this data."""
+        """Raise MinimandError unless the targets (N,) are classes of this data."""
         low, high = map(int, targets.aminmax())
         if low < 0 or high >= len(self.classes):
             wrong = low if low < 0 else high
@@ -72,14 +72,12 @@ class Data:
             )
 
     def check_outputs(self, outputs: Tensor, n: int) -> None:
-        """Raise ValueError unless a model's outputs for n samples have the shape that the task needs."""
-        expected = (n, self.num_outputs)
-        if tuple(outputs.shape) != expected and not (expected == (n, 1) and tuple(outputs.shape) == (n,)):
+        """Raise MinimandError unless a model's outputs for n samples have the shape that the task needs."""
+        expected, shape = (n, self.num_outputs), tuple(outputs.shape)
+        if shape != expected and not (expected == (n, 1) and shape == (n,)):
             what = f"{len(self.classes)} classes" if self.task == "classification" else f"targets of {self.outputs}"
-            raise MinimandError(
-                f"the model's outputs for {n} samples have the shape {tuple(outputs.shape)}; {self.name} has {what}: "
-                f"expected {expected}."
-            )
+            wrong = f"the model's outputs for {n} samples have the shape {shape}"
+            raise MinimandError(f"{wrong}; {self.name} has {what}: expected {expected}.")
 
     def __str__(self) -> str:
         what = f"{len(self.classes)} classes" if self.task == "classification" else f"regression to {self.outputs}"
@@ -107,3 +105,83 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
         mean.append(m)
         std.append(max(float(counts @ (values - m) ** 2) / n, 1e-12) ** 0.5)
     return tuple(mean), tuple(std)
+
+
+def image_data(
+    name: str, train: Arrays, test: Arrays, classes: tuple[str, ...], augmentation: Augmentation, source: str
+) -> Data:
+    """Data of images in memory, normalized by the mean and the deviation of the training images."""
+    mean, std = channel_statistics(train.inputs)
+    shape = tuple(train.inputs.shape[1:])
+    return Data(name, train, test, shape, classes=classes, mean=mean, std=std, augmentation=augmentation, source=source)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedSamples:
+    """Samples whose batches are ready for a model: on its device, augmented if asked, normalized; classes as int64."""
+
+    data: Data
+    samples: Samples
+    device: torch.device
+    augmentation: Augmentation | None = None
+    """Random changes of each batch of images; None for none."""
+    check: bool = True
+    """Whether the classes of each batch are checked, for samples that nobody has looked at before."""
+    is_prepared: ClassVar = True
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def batches(self, size: int, seed: int | None = None, first: int = 0, share: slice = WHOLE) -> Iterator[Batch]:
+        # Called now, not when the first batch is asked for: a loader may draw random numbers.
+        raw_batches = self.samples.batches(size, seed, first, share)
+        return (self._prepare(inputs, targets) for inputs, targets in raw_batches)
+
+    def count(self, size: int, shuffled: bool) -> int:
+        return self.samples.count(size, shuffled)
+
+    def to(self, device: torch.device) -> "PreparedSamples":
+        return PreparedSamples(self.data, self.samples.to(device), device, self.augmentation, self.check)
+
+    def _prepare(self, inputs: Tensor, targets: Tensor) -> Batch:
+        is_classification = self.data.task == "classification"
+        if self.check and is_classification:
+            self.data.check_classes(targets)
+        x, y = inputs.to(self.device), targets.to(self.device)
+        if self.augmentation is not None and x.ndim == 4:
+            x = self.augmentation(x)
+        return self.data.prepare(x), y.long() if is_classification else y
+
+
+def as_prepared(data: Data, samples: Any, device: torch.device) -> Any:
+    """Samples with prepared batches, not augmented; those that are prepared already as they are."""
+    return samples if getattr(samples, "is_prepared", False) else PreparedSamples(data, samples, device)
+
+
+def hold_out(data: Data, share: float, seed: int) -> Data:
+    """The data with a random share of its training samples in place of the test samples, which stay unseen.
+
+    Raises:
+        MinimandError: too few samples for both parts. WrongTypeError: samples that come in somebody else's batches.
+    """
+    n = len(data.train)
+    count = round(share * n)
+    if not 0 < count < n:
+        raise MinimandError(
+            f"{data.name} has {n} training samples; expected at least {-(-1 // share):.0f}, of which a share of "
+            f"{share:g} can be held out."
+        )
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    return replace(data, train=_chosen(data.train, order[count:]), test=_chosen(data.train, order[:count]), loaded={})
+
+
+def _chosen(samples: Samples, indices: Tensor) -> Samples:
+    if isinstance(samples, Arrays):
+        indices = indices.to(samples.inputs.device)
+        return Arrays(samples.inputs[indices], samples.targets[indices])
+    if isinstance(samples, Items):
+        return Items(Subset(samples.dataset, indices.tolist()), samples.workers)
+    raise WrongTypeError(
+        f"the training samples are a {type(samples).__name__}, whose batches are given; expected tensors or a data "
+        "set, of which a part can be held out."
+    )

@@ -1,27 +1,53 @@
 """Data loaded by name, from folders and from the hub."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .._support.calls import call_with, parse_call
 from .._support.errors import MinimandError, unknown_name
+from .._support.registry import Registry, instance_of
 from .data import Data
-from .images.folder import image_folder
-from .images.hub import hub
-from .images.parquet import parquet
-from .info import DATA
-from .sets.fashion_mnist import DEBIAN
+from .images import hub, image_folder, parquet
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+"""The folder in which the Debian package dataset-fashion-mnist puts the files of Fashion-MNIST."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A named data set: the function that reads it, and its references."""
+
+    load: Callable[..., Data]
+    """The function that gives the samples; its parameters are the options of the data set."""
+    references: tuple[str, ...] = ()
+    """Keys into references.bib."""
+
+
+DATA = Registry[DataSet](
+    "data set",
+    "data",
+    f"{__package__}.sets",
+    instance_of(DataSet),
+    about=lambda data_set: (data_set.load.__doc__ or "").strip().partition("\n")[0],
+)
+"""The named data sets: one file each in the folder `sets`, or from another package by an entry point."""
+
+
+def data_set(name: str, *references: str) -> Callable[[Callable[..., Data]], Callable[..., Data]]:
+    """A decorator that makes a function the data set of a name, with keys into references.bib."""
+
+    def register(load: Callable[..., Data]) -> Callable[..., Data]:
+        DATA.add(name, DataSet(load, references))
+        return load
+
+    return register
 
 
 def list_data() -> dict[str, str]:
     """A line about each named data set, by name."""
     return DATA.lines()
-
-
-def data_references(name: str) -> tuple[str, ...]:
-    """The references of a named data set, whose samples are not read for them."""
-    return DATA.named(name).references
 
 
 def default_data() -> str:

@@ -13,7 +13,6 @@ from .._support.errors import MinimandError, WrongTypeError
 from .._support.seeds import derived_seed, seed_everything
 
 Batch = tuple[Tensor, Tensor]
-
 WHOLE = slice(None)
 
 
@@ -33,15 +32,16 @@ class Samples(Protocol):
 
     def count(self, size: int, shuffled: bool) -> int:
         """Count the batches of a size; shuffled ones leave an incomplete last one out."""
-        ...
+        # Its statistics would be another batch's.
+        return max(len(self) // size, 1) if shuffled else -(-len(self) // size)
 
     def to(self, device: torch.device) -> "Samples":
         """Move samples that are in memory to a device; others stay as they are."""
-        ...
+        return self
 
 
 @dataclass(frozen=True)
-class Arrays:
+class Arrays(Samples):
     """Samples in memory: inputs (n, ...), targets (n,) or (n, outputs)."""
 
     inputs: Tensor
@@ -49,9 +49,8 @@ class Arrays:
 
     def __post_init__(self) -> None:
         if len(self.inputs) != len(self.targets) or len(self.inputs) == 0:
-            raise MinimandError(
-                f"{len(self.inputs)} inputs with {len(self.targets)} targets; expected as many of both, and some."
-            )
+            counts = f"{len(self.inputs)} inputs with {len(self.targets)} targets"
+            raise MinimandError(f"{counts}; expected as many of both, and some.")
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -62,15 +61,12 @@ class Arrays:
             chosen = order[b * size : (b + 1) * size][share]
             yield self.inputs[chosen], self.targets[chosen]
 
-    def count(self, size: int, shuffled: bool) -> int:
-        return _count(len(self), size, shuffled)
-
     def to(self, device: torch.device) -> "Arrays":
         return Arrays(self.inputs.to(device), self.targets.to(device))
 
 
 @dataclass(frozen=True)
-class Items:
+class Items(Samples):
     """Samples of a data set that does not fit in memory; they are read by worker processes."""
 
     dataset: Any
@@ -85,28 +81,21 @@ class Items:
         numbers = range(first, self.count(size, seed is not None))
         return iter(DataLoader(batches, batch_size=None, sampler=numbers, num_workers=self.workers))
 
-    def count(self, size: int, shuffled: bool) -> int:
-        return _count(len(self), size, shuffled)
-
-    def to(self, device: torch.device) -> "Items":
-        return self
-
 
 @dataclass(frozen=True)
-class Loader:
+class Loader(Samples):
     """Batches that somebody else's loader makes; entered later by skipping."""
 
     loader: Any
 
     def __post_init__(self) -> None:
+        name = type(self.loader).__name__
         try:
             length = len(self.loader)
         except TypeError:
-            raise WrongTypeError(
-                f"{type(self.loader).__name__} has no length; expected a loader that knows how many batches."
-            ) from None
+            raise WrongTypeError(f"{name} has no length; expected a loader that knows how many batches.") from None
         if length == 0:
-            raise MinimandError(f"{type(self.loader).__name__} is empty; expected a loader of at least one batch.")
+            raise MinimandError(f"{name} is empty; expected a loader of at least one batch.")
 
     def __len__(self) -> int:
         dataset = getattr(self.loader, "dataset", None)
@@ -133,9 +122,6 @@ class Loader:
     def count(self, size: int, shuffled: bool) -> int:
         return len(self.loader)
 
-    def to(self, device: torch.device) -> "Loader":
-        return self
-
 
 class _BatchReader(Dataset):
     """Batch b of a data set in a given order, random transforms included, whoever reads it and when."""
@@ -153,8 +139,3 @@ class _BatchReader(Dataset):
 
 def _order(n: int, seed: int | None) -> Tensor:
     return torch.arange(n) if seed is None else torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-
-
-def _count(n: int, size: int, shuffled: bool) -> int:
-    # Training leaves an incomplete last batch out: its statistics would be another batch's.
-    return max(n // size, 1) if shuffled else -(-n // size)

@@ -2,7 +2,18 @@
 
 from .compare import compare as compare
 from .comparison import Comparison as Comparison, ComparisonEntry as ComparisonEntry
+from .panels import draw_sweep as draw_sweep, rows as rows, sweep as sweep, values_by as values_by
 from .running import StudyResult as StudyResult, read_study as read_study, run_study as run_study
 from .search import search as search
 from .search_result import SearchResult as SearchResult
-from .study import list_studies as list_studies
+from .study import (
+    Bench as Bench,
+    Cell as Cell,
+    Column as Column,
+    FiguresByCaption as FiguresByCaption,
+    Measurements as Measurements,
+    Scale as Scale,
+    Study as Study,
+    Values as Values,
+    list_studies as list_studies,
+)

@@ -1,15 +1,15 @@
 """BibTeX of exactly what was used: of objects, and of whatever the registries know by name."""
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from .._support.errors import MinimandError, unknown_name
 from ..algorithms import ALGORITHMS, as_algorithm
-from ..data.info import DATA
-from ..models.info import model_info
-from ..models.registry import list_models
-from ..report.citing import bibtex
-from ..surgery.normalizations._kinds import NORMALIZATIONS
+from ..data.registry import DATA
+from ..models import list_models, model_info
+from ..report import bibtex
+from ..surgery.normalizations import NORMALIZATIONS
 from ..trainability.initialization.scheme import SCHEMES
 from ..training.methods._registry import METHODS
 from .study import STUDIES
@@ -18,26 +18,16 @@ _REGISTRIES: tuple[Mapping[str, Any], ...] = (ALGORITHMS, DATA, METHODS, SCHEMES
 
 
 def bibliography(*things: Any) -> str:
-    """The BibTeX entries behind models, algorithms, methods, data and studies, each once, in the order of `things`.
-
-    Args:
-        *things: objects with `references`, or names of the registries.
+    """The BibTeX entries behind things, each once, in their order: objects with `references`, or registered names.
 
     Raises:
         MinimandError: a name that no registry knows. WrongTypeError: something that has no references.
     """
-    objects: list[Any] = []
-    for thing in things:
-        objects += _named(thing) if isinstance(thing, str) else [thing]
-    return bibtex(*objects)
+    return bibtex(*chain.from_iterable(_named(thing) if isinstance(thing, str) else [thing] for thing in things))
 
 
 def cite(*things: Any) -> None:
-    """Print the `bibliography` of things: `mm.cite(model, method, data)`.
-
-    Raises:
-        MinimandError: there are no things, or none with a reference.
-    """
+    """Print the `bibliography` of things: `mm.cite(model, method, data)`; raises MinimandError where it is empty."""
     entries = bibliography(*things)
     if not entries:
         named = ", ".join(thing if isinstance(thing, str) else type(thing).__name__ for thing in things)

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,25 +10,42 @@ from typing import Any
 import torch
 
 from .._support.calls import file_name
-from .._support.environment import as_device, default_device, environment
+from .._support.environment import as_device, environment
 from .._support.errors import MinimandError, WrongTypeError
 from ..algorithms import Algorithm, as_algorithm, specification
-from ..data.conversion import as_data
-from ..models.network import UnrolledNetwork
-from ..models.registry import create_for
-from ..networks.kinds import count_parameters
-from ..recipes.recipe import Recipe, default_recipe
-from ..report.citing import bibtex
-from ..report.explain import certify_model
-from ..report.size import count_flops
-from ..theory.certificate import Certificate
-from ..theory.kernel import Binding
-from ..training.hooks.nonfinite import NonFiniteLossError
-from ..training.loop.events import Callback
-from ..training.loop.result import FitResult
+from ..data import Data, as_data
+from ..models import UnrolledNetwork, create_for
+from ..networks import count_parameters
+from ..recipes import Recipe, default_recipe
+from ..report import bibtex, certify_model, count_flops
+from ..theory import Binding, Certificate
+from ..training import Callback, FitResult, NonFiniteLossError, fit
 from ..training.runs import fingerprint
 from .comparison import Comparison, ComparisonEntry
-from .task import Task
+from .study import CallbacksByLabel
+
+
+@dataclass(frozen=True)
+class Task:
+    """A named model to be trained on some data, by whatever algorithm it is wired."""
+
+    data: Data
+    model: str
+    binding: Binding | None
+    recipe: Recipe
+    device: torch.device
+
+    def network(self, algorithm: Algorithm) -> UnrolledNetwork:
+        """The model that an algorithm wires, with new weights."""
+        return create_for(self.model, self.data.shape, self.data.num_outputs, algorithm, self.binding)
+
+    def train(
+        self, algorithm: Algorithm, seed: int, callbacks: Sequence[Callback], run: Path | None = None
+    ) -> FitResult:
+        """Train the model that an algorithm wires; the seed decides its first weights and every random choice."""
+        torch.manual_seed(seed)
+        model, device = self.network(algorithm), self.device
+        return fit(model, self.data, recipe=self.recipe, run=run, seed=seed, device=device, callbacks=callbacks)
 
 
 def compare(
@@ -39,7 +56,7 @@ def compare(
     recipe: Recipe | None = None,
     binding: Binding | None = None,
     run: str | Path = "runs/comparison",
-    callbacks: Callable[[str], Sequence[Callback]] = lambda label: (),
+    callbacks: CallbacksByLabel = lambda label: (),
     device: str | torch.device | None = None,
 ) -> Comparison:
     """Train the same model with each algorithm on the same data from the same weights, once for each seed.
@@ -68,7 +85,7 @@ def compare(
     if seeds < 1:
         raise MinimandError(f"seeds is {seeds}; expected at least 1.")
     data = as_data(data)
-    device = default_device() if device is None else as_device(device)
+    device = as_device(device)
     recipe = recipe or default_recipe(data, create_for(model, data.shape, data.num_outputs), device)
     task = Task(data, model, binding, recipe, device)
     return _compare(task, _contestants(algorithms, task), range(seeds), Path(run), callbacks)
@@ -82,13 +99,7 @@ class _Contestant:
     model: UnrolledNetwork
     certificate: Certificate
     fingerprint: str
-
     label: str = ""
-    """A short name that no other contestant has."""
-
-    @property
-    def file_name(self) -> str:
-        return f"{file_name(specification(self.algorithm))}-{self.fingerprint[:8]}"
 
 
 def _contestants(algorithms: Sequence[Algorithm | str], task: Task) -> list[_Contestant]:
@@ -114,19 +125,16 @@ def _label(contestant: _Contestant, alone: bool) -> str:
 
 
 def _compare(
-    task: Task,
-    contestants: Sequence[_Contestant],
-    seeds: Sequence[int],
-    folder: Path,
-    callbacks: Callable[[str], Sequence[Callback]],
+    task: Task, contestants: Sequence[_Contestant], seeds: Sequence[int], folder: Path, callbacks: CallbacksByLabel
 ) -> Comparison:
     entries: list[ComparisonEntry] = []
     run_pages: list[tuple[str, str]] = []
     for contestant in contestants:
         results: list[FitResult] = []
         diverged: list[int] = []
+        name = f"{file_name(specification(contestant.algorithm))}-{contestant.fingerprint[:8]}"
         for seed in seeds:
-            run = folder / f"{contestant.file_name}-seed{seed}"
+            run = folder / f"{name}-seed{seed}"
             label = f"{contestant.label} seed {seed}"
             try:
                 results.append(task.train(contestant.algorithm, seed, callbacks(label), run))
@@ -134,15 +142,9 @@ def _compare(
             except NonFiniteLossError:
                 diverged.append(seed)
         entries.append(_entry(contestant, results, diverged, task.data.shape))
-    comparison = Comparison(
-        task.data.name,
-        task.model,
-        _describe(task.recipe),
-        list(seeds),
-        environment(task.device),
-        entries,
-        {contestant.label: contestant.certificate for contestant in contestants},
-    )
+    certificates = {contestant.label: contestant.certificate for contestant in contestants}
+    machine, recipe = environment(task.device), _describe(task.recipe)
+    comparison = Comparison(task.data.name, task.model, recipe, list(seeds), machine, entries, certificates)
     comparison.write(folder, run_pages, bibtex(*[contestant.model for contestant in contestants], task.data))
     return comparison
 
@@ -163,8 +165,6 @@ def _entry(
 
 
 def _describe(recipe: Recipe) -> str:
-    optimizer = type(recipe.optimizer).__name__
-    return (
-        f"{recipe.epochs} epochs of {optimizer} at {recipe.optimizer.lr:g}, {type(recipe.schedule).__name__}, "
-        f"batches of {recipe.batch_size}"
-    )
+    optimizer, schedule = type(recipe.optimizer).__name__, type(recipe.schedule).__name__
+    steps = f"{recipe.epochs} epochs of {optimizer} at {recipe.optimizer.lr:g}"
+    return f"{steps}, {schedule}, batches of {recipe.batch_size}"

@@ -3,18 +3,15 @@
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._support.files import write_whole
-from .._support.style import COLORS, draw_mean_and_range, legend_below, new_figure, plain
+from .._support.style import COLORS, Figure, draw_mean_and_range, legend_below, new_figure, plain
 from .._support.tables import markdown, spread, table_text
-from ..report.page import Figures, write_page
-from ..theory.certificate import Certificate
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from ..report import Figures, write_page
+from ..theory import Certificate
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class Comparison:
         """The table and its note in Markdown."""
         return f"{markdown(self.columns(), self.rows())}\n\n{self.note}\n"
 
-    def plot(self) -> "Figure":
+    def plot(self) -> Figure:
         """Test loss and accuracy over the epochs: the mean over seeds, and their range."""
         measures = [("test_loss", "test loss", 1.0)]
         if self._has_accuracy:
@@ -107,25 +104,15 @@ class Comparison:
     def write(self, folder: Path, run_pages: Sequence[tuple[str, str]], references: str) -> None:
         """Write comparison.json, table.md, figure.svg and report.html into a folder.
 
-        Args:
-            folder: the run of the comparison.
-            run_pages: the page of each training, relative to the folder, with its label.
-            references: BibTeX of what was compared.
+        `run_pages` are the pages of the trainings, relative to the folder, with their labels; `references` is BibTeX.
         """
         figures = Figures()
         curves = figures.embed(self.plot)
         if curves:
             self.plot().savefig(folder / "figure.svg")
         write_whole(folder / "table.md", self.markdown())
-        results = {
-            "data": self.data,
-            "model": self.model,
-            "recipe": self.recipe,
-            "seeds": self.seeds,
-            "environment": self.environment,
-            "entries": [asdict(entry) for entry in self.entries],
-            "certificates": {name: certificate.to_dict() for name, certificate in self.certificates.items()},
-        }
+        results = asdict(replace(self, certificates={}))
+        results["certificates"] = {name: certificate.to_dict() for name, certificate in self.certificates.items()}
         write_whole(folder / "comparison.json", json.dumps(results, indent=1))
         content = {
             "title": f"{len(self.entries)} algorithms on {self.data}",
@@ -139,10 +126,8 @@ class Comparison:
                 for certificate in self.certificates.values()
             ],
             "runs": run_pages,
-            "bibliography": references,
-            "missing": figures.missing,
         }
-        write_page("comparison.html", folder / "report.html", content)
+        write_page("comparison.html", folder / "report.html", content, figures, references)
 
 
 def _over_seeds(values: Sequence[float], digits: int) -> str:

@@ -71,10 +71,11 @@ class Multistep:
         terms = [f"+ self.{name}(k) * {move}" for name, move in zip(names, moves, strict=False)]
         terms += [f"- self.{name}(k) * {a}" for name, a in zip(names[steps - 1 :], answers, strict=True)]
         state = _tuple([*points, *answers[1:]])
+        # No character in a paragraph may end the docstring around it.
+        harmless = [paragraph.replace("\\", "/").replace('"', "'") for paragraph in paragraphs]
+        texts = [f'    """{self.formula}.', *(f"    {paragraph}" for paragraph in harmless)]
         return _TEMPLATE.format(
-            docstring="\n\n".join(
-                [_filled(f'    """{self.formula}.'), *(_filled(f"    {_harmless(p)}") for p in paragraphs)]
-            ),
+            docstring="\n\n".join(fill(text, 116, subsequent_indent=" " * 4) for text in texts),
             fields="\n".join(f"    {n}: mm.Coefficient = {value}" for n, value in self.coefficients.items()),
             start=_tuple(["x"] * steps + ["0 * x"] * (steps - 1)),
             state=state,
@@ -133,15 +134,6 @@ def _sum(terms: Sequence[str]) -> str:
     """A sum on one line, or with a line for each term, as ruff has it."""
     line = " ".join(terms)
     return line if len(line) <= 103 else "\n            ".join(["(", *terms]) + "\n        )"
-
-
-def _filled(text: str) -> str:
-    return fill(text, 116, subsequent_indent=" " * 4)
-
-
-def _harmless(text: str) -> str:
-    """A text without characters that could end the docstring around it."""
-    return text.replace("\\", "/").replace('"', "'")
 
 
 _TEMPLATE = '''\

@@ -3,13 +3,10 @@
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .._support.style import COLORS, draw_mean_and_range, legend_below, new_figure, plain
+from .._support.style import COLORS, Figure, draw_mean_and_range, legend_below, new_figure, one_panel, plain
 from .study import Column, FiguresByCaption, Measurements
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def values_by(measurements: Measurements, column: Column, settings: Sequence[str]) -> dict[Any, list[float]]:
@@ -24,15 +21,10 @@ def values_by(measurements: Measurements, column: Column, settings: Sequence[str
 
 def draw_sweep(
     measurements: Measurements, column: Column, panel: str, x: str = "depth", line: str = "algorithm"
-) -> "Figure":
-    """Draw a column against one setting: a panel for each value of another, a line for each algorithm; mean and range.
+) -> Figure:
+    """Draw a column against the setting `x`: a panel for each value of `panel`, a line for each of `line`.
 
-    Args:
-        measurements: a study's.
-        column: the column on the vertical axis.
-        panel: the setting whose values have a panel each.
-        x: the setting on the horizontal axis.
-        line: the setting whose values have a line each.
+    Lines are means over seeds, with their range.
     """
     panels = list(dict.fromkeys(m.cell[panel] for m in measurements))
     lines = list(dict.fromkeys(m.cell[line] for m in measurements))
@@ -50,22 +42,6 @@ def draw_sweep(
     return figure
 
 
-def draw_rows(measurements: Measurements, labels: Sequence[str], column: Column) -> "Figure":
-    """Draw a column in a row for each cell: a point for each seed, a line at their mean, colours by the first label."""
-    values = values_by(measurements, column, labels)
-    first = list(dict.fromkeys(key[0] for key in values))
-    figure = new_figure(7.5, 0.8 + 0.27 * len(values))
-    axes = plain(figure.subplots())
-    for row, (key, of_row) in enumerate(values.items()):
-        color = COLORS[first.index(key[0]) % len(COLORS)]
-        axes.plot(of_row, [row] * len(of_row), "o", color=color, markersize=4, alpha=0.7)
-        axes.plot([statistics.mean(of_row)] * 2, [row - 0.35, row + 0.35], color=color, linewidth=2)
-    axes.set_yticks(range(len(values)), [", ".join(map(str, key)) for key in values], fontsize=8)
-    axes.invert_yaxis()
-    axes.set_xlabel(column.heading)
-    return figure
-
-
 def sweep(
     title: str, column: Column, panel: str, x: str = "depth", line: str = "algorithm"
 ) -> Callable[[Measurements], FiguresByCaption]:
@@ -77,6 +53,22 @@ def sweep(
 def rows(
     title: str, labels: Sequence[str], column: Column, note: str = ""
 ) -> Callable[[Measurements], FiguresByCaption]:
-    """The `figures` of a study that has one, by `draw_rows`."""
-    caption = f"{title}: each seed a point, their mean a line{note}"
-    return lambda measurements: {caption: draw_rows(measurements, labels, column)}
+    """The `figures` of a study that has one: a column in a row for each cell, colours by the first label.
+
+    Each seed has a point, and their mean a line.
+    """
+
+    def draw(measurements: Measurements) -> FiguresByCaption:
+        values = values_by(measurements, column, labels)
+        first = list(dict.fromkeys(key[0] for key in values))
+        figure, axes = one_panel(7.5, 0.8 + 0.27 * len(values))
+        for row, (key, of_row) in enumerate(values.items()):
+            color = COLORS[first.index(key[0]) % len(COLORS)]
+            axes.plot(of_row, [row] * len(of_row), "o", color=color, markersize=4, alpha=0.7)
+            axes.plot([statistics.mean(of_row)] * 2, [row - 0.35, row + 0.35], color=color, linewidth=2)
+        axes.set_yticks(range(len(values)), [", ".join(map(str, key)) for key in values], fontsize=8)
+        axes.invert_yaxis()
+        axes.set_xlabel(column.heading)
+        return {f"{title}: each seed a point, their mean a line{note}": figure}
+
+    return draw

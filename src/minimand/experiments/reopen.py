@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ..algorithms import ALGORITHMS, Algorithm, as_algorithm, specification
-from ..data.data import Data
-from ..data.registry import list_data, load_data
+from ..data import Data, list_data, load_data
 from ..layers.stochastic_depth import DropPath
-from ..models.named import NamedModel
+from ..models import NamedModel
 from ..models.registry import model_from_config
-from ..recipes.recipe import Recipe, from_config
+from ..recipes import Recipe, from_config
+from ..training import CheckpointError, Method, Run, RunError
 from ..training.methods._registry import method_from_config
-from ..training.methods.method import Method
 from ..training.runs import fingerprint
-from ..training.runs.checkpoint import CheckpointError, load_weights
-from ..training.runs.run import Run, RunError
+from ..training.runs.checkpoint import load_weights
 
 
 @dataclass(frozen=True)
@@ -36,11 +34,8 @@ class Reopened:
     def load_trained(self) -> tuple[int, list[str]]:
         """Give the model the weights of the last checkpoint, averaged ones if there are.
 
-        Returns:
-            The step of the checkpoint, and what was wrong with newer ones.
-
-        Raises:
-            CheckpointError: there is no checkpoint, or none that can be read, or it is of another model.
+        Returns the step of the checkpoint, and what was wrong with newer ones; raises CheckpointError where none can be
+        read, or it is of another model.
         """
         checkpoint, problems = self.run.last_checkpoint()
         if checkpoint is None:
@@ -49,9 +44,8 @@ class Reopened:
         plan = self.method.plan(self.model, self.data.example, self.data.num_outputs, self.recipe.epochs)
         load_weights(plan.saved, checkpoint.tensors["model"], where)
         if "average" in checkpoint.tensors:  # of what was trained last
-            averages = {
-                k.removeprefix("module."): v for k, v in checkpoint.tensors["average"].items() if "module." in k
-            }
+            average = checkpoint.tensors["average"]
+            averages = {k.removeprefix("module."): v for k, v in average.items() if "module." in k}
             steps = self.data.train.count(self.recipe.samples_per_update, shuffled=True)
             ends = list(accumulate(steps * problem.epochs for problem in plan.problems))
             load_weights(plan.problems[bisect_left(ends, step)].module, averages, where)
@@ -61,9 +55,7 @@ class Reopened:
 def reopen(run: str | Path, algorithm: Algorithm | str | None = None) -> Reopened:
     """Open the run in a folder.
 
-    Args:
-        run: the folder of the run.
-        algorithm: needed if the run's is not one of the built-in ones: a folder never decides what code runs.
+    The algorithm is needed if the run's is not a built-in one: a folder never decides what code runs.
 
     Raises:
         RunError: the folder is no run, or one of a model or of data that Python code gave, or `algorithm` is not the
@@ -93,11 +85,7 @@ def reopen(run: str | Path, algorithm: Algorithm | str | None = None) -> Reopene
 
 
 def used_by(run: str | Path) -> list[Any]:
-    """The model, algorithm, method and data of a run as things to cite, but for an algorithm of one's own.
-
-    Raises:
-        RunError: the folder is no run.
-    """
+    """The model, algorithm, method and data of a run as things to cite, but for an algorithm of one's own."""
     config = Run.existing(run).config()
     model, data, method = (config.get(part) for part in ("model", "data", "method"))
     things: list[Any] = []

@@ -3,29 +3,25 @@
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from .._support.environment import as_device, default_device, environment
+from .._support.environment import as_device, environment
 from .._support.errors import MinimandError
 from .._support.files import locked, write_whole
+from .._support.style import Figure
 from .._support.tables import markdown, spread, table_text
-from ..recipes.recipe import as_config, from_config
-from ..report.citing import bibtex
-from ..report.page import Figures, write_page
-from ..training.hooks.nonfinite import NonFiniteLossError
-from ..training.loop.events import Callback
-from .bench import Bench
-from .study import SCALES, STUDIES, Cell, Column, Measurement, Scale, Study
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from ..recipes import as_config, from_config
+from ..report import Figures, bibtex, write_page
+from ..training import NonFiniteLossError
+from .study import SCALES, STUDIES, Bench, CallbacksByLabel, Cell, Column, Measurement, Scale, Study
 
 _SEEDS: dict[Scale, int] = {"smoke": 1, "cpu": 3, "paper": 3}
+_FILE = "results.json"
 
 
 @dataclass(frozen=True)
@@ -60,13 +56,12 @@ class StudyResult:
         missing = expected - len(self.rows())
         still_missing = f" {missing} of {expected} rows are not measured yet." if missing else ""
         seeds = sorted({m.seed for m in self.measurements})
-        hardware = sorted({m.environment["hardware"] for m in self.measurements})
-        versions = sorted({m.environment["torch"] for m in self.measurements})
-        dates = sorted({m.environment["date"][:10] for m in self.measurements})
+        machines = [m.environment for m in self.measurements]
+        hardware, versions, dates = (sorted({m[key] for m in machines}) for key in ("hardware", "torch", "date"))
         minutes = sum(m.seconds for m in self.measurements) / 60
         statistic = "mean and standard deviation over seeds" if len(seeds) > 1 else "seed"
         machine = f"{', '.join(hardware)}, torch {', '.join(versions)}"
-        period = " to ".join(dict.fromkeys((dates[0], dates[-1])))
+        period = " to ".join(dict.fromkeys((dates[0][:10], dates[-1][:10])))
         return (
             f"{self.study.name} at {self.scale} scale; {statistic} {', '.join(map(str, seeds))}; {machine}, {period}, "
             f"{minutes:.0f} min in all.{still_missing}"
@@ -76,7 +71,7 @@ class StudyResult:
         """The table and its note in Markdown."""
         return f"{markdown(self.columns(), self.rows(), len(self.study.labels))}\n\n{self.note}\n"
 
-    def figures(self) -> dict[str, "Figure"]:
+    def figures(self) -> dict[str, Figure]:
         """The figures of the study by their captions."""
         return dict(self.study.figures(self.measurements))
 
@@ -91,7 +86,7 @@ def run_study(
     run: str | Path | None = None,
     data_folder: str | None = None,
     device: str | torch.device | None = None,
-    callbacks: Callable[[str], Sequence[Callback]] = lambda label: (),
+    callbacks: CallbacksByLabel = lambda label: (),
     tell: Callable[[str], None] = lambda line: None,
 ) -> StudyResult:
     """Measure every cell of a study with every seed. The same call goes on where it was.
@@ -109,14 +104,14 @@ def run_study(
     Raises:
         MinimandError: an unknown study or scale; the folder holds another study, or another process measures there.
     """
-    study = STUDIES.named(name)
-    _check_scale(scale)
+    study, folder = _study_and_folder(name, scale, run)
     count = _SEEDS[scale] if seeds is None else seeds
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise MinimandError(f"seeds is {seeds!r}; expected an integer of at least 1.")
-    folder = default_folder(name, scale) if run is None else Path(run)
-    device = default_device() if device is None else as_device(device)
-    _check_folder(folder)
+    device = as_device(device)
+    is_study = (folder / _FILE).exists() or (folder / "runs").exists()
+    if folder.is_dir() and any(folder.iterdir()) and not is_study:
+        raise MinimandError(f"{folder} holds files but no study; name an empty or a new folder.")
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder) as free:
         if not free:
@@ -124,21 +119,17 @@ def run_study(
         measurements = _read(folder, study, scale)
         cells = study.cells(scale)
         if others := sum(m.cell not in cells for m in measurements):
-            tell(f"{others} measurements of other settings stay in {_file(folder)} and count for nothing")
-        missing = [
-            (cell, seed)
-            for seed in range(count)
-            for cell in cells
-            if not any(m.cell == cell and m.seed == seed for m in measurements)
-        ]
+            tell(f"{others} measurements of other settings stay in {folder / _FILE} and count for nothing")
+        done = [(m.cell, m.seed) for m in measurements]
+        missing = [(cell, seed) for seed in range(count) for cell in cells if (cell, seed) not in done]
         bench = Bench(folder / "runs", data_folder, device, callbacks)
-        for i, measurement in enumerate(_measure(study, missing, bench)):
-            measurements.append(measurement)
-            write_whole(_file(folder), _json(study, scale, measurements))
-            tell(f"{i + 1}/{len(missing)}  {_line(study, measurement)}")
+        for i, (cell, seed) in enumerate(missing):
+            measurements.append(_measure(study, cell, seed, bench))
+            write_whole(folder / _FILE, _json(study, scale, measurements))
+            tell(f"{i + 1}/{len(missing)}  {_line(study, measurements[-1])}")
         result = _result(study, scale, measurements)
         _write(result, folder)
-    return result
+        return result
 
 
 def read_study(name: str, scale: Scale = "cpu", run: str | Path | None = None) -> StudyResult:
@@ -147,14 +138,11 @@ def read_study(name: str, scale: Scale = "cpu", run: str | Path | None = None) -
     Raises:
         FileNotFoundError: nothing is measured. MinimandError: the folder holds another study.
     """
-    study = STUDIES.named(name)
-    _check_scale(scale)
-    folder = default_folder(name, scale) if run is None else Path(run)
+    study, folder = _study_and_folder(name, scale, run)
     result = _result(study, scale, _read(folder, study, scale))
     if not result.measurements:
-        raise FileNotFoundError(
-            f"no results of {name} in {folder}; `minimand study run {name} --scale {scale}` measures them."
-        )
+        command = f"minimand study run {name} --scale {scale}"
+        raise FileNotFoundError(f"no results of {name} in {folder}; `{command}` measures them.")
     return result
 
 
@@ -163,16 +151,11 @@ def default_folder(name: str, scale: Scale) -> Path:
     return Path("runs/studies") / f"{name}-{scale}"
 
 
-def _check_scale(scale: Any) -> None:
+def _study_and_folder(name: str, scale: Any, run: str | Path | None) -> tuple[Study, Path]:
+    study = STUDIES.named(name)
     if scale not in SCALES:
         raise MinimandError(f"scale is {scale!r}; expected {', '.join(map(repr, SCALES))}.")
-
-
-def _check_folder(folder: Path) -> None:
-    """Raise MinimandError if a folder holds anything but a study."""
-    started = (_file(folder), folder / "runs")
-    if folder.is_dir() and any(folder.iterdir()) and not any(path.exists() for path in started):
-        raise MinimandError(f"{folder} holds files but no study; name an empty or a new folder.")
+    return study, default_folder(name, scale) if run is None else Path(run)
 
 
 def _result(study: Study, scale: Scale, measurements: Sequence[Measurement]) -> StudyResult:
@@ -192,24 +175,17 @@ def _write(result: StudyResult, folder: Path) -> None:
         "rows": result.rows(),
         "note": result.note,
         "figures": figures.embed_all(result.figures),
-        "bibliography": bibtex(study),
-        "missing": figures.missing,
     }
-    write_page("study.html", folder / "report.html", content)
+    write_page("study.html", folder / "report.html", content, figures, bibtex(study))
 
 
-def _measure(study: Study, cells_and_seeds: Sequence[tuple[Cell, int]], bench: Bench) -> Iterator[Measurement]:
-    for cell, seed in cells_and_seeds:
-        began = time.monotonic()
-        try:
-            values = study.measure(cell, seed, bench)
-        except NonFiniteLossError:
-            values = {"diverged": 1}
-        yield Measurement(dict(cell), seed, values, time.monotonic() - began, environment(bench.device))
-
-
-def _file(folder: Path) -> Path:
-    return folder / "results.json"
+def _measure(study: Study, cell: Cell, seed: int, bench: Bench) -> Measurement:
+    began = time.monotonic()
+    try:
+        values = study.measure(cell, seed, bench)
+    except NonFiniteLossError:
+        values = {"diverged": 1}
+    return Measurement(dict(cell), seed, values, time.monotonic() - began, environment(bench.device))
 
 
 def _json(study: Study, scale: Scale, measurements: Sequence[Measurement]) -> str:
@@ -220,7 +196,7 @@ def _json(study: Study, scale: Scale, measurements: Sequence[Measurement]) -> st
 
 def _read(folder: Path, study: Study, scale: Scale) -> list[Measurement]:
     """The measurements that a folder holds."""
-    file = _file(folder)
+    file = folder / _FILE
     if not file.is_file():
         return []
     try:
@@ -236,9 +212,7 @@ def _read(folder: Path, study: Study, scale: Scale) -> list[Measurement]:
 
 def _completed(cell: dict[str, Any]) -> dict[str, Any]:
     """A cell whose recipe has, by default, the fields that recipes have gained since it was written."""
-    if "recipe" not in cell:
-        return cell
-    return cell | {"recipe": as_config(from_config(cell["recipe"]))}
+    return cell | {"recipe": as_config(from_config(cell["recipe"]))} if "recipe" in cell else cell
 
 
 def _text(measured: Sequence[Measurement], column: Column) -> str:

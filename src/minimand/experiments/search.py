@@ -2,36 +2,29 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .._support.environment import as_device, default_device
+from .._support.environment import as_device
 from .._support.errors import MinimandError
 from .._support.extras import require
 from .._support.files import write_whole
 from ..algorithms import ALGORITHMS, Algorithm, as_algorithm
-from ..data.conversion import as_data
-from ..data.data import Data
-from ..data.holding_out import hold_out
-from ..models.registry import create_for
-from ..recipes.recipe import Recipe, default_recipe
-from ..report.citing import bibtex
-from ..report.explain import certify_model
-from ..theory.certificate import Certificate
-from ..theory.distance import distance
-from ..theory.equivalence import equivalent, identify
-from ..theory.kernel import Binding
-from ..training.arguments import check_seed
-from ..training.loop.events import Callback
-from ..training.methods.backpropagation import Backpropagation
-from ..training.runs.configuration import configuration
-from ..training.runs.run import Run
+from ..data import Data, as_data, hold_out
+from ..models import create_for
+from ..recipes import Recipe, default_recipe
+from ..report import bibtex, certify_model
+from ..theory import Binding, Certificate, distance, equivalent, identify
+from ..training import Backpropagation, Run
+from ..training.fit import check_seed
+from ..training.runs.keeper import configuration
 from .compare import compare
 from .multistep import KNOWN
 from .search_result import FILE, SearchResult
+from .study import CallbacksByLabel
 from .trials import DATABASE, Trial, TrialTask, best_first, make_trials, opened_study, tally
 
 _HELD_OUT = 0.2
@@ -48,7 +41,7 @@ def search(
     seeds: int = 3,
     run: str | Path = "runs/search",
     storage: str | None = None,
-    callbacks: Callable[[str], Sequence[Callback]] = lambda label: (),
+    callbacks: CallbacksByLabel = lambda label: (),
     tell: Callable[[str], None] = lambda line: None,
     device: str | torch.device | None = None,
 ) -> SearchResult:
@@ -81,7 +74,7 @@ def search(
     require("optuna", "search", "to search for coefficients")
     _check_numbers(steps, trials, seed, seeds)
     data = as_data(data)
-    device = default_device() if device is None else as_device(device)
+    device = as_device(device)
     plain = create_for(model, data.shape, data.num_outputs, "gradient_descent", binding)
     recipe = recipe or default_recipe(data, plain, device)
     task = TrialTask(hold_out(data, _HELD_OUT, seed), model, binding, recipe, device, seed, plain)
@@ -109,18 +102,12 @@ def _check_numbers(steps: int, trials: int, seed: int, seeds: int) -> None:
 
 def _check_folder(folder: Path) -> None:
     """Raise MinimandError if a folder holds anything but a search."""
-    is_new = not (folder / DATABASE).is_file() and not (folder / FILE).is_file()
-    if is_new and any(folder.iterdir()):
+    if any(folder.iterdir()) and not any((folder / name).is_file() for name in (DATABASE, FILE)):
         raise MinimandError(f"{folder} holds files but no search; name an empty or a new folder.")
 
 
 def _conclude(
-    task: TrialTask,
-    trials: list[Trial],
-    data: Data,
-    folder: Path,
-    seeds: int,
-    callbacks: Callable[[str], Sequence[Callback]],
+    task: TrialTask, trials: list[Trial], data: Data, folder: Path, seeds: int, callbacks: CallbacksByLabel
 ) -> SearchResult:
     """Write down the best algorithm, and train it and the known ones afresh on all data."""
     trained = best_first(trials)
@@ -136,20 +123,12 @@ def _conclude(
     write_whole(file, best.method.source(_about(task, trials, best, certificate, nearest)))
     algorithm = as_algorithm(f"{file}:Found")
     is_known = any(equivalent(algorithm, name).relation == "identical" for name in KNOWN)
-    comparison = compare(
-        list(KNOWN) if is_known else [algorithm, *KNOWN],
-        data,
-        task.model,
-        seeds,
-        task.recipe,
-        task.binding,
-        folder / "comparison",
-        callbacks,
-        task.device,
-    )
+    compared = list(KNOWN) if is_known else [algorithm, *KNOWN]
+    model, recipe, binding, run = task.model, task.recipe, task.binding, folder / "comparison"
+    comparison = compare(compared, data, model, seeds, recipe, binding, run, callbacks, task.device)
     result = SearchResult(
         data=data.name,
-        model=task.model,
+        model=model,
         held_out=len(task.data.test),
         seed=task.seed,
         trials=trials,

@@ -2,23 +2,19 @@
 
 import json
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from .._support.files import write_whole
-from .._support.style import COLORS, new_figure, plain
+from .._support.style import COLORS, Figure, one_panel
 from .._support.tables import table_text
-from ..report.page import Figures, write_page
-from ..theory.certificate import Certificate
-from ..theory.equivalence import Identification
+from ..report import Figures, write_page
+from ..theory import Certificate, Identification
 from .comparison import Comparison
 from .trials import Trial, best_first, tally
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-FILE = "search.json"
-"""The file in a search's folder that holds its result."""
+FILE = "search.json"  # the result of a search, in its folder
 _SHOWN = 10
 
 
@@ -37,14 +33,12 @@ class SearchResult:
     source: str = field(repr=False)
     """The text of a file with the best algorithm as a class `Found`."""
     certificate: Certificate = field(repr=False)
-    """The certificate of the best algorithm."""
     identification: Identification
     nearest: list[tuple[str, float]]
     """The nearest known algorithms, with the L1 distance of kernels over the depth of the certificate."""
     comparison: Comparison = field(repr=False)
     """The best and the known algorithms trained afresh, and judged on the test samples."""
     run: Path
-    """The folder of the search."""
 
     @property
     def best(self) -> Trial:
@@ -82,16 +76,13 @@ class SearchResult:
         near = [f"kernel distance {apart:.4g} from {name}, over {depth} layers" for name, apart in self.nearest]
         return [*str(self.identification).splitlines(), *near]
 
-    def plot(self) -> "Figure":
+    def plot(self) -> Figure:
         """The loss of each trial, and the lowest so far."""
-        trained = [t for t in self.trials if t.loss is not None]
-        losses = [t.loss or 0.0 for t in trained]
-        figure = new_figure(7, 3)
-        axes = plain(figure.subplots())
-        numbers = [t.number for t in trained]
+        points = [(t.number, t.loss) for t in self.trials if t.loss is not None]
+        numbers, losses = [number for number, _ in points], [loss for _, loss in points]
+        figure, axes = one_panel(7, 3)
         axes.plot(numbers, losses, "o", color=COLORS[0], markersize=4, label="trained to the end")
-        lowest = [min(losses[: i + 1]) for i in range(len(losses))]
-        axes.step(numbers, lowest, where="post", color=COLORS[1], label="lowest so far")
+        axes.step(numbers, list(accumulate(losses, min)), where="post", color=COLORS[1], label="lowest so far")
         axes.set(xlabel="trial", ylabel="validation loss", yscale="log")
         axes.locator_params("x", integer=True)
         axes.legend(frameon=False, fontsize=8)
@@ -126,10 +117,8 @@ class SearchResult:
             "result": self,
             "curve": figures.embed(self.plot),
             "picture": figures.embed(self.certificate.plot),
-            "bibliography": references,
-            "missing": figures.missing,
         }
-        write_page("search.html", self.run / "report.html", content)
+        write_page("search.html", self.run / "report.html", content, figures, references)
 
     def __str__(self) -> str:
         table = table_text(self.columns(), self.rows(), note=self.note)

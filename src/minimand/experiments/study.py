@@ -1,22 +1,86 @@
-"""Studies: published tables, their settings, and what is measured for them."""
+"""Studies: published tables, their settings, what is measured for them, and with which means."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, get_args
 
+import torch
+
+from .._support.errors import MinimandError
 from .._support.registry import Registry, instance_of
-from .bench import Bench
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .._support.style import Figure
+from ..data import Arrays, Data, load_data
+from ..training import Callback
 
 Scale = Literal["smoke", "cpu", "paper"]
 """The size of a study: seconds, to see that it runs; at most half an hour on two cores; as published."""
 SCALES: tuple[Scale, ...] = get_args(Scale)
-"""All scales, the smallest first."""
 
 Cell = Mapping[str, Any]
 """All settings of one row of a table, as plain values; they are written beside what was measured."""
+Values = dict[str, Any]
+"""The numbers and words measured for a cell by key; lists where a figure needs them."""
+CallbacksByLabel = Callable[[str], Sequence[Callback]]
+"""A function that makes the callbacks of a training from its label."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The means of a measurement: data, a device, callbacks, and a folder for runs."""
+
+    runs: Path
+    """The folder of the runs, from which interrupted trainings go on."""
+    data_folder: str | None
+    """The folder of the files of named data, or of ImageNet."""
+    device: torch.device
+    callbacks: CallbacksByLabel
+
+    _loaded: dict[str, Data] = field(default_factory=dict, repr=False)
+
+    def data(self, name: str, train: int | None = None, test: int | None = None, enlarged: int = 1) -> Data:
+        """The data of a name, which is read once; or its first `train` training and `test` test samples.
+
+        "imagenet" are the images of 224 pixels in `data_folder`; CIFAR is in `data_folder` or in a folder of its name
+        there. Small images can be enlarged by a whole factor, each pixel repeated. Raises MinimandError if there is no
+        folder for ImageNet.
+        """
+        if name not in self._loaded:
+            self._loaded[name] = self._load(name)
+        data = self._loaded[name]
+        data = replace(data, train=_first(data.train, train), test=_first(data.test, test))
+        return data if enlarged == 1 else _enlarge(data, enlarged)
+
+    def data_of(self, cell: Cell) -> Data:
+        """The data that a cell names: its `data`, `train`, `test` and `enlarged` are the arguments of `data`."""
+        return self.data(cell["data"], cell.get("train"), cell.get("test"), cell.get("enlarged", 1))
+
+    def _load(self, name: str) -> Data:
+        if name == "imagenet":
+            if self.data_folder is None:
+                raise MinimandError(
+                    "data_folder is None, but this study needs ImageNet; expected its folder of train/ and val/ images "
+                    "(--data-folder)."
+                )
+            return load_data(self.data_folder, image_size=224)
+        if self.data_folder is None or name not in ("cifar10", "cifar100"):
+            return load_data(name)
+        subfolder = Path(self.data_folder) / name
+        return load_data(name, data_folder=str(subfolder) if subfolder.is_dir() else self.data_folder)
+
+
+def _first(samples: Any, count: int | None) -> Any:
+    return samples if count is None else Arrays(samples.inputs[:count], samples.targets[:count])
+
+
+def _enlarge(data: Data, factor: int) -> Data:
+    def larger(samples: Any) -> Arrays:
+        return Arrays(samples.inputs.repeat_interleave(factor, 2).repeat_interleave(factor, 3), samples.targets)
+
+    channels, height, width = data.shape
+    shape = (channels, factor * height, factor * width)
+    return replace(data, train=larger(data.train), test=larger(data.test), shape=shape)
 
 
 @dataclass(frozen=True)
@@ -25,15 +89,15 @@ class Measurement:
 
     cell: dict[str, Any]
     seed: int
-    values: dict[str, Any]
-    """The numbers and words by key; lists where a figure needs them; {"diverged": 1} if the loss was not finite."""
+    values: Values
+    """What was measured; {"diverged": 1} if the loss was not finite."""
     seconds: float
     environment: dict[str, Any]
 
 
 Measurements = Sequence[Measurement]
 """Measurements of one study, in the order in which they were made."""
-FiguresByCaption = Mapping[str, "Figure"]
+FiguresByCaption = Mapping[str, Figure]
 """The figures of a study, by the captions that stand below them."""
 
 
@@ -61,7 +125,7 @@ class Study:
     """Keys into references.bib."""
     cells: Callable[[Scale], Sequence[Cell]]
     """A function that gives the cells of a scale."""
-    measure: Callable[[Cell, int, Bench], dict[str, Any]]
+    measure: Callable[[Cell, int, Bench], Values]
     """A function that measures the values of a cell with a seed."""
     labels: tuple[str, ...]
     """The settings that tell the rows of the table apart."""
@@ -73,15 +137,14 @@ class Study:
     """A function that draws figures of the measurements, by their captions."""
 
 
+def _studies_in(module: ModuleType) -> dict[str, Study]:
+    return {thing.name: thing for thing in vars(module).values() if isinstance(thing, Study)}
+
+
 STUDIES: Registry[Study] = Registry(
-    "study", "studies", "minimand.studies", instance_of(Study), lambda study: study.title
+    "study", "studies", "minimand.studies", instance_of(Study), lambda study: study.title, _studies_in
 )
-"""Every study by name: those of `minimand.studies`, and those that other packages bring by entry points."""
-
-
-def register(study: Study) -> None:
-    """Put a study into `STUDIES` under its name."""
-    STUDIES.add(study.name, study)
+"""Every study by name: each `Study` in a file of `minimand.studies`, and those that other packages bring."""
 
 
 def list_studies() -> dict[str, str]:

@@ -11,36 +11,21 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..data.data import Data
-from ..data.samples import Arrays
-from ..models.network import UnrolledNetwork
-from ..models.registry import create_for
-from ..networks.kinds import count_parameters
-from ..recipes.augmentation import Augmentation
-from ..recipes.optimizers import SGD
-from ..recipes.recipe import Recipe, as_config, from_config
-from ..recipes.schedules import StepDecay
-from ..report.size import count_flops
-from ..training.fit import fit
-from ..training.hooks.nonfinite import NonFiniteLossError
-from ..training.loop.result import FitResult
-from ..training.methods.method import Method
-from .bench import Bench
-from .study import Cell, Column, Scale
+from ..data import Arrays, Data
+from ..models import UnrolledNetwork, create_for
+from ..networks import count_parameters
+from ..recipes import SGD, Augmentation, Recipe, StepDecay, as_config, from_config
+from ..report import count_flops
+from ..training import FitResult, Method, NonFiniteLossError, fit
+from .study import Bench, Cell, Column, Scale, Values
 
 ACCURACY = Column("accuracy", "test accuracy %", 1, 100)
-"""The column of most classifiers: the test accuracy in percent."""
 ERROR = Column("error", "test error %", 2, 100)
-"""The column of the test error in percent."""
-COLUMNS = (
-    ERROR,
-    Column("loss", "test loss", 3),
-    Column("parameters", "M parameters", 3, 1e-6),
-    Column("flops", "M FLOPs", 1, 1e-6),
-)
+PARAMETERS = Column("parameters", "parameters", 0)
+RATE = Column("rate", "learning rate")
+LOSS = Column("loss", "test loss", 3)
+COLUMNS = (ERROR, LOSS, Column("parameters", "M parameters", 3, 1e-6), Column("flops", "M FLOPs", 1, 1e-6))
 """The columns that `measure_classifier` measures."""
-
-
 SKELETONS = (
     "gradient_descent",
     "heavy_ball(momentum=0.5)",
@@ -64,9 +49,9 @@ def images_for_steps(scale: Scale, steps: int, batch: int = 64) -> dict[str, Any
     return {"data": name, "train": steps * batch, "test": test}
 
 
-def one_epoch(rate: float, batch: int) -> Recipe:
+def one_epoch(rate: float, batch: int, weight_decay: float = 0.0) -> Recipe:
     """A recipe of one epoch at a constant rate: as many steps as there are batches."""
-    return Recipe(1, batch, SGD(rate, weight_decay=0.0), StepDecay(at=()), augmentation=Augmentation())
+    return Recipe(1, batch, SGD(rate, weight_decay=weight_decay), StepDecay(at=()), augmentation=Augmentation())
 
 
 def first_batch(data: Data, samples: int = 64) -> tuple[Tensor, Tensor]:
@@ -76,11 +61,7 @@ def first_batch(data: Data, samples: int = 64) -> tuple[Tensor, Tensor]:
 
 
 def plain_network(
-    width: int,
-    depth: int,
-    activation: Callable[[], nn.Module],
-    data: Data,
-    norm: Callable[[int], nn.Module] | None = None,
+    width: int, depth: int, activation: type[nn.Module], data: Data, norm: Callable[[int], nn.Module] | None = None
 ) -> nn.Sequential:
     """A network of `depth` linear layers, an activation after each but the last, if need be behind a normalization."""
     widths = [math.prod(data.shape), *[width] * (depth - 1)]
@@ -95,43 +76,24 @@ def seeded_network(name: str, data: Data, cell: Cell, seed: int) -> UnrolledNetw
 
 
 def train(
-    model: nn.Module,
-    data: Data,
-    cell: Cell,
-    seed: int,
-    bench: Bench,
-    resume: bool = True,
-    method: Method | None = None,
+    model: nn.Module, data: Data, cell: Cell, seed: int, bench: Bench, resume: bool = True, method: Method | None = None
 ) -> FitResult:
-    """Train a model by the recipe in its cell.
+    """Train a model in place by the recipe in its cell; the seed decides the order of samples and every random choice.
 
-    Args:
-        model: trained in place, on the bench's device.
-        data: the samples to train and test on.
-        cell: holds `recipe`.
-        seed: decides the order of the samples and every random choice.
-        bench: says where.
-        resume: keep checkpoints, so that an interrupted training goes on where it was.
-        method: as for `mm.fit`.
+    With `resume` there are checkpoints, from which an interrupted training goes on.
     """
     recipe = from_config(cell["recipe"])
     name = f"{zlib.crc32(json.dumps(cell, sort_keys=True).encode()):08x}-seed{seed}"
     run = bench.runs / name if resume else None
-    label = f"{cell.get('model', '')} {cell.get('algorithm', '')} seed {seed}".strip()
-    callbacks = bench.callbacks(label)
+    callbacks = bench.callbacks(f"{cell.get('model', '')} {cell.get('algorithm', '')} seed {seed}".strip())
     return fit(model, data, method, recipe, run=run, seed=seed, device=bench.device, callbacks=callbacks)
 
 
 def best_of_rates(
-    create: Callable[[], nn.Module],
-    data: Data,
-    cell: Cell,
-    seed: int,
-    bench: Bench,
-    method: Method | None = None,
-) -> tuple[dict[str, Any], nn.Module | None]:
+    create: Callable[[], nn.Module], data: Data, cell: Cell, seed: int, bench: Bench, method: Method | None = None
+) -> tuple[Values, nn.Module | None]:
     """Train a new model at each learning rate of `cell["rates"]`: the best test accuracy, its rate, and its model."""
-    best: dict[str, Any] = {"diverged": 1}
+    best: Values = {"diverged": 1}
     model = None
     for rate in cell["rates"]:
         recipe = from_config(cell["recipe"])
@@ -145,19 +107,15 @@ def best_of_rates(
     return best, model
 
 
-def train_classifier(model: nn.Module, data: Data, cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def train_classifier(model: nn.Module, data: Data, cell: Cell, seed: int, bench: Bench) -> Values:
     """Error, loss and size of a classifier, after training."""
     result = train(model, data, cell, seed, bench)
     assert result.test_accuracy is not None
-    return {
-        "error": 1 - result.test_accuracy,
-        "loss": result.test_loss,
-        "parameters": count_parameters(model),
-        "flops": count_flops(model, data.shape),
-    }
+    size = {"parameters": count_parameters(model), "flops": count_flops(model, data.shape)}
+    return {"error": 1 - result.test_accuracy, "loss": result.test_loss, **size}
 
 
-def measure_classifier(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def measure_classifier(cell: Cell, seed: int, bench: Bench) -> Values:
     """Error, loss and size of the named model `cell["model"]`, trained with `cell["algorithm"]` if there is one."""
     data = bench.data_of(cell)
     return train_classifier(seeded_network(cell["model"], data, cell, seed), data, cell, seed, bench)

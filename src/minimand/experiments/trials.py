@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from .._support.errors import MinimandError
 from .._support.seeds import derived_seed
-from ..models.network import UnrolledNetwork
-from ..theory.certificate import Certificate, certify
-from ..training.hooks.nonfinite import NonFiniteLossError
-from ..training.loop.events import Callback, EpochDone, Event
+from ..models import UnrolledNetwork
+from ..theory import Certificate, certify
+from ..training import Callback, EpochDone, Event, NonFiniteLossError
 from ..training.runs.run import differences
+from .compare import Task
 from .multistep import PRECISION, Multistep, from_parameters, known_parameters, ranges
-from .task import Task
+from .study import CallbacksByLabel
 
 if TYPE_CHECKING:
     import optuna
 
-DATABASE = "study.db"
-"""The file in a search's folder that holds Optuna's study."""
+DATABASE = "study.db"  # Optuna's study, in the folder of a search
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,7 @@ def opened_study(folder: Path, storage: str | None, settings: dict[str, Any], ep
             third = -(-epochs // 3)
             pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=third, interval_steps=third)
             study = optuna.create_study(storage=database, study_name=name, pruner=pruner, load_if_exists=True)
-            changed = differences(study.user_attrs.get("settings", settings), settings)
-            if changed:
+            if changed := differences(study.user_attrs.get("settings", settings), settings):
                 raise MinimandError(
                     f"{folder} holds a search with other settings: {'; '.join(changed)}. Losses of both would not "
                     "compare; name another folder."
@@ -109,18 +107,12 @@ def make_trials(
     task: TrialTask,
     steps: int,
     count: int,
-    callbacks: Callable[[str], Sequence[Callback]],
+    callbacks: CallbacksByLabel,
     tell: Callable[[str], None],
 ) -> list[Trial]:
-    """Make the trials that a study lacks of a number of them, and return all that it has, in the order of their ends.
+    """Make the trials that a study lacks of `count` trials, and return all that it has, in the order of their ends.
 
-    Args:
-        study: Optuna's, from `opened_study`.
-        task: what is trained.
-        steps: the number of past states and answers that a method reads.
-        count: the number of trials in all.
-        callbacks: makes the callbacks of each training from its label.
-        tell: is given a line after each trial.
+    A method reads `steps` past states and answers; `tell` is given a line after each trial.
     """
     from optuna.distributions import BaseDistribution, FloatDistribution
     from optuna.samplers import TPESampler
@@ -154,7 +146,6 @@ def make_trials(
 def _try(
     method: Multistep, task: TrialTask, trial: "optuna.Trial", callbacks: Sequence[Callback]
 ) -> tuple[str, float | None]:
-    """The outcome of a method, and its loss if it was trained to its end."""
     from optuna import TrialPruned
 
     def report(event: Event) -> None:
@@ -164,8 +155,7 @@ def _try(
             if epoch < task.recipe.epochs and trial.should_prune():
                 raise TrialPruned
 
-    objection = _objection(certify(method.algorithm, task.depth, task.plain.binding))
-    if objection:
+    if objection := _objection(certify(method.algorithm, task.depth, task.plain.binding)):
         return f"not certified: {objection}", None
     try:
         return "trained", task.train(method.algorithm, task.seed, [*callbacks, report]).test_loss
@@ -177,8 +167,7 @@ def _try(
 
 def _as_trial(number: int, trial: "optuna.trial.FrozenTrial") -> Trial:
     outcome = trial.user_attrs["outcome"]
-    # What Optuna calls the value of a trial that was stopped early is that of its last epoch.
-    loss = trial.value if outcome == "trained" else None
+    loss = trial.value if outcome == "trained" else None  # stopped early, its value is that of its last epoch
     return Trial(number, from_parameters(trial.params), outcome, loss, f"{trial.datetime_complete:%Y-%m-%d}")
 
 

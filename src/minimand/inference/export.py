@@ -8,35 +8,27 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .._support.errors import MinimandError, WrongTypeError
+from .._support.errors import MinimandError
 from .._support.extras import require
 from .._support.files import write_whole
 from ..networks.compiled import unwrapped
+from ..networks.kinds import check_model
 
 
 def export_onnx(model: nn.Module, path: str | Path, batch: Tensor) -> float:
     """Write a model in evaluation mode as ONNX, for batches of any length; thresholds are comparisons there.
 
-    The model goes through `torch.export`, which works on hardened models too; a packed model runs on kernels that ONNX
-    does not have.
-
     Args:
-        model: hardened or not, from one tensor to one; it is not changed.
-        path: the file, written whole or not at all.
+        model: hardened or not, but not packed, from one tensor to one; it is not changed.
         batch: an example batch of at least two samples, of the shape that the model takes.
 
     Returns:
-        The largest difference between what onnxruntime gives for the batch and what the model does. Where a value
-        before a threshold is within rounding of a jump, it can be that of a step.
-
-    Raises:
-        ValueError: a packed model, one that gives no tensor, or a batch of fewer than two samples.
-            ModuleNotFoundError: the extra `export` is missing.
+        The largest difference between what onnxruntime (extra `export`) gives for the batch and what the model does.
+        Where a value before a threshold is within rounding of a jump, it can be that of a step.
     """
     from .packed import PackedModel
 
-    if not isinstance(model, nn.Module):
-        raise WrongTypeError(f"model is {type(model).__name__}; expected a module.")
+    check_model(model)
     if isinstance(model, PackedModel):
         raise MinimandError("a packed model cannot be exported: its kernels are no ONNX; export the hardened model.")
     if not isinstance(batch, Tensor) or len(batch) < 2:

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from .. import layers
 from .._support.errors import MinimandError
 from .._support.files import write_whole
-from ..layers.flatten import FlattenOf
+from ..layers.reshaping import FlattenOf
 from ..layers.weight_bits import FEW_BIT_LAYERS
 from . import steps
 from .read import function_name
@@ -45,11 +45,7 @@ class PackedFileError(MinimandError):
 
 
 def write_packed(graph_module: fx.GraphModule, labels: dict[str, str], path: str | Path) -> None:
-    """Write the steps of a packed model and their places in the model; whole, or not at all.
-
-    Raises:
-        ValueError: the model holds a module or calls a function that a file cannot name. OSError: no space, no folder.
-    """
+    """Write the steps of a packed model and their places in the model; whole, or not at all."""
     modules = {name: _description(labels[name], module) for name, module in graph_module.named_children()}
     nodes = [
         {"op": n.op, "name": n.name, "target": _target(n), "args": _plain(n.args), "kwargs": _plain(n.kwargs)}

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
+from operator import attrgetter
 from typing import Any, Literal, cast
 
 import torch
@@ -15,11 +16,11 @@ from torch import Tensor, fx, nn
 from .._support.errors import MinimandError
 from ..layers.thresholds import Threshold
 from ..layers.weight_bits import FewBitLayer, few_bit_weight
-from ..networks.kinds import ACTIVATIONS
-from .folding import LARGEST, float_of, jumps_of
-from .read import attribute, function_name, reachable
+from ..networks.kinds import ACTIVATION_FUNCTIONS, ACTIVATIONS
+from .read import function_name, reachable
 from .steps import AsVectors, PackReal, Pool, Shortcut, Unpack
 from .values import (
+    LARGEST,
     NORMS,
     Levels,
     MonotoneChain,
@@ -28,20 +29,18 @@ from .values import (
     applied,
     bound_of,
     directions,
+    float_of,
     is_poolable,
+    jumps_of,
     lowest,
     packed_layer,
     padding_of,
     pooling_of,
     shaped,
-    some,
 )
 
 Value = Real | Levels | MonotoneChain
-_ACTIVATION_FUNCTIONS = {
-    *("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish", "hardtanh"),
-    *("tanh", "softplus", "softsign"),
-}
+_ACTIVATION_FUNCTIONS = ACTIVATION_FUNCTIONS.keys() - {"arctan", "erf", "linear", "sigmoid", "sin"}
 _EXACT = 2**24
 """Integers below are exact in float32."""
 
@@ -88,11 +87,7 @@ class Lowering:
     """The names of layers of real weights between thresholds."""
 
     def run(self, graph: fx.Graph) -> None:
-        """Lower every node.
-
-        Raises:
-            ValueError: an activation between thresholds that is none.
-        """
+        """Lower every node of the model's graph."""
         self.values: dict[fx.Node, Value] = {}
         self.before = reachable(reversed(graph.nodes), self._is_threshold, lambda node: node.users)
         self.behind = reachable(graph.nodes, self._is_threshold, lambda node: node.all_input_nodes)
@@ -105,7 +100,7 @@ class Lowering:
                 self.graph.output(fx.map_arg(node.args[0], lambda n: self.real(n)))
             else:
                 value = self._lower(node)
-                if isinstance(value, MonotoneChain) and value.is_pending and len(node.users) > 1:
+                if isinstance(value, MonotoneChain) and len(node.users) > 1:
                     value = Real(self.real_of(value))
                 self.values[node] = value
 
@@ -116,17 +111,17 @@ class Lowering:
     def real(self, node: Any) -> fx.Node:
         """The new node of a node's real value."""
         value = self.values[node]
-        if isinstance(value, Levels):
-            return self._real_levels(value)
         return value.node if isinstance(value, Real) else self.real_of(value)
 
-    def real_of(self, value: MonotoneChain) -> fx.Node:
-        """The new node of a chain's real value."""
+    def real_of(self, value: Levels | MonotoneChain) -> fx.Node:
+        """The new node of the real value of levels or of a chain."""
+        if isinstance(value, Levels):
+            return self.step(f"{value.node.name}_real", Unpack(value.levels), value)
         base = value.base
         node = self.step(base.name, packed_layer(base), base.levels) if isinstance(base, Sums) else base.node
         for link in value.links:
             if isinstance(link, Levels):
-                node = self.graph.call_function(torch.add, (self._real_levels(link), node))
+                node = self.graph.call_function(torch.add, (self.real_of(link), node))
             else:
                 node = self.add(type(link).__name__.lower(), link, node)
         return node
@@ -158,9 +153,6 @@ class Lowering:
             for user, module in takers
         )
 
-    def _real_levels(self, value: Levels) -> fx.Node:
-        return self.step(f"{value.node.name}_real", Unpack(value.levels), value)
-
     def _is_threshold(self, node: fx.Node) -> bool:
         return isinstance(self.module(node), Threshold)
 
@@ -184,7 +176,7 @@ class Lowering:
             return Real(self.graph.placeholder(node.name))
         if node.op == "get_attr":
             name = f"constant_{node.name}"
-            self.root.register_buffer(name, attribute(self.model, cast(str, node.target)).detach().clone())
+            self.root.register_buffer(name, attrgetter(cast(str, node.target))(self.model).detach().clone())
             return Real(self.graph.get_attr(name))
         self._check_foldable(node)
         rule, module = self._rule(node), self.module(node)
@@ -245,7 +237,7 @@ def _cut_real(links: tuple[Any, ...], threshold: Threshold, channels: int, last:
         return threshold.codes(threshold.values(applied(shaped(float_of(keys), maps), links))).view(-1)
 
     keys, flip = jumps_of(below, torch.full((channels,), LARGEST), rises, threshold.levels - 1)
-    return PackReal(float_of(keys), some(flip ^ after), some(after), pooling, last)
+    return PackReal(float_of(keys), flip ^ after, after, pooling, last)
 
 
 def _cut_sums(base: Sums, links: tuple[Any, ...], threshold: Threshold) -> tuple[nn.Module, list[Levels]]:
@@ -265,8 +257,8 @@ def _cut_sums(base: Sums, links: tuple[Any, ...], threshold: Threshold) -> tuple
         return jumps_of(below, bound, rises, threshold.levels - 1)
 
     limits, flips = zip(*map(jumps_with, rows), strict=True)
-    thresholds, flip = torch.stack(limits).int(), some(flips[0] ^ after)
-    step = packed_layer(base, thresholds=thresholds, flip=flip, after=some(after), pooling=pooling)
+    thresholds = torch.stack(limits).int()
+    step = packed_layer(base, thresholds=thresholds, flip=flips[0] ^ after, after=after, pooling=pooling)
     return step, [base.levels, *shortcuts]
 
 

@@ -1,4 +1,4 @@
-"""Models that run on bits."""
+"""Hardened models that run on bits."""
 
 import copy
 from collections import Counter
@@ -19,14 +19,11 @@ from .lower import Lowering
 from .read import graph_of
 from .steps import PackedLayer, PackReal, Pool, Shortcut, Unpack
 
-_REAL = (nn.Linear, ConvNd)
-
 
 class PackedModel(nn.Module):
-    """A hardened model whose layers of few bits run on activations of bits; for inference, on the CPU.
+    """A hardened model in evaluation mode whose layers of few bits run on activations of bits, on the CPU.
 
-    Batch normalization, pooling and thresholds are comparisons of integers. What it gives is what the hardened model
-    gives in evaluation mode. `print` shows what each layer became, and the size; after the first batch the operations.
+    `print` shows what each layer became, and the size; after the first batch the operations.
     """
 
     def __init__(self, steps: fx.GraphModule, labels: dict[str, str]) -> None:
@@ -37,11 +34,7 @@ class PackedModel(nn.Module):
 
     @torch.inference_mode()
     def forward(self, x: Tensor) -> Any:
-        """The output of the hardened model, for a batch that it takes.
-
-        Raises:
-            ValueError: x is not of float32 on the CPU, or has another number of channels.
-        """
+        """The output of the hardened model, for a batch of float32 on the CPU."""
         self._check(x)
         self._seen = tuple(x.shape[1:])
         return self.steps(x)
@@ -51,30 +44,27 @@ class PackedModel(nn.Module):
         return super().train(False)
 
     def save(self, path: str | Path) -> None:
-        """Write the model to a file, whole or not at all; `mm.load_packed` reads it.
-
-        Raises:
-            ValueError: the model holds a module, or calls a function, that a file cannot name. OSError: no space, no
-                folder.
-        """
+        """Write the model to a file, whole or not at all; `mm.load_packed` reads it."""
         write_packed(self.steps, self.labels, path)
 
+    @torch.inference_mode()
     def operations(self, *shape: int) -> dict[str, int]:
         """The multiplications and additions for one sample of a shape (C, H, W), by the precision of the weights."""
         operations: Counter[str] = Counter()
 
         def count(step: nn.Module, inputs: tuple[Any, ...], y: Any) -> None:
             if isinstance(step, PackedLayer):
-                operations[_kind(step)] += step.operations(inputs[0])
-            elif isinstance(step, _REAL):
-                operations["float"] += _operations(step, y)
+                operations[f"{step.bits}-bit"] += step.operations(inputs[0])
+            elif isinstance(step, nn.Linear | ConvNd):
+                outputs = step.out_features if isinstance(step, nn.Linear) else step.out_channels
+                operations["float"] += y[0].numel() // outputs * step.weight.numel()
 
+        x = torch.zeros(1, *shape)
+        self._check(x)
         hooks = [step.register_forward_hook(count) for step in self.steps.modules()]
-        seen = self._seen
         try:
-            self(torch.zeros(1, *shape))
+            self.steps(x)
         finally:
-            self._seen = seen
             for hook in hooks:
                 hook.remove()
         return dict(operations)
@@ -85,7 +75,7 @@ class PackedModel(nn.Module):
         for step in self.steps.modules():
             tensors = [*step.parameters(recurse=False), *step.buffers(recurse=False)]
             if isinstance(step, PackedLayer):
-                sizes[_kind(step)] += -(-step.integers.numel() * step.bits // 8)
+                sizes[f"{step.bits}-bit"] += -(-step.integers.numel() * step.bits // 8)
                 tensors = [tensor for tensor in tensors if tensor is not step.integers]
             name = "thresholds" if isinstance(step, PackedLayer | PackReal) else "float"
             sizes[name] += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
@@ -130,14 +120,13 @@ def pack(model: nn.Module, weight_bits: int | None = None) -> PackedModel:
     so does a layer of real weights between thresholds, on unpacked bits.
 
     Args:
-        model: such as `mm.harden` made, a function of one tensor; it is not changed. `torch.fx` has to be able to read
-            it.
+        model: such as `mm.harden` made, a function of one tensor that `torch.fx` can read; it is not changed.
         weight_bits: round the real weights of layers between thresholds to 8 bits (or 4, 2, 1) now, after training.
             The packed model then agrees with the rounded one.
 
     Raises:
-        ValueError: nothing to pack; an activation between thresholds that is none and cannot be folded; a model
-            that torch.fx cannot read.
+        MinimandError: nothing to pack; an activation between thresholds that cannot be folded; a model that torch.fx
+            cannot read.
     """
     if not isinstance(model, nn.Module):
         raise WrongTypeError(f"model is {type(model).__name__}; expected a module that mm.harden made.")
@@ -163,12 +152,7 @@ def pack(model: nn.Module, weight_bits: int | None = None) -> PackedModel:
 
 
 def load_packed(path: str | Path) -> PackedModel:
-    """The packed model that `PackedModel.save` wrote.
-
-    Raises:
-        PackedFileError: the file is cut short, no packed model, or of another version. FileNotFoundError: there is
-            none.
-    """
+    """The packed model that `PackedModel.save` wrote; PackedFileError if the file is damaged or of another version."""
     return PackedModel(*read_packed(path))
 
 
@@ -180,15 +164,6 @@ def _remedy(model: nn.Module, waiting: list[str]) -> str:
         )
     hint = f"; mm.pack(model, weight_bits=8) would round those of {', '.join(waiting)} to 8 bits" if waiting else ""
     return f"mm.harden(model, mm.Sign(), weight_bits=1) gives them such weights before training{hint}"
-
-
-def _kind(layer: PackedLayer) -> str:
-    return f"{layer.bits}-bit"
-
-
-def _operations(layer: Any, y: Tensor) -> int:
-    positions = y[0].numel() // (layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)
-    return positions * layer.weight.numel()
 
 
 def _what(step: nn.Module) -> str:

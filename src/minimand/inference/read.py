@@ -4,12 +4,11 @@ import operator
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import torch
 from torch import fx, nn
 from torch.fx.proxy import TraceError
 
 from .._support.errors import MinimandError
-from ..layers.flatten import FlattenOf
+from ..layers.reshaping import FlattenOf
 from ..layers.thresholds import Opaque, Threshold
 from ..layers.weight_bits import FewBitLayer
 
@@ -18,20 +17,15 @@ _IN_PLACE = {operator.iadd: operator.add, operator.isub: operator.sub, operator.
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, FewBitLayer | Threshold | FlattenOf | Opaque) or super().is_leaf_module(
-            m, module_qualified_name
-        )
+        is_whole = isinstance(m, FewBitLayer | Threshold | FlattenOf | Opaque)
+        return is_whole or super().is_leaf_module(m, module_qualified_name)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         return attr_val  # a coefficient that was learned is a number now
 
 
 def graph_of(model: nn.Module) -> fx.Graph:
-    """The graph of a model, whose nodes write into nothing.
-
-    Raises:
-        ValueError: what the model does depends on values, or it takes more than one.
-    """
+    """The graph of a model, a function of one tensor that decides nothing by values; its nodes write into nothing."""
     try:
         graph = _Tracer().trace(model)
     except (TraceError, TypeError) as error:
@@ -66,14 +60,6 @@ def graph_of(model: nn.Module) -> fx.Graph:
 def function_name(node: fx.Node) -> str:
     """The bare name of what a node calls: add for operator.add, torch.add and the method."""
     return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-
-
-def attribute(model: nn.Module, name: str) -> torch.Tensor:
-    """The tensor of a get_attr node."""
-    value: Any = model
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value
 
 
 def reachable(

@@ -1,19 +1,19 @@
-"""The steps of a packed model. Each has what it was made of under the names of its arguments."""
+"""The steps of a packed model, from bits to bits. Each has what it was made of under the names of its arguments."""
 
 import math
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import pairwise
-from operator import or_
+from operator import or_, xor
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from .._support.errors import MinimandError
-from .activations import BitActivations
-from .kernels.bits import Bits, pack_above, pool_any
-from .kernels.convolution import Convolution, prepare
-from .kernels.weights import PackedWeights, pack_weights
+from .kernels.bits import Bits, pack_above, pool_any, unpack
+from .kernels.convolution import Convolution, PackedWeights, pack_weights, prepare
 
 Pair = tuple[int, int]
 Pooling = tuple[Pair, Pair, Pair]
@@ -21,6 +21,49 @@ Pooling = tuple[Pair, Pair, Pair]
 Geometry = tuple[Pair, Pair, Pair, int]
 """The stride, padding, dilation and groups of a convolution."""
 _SHAPES = 64  # the most shapes of activations that a layer is prepared for at a time
+
+
+@dataclass(frozen=True, eq=False)
+class BitActivations:
+    """The output of a threshold: for each of its jumps, in their order, the bits of what is above it."""
+
+    planes: tuple[Bits, ...]
+    leading: tuple[int, ...] | None
+    """The axes of vectors before their last one (their bits may still have a height and a width); None for maps."""
+    channels_last: bool
+    """Whether the real activations would lie in channels-last memory."""
+
+    def map(self, function: Callable[[Bits], Bits]) -> "BitActivations":
+        """Activations whose planes are a function of these planes."""
+        return replace(self, planes=tuple(map(function, self.planes)))
+
+    def digits(self) -> list[Bits]:
+        """The planes of the number of jumps below, as a binary number; the lowest first."""
+        # A number's binary digit j is the parity of how many multiples of 2^j are up to it.
+        count = len(self.planes)
+        if count == 1:
+            return list(self.planes)
+        return [
+            Bits(reduce(xor, [self.planes[i - 1].words for i in range(2**j, count + 1, 2**j)]), self.channels)
+            for j in range(count.bit_length())
+        ]
+
+    @property
+    def channels(self) -> int:
+        """The number of channels, C."""
+        return self.planes[0].channels
+
+    def real(self, levels: Tensor) -> Tensor:
+        """The real activations, of the values `levels`: (L, C), or (L, 1)."""
+        if len(self.planes) == levels.shape[1] == 1:
+            low, high = levels.flatten().tolist()
+            x = unpack(self.planes[0], low, high)
+        else:
+            above = sum(unpack(plane, 0, 1, torch.int32) for plane in self.planes)
+            x = levels.expand(-1, self.channels)[above, torch.arange(self.channels)[:, None, None]]
+        if not self.channels_last:
+            x = x.contiguous()
+        return x if self.leading is None else x.reshape(*self.leading, -1)
 
 
 class _Cutting(nn.Module):
@@ -35,8 +78,8 @@ class _Cutting(nn.Module):
     ) -> None:
         super().__init__()
         self.register_buffer("thresholds", thresholds)
-        self.register_buffer("flip", flip)
-        self.register_buffer("after", after)
+        for name, mask in {"flip": flip, "after": after}.items():
+            self.register_buffer(name, mask if mask is not None and mask.any() else None)
         self.pooling: Pooling | None = pooling
 
     def finish(self, bits: Bits) -> Bits:
@@ -78,13 +121,10 @@ class PackedLayer(_Cutting):
     Args:
         integers: the weights as int8, (O, C / groups, kh, kw) or (O, C).
         scale: (O,), from sums to real values; None if it has thresholds.
-        bias: (O,), or None.
         thresholds: int32 (K, jumps, O), for each of the K levels of a shortcut, or K = 1 without one.
-        flip: (O,).
-        after: (O,), which channels are turned over after pooling.
-        pooling: of bits.
-        bits: of the weights.
-        geometry: stride, padding, dilation and groups; None for a linear layer.
+        flip: (O,), whether a bit is 1 below its threshold; `after`, whether it is turned over after pooling.
+        bits: the bits of each weight.
+        geometry: None for a linear layer.
         low: what a bit that is not set stands for, -1 or 0.
     """
 
@@ -154,7 +194,13 @@ class PackedLayer(_Cutting):
 
     def _prepare(self, x: BitActivations, size: Pair) -> Convolution:
         if self.geometry is None:
-            self._check_vector(x, *size)
+            features = x.channels * math.prod(size)
+            if x.leading is None or features != self.integers.shape[1]:
+                shown = f"{features} numbers" if x.leading else f"maps of {x.channels} channels"
+                raise MinimandError(
+                    f"a linear layer was given {shown} a sample; expected {self.integers.shape[1]} numbers: the "
+                    "network is made for images of another size."
+                )
             kernel, geometry = size, cast(Geometry, ((1, 1), (0, 0), (1, 1), 1))
         else:
             if x.leading is not None:
@@ -165,15 +211,6 @@ class PackedLayer(_Cutting):
             integers = self.integers if self.geometry else self.integers.view(len(self.integers), -1, *kernel)
             self._laid_out[kernel] = pack_weights(integers, self.bits, groups)
         return prepare(x.planes[0], self._laid_out[kernel], stride, padding, dilation, self.low)
-
-    def _check_vector(self, x: BitActivations, height: int, width: int) -> None:
-        features = x.channels * height * width
-        if x.leading is None or features != self.integers.shape[1]:
-            shown = f"{features} numbers" if x.leading else f"maps of {x.channels} channels"
-            raise MinimandError(
-                f"a linear layer was given {shown} a sample; expected {self.integers.shape[1]} numbers: the network "
-                "is made for images of another size."
-            )
 
     def _sums(self, digits: list[Bits], convolution: Convolution) -> Tensor:
         parts = [convolution.sums(digit) for digit in digits]

@@ -1,5 +1,6 @@
 """What the nodes of a graph stand for while it is lowered, and what thresholds see through them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -51,11 +52,6 @@ class MonotoneChain:
     def has(self, kind: type) -> bool:
         """Whether a link is of a kind."""
         return any(isinstance(link, kind) for link in self.links)
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether there is something to compute before the chain is a real value."""
-        return bool(self.links) or isinstance(self.base, Sums)
 
 
 def lowest(threshold: Threshold) -> int | None:
@@ -117,11 +113,6 @@ def directions(links: tuple[Any, ...], channels: int) -> tuple[Tensor, Tensor, A
     return rises, after, pooling
 
 
-def some(mask: Tensor) -> Tensor | None:
-    """The mask; None if it is False everywhere."""
-    return mask if mask.any() else None
-
-
 def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
@@ -146,3 +137,29 @@ def padding_of(layer: nn.Conv2d) -> tuple[int, int] | None:
         spans = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
         return None if spans[0] % 2 or spans[1] % 2 else (spans[0] // 2, spans[1] // 2)
     return cast(tuple[int, int], layer.padding)
+
+
+LARGEST = 0x7F7FFFFF
+"""The key of the largest float."""
+
+
+def jumps_of(count: Callable[[Tensor], Tensor], bound: Tensor, rises: Tensor, jumps: int) -> tuple[Tensor, Tensor]:
+    """The largest key t before each jump of each channel, int64 (jumps, C): jumps are below k where (k > t) xor flip.
+
+    `count` is the number of jumps below keys, (C,), monotone in each channel; keys are at most `bound` by size.
+    """
+    sign = torch.where(rises, 1, -1)
+    last_keys = []
+    for j in range(jumps):
+        low, high = -bound - 1, bound + 1  # the count is taken to be at most j at low, above it at high
+        while bool((open_ := high - low > 1).any()):
+            middle = (low + high) // 2
+            above = count(sign * middle) > j
+            high, low = torch.where(open_ & above, middle, high), torch.where(open_ & ~above, middle, low)
+        last_keys.append(torch.where(rises, low, -low - 1))
+    return torch.stack(last_keys), ~rises
+
+
+def float_of(keys: Tensor) -> Tensor:
+    """The floats of keys: integers in the order of the floats, neighbours where the floats are."""
+    return torch.where(keys < 0, -1.0, 1.0) * keys.abs().to(torch.int32).view(torch.float32)

@@ -1,10 +1,10 @@
 """Layers that torch.nn lacks: thresholds, weights of few bits, normalizations, scales of branches, auxiliary heads."""
 
-from .heads.similarity import PredictionSimilarity as PredictionSimilarity
+from .heads import PredictionSimilarity as PredictionSimilarity
+from .normalization import SwitchNorm as SwitchNorm
 from .normalized_weight import operator_norm as operator_norm, weight_standardization as weight_standardization
+from .reshaping import SpaceToDepth as SpaceToDepth
 from .residual_scale import ResidualScale as ResidualScale, ScalarBias as ScalarBias
-from .space_to_depth import SpaceToDepth as SpaceToDepth
-from .switchable import SwitchNorm as SwitchNorm
 from .thresholds import (
     Heaviside as Heaviside,
     Opaque as Opaque,
@@ -13,11 +13,5 @@ from .thresholds import (
     Staircase as Staircase,
     Threshold as Threshold,
     as_threshold as as_threshold,
-    threshold_text as threshold_text,
 )
-from .weight_bits import (
-    CAN_HAVE_FEW_BITS as CAN_HAVE_FEW_BITS,
-    FewBitLayer as FewBitLayer,
-    check_bits as check_bits,
-    few_bit_weight as few_bit_weight,
-)
+from .weight_bits import FewBitLayer as FewBitLayer, few_bit_weight as few_bit_weight

@@ -12,8 +12,7 @@ from .._support.torch_internals import ConvNd, ConvTransposeNd, convolve
 LinearOrConvolution = TypeVar("LinearOrConvolution", bound=nn.Linear | ConvNd)
 Convolution = TypeVar("Convolution", bound=nn.Conv1d | nn.Conv2d | nn.Conv3d)
 
-# As many as torch's spectral_norm begins with.
-_STEPS_AT_FIRST = 15
+_STEPS_AT_FIRST = 15  # as many as torch's spectral_norm begins with
 
 
 def weight_standardization(module: LinearOrConvolution, gamma: float = 1.0) -> LinearOrConvolution:
@@ -23,12 +22,8 @@ def weight_standardization(module: LinearOrConvolution, gamma: float = 1.0) -> L
     variance 1 give outputs of variance gamma^2 (the scaled form of Brock et al. 2021). A normalization after the layer
     undoes any scale, so that this is also the form of Qiao et al. 2019.
 
-    Args:
-        module: the layer.
-        gamma: 1 over the standard deviation of the activation before it at a standard normal input: 1.7128585 for ReLU.
-
-    Raises:
-        MinimandError: a transposed convolution; filters of a single weight, of which nothing would be left.
+    `gamma` is 1 over the standard deviation of the activation before it at a standard normal input: 1.7128585 for ReLU.
+    Transposed convolutions are an error, and so are filters of a single weight, of which nothing would be left.
     """
     _check(module, (nn.Linear, ConvNd))
     if module.weight[0].numel() < 2:
@@ -42,14 +37,8 @@ def operator_norm(module: Convolution, size: int = 16) -> Convolution:
 
     The norm is the largest singular value of that map, with the layer's stride, dilation, padding and groups, found by
     power iteration: one step at each pass in training. The norm of the reshaped weight, which torch's `spectral_norm`
-    takes, is another number.
-
-    Args:
-        module: the convolution.
-        size: the side of the images; with it the norm grows a little, to that for all sizes.
-
-    Raises:
-        MinimandError: a transposed convolution, or something else.
+    takes, is another number. With `size`, the side of the images, it grows a little, to that for all sizes. Transposed
+    convolutions are an error.
     """
     _check(module, (ConvNd,))
     register_parametrization(module, "weight", _OfNormOne(module, size))

@@ -1,7 +1,7 @@
 """What residual networks without normalization have in its place: a scale on each branch, scalar biases."""
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,33 +10,27 @@ from .._support.errors import MinimandError, unknown_name
 
 ScaleMode = Literal["skipinit", "rezero", "fixup", "depth"]
 
-_REFERENCES: dict[str, tuple[str, ...]] = {
-    "skipinit": ("de2020skipinit",),
-    "rezero": ("bachlechner2021rezero",),
-    "fixup": ("zhang2019fixup",),
-    "depth": ("hanin2018start",),
+_SOURCES = {
+    "skipinit": "de2020skipinit",
+    "rezero": "bachlechner2021rezero",
+    "fixup": "zhang2019fixup",
+    "depth": "hanin2018start",
 }
 
 
 class ResidualScale(nn.Module):
     """A branch scaled by one number a, T(x) = a branch(x): (N, ...) as the branch.
 
-    Args:
-        branch: the module that is scaled.
-        mode: "skipinit" and "rezero" learn a from 0, "fixup" from 1 (De & Smith 2020; Bachlechner et al. 2021; Zhang
-            et al. 2019); "depth" keeps it at 1 / sqrt(blocks).
-        blocks: the number of blocks of the network, for "depth".
-
-    Raises:
-        MinimandError: another mode, or "depth" without the number of blocks.
+    "skipinit" and "rezero" learn a from 0, "fixup" from 1 (De & Smith 2020; Bachlechner et al. 2021; Zhang et al.
+    2019); "depth" keeps it at 1 / sqrt(blocks), by the number of blocks of the network (Hanin & Rolnick 2018).
     """
 
     scale: Tensor
 
     def __init__(self, branch: nn.Module, mode: ScaleMode = "skipinit", blocks: int | None = None) -> None:
         super().__init__()
-        if mode not in get_args(ScaleMode):
-            raise unknown_name("mode of a residual scale", mode, get_args(ScaleMode))
+        if mode not in _SOURCES:
+            raise unknown_name("mode of a residual scale", mode, _SOURCES)
         self.branch, self.mode = branch, mode
         if mode != "depth":
             self.scale = nn.Parameter(torch.tensor(1.0 if mode == "fixup" else 0.0))
@@ -47,8 +41,7 @@ class ResidualScale(nn.Module):
 
     @property
     def references(self) -> tuple[str, ...]:
-        """The keys of the sources of this scale in references.bib."""
-        return _REFERENCES[self.mode]
+        return (_SOURCES[self.mode],)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.scale * self.branch(x)

@@ -13,7 +13,6 @@ class DropPath(DropoutNd):
     """Stochastic depth: in training a branch's answer for a sample is 0 with probability p, else divided by 1 - p."""
 
     references: ClassVar[tuple[str, ...]] = ("huang2016stochastic",)
-    """The keys of its sources in references.bib."""
 
     def forward(self, input: Tensor) -> Tensor:
         if self.p == 0 or not self.training:

@@ -106,8 +106,7 @@ class Heaviside(Threshold):
         super().__init__(0.0, 1.0, (0.0,))
 
     def straight_through(self, z: Tensor, gradient: Tensor) -> Tensor:
-        # As published for steps from 0 to 1.
-        return gradient * ((z >= 0) & (z <= 1))
+        return gradient * ((z >= 0) & (z <= 1))  # as published for steps from 0 to 1
 
 
 @THRESHOLDS.register("staircase")
@@ -133,7 +132,6 @@ class Staircase(Threshold):
 
     @property
     def steps(self) -> int:
-        """The number of steps of the staircase."""
         return len(self.jumps)
 
     def extra_repr(self) -> str:
@@ -166,11 +164,7 @@ def activations_by(model: nn.Module, rule: Callable[[Threshold, Tensor], Tensor]
 
 
 def as_threshold(activation: str | Threshold) -> Threshold:
-    """The threshold of a name, with arguments as in `quantized_relu(levels=4)`; a threshold as it is.
-
-    Raises:
-        MinimandError: there is none of that name, it has no such argument, or `activation` is no threshold.
-    """
+    """The threshold of a name, with arguments as in `quantized_relu(levels=4)`; a threshold as it is."""
     if isinstance(activation, str):
         return THRESHOLDS.make(activation)
     if not isinstance(activation, Threshold):
@@ -191,19 +185,16 @@ def threshold_text(threshold: Threshold) -> str:
 class Opaque(nn.Module):
     """A component without a derivative, which says instead which inputs would have been better.
 
-    What is before it learns as if ||x - targets(x, y, g)||^2 / 2 were to fall. Parameters inside it are not trained.
-
-    Args:
-        module: any function of a tensor; it may leave torch.
-        targets: (x, y, g), with the output y and the gradient g that reached it, to better inputs, of x's shape.
+    `module` is any function of a tensor, and may leave torch; parameters inside it are not trained. `targets` gives
+    better inputs, of x's shape, from x, the output y and the gradient g that reached y. What is before it learns as if
+    ||x - targets(x, y, g)||^2 / 2 were to fall.
     """
 
     def __init__(self, module: Callable[[Tensor], Tensor], targets: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         super().__init__()
         if not callable(module) or not callable(targets):
-            raise WrongTypeError(
-                "Opaque takes a function of a tensor and a function targets(x, y, g) of three tensors."
-            )
+            expected = "a function of a tensor and a function targets(x, y, g) of three tensors"
+            raise WrongTypeError(f"Opaque takes {expected}.")
         self.module, self.targets = module, targets
 
     def forward(self, x: Tensor) -> Tensor:

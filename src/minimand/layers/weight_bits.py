@@ -30,9 +30,6 @@ def few_bit_weight(module: nn.Linear | ConvNd, bits: int, unit: float = 1.0) -> 
     One bit: alpha sign(W), alpha the mean absolute value per output channel (Rastegari et al. 2016), sign(0) = -1.
     More: the nearest integer from -(2^(bits-1) - 1) to 2^(bits-1) - 1, times a scale per output channel that takes the
     largest weight to the end.
-
-    Raises:
-        MinimandError: another number of bits than 1, 2, 4 or 8; neither a linear layer nor a convolution.
     """
     check_bits(bits)
     if type(module) not in FEW_BIT_LAYERS:
@@ -55,7 +52,6 @@ class FewBitLayer(nn.Module):
 
     @property
     def references(self) -> tuple[str, ...]:
-        """The keys of this layer's sources in references.bib."""
         return ("rastegari2016xnor",) if self.bits == 1 else ()
 
     def integers(self) -> Tensor:
@@ -106,7 +102,7 @@ class FewBitLinear(FewBitLayer, nn.Linear):
 
 
 class FewBitConv1d(FewBitLayer, nn.Conv1d):
-    """A convolution in 1 dimensions whose weight has few bits."""
+    """A convolution in one dimension whose weight has few bits."""
 
 
 class FewBitConv2d(FewBitLayer, nn.Conv2d):
@@ -124,8 +120,6 @@ FEW_BIT_LAYERS: dict[type, type[FewBitLayer]] = {
     nn.Conv3d: FewBitConv3d,
 }
 """The class of few-bit weights for each class of layers."""
-CAN_HAVE_FEW_BITS = tuple(FEW_BIT_LAYERS)
-"""The layers whose weights can have few bits."""
 
 
 def top(bits: int) -> int:

@@ -3,13 +3,8 @@
 from .feedforward import alexnet_dorefa as alexnet_dorefa, convnet4 as convnet4, convnet8 as convnet8
 from .greedy import dgl_cifar as dgl_cifar, greedy_cifar as greedy_cifar, greedy_imagenet as greedy_imagenet
 from .info import ModelInfo as ModelInfo, model_info as model_info
-from .named import PlainNetwork as PlainNetwork
+from .named import NamedModel as NamedModel, PlainNetwork as PlainNetwork
 from .network import UnrolledNetwork as UnrolledNetwork
-from .registry import (
-    create_for as create_for,
-    create_model as create_model,
-    default_model as default_model,
-    list_models as list_models,
-)
+from .registry import create_for as create_for, create_model as create_model, list_models as list_models
 from .scaling import Scaled as Scaled, scale as scale
-from .weights import from_timm as from_timm
+from .timm_registry import from_timm as from_timm

@@ -6,10 +6,9 @@ from functools import partial
 from torch import nn
 
 from ..blocks.convnext import ConvNeXtBranch, LayerNorm2d
-from ..blocks.convolutional import Skip
 from ..layers.stochastic_depth import growing_rates
 from ..theory.kernel import Binding
-from .info import Parts, register, shared
+from .info import ModelInfo, Parts, bound, register, shared
 
 
 def convnext(
@@ -24,11 +23,8 @@ def convnext(
 ) -> Parts:
     """Stages of constant width with a strided 2 x 2 convolution between them, after a stem of patches 4 x 4.
 
-    Args:
-        depths: blocks of each stage.
-        depth: blocks of all stages, in the proportion of `depths`.
-        width: channels of the first stage; each later one has twice as many.
-        drop_path: the probability of dropping the last block in training; it grows linearly from 0 in the first.
+    There are `depth` blocks in the proportion of `depths`; the first stage has `width` channels, each later one twice
+    as many. `drop_path` is the probability of dropping the last block in training; it grows linearly from the first.
     """
     rates = iter(growing_rates(drop_path, depth))
     widths = [width * 2**i for i in range(len(depths))]
@@ -38,7 +34,7 @@ def convnext(
         down = None
         if i > 0:
             down = nn.Sequential(LayerNorm2d(widths[i - 1], eps=1e-6), nn.Conv2d(widths[i - 1], width, 2, 2))
-        stages.append((down, [_block(width, binding, 1e-6, next(rates)) for _ in range(blocks)]))
+        stages.append((down, [bound(ConvNeXtBranch(width, 1e-6, next(rates)), binding) for _ in range(blocks)]))
     return _initialized(Parts(stem, stages, _head(widths[-1], num_classes)))
 
 
@@ -46,13 +42,8 @@ def isotropic(
     *, depth: int, width: int, drop_path: float, binding: Binding, num_classes: int, in_channels: int
 ) -> Parts:
     """One stage, as a vision transformer has, after a stem of patches 16 x 16; no layer scale."""
-    blocks = [_block(width, binding, None, rate) for rate in growing_rates(drop_path, depth)]
+    blocks = [bound(ConvNeXtBranch(width, None, rate), binding) for rate in growing_rates(drop_path, depth)]
     return _initialized(Parts(nn.Conv2d(in_channels, width, 16, 16), [(None, blocks)], _head(width, num_classes)))
-
-
-def _block(width: int, binding: Binding, layer_scale: float | None, drop_path: float) -> nn.Module:
-    branch = ConvNeXtBranch(width, layer_scale, drop_path)
-    return branch if binding == "residual" else Skip(branch, nn.Identity(), nn.Identity())
 
 
 def _head(width: int, num_classes: int) -> nn.Sequential:
@@ -77,22 +68,11 @@ for _name, _depths, _width in (
     ("convnext_small", (3, 3, 27, 3), 96),
     ("convnext_base", (3, 3, 27, 3), 128),
 ):
-    register(
-        _name,
-        f"ConvNeXt of {sum(_depths)} blocks, {_width} to {8 * _width} channels; T is the branch",
-        partial(convnext, depths=_depths),
-        {"depth": sum(_depths), "width": _width, "drop_path": 0.0},
-        "residual",
-        ("liu2022convnext",),
-        smallest=32,
-    )
+    _line = f"ConvNeXt of {sum(_depths)} blocks, {_width} to {8 * _width} channels; T is the branch"
+    _settings = {"depth": sum(_depths), "width": _width, "drop_path": 0.0}
+    _build = partial(convnext, depths=_depths)
+    register(ModelInfo(_name, _line, _build, _settings, "residual", ("liu2022convnext",), smallest=32))
 for _name, _depth, _width in (("convnext_isotropic_small", 18, 384), ("convnext_isotropic_base", 18, 768)):
-    register(
-        _name,
-        f"isotropic ConvNeXt of {_depth} blocks, {_width} channels; T is the branch",
-        isotropic,
-        {"depth": _depth, "width": _width, "drop_path": 0.0},
-        "residual",
-        ("liu2022convnext",),
-        smallest=16,
-    )
+    _line = f"isotropic ConvNeXt of {_depth} blocks, {_width} channels; T is the branch"
+    _settings = {"depth": _depth, "width": _width, "drop_path": 0.0}
+    register(ModelInfo(_name, _line, isotropic, _settings, "residual", ("liu2022convnext",), smallest=16))

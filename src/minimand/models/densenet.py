@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from torch import nn
 
-from ..blocks.convolutional import Skip, convolution, initialize
+from ..blocks.convolutional import convolution
 from ..blocks.densely_connected import DenseLayer
 from ..theory.kernel import Binding
-from .info import CIFAR, Parts, register, shared
+from .info import CIFAR, ModelInfo, Parts, bound, register, shared
 
 
 def densenet(
@@ -25,21 +26,11 @@ def densenet(
 ) -> Parts:
     """Stages whose state holds their input and a slot for what each layer adds; transitions read all of it.
 
-    T is a `DenseLayer`, with a skip under the operator binding: gradient descent is DenseNet under both.
-
-    Args:
-        layers: the layers of each stage.
-        depth: layers of all stages, in the proportion of `layers`.
-        growth: channels that a layer adds.
-        bottleneck: the BC form: a 1 x 1 convolution first in each layer, and transitions that halve the channels.
-        imagenet: a 7 x 7 stem with pooling.
-        beta: the factor of AGD-Net's second sum; None is DenseNet.
+    T is a `DenseLayer`, with a skip under the operator binding: gradient descent is DenseNet under both. There are
+    `depth` layers in the proportion of `layers`, each of which adds `growth` channels. `bottleneck` is the BC form: a
+    1 x 1 convolution first in each layer, and transitions that halve the channels. `imagenet` has a 7 x 7 stem with
+    pooling. `beta` is the factor of AGD-Net's second sum; None is DenseNet.
     """
-
-    def block(k: int, blocks: int) -> nn.Module:
-        layer = DenseLayer(channels, growth, k, blocks, bottleneck, beta)
-        return layer if binding == "residual" else Skip(layer, nn.Identity(), nn.Identity())
-
     channels = 2 * growth if bottleneck else 16
     start: list[nn.Module] = [convolution(in_channels, channels)]
     if imagenet:
@@ -54,15 +45,13 @@ def densenet(
             channels = narrow
         # Of the last three dimensions the channels alone are padded: the empty slots.
         start.append(nn.ZeroPad3d((0, 0, 0, 0, 0, blocks * growth)))
-        stages.append((nn.Sequential(*start), [block(k, blocks) for k in range(blocks)]))
+        dense = [DenseLayer(channels, growth, k, blocks, bottleneck, beta) for k in range(blocks)]
+        stages.append((nn.Sequential(*start), [bound(layer, binding) for layer in dense]))
         channels += blocks * growth
     (stem, first), *later = stages
     norm = [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
     head = nn.Sequential(*norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
-    parts = Parts(stem, [(None, first), *later], head)
-    for module in parts.modules:
-        initialize(module)
-    return parts
+    return Parts(stem, [(None, first), *later], head).initialized()
 
 
 _SIZES: dict[str, tuple[tuple[int, ...], int, bool]] = {
@@ -81,16 +70,12 @@ def _register(name: str, sizes_of: str, beta: float | None, description: str, re
     layers, growth, bottleneck = _SIZES[sizes_of]
     imagenet = len(layers) == 4
     depth = (2 if bottleneck else 1) * sum(layers) + len(layers) + 1
-    register(
-        name,
-        f"{'ImageNet' if imagenet else 'CIFAR'} {description.format(depth)}",
-        partial(densenet, layers=layers, bottleneck=bottleneck, imagenet=imagenet, beta=beta),
-        {"depth": sum(layers), "growth": growth},
-        "residual",
-        references,
-        smallest=29 if imagenet else 4,  # one pixel is left of it
-        **({} if imagenet else CIFAR),
-    )
+    line = f"{'ImageNet' if imagenet else 'CIFAR'} {description.format(depth)}"
+    build = partial(densenet, layers=layers, bottleneck=bottleneck, imagenet=imagenet, beta=beta)
+    settings = {"depth": sum(layers), "growth": growth}
+    # One pixel is left of the smallest image.
+    images: dict[str, Any] = {"smallest": 29} if imagenet else {"smallest": 4, **CIFAR}
+    register(ModelInfo(name, line, build, settings, "residual", references, **images))
 
 
 for _name in _SIZES:

@@ -1,6 +1,7 @@
 """The feedforward networks that hard thresholds were studied on (Friesen & Domingos 2018; Zhou et al. 2016).
 
-Plain sequences with ReLUs; `mm.harden` makes them networks of steps.
+Plain sequences with ReLUs; `mm.harden` makes them networks of steps. `width` is the channels of the first layer, which
+the others follow.
 """
 
 import math
@@ -8,19 +9,13 @@ import math
 from torch import nn
 
 from .._support.checks import check_number
-from ..layers.flatten import FlattenOf
+from ..layers.reshaping import FlattenOf
 from .info import plain
 
 
 @plain("convnet4", "friesen2018", image_size=32, smallest=32)
 def convnet4(num_classes: int = 10, in_channels: int = 3, width: int = 32) -> nn.Sequential:
-    """Two convolutions and two linear layers for images of 32 x 32, without normalization.
-
-    Args:
-        num_classes: the length of the output.
-        in_channels: the channels of an image.
-        width: the channels of the first layer, which the others follow.
-    """
+    """Two convolutions and two linear layers for images of 32 x 32, without normalization."""
     check_number("width", width, 1, math.inf, whole=True)
     return nn.Sequential(
         nn.Conv2d(in_channels, width, 5, padding=3),
@@ -34,13 +29,7 @@ def convnet4(num_classes: int = 10, in_channels: int = 3, width: int = 32) -> nn
 
 @plain("convnet8", "zhou2016dorefa", "friesen2018", image_size=32, smallest=32)
 def convnet8(num_classes: int = 10, in_channels: int = 3, width: int = 48) -> nn.Sequential:
-    """Seven convolutions and a linear layer for images of 32 x 32: DoReFa-Net's network for SVHN.
-
-    Args:
-        num_classes: the length of the output.
-        in_channels: the channels of an image.
-        width: the channels of the first layer, which the others follow.
-    """
+    """Seven convolutions and a linear layer for images of 32 x 32: DoReFa-Net's network for SVHN."""
     a, b, c, d = _widths(width, 48, 64, 128, 512)
     return nn.Sequential(
         *(nn.Conv2d(in_channels, a, 5, padding=2), nn.MaxPool2d(2), nn.ReLU()),
@@ -57,13 +46,7 @@ def convnet8(num_classes: int = 10, in_channels: int = 3, width: int = 48) -> nn
 
 @plain("alexnet_dorefa", "zhou2016dorefa", "friesen2018", image_size=224, smallest=224)
 def alexnet_dorefa(num_classes: int = 1000, in_channels: int = 3, width: int = 96) -> nn.Sequential:
-    """DoReFa-Net's AlexNet for images of 224 x 224: batch normalization, no groups, no dropout.
-
-    Args:
-        num_classes: the length of the output.
-        in_channels: the channels of an image.
-        width: the channels of the first layer, which the others follow.
-    """
+    """DoReFa-Net's AlexNet for images of 224 x 224: batch normalization, no groups, no dropout."""
     a, b, c, d = _widths(width, 96, 256, 384, 4096)
     return nn.Sequential(
         *(nn.Conv2d(in_channels, a, 12, 4, bias=False), nn.ReLU()),

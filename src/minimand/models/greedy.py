@@ -10,8 +10,8 @@ from torch import nn
 
 from .._support.errors import MinimandError
 from ..blocks.convolutional import initialize
-from ..layers.heads.auxiliary import Auxiliary, auxiliary
-from ..layers.space_to_depth import SpaceToDepth
+from ..layers.heads import Auxiliary, auxiliary
+from ..layers.reshaping import SpaceToDepth
 from .info import integer, plain
 
 
@@ -26,17 +26,12 @@ def greedy_cifar(
     (paper: 1 and 3) for k = 1, classifiers as wide as their blocks (paper: 256 and more), and only the very first
     convolution has a bias, without normalization.
 
-    Args:
-        k: 1, 2 or 3; the head has k - 1 convolutions.
-        num_classes: the length of the output.
-        in_channels: the channels of an image.
-        width: the channels of the first block.
-        head_width: the channels of the head's convolutions; by default those of the last block. Fewer are the
-            published "shrinking".
+    The first block has `width` channels. The head has k - 1 convolutions of `head_width` channels, by default those of
+    the last block; fewer are the published "shrinking".
     """
-    if _checked(k) == 1:
-        return _greedy(5, 256 if width is None else width, (2, 3), 1, False, head_width, num_classes, in_channels)
-    return _greedy(4, 128 if width is None else width, (2,), k, True, head_width, num_classes, in_channels)
+    if k == 1:
+        return _greedy(5, 256 if width is None else width, {2, 3}, k, head_width, num_classes, in_channels)
+    return _greedy(4, 128 if width is None else width, {2}, k, head_width, num_classes, in_channels)
 
 
 @plain("greedy_imagenet", "belilovsky2019greedy", image_size=224)
@@ -49,9 +44,9 @@ def greedy_imagenet(
     and 6. The published `head_width` are 2048, 1024 and 512; k = 1 has none. The published command builds classifiers
     of a grid so fine that it cannot run; these are of 2 x 2, as the paper has them.
     """
-    if _checked(k) == 1:
-        return _greedy(8, 256 if width is None else width, (0, 2, 3, 4, 6), 1, False, None, num_classes, in_channels)
-    return _greedy(8, 128 if width is None else width, (0, 2, 4, 6), k, True, head_width, num_classes, in_channels)
+    if k == 1:
+        return _greedy(8, 256 if width is None else width, {0, 2, 3, 4, 6}, k, None, num_classes, in_channels)
+    return _greedy(8, 128 if width is None else width, {0, 2, 4, 6}, k, head_width, num_classes, in_channels)
 
 
 @plain("dgl_cifar", "belilovsky2020decoupled", image_size=32)
@@ -70,22 +65,12 @@ def dgl_cifar(
     return _network(blocks, auxiliary(head, (channels[-1], 8, 8), num_classes, 2))
 
 
-def _checked(k: int) -> int:
+def _greedy(
+    blocks: int, width: int, downsampled: set[int], k: int, head_width: int | None, num_classes: int, in_channels: int
+) -> nn.Sequential:
     if k not in (1, 2, 3):
         raise MinimandError(f"k is {k!r}; expected 1, 2 or 3, as published.")
-    return k
-
-
-def _greedy(
-    blocks: int,
-    width: int,
-    downsampled: Sequence[int],
-    k: int,
-    norm: bool,
-    head_width: int | None,
-    num_classes: int,
-    in_channels: int,
-) -> nn.Sequential:
+    norm = k > 1
     channels, layers = integer("in_channels", in_channels), []
     integer("width", width)
     if head_width is not None:

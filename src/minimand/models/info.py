@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .._support.errors import MinimandError, unknown_name
 from .._support.registry import Registry, instance_of
 from ..algorithms import ALGORITHMS, is_proximal
+from ..blocks.convolutional import Skip, initialize
 from ..theory.kernel import Binding
 
 Setting = int | float | str | None
@@ -36,6 +37,12 @@ class Parts:
         """The stem, the head, and all transitions and blocks."""
         stages = [module for change, blocks in self.stages for module in (change, *blocks) if module is not None]
         return [self.stem, self.head, *stages]
+
+    def initialized(self) -> "Parts":
+        """The parts, the weights of their convolutions drawn by He's rule."""
+        for module in self.modules:
+            initialize(module)
+        return self
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,11 @@ def _probability(name: str, value: Any) -> float:
     return probability
 
 
+def bound(branch: nn.Module, binding: Binding, activation: nn.Module | None = None) -> nn.Module:
+    """The block T of a branch: itself under the residual binding, under the operator binding with its skip."""
+    return branch if binding == "residual" else Skip(branch, nn.Identity(), activation or nn.Identity())
+
+
 def shared(blocks: int, depths: Sequence[int]) -> list[int]:
     """Blocks for stages in the proportion of `depths`, each at least 1: the largest remainders are rounded up.
 
@@ -128,22 +140,13 @@ MODELS = Registry[ModelInfo](
 )
 """The named models: a family's file registers its models when it is imported, or a package by an entry point."""
 
-
 CIFAR: dict[str, Any] = {"image_size": 32, "num_classes": 10}
-"""What the models for CIFAR-10 have for `register`."""
+"""Fields of the models for CIFAR-10."""
 
 
-def register(
-    name: str,
-    description: str,
-    build: Callable[..., Parts],
-    settings: Mapping[str, Setting],
-    binding: Binding,
-    references: tuple[str, ...],
-    **details: Any,
-) -> None:
-    """Make an unrolled model known by its name; the arguments are the fields of `ModelInfo`."""
-    MODELS.add(name, ModelInfo(name, description, build, settings, binding, references, **details))
+def register(info: ModelInfo) -> None:
+    """Make a model known by its name."""
+    MODELS.add(info.name, info)
 
 
 def plain(name: str, *references: str, image_size: int, smallest: int = 1) -> Callable[[F], F]:
@@ -157,7 +160,7 @@ def plain(name: str, *references: str, image_size: int, smallest: int = 1) -> Ca
         settings = {key: value for key, value in defaults.items() if key not in ("num_classes", "in_channels")}
         line = (build.__doc__ or "").partition("\n")[0].removesuffix(".")
         sizes = {"smallest": smallest, "image_size": image_size, "num_classes": defaults["num_classes"]}
-        MODELS.add(name, ModelInfo(name, line, build, settings, None, references, **sizes))
+        register(ModelInfo(name, line, build, settings, None, references, **sizes))
         return build
 
     return register_function
@@ -175,9 +178,8 @@ def model_info(name: str) -> ModelInfo:
         info = MODELS.get(name.removeprefix(prefix)) if name.startswith(prefix) else None
         if info is not None:
             if info.binding is None:
-                raise MinimandError(
-                    f"{name!r} names an algorithm, but {without_skeleton(info)}; expected its name alone."
-                )
+                plain_model = without_skeleton(info)
+                raise MinimandError(f"{name!r} names an algorithm, but {plain_model}; expected its name alone.")
             return replace(info, name=name, algorithm=algorithm)
     raise unknown_name("model", name, MODELS)
 

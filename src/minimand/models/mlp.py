@@ -1,14 +1,14 @@
 """Fully connected networks of constant width."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
-from ..blocks.convolutional import Skip
 from ..blocks.dense import one_layer, two_layer
 from ..blocks.highway import HighwayBranch
 from ..theory.kernel import Binding
-from .info import Parts, register
+from .info import ModelInfo, Parts, bound, register
 
 
 def mlp(*, width: int, depth: int, hidden: int, binding: Binding, num_classes: int, in_channels: int) -> Parts:
@@ -23,8 +23,7 @@ def mlp(*, width: int, depth: int, hidden: int, binding: Binding, num_classes: i
 
 def highway(*, width: int, depth: int, binding: Binding, num_classes: int, in_channels: int) -> Parts:
     """A linear stem, `depth` highway layers, a linear head: the highway network of gradient descent, however bound."""
-    branches = [HighwayBranch(width) for _ in range(depth)]
-    blocks = branches if binding == "residual" else [Skip(b, nn.Identity(), nn.Identity()) for b in branches]
+    blocks = [bound(HighwayBranch(width), binding) for _ in range(depth)]
     return _around(blocks, width, num_classes, in_channels)
 
 
@@ -33,23 +32,11 @@ def _around(blocks: Sequence[nn.Module], width: int, num_classes: int, in_channe
     return Parts(stem, [(None, blocks)], nn.Sequential(nn.Linear(width, num_classes)))
 
 
+_VECTORS: dict[str, Any] = {"takes_vectors": True, "num_classes": 10}
+_line = "fully connected; T is a two-layer map (residual binding) or ReLU(W x) (operator binding)"
+_settings = {"width": 64, "depth": 8, "hidden": 64}
+register(ModelInfo("mlp", _line, mlp, _settings, "residual", ("wu2024optdnn", "li2018optimization"), **_VECTORS))
+_line = "fully connected highway network; T(x) = t (h - x) with h = ReLU(H x) and a gate t"
 register(
-    "mlp",
-    "fully connected; T is a two-layer map (residual binding) or ReLU(W x) (operator binding)",
-    mlp,
-    {"width": 64, "depth": 8, "hidden": 64},
-    "residual",
-    ("wu2024optdnn", "li2018optimization"),
-    takes_vectors=True,
-    num_classes=10,
-)
-register(
-    "highway",
-    "fully connected highway network; T(x) = t (h - x) with h = ReLU(H x) and a gate t",
-    highway,
-    {"width": 64, "depth": 8},
-    "residual",
-    ("srivastava2015highway",),
-    takes_vectors=True,
-    num_classes=10,
+    ModelInfo("highway", _line, highway, {"width": 64, "depth": 8}, "residual", ("srivastava2015highway",), **_VECTORS)
 )

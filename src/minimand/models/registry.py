@@ -54,14 +54,10 @@ def create_model(
     Example: `mm.create_model("resnet20", algorithm="heavy_ball(momentum=0.9)", num_classes=100)`.
     """
     name, settings_in_name = parse_call(name, "model")
+    algorithm = None if algorithm is None else as_algorithm(algorithm)
+    options = {"algorithm": algorithm, "binding": binding, "normalization": normalization or None}
     config = {"model": name, "num_classes": num_classes, "in_channels": in_channels, **settings_in_name, **settings}
-    if normalization:
-        config["normalization"] = normalization
-    if algorithm is not None:
-        config["algorithm"] = as_algorithm(algorithm)
-    if binding is not None:
-        config["binding"] = binding
-    return model_from_config(config)
+    return model_from_config(config | {option: value for option, value in options.items() if value is not None})
 
 
 def model_from_config(config: Mapping[str, Any]) -> UnrolledNetwork | Any:
@@ -89,14 +85,11 @@ def create_for(
     algorithm: Algorithm | type[Algorithm] | str | None = None,
     binding: Binding | None = None,
 ) -> UnrolledNetwork | Any:
-    """A named model whose input and output fit samples of a shape.
+    """A named model, as `create_model` takes it, whose input and output fit samples of a shape.
 
     Args:
-        name: a model's name, with settings if need be: `"mlp(width=32)"`.
         data_shape: (C, H, W) of images or (d,) of vectors.
         num_outputs: the number of classes, or the length of a target.
-        algorithm: the skeleton, as `create_model` takes it.
-        binding: how a block becomes a gradient, as `create_model` takes it.
 
     Raises:
         MinimandError: a model of images for vectors; unknown names; settings that follow from the data.

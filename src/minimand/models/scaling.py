@@ -36,12 +36,7 @@ def scale(name: str, phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: f
     another alpha^phi, as its layers read all earlier ones; a model of vectors has no gamma. Numbers are rounded to the
     nearest that the model takes. The defaults are EfficientNet's, found for its blocks.
 
-    Args:
-        name: a model's name, with settings if need be: `"mlp(width=32)"`.
-        phi: how much larger; 0 for the model as it is, negative for a smaller one.
-        alpha: base for the depth.
-        beta: base for the width.
-        gamma: base for the image's side.
+    A name may have settings: `"mlp(width=32)"`. With phi = 0 the model stays as it is, a negative one makes it smaller.
 
     Raises:
         MinimandError: an unknown name or setting, a model of fixed depth, no finite number, or a base below 1.

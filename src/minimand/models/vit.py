@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from .._support.errors import MinimandError
-from ..blocks.convolutional import Skip
 from ..blocks.transformer import TransformerBranch
 from ..layers.stochastic_depth import growing_rates
 from ..theory.kernel import Binding
-from .info import Parts, register
+from .info import ModelInfo, Parts, bound, register
 
 
 class Patches(nn.Module):
@@ -60,15 +59,9 @@ def vit(
     num_classes: int,
     in_channels: int,
 ) -> Parts:
-    """One stage of transformer blocks.
+    """One stage of `depth` transformer blocks on tokens of `width` channels, for patches and images of sides in pixels.
 
-    Args:
-        width: channels of a token, a multiple of `heads`.
-        depth: blocks.
-        heads: the heads of the attention.
-        patch: side of a patch in pixels; it divides `image_size`.
-        image_size: side of an image in pixels.
-        drop_path: the probability of dropping the last block in training; it grows linearly from 0 in the first.
+    `drop_path` is the probability of dropping the last block in training; it grows linearly from 0 in the first.
     """
     if image_size % patch:
         raise MinimandError(f"patch is {patch}; expected a divisor of image_size = {image_size}.")
@@ -80,18 +73,13 @@ def vit(
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-    blocks = branches if binding == "residual" else [Skip(b, nn.Identity(), nn.Identity()) for b in branches]
+    blocks = [bound(branch, binding) for branch in branches]
     head = nn.Sequential(nn.LayerNorm(width, eps=1e-6), ClassToken(), nn.Linear(width, num_classes))
     return Parts(Patches(in_channels, width, patch, image_size), [(None, blocks)], head, as_map)
 
 
 for _name, _width, _heads in (("vit_tiny", 192, 3), ("vit_small", 384, 6), ("vit_base", 768, 12)):
-    register(
-        _name,
-        f"vision transformer of 12 blocks, {_width} channels, {_heads} heads; T(z) = A(z) + M(z + A(z))",
-        vit,
-        {"width": _width, "depth": 12, "heads": _heads, "patch": 16, "image_size": 224, "drop_path": 0.0},
-        "residual",
-        ("dosovitskiy2021vit", "touvron2021deit"),
-        multiples={"width": _heads, "image_size": 16},
-    )
+    _line = f"vision transformer of 12 blocks, {_width} channels, {_heads} heads; T(z) = A(z) + M(z + A(z))"
+    _settings = {"width": _width, "depth": 12, "heads": _heads, "patch": 16, "image_size": 224, "drop_path": 0.0}
+    _references, _multiples = ("dosovitskiy2021vit", "touvron2021deit"), {"width": _heads, "image_size": 16}
+    register(ModelInfo(_name, _line, vit, _settings, "residual", _references, multiples=_multiples))

@@ -15,11 +15,8 @@ def compiled(model: nn.Module, **options: Any) -> nn.Module:
 
     In a ResNet a block's last ReLU is read by the next block, which keeps it; under another algorithm a combination is
     read, and torch.compile keeps the mask of the ReLU besides, as it deems its inputs too far away to compute it
-    again. Storing masks costs a third of a training step on a CPU. On a GPU this is torch.compile.
-
-    Args:
-        model: any module; it is run where its parameters are.
-        **options: options of torch.compile, such as `fullgraph=True`.
+    again. Storing masks costs a third of a training step on a CPU. On a GPU this is torch.compile, whose options it
+    takes, such as `fullgraph=True`.
     """
     return cast(nn.Module, torch.compile(model, backend=_backend, **options))
 

@@ -27,25 +27,9 @@ NORMALIZATIONS = (NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 WRAPPED_NORMALIZATIONS = (*NORMALIZATIONS, ByPosition, ByChannel)
 """Normalizations, and the modules that apply one of them along another axis."""
 
+_RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish)
 # Gates, such as those of squeeze and excitation, are sigmoids: they scale and stay what they are.
-ACTIVATIONS = (
-    nn.ReLU,
-    nn.ReLU6,
-    nn.LeakyReLU,
-    nn.PReLU,
-    nn.RReLU,
-    nn.ELU,
-    nn.SELU,
-    nn.CELU,
-    nn.GELU,
-    nn.SiLU,
-    nn.Mish,
-    nn.Hardswish,
-    nn.Hardtanh,
-    nn.Tanh,
-    nn.Softplus,
-    nn.Softsign,
-)
+ACTIVATIONS = (*_RECTIFIERS, nn.Hardswish, nn.Hardtanh, nn.Tanh, nn.Softplus, nn.Softsign)
 """Activation modules that a hard threshold can take the place of."""
 
 _FUNCTIONAL = "celu elu gelu hardswish hardtanh leaky_relu mish relu relu6 selu silu softplus softsign"
@@ -100,12 +84,10 @@ def normalizations(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def has_normalization(model: nn.Module) -> bool:
-    """Whether a model normalizes activations somewhere."""
     return bool(normalizations(model))
 
 
 def check_model(model: Any) -> None:
-    """Raise WrongTypeError unless `model` is a module."""
     if not isinstance(model, nn.Module):
         raise WrongTypeError(f"model is {type(model).__name__}; expected a module.")
 

@@ -1,7 +1,7 @@
 """The algorithms inside a model: stages that run one, and runs of blocks that one is wired around."""
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import nn
 
@@ -11,19 +11,14 @@ from ..theory.kernel import Binding
 from .unrolled import Unrolled
 
 
-class Wiring(ABC):
-    """An algorithm that runs between the blocks of a model by hooks on them."""
+class Wiring(Protocol):
+    """An algorithm that runs between the blocks of a model by hooks on them; its methods are those of `Unrolled`."""
 
     algorithm: Algorithm
-    """The algorithm as it was given."""
 
-    @abstractmethod
-    def learned(self) -> Algorithm:
-        """The algorithm with the current values of its learnable coefficients as numbers, to certify."""
+    def learned(self) -> Algorithm: ...
 
-    @abstractmethod
-    def project(self) -> None:
-        """Bring the learnable coefficients back within their bounds."""
+    def project(self) -> None: ...
 
 
 class WiringHook:
@@ -67,7 +62,7 @@ class Skeleton:
     @property
     def is_wired(self) -> bool:
         """Whether hooks run the algorithm, as `mm.rewire` does, and no stage of `mm.unroll`."""
-        return isinstance(self.source, Wiring)
+        return not isinstance(self.source, Unrolled)
 
     def project(self) -> None:
         """Bring the learnable coefficients back within their bounds; training does so after each step."""
@@ -77,15 +72,12 @@ class Skeleton:
 def skeletons(model: nn.Module) -> list[Skeleton]:
     """The algorithms inside a model: its unrolled stages in their order, then the runs of blocks that hooks wire."""
     stages: list[Skeleton] = []
-    wired: dict[Wiring, list[tuple[str, nn.Module]]] = {}
+    wired: dict[Wiring, dict[str, nn.Module]] = {}
     for name, module in model.named_modules():
         if isinstance(module, Unrolled):
             names = tuple(f"{name}.layers.{k}.block".removeprefix(".") for k in range(len(module.layers)))
             stages.append(Skeleton(module, names, tuple(module.blocks)))
         for hook in forward_hooks(module):
             if isinstance(hook, WiringHook):
-                wired.setdefault(hook.wiring, []).append((name, module))
-    return stages + [
-        Skeleton(wiring, tuple(name for name, _ in blocks), tuple(block for _, block in blocks))
-        for wiring, blocks in wired.items()
-    ]
+                wired.setdefault(hook.wiring, {})[name] = module
+    return stages + [Skeleton(wiring, tuple(blocks), tuple(blocks.values())) for wiring, blocks in wired.items()]

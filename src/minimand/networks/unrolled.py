@@ -11,14 +11,13 @@ from torch.fx import Proxy
 
 from .._support.errors import MinimandError
 from .._support.torch_internals import version
-from ..algorithms import Algorithm, Read, as_algorithm, is_proximal
+from ..algorithms import Algorithm, Learnable, Learned, Read, as_algorithm, is_proximal
 from ..blocks.proximal import Prox
 from ..blocks.registry import as_block
 from ..theory.kernel import Binding, check_binding, exactly
 from ..theory.scalars import Number, UnknownCoefficientError
-from .coefficients import clamped, initial_vectors, learned, project
 from .realization.cheapest import cheapest_program
-from .realization.execution import Execution
+from .realization.program import Execution
 
 Blocks = Iterable[nn.Module | str | Mapping[str, nn.Module | str]]
 """One block per layer, or for a step that asks several oracles a mapping from their names to blocks."""
@@ -49,7 +48,6 @@ class Unrolled(nn.Module):
             self._check_that_coefficients_learn()
 
     def forward(self, x: Tensor) -> Tensor:
-        """The stage's output, from its input."""
         if self._execution is None:
             state = self.start(x)
             for layer in self.layers:
@@ -103,8 +101,7 @@ class Unrolled(nn.Module):
             warnings.simplefilter("ignore")  # torch's own, on the very conversion that is looked for
             state = algorithm.start(torch.ones(()))
             for k in range(len(self.layers)):
-                oracles = [_shrinking(name) for name in algorithm.oracles]
-                state = algorithm.step(state, *oracles, k)
+                state = algorithm.step(state, *map(_shrinking, algorithm.oracles), k)
             output = algorithm.read(state)
         gradients = ()
         if output.requires_grad:
@@ -129,23 +126,18 @@ class Unrolled(nn.Module):
 class UnrolledLayer(nn.Module):
     """Step k of a stage as the algorithm writes it: state to state. Its block is the learnable T."""
 
+    stage: Unrolled
+
     def __init__(self, block: nn.Module, k: int, stage: Unrolled) -> None:
         super().__init__()
         self.block = block
         self.k = k
-        # In a tuple, so that the stage, which holds this layer, does not become its submodule.
-        self._stage = (stage,)
-
-    @property
-    def stage(self) -> Unrolled:
-        """The stage that this layer is a step of."""
-        return self._stage[0]
+        # No submodule, as the stage holds this layer.
+        self.__dict__["stage"] = stage
 
     def forward(self, state: Any) -> Any:
-        (stage,) = self._stage
-        return stage.bound().step(
-            state, *[self._oracle(name, stage.binding) for name in stage.algorithm.oracles], self.k
-        )
+        oracles = [self._oracle(name, self.stage.binding) for name in self.stage.algorithm.oracles]
+        return self.stage.bound().step(state, *oracles, self.k)
 
     def _oracle(self, name: str, binding: Binding) -> Callable[..., Tensor]:
         def gradient(x: Tensor) -> Tensor:
@@ -168,9 +160,8 @@ def unroll(algorithm: Algorithm | str, blocks: Blocks, binding: Binding = "resid
         binding: `residual`, gradient(x) = -T(x), so that gradient descent is ResNet; `operator`,
             gradient(x) = x - T(x), so that gradient descent is a plain feedforward net.
 
-    Raises:
-        ValueError: no blocks, or blocks that do not answer to the oracles (a `prox` is answered by an
-            `mm.blocks.Prox`); at the first call, a block that changes the shape.
+    Blocks that do not answer to the oracles (`mm.blocks.Prox` does to a `prox`) are an error, and at the first call a
+    block that changes the shape.
     """
     return Unrolled(as_algorithm(algorithm), blocks, binding)
 
@@ -183,20 +174,15 @@ def ask(block: nn.Module, oracle: str, x: Tensor, layer: int, *step_size: float 
     before = version(x)
     answer = module(x, *step_size)
     if version(x) != before:
-        raise MinimandError(
-            f"block {layer} ({type(module).__name__}) writes into its input, which the algorithm still needs. Build "
-            "its first operation without inplace=True."
-        )
-    if not isinstance(answer, Tensor):
-        raise MinimandError(
-            f"block {layer} ({type(module).__name__}) returned {type(answer).__name__}; a block has to return a tensor."
-        )
-    if answer.shape != x.shape:
-        raise MinimandError(
-            f"block {layer} ({type(module).__name__}) maps {tuple(x.shape)} to {tuple(answer.shape)}; a block has "
-            "to keep the shape. Change shapes between stages."
-        )
-    return answer
+        why = "writes into its input, which the algorithm still needs. Build its first operation without inplace=True."
+    elif not isinstance(answer, Tensor):
+        why = f"returned {type(answer).__name__}; a block has to return a tensor."
+    elif answer.shape != x.shape:
+        shapes = f"{tuple(x.shape)} to {tuple(answer.shape)}"
+        why = f"maps {shapes}; a block has to keep the shape. Change shapes between stages."
+    else:
+        return answer
+    raise MinimandError(f"block {layer} ({type(module).__name__}) {why}")
 
 
 def _as_block(block: Any, k: int, algorithm: Algorithm) -> nn.Module:
@@ -239,3 +225,32 @@ def program_of(algorithm: Algorithm, depth: int, binding: Binding) -> Execution 
 
 def _unknown(name: str, depth: int) -> Read:
     return Read(lambda k: Number.unknown((name, min(k, depth - 1))))
+
+
+def initial_vectors(learnable: Mapping[str, Learnable], layers: int) -> dict[str, nn.Parameter]:
+    """A parameter for each learnable coefficient, an entry per layer at its initial value."""
+    return {name: nn.Parameter(torch.full((layers,), float(c.initial))) for name, c in learnable.items()}
+
+
+def clamped(learnable: Mapping[str, Learnable], vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The vectors of learnable coefficients, brought within their bounds."""
+    within = {}
+    for name, c in learnable.items():
+        vector = vectors[name]
+        # The gradient passes the clamp, or a coefficient at its bound could never leave it.
+        within[name] = vector + (vector.clamp(float(c.low), float(c.high)) - vector).detach()
+    return within
+
+
+def learned(algorithm: Algorithm, vectors: Mapping[str, Tensor]) -> Algorithm:
+    """The algorithm with the current values of its coefficients as numbers, to certify."""
+    learnable = algorithm.learnable()
+    values = {name: vector.detach().tolist() for name, vector in clamped(learnable, vectors).items()}
+    return algorithm.rebind(**{n: Learned(c.initial, c.low, c.high, tuple(values[n])) for n, c in learnable.items()})
+
+
+@torch.no_grad()
+def project(learnable: Mapping[str, Learnable], vectors: Mapping[str, Tensor]) -> None:
+    """Bring the vectors of learnable coefficients back within their bounds, in place."""
+    for name, c in learnable.items():
+        vectors[name].clamp_(float(c.low), float(c.high))

@@ -2,5 +2,10 @@
 
 from .augmentation import Augmentation as Augmentation
 from .optimizers import SGD as SGD, Adam as Adam, AdamW as AdamW
-from .recipe import Recipe as Recipe, default_recipe as default_recipe
+from .recipe import (
+    Recipe as Recipe,
+    as_config as as_config,
+    default_recipe as default_recipe,
+    from_config as from_config,
+)
 from .schedules import Cosine as Cosine, OneCycle as OneCycle, StepDecay as StepDecay

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._support.calls import make_named
 from .._support.checks import check_number
-from .._support.errors import MinimandError, WrongTypeError
+from .._support.errors import MinimandError
 from ..networks.kinds import LINEAR_OR_CONVOLUTION, WRAPPED_NORMALIZATIONS
 
 
@@ -64,20 +63,6 @@ Optimizer = SGD | AdamW
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 """The optimizers of a recipe by name."""
-
-
-def as_optimizer(optimizer: Any) -> Optimizer:
-    """The optimizer that an object or a text such as "adamw(lr=0.001)" stands for.
-
-    Raises:
-        MinimandError: there is none of that name, or it has no such setting. WrongTypeError: something else.
-    """
-    if isinstance(optimizer, str):
-        return make_named(optimizer, "optimizer", OPTIMIZERS)
-    if not isinstance(optimizer, Optimizer):
-        names = ", ".join(map(repr, OPTIMIZERS))
-        raise WrongTypeError(f"Recipe.optimizer is {optimizer!r}; expected {names}, or one such as mm.SGD(lr=0.1).")
-    return optimizer
 
 
 def parameter_groups(model: nn.Module, weight_decay: float, scalars: float) -> list[dict[str, Any]]:

@@ -1,19 +1,20 @@
 """Recipes: how a model is trained, whatever decides the update of its layers."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import nn
 
-from .._support.calls import call_with
+from .._support.calls import call_with, make_named
 from .._support.checks import check_number
 from .._support.errors import MinimandError, WrongTypeError, unknown_name
 from .._support.torch_internals import BatchNorm
 from .augmentation import Augmentation
-from .optimizers import OPTIMIZERS, SGD, AdamW, Optimizer, as_optimizer
-from .schedules import SCHEDULES, Cosine, OneCycle, Schedule, as_schedule
+from .optimizers import OPTIMIZERS, SGD, AdamW, Optimizer
+from .schedules import SCHEDULES, Cosine, OneCycle, Schedule
 
 if TYPE_CHECKING:
     from ..data.data import Data
@@ -46,23 +47,19 @@ class Recipe:
     """Gradients of a unit are scaled down to this times the norm of its weights, in all layers but the final one (Brock
     et al. 2021; 0.01 is a usual value); 0 for none."""
     scalars: float = 1.0
-    """The factor on the learning rate of parameters that are one number, such as the scales of branches: a tenth for
-    Fixup (Zhang et al. 2019)."""
+    """The factor on the learning rate of parameters that are one number: a tenth for Fixup (Zhang et al. 2019)."""
     precision: Precision = "fp32"
-    """The number format of the forward pass: "bf16" runs it under bfloat16 autocast; weights and their updates stay in
-    float32."""
+    """The number format of the forward pass: "bf16" is bfloat16 autocast, weights and updates stay in float32."""
     compile: bool = False
     """Whether the model runs through torch.compile."""
     augmentation: Augmentation | None = None
     """Random changes of images in training; None for those that the data set has."""
     accumulate: int = 1
-    """Batches whose gradients are summed in one update: the update of a batch that is so many times as large, in the
-    memory of one."""
+    """Batches whose gradients are summed in one update: that of a batch so many times larger, in the memory of one."""
     validation: float = 0.0
     """The share of the training samples that is kept out of training and evaluated after each epoch; 0 for none."""
     early_stopping: int = 0
-    """Epochs without a lower validation loss after which training stops; the weights of the epoch with the lowest one
-    are kept. 0 for never."""
+    """Epochs without a lower validation loss after which training stops and the best weights are kept; 0 for never."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate"):
@@ -83,8 +80,8 @@ class Recipe:
             )
         if self.precision not in get_args(Precision):
             raise unknown_name("precision of Recipe", str(self.precision), get_args(Precision))
-        object.__setattr__(self, "optimizer", as_optimizer(self.optimizer))
-        object.__setattr__(self, "schedule", as_schedule(self.schedule))
+        object.__setattr__(self, "optimizer", _named("optimizer", self.optimizer, OPTIMIZERS, "mm.SGD(lr=0.1)"))
+        object.__setattr__(self, "schedule", _named("schedule", self.schedule, SCHEDULES, "mm.Cosine()"))
         if not isinstance(self.augmentation, Augmentation | None):
             raise WrongTypeError(f"Recipe.augmentation is {self.augmentation!r}; expected mm.Augmentation(...).")
 
@@ -97,6 +94,16 @@ class Recipe:
     def references(self) -> tuple[str, ...]:
         """Keys into references.bib of the tricks that the recipe uses."""
         return ("brock2021high",) if self.adaptive_clip else ()
+
+
+def _named(name: str, value: Any, known: Mapping[str, type[Any]], example: str) -> Any:
+    """The optimizer or schedule that an object or a text such as "adamw(lr=0.001)" stands for."""
+    if isinstance(value, str):
+        return make_named(value, name, known)
+    if not isinstance(value, tuple(known.values())):
+        names = ", ".join(map(repr, known))
+        raise WrongTypeError(f"Recipe.{name} is {value!r}; expected {names}, or one such as {example}.")
+    return value
 
 
 # A first look at any data set in about the same time: how many samples are seen, at most and at least how often.

@@ -2,11 +2,8 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
-from .._support.calls import make_named
 from .._support.checks import check_number
-from .._support.errors import WrongTypeError
 
 
 @dataclass(frozen=True)
@@ -76,17 +73,3 @@ Schedule = OneCycle | Cosine | StepDecay
 
 SCHEDULES: dict[str, type[Schedule]] = {"one_cycle": OneCycle, "cosine": Cosine, "step_decay": StepDecay}
 """The schedules of a recipe by name."""
-
-
-def as_schedule(schedule: Any) -> Schedule:
-    """The schedule that an object or a text such as "cosine(warmup=0.1)" stands for.
-
-    Raises:
-        MinimandError: there is none of that name, or it has no such setting. WrongTypeError: something else.
-    """
-    if isinstance(schedule, str):
-        return make_named(schedule, "schedule", SCHEDULES)
-    if not isinstance(schedule, Schedule):
-        names = ", ".join(map(repr, SCHEDULES))
-        raise WrongTypeError(f"Recipe.schedule is {schedule!r}; expected {names}, or one such as mm.Cosine().")
-    return schedule

@@ -3,19 +3,19 @@
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
+from itertools import chain
 from typing import Any
 
 from .._support.errors import WrongTypeError
-from ..layers.weight_bits import FewBitLayer
-from ..networks.skeletons import skeletons
-from ..surgery.changes import changes
+from ..layers import FewBitLayer
+from ..networks import skeletons
+from ..surgery import changes
 
 
 def bibtex(*things: Any) -> str:
     """The BibTeX entries behind models, algorithms, methods and data, each once, in the order of `things`.
 
-    Raises:
-        WrongTypeError: something that has no references and no part with references.
+    Raises WrongTypeError for something that has no references, nor any part with references.
     """
     keys = dict.fromkeys(key for thing in things for key in _references(thing))
     return "\n\n".join(_entries()[key] for key in keys)
@@ -24,13 +24,10 @@ def bibtex(*things: Any) -> str:
 def _references(thing: Any) -> list[str]:
     parts = [part for part in (thing, *_parts(thing)) if getattr(part, "references", None) is not None]
     if not parts:
-        raise WrongTypeError(
-            f"{type(thing).__name__} has no references; expected a model, an algorithm, a method or data."
-        )
-    keys: list[str] = []
-    for part in parts:
-        keys += [part.references] if isinstance(part.references, str) else part.references
-    return keys
+        kind = type(thing).__name__
+        raise WrongTypeError(f"{kind} has no references; expected a model, an algorithm, a method or data.")
+    references = [[part.references] if isinstance(part.references, str) else part.references for part in parts]
+    return list(chain.from_iterable(references))
 
 
 def _parts(thing: Any) -> Iterable[Any]:

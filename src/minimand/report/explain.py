@@ -6,12 +6,9 @@ from typing import Any
 from torch import nn
 
 from .._support.errors import WrongTypeError
-from ..models.network import UnrolledNetwork
-from ..networks.kinds import count_parameters
-from ..networks.skeletons import Skeleton, skeletons
-from ..networks.unrolled import Unrolled
-from ..theory.certificate import Certificate, certify
-from ..theory.equivalence import identify
+from ..models import UnrolledNetwork
+from ..networks import Skeleton, Unrolled, count_parameters, skeletons
+from ..theory import Certificate, certify, identify
 
 
 @dataclass(frozen=True)
@@ -39,9 +36,8 @@ def explain(model: nn.Module) -> Explanation:
     if runs:
         return _explain_rewired(model, runs)
     if not isinstance(model, UnrolledNetwork | Unrolled):
-        raise WrongTypeError(
-            f"model is {type(model).__name__}; expected one that mm.create_model, mm.unroll or mm.rewire made."
-        )
+        kind = type(model).__name__
+        raise WrongTypeError(f"model is {kind}; expected one that mm.create_model, mm.unroll or mm.rewire made.")
     stages = _stages(model)
     meaning = {
         "residual": "residual binding: gradient(x) = -T(x), so gradient descent is x + T(x)",
@@ -76,18 +72,15 @@ def certify_model(model: UnrolledNetwork | Unrolled) -> Certificate:
     block = getattr(stage.layers[0], "block", None)
     if isinstance(block, nn.ModuleDict):  # of several oracles the blocks are built alike
         block = next(iter(block.values()))
-    return certify(stage.learned(), len(stage.layers), stage.binding, block=block, **_sizes(model))
+    sizes: dict[str, Any] = {}
+    if isinstance(model, UnrolledNetwork) and model.info.takes_vectors:
+        outputs = model.num_classes or model.num_features
+        sizes = {"width": model.config["width"], "d_in": model.in_channels, "d_out": outputs}
+    return certify(stage.learned(), len(stage.layers), stage.binding, block=block, **sizes)
 
 
 def _stages(model: UnrolledNetwork | Unrolled) -> list[Unrolled]:
     return [model] if isinstance(model, Unrolled) else model.stages
-
-
-def _sizes(model: UnrolledNetwork | Unrolled) -> dict[str, Any]:
-    """Width, input and output of a model whose state is a vector, where they are known."""
-    if isinstance(model, Unrolled) or not model.info.takes_vectors:
-        return {}
-    return {"width": model.config["width"], "d_in": model.in_channels, "d_out": model.num_classes or model.num_features}
 
 
 def learned_coefficients(stages: list[Unrolled]) -> dict[str, list[list[float]]]:

@@ -2,15 +2,12 @@
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .._support.style import COLORS, INK, new_figure, plain
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .._support.style import COLORS, INK, Figure, new_figure, one_panel, plain
 
 
-def draw_curves(history: Sequence[dict[str, Any]]) -> "Figure":
+def draw_curves(history: Sequence[dict[str, Any]]) -> Figure:
     """Draw loss, and accuracy where there is one, over the epochs; training and test."""
     has_accuracy = history[0]["test_accuracy"] is not None
     figure = new_figure(9 if has_accuracy else 5, 3)
@@ -30,7 +27,7 @@ def draw_curves(history: Sequence[dict[str, Any]]) -> "Figure":
     return figure
 
 
-def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> "Figure":
+def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
     """Draw the share of each class (row) that was taken for another (column), in percent of the row."""
     n = len(classes)
     size = min(2.2 + 0.42 * n, 9)
@@ -52,10 +49,9 @@ def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -
     return figure
 
 
-def draw_coefficients(coefficients: dict[str, list[list[float]]]) -> "Figure":
+def draw_coefficients(coefficients: dict[str, list[list[float]]]) -> Figure:
     """Draw each learnable coefficient by layer, with a gap between stages."""
-    figure = new_figure(9, 2.4)
-    axes = plain(figure.subplots())
+    figure, axes = one_panel(9, 2.4)
     for (name, stages), color in zip(coefficients.items(), COLORS, strict=False):
         first = 0
         for i, values in enumerate(stages):
@@ -67,7 +63,7 @@ def draw_coefficients(coefficients: dict[str, list[list[float]]]) -> "Figure":
     return figure
 
 
-def svg(figure: "Figure") -> str:
+def svg(figure: Figure) -> str:
     """The text of a figure as SVG, the same for the same figure."""
     import matplotlib
 

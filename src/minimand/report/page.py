@@ -10,19 +10,16 @@ from torch import nn
 
 from .._support.errors import MinimandError
 from .._support.files import write_whole
-from ..data.data import Data
-from ..models.named import NamedModel
-from ..models.network import UnrolledNetwork
-from ..networks.kinds import count_parameters
-from ..networks.skeletons import skeletons
+from .._support.style import Figure
+from ..data import Data
+from ..models import NamedModel, UnrolledNetwork
+from ..networks import count_parameters, skeletons
 from .citing import bibtex
 from .explain import explain, learned_coefficients
 from .figures import draw_coefficients, draw_confusion, draw_curves, svg
 from .size import count_flops
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from ..training.loop.result import FitResult
 
 
@@ -31,6 +28,8 @@ def write_report(result: "FitResult") -> Path:
 
     Without matplotlib the page has no figures and says so. Raises MinimandError if the result has no run.
     """
+    import yaml
+
     if result.run is None:
         raise MinimandError("the result has no run; give fit a folder: run='runs/first'.")
     model, data, config = result.model, result.data, result.run.config()
@@ -41,13 +40,12 @@ def write_report(result: "FitResult") -> Path:
     coefficients = learned_coefficients(known.stages) if known else {}
     confusion = result.evaluation.confusion
     rows = result.history
+    title, description = type(model).__name__, f"{type(model).__name__}, a model of your own"
+    if named:
+        title, description = named.name, f"{named.name}: {named.description}"
     content = {
-        "title": f"{known.algorithm if known else named.name if named else type(model).__name__} on {data.name}",
-        "subtitle": explanation.title
-        if explanation
-        else f"{named.name}: {named.description}"
-        if named
-        else f"{type(model).__name__}, a model of your own",
+        "title": f"{known.algorithm if known else title} on {data.name}",
+        "subtitle": explanation.title if explanation else description,
         "facts": _facts(result, data, model),
         "curves": figures.embed(lambda: draw_curves(rows)),
         "explanation": explanation.lines if explanation else None,
@@ -59,11 +57,10 @@ def write_report(result: "FitResult") -> Path:
         "confusion": figures.embed(lambda: draw_confusion(confusion, data.classes)) if confusion else None,
         "history_columns": [name.replace("_", " ") for name in rows[0] if rows[0][name] is not None],
         "history": [[_short(v) for v in row.values() if v is not None] for row in rows],
-        "config": _yaml(config),
-        "bibliography": bibtex(*([model] if explanation or named else []), result.method, data),
-        "missing": figures.missing,
+        "config": yaml.safe_dump(config, sort_keys=False),
     }
-    write_page("run.html", result.run.report, content)
+    references = bibtex(*([model] if explanation or named else []), result.method, data)
+    write_page("run.html", result.run.report, content, figures, references)
     return result.run.report
 
 
@@ -74,12 +71,11 @@ class Figures:
         self.missing = ""
         """A sentence for the page if there are no figures, as a package is missing."""
 
-    def embed(self, draw: Callable[[], "Figure"]) -> str | None:
+    def embed(self, draw: Callable[[], Figure]) -> str | None:
         """The figure as a data URI, or None where it cannot be drawn."""
-        uris = [uri for _, uri in self.embed_all(lambda: {"": draw()})]
-        return uris[0] if uris else None
+        return next((uri for _, uri in self.embed_all(lambda: {"": draw()})), None)
 
-    def embed_all(self, draw: Callable[[], Mapping[str, "Figure"]]) -> list[tuple[str, str]]:
+    def embed_all(self, draw: Callable[[], Mapping[str, Figure]]) -> list[tuple[str, str]]:
         """Captions with their figures as data URIs; none where they cannot be drawn."""
         try:
             texts = [(caption, svg(figure)) for caption, figure in draw().items()]
@@ -89,19 +85,17 @@ class Figures:
         return [(c, "data:image/svg+xml;base64," + base64.b64encode(t.encode()).decode()) for c, t in texts]
 
 
-def write_page(template: str, path: Path, content: dict[str, Any]) -> None:
-    """Fill a template and write it whole or not at all."""
+def write_page(template: str, path: Path, content: dict[str, Any], figures: Figures, references: str) -> None:
+    """Fill a template, at whose end stand references in BibTeX and why figures are missing, and write it whole."""
     import jinja2
 
     from .. import __version__
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("minimand.report"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    page = environment.get_template(template).render(
-        **content, version=__version__, date=time.strftime("%Y-%m-%d %H:%M")
-    )
-    write_whole(path, page)
+    loader = jinja2.PackageLoader("minimand.report")
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    content = content | {"bibliography": references, "missing": figures.missing, "version": __version__}
+    date = time.strftime("%Y-%m-%d %H:%M")
+    write_whole(path, environment.get_template(template).render(**content, date=date))
 
 
 def _facts(result: "FitResult", data: Data, model: nn.Module) -> list[tuple[str, str]]:
@@ -121,9 +115,3 @@ def _facts(result: "FitResult", data: Data, model: nn.Module) -> list[tuple[str,
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _yaml(config: dict[str, Any]) -> str:
-    import yaml
-
-    return yaml.safe_dump(config, sort_keys=False)

@@ -32,20 +32,15 @@ def saved_bytes(compute: Callable[[], object], model: nn.Module) -> int:
 
     Each storage counts once; on the meta device too.
     """
-    model_keys = {_storage(t)[0] for t in [*model.parameters(), *model.buffers()]}
+    model_keys = {storage_id(t.untyped_storage()) for t in [*model.parameters(), *model.buffers()]}
     saved: dict[int, torch.UntypedStorage] = {}
 
     def pack(t: Tensor) -> Tensor:
-        key, storage = _storage(t)
-        if key not in model_keys:
+        storage = t.untyped_storage()
+        if (key := storage_id(storage)) not in model_keys:
             saved[key] = storage  # held, so that its address is not given to another
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         compute()
     return sum(storage.nbytes() for storage in saved.values())
-
-
-def _storage(t: Tensor) -> tuple[int, torch.UntypedStorage]:
-    storage = t.untyped_storage()
-    return storage_id(storage), storage

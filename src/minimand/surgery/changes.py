@@ -17,23 +17,16 @@ class Change:
 
     irreversible = ""
     """The reason for which this operation cannot be undone; empty where it can."""
+    references: tuple[str, ...] = ()
+    """The keys in references.bib of the sources of what was put into the model."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.moment = time.time_ns()
         model.__dict__.setdefault("_changes", []).append(self)
 
-    @property
-    def references(self) -> tuple[str, ...]:
-        """The keys in references.bib of the sources of what was put into the model."""
-        return ()
-
     def undo(self) -> nn.Module:
-        """Undo this operation, and return the model.
-
-        Raises:
-            MinimandError: this operation cannot be undone, or is not the last one on its model.
-        """
+        """Undo this operation and return the model; raises MinimandError where that is impossible, or not its turn."""
         if self.irreversible:
             raise MinimandError(self.irreversible)
         if changes(self.model)[-1] is not self:
@@ -46,7 +39,6 @@ class Change:
         return self.model
 
     def _restore(self) -> None:
-        """Bring the model back to what it was before this operation."""
         raise MisuseError(f"{type(self).__name__} cannot be undone.")
 
 
@@ -72,10 +64,7 @@ class Changes:
         Weights that were trained since stay trained wherever the model before has a place for them: weight and bias of
         a normalization in the one that it took the place of, and the real weight behind a normalized one or one of few
         bits. What the operations added, such as learnable coefficients and gains, is gone; running averages are those
-        from before.
-
-        Raises:
-            MinimandError: an operation that cannot be undone, such as `mm.remove_filters`. Nothing is undone then.
+        from before. One operation that cannot be undone, such as `mm.remove_filters`, is an error before any is undone.
         """
         for record in self.records:
             if record.irreversible:
@@ -92,9 +81,9 @@ class Changes:
 
 def move_like(module: nn.Module, *models: nn.Module) -> None:
     """Give a module the device and dtype of the first floating-point parameter of some models."""
-    for parameter in (p for model in models for p in model.parameters() if p.is_floating_point()):
+    parameters = (p for model in models for p in model.parameters() if p.is_floating_point())
+    if (parameter := next(parameters, None)) is not None:
         module.to(parameter.device, parameter.dtype)
-        return
 
 
 def changes(model: nn.Module) -> Changes:

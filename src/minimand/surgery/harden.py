@@ -8,7 +8,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from .._support.errors import MinimandError
 from ..layers.thresholds import Threshold, as_threshold, threshold_text
-from ..layers.weight_bits import CAN_HAVE_FEW_BITS, FewBitLayer, check_bits, few_bit_weight
+from ..layers.weight_bits import FEW_BIT_LAYERS, FewBitLayer, check_bits, few_bit_weight
 from ..networks.kinds import ACTIVATIONS, LINEAR_OR_CONVOLUTION
 from .changes import Change, Model, move_like
 
@@ -38,18 +38,14 @@ class Hardened(Change):
 def harden(model: Model, activation: Threshold | str, weight_bits: int | None = None) -> Model:
     """Put a threshold in the place of every activation module of a model, in place; returns the model.
 
-    What goes into the first layer and comes out of the last one stays real. Activations that a model of somebody else
-    calls as functions are not seen. `mm.changes(model)` tells what was done and undoes it.
+    What goes into the first layer and comes out of the last one stays real. Activations that a model calls as functions
+    are not seen, and a model without any is an error. `mm.changes(model)` tells what was done and undoes it.
 
     Args:
-        model: any module.
         activation: a threshold such as `mm.Sign()`, or the name of one such as "sign" or "quantized_relu(levels=4)";
             each place gets one of its own.
         weight_bits: 1, 2, 4 or 8 bits for the weights of all linear and convolutional layers but the first and the
             last, learned by the real weights behind them; None leaves them real.
-
-    Raises:
-        MinimandError: nothing to change, which lists what was looked for; another number of bits.
     """
     activation = as_threshold(activation)
     if weight_bits is not None:
@@ -79,14 +75,11 @@ def hardening_settings(model: nn.Module) -> dict[str, str | int]:
     kinds = {threshold_text(m) for m in model.modules() if isinstance(m, Threshold)}
     bits = {m.bits for m in model.modules() if isinstance(m, FewBitLayer)}
     settings: dict[str, str | int] = {"activation": " and ".join(sorted(kinds))} if kinds else {}
-    return {**settings, **({"weight_bits": max(bits)} if bits else {})}
+    return settings | ({"weight_bits": max(bits)} if bits else {})
 
 
 def _inner_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The linear and convolutional layers but the first and the last, by every name that they have.
-
-    Without those that have few bits already, and those whose weight is computed.
-    """
+    """The inner linear and convolutional layers by every name, without those of few bits and of computed weights."""
     inner = [m for m in model.modules() if isinstance(m, LINEAR_OR_CONVOLUTION)][1:-1]
-    real = {m for m in inner if type(m) in CAN_HAVE_FEW_BITS and not is_parametrized(m, "weight")}
+    real = {m for m in inner if type(m) in FEW_BIT_LAYERS and not is_parametrized(m, "weight")}
     return {name: m for name, m in model.named_modules(remove_duplicate=False) if m in real}

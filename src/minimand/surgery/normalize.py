@@ -14,11 +14,9 @@ from .._support.torch_internals import own_modules, own_parameters
 from ..layers.normalization import ByChannel, ByPosition
 from ..networks.kinds import LINEAR_OR_CONVOLUTION, WRAPPED_NORMALIZATIONS, check_model
 from .changes import Change, Model, move_like
-from .normalizations._kinds import NORMALIZATIONS, BetweenLayers, Normalization, OfWeights, Place, as_normalization
+from .normalizations import NORMALIZATIONS, BetweenLayers, Normalization, OfWeights, Place, as_normalization
 
-# How many modules an error or a report lists.
-_LISTED = 12
-
+_LISTED = 12  # modules in an error or a report
 
 Left = list[tuple[str, str]]
 """The names of modules that might have been changed, with the reasons for which they are left alone."""
@@ -30,12 +28,9 @@ class Normalized(Change):
     def __init__(self, model: nn.Module, kind: str, left: Left, normalization: Normalization) -> None:
         super().__init__(model)
         self.kind, self.left, self.normalization = kind, tuple(left), normalization
+        self.references = normalization.references
         self.changed: list[tuple[str, str, str]] = []
         """The name of each place, what was there, and what is there now."""
-
-    @property
-    def references(self) -> tuple[str, ...]:
-        return self.normalization.references
 
     def __str__(self) -> str:
         alike: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -49,24 +44,17 @@ class Normalized(Change):
 def normalize(model: Model, kind: str | Normalization) -> Model:
     """Put another normalization into any model, in place; returns the model.
 
-    `mm.list_normalizations()` lists the kinds. Those between the layers take the place of each normalization that is
-    there; weight and bias stay where the new one has them, and so do device, dtype and mode, while running averages
-    begin anew. With `"none"` nothing takes its place. Over a whole sample, as older convolutional networks normalize,
-    is `"group(groups=1)"`.
+    `mm.list_normalizations()` lists the kinds; a name may have settings, as in `"group(groups=8)"`. Those between the
+    layers take the place of each normalization that is there; weight and bias stay where the new one has them, and so
+    do device, dtype and mode, while running averages begin anew. With `"none"` nothing takes its place. Over a whole
+    sample, as older convolutional networks normalize, is `"group(groups=1)"`.
 
     With the others, `"weight"`, `"spectral"`, `"operator_norm"` and `"standardized"`, the weight of linear and
     convolutional layers is computed from another one, as a parametrization of torch; what stands between the layers
-    stays, and `normalize(model, "none")` takes it away.
+    stays, and `normalize(model, "none")` takes it away. `mm.changes(model)` tells what was done and undoes it.
 
-    `mm.changes(model)` tells what was done and undoes it.
-
-    Args:
-        model: any module.
-        kind: the name of a kind, with settings as in `"group(groups=8)"`, or a `Normalization`.
-
-    Raises:
-        MinimandError: nothing to change (lists what was looked at); an unknown kind or setting; groups that the
-            channels cannot be split into; a weight that is parametrized or shared. Nothing is changed then.
+    Where there is nothing to change, the error lists what was looked at; groups that the channels cannot be split into
+    are an error too, and a weight that is parametrized or shared. Nothing is changed then.
     """
     check_model(model)
     normalization = as_normalization(kind)
@@ -132,6 +120,7 @@ def _places(model: nn.Module, normalization: BetweenLayers) -> tuple[dict[str, A
     modules: dict[str, Any] = {}
     left: Left = []
     channels: dict[str, int] = {}
+    groups = normalization.groups
     inside: set[nn.Module] = set()
     ours = tuple(c for kind in NORMALIZATIONS.values() if issubclass(kind, BetweenLayers) for c in kind.makes)
     for name, module in model.named_modules():
@@ -147,7 +136,7 @@ def _places(model: nn.Module, normalization: BetweenLayers) -> tuple[dict[str, A
             left.append((name, place))
             continue
         channels[name] = place.channels
-        if place.channels % normalization.groups:
+        if place.channels % groups:
             continue
         new = normalization.module(place)
         if _is_same(place.norm, new, normalization):
@@ -159,8 +148,11 @@ def _places(model: nn.Module, normalization: BetweenLayers) -> tuple[dict[str, A
             )
         _take_values(new, place.norm, model)
         modules[name] = (module, new, _with_activation(module, new))
-    if any(count % normalization.groups for count in channels.values()):
-        raise MinimandError(_cannot_be_split(normalization.groups, channels))
+    for name, count in channels.items():
+        if count % groups:
+            fits = max(n for n in range(1, groups + 1) if all(c % n == 0 for c in channels.values()))
+            why = f"cannot be split into {groups} groups; 'group(groups={fits})' would do for all."
+            raise MinimandError(f"the {count} channels of {name} {why}")
     return modules, left
 
 
@@ -178,9 +170,9 @@ def _read(module: nn.Module) -> Place | str:
         return f"{_title(module)} does not tell its channels: it has neither num_features nor num_channels"
     if size == 0:
         return f"{_title(module)} has no size yet: give the model a batch first"
-    dimensions = re.search(r"([123])d", type(norm).__name__)
     if isinstance(module, ByChannel):
         return Place(norm, size, module.channels_last, None)
+    dimensions = re.search(r"([123])d", type(norm).__name__)
     return Place(norm, size, False, int(dimensions[1]) if dimensions else None)
 
 
@@ -191,14 +183,14 @@ def _is_same(norm: nn.Module, new: nn.Module, normalization: BetweenLayers) -> b
 
 
 def _with_activation(module: nn.Module, new: nn.Module) -> nn.Module:
-    """The new normalization, and the activation that one of timm has inside."""
+    """The new normalization, and after it the dropout and activation that one of timm has inside."""
     after = [m for name in ("drop", "act") if not isinstance(m := own_modules(module).get(name), nn.Identity | None)]
     return (nn.Sequential(new, *after) if after else new).train(module.training)
 
 
 @torch.no_grad()
 def _take_values(new: nn.Module, old: nn.Module, model: nn.Module) -> None:
-    """Bring a normalization to where an old one is, with the old one's weight and bias as far as it has them."""
+    """Give a normalization the device, dtype, weight and bias of an old one, as far as both have them."""
     move_like(new, old, model)
     for name in ("weight", "bias"):
         value, parameter = (getattr(_inner(norm), name, None) for norm in (old, new))
@@ -219,7 +211,6 @@ def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> list[nn.Module
 
 
 def _layers(model: nn.Module, normalization: OfWeights) -> tuple[dict[str, Any], Left]:
-    """The layers whose weights change."""
     modules: dict[str, Any] = {}
     left: Left = []
     owners: dict[int, list[str]] = defaultdict(list)
@@ -252,14 +243,6 @@ def _layers(model: nn.Module, normalization: OfWeights) -> tuple[dict[str, Any],
     return modules, left
 
 
-def _cannot_be_split(groups: int, channels: dict[str, int]) -> str:
-    name, count = next((name, count) for name, count in channels.items() if count % groups)
-    fits = max(n for n in range(1, groups + 1) if all(c % n == 0 for c in channels.values()))
-    return (
-        f"the {count} channels of {name} cannot be split into {groups} groups; 'group(groups={fits})' would do for all."
-    )
-
-
 def _nothing_to_normalize(model: nn.Module, kind: str, between: bool, left: Left) -> str:
     name = type(model).__name__
     if left:
@@ -282,12 +265,11 @@ def _few(names: list[str]) -> str:
 
 
 def _inner(module: nn.Module) -> nn.Module:
-    """A normalization without what only turns its axes."""
     return cast(nn.Module, module.norm) if isinstance(module, ByChannel | ByPosition) else module
 
 
 def _title(module: nn.Module) -> str:
-    """The class of a normalization, without what only turns its axes."""
+    """The class of a normalization, without `ByChannel` and `ByPosition`, which only turn its axes."""
     if isinstance(module, nn.Sequential):
         return " and ".join(_title(child) for child in module)
     norm = _inner(module)

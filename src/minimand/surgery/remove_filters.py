@@ -36,7 +36,7 @@ class FiltersRemoved(Change):
         return "\n".join(["filters left:", *lines])
 
 
-def remove_filters(model: Model, kept: Mapping[str, Sequence[int]]) -> Model:
+def remove_filters(model: Model, keep: Mapping[str, Sequence[int]]) -> Model:
     """Remove filters of convolutions, or units of linear layers, in place, with all that reads them.
 
     What came from filters whose output is zero is the same afterwards. The same call on a new model makes one that the
@@ -45,26 +45,25 @@ def remove_filters(model: Model, kept: Mapping[str, Sequence[int]]) -> Model:
     Args:
         model: as for `mm.as_network`; between a layer and the next one stand BatchNorm, flattening, and modules without
             parameters that keep channels apart or rearrange them.
-        kept: by the name of a layer the filters that stay, counted from 0.
-
-    Raises:
-        MinimandError: the model is no chain, an unknown layer, no such filters, or a layer whose filters cannot be
-            removed, since what follows mixes or sums them. Nothing is removed then.
+        keep: by the name of a layer the filters that stay, counted from 0. Filters that cannot be removed, since what
+            follows mixes or sums them, are an error, and nothing is removed then.
     """
     network = as_network(model)
     chain = leaves(network.stem, *network.layers, network.head)
-    named = {
-        name: m for name, m in model.named_modules() if isinstance(m, FilterLayer) and any(m is leaf for leaf in chain)
-    }
+    named = {name: m for name, m in model.named_modules() if isinstance(m, FilterLayer) and m in chain}
     removals = []
-    for name, indices in kept.items():
+    for name, indices in keep.items():
         if name not in named:
             raise unknown_name(f"layer with filters in {type(model).__name__}", name, named)
         layer = named[name]
         removals.append(Removal(layer, [chain[chain.index(layer) + 1 :]], name))
-        _check_indices(name, indices, filters(layer))
-    counts = {name: (filters(named[name]), len(indices)) for name, indices in kept.items()}
-    for removal, indices in zip(removals, kept.values(), strict=True):
+        count = filters(layer)
+        right = all(isinstance(i, int) and 0 <= i < count for i in indices) and len(set(indices)) == len(indices)
+        if not indices or not right:
+            expected = f"some of the filters 0 to {count - 1}, each once"
+            raise MinimandError(f"keep[{name!r}] is {list(indices)}; expected {expected}.")
+    counts = {name: (filters(named[name]), len(indices)) for name, indices in keep.items()}
+    for removal, indices in zip(removals, keep.values(), strict=True):
         removal.keep(indices)
     FiltersRemoved(model, counts)
     return model
@@ -80,24 +79,16 @@ def leaves(*parts: nn.Module) -> list[nn.Module]:
 
 
 def filters(layer: FilterLayer) -> int:
-    """The number of filters, or units, of a layer."""
     return layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
 
 
 class Removal:
-    """The modules that change when filters of a layer are removed, listed before anything is changed."""
+    """The modules that change when filters of a layer are removed, listed before anything is changed.
+
+    `chains` is all that the layer's output goes through; MinimandError says why its filters cannot be removed.
+    """
 
     def __init__(self, layer: FilterLayer, chains: Iterable[Sequence[nn.Module]], name: str) -> None:
-        """List the modules that read the filters.
-
-        Args:
-            layer: the layer that loses filters.
-            chains: all that its output goes through, each up to its end.
-            name: the layer's name, for errors.
-
-        Raises:
-            MinimandError: the filters cannot be removed.
-        """
         self.layer, self.name = layer, name
         if why := _why_not(layer, [layer]):
             raise MinimandError(f"filters of {name} cannot be removed: {why}.")
@@ -132,13 +123,11 @@ class Removal:
         raise MinimandError(f"filters of {self.name} cannot be removed: no layer reads them, they are the output.")
 
     def _error(self, module: nn.Module, why: str) -> MinimandError:
-        return MinimandError(
-            f"filters of {self.name} cannot be removed: of the {type(module).__name__} that follows, {why}."
-        )
+        follows = type(module).__name__
+        return MinimandError(f"filters of {self.name} cannot be removed: of the {follows} that follows, {why}.")
 
     @torch.no_grad()
     def keep(self, indices: Sequence[int]) -> None:
-        """Remove all filters but those at `indices`."""
         _narrow(self.layer, torch.tensor(sorted(indices)), 0)
         for module, origins in self.readers.items():
             inputs = torch.isin(origins, torch.tensor(indices)).nonzero().flatten()
@@ -180,7 +169,6 @@ def _why_not(module: nn.Module, chain: Sequence[nn.Module]) -> str:
 
 
 def _inputs(module: nn.Module) -> int:
-    """The number of channels or features that a module reads, by the name that it has for them."""
     return getattr(module, next(name for name in _INPUTS if hasattr(module, name)))
 
 
@@ -189,17 +177,7 @@ def _narrow(module: nn.Module, index: Tensor, dim: int) -> None:
     counts = _FILTERS if isinstance(module, FilterLayer) and dim == 0 else _INPUTS
     setattr(module, next(name for name in counts if hasattr(module, name)), len(index))
     for name in ("weight", "bias", "running_mean", "running_var") if dim == 0 else ("weight",):
-        tensor = getattr(module, name, None)
-        if tensor is None:
-            continue
-        narrow = tensor.detach().index_select(dim, index.to(tensor.device))
-        is_parameter = isinstance(tensor, nn.Parameter)
-        setattr(module, name, nn.Parameter(narrow, tensor.requires_grad) if is_parameter else narrow)
-
-
-def _check_indices(name: str, indices: Sequence[int], count: int) -> None:
-    right = all(isinstance(i, int) and 0 <= i < count for i in indices) and len(set(indices)) == len(indices)
-    if not indices or not right:
-        raise MinimandError(
-            f"kept[{name!r}] is {list(indices)}; expected some of the filters 0 to {count - 1}, each once."
-        )
+        if (tensor := getattr(module, name, None)) is not None:
+            narrow = tensor.detach().index_select(dim, index.to(tensor.device))
+            is_parameter = isinstance(tensor, nn.Parameter)
+            setattr(module, name, nn.Parameter(narrow, tensor.requires_grad) if is_parameter else narrow)

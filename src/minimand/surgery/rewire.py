@@ -15,16 +15,15 @@ from torch.utils.hooks import RemovableHandle
 from .._support.errors import MinimandError, MisuseError, unknown_name
 from .._support.torch_internals import close_forward, reopen_forward, version
 from ..algorithms import Algorithm, as_algorithm, is_proximal
-from ..networks.coefficients import clamped, initial_vectors, learned, project
 from ..networks.kinds import CONTAINERS, check_model
-from ..networks.realization.execution import Execution
-from ..networks.skeletons import Wiring, WiringHook, skeletons
-from ..networks.unrolled import program_of
+from ..networks.realization.program import Execution
+from ..networks.skeletons import WiringHook, skeletons
+from ..networks.unrolled import clamped, initial_vectors, learned, program_of, project
 from ..theory.kernel import consistency, kernel
 from .changes import Change, Model
 
-# How many containers an error lists.
-_LISTED = 12
+_LISTED = 12  # containers in an error
+_WHERE = "Name the containers to rewire by `where`."
 
 
 class Rewired(Change):
@@ -32,11 +31,7 @@ class Rewired(Change):
 
     def __init__(self, model: nn.Module, runs: list["BlockRun"], handles: list[RemovableHandle]) -> None:
         super().__init__(model)
-        self.runs, self._handles = runs, handles
-
-    @property
-    def references(self) -> tuple[str, ...]:
-        return self.runs[0].algorithm.references
+        self.runs, self._handles, self.references = runs, handles, runs[0].algorithm.references
 
     def _restore(self) -> None:
         for handle in self._handles:
@@ -48,10 +43,10 @@ class Rewired(Change):
                 delattr(run.first, _parameter_name(coefficient))
 
     def __str__(self) -> str:
-        lines = [
-            f"  {run.names[0]} ... {run.names[-1]}  ({len(run.names)} blocks) by {run.learned()}" for run in self.runs
-        ]
-        return "\n".join([f"{type(self.model).__name__} rewired:", *lines])
+        lines = [f"{type(self.model).__name__} rewired:"]
+        for run in self.runs:
+            lines.append(f"  {run.names[0]} ... {run.names[-1]}  ({len(run.names)} blocks) by {run.learned()}")
+        return "\n".join(lines)
 
 
 def rewire(
@@ -66,18 +61,21 @@ def rewire(
 
     Args:
         model: any module whose blocks keep the shape: of timm, torchvision, transformers, one's own.
-        algorithm: asks one gradient once a step. With momentum 0 (gradient descent) the model is as it was.
-        where: names of containers; by default every nn.Sequential and nn.ModuleList.
-
-    Raises:
-        MinimandError: nothing matched (lists what was looked at); a model that is rewired already, or that an
-            algorithm wires by itself; an algorithm that asks several answers a step or is not consistent.
+        algorithm: consistent, asks one gradient once a step. With momentum 0 (gradient descent) the model is as it was.
+        where: names of containers; by default every nn.Sequential and nn.ModuleList. Where nothing matches, the error
+            lists what was looked at.
     """
     check_model(model)
     algorithm = as_algorithm(algorithm)
-    _check_algorithm(algorithm)
+    read = kernel(algorithm, 2)
+    if not read.single or is_proximal(algorithm.oracles[0]):
+        several = "asks several answers in a step, or a prox"
+        raise MinimandError(f"{algorithm} {several}; rewiring has one block for each step.")
+    consistent, why = consistency(read)
+    if not consistent:
+        raise MinimandError(f"{algorithm} is not consistent ({why}), so it would change a model even where it rests.")
+    name = type(model).__name__
     for skeleton in skeletons(model):
-        name = type(model).__name__
         if skeleton.is_wired:
             raise MinimandError(f"{name} is rewired already; undo it first: mm.changes(model).undo().")
         raise MinimandError(f"{name} runs an algorithm already; give mm.create_model or mm.unroll another.")
@@ -89,7 +87,7 @@ def rewire(
     return model
 
 
-class BlockRun(Wiring):
+class BlockRun:
     """A run of blocks one after another, and the program that an algorithm runs between them."""
 
     def __init__(self, algorithm: Algorithm, names: list[str], first: nn.Module) -> None:
@@ -107,10 +105,14 @@ class BlockRun(Wiring):
         for name, vector in initial_vectors(self.learnable, len(blocks)).items():
             like_first = vector.detach().to(like.device, like.dtype if like.is_floating_point() else vector.dtype)
             self.first.register_parameter(_parameter_name(name), nn.Parameter(like_first))
-        yield self.first.register_forward_pre_hook(_NoteVersions(self), with_kwargs=True)
+        yield self.first.register_forward_pre_hook(self.note_versions, with_kwargs=True)
         for k, block in enumerate(blocks):
             yield block.register_forward_hook(_After(self, k), with_kwargs=True)
             reopen_forward(block)
+
+    def note_versions(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note the versions of what the first block is given, to see whether it writes into it."""
+        self.before = {} if _traced() else {id(v): version(v) for v in _tensors(args, kwargs)}
 
     def learned(self) -> Algorithm:
         return learned(self.algorithm, self._vectors())
@@ -140,20 +142,18 @@ class BlockRun(Wiring):
 
     def _check(self, k: int, query: Tensor, answer: Tensor) -> None:
         if k > 0 and query is not self.handed_on:
-            raise MisuseError(
-                f"{self.names[k]} was not given what {self.names[k - 1]} returned: these blocks are not applied one "
-                "after another, or something stands between them. Name the containers to rewire by `where`."
+            why = (
+                f"was not given what {self.names[k - 1]} returned: these blocks are not applied one after another, or "
+                f"something stands between them. {_WHERE}"
             )
-        if version(query) != self.version:
-            raise MisuseError(
-                f"{self.names[k]} writes into its input, which the algorithm still needs. Build its first operation "
-                "without inplace=True."
-            )
-        if answer.shape != query.shape:
-            raise MisuseError(
-                f"{self.names[k]} maps {tuple(query.shape)} to {tuple(answer.shape)}; a rewired block has to keep the "
-                "shape. Name the containers to rewire by `where`."
-            )
+        elif version(query) != self.version:
+            without = "Build its first operation without inplace=True."
+            why = f"writes into its input, which the algorithm still needs. {without}"
+        elif answer.shape != query.shape:
+            why = f"maps {tuple(query.shape)} to {tuple(answer.shape)}; a rewired block has to keep the shape. {_WHERE}"
+        else:
+            return
+        raise MisuseError(f"{self.names[k]} {why}")
 
     def _reset(self) -> None:
         self.registers: list[Any] = [None] * self.execution.registers
@@ -172,10 +172,8 @@ class BlockRun(Wiring):
     def _execution(self) -> Execution:
         execution = program_of(self.algorithm, len(self.names), "operator")
         if execution is None:
-            raise MinimandError(
-                f"{self.algorithm} divides by, or branches on, a learnable coefficient; rewiring needs its steps as "
-                "sums. Make that coefficient constant."
-            )
+            why = "divides by, or branches on, a learnable coefficient; rewiring needs its steps as sums"
+            raise MinimandError(f"{self.algorithm} {why}. Make that coefficient constant.")
         return execution
 
     def __getstate__(self) -> dict[str, Any]:
@@ -185,16 +183,6 @@ class BlockRun(Wiring):
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self.execution = self._execution()
-
-
-class _NoteVersions:
-    """A hook that notes the versions of what the first block is given, to see whether it writes into it."""
-
-    def __init__(self, run: BlockRun) -> None:
-        self.run = run
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.run.before = {} if _traced() else {id(v): version(v) for v in _tensors(args, kwargs)}
 
 
 class _After(WiringHook):
@@ -209,20 +197,16 @@ class _After(WiringHook):
         answer = output[0] if several and output else output
         name = self.run.names[self.k]
         if not isinstance(answer, Tensor):
-            raise MisuseError(
-                f"{name} returned {type(output).__name__}; a rewired block has to return a tensor, or a tuple that "
-                "begins with one. Name the containers to rewire by `where`."
-            )
+            expected = "a rewired block has to return a tensor, or a tuple that begins with one"
+            raise MisuseError(f"{name} returned {type(output).__name__}; {expected}. {_WHERE}")
         inputs = _tensors(args, kwargs)
-        if self.k == 0:
-            states = [v for v in inputs if v.shape == answer.shape] or inputs
-        else:
-            states = [v for v in inputs if v is self.run.handed_on] or inputs
-        if not states:
+        if not inputs:
             raise MisuseError(f"{name} was given no tensor; a rewired block has to be asked at one.")
-        query = states[0]
         if self.k == 0:
+            query = next((v for v in inputs if v.shape == answer.shape), inputs[0])
             self.run.version = self.run.before.get(id(query), 0)
+        else:
+            query = next((v for v in inputs if v is self.run.handed_on), inputs[0])
         following = self.run.after(self.k, query, answer)
         if not several:
             return following
@@ -263,7 +247,7 @@ def _containers(model: nn.Module, where: str | Iterable[str] | None) -> Iterator
 
 
 def _signature(block: nn.Module) -> Any:
-    """The class and parameter shapes that the blocks of a run share; None of a module that is no block but a layer."""
+    """The class and parameter shapes that the blocks of a run share; None of a module without modules inside."""
     shapes = tuple((name, tuple(p.shape)) for name, p in block.named_parameters())
     return (type(block), shapes) if shapes and any(True for _ in block.children()) else None
 
@@ -278,17 +262,6 @@ def _nothing_to_rewire(model: nn.Module, where: Any) -> str:
         f"nothing to rewire in {type(model).__name__}: expected two or more consecutive children of one container, of "
         f"the same class and parameter shapes. Looked at {'; '.join(listed) or 'no container'}."
     )
-
-
-def _check_algorithm(algorithm: Algorithm) -> None:
-    read = kernel(algorithm, 2)
-    if not read.single or is_proximal(algorithm.oracles[0]):
-        raise MinimandError(
-            f"{algorithm} asks several answers in a step, or a prox; rewiring has one block for each step."
-        )
-    consistent, why = consistency(read)
-    if not consistent:
-        raise MinimandError(f"{algorithm} is not consistent ({why}), so it would change a model even where it rests.")
 
 
 def _parameter_name(coefficient: str) -> str:

@@ -3,21 +3,21 @@
 from typing import TYPE_CHECKING, Any
 
 from .certificate import Certificate as Certificate, certify as certify
-from .distance import distance as distance
 from .dynamics.inverse import Inverse as Inverse
 from .dynamics.linear_system import LinearSystem as LinearSystem, linear_system as linear_system
 from .equivalence import (
     Equivalence as Equivalence,
     Identification as Identification,
+    distance as distance,
     equivalent as equivalent,
     identify as identify,
 )
 from .feasibility import Feasibility as Feasibility, Separability as Separability, feasibility as feasibility
-from .kernel import Kernel as Kernel, kernel as kernel
+from .kernel import Binding as Binding, Kernel as Kernel, kernel as kernel
 from .objective import LayerObjective as LayerObjective, objective as objective
 from .rate import Rate as Rate, plot_rate as plot_rate, rate as rate
 from .symbols import NonlinearStepError as NonlinearStepError
-from .universality.statement import Statement as Statement
+from .universality import Statement as Statement
 
 if TYPE_CHECKING:
     from .construction import DeepNarrow as DeepNarrow, construct as construct

@@ -15,26 +15,17 @@ _ACTIVATION_MODULES = tuple(
     for name in nn.modules.activation.__all__
     if name not in ("MultiheadAttention", "Softmax", "Softmin", "LogSoftmax", "Softmax2d", "Threshold")
 )
-_ACTIVATION_NAMES = {cls.__name__.lower() for cls in _ACTIVATION_MODULES} | {
-    *("leaky_relu", "log_sigmoid", "hard_sigmoid"),
-    *(f"{name}_" for name in ("relu", "tanh", "sigmoid", "leaky_relu", "elu", "silu")),
+_FUNCTIONS = "leaky_relu log_sigmoid hard_sigmoid sin cos erf exp abs clamp clamp_min clamp_max maximum minimum"
+_ACTIVATION_NAMES = {cls.__name__.lower() for cls in _ACTIVATION_MODULES} | set(_FUNCTIONS.split())
+_POOLING = (AvgPoolNd, MaxPoolNd, AdaptiveAvgPoolNd)
+_MODULES: dict[str, tuple[type[nn.Module], ...]] = {
+    "dense": (nn.Linear, nn.Bilinear),
+    "convolution": (ConvNd,),
+    "activation": _ACTIVATION_MODULES,
+    "same": (nn.Identity, DropoutNd),
+    # What may stand between the two linear maps and after them: it can be made to change nothing, or only the scale.
+    "harmless": (NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, *_POOLING, nn.Flatten, nn.Unflatten),
 }
-_ACTIVATION_NAMES |= {"sin", "cos", "erf", "exp", "abs", "clamp", "clamp_min", "clamp_max", "maximum", "minimum"}
-_DENSE = (nn.Linear, nn.Bilinear)
-_CONVOLUTION = (ConvNd,)
-# What may stand between the two linear maps and after them: it can be made to change nothing, or only the scale.
-_HARMLESS_MODULES = (
-    NormBase,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-    AvgPoolNd,
-    MaxPoolNd,
-    AdaptiveAvgPoolNd,
-    nn.Flatten,
-    nn.Unflatten,
-)
-_SAME_MODULES = (nn.Identity, DropoutNd)
 _HARMLESS_NAMES = {
     *("mul", "truediv", "neg", "flatten", "reshape", "view", "permute", "transpose", "contiguous", "squeeze"),
     *("unsqueeze", "movedim", "swapaxes", "batch_norm", "layer_norm", "group_norm", "rms_norm", "pad", "float", "to"),
@@ -46,15 +37,14 @@ _CONVOLUTION_NAMES = {f"conv{transposed}{n}d" for n in (1, 2, 3) for transposed 
 
 @dataclass(frozen=True)
 class BlockStructure:
-    """The structure of a block, as far as it could be read.
-
-    two_layer: whether linear - activation - linear leads to the output. identity: whether the input is added
-    to it there. convolutional: whether one of its two linear maps is a convolution.
-    """
+    """The structure of a block, as far as it could be read."""
 
     two_layer: Truth
+    """Whether linear - activation - linear leads to the output."""
     identity: Truth
+    """Whether the input is added to the output."""
     convolutional: bool
+    """Whether one of the two linear maps is a convolution."""
     reason: str
 
 
@@ -72,23 +62,22 @@ def block_structure(block: nn.Module) -> BlockStructure:
     for node in graph.nodes:
         nodes[node] = _reach(node, _kind(node, modules, nodes), nodes)
     output = next(nodes[node] for node in graph.nodes if node.op == "output")
-    if output.opaque:
-        why = f"{output.opaque} cannot be looked into"
-        return BlockStructure("unknown", output.identity, output.convolutional, why)
-    if output.level == _SECOND_LINEAR:
-        through = ", through convolutions" if output.convolutional else ""
-        return BlockStructure("yes", output.identity, output.convolutional, f"linear - activation - linear{through}")
+    two_layer: Truth = "no"
     why = "no linear - activation - linear on any path"
-    if output.level == _ACTIVATED:
+    if output.opaque:
+        two_layer, why = "unknown", f"{output.opaque} cannot be looked into"
+    elif output.level == _SECOND_LINEAR:
+        two_layer = "yes"
+        why = "linear - activation - linear" + (", through convolutions" if output.convolutional else "")
+    elif output.level == _ACTIVATED:
         why = "an activation after its last linear map, and so no linear - activation - linear to its output"
-    return BlockStructure("no", output.identity, output.convolutional, why)
+    return BlockStructure(two_layer, output.identity, output.convolutional, why)
 
 
 class _Tracer(fx.Tracer):
-    """A tracer that does not look into modules known to change nothing, or only the scale."""
-
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, _SAME_MODULES + _HARMLESS_MODULES) or super().is_leaf_module(m, module_qualified_name)
+        unchanged = _MODULES["same"] + _MODULES["harmless"]
+        return isinstance(m, unchanged) or super().is_leaf_module(m, module_qualified_name)
 
 
 _LINEAR, _ACTIVATED, _SECOND_LINEAR = 1, 2, 3
@@ -142,16 +131,7 @@ def _kind(node: fx.Node, modules: dict[str, nn.Module], nodes: dict[fx.Node, _Re
         return "same"
     if node.op == "call_module":
         module = modules[str(node.target)]
-        for kind, classes in {
-            "dense": _DENSE,
-            "convolution": _CONVOLUTION,
-            "activation": _ACTIVATION_MODULES,
-            "same": _SAME_MODULES,
-            "harmless": _HARMLESS_MODULES,
-        }.items():
-            if isinstance(module, classes):
-                return kind
-        return "opaque"
+        return next((kind for kind, classes in _MODULES.items() if isinstance(module, classes)), "opaque")
     name = str(node.target if node.op == "call_method" else getattr(node.target, "__name__", "")).lower()
     name = name.strip("_").removeprefix("i") if name in ("iadd", "isub", "imul") else name.rstrip("_")
     products_of_data = sum(nodes[n].depends for n in node.all_input_nodes) > 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -13,25 +13,26 @@ from ..algorithms import Algorithm, as_algorithm
 from .dynamics.inverse import Inverse, inverse
 from .dynamics.linear_system import Pole
 from .dynamics.stability import order, tail, zero_stability
-from .kernel import INPUT, Binding, Kernel, check_binding, consistency, extended, kernel
+from .kernel import INPUT, AlgorithmLike, Binding, Kernel, check_binding, consistency, extended, kernel
 from .rate import Rate, rate as worst_case
-from .symbols import Combination
-from .table import Gains, Row, gains_by_layer, gains_text, polynomial_text, universality_rows, yes
-from .universality.statement import Evidence, Statement
-from .universality.theorems import statements
+from .scalars import sum_text
+from .universality import Evidence, Statement, statements
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .block import BlockStructure
 
+Gains = tuple[float, ...] | dict[str, tuple[float, ...]]
+"""Gains by layer, or by oracle and layer."""
+
+Row = tuple[str, str, str]
+"""A property, its verdict and the reason."""
+
 
 @dataclass(frozen=True)
 class Certificate:
-    """What `certify` found out about the network of an algorithm.
-
-    Consistency, zero-stability and order are facts about the gradient; gains and universality about the blocks T.
-    """
+    """Facts about a network: consistency, stability and order of the gradient; gains and universality of blocks T."""
 
     algorithm: str
     depth: int
@@ -44,7 +45,7 @@ class Certificate:
     """The order of accuracy for x' = -gradient(x) once time is rescaled by `speed`; None where that means nothing."""
     speed: Fraction | None
     gains: Gains
-    """The gains: how strongly the block of each layer reaches the output; by oracle where a step asks several."""
+    """How strongly the block of each layer reaches the output; by oracle where a step asks several."""
     reversible: bool
     """Whether the state runs backwards in closed form, whatever the blocks are."""
     inverse: Inverse
@@ -107,20 +108,20 @@ class Certificate:
         """The certificate as rows of (property, verdict, reason)."""
         first, last = self.memory
         rows = [
-            ("consistent", yes(self.consistent), self.reasons["consistent"]),
-            ("zero-stable", yes(self.zero_stable), self.reasons["zero_stable"]),
+            ("consistent", _yes(self.consistent), self.reasons["consistent"]),
+            ("zero-stable", _yes(self.zero_stable), self.reasons["zero_stable"]),
             ("order", "-" if self.order is None else str(self.order), self.reasons["order"]),
         ]
         if self.multistep is not None:
-            rho, sigma = map(polynomial_text, self.multistep)
+            rho, sigma = map(_polynomial_text, self.multistep)
             rows.append(("multistep form", "", f"rho = {rho},  sigma = {sigma}"))
-        rows.append(("gains", *gains_text(self.gains)))
+        rows.append(("gains", *_gains_text(self.gains)))
         if self.binding == "operator":
-            rows.append(("  of T - identity", *gains_text(gains_by_layer(self.gradients, -1))))
-        rows.append(("reversible", yes(self.reversible), str(self.inverse)))
+            rows.append(("  of T - identity", *_gains_text(_gains_by_layer(self.gradients, -1))))
+        rows.append(("reversible", _yes(self.reversible), str(self.inverse)))
         growing = f"grows from {first} to {last} tensors with depth" if last > first else "the same at any depth"
         rows.append(("memory", str(last), growing))
-        rows += universality_rows(self.statements)
+        rows += _universality_rows(self.statements)
         rows += [(f"at {name}", "", end.brief) for name, end in self.ends.items()]
         if self.rate is not None:
             rows.append(("worst case", "", str(self.rate)))
@@ -133,8 +134,8 @@ class Certificate:
         """The verdicts of the certificate in a line."""
         universal = ", ".join(statement.name for statement in self.universal) or "no"
         return (
-            f"consistent {yes(self.consistent)}, zero-stable {yes(self.zero_stable)}, "
-            f"reversible {yes(self.reversible)}, universal {universal}"
+            f"consistent {_yes(self.consistent)}, zero-stable {_yes(self.zero_stable)}, "
+            f"reversible {_yes(self.reversible)}, universal {universal}"
         )
 
     def __str__(self) -> str:
@@ -147,7 +148,7 @@ class Certificate:
 
 
 def certify(
-    algorithm: Algorithm | type[Algorithm] | str,
+    algorithm: AlgorithmLike,
     depth: int = 20,
     binding: Binding = "residual",
     width: int | None = None,
@@ -158,20 +159,17 @@ def certify(
 ) -> Certificate:
     """Certify the network that an algorithm gives.
 
+    Learnable coefficients count with their current values; both bounds are certified too. A step that is not linear in
+    states and answers raises NonlinearStepError, with the operation and the line.
+
     Args:
-        algorithm: an algorithm, its class, or a name (`"heavy_ball(momentum=0.9)"`). Learnable coefficients
-            count with their current values; both bounds are certified too.
+        algorithm: an algorithm, its class, or a name (`"heavy_ball(momentum=0.9)"`).
         depth: the number of layers.
         binding: how a block T becomes a gradient: `residual`, -T(x), or `operator`, x - T(x).
-        width: the size of the state; a size that is None becomes a proviso.
-        d_in: the size of the input.
-        d_out: the size of the output.
+        width: the size of the state; a size (also `d_in` of the input, `d_out` of the output) that is None becomes a
+            proviso.
         block: a module; whether it holds a two-layer map is found by walking it.
         rate: (mu, L); also find the worst case over mu-strongly convex, L-smooth functions (extra `theory`).
-
-    Raises:
-        NonlinearStepError: a step that is not linear in states and answers, with the operation and the line.
-        ValueError: unknown binding, depth below 1, sizes below 1.
     """
     algorithm = as_algorithm(algorithm)
     if binding is None:
@@ -221,9 +219,7 @@ def _certificate(
     stability = zero_stability(algorithm, depth, constant)
     accuracy = order(constant, oracles)
     backwards = inverse(algorithm, depth, binding, constant)
-    evidence = Evidence(
-        algorithm, binding, gradients, consistent, stability, accuracy, constant, *sizes, block=structure
-    )
+    evidence = Evidence(algorithm, binding, gradients, consistent, stability, accuracy, constant, *sizes, structure)
     return Certificate(
         algorithm=name,
         depth=depth,
@@ -233,7 +229,7 @@ def _certificate(
         growth=stability.bound,
         order=accuracy.order,
         speed=accuracy.speed,
-        gains=gains_by_layer(bound),
+        gains=_gains_by_layer(bound),
         reversible=backwards.kind == "closed form" and not backwards.stored,
         inverse=backwards,
         statements=statements(evidence),
@@ -257,12 +253,60 @@ def _start_note(gradients: Kernel, method_order: int | None, speed: Fraction | N
     if method_order is None or method_order < 2 or speed is None:
         return ""
     for depth in {gradients.depth, gradients.depth - 1} - {0}:
-        point = gradients.output if depth == gradients.depth else _first_query(gradients, depth)
+        later = (query.point for query in gradients.queries if query.answer.layer == depth)
+        point = next(later, gradients.output)  # where the next step first asks
         travelled = sum((-c.value for atom, c in point.terms.items() if atom != INPUT), Fraction(0))
         if travelled != speed * depth:
             return f"the method's; its start is of order 1, and so is the network of {gradients.depth} layers"
     return ""
 
 
-def _first_query(k: Kernel, layer: int) -> Combination:
-    return next(query.point for query in k.queries if query.answer.layer == layer)
+def _universality_rows(statements: Sequence[Statement]) -> list[Row]:
+    """The statements that hold, the conditions that they share, and those that fail, grouped by reason."""
+    universal = [statement for statement in statements if statement.holds]
+    conditions = universal[0].provided if universal else ()
+    shared = [condition for condition in conditions if all(condition in s.provided for s in universal)]
+    rows: list[Row] = []
+    for statement in universal:
+        shortened = replace(statement, provided=tuple(p for p in statement.provided if p not in shared))
+        rows.append(("universal", shortened.name, str(shortened).partition(": ")[2]))
+    rows += [("  provided", "", condition) for condition in shared]
+    failures: dict[str, list[str]] = {}
+    for statement in statements:
+        if not statement.holds:
+            failures.setdefault(str(statement).partition(": ")[2], []).append(statement.name)
+    return rows + [("not universal", ", ".join(names), reason) for reason, names in failures.items()]
+
+
+def _gains_by_layer(kernel: Kernel, sign: int = 1) -> Gains:
+    """The gains of a kernel in the order of its layers; by oracle where a step asks several answers."""
+    if kernel.single:
+        return tuple(sign * gain for gain in kernel.gains.values())
+    by_call: dict[str, list[float]] = {}
+    for answer, gain in kernel.gains.items():
+        call = answer.oracle + (f" (call {answer.call + 1})" if answer.call else "")
+        by_call.setdefault(call, []).append(sign * gain)
+    return {name: tuple(gains) for name, gains in by_call.items()}
+
+
+def _gains_text(gains: Gains) -> tuple[str, str]:
+    """A verdict on gains, such as nonzero, and their values: the first and the last ones where they are many."""
+    if isinstance(gains, dict):
+        texts = [_gains_text(g) for g in gains.values()]
+        verdicts = dict.fromkeys(v for v, _ in texts)
+        return "; ".join(verdicts), "; ".join(f"{k}: {t}" for k, (_, t) in zip(gains, texts, strict=True))
+    zeros = sum(abs(g) < 1e-12 for g in gains)
+    verdict = "nonzero" if not zeros else f"{zeros} zero"
+    shown = gains if len(gains) <= 8 else (*gains[:4], None, *gains[-3:])
+    return verdict, ", ".join("..." if g is None else f"{g + 0.0:.3g}" for g in shown) + "  (first to last layer)"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _polynomial_text(coefficients: tuple[Fraction, ...]) -> str:
+    """A polynomial in z, of coefficients from the highest power down."""
+    powers = ["", "z", *(f"z^{degree}" for degree in range(2, len(coefficients)))]
+    terms = zip(coefficients, reversed(powers[: len(coefficients)]), strict=True)
+    return sum_text([(c, power) for c, power in terms if c]) or "0"

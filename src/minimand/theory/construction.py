@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .._support.errors import MinimandError
 from ..algorithms import Algorithm, as_algorithm, is_proximal
 from ..blocks.proximal import Prox
-from .kernel import Binding, check_binding, consistency, kernel
+from .kernel import AlgorithmLike, Binding, check_binding, consistency, kernel
 
 if TYPE_CHECKING:
     from ..networks.unrolled import Unrolled
@@ -43,22 +43,11 @@ class DeepNarrow(nn.Sequential):
     head: nn.Linear
 
 
-def construct(
-    shallow: nn.Sequential, algorithm: Algorithm | type[Algorithm] | str, binding: Binding = "residual"
-) -> DeepNarrow:
+def construct(shallow: nn.Sequential, algorithm: AlgorithmLike, binding: Binding = "residual") -> DeepNarrow:
     """The deep network of an algorithm that computes the same function as a shallow one.
 
-    Args:
-        shallow: `nn.Sequential(Linear(d_in, n), activation, Linear(n, d_out))`.
-        algorithm: consistent, with every gain nonzero at depth n.
-        binding: how a block becomes a gradient.
-
-    Returns:
-        A network of width d_in + d_out with n layers of one hidden unit.
-
-    Raises:
-        ValueError: another kind of network; an algorithm that is not consistent, or some layer of which does not
-            reach the output.
+    A shallow network `nn.Sequential(Linear(d_in, n), activation, Linear(n, d_out))` becomes one of width d_in + d_out
+    with n layers of one hidden unit. The algorithm has to be consistent, with every gain nonzero at depth n.
     """
     from ..networks.unrolled import unroll
 
@@ -113,8 +102,6 @@ def _gains(algorithm: Algorithm, depth: int) -> list[tuple[str, float]]:
 
 
 class _Still(Prox):
-    """The prox of the function 0, which moves nothing."""
-
     def forward(self, point: Tensor, step_size: float | Tensor) -> Tensor:
         return point
 
@@ -125,20 +112,15 @@ class _Zero(nn.Module):
 
 
 def _silent(oracle: str, binding: Binding) -> nn.Module:
-    """A block that moves nothing."""
     if is_proximal(oracle):
         return _Still()
     return _Zero() if binding == "residual" else nn.Identity()
 
 
 def _parts(shallow: nn.Module) -> tuple[nn.Linear, nn.Module, nn.Linear]:
-    if isinstance(shallow, nn.Sequential) and len(shallow) == 3:
-        first, activation, last = shallow
-        if (
-            isinstance(first, nn.Linear)
-            and isinstance(last, nn.Linear)
-            and first.out_features == last.in_features
-            and _acts_entry_by_entry(activation, first)
+    match list(shallow) if isinstance(shallow, nn.Sequential) else []:
+        case [nn.Linear() as first, activation, nn.Linear() as last] if (
+            first.out_features == last.in_features and _acts_entry_by_entry(activation, first)
         ):
             return first, activation, last
     children = [str(m) for m in shallow.children()] if isinstance(shallow, nn.Module) else ""

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 from .._support.style import BLUE, GRID, INK, RED, new_figure
 from .dynamics.linear_system import Pole
 from .kernel import INPUT, Kernel
-from .table import Gains
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from .certificate import Gains
+
 _DRAWN_LAYERS = 6
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 def draw_certificate(
-    title: str, poles: Sequence[Pole] | None, is_stable: bool, gains: Gains, kernel: Kernel
+    title: str, poles: Sequence[Pole] | None, is_stable: bool, gains: "Gains", kernel: Kernel
 ) -> "Figure":
     """Draw poles in the unit disc, gains by layer, and which earlier answers each query of a kernel reads."""
     figure = new_figure(11, 3.4)
@@ -58,14 +60,13 @@ def _draw_poles(axes: "Axes", poles: Sequence[Pole] | None, is_stable: bool) -> 
         return
     color = BLUE if is_stable else RED
     for pole in poles:
-        axes.plot(pole.value.real, pole.value.imag, "x", color=color, markersize=9, markeredgewidth=2)
+        x, y = pole.value.real, pole.value.imag
+        axes.plot(x, y, "x", color=color, markersize=9, markeredgewidth=2)
         if pole.multiplicity > 1:
-            axes.annotate(
-                f"x{pole.multiplicity}", (pole.value.real, pole.value.imag), (6, 6), textcoords="offset points"
-            )
+            axes.annotate(f"x{pole.multiplicity}", (x, y), (6, 6), textcoords="offset points")
 
 
-def _draw_gains(axes: "Axes", gains: Gains) -> None:
+def _draw_gains(axes: "Axes", gains: "Gains") -> None:
     named = gains if isinstance(gains, dict) else {"": gains}
     width = 0.8 / len(named)
     for i, (name, by_layer) in enumerate(named.items()):
@@ -92,32 +93,22 @@ def _draw_wiring(axes: "Axes", kernel: Kernel) -> None:
         for atom, c in point.terms.items():
             start = 0.0 if atom == INPUT else place[atom]
             strength = abs(float(c)) / largest
-            axes.annotate(
-                "",
-                (end - 0.2, 0),
-                (start + 0.2, 0),
-                arrowprops={
-                    "arrowstyle": "-|>",
-                    "connectionstyle": f"arc3,rad={-0.5 if end - start > 1.5 else 0}",
-                    "color": RED if float(c) < 0 else BLUE,
-                    "linewidth": 0.4 + 2 * strength,
-                    "alpha": 0.35 + 0.6 * strength,
-                },
-            )
-    nodes = [("x", 0.0)] + [(f"T{_subscript(q.answer.layer)}", place[q.answer]) for q in queries]
+            arrow = {
+                "arrowstyle": "-|>",
+                "connectionstyle": f"arc3,rad={-0.5 if end - start > 1.5 else 0}",
+                "color": RED if float(c) < 0 else BLUE,
+                "linewidth": 0.4 + 2 * strength,
+                "alpha": 0.35 + 0.6 * strength,
+            }
+            axes.annotate("", (end - 0.2, 0), (start + 0.2, 0), arrowprops=arrow)
+    nodes = [("x", 0.0)] + [(f"T{q.answer.layer}".translate(_SUBSCRIPTS), place[q.answer]) for q in queries]
     if not cut:
         nodes.append(("out", 1.4 * (len(queries) + 1)))
+    box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": INK, "linewidth": 0.8}
     for name, x in nodes:
-        axes.text(
-            x, 0, name, ha="center", va="center", fontsize=8, color=INK,
-            bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": INK, "linewidth": 0.8},
-        )  # fmt: skip
+        axes.text(x, 0, name, ha="center", va="center", fontsize=8, color=INK, bbox=box)
     last = nodes[-1][1]
     axes.set(xlim=(-0.6, last + 0.6), ylim=(-0.6, 0.32 * last), xticks=(), yticks=())
     axes.spines[:].set_visible(False)
     what = f"what the first {_DRAWN_LAYERS} blocks read" if cut else "what each block reads"
     axes.set_title(f"{what} (blue adds, red subtracts)", fontsize=9, color=INK)
-
-
-def _subscript(number: int) -> str:
-    return "".join("₀₁₂₃₄₅₆₇₈₉"[int(digit)] for digit in str(number))

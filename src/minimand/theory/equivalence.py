@@ -1,4 +1,4 @@
-"""Which algorithms are the same network in disguise."""
+"""Which algorithms are the same network in disguise, and how far apart others are."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 
 from ..algorithms import ALGORITHMS, Algorithm, as_algorithm
 from .dynamics.response import response
-from .kernel import INPUT, Kernel, Query, extended, kernel
+from .kernel import INPUT, AlgorithmLike, Binding, Kernel, Query, extended, kernel
 from .scalars import Number
 from .symbols import Combination
 
@@ -47,7 +47,7 @@ class Equivalence:
         return f"{self.first} {how} ({checked}{'; ' if self.difference else ''}{self.difference})"
 
 
-def equivalent(first: Algorithm | str, second: Algorithm | str, depth: int = 32) -> Equivalence:
+def equivalent(first: AlgorithmLike, second: AlgorithmLike, depth: int = 32) -> Equivalence:
     """Compare two algorithms as networks of `depth` layers, for all blocks and under either binding.
 
     Example: `mm.equivalent("heavy_ball(step_size=0.1, momentum=0.9)", "momentum_residual(momentum=0.9)")`.
@@ -62,7 +62,7 @@ def _compare(first: Algorithm, second: Algorithm, a: Kernel, b: Kernel) -> Equiv
     def as_networks(relation: Relation, scale: float | None = None, difference: str = "") -> Equivalence:
         return Equivalence(str(first), str(second), relation, a.depth, exact, scale, difference)
 
-    pairs = aligned(first, second, a, b)
+    pairs = _aligned(first, second, a, b)
     if pairs is None:
         return as_networks("different", difference="their steps ask other oracles")
     *points, outputs = pairs
@@ -72,12 +72,28 @@ def _compare(first: Algorithm, second: Algorithm, a: Kernel, b: Kernel) -> Equiv
     scale = _scale(pairs)
     p, q = points[different]
     difference = f"query {different} is {p} against {q}"
-    if scale is not None:
-        return as_networks("rescaled", float(scale), difference)
-    return as_networks("different", difference=difference)
+    relation: Relation = "different" if scale is None else "rescaled"
+    return as_networks(relation, None if scale is None else float(scale), difference)
 
 
-def aligned(first: Algorithm, second: Algorithm, a: Kernel, b: Kernel) -> list[tuple[Combination, Combination]] | None:
+def distance(first: AlgorithmLike, second: AlgorithmLike, depth: int = 32, binding: Binding = "residual") -> float:
+    """The L1 distance of the kernels of two algorithms over `depth` layers.
+
+    It sums the absolute differences of all coefficients of the queries and of the output: symmetric, within the
+    triangle inequality, and 0 where `equivalent` finds the two identical and nowhere else. It is infinite where the
+    steps ask other oracles, or one of them more often, for then no coefficients correspond.
+    """
+    a, b = as_algorithm(first), as_algorithm(second)
+    pairs = _aligned(a, b, kernel(a, depth, binding), kernel(b, depth, binding))
+    return float("inf") if pairs is None else float(sum(_apart(p, q) for p, q in pairs))
+
+
+def _apart(p: Combination, q: Combination) -> Fraction:
+    pairs = [(p.coefficient(atom), q.coefficient(atom)) for atom in p.terms.keys() | q.terms.keys()]
+    return sum((abs((a - b).value) for a, b in pairs if not a.same(b)), Fraction(0))
+
+
+def _aligned(first: Algorithm, second: Algorithm, a: Kernel, b: Kernel) -> list[tuple[Combination, Combination]] | None:
     """The queries, and last the output, of both kernels in pairs, in the first one's atoms; None if none correspond.
 
     Oracles correspond by their place in the signature: their names, and the order they are asked in, may differ.
@@ -130,28 +146,27 @@ class Identification:
     def __str__(self) -> str:
         if not self.matches:
             return f"none of the {len(ALGORITHMS)} known algorithms"
-        return "\n".join(str(match) for match in self.matches)
+        return "\n".join(map(str, self.matches))
 
 
-def identify(algorithm: Algorithm | str, depth: int = 32) -> Identification:
+def identify(algorithm: AlgorithmLike, depth: int = 32) -> Identification:
     """Name the known algorithm, with its coefficients, that this one is.
 
     The constant coefficients of every built-in algorithm are fitted to the kernel of the first layers, rounded
-    to nearby fractions, and the result is compared over `depth` layers.
+    to nearby fractions, and compared over `depth` layers.
     """
     algorithm = as_algorithm(algorithm)
     target = kernel(algorithm, depth)
     fitted = extended(algorithm, depth)
-    matches: list[tuple[int, int, Algorithm, Equivalence]] = []
+    matches: list[tuple[Algorithm, Equivalence]] = []
     for cls in ALGORITHMS.values():
         candidate = algorithm if type(algorithm) is cls else _fit(cls, fitted)
         if candidate is not None:
             match = _compare(algorithm, candidate, target, kernel(candidate, depth))
             if match:
-                rank = ("identical", "up to read-out").index(match.relation)
-                matches.append((rank, len(candidate.coefficients()), candidate, match))
-    matches.sort(key=lambda entry: entry[:2])
-    return Identification(matches[0][2] if matches else None, tuple(entry[3] for entry in matches))
+                matches.append((candidate, match))
+    matches.sort(key=lambda entry: (entry[1].relation != "identical", len(entry[0].coefficients())))
+    return Identification(matches[0][0] if matches else None, tuple(match for _, match in matches))
 
 
 _FITTED_LAYERS = 6
@@ -168,7 +183,6 @@ def _fit(cls: type[Algorithm], target: Algorithm) -> Algorithm | None:
     if response(default, _FITTED_LAYERS).shape != goal.shape:
         return None
     bounds = [(-1.0, 1.0) if name == "momentum" else (-np.inf, np.inf) for name in names]
-
     size = max(np.abs(goal[:, 1:]).max(), np.finfo(float).tiny)
 
     def candidate(values: np.ndarray) -> Algorithm:
@@ -178,18 +192,14 @@ def _fit(cls: type[Algorithm], target: Algorithm) -> Algorithm | None:
         # The last row is the output, which may be read otherwise.
         return ((response(candidate(values), _FITTED_LAYERS) - goal)[:-1] / size).ravel()
 
-    for start in _starts(default):
+    initial = [float(c(0)) for c in default.coefficients().values()]
+    for start in (initial, [0.1] * len(initial), [0.9] * len(initial)):
         fitted = least_squares(residual, start, bounds=tuple(zip(*bounds, strict=True)), xtol=1e-15, ftol=1e-15)
         # The fit comes near a bound but not onto it, so simple numbers nearby are tried first.
         for simple in (_simplified(fitted.x, 100, 1e-3), _simplified(fitted.x, 10_000, 1e-7), fitted.x):
             if np.abs(residual(simple)).max() < 1e-7:
                 return candidate(simple)
     return None
-
-
-def _starts(default: Algorithm) -> list[np.ndarray]:
-    initial = [float(c(0)) for c in default.coefficients().values()]
-    return [np.array(initial), np.full(len(initial), 0.1), np.full(len(initial), 0.9)]
 
 
 def _simplified(values: np.ndarray, largest_denominator: int, tolerance: float) -> np.ndarray:

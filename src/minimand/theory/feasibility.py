@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._support.checks import check_number
 from .._support.errors import MinimandError, unknown_name
 
 # What a certificate may leave over, relative to the largest entry of the inputs.
@@ -63,18 +62,13 @@ class Feasibility:
 def feasibility(inputs: np.ndarray, targets: np.ndarray, method: str = "linear_programming") -> Feasibility:
     """Whether the units of a layer can meet their targets, each one on its own.
 
-    "linear_programming" minimises the hinge loss (HiGHS): 0 gives a witness, more a certificate, both checked by
-    substitution; a margin below about 1e-7 of the largest input counts as none. "max_margin" then takes the witness
-    of the largest margin (a support vector machine). "perceptron" learns until it makes no mistake; it cannot prove
-    that a unit is not separable, and leaves such undecided.
-
     Args:
         inputs: (N, d).
         targets: (N,) or (N, units) of 1 and -1, and 0 for samples that do not count.
-        method: "linear_programming", "max_margin" or "perceptron".
-
-    Raises:
-        ValueError: arrays of other shapes or values; an unknown method.
+        method: "linear_programming" minimises the hinge loss (HiGHS): 0 gives a witness, more a certificate, both
+            checked by substitution; a margin below about 1e-7 of the largest input counts as none. "max_margin" then
+            takes the witness of the largest margin (a support vector machine). "perceptron" learns until it makes no
+            mistake; it cannot prove that a unit is not separable, and leaves such undecided.
     """
     x, t = np.asarray(inputs, dtype=float), np.asarray(targets, dtype=float)
     t = t[:, None] if t.ndim == 1 else t
@@ -138,12 +132,11 @@ def max_margin(x: np.ndarray, t: np.ndarray) -> Separability:
     return wider if wider.separable and wider.margin > unit.margin else unit
 
 
-def perceptron(x: np.ndarray, t: np.ndarray, epochs: int = 1000) -> Separability:
-    """Separability of one unit by Rosenblatt's rule: from 0, sample by sample, for at most so many epochs."""
-    check_number("epochs", epochs, 1, np.inf, whole=True)
+def perceptron(x: np.ndarray, t: np.ndarray) -> Separability:
+    """Separability of one unit by Rosenblatt's rule: from 0, sample by sample, for at most 1000 epochs."""
     rows = t[:, None] * np.column_stack([x, np.ones(len(x))])
     w = np.zeros(rows.shape[1])
-    for _ in range(epochs):
+    for _ in range(1000):
         before = w.copy()
         for row in rows[t != 0]:
             if row @ w <= 0:

@@ -9,6 +9,9 @@ from ..algorithms import Algorithm, Read, Schedule, is_proximal, leaves
 from .scalars import Number
 from .symbols import Combination, NonlinearStepError
 
+AlgorithmLike = Algorithm | type[Algorithm] | str
+"""An algorithm, its class, or its name, `"heavy_ball(momentum=0.9)"`; learnable coefficients count as they are now."""
+
 Binding = Literal["residual", "operator"]
 """How a block T becomes a gradient: gradient(x) = -T(x), or gradient(x) = x - T(x)."""
 
@@ -40,10 +43,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Kernel:
-    """An algorithm run on symbols for `depth` steps.
-
-    The answers are those of the gradients, or, under a binding, those of the blocks T in their place.
-    """
+    """An algorithm run on symbols; its answers are those of the gradients or, under a binding, of the blocks T."""
 
     depth: int
     queries: tuple[Query, ...]
@@ -70,16 +70,10 @@ class Kernel:
 
 
 def kernel(algorithm: Algorithm, depth: int, binding: Binding | None = None) -> Kernel:
-    """Run the algorithm on symbols.
+    """Run any algorithm on symbols for `depth` steps, growing history and several oracles included.
 
-    Args:
-        algorithm: any algorithm, growing history and several oracles included.
-        depth: the number of steps, at least 1.
-        binding: None reads the answers as gradients (proximal ones as subgradients at the new point);
-            a binding reads them as those of the blocks.
-
-    Raises:
-        NonlinearStepError: `start`, `step` or `read` is not linear in states and answers.
+    Without a binding the answers are gradients (proximal ones subgradients at the new point); with one they are those
+    of the blocks. Raises NonlinearStepError where `start`, `step` or `read` is not linear in states and answers.
     """
     if depth < 1:
         raise MinimandError(f"depth is {depth}; expected at least 1.")
@@ -118,11 +112,11 @@ def consistency(gradients: Kernel) -> tuple[bool, str]:
 
 def exactly(algorithm: Algorithm) -> Algorithm:
     """The algorithm with coefficients that give exact numbers; learnable ones have their initial value."""
-    return algorithm.rebind(**{name: _exact(c) for name, c in algorithm.coefficients().items()})
 
+    def exact(coefficient: Callable[[int], Any]) -> Read:
+        return Read(lambda k: Number.of(coefficient(k)))
 
-def _exact(coefficient: Callable[[int], Any]) -> Read:
-    return Read(lambda k: Number.of(coefficient(k)))
+    return algorithm.rebind(**{name: exact(c) for name, c in algorithm.coefficients().items()})
 
 
 def symbolic_oracles(
@@ -145,9 +139,9 @@ def symbolic_oracles(
                     raise WrongTypeError(f"{type(algorithm).__name__}.step asks {name} without a step size.")
                 # p = point - s a, where a is the answer at p itself.
                 s = Number.of(step_size)
-                p = {None: point - s * atom, "residual": point + s * atom}.get(binding)
-                if p is None:
-                    p = (point + s * atom) / (1 + s)
+                p = point - s * atom if binding is None else point + s * atom
+                if binding == "operator":
+                    p = p / (1 + s)
                 record(Query(answer, p))
                 return p
             record(Query(answer, point))
@@ -159,12 +153,7 @@ def symbolic_oracles(
 
 
 def guarded(algorithm: Algorithm, part: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a part of the algorithm on symbols; an error says whose part it is.
-
-    Raises:
-        NonlinearStepError: it is not linear.
-        TypeError: it returns what is no state.
-    """
+    """Call a part of the algorithm on symbols; an error says whose part it is."""
     name = getattr(part, "__name__", "step")
     try:
         value = part(*arguments)
@@ -180,20 +169,20 @@ def guarded(algorithm: Algorithm, part: Callable[..., Any], *arguments: Any) -> 
 
 def extended(algorithm: Algorithm, depth: int) -> Algorithm:
     """The algorithm with schedules that go on with their last value where they end with a network of this depth."""
+
+    def extend(schedule: Schedule) -> Read:
+        def value(k: int) -> Any:
+            for i in range(k, depth - 1, -1):
+                try:
+                    return schedule(i)
+                except (TypeError, ValueError):
+                    continue
+            return schedule(min(k, depth - 1))
+
+        return Read(value)
+
     schedules = {name: c for name, c in algorithm.coefficients().items() if isinstance(c, Schedule)}
-    return algorithm.rebind(**{name: _extended(c, depth) for name, c in schedules.items()})
-
-
-def _extended(schedule: Schedule, depth: int) -> Read:
-    def value(k: int) -> Any:
-        for i in range(k, depth - 1, -1):
-            try:
-                return schedule(i)
-            except (TypeError, ValueError):
-                continue
-        return schedule(min(k, depth - 1))
-
-    return Read(value)
+    return algorithm.rebind(**{name: extend(c) for name, c in schedules.items()})
 
 
 def check_binding(binding: Any) -> None:

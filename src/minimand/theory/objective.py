@@ -21,25 +21,18 @@ class ActivationWithPotential:
 
 
 def activation(name: str, slope: float | None = None) -> ActivationWithPotential:
-    """An activation with its potential, by name.
-
-    Args:
-        name: sigmoid, tanh, softplus, softsign, relu, leaky_relu, elu or silu (also called swish).
-        slope: the negative slope of leaky_relu (0.01) or the scale of elu (1).
-    """
+    """An activation with its potential, by name; `slope` is the negative one of leaky_relu or the scale of elu."""
     from scipy.special import expit, spence
-
-    def dilogarithm(u: np.ndarray) -> np.ndarray:  # Li2(u) = spence(1 - u)
-        return spence(1 - u)
 
     def softplus(u: np.ndarray) -> np.ndarray:
         return np.logaddexp(0, u)
 
     a = {"leaky_relu": 0.01, "elu": 1.0}.get(name, 0.0) if slope is None else slope
+    # The dilogarithm Li2(u) is spence(1 - u).
     known = {
         "sigmoid": ActivationWithPotential(expit, softplus, 0, 0.25),
         "tanh": ActivationWithPotential(np.tanh, lambda u: u + softplus(-2 * u), 0, 1),
-        "softplus": ActivationWithPotential(softplus, lambda u: -dilogarithm(-np.exp(u)), 0, 1),
+        "softplus": ActivationWithPotential(softplus, lambda u: -spence(1 + np.exp(u)), 0, 1),
         # The printed table has log(u - 1) for negative u, a slip for log(1 - u).
         "softsign": ActivationWithPotential(lambda u: u / (1 + abs(u)), lambda u: abs(u) - np.log1p(abs(u)), 0, 1),
         "relu": ActivationWithPotential(lambda u: np.maximum(u, 0), lambda u: np.maximum(u, 0) ** 2 / 2, 0, 1),
@@ -53,7 +46,7 @@ def activation(name: str, slope: float | None = None) -> ActivationWithPotential
             max(a, 1),
         ),
         "silu": ActivationWithPotential(
-            lambda u: u * expit(u), lambda u: u**2 / 2 + u * softplus(-u) - dilogarithm(-np.exp(-u)), -0.0998, 1.0998
+            lambda u: u * expit(u), lambda u: u**2 / 2 + u * softplus(-u) - spence(1 + np.exp(-u)), -0.0998, 1.0998
         ),
     }
     known["swish"] = known["silu"]
@@ -107,12 +100,9 @@ def objective(weight: np.ndarray, name: str, slope: float | None = None) -> Laye
     """The objective that the layer x -> act(W x) takes a gradient step on.
 
     Args:
-        weight: W (d, d), symmetric positive definite; the lemma needs that, trained layers do not.
-        name: the activation, as for `activation`.
-        slope: of leaky_relu or elu.
-
-    Raises:
-        ValueError: W is not square, symmetric and positive definite; unknown activation.
+        weight: W (d, d), symmetric positive definite, as the lemma needs it.
+        name: sigmoid, tanh, softplus, softsign, relu, leaky_relu, elu or silu (also called swish).
+        slope: the negative slope of leaky_relu (0.01) or the scale of elu (1).
     """
     weight = np.asarray(weight, dtype=float)
     if weight.ndim != 2 or weight.shape[0] != weight.shape[1]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from .._support.errors import MinimandError, unknown_name
 from .._support.extras import require
 from ..algorithms import Algorithm, as_algorithm, is_proximal
-from .kernel import INPUT, kernel
+from .kernel import INPUT, AlgorithmLike, kernel
 from .symbols import Combination
 
 if TYPE_CHECKING:
@@ -52,27 +52,18 @@ class Rate:
 
 
 def rate(
-    algorithm: Algorithm | type[Algorithm] | str,
-    mu: float = 0.0,
-    L: float = 1.0,
-    steps: int = 10,
-    measure: Measure = "value",
+    algorithm: AlgorithmLike, mu: float = 0.0, L: float = 1.0, steps: int = 10, measure: Measure = "value"
 ) -> Rate:
     """The worst-case distance of an algorithm from the minimum after some steps.
 
     Every gradient oracle is of a mu-strongly convex, L-smooth function of its own, every prox of a convex one;
-    what is minimized is their sum. The step size is the algorithm's: at the default 1.0 it is 1/L for L = 1.
+    what is minimized is their sum. The step size is the algorithm's: 1.0 is 1/L for L = 1. (extra `theory`)
 
     Args:
-        algorithm: an algorithm, its class, or its name. Learnable coefficients count with their current values.
-        mu: strong convexity, 0 <= mu < L.
-        L: smoothness.
+        mu: strong convexity, 0 <= mu < L, with L the smoothness.
         steps: N, at least 1.
         measure: `value`, f(x_N) - f*; `distance`, |x_N - x*|^2; or `gradient`, |grad f(x_N)|^2; each for
             |x_0 - x*| <= 1.
-
-    Raises:
-        ModuleNotFoundError: the extra `theory` is not installed.
     """
     if not 0 <= mu < L:
         raise MinimandError(f"mu is {mu} and L is {L}; expected 0 <= mu < L.")
@@ -129,7 +120,7 @@ def _worst_case(algorithm: Algorithm, mu: float, L: float, steps: int, measure: 
 
 
 def plot_rate(
-    algorithm: Algorithm | type[Algorithm] | str,
+    algorithm: AlgorithmLike,
     momenta: Sequence[float],
     mu: float = 0.0,
     L: float = 1.0,
@@ -144,4 +135,4 @@ def plot_rate(
         raise MinimandError(f"{type(algorithm).__name__} has no momentum to vary.")
     rates = [rate(algorithm.rebind(momentum=m), mu, L, steps, measure) for m in momenta]
     title = f"{type(algorithm).__name__}, {steps} steps: {rates[0].functions}"
-    return draw_rates(list(momenta), [r.bound for r in rates], title, rates[0].quantity)
+    return draw_rates(momenta, [r.bound for r in rates], title, rates[0].quantity)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import total_ordering
 from numbers import Rational, Real
 from typing import Any
 
@@ -16,8 +17,7 @@ TOLERANCE = 1e-9
 # irrational value is approximated: below the spacing of floats.
 _SIMPLE, _FINE = 10_000, 10**9
 
-# Bits that a number keeps which is not exact: its digits beyond a float's mean nothing, and would double with each
-# product.
+# Bits that a number keeps which is not exact: its digits beyond a float's mean nothing, and double with each product.
 _KEPT_BITS = 128
 
 _Monomial = tuple[tuple[Hashable, int], ...]
@@ -27,6 +27,7 @@ class UnknownCoefficientError(MinimandError):
     """A step needs the value of a coefficient that is still unknown (a branch on it, a quotient by it)."""
 
 
+@total_ordering
 @dataclass(frozen=True, eq=False)
 class Number:
     """A scalar: a polynomial with rational coefficients in unknowns (learnable coefficients), mostly a constant.
@@ -82,12 +83,8 @@ class Number:
         other = Number.of(other)
         terms = dict(self.terms)
         for monomial, coefficient in other.terms.items():
-            total = terms.get(monomial, 0) + coefficient
-            if total:
-                terms[monomial] = Fraction(total)
-            else:
-                terms.pop(monomial, None)
-        return Number(terms, self.exact and other.exact)
+            terms[monomial] = terms.get(monomial, Fraction(0)) + coefficient
+        return Number({m: c for m, c in terms.items() if c}, self.exact and other.exact)
 
     def __mul__(self, other: Any) -> Any:
         if not is_scalar(other):
@@ -111,10 +108,7 @@ class Number:
 
     def __pow__(self, exponent: Any) -> "Number":
         if isinstance(exponent, int) and exponent >= 0:
-            power = Number.of(1)
-            for _ in range(exponent):
-                power = power * self
-            return power
+            return math.prod([self] * exponent, start=Number.of(1))
         result = Number.of(float(self) ** float(exponent))
         return Number(result.terms, result.exact and self.exact)
 
@@ -159,15 +153,6 @@ class Number:
 
     def __lt__(self, other: Any) -> bool:
         return self.value < Number.of(other).value
-
-    def __le__(self, other: Any) -> bool:
-        return self.value <= Number.of(other).value
-
-    def __gt__(self, other: Any) -> bool:
-        return self.value > Number.of(other).value
-
-    def __ge__(self, other: Any) -> bool:
-        return self.value >= Number.of(other).value
 
     def __bool__(self) -> bool:
         return bool(self.terms)

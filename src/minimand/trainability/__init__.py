@@ -4,9 +4,8 @@ from . import mean_field as mean_field, spectrum as spectrum
 from .diagnosis.diagnose import TrainabilityReport as TrainabilityReport, diagnose as diagnose
 from .diagnosis.verdict import Verdict as Verdict
 from .initialization.initialize import initialize as initialize
-from .initialization.job import Job as Job
 from .initialization.report import InitReport as InitReport
-from .initialization.scheme import Scheme as Scheme, list_schemes as list_schemes, scheme as scheme
-from .mean_field.finite_width import fluctuation_beta as fluctuation_beta
+from .initialization.scheme import Job as Job, Scheme as Scheme, list_schemes as list_schemes, scheme as scheme
+from .mean_field.depth_scales import fluctuation_beta as fluctuation_beta
 from .measure.layer_stat import LayerStat as LayerStat
 from .prepare import Prepared as Prepared, list_preparations as list_preparations, prepare as prepare

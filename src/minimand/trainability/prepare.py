@@ -36,13 +36,10 @@ def prepare(model: nn.Module, kind: str, batch: Any, epochs: int = 10) -> Prepar
     of this package met, except for transformers and recurrent networks, where they are usual ones; tune them.
 
     Args:
-        model: any module that suits.
+        model: any module that suits; others are refused, and by "rescue" those that no call repairs.
         kind: a name among `mm.trainability.list_preparations()`, such as "residual_nonorm".
         batch: what the model is called with.
         epochs: how long it is to be trained.
-
-    Raises:
-        ValueError: unknown kind, a model that does not suit it, or, for "rescue", one that no call repairs.
     """
     if kind not in PREPARATIONS:
         raise unknown_name("kind of prepare", kind, PREPARATIONS)
@@ -83,8 +80,8 @@ def residual_norm(model: nn.Module, batch: Any, epochs: int) -> Prepared:
 
 def residual_nonorm(model: nn.Module, batch: Any, epochs: int) -> Prepared:
     """Residual networks whose normalization is taken out: Fixup, its factors at a tenth of the rate."""
-    recipe = Recipe(epochs, 64, SGD(0.03), Cosine(), scalars=0.1)
-    return Prepared(recipe, (_without_norms(model, batch, "fixup"),))
+    report = _without_norms(model, batch, "fixup")
+    return Prepared(Recipe(epochs, 64, SGD(0.03), Cosine(), scalars=0.1), (report,))
 
 
 def normalizer_free(model: nn.Module, batch: Any, epochs: int) -> Prepared:
@@ -94,19 +91,15 @@ def normalizer_free(model: nn.Module, batch: Any, epochs: int) -> Prepared:
 
 
 def transformer(model: nn.Module, batch: Any, epochs: int) -> Prepared:
-    """Transformers: branches scaled by depth and a warm-up; DeepNorm or T-Fixup without warm-up.
-
-    DeepNorm is for nn.TransformerEncoder that normalizes after the sum, T-Fixup for torch's transformers that do not
-    normalize, and branches scaled by depth for all others.
-    """
+    """Transformers: branches scaled by depth and a warm-up; DeepNorm or T-Fixup without warm-up."""
+    # T-Fixup for torch's own without normalization, DeepNorm for those that normalize after the sum.
     parts = [m for m in model.modules() if isinstance(m, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer)]
     scheme = "depth"
     if parts and not has_normalization(model):
         scheme = "tfixup"
     elif parts and not any(part.norm_first for part in parts):
         scheme = "deepnorm"
-    schedule = Cosine(warmup=0.1 if scheme == "depth" else 0.0)
-    recipe = Recipe(epochs, 64, AdamW(5e-4), schedule, clip=1.0)
+    recipe = Recipe(epochs, 64, AdamW(5e-4), Cosine(warmup=0.1 if scheme == "depth" else 0.0), clip=1.0)
     return Prepared(recipe, (initialize(model, scheme, batch=batch),))
 
 
@@ -138,8 +131,7 @@ def _without_norms(model: nn.Module, batch: Any, scheme: str) -> InitReport:
     return report
 
 
-_RESIDUAL_KINDS = (residual_norm, residual_nonorm, normalizer_free)
-_KINDS = (deep_tanh, deep_gelu, plain_cnn, *_RESIDUAL_KINDS, transformer, recurrent, rescue)
-
+_OF_RESIDUAL_NETWORKS = (residual_norm, residual_nonorm, normalizer_free)
+_KINDS = (deep_tanh, deep_gelu, plain_cnn, *_OF_RESIDUAL_NETWORKS, transformer, recurrent, rescue)
 PREPARATIONS: dict[str, Callable[[nn.Module, Any, int], Prepared]] = {kind.__name__: kind for kind in _KINDS}
 """The kinds of `prepare` by name: functions of a model, an example batch and the number of epochs."""

@@ -9,11 +9,10 @@ import torch
 from torch import nn
 
 from .._support.environment import as_device
-from .._support.errors import MinimandError
+from .._support.errors import MinimandError, WrongTypeError
 from ..data.conversion import as_data
 from ..recipes.recipe import Recipe, default_recipe
 from ..report.page import write_report
-from .arguments import check_arguments
 from .distributed.processes import world_size
 from .distributed.world import Parallel, join_world
 from .loop.events import Callback
@@ -56,8 +55,7 @@ def fit(
         device: by default where the model is.
         callbacks: functions that are told each event (`minimand.training.loop.events`).
         checkpoint_every: seconds between checkpoints.
-        diagnose: `mm.diagnose` the model before the first step and a few times early on, and stop a run that cannot
-            learn.
+        diagnose: `mm.diagnose` the model before the first step and early on, and stop a run that cannot learn.
         parallel: under `torchrun`, how its processes share each batch: "ddp", the default there, has the whole model in
             each; "fsdp" shards what is being trained over them. The main process writes and tells callbacks.
 
@@ -68,15 +66,14 @@ def fit(
         RunError: `run` holds something else, or another process trains in it. CheckpointError: its checkpoint is of
         another model. MinimandError: an argument that cannot be used, or data that the model does not fit.
     """
-    check_arguments(model, recipe, loss, callbacks, checkpoint_every, seed)
+    _check_arguments(model, recipe, loss, callbacks, checkpoint_every, seed)
     method = Backpropagation() if method is None else as_method(method)
+    name = type(method).__name__
     if diagnose and not isinstance(method, Backpropagation):
-        raise MinimandError(
-            f"diagnose watches backpropagation, and method is {type(method).__name__}; expected one of them."
-        )
+        raise MinimandError(f"diagnose watches backpropagation, and method is {name}; expected one of them.")
     data = as_data(data)
     method.check(world_size())
-    world = join_world(parallel, method.distributed, type(method).__name__, diagnose)
+    world = join_world(parallel, method.distributed, name, diagnose)
     model.to(world.local_device(next(model.parameters()).device if device is None else as_device(device)))
     recipe = recipe or default_recipe(data, model, next(model.parameters()).device)
     run = Run(run) if isinstance(run, str | Path) else run
@@ -88,3 +85,34 @@ def fit(
         if run is not None and world.is_main:
             write_report(result)
     return result
+
+
+def _check_arguments(model: Any, recipe: Any, loss: Any, callbacks: Any, checkpoint_every: Any, seed: Any) -> None:
+    if not isinstance(model, nn.Module):
+        remedy = f"mm.create_model({model!r}, ...)" if isinstance(model, str) else "such as mm.create_model(...)"
+        raise WrongTypeError(f"model is {_shown(model)}; expected a module, {remedy}.")
+    if not any(p.requires_grad for p in model.parameters()):
+        raise MinimandError(f"model {type(model).__name__} has no parameters to train; expected at least one.")
+    if not isinstance(recipe, Recipe | None):
+        raise WrongTypeError(f"recipe is {_shown(recipe)}; expected one such as mm.Recipe(epochs=10).")
+    if loss is not None and not isinstance(loss, str) and not callable(loss):
+        raise WrongTypeError(
+            f"loss is {_shown(loss)}; expected 'cross_entropy', 'mse' or a function of (outputs, targets)."
+        )
+    if not isinstance(callbacks, Iterable) or isinstance(callbacks, str):
+        raise WrongTypeError(f"callbacks is {_shown(callbacks)}; expected a list of functions of an event.")
+    if not isinstance(checkpoint_every, int | float) or not checkpoint_every >= 0:
+        raise MinimandError(f"checkpoint_every is {checkpoint_every!r}; expected seconds, 0 or more.")
+    check_seed(seed)
+
+
+def check_seed(seed: Any) -> None:
+    """Raise MinimandError for a seed that not every random generator takes."""
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise MinimandError(f"seed is {seed!r}; expected an integer from 0 to 2^63 - 1.")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str | int | float | type):
+        return repr(value)
+    return "a function" if callable(value) and hasattr(value, "__qualname__") else type(value).__name__

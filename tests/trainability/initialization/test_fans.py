@@ -6,7 +6,7 @@ from torch import nn
 
 import minimand as mm
 from minimand._support.torchvision import require_timm
-from minimand.trainability.initialization.fans import weight_blocks
+from minimand.trainability.initialization.weighted_layers import weight_blocks
 
 
 @pytest.mark.parametrize(

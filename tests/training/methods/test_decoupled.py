@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_map
 
 import minimand as mm
 from minimand.experiments.reopen import reopen
-from minimand.layers.heads.similarity import PredictionSimilarity
-from minimand.training.distributed.replay import Buffer
+from minimand.layers.heads import PredictionSimilarity
+from minimand.training.distributed.pipeline import Buffer
 from minimand.training.methods.local.decoupled import Decoupled, Group, balanced
 from minimand.training.runs import checkpoint
 from minimand.training.runs.run import RunError

@@ -11,7 +11,7 @@ import minimand as mm
 from layerwise_models import digits, models, recipe, same
 from minimand.models.greedy import greedy_cifar
 from minimand.networks.as_network import as_network
-from minimand.training.methods.local.ensemble import Ensemble
+from minimand.training.methods.local.layerwise import Ensemble
 
 
 @pytest.mark.parametrize("name", ["momentum", "chain"])

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_flatten
 
 import minimand as mm
 from layerwise_models import digits, models, recipe, same
-from minimand.layers.heads.auxiliary import AUXILIARIES, auxiliary
+from minimand.layers.heads import AUXILIARIES, auxiliary
 from minimand.networks.as_network import as_network
 from minimand.report.size import saved_bytes
 from minimand.training.loop.events import EpochDone, Event, StepDone

@@ -85,6 +85,6 @@ def test_it_is_cited_and_documented(method: str) -> None:
     assert METHODS[method].references
     for key in METHODS[method].references:
         assert f"{{{key}," in mm.bibliography(method)
-    assert METHODS.about(method)
+    assert METHODS.lines()[method]
     pages = [page.read_text() for page in (ROOT / "docs").rglob("*.md")]
     assert any(METHODS[method].__name__ in page or f'"{method}' in page for page in pages)

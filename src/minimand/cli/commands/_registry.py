@@ -1,10 +1,13 @@
 """Commands by name: found by presence in this folder, and by entry points `minimand.commands` of other packages."""
 
-from dataclasses import is_dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
+from typing import Any, TypeVar, dataclass_transform
 
 from ..._support.errors import WrongTypeError
 from ..._support.registry import Registry
+
+Command = TypeVar("Command")
 
 
 def _accepts(thing: Any) -> None:
@@ -17,6 +20,12 @@ COMMANDS: Registry[type[Any]] = Registry("command", "commands", __package__ or "
 
 `takes`, a ClassVar, may name the kinds of which its options take names, such as ("methods",): its help ends with them.
 """
+
+
+@dataclass_transform(frozen_default=True)
+def command(name: str) -> Callable[[type[Command]], type[Command]]:
+    """A decorator that makes a class a frozen dataclass and the command of a name."""
+    return lambda options: COMMANDS.register(name)(dataclass(frozen=True)(options))
 
 
 def list_commands() -> dict[str, str]:

@@ -1,6 +1,5 @@
 """`minimand certify`: certificates of algorithms."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,12 +10,11 @@ from ..._support.errors import MinimandError
 from ..._support.tables import make_table
 from ...theory.kernel import Binding
 from ..options import Pair, Text, Whole
-from ..reading import save_figure
-from ._registry import COMMANDS
+from ..shared import save_figure
+from ._registry import command
 
 
-@COMMANDS.register("certify")
-@dataclass(frozen=True)
+@command("certify")
 class Certify:
     """Certify algorithms: consistency, stability, order, gains, inverse, universality."""
 

@@ -1,17 +1,15 @@
 """`minimand cite`: the references of what was used."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.console import Console
 from tyro.conf import Positional
 
-from ._registry import COMMANDS
+from ._registry import command
 
 
-@COMMANDS.register("cite")
-@dataclass(frozen=True)
+@command("cite")
 class Cite:
     """Print the BibTeX of algorithms, models and data sets, or of what a run used."""
 

@@ -1,18 +1,16 @@
 """`minimand compare`: the same model trained with several algorithms."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.console import Console
 
 from ..._support.tables import make_table
 from ..options import TrainingOptions, resumable
-from ..training import progress, several_trainings
-from ._registry import COMMANDS
+from ..shared import progress, several_trainings
+from ._registry import command
 
 
-@COMMANDS.register("compare")
-@dataclass(frozen=True)
+@command("compare")
 class Compare(TrainingOptions):
     """Train the same model with several algorithms: same data, same first weights, several seeds."""
 

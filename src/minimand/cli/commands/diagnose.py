@@ -1,6 +1,5 @@
 """`minimand diagnose`: why a network does not train."""
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -10,12 +9,11 @@ from tyro.conf import Positional, arg
 
 from ..._support.errors import MinimandError
 from ..options import DataFolder, Device, Plot, Text, Whole, check_file
-from ..reading import read_data, read_own_model, reopen_trained, save_figure
-from ._registry import COMMANDS
+from ..shared import read_data, read_own_model, reopen_trained, save_figure
+from ._registry import command
 
 
-@COMMANDS.register("diagnose")
-@dataclass(frozen=True)
+@command("diagnose")
 class Diagnose:
     """Say whether a network would train, why not, and which call repairs it."""
 
@@ -51,7 +49,7 @@ class Diagnose:
         from ..._support.checks import check_number
         from ..._support.environment import as_device
         from ...trainability.diagnosis.diagnose import diagnose
-        from ...training.arguments import check_seed
+        from ...training.fit import check_seed
 
         check_number("--batch-size", self.batch_size, 1, float("inf"), whole=True)
         check_seed(self.seed)

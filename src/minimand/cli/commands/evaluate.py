@@ -1,8 +1,7 @@
 """`minimand evaluate`: a run or a packed file on test samples."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.console import Console
 from tyro.conf import Positional
@@ -10,12 +9,11 @@ from tyro.conf import Positional
 from ..._support.errors import MinimandError
 from ..._support.tables import make_table
 from ..options import Device, OfOwn, Text
-from ..reading import read_data, reopen_trained
-from ._registry import COMMANDS
+from ..shared import read_data, reopen_trained
+from ._registry import command
 
 
-@COMMANDS.register("evaluate")
-@dataclass(frozen=True)
+@command("evaluate")
 class Evaluate:
     """Evaluate the last checkpoint of a run on its test samples; or a packed file on those of some data."""
 
@@ -35,23 +33,19 @@ class Evaluate:
         from ...training.loop.evaluate import evaluate
 
         if Path(self.run).is_file():
-            packed = load_packed(self.run)
+            model, about, options = load_packed(self.run), [], {}
             if self.data is None:
                 raise MinimandError("a packed file does not say what it was trained on; expected --data.")
             data = read_data(self.data, self.data_folder)
-            _print_evaluation(console, evaluate(packed, data), data, [])
-            return
-        opened, step = reopen_trained(self.run, self.algorithm, console)
-        model = opened.model.to(as_device(self.device))
-        evaluation = evaluate(model, opened.data, loss=opened.loss, precision=opened.recipe.precision)
-        _print_evaluation(console, evaluation, opened.data, [["step", f"{step:,}"]])
-
-
-def _print_evaluation(console: Console, evaluation: Any, data: Any, about: list[list[str]]) -> None:
-    rows = [["samples", f"{len(data.test):,} of {data.name}"], *about, ["loss", f"{evaluation.loss:.4f}"]]
-    if evaluation.accuracy is not None and evaluation.confusion is not None:
-        rows.append(["accuracy", f"{100 * evaluation.accuracy:.2f} %"])
-        for i, name in enumerate(data.classes):
-            row = evaluation.confusion[i]
-            rows.append([f"  {name}", f"{100 * row[i] / max(sum(row), 1):.2f} %"])
-    console.print(make_table(["", ""], rows))
+        else:
+            opened, step = reopen_trained(self.run, self.algorithm, console)
+            model, data, about = opened.model.to(as_device(self.device)), opened.data, [["step", f"{step:,}"]]
+            options = {"loss": opened.loss, "precision": opened.recipe.precision}
+        evaluation = evaluate(model, data, **options)
+        rows = [["samples", f"{len(data.test):,} of {data.name}"], *about, ["loss", f"{evaluation.loss:.4f}"]]
+        if evaluation.accuracy is not None and evaluation.confusion is not None:
+            rows.append(["accuracy", f"{100 * evaluation.accuracy:.2f} %"])
+            for i, name in enumerate(data.classes):
+                row = evaluation.confusion[i]
+                rows.append([f"  {name}", f"{100 * row[i] / max(sum(row), 1):.2f} %"])
+        console.print(make_table(["", ""], rows))

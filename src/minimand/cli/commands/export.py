@@ -1,17 +1,14 @@
 """`minimand export`: a run's model as ONNX."""
 
-from dataclasses import dataclass
-
 from rich.console import Console
 from tyro.conf import Positional
 
 from ..options import OfOwn, Output, check_file
-from ..reading import reopen_trained
-from ._registry import COMMANDS
+from ..shared import reopen_trained
+from ._registry import command
 
 
-@COMMANDS.register("export")
-@dataclass(frozen=True)
+@command("export")
 class Export:
     """Write the model of a run as ONNX, and check it against onnxruntime."""
 

@@ -1,6 +1,5 @@
 """`minimand list`: what there is of a kind."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from rich.console import Console
@@ -10,13 +9,12 @@ import minimand
 
 from ..._support.errors import unknown_name
 from ..._support.tables import make_table
-from ._registry import COMMANDS
+from ._registry import command
 
 _KINDS = sorted(name.removeprefix("list_") for name in minimand.__all__ if name.startswith("list_"))
 
 
-@COMMANDS.register("list")
-@dataclass(frozen=True)
+@command("list")
 class List:
     """List the algorithms, methods, models ... that there are, with a line about each."""
 

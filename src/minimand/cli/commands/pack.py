@@ -1,17 +1,14 @@
 """`minimand pack`: a run's network of thresholds as a file that runs on bits."""
 
-from dataclasses import dataclass
-
 from rich.console import Console
 from tyro.conf import Positional
 
 from ..options import OfOwn, Output, Whole, check_file
-from ..reading import reopen_trained
-from ._registry import COMMANDS
+from ..shared import reopen_trained
+from ._registry import command
 
 
-@COMMANDS.register("pack")
-@dataclass(frozen=True)
+@command("pack")
 class Pack:
     """Pack the network of thresholds in a run into a file that runs on bits; `minimand evaluate FILE` evaluates it."""
 

@@ -1,6 +1,5 @@
 """`minimand probe`: how well classes can be told apart at each layer."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -9,13 +8,11 @@ from tyro.conf import Positional
 
 from ..._support.errors import MinimandError
 from ..options import DataFolder, Device, OfOwn, Plot, Quiet, Text, Whole, check_file
-from ..reading import read_data, read_own_model, reopen_trained, save_figure
-from ..training import progress
-from ._registry import COMMANDS
+from ..shared import progress, read_data, read_own_model, reopen_trained, save_figure
+from ._registry import command
 
 
-@COMMANDS.register("probe")
-@dataclass(frozen=True)
+@command("probe")
 class Probe:
     """Say how well the classes can be told apart at each layer of a trained network."""
 

@@ -1,18 +1,16 @@
 """`minimand search`: better coefficients in the certified region."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.console import Console
 
 from ..._support.tables import make_table
 from ..options import Text, TrainingOptions, resumable
-from ..training import progress, several_trainings
-from ._registry import COMMANDS
+from ..shared import progress, several_trainings
+from ._registry import command
 
 
-@COMMANDS.register("search")
-@dataclass(frozen=True)
+@command("search")
 class Search(TrainingOptions):
     """Look for better coefficients in the certified region, and compare the best with the known algorithms."""
 

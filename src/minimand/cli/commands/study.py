@@ -7,8 +7,8 @@ from rich.console import Console
 from tyro.conf import Positional, arg, subcommand
 
 from ..options import Device, Quiet, Text, Whole, resumable
-from ..training import progress
-from ._registry import COMMANDS
+from ..shared import progress
+from ._registry import command
 from .list import List
 
 _Scale = Literal["smoke", "cpu", "paper"]
@@ -74,8 +74,7 @@ class _Table:
         console.print(str(read_study(self.name, self.scale, self.run)), soft_wrap=True)
 
 
-@COMMANDS.register("study")
-@dataclass(frozen=True)
+@command("study")
 class Study:
     """List, run and print studies: published tables beside our own numbers."""
 

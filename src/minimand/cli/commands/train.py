@@ -1,7 +1,7 @@
 """`minimand train`: train a network, evaluate it, write a report."""
 
 import shlex
-from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,12 +10,11 @@ from rich.console import Console
 from ..._support.errors import MisuseError
 from ..._support.tables import make_table
 from ..options import Parallel, Text, TrainingOptions, Whole, resumable
-from ..training import adapt_recipe, load_data, merge_options, progress
-from ._registry import COMMANDS
+from ..shared import adapt_recipe, load_data, merge_options, progress
+from ._registry import command
 
 
-@COMMANDS.register("train")
-@dataclass(frozen=True)
+@command("train")
 class Train(TrainingOptions):
     """Train a network, evaluate it and write a report. An existing run is resumed."""
 
@@ -43,14 +42,13 @@ class Train(TrainingOptions):
 
         from ..._support.environment import as_device
         from ...algorithms import as_algorithm
-        from ...data.prepared import as_prepared
+        from ...data.data import as_prepared
         from ...models.registry import create_for, default_model
         from ...recipes.recipe import default_recipe, from_config
         from ...trainability.initialization.initialize import initialize
         from ...trainability.initialization.scheme import read_scheme
-        from ...training.arguments import check_seed
         from ...training.distributed.processes import broadcast_object, is_main, world_size
-        from ...training.fit import fit
+        from ...training.fit import check_seed, fit
         from ...training.methods._registry import as_method
         from ...training.runs.run import Run
 
@@ -102,10 +100,7 @@ class Train(TrainingOptions):
 
 def _new_folder() -> Path:
     """The first of runs/1, runs/2 ... that is free."""
-    number = 1
-    while Path(f"runs/{number}").exists():
-        number += 1
-    return Path(f"runs/{number}")
+    return next(folder for folder in (Path(f"runs/{number}") for number in count(1)) if not folder.exists())
 
 
 def _result_rows(result: Any, algorithm: str, model: str) -> list[list[str]]:

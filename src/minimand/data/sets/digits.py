@@ -5,8 +5,8 @@ from typing import Any
 import torch
 
 from ...recipes.augmentation import Augmentation
-from ..data import Data, channel_statistics
-from ..info import data_set
+from ..data import Data, image_data
+from ..registry import data_set
 from ..samples import Arrays
 
 
@@ -20,15 +20,5 @@ def digits() -> Data:
     images = torch.from_numpy(bunch.images).mul(255 / 16).round().to(torch.uint8)[:, None]
     targets = torch.from_numpy(bunch.target).long()
     train, test = train_test_split(range(len(targets)), test_size=0.2, random_state=0, stratify=bunch.target)
-    mean, std = channel_statistics(images[train])
-    return Data(
-        "digits",
-        Arrays(images[train], targets[train]),
-        Arrays(images[test], targets[test]),
-        (1, 8, 8),
-        classes=tuple("0123456789"),
-        mean=mean,
-        std=std,
-        augmentation=Augmentation(pad=1),
-        source="scikit-learn",
-    )
+    parts = [Arrays(images[part], targets[part]) for part in (train, test)]
+    return image_data("digits", parts[0], parts[1], tuple("0123456789"), Augmentation(pad=1), "scikit-learn")

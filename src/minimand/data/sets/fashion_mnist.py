@@ -9,13 +9,10 @@ from torch import Tensor
 
 from ..._support.errors import MinimandError
 from ...recipes.augmentation import Augmentation
-from ..data import Data, channel_statistics
-from ..images.hub import hub
-from ..info import data_set
+from ..data import Data, image_data
+from ..images import hub
+from ..registry import DEBIAN, data_set
 from ..samples import Arrays
-
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-"""The folder in which the Debian package dataset-fashion-mnist puts the files."""
 
 _CLASSES = ("T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _AUGMENTATION = Augmentation(pad=2, flip=True)
@@ -25,34 +22,17 @@ _AUGMENTATION = Augmentation(pad=2, flip=True)
 def fashion_mnist(data_folder: str | None = None) -> Data:
     """60,000 training and 10,000 test images (1, 28, 28) in 10 classes.
 
-    Args:
-        data_folder: the folder of the four IDX files, compressed or not; by default Debian's folder, else the hub.
+    They are read from the four IDX files in `data_folder`, compressed or not; by default Debian's, else from the hub.
     """
     if data_folder is None and not DEBIAN.is_dir():
         return hub("zalando-datasets/fashion_mnist", "fashion_mnist", _AUGMENTATION)
     place = Path(data_folder) if data_folder is not None else DEBIAN
-    train = Arrays(_images(place, "train"), _labels(place, "train"))
-    test = Arrays(_images(place, "t10k"), _labels(place, "t10k"))
-    mean, std = channel_statistics(train.inputs)
-    return Data(
-        "fashion_mnist",
-        train,
-        test,
-        (1, 28, 28),
-        classes=_CLASSES,
-        mean=mean,
-        std=std,
-        augmentation=_AUGMENTATION,
-        source=str(place),
-    )
+    train, test = _read(place, "train"), _read(place, "t10k")
+    return image_data("fashion_mnist", train, test, _CLASSES, _AUGMENTATION, str(place))
 
 
-def _images(folder: Path, part: str) -> Tensor:
-    return _idx(folder, f"{part}-images-idx3-ubyte")[:, None]
-
-
-def _labels(folder: Path, part: str) -> Tensor:
-    return _idx(folder, f"{part}-labels-idx1-ubyte").long()
+def _read(folder: Path, part: str) -> Arrays:
+    return Arrays(_idx(folder, f"{part}-images-idx3-ubyte")[:, None], _idx(folder, f"{part}-labels-idx1-ubyte").long())
 
 
 def _idx(folder: Path, name: str) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 
 from ..._support.checks import check_number
 from ..data import Data
-from ..info import data_set
+from ..registry import data_set
 from ..samples import Arrays
 
 
@@ -14,9 +14,7 @@ from ..samples import Arrays
 def nested_rings(samples: int = 4000, seed: int = 0) -> Data:
     """Two rings in the plane, one inside the other (Sander et al. 2021): radius 3 (r + 0.2 U[0, 1]), r = 0.5 or 1.
 
-    Args:
-        samples: of each part, training and test; both classes equally often.
-        seed: of the draw.
+    Both parts, training and test, have so many samples, of both classes equally often.
     """
     check_number("samples", samples, 1, math.inf, whole=True)
     generator = torch.Generator().manual_seed(seed)

@@ -6,7 +6,7 @@ import torch
 
 from ..._support.checks import check_number
 from ..data import Data
-from ..info import data_set
+from ..registry import data_set
 from ..samples import Arrays
 
 

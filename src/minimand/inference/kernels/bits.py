@@ -7,21 +7,17 @@ from torch import Tensor
 
 from ..._support.errors import MinimandError
 from . import native, portable
+from .portable import Pair
 
 WORD = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Bits:
-    """Activations as bits: 1 where they are high.
-
-    Attributes:
-        words: int64 of shape (N, H, W, ceil(C / 64)); bit c % 64 of word c // 64 is channel c, unused bits are 0.
-            Vectors are H = W = 1.
-        channels: C.
-    """
+    """Activations of C channels as bits: 1 where they are high."""
 
     words: Tensor
+    """Bit c % 64 of word c // 64 is channel c, unused ones are 0; int64 (N, H, W, ceil(C / 64))."""
     channels: int
 
     def __post_init__(self) -> None:
@@ -40,12 +36,9 @@ class Bits:
 
 
 def pack_above(z: Tensor, thresholds: Tensor | None = None, flip: Tensor | None = None) -> Bits:
-    """The bits (z > threshold) xor flip, per channel.
+    """The bits (z > threshold) xor flip, per channel; NaN is above nothing.
 
-    Args:
-        z: (N, C, H, W) in any memory format, or (N, C); floating point or int32. NaN is above nothing.
-        thresholds: (C,) of z's dtype; None for 0.
-        flip: (C,) of bool; None for no flip.
+    z is (N, C, H, W) or (N, C), floating point or int32; thresholds (C,) of its dtype, None for 0; flip (C,) of bool.
     """
     if z.ndim not in (2, 4) or not (z.is_floating_point() or z.dtype == torch.int32) or z.shape[1] == 0:
         raise MinimandError(
@@ -66,16 +59,8 @@ def unpack(bits: Bits, low: float = -1, high: float = 1, dtype: torch.dtype = to
     return portable.unpack(bits.words, bits.channels, low, high, dtype)
 
 
-def pool_any(
-    bits: Bits,
-    kernel: int | tuple[int, int],
-    stride: int | tuple[int, int] | None = None,
-    padding: int | tuple[int, int] = 0,
-) -> Bits:
-    """Bits that are 1 where any of the window is, as max pooling of two values does.
-
-    Padding is below both; stride None is the kernel's.
-    """
+def pool_any(bits: Bits, kernel: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> Bits:
+    """Bits that are 1 where any of the window is, as max pooling of two values does; stride None is the kernel's."""
     size = check_pair("kernel", kernel, 1)
     step, border = check_pair("stride", size if stride is None else stride, 1), check_pair("padding", padding, 0)
     if any(2 * p > k for p, k in zip(border, size, strict=True)):
@@ -85,9 +70,7 @@ def pool_any(
     return Bits(run.pool_any(bits.words, size, step, border, out), bits.channels)
 
 
-def output_size(
-    bits: Bits, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int]
-) -> tuple[int, int]:
+def output_size(bits: Bits, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Pair:
     """The height and width of the output of a window."""
     sizes = bits.words.shape[1:3]
     spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
@@ -99,7 +82,7 @@ def output_size(
     return out[0], out[1]
 
 
-def check_pair(name: str, value: int | tuple[int, int], low: int) -> tuple[int, int]:
+def check_pair(name: str, value: int | Pair, low: int) -> Pair:
     """An argument of a convolution as a pair of numbers."""
     pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
     if len(pair) != 2 or {*map(type, pair)} != {int} or min(pair) < low or max(pair) >= 2**15:

@@ -5,68 +5,96 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..._support.checks import check_number
 from ..._support.errors import MinimandError
 from . import native, portable
 from .bits import Bits, check_pair, check_vector, output_size
-from .weights import PackedWeights
+from .portable import Pair
+
+
+@dataclass(frozen=True, eq=False)
+class PackedWeights:
+    """Integer weights, int8 of shape (O, C / groups, kh, kw), and their layout for this machine's kernels."""
+
+    integers: Tensor
+    bits: int
+    groups: int
+    layout: native.Layout | None
+    """The weights as the kernels read them; None where torch does the work."""
+
+
+def pack_weights(integers: Tensor, bits: int, groups: int = 1) -> PackedWeights:
+    """Lay out integer weights, int8 of shape (O, C / groups, kh, kw), for convolutions of bits.
+
+    They are -1 and 1 if `bits` is 1, else signed integers of 2, 4 or 8 bits; of a linear layer kh = kw = 1.
+    """
+    if integers.dtype != torch.int8 or integers.ndim != 4 or 0 in integers.shape:
+        raise MinimandError(
+            f"integers is {integers.dtype} of shape {tuple(integers.shape)}; expected torch.int8 of shape "
+            "(O, C / groups, kh, kw); of a linear layer (O, C, 1, 1)."
+        )
+    if bits not in (1, 2, 4, 8) or isinstance(bits, bool):
+        raise MinimandError(f"bits is {bits!r}; expected 1, 2, 4 or 8.")
+    check_number("groups", groups, 1, len(integers), whole=True)
+    if len(integers) % groups:
+        raise MinimandError(f"groups is {groups}; expected a divisor of the {len(integers)} output channels.")
+    if integers[0].numel() >= 2**22:
+        raise MinimandError(f"integers sums over {integers[0].numel()} inputs; expected fewer than {2**22}.")
+    integers = integers.detach().contiguous()
+    low, high = (-1, 1) if bits == 1 else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    outside = (integers < low) | (integers > high) | ((integers == 0) & (bits == 1))
+    if outside.any():
+        named = "-1 or 1" if bits == 1 else f"{low} to {high}"
+        raise MinimandError(f"integers contains {int(integers[outside][0])}; expected {named} for bits = {bits}.")
+    layout = native.lay_out(integers, bits, groups) if native.takes(integers, bits) else None
+    return PackedWeights(integers, bits, groups, layout)
 
 
 def prepare(
     bits: Bits,
     weights: PackedWeights,
-    stride: int | tuple[int, int] = 1,
-    padding: int | tuple[int, int] = 0,
-    dilation: int | tuple[int, int] = 1,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
     low: int = -1,
 ) -> "Convolution":
     """The convolution of bits of this shape, of any values, with weights.
 
-    An activation is 1 where its bit is 1, else `low`, -1 or 0. Padding contributes nothing to a sum. A linear layer is
-    a 1 x 1 window.
-
-    Raises:
-        MinimandError: shapes or arguments that do not fit, by name.
+    An activation is 1 where its bit is 1, else `low`, -1 or 0. Padding contributes nothing to a sum.
     """
-    if bits.channels != weights.channels:
-        raise MinimandError(f"bits has {bits.channels} channels; expected {weights.channels}, those of the weights.")
+    outputs, inputs, height, width = weights.integers.shape
+    channels = inputs * weights.groups
+    if bits.channels != channels:
+        raise MinimandError(f"bits has {bits.channels} channels; expected {channels}, those of the weights.")
     if low not in (-1, 0):
         raise MinimandError(f"low is {low!r}; expected -1 or 0.")
     geometry = check_pair("stride", stride, 1), check_pair("padding", padding, 0), check_pair("dilation", dilation, 1)
-    out = output_size(bits, weights.kernel, *geometry)
+    out = output_size(bits, (height, width), *geometry)
     plan = None if weights.layout is None else native.plan(bits.words.shape, weights.layout, geometry, out, low)
-    return Convolution(weights, geometry, low, bits.shape, (len(bits.words), len(weights.integers), *out), plan)
+    return Convolution(weights, geometry, low, bits.shape, (len(bits.words), outputs, *out), plan)
 
 
 @dataclass(frozen=True, eq=False)
 class Convolution:
-    """A convolution of bits of one shape whose arguments were checked.
-
-    Attributes:
-        weights: as they were given.
-        geometry: stride, padding, dilation.
-        low: what a bit that is not set stands for.
-        input_shape: the shape of the bits, (N, C, H, W).
-        shape: the shape of the sums, (N, O, Ho, Wo).
-        plan: what the kernels need; None where torch does the work.
-    """
+    """A convolution of bits of one shape whose arguments were checked."""
 
     weights: PackedWeights
-    geometry: native.Geometry
+    geometry: portable.Geometry
     low: int
     input_shape: tuple[int, int, int, int]
+    """The shape of the bits, (N, C, H, W)."""
     shape: tuple[int, int, int, int]
+    """The shape of the sums, (N, O, Ho, Wo)."""
     plan: native.KernelPlan | None
+    """The call of the kernels; None where torch does the work."""
 
     def sums(self, bits: Bits) -> Tensor:
         """The exact sums over the window of weight times activation: int32 (N, O, Ho, Wo), in channels-last memory."""
         self._check(bits)
         if self.plan is not None and native.takes(bits.words, self.weights.bits):
             return native.convolve(bits.words, self.plan)
-        weights = self.weights
-        out = self.shape[2:]
-        return portable.convolve(
-            bits.words, bits.channels, weights.integers, weights.groups, self.geometry, out, self.low
-        )
+        integers, groups = self.weights.integers, self.weights.groups
+        return portable.convolve(bits.words, bits.channels, integers, groups, self.geometry, self.shape[2:], self.low)
 
     def above(
         self,
@@ -78,13 +106,8 @@ class Convolution:
     ) -> Bits:
         """The bits (sum > threshold) xor flip of the sums, which are not stored.
 
-        Args:
-            bits: of the prepared shape.
-            thresholds: int32 of shape (O,).
-            flip: bool of shape (O,); None for no flip.
-            shortcut: bits of the output's shape; where they are 1 `shortcut_limits` take the place of `thresholds`: a
-                shortcut that adds to the sum.
-            shortcut_limits: int32 of shape (O,).
+        Thresholds are int32 (O,), flip is bool (O,). Where a shortcut, bits of the output's shape, is 1,
+        `shortcut_limits` take the place of `thresholds`: a shortcut that adds to the sum.
         """
         self._check(bits)
         count, device = self.shape[1], bits.words.device

@@ -15,9 +15,7 @@ from torch import Tensor
 
 from . import portable
 from .build import library
-
-Pair = tuple[int, int]
-Geometry = tuple[Pair, Pair, Pair]
+from .portable import Geometry, Pair
 
 BLOCK = 16  # outputs
 LEVELS = ("portable", "neon", "avx2", "avx512")
@@ -67,8 +65,7 @@ def unpack(words: Tensor, channels: int, low: float, high: float) -> Tensor:
     """Activations of words, float32, in channels-last memory."""
     values = torch.empty(*words.shape[:3], channels)
     rows, threads = words.shape[:3].numel(), _threads(16 * values.numel())
-    run = _library().minimand_unpack
-    run(_index(), _at(words), rows, channels, low, high, _at(values), threads)
+    _library().minimand_unpack(_index(), _at(words), rows, channels, low, high, _at(values), threads)
     return values.permute(0, 3, 1, 2)
 
 
@@ -83,23 +80,18 @@ def pool_any(words: Tensor, kernel: Pair, stride: Pair, padding: Pair, out: Pair
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Weights as the kernels read them.
-
-    Attributes:
-        kind: 1, by differing bits; 2, by the bits shared with two planes; 8, by bytes.
-        weights: in blocks of 16 outputs.
-        tables: int16, for each five weights of an output their 32 sums, or None: faster at many positions.
-        taps: int32 of shape (taps, padded outputs): the sum of the weights of each place in the window.
-        ones: int32 of shape (padded outputs): the weights that are 1.
-        shape: of the integers.
-        groups: of the convolution.
-    """
+    """Weights as the kernels read them."""
 
     kind: int
+    """The product: 1, by differing bits; 2, by the bits shared with two planes; 8, by bytes."""
     weights: Tensor
+    """The weights in blocks of 16 outputs."""
     tables: Tensor | None
+    """For each five weights of an output their 32 sums, int16: faster at many positions."""
     taps: Tensor
+    """The sum of the weights of each place in the window, int32 (taps, padded outputs)."""
     ones: Tensor
+    """The number of weights that are 1, int32 (padded outputs)."""
     shape: tuple[int, ...]
     groups: int
 
@@ -132,23 +124,16 @@ def _tables(blocks: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class KernelPlan:
-    """A convolution of words of one shape, as the kernels take it but for the addresses of this call.
-
-    Attributes:
-        numbers: the head of struct Convolution.
-        shape: of the sums, (N, Ho, Wo, O).
-        work: products of weight and activation.
-        weights: of the layout, or its tables.
-        taps: of the layout.
-        ones: of the layout.
-    """
+    """A convolution of words of one shape, as the kernels take it but for the addresses of this call."""
 
     numbers: bytes
+    """The head of struct Convolution."""
     shape: tuple[int, int, int, int]
+    """The shape of the sums, (N, Ho, Wo, O)."""
     work: int
-    weights: Tensor
-    taps: Tensor
-    ones: Tensor
+    """The number of products of weight and activation."""
+    layout: Layout
+    weights: Tensor  # of the layout, or its tables
 
 
 # The order is that of struct Convolution.
@@ -157,7 +142,7 @@ _CALL = struct.Struct("2l10P")
 
 
 def plan(shape: tuple[int, ...], layout: Layout, geometry: Geometry, out: Pair, low: int) -> KernelPlan:
-    """The plan for words of a shape; geometry is stride, padding, dilation."""
+    """The plan for words of a shape, with an output of height and width `out`."""
     outputs, inputs, *kernel = layout.shape
     samples, *size, _ = shape
     positions = samples * out[0] * out[1]
@@ -168,7 +153,7 @@ def plan(shape: tuple[int, ...], layout: Layout, geometry: Geometry, out: Pair, 
     stride, padding, dilation = geometry
     sizes = (samples, *size, inputs * layout.groups, outputs, layout.groups, *kernel)
     numbers = _NUMBERS.pack(*sizes, *stride, *padding, *dilation, *out, kind, low)
-    return KernelPlan(numbers, (samples, *out, outputs), work, cast(Tensor, weights), layout.taps, layout.ones)
+    return KernelPlan(numbers, (samples, *out, outputs), work, layout, cast(Tensor, weights))
 
 
 def convolve(words: Tensor, plan: KernelPlan) -> Tensor:
@@ -196,7 +181,7 @@ def convolve_above(
 
 
 def _convolve(words: Tensor, plan: KernelPlan, *addresses: int) -> None:
-    data = _at(words), _at(plan.weights), _at(plan.taps), _at(plan.ones)
+    data = _at(words), _at(plan.weights), _at(plan.layout.taps), _at(plan.layout.ones)
     call = _CALL.pack(_index(), _threads(plan.work), *data, *addresses)
     _library().minimand_convolve(plan.numbers + call)
 

@@ -7,6 +7,8 @@ from torch import Tensor
 from ..._support.torch_internals import int8_product
 
 Pair = tuple[int, int]
+Geometry = tuple[Pair, Pair, Pair]
+"""The stride, padding and dilation of a convolution."""
 
 
 def pack_above(z: Tensor, thresholds: Tensor | None, flip: Tensor | None) -> Tensor:
@@ -32,9 +34,9 @@ def pool_any(words: Tensor, kernel: Pair, stride: Pair, padding: Pair, out: Pair
 
 
 def convolve(
-    words: Tensor, channels: int, integers: Tensor, groups: int, geometry: tuple[Pair, Pair, Pair], out: Pair, low: int
+    words: Tensor, channels: int, integers: Tensor, groups: int, geometry: Geometry, out: Pair, low: int
 ) -> Tensor:
-    """Sums of integers times activations, channels-last; geometry is stride, padding, dilation."""
+    """Sums of integers times activations, channels-last."""
     kernel = (integers.shape[2], integers.shape[3])
     x = to_bytes(words, channels).to(torch.int8)
     windows = _windows(x if low == 0 else 2 * x - 1, kernel, *geometry, out)

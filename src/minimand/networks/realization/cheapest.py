@@ -7,6 +7,7 @@ program; the one that passes over memory least often is taken.
 """
 
 from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import product
 from operator import itemgetter
@@ -23,15 +24,10 @@ _PILOT_LAYERS = 6
 
 
 def cheapest_program(algorithm: Algorithm, depth: int, binding: Binding) -> Program:
-    """The program with the fewest passes among the policies' programs.
+    """The program for `depth` layers with the fewest passes among the policies' programs.
 
-    Args:
-        algorithm: its coefficients give numbers, or `Number.unknown` where they are learnable.
-        depth: the number of layers, at least 1.
-        binding: how a block becomes a gradient.
-
-    Raises:
-        UnknownCoefficientError: the step needs the value of a learnable coefficient.
+    The coefficients give numbers, or `Number.unknown` where they are learnable; UnknownCoefficientError is raised where
+    the step needs the value of such a one.
     """
 
     @cache
@@ -55,12 +51,8 @@ def cheapest_program(algorithm: Algorithm, depth: int, binding: Binding) -> Prog
 
 
 Order = Literal["oldest first", "newest first", "query last"]
-
-
 Policy = tuple[bool, bool, Order]
 """The settings of `_Machine`: as_written, replace_older, order."""
-
-
 _AS_WRITTEN: Policy = (True, False, "oldest first")
 
 
@@ -68,6 +60,7 @@ def _policies() -> Iterator[Policy]:
     return product((False, True), (False, True), get_args(Order))
 
 
+@dataclass
 class _Machine:
     """Runs an algorithm on combinations of registers and writes down the passes that its queries need.
 
@@ -77,15 +70,14 @@ class _Machine:
     order: in which sums are added up; `query last` is newest first but for what the block was last asked at.
     """
 
-    def __init__(
-        self, algorithm: Algorithm, binding: Binding, as_written: bool, replace_older: bool, order: Order
-    ) -> None:
-        self.algorithm = algorithm
-        self.binding: Binding = binding
-        self.as_written, self.replace_older, self.order = as_written, replace_older, order
-        self.query = 0
-        self.instructions: list[Instruction] = []
-        self.replaced: dict[Hashable, Combination] = {}
+    algorithm: Algorithm
+    binding: Binding
+    as_written: bool
+    replace_older: bool
+    order: Order
+    query: int = 0
+    instructions: list[Instruction] = field(default_factory=list)
+    replaced: dict[Hashable, Combination] = field(default_factory=dict)
 
     def run(self, depth: int) -> Program:
         state = self.algorithm.start(Combination.atom(0))

@@ -1,10 +1,23 @@
-"""A straight-line program for a stage: blocks to ask, and passes over memory between them."""
+"""A straight-line program for a stage: blocks to ask, and passes over memory between them, which tensors run."""
 
 import math
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.fx import Proxy
 
 from ...theory.kernel import Binding
 from ...theory.scalars import Number
+
+AskBlock = Callable[[int, str, Tensor], Tensor]
+"""A function from (layer, oracle, point) to the answer of the block."""
+Learned = dict[str, tuple[Tensor, ...]]
+"""The values of learnable coefficients by name and layer."""
+Factor = float | Tensor
 
 
 @dataclass(frozen=True)
@@ -57,10 +70,7 @@ class Program:
     def cost(self) -> int:
         """The number of passes over memory in a training step: forward, scaled gradients, and gradients to sum up."""
         passes = 0
-        uses: dict[int, int] = {}
         for instruction in self.instructions:
-            for register in sources(instruction):
-                uses[register] = uses.get(register, 0) + 1
             if isinstance(instruction, Add):
                 factors = (instruction.left_factor, instruction.right_factor)
                 scaled = sum(not f.same(1) for f in factors)
@@ -68,7 +78,10 @@ class Program:
                 passes += 1 + scaled + (scaled == 2 and not is_interpolation(instruction)) + 2 * learned
             elif isinstance(instruction, Scale):
                 passes += 2
-        return passes + sum(n - 1 for n in uses.values())
+        return passes + sum(n - 1 for n in self._reads().values())
+
+    def _reads(self) -> Counter[int]:
+        return Counter(register for instruction in self.instructions for register in sources(instruction))
 
     @property
     def cancellation(self) -> float:
@@ -121,15 +134,10 @@ class Program:
 
     def overwritten(self) -> list[int | None]:
         """The register whose memory the result of each instruction may take: a sum that nothing else reads."""
-        reads: dict[int, int] = {self.output: 1}
-        for register in (r for instruction in self.instructions for r in sources(instruction)):
-            reads[register] = reads.get(register, 0) + 1
-        sums = {i.target for i in self.instructions if isinstance(i, Add)}
-        free = {register for register in sums if reads.get(register) == 1}
-        return [
-            next((r for r, f in i.terms if r in free and f.same(1)), None) if isinstance(i, Add) else None
-            for i in self.instructions
-        ]
+        reads = self._reads() + Counter([self.output])
+        free = {i.target for i in self.instructions if isinstance(i, Add) and reads[i.target] == 1}
+        terms = [i.terms if isinstance(i, Add) else () for i in self.instructions]
+        return [next((r for r, factor in pair if r in free and factor.same(1)), None) for pair in terms]
 
     def last_uses(self) -> list[tuple[int, ...]]:
         """The registers that nothing reads after each instruction."""
@@ -148,16 +156,107 @@ def _typical(factor: Number) -> float:
 
 
 def sources(instruction: Instruction) -> tuple[int, ...]:
-    """The registers an instruction reads."""
-    match instruction:
-        case Ask():
-            return (instruction.point,)
-        case Add():
-            return (instruction.left, instruction.right)
-        case Scale():
-            return (instruction.source,)
+    if isinstance(instruction, Add):
+        return (instruction.left, instruction.right)
+    return (instruction.point if isinstance(instruction, Ask) else instruction.source,)
 
 
 def is_interpolation(add: Add) -> bool:
     """Whether the factors of a sum add up to 1, as in (1 - w) left + w right."""
     return (add.left_factor + add.right_factor).same(1)
+
+
+class Execution:
+    """A program ready to run, its factors floats or functions of the learnable coefficients."""
+
+    def __init__(self, program: Program) -> None:
+        self.output = program.output
+        self.asks = [n for n, i in enumerate(program.instructions) if isinstance(i, Ask)]
+        self.queries = [i.point for i in program.instructions if isinstance(i, Ask)]
+        self.registers = 1 + max((i.target for i in program.instructions), default=0)
+        passes = zip(program.instructions, program.overwritten(), program.last_uses(), strict=True)
+        self.passes = [(_runner(i, overwritten), i.target, dead) for i, overwritten, dead in passes]
+
+    def __call__(self, ask: AskBlock, x: Tensor, learned: Learned) -> Tensor:
+        """The output of the program for the input x."""
+        registers: list[Any] = [None] * self.registers
+        registers[0] = x
+        self._run(range(len(self.passes)), ask, registers, learned)
+        return registers[self.output]
+
+    def answer(self, registers: list[Any], k: int, answer: Tensor, learned: Learned) -> Tensor:
+        """The query of the next block from the answer of the k-th one; after the last block the output."""
+        last = k + 1 == len(self.asks)
+        until = len(self.passes) if last else self.asks[k + 1]
+        self._run(range(self.asks[k], until), lambda *_: answer, registers, learned)
+        return registers[self.output if last else self.queries[k + 1]]
+
+    def _run(self, passes: range, ask: AskBlock, registers: list[Any], learned: Learned) -> None:
+        for i in passes:
+            run, target, dead = self.passes[i]
+            registers[target] = run(ask, registers, learned)
+            for register in dead:
+                registers[register] = None
+
+
+Runner = Callable[[AskBlock, list[Tensor], Learned], Tensor]
+
+
+def _runner(instruction: Ask | Add | Scale, overwritten: int | None) -> Runner:
+    match instruction:
+        case Ask(_, layer, oracle, point):
+            return lambda ask, r, _: ask(layer, oracle, r[point])
+        case Scale(_, source, factor):
+            value = _factor(factor)
+            return lambda _, r, learned: r[source] * value(learned)
+        case Add():
+            return _sum(instruction, overwritten)
+
+
+def _sum(add: Add, overwritten: int | None) -> Runner:
+    # The term without a factor comes first, and of two such the one whose memory the sum may take.
+    (u, a), (v, b) = sorted(add.terms, key=lambda term: (not term[1].same(1), term[0] != overwritten))
+    first, second = _factor(a), _factor(b)
+    if a.same(1):
+        in_place = u == overwritten
+        return lambda _, r, learned: _add(r[u], r[v], second(learned), in_place)
+    if is_interpolation(add):
+        return lambda _, r, learned: _lerp(r[u], r[v], second(learned))
+    return lambda _, r, learned: _add(r[u] * first(learned), r[v], second(learned), True)
+
+
+def _factor(number: Number) -> Callable[[Learned], Factor]:
+    if number.is_constant:
+        value = float(number)
+        return lambda _: value
+    terms = [(float(c), monomial) for monomial, c in number.terms.items()]
+
+    def evaluate(learned: Learned) -> Tensor:
+        total: Any = 0.0
+        for c, monomial in terms:
+            product: Any = c
+            for unknown, power in monomial:
+                name, k = cast(tuple[str, int], unknown)
+                product = product * learned[name][k] ** power
+            total = total + product
+        return total
+
+    return evaluate
+
+
+def _add(u: Tensor, v: Tensor, factor: Factor, in_place: bool) -> Tensor:
+    """u + factor v, in one pass; in the memory of u if that is allowed and holds the result's type."""
+    if not isinstance(u, Proxy) and u.dtype != v.dtype:  # under autocast a block may answer in another precision
+        return u + factor * v
+    if isinstance(factor, Tensor):
+        factor = factor if isinstance(v, Proxy) else factor.to(v.dtype)
+        return u.addcmul_(v, factor) if in_place else torch.addcmul(u, v, factor)
+    return u.add_(v, alpha=factor) if in_place else torch.add(u, v, alpha=factor)
+
+
+def _lerp(u: Tensor, v: Tensor, weight: Factor) -> Tensor:
+    """(1 - weight) u + weight v, in one pass."""
+    if isinstance(u, Proxy):
+        return torch.lerp(u, v, weight)
+    common = torch.promote_types(u.dtype, v.dtype)
+    return torch.lerp(u.to(common), v.to(common), weight.to(common) if isinstance(weight, Tensor) else weight)

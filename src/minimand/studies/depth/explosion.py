@@ -2,18 +2,15 @@
 
 import math
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..._support.style import COLORS, new_figure, plain
-from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values
 
 _STARTS = (0.9, 1.1)
-_LOSS, _LIMIT = 1e-3, 30_000
-"""The loss at which gradient descent has arrived, and the iterations after which it is given up."""
+_LOSS, _LIMIT = 1e-3, 30_000  # gradient descent has arrived at this loss, or is given up after these iterations
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -53,17 +50,17 @@ def _iterations(layers: int) -> int | None:
     return None
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     layers = cell["layers"]
-    values: dict[str, Any] = {
+    return {
         "flat": _slope(0.8, layers),
         "steep": _slope(1.2, layers),
         "curvature": _curvature(layers),
         "derived": 2 * layers**2,
         "width": 2 ** (1 / layers) - 2 ** (-1 / layers),
         "approximation": 2 * math.log(2) / layers,
+        "iterations": _iterations(layers) or f"over {_LIMIT:,}",
     }
-    return values | {"iterations": _iterations(layers) or f"over {_LIMIT:,}"}
 
 
 def _figures(measurements: Measurements) -> FiguresByCaption:
@@ -79,31 +76,29 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
     return {"The loss along w: a plateau, a valley that narrows with depth, a wall; and its slope": figure}
 
 
-register(
-    Study(
-        "explosion",
-        "A chain of equal weights: a plateau, a narrow valley and a wall (Sun 2019, section 4)",
-        "The loss (w_1 ... w_L - 1)^2 of L linear layers of one unit, along w_1 = ... = w_L = w, where it is "
-        "(w^L - 1)^2. Slopes and curvature are torch's, in float64; beside the curvature stands 2 L^2, and beside the "
-        "width of the valley, where w^L is between 1/2 and 2, its approximation 2 ln 2 / L. The last column is how "
-        f"many iterations gradient descent along w needs until the loss is below {_LOSS:g} from the worst of 21 starts "
-        f"from {_STARTS[0]} to {_STARTS[1]}, at the constant step that is best for that, of a grid 5 % apart. Nothing "
-        "is random: the seeds agree.\n\n"
-        "The survey shows the landscape as a picture, which was not at hand to compare with.",
-        ("sun2019optimization",),
-        _cells,
-        _measure,
-        ("layers",),
-        (
-            Column("flat", "slope at 0.8", 2, style="e"),
-            Column("steep", "slope at 1.2", 2, style="e"),
-            Column("curvature", "curvature at 1", 0),
-            Column("derived", "2 L^2", 0),
-            Column("width", "width of the valley", 4),
-            Column("approximation", "2 ln 2 / L", 4),
-            Column("iterations", "iterations", 0),
-        ),
-        published=None,
-        figures=_figures,
-    )
+STUDY = Study(
+    "explosion",
+    "A chain of equal weights: a plateau, a narrow valley and a wall (Sun 2019, section 4)",
+    "The loss (w_1 ... w_L - 1)^2 of L linear layers of one unit, along w_1 = ... = w_L = w, where it is (w^L - 1)^2. "
+    "Slopes and curvature are torch's, in float64; beside the curvature stands 2 L^2, and beside the width of the "
+    "valley, where w^L is between 1/2 and 2, its approximation 2 ln 2 / L. The last column is how many iterations "
+    f"gradient descent along w needs until the loss is below {_LOSS:g} from the worst of 21 starts from {_STARTS[0]} "
+    f"to {_STARTS[1]}, at the constant step that is best for that, of a grid 5 % apart. Nothing is random: the seeds "
+    "agree.\n\n"
+    "The survey shows the landscape as a picture, which was not at hand to compare with.",
+    ("sun2019optimization",),
+    _cells,
+    _measure,
+    ("layers",),
+    (
+        Column("flat", "slope at 0.8", 2, style="e"),
+        Column("steep", "slope at 1.2", 2, style="e"),
+        Column("curvature", "curvature at 1", 0),
+        Column("derived", "2 L^2", 0),
+        Column("width", "width of the valley", 4),
+        Column("approximation", "2 ln 2 / L", 4),
+        Column("iterations", "iterations", 0),
+    ),
+    published=None,
+    figures=_figures,
 )

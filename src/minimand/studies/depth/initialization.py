@@ -1,20 +1,15 @@
 """What the initialization of a deep network decides: accuracy after a few steps, and gradients before the first."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...data.data import Data
-from ...experiments.bench import Bench
-from ...experiments.panels import rows
-from ...experiments.study import Cell, Column, Scale, Study, register
+from ...data import Data
+from ...experiments import Bench, Cell, Column, Scale, Study, Values, rows
 from ...experiments.trained import ACCURACY, best_of_rates, first_batch, images_for_steps, one_epoch, plain_network
-from ...models.registry import create_for
-from ...recipes.recipe import as_config
-from ...trainability.diagnosis.diagnose import diagnose
-from ...trainability.initialization.initialize import initialize
+from ...models import create_for
+from ...recipes import as_config
+from ...trainability import diagnose, initialize
 
 _DEFAULT = "torch's default"
 _LEARNED = ("metainit", "gradinit")
@@ -43,16 +38,13 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     best, _ = best_of_rates(lambda: _network(cell, seed, data), data, cell, seed, bench)
     inputs, targets = first_batch(data)
     report = diagnose(_network(cell, seed, data), inputs, target=targets)
-    return best | {
-        "verdict": report.verdict.code,
-        "first": report.layers[1].weight_gradient,
-        "last": report.layers[-2].weight_gradient,
-    }
+    gradients = [layer.weight_gradient for layer in report.layers]
+    return best | {"verdict": report.verdict.code, "first": gradients[1], "last": gradients[-2]}
 
 
 def _network(cell: Cell, seed: int, data: Data) -> nn.Module:
@@ -72,31 +64,28 @@ def _network(cell: Cell, seed: int, data: Data) -> nn.Module:
     return model
 
 
-register(
-    Study(
-        "initialization",
-        "What initialization decides in a network too deep for its default",
-        "A plain network of 50 layers of 100 units (100 layers at paper scale), or a residual one of as many, on the "
-        "images of Fashion-MNIST as vectors (the digits at smoke scale): 125 steps of SGD (250 at paper scale) with "
-        "Nesterov momentum 0.9 and batches of 64, no weight decay, at a constant rate. Three rates are tried, and the "
-        "accuracy on 2,000 test images is that of the best of them, by this accuracy. Schemes are those of "
-        "`mm.initialize`, which sees 64 training images; MetaInit and GradInit start "
-        "from Gaussian critical ones. Before the first step: the norm of the gradient of the loss "
-        "by the parameters of the second layer and of the last hidden one, and the verdict of `mm.diagnose` from one "
-        "batch.\n\n"
-        "Nothing is published that could stand beside it.",
-        (),
-        _cells,
-        _measure,
-        ("network", "scheme"),
-        (
-            ACCURACY,
-            Column("rate", "learning rate"),
-            Column("first", "first gradient", 1, style="e"),
-            Column("last", "last gradient", 1, style="e"),
-            Column("verdict", "verdict"),
-        ),
-        published=None,
-        figures=rows("Test accuracy", ("network", "scheme"), ACCURACY, "; what diverged at all rates is left out"),
-    )
+STUDY = Study(
+    "initialization",
+    "What initialization decides in a network too deep for its default",
+    "A plain network of 50 layers of 100 units (100 layers at paper scale), or a residual one of as many, on the "
+    "images of Fashion-MNIST as vectors (the digits at smoke scale): 125 steps of SGD (250 at paper scale) with "
+    "Nesterov momentum 0.9 and batches of 64, no weight decay, at a constant rate. Three rates are tried, and the "
+    "accuracy on 2,000 test images is that of the best of them, by this accuracy. Schemes are those of "
+    "`mm.initialize`, which sees 64 training images; MetaInit and GradInit start from Gaussian critical ones. Before "
+    "the first step: the norm of the gradient of the loss by the parameters of the second layer and of the last hidden "
+    "one, and the verdict of `mm.diagnose` from one batch.\n\n"
+    "Nothing is published that could stand beside it.",
+    (),
+    _cells,
+    _measure,
+    ("network", "scheme"),
+    (
+        ACCURACY,
+        Column("rate", "learning rate"),
+        Column("first", "first gradient", 1, style="e"),
+        Column("last", "last gradient", 1, style="e"),
+        Column("verdict", "verdict"),
+    ),
+    published=None,
+    figures=rows("Test accuracy", ("network", "scheme"), ACCURACY, "; what diverged at all rates is left out"),
 )

@@ -1,22 +1,15 @@
 """Deep residual networks without normalization: what the scale of their branches decides (Fixup, SkipInit)."""
 
-from typing import Any
-
 import torch
 from torch import nn
 
-from ...data.data import Data
-from ...experiments.bench import Bench
-from ...experiments.panels import rows
-from ...experiments.study import Cell, Column, Scale, Study, register
-from ...experiments.trained import ACCURACY, best_of_rates, first_batch, images_for_steps, one_epoch
-from ...models.registry import create_for
-from ...recipes.optimizers import SGD
-from ...recipes.recipe import Recipe, as_config
-from ...recipes.schedules import StepDecay
-from ...surgery.normalize import normalize
-from ...trainability.diagnosis.diagnose import diagnose
-from ...trainability.initialization.initialize import initialize
+from ...data import Data
+from ...experiments import Bench, Cell, Column, Scale, Study, Values, rows
+from ...experiments.trained import ACCURACY, RATE, best_of_rates, first_batch, images_for_steps, one_epoch
+from ...models import create_for
+from ...recipes import SGD, Recipe, StepDecay, as_config
+from ...surgery import normalize
+from ...trainability import diagnose, initialize
 
 _NORMALIZED = "batch normalization"
 _WITHOUT = {
@@ -44,7 +37,7 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     best, _ = best_of_rates(lambda: _network(cell, seed, data), data, cell, seed, bench)
     inputs, targets = first_batch(data, _BATCH)
@@ -66,23 +59,21 @@ def _network(cell: Cell, seed: int, data: Data) -> nn.Module:
     return model
 
 
-register(
-    Study(
-        "no_normalization",
-        "ResNet-110 without normalization: Fixup, SkipInit and branches scaled by depth",
-        "ResNet-110, of 8, 16 and 32 channels on Fashion-MNIST at 14 x 14 pixels at cpu scale: 250 steps of SGD with "
-        "Nesterov momentum 0.9 and batches of 32, no weight decay, at a constant rate; of three rates the best, by "
-        "the accuracy on 2,000 test images. At paper scale 16, 32 and 64 channels on CIFAR-10, 164 epochs. "
-        "Normalization is taken out by `mm.normalize`, the schemes are those of `mm.initialize`. Without skips the "
-        "blocks that change the shape keep theirs.\n\n"
-        "Zhang et al. report a test error of 7.24 % for Fixup on CIFAR-10 at full length, He et al. 6.61 % with batch "
-        "normalization (both recalled, not read again); 250 steps are another experiment.",
-        ("zhang2019fixup", "de2020skipinit", "he2016resnet"),
-        _cells,
-        _measure,
-        ("network",),
-        (ACCURACY, Column("rate", "learning rate"), Column("verdict", "verdict at the start")),
-        published=None,
-        figures=rows("Test accuracy", ("network",), ACCURACY, "; what diverged at all rates is left out"),
-    )
+STUDY = Study(
+    "no_normalization",
+    "ResNet-110 without normalization: Fixup, SkipInit and branches scaled by depth",
+    "ResNet-110, of 8, 16 and 32 channels on Fashion-MNIST at 14 x 14 pixels at cpu scale: 250 steps of SGD with "
+    "Nesterov momentum 0.9 and batches of 32, no weight decay, at a constant rate; of three rates the best, by the "
+    "accuracy on 2,000 test images. At paper scale 16, 32 and 64 channels on CIFAR-10, 164 epochs. Normalization is "
+    "taken out by `mm.normalize`, the schemes are those of `mm.initialize`. Without skips the blocks that change the "
+    "shape keep theirs.\n\n"
+    "Zhang et al. report a test error of 7.24 % for Fixup on CIFAR-10 at full length, He et al. 6.61 % with batch "
+    "normalization (both recalled, not read again); 250 steps are another experiment.",
+    ("zhang2019fixup", "de2020skipinit", "he2016resnet"),
+    _cells,
+    _measure,
+    ("network",),
+    (ACCURACY, RATE, Column("verdict", "verdict at the start")),
+    published=None,
+    figures=rows("Test accuracy", ("network",), ACCURACY, "; what diverged at all rates is left out"),
 )

@@ -1,7 +1,7 @@
 """What dropout, weight decay, adversarial training and unsupervised pre-training do to the depth that trains."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, cast
 
@@ -9,19 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...data.data import Data
-from ...data.samples import Arrays
-from ...experiments.bench import Bench
-from ...experiments.panels import sweep
-from ...experiments.study import Cell, Column, Scale, Study, register
+from ...data import Arrays, Data
+from ...experiments import Bench, Cell, Column, Scale, Study, Values, sweep
 from ...experiments.trained import ACCURACY, best_of_rates, first_batch, images_for_steps, one_epoch, plain_network
-from ...recipes.recipe import Recipe, as_config
-from ...trainability.initialization.initialize import initialize
-from ...trainability.mean_field.critical_points import critical_point
-from ...trainability.mean_field.depth_scales import depth_scales
-from ...trainability.mean_field.layer_maps import correlation_map
+from ...recipes import as_config
+from ...trainability import initialize
+from ...trainability.mean_field import correlation_map, critical_point, depth_scales
+from ...training import Method
 from ...training.loop.losses import Loss
-from ...training.methods.method import Method, chain_rule
+from ...training.methods.method import chain_rule
 from .trainable_depth import REACH
 
 _PLAIN: dict[str, Any] = {"dropout": 0.0, "weight_decay": 0.0, "attack": 0.0, "pretrained": False, "scheme": "critical"}
@@ -49,15 +45,10 @@ def _cells(scale: Scale) -> list[Cell]:
         {"treatment": name, "depth": depth, "width": width, **_PLAIN, **treatment}
         | images_for_steps(scale, steps, batch)
         | {"rates": list(_RATES[:1] if scale == "smoke" else _RATES), "activation": "tanh"}
-        | {"recipe": as_config(_with_decay(batch, treatment.get("weight_decay", 0.0)))}
+        | {"recipe": as_config(one_epoch(_RATES[0], batch, treatment.get("weight_decay", 0.0)))}
         for name, treatment in _TREATMENTS.items()
         for depth in depths
     ]
-
-
-def _with_decay(batch: int, weight_decay: float) -> Recipe:
-    recipe = one_epoch(_RATES[0], batch)
-    return replace(recipe, optimizer=replace(recipe.optimizer, weight_decay=weight_decay))
 
 
 @dataclass(frozen=True)
@@ -77,7 +68,7 @@ def attacked(model: nn.Module, x: Tensor, y: Tensor, size: float, loss: Loss = F
     return (x + size * torch.autograd.grad(loss(model(x), y), x)[0].sign()).detach()
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     method = _FastGradientSign(cell["attack"]) if cell["attack"] else None
     values, model = best_of_rates(lambda: _network(cell, seed, data), data, cell, seed, bench, method)
@@ -131,13 +122,9 @@ def _network(cell: Cell, seed: int, data: Data) -> nn.Module:
 
 
 def pretrain(model: nn.Sequential, images: Tensor, rate: float = 1e-3, batch: int = 64) -> None:
-    """Train each hidden layer in turn as an autoencoder with a linear decoder, in one pass over the images.
+    """Train each hidden layer of a plain network in turn as an autoencoder with a linear decoder, by Adam.
 
-    Args:
-        model: `plain_network`, in place; its last layer stays.
-        images: (N, ...) without labels.
-        rate: the learning rate of Adam.
-        batch: the number of images in a step.
+    In one pass over the images (N, ...), without labels; the last layer stays.
     """
     x = model[0](images)
     for linear, activation in list(pairwise(model))[1:-1:2]:
@@ -152,31 +139,29 @@ def pretrain(model: nn.Sequential, images: Tensor, rate: float = 1e-3, batch: in
             x = activation(linear(x))
 
 
-register(
-    Study(
-        "regularization",
-        "What dropout, weight decay, adversarial training and pre-training do to the depth that trains",
-        "Plain tanh networks of 100 units on the images of Fashion-MNIST as vectors, at the edge of chaos with "
-        "orthogonal weights but where Xavier's stand: 125 steps of SGD with Nesterov momentum 0.9 and batches of 64 "
-        "at a constant rate, of three the best. One thing is added at a time: dropout after every activation; decay "
-        "of the weights; training on images moved by 0.2 (of their standard deviation) by the fast gradient sign "
-        "method; or greedy pre-training of each layer as an autoencoder on the same images without labels, once "
-        "through, from Xavier's weights, beside the same without it. Accuracy on 2,000 test images, and on the "
-        "same images moved by 0.2 against the network that is tested.\n\n"
-        f"Schoenholz et al. 2017 show that dropout removes the critical point, so that no weights reach any depth; "
-        f"they give no table. How deep dropout lets these weights be stands beside: {REACH} depth scales of its "
-        "correlation map, as in the study of trainable depth. Nothing else is published that could stand beside it.",
-        ("schoenholz2017deep", "goodfellow2015explaining", "bengio2006greedy"),
-        _cells,
-        _measure,
-        ("treatment", "depth"),
-        (
-            ACCURACY,
-            Column("attacked", "under attack %", 1, 100),
-            Column("rate", "learning rate"),
-            Column("reach", f"{REACH} depth scales"),
-        ),
-        published=None,
-        figures=sweep("Test accuracy against depth", ACCURACY, "activation", line="treatment"),
-    )
+STUDY = Study(
+    "regularization",
+    "What dropout, weight decay, adversarial training and pre-training do to the depth that trains",
+    "Plain tanh networks of 100 units on the images of Fashion-MNIST as vectors, at the edge of chaos with orthogonal "
+    "weights but where Xavier's stand: 125 steps of SGD with Nesterov momentum 0.9 and batches of 64 at a constant "
+    "rate, of three the best. One thing is added at a time: dropout after every activation; decay of the weights; "
+    "training on images moved by 0.2 (of their standard deviation) by the fast gradient sign method; or greedy "
+    "pre-training of each layer as an autoencoder on the same images without labels, once through, from Xavier's "
+    "weights, beside the same without it. Accuracy on 2,000 test images, and on the same images moved by 0.2 against "
+    "the network that is tested.\n\n"
+    "Schoenholz et al. 2017 show that dropout removes the critical point, so that no weights reach any depth; they "
+    f"give no table. How deep dropout lets these weights be stands beside: {REACH} depth scales of its correlation "
+    "map, as in the study of trainable depth. Nothing else is published that could stand beside it.",
+    ("schoenholz2017deep", "goodfellow2015explaining", "bengio2006greedy"),
+    _cells,
+    _measure,
+    ("treatment", "depth"),
+    (
+        ACCURACY,
+        Column("attacked", "under attack %", 1, 100),
+        Column("rate", "learning rate"),
+        Column("reach", f"{REACH} depth scales"),
+    ),
+    published=None,
+    figures=sweep("Test accuracy against depth", ACCURACY, "activation", line="treatment"),
 )

@@ -1,17 +1,13 @@
 """Plain convolutional networks of a thousand layers, by initialization alone (Xiao et al. 2018)."""
 
-from typing import Any
-
 import torch
 from torch import nn
 
-from ...data.data import Data
-from ...experiments.bench import Bench
-from ...experiments.panels import sweep
-from ...experiments.study import Cell, Column, Scale, Study, register
-from ...experiments.trained import ACCURACY, best_of_rates, first_batch, images_for_steps, one_epoch
-from ...recipes.recipe import as_config
-from ...trainability.initialization.initialize import initialize
+from ...data import Data
+from ...experiments import Bench, Cell, Scale, Study, Values, sweep
+from ...experiments.trained import ACCURACY, RATE, best_of_rates, first_batch, images_for_steps, one_epoch
+from ...recipes import as_config
+from ...trainability import initialize
 
 _SCHEMES = {
     "delta-orthogonal, critical": "critical",
@@ -36,7 +32,7 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     return best_of_rates(lambda: _network(cell, seed, data), data, cell, seed, bench)[0]
 
@@ -54,22 +50,20 @@ def _network(cell: Cell, seed: int, data: Data) -> nn.Module:
     return model
 
 
-register(
-    Study(
-        "tanh_cnn",
-        "Plain tanh networks of a thousand convolutions, by initialization alone (after Xiao et al. 2018)",
-        "Convolutions of 3 x 3 and 16 channels, a tanh after each, no skips and no normalization, then the mean over "
-        "the image and a linear layer, on Fashion-MNIST at 7 x 7 pixels: 150 steps of SGD with Nesterov momentum 0.9 "
-        "and batches of 32, no weight decay, at 0.05 or 0.2 / depth, whichever is better; accuracy on 2,000 test "
-        "images. Critical weights are those of `mm.initialize(model, 'critical')`: q = 1 / depth, delta-orthogonal or "
-        "Gaussian. At paper scale 1,000 and 10,000 layers of 128 channels and 2,000 steps on full images.\n\n"
-        "Xiao et al. report 10,000 layers trained on MNIST and CIFAR-10; their accuracies, of far longer trainings, "
-        "are not known here.",
-        ("xiao2018dynamical",),
-        _cells,
-        _measure,
-        ("scheme", "depth"),
-        (ACCURACY, Column("rate", "learning rate")),
-        figures=sweep("Test accuracy against depth", ACCURACY, "channels", line="scheme"),
-    )
+STUDY = Study(
+    "tanh_cnn",
+    "Plain tanh networks of a thousand convolutions, by initialization alone (after Xiao et al. 2018)",
+    "Convolutions of 3 x 3 and 16 channels, a tanh after each, no skips and no normalization, then the mean over the "
+    "image and a linear layer, on Fashion-MNIST at 7 x 7 pixels: 150 steps of SGD with Nesterov momentum 0.9 and "
+    "batches of 32, no weight decay, at 0.05 or 0.2 / depth, whichever is better; accuracy on 2,000 test images. "
+    "Critical weights are those of `mm.initialize(model, 'critical')`: q = 1 / depth, delta-orthogonal or Gaussian. At "
+    "paper scale 1,000 and 10,000 layers of 128 channels and 2,000 steps on full images.\n\n"
+    "Xiao et al. report 10,000 layers trained on MNIST and CIFAR-10; their accuracies, of far longer trainings, are "
+    "not known here.",
+    ("xiao2018dynamical",),
+    _cells,
+    _measure,
+    ("scheme", "depth"),
+    (ACCURACY, RATE),
+    figures=sweep("Test accuracy against depth", ACCURACY, "channels", line="scheme"),
 )

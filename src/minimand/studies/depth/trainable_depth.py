@@ -2,18 +2,16 @@
 
 import math
 import statistics
-from typing import Any
 
 import torch
 from torch import nn
 
 from ..._support.style import COLORS, new_figure, plain
-from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
-from ...experiments.trained import images_for_steps, one_epoch, plain_network, train
-from ...recipes.recipe import as_config
-from ...trainability.mean_field.depth_scales import depth_scales
-from ...training.hooks.nonfinite import NonFiniteLossError
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values
+from ...experiments.trained import ACCURACY, images_for_steps, one_epoch, plain_network, train
+from ...recipes import as_config
+from ...trainability.mean_field import depth_scales
+from ...training import NonFiniteLossError
 
 # The classes, with the variance of the biases: the paper's for tanh, that of the critical points for the others.
 _ACTIVATIONS = {"tanh": (nn.Tanh, 0.05), "ReLU": (nn.ReLU, 0.0), "GELU": (nn.GELU, 0.172922)}
@@ -36,7 +34,7 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     activation, variance = _ACTIVATIONS[cell["activation"]]
     torch.manual_seed(seed)
@@ -67,9 +65,8 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
         accuracies: dict[tuple[float, int], list[float]] = {}
         for m in measurements:
             if m.cell["activation"] == activation:
-                accuracies.setdefault((m.cell["sigma_w"], m.cell["depth"]), []).append(
-                    100 * m.values.get("accuracy", 0.0)
-                )
+                place = m.cell["sigma_w"], m.cell["depth"]
+                accuracies.setdefault(place, []).append(100 * m.values.get("accuracy", 0.0))
         x, y = zip(*accuracies, strict=True)
         shades = [statistics.mean(values) for values in accuracies.values()]
         axes.scatter(x, y, c=shades, s=150, marker="s", cmap="viridis", vmin=10, vmax=80)
@@ -82,30 +79,26 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
         axes.set_title(activation, fontsize=9)
     figure.axes[0].set_ylabel("depth")
     figure.colorbar(panels[0].collections[0], ax=panels, label="test accuracy %", shrink=0.9)
-    return {
-        f"Test accuracy, mean over seeds, where a loss that is not finite counts as 0; the line is {REACH} times the "
-        "depth scale of theory": figure
-    }
+    meaning = f"where a loss that is not finite counts as 0; the line is {REACH} times the depth scale of theory"
+    return {f"Test accuracy, mean over seeds, {meaning}": figure}
 
 
-register(
-    Study(
-        "trainable_depth",
-        "Trainable depth against the size of the weights (after Schoenholz et al. 2017)",
-        "Plain networks of 100 units on the images of Fashion-MNIST as vectors: 125 steps of SGD with Nesterov "
-        "momentum 0.9 and batches of 64, all at the constant rate 0.003. Weights are Gaussian with the deviation "
-        "sigma_w / sqrt(fan-in); biases have the variance 0.05 for tanh, 0 for ReLU and 0.173 for GELU, that of its "
-        "half-stable point. Beside the accuracy stands how deep theory lets a network be: "
-        f"{REACH} times the depth scale of `mm.trainability.mean_field.depth_scales`, the shorter of those of angles "
-        f"and of gradients. The {REACH} is recalled of the paper, not read again, and was not fitted here.\n\n"
-        "The paper has pictures, not tables, and they are of tanh; the sizes at paper scale (300 units, 200 steps, "
-        "batches of 128) are not known to be its own.",
-        ("schoenholz2017deep", "poole2016exponential"),
-        _cells,
-        _measure,
-        ("activation", "sigma_w", "depth"),
-        (Column("accuracy", "test accuracy %", 1, 100), Column("reach", f"{REACH} depth scales")),
-        None,
-        _figures,
-    )
+STUDY = Study(
+    "trainable_depth",
+    "Trainable depth against the size of the weights (after Schoenholz et al. 2017)",
+    "Plain networks of 100 units on the images of Fashion-MNIST as vectors: 125 steps of SGD with Nesterov momentum "
+    "0.9 and batches of 64, all at the constant rate 0.003. Weights are Gaussian with the deviation sigma_w / "
+    "sqrt(fan-in); biases have the variance 0.05 for tanh, 0 for ReLU and 0.173 for GELU, that of its half-stable "
+    f"point. Beside the accuracy stands how deep theory lets a network be: {REACH} times the depth scale of "
+    f"`mm.trainability.mean_field.depth_scales`, the shorter of those of angles and of gradients. The {REACH} is "
+    "recalled of the paper, not read again, and was not fitted here.\n\n"
+    "The paper has pictures, not tables, and they are of tanh; the sizes at paper scale (300 units, 200 steps, batches "
+    "of 128) are not known to be its own.",
+    ("schoenholz2017deep", "poole2016exponential"),
+    _cells,
+    _measure,
+    ("activation", "sigma_w", "depth"),
+    (ACCURACY, Column("reach", f"{REACH} depth scales")),
+    None,
+    _figures,
 )

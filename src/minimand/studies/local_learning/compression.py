@@ -4,14 +4,12 @@ from typing import Any
 
 import torch
 
-from ...analysis.compress import compress
-from ...experiments.bench import Bench
-from ...experiments.panels import rows
-from ...experiments.study import Cell, Column, Scale, Study, register
-from ...experiments.trained import images, train
-from ...networks.kinds import count_parameters
-from ...recipes.recipe import as_config, from_config
-from ...training.methods.local.layerwise import Layerwise
+from ...analysis import compress
+from ...experiments import Bench, Cell, Column, Scale, Study, Values, rows
+from ...experiments.trained import PARAMETERS, images, train
+from ...networks import count_parameters
+from ...recipes import as_config, from_config
+from ...training import Layerwise
 from .separability import greedy_network, greedy_recipe
 
 _LAYERS, _K = 3, 3
@@ -34,7 +32,7 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     recipe, width, training = from_config(cell["recipe"]), cell["width"], cell["training"]
     torch.manual_seed(seed)
@@ -53,29 +51,22 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     return {"accuracy": accuracy, **values, "parameters": count_parameters(model)}
 
 
-register(
-    Study(
-        "compression",
-        "Layers that lose half of their filters before the next is trained",
-        "Three convolutions, each trained below two more (k = 3). `mm.compress` then removes half of its filters, "
-        "those that matter least to the loss to first order (Molchanov et al. 2017), trains the auxiliary classifier "
-        "alone for a while, and goes on with the next layer. It ends with the network that the last two rows begin "
-        "with. At paper scale 128 filters become 64, a layer is trained for 50 epochs, its classifier for 20 "
-        "afterwards, and the narrow network end to end for 120. At cpu scale 16 become 8, on the first 2,000 images "
-        "of CIFAR-10 at 16 x 16 pixels, for 6, 2 and 14 epochs. In between stands what a layer lost, in percentage "
-        "points, after its classifier was trained again.\n\n"
-        "The paper says neither which layers downsample (here none does) nor how often filters were removed (here "
-        "once).",
-        ("belilovsky2019greedy", "molchanov2017pruning"),
-        _cells,
-        _measure,
-        ("training",),
-        (
-            _ACCURACY,
-            *(Column(f"lost_{i + 1}", f"lost at layer {i + 1}", 2, 100) for i in range(_LAYERS)),
-            Column("parameters", "parameters", 0),
-        ),
-        lambda cell: _PUBLISHED.get(cell["training"], "unknown"),
-        rows("Test accuracy", ("training",), _ACCURACY),
-    )
+STUDY = Study(
+    "compression",
+    "Layers that lose half of their filters before the next is trained",
+    "Three convolutions, each trained below two more (k = 3). `mm.compress` then removes half of its filters, those "
+    "that matter least to the loss to first order (Molchanov et al. 2017), trains the auxiliary classifier alone for a "
+    "while, and goes on with the next layer. It ends with the network that the last two rows begin with. At paper "
+    "scale 128 filters become 64, a layer is trained for 50 epochs, its classifier for 20 afterwards, and the narrow "
+    "network end to end for 120. At cpu scale 16 become 8, on the first 2,000 images of CIFAR-10 at 16 x 16 pixels, "
+    "for 6, 2 and 14 epochs. In between stands what a layer lost, in percentage points, after its classifier was "
+    "trained again.\n\n"
+    "The paper says neither which layers downsample (here none does) nor how often filters were removed (here once).",
+    ("belilovsky2019greedy", "molchanov2017pruning"),
+    _cells,
+    _measure,
+    ("training",),
+    (_ACCURACY, *(Column(f"lost_{i}", f"lost at layer {i}", 2, 100) for i in range(1, _LAYERS + 1)), PARAMETERS),
+    lambda cell: _PUBLISHED.get(cell["training"], "unknown"),
+    rows("Test accuracy", ("training",), _ACCURACY),
 )

@@ -7,21 +7,13 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from ...data.data import Data
-from ...experiments.bench import Bench
-from ...experiments.panels import rows
-from ...experiments.study import Cell, Column, Scale, Study, register
-from ...experiments.trained import images, train
-from ...recipes.augmentation import Augmentation
-from ...recipes.optimizers import SGD
-from ...recipes.recipe import Recipe, as_config
-from ...recipes.schedules import StepDecay
-from ...training.loop.evaluate import evaluate
+from ...data import Data
+from ...experiments import Bench, Cell, Column, Scale, Study, Values, rows
+from ...experiments.trained import ACCURACY, images, train
+from ...recipes import SGD, Augmentation, Recipe, StepDecay, as_config
+from ...training import Backpropagation, Decoupled, Layerwise, Method, evaluate
 from ...training.loop.problems import Plan
-from ...training.methods.backpropagation import Backpropagation
-from ...training.methods.local.decoupled import Decoupled, Group, Part
-from ...training.methods.local.layerwise import Layerwise
-from ...training.methods.method import Method
+from ...training.methods.local.decoupled import Group, Part
 
 DEPTH = 4
 _SEQUENTIAL, _DECOUPLED, _END_TO_END = "one after another", "all at once", "end to end"
@@ -29,10 +21,7 @@ _PUBLISHED = {
     _SEQUENTIAL: "89.37 (depths 1 to 3: 78.86, 85.83, 88.32)",
     _DECOUPLED: "90.01 (depths 1 to 3: 78.54, 85.57, 87.98)",
 }
-_COLUMNS = (
-    Column("accuracy", "test accuracy %", 1, 100),
-    *(Column(f"depth{j}", f"depth {j}", 1, 100) for j in range(1, DEPTH)),
-)
+_COLUMNS = (ACCURACY, *(Column(f"depth{j}", f"depth {j}", 1, 100) for j in range(1, DEPTH)))
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -86,7 +75,7 @@ class _Until(nn.Module):
         return outputs
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     plans: list[Plan] = []
     method: Method = {
@@ -106,25 +95,22 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     return {"accuracy": result.test_accuracy, **{f"depth{j}": a for j, a in enumerate(depths, 1)}, "seconds": seconds}
 
 
-register(
-    Study(
-        "decoupled",
-        "Layers one after another, all at once, and end to end",
-        "Four convolutions of 3 x 3 with batch normalization, each below an auxiliary classifier (MLP-SR), trained "
-        "greedily one after another (`mm.Layerwise`), all at once without gradients between them (`mm.Decoupled`), and "
-        "end to end: the same network and recipe, and the test accuracy of the classifiers at every depth. At cpu "
-        "scale 16 to 32 channels, the first 4,000 images of CIFAR-10 without augmentation, 6 epochs, of each layer "
-        "where they follow each other; test on 2,000 images. At paper scale 128 to 256 channels, all images, 50 "
-        "epochs.\n\n"
-        "The published numbers are read off the authors' committed logs: the best test accuracy of 50 epochs at each "
-        "depth, where ours are the last. Their network is not told apart from others by the logs, so that of the paper "
-        "scale (one halving, the width doubled there) is a reconstruction.",
-        ("belilovsky2020decoupled", "belilovsky2019greedy"),
-        _cells,
-        _measure,
-        ("training",),
-        (*_COLUMNS, Column("seconds", "seconds", 0)),
-        published=lambda cell: _PUBLISHED.get(cell["training"], "unknown"),
-        figures=rows("Test accuracy of the whole network", ("training",), _COLUMNS[0]),
-    )
+STUDY = Study(
+    "decoupled",
+    "Layers one after another, all at once, and end to end",
+    "Four convolutions of 3 x 3 with batch normalization, each below an auxiliary classifier (MLP-SR), trained "
+    "greedily one after another (`mm.Layerwise`), all at once without gradients between them (`mm.Decoupled`), and end "
+    "to end: the same network and recipe, and the test accuracy of the classifiers at every depth. At cpu scale 16 to "
+    "32 channels, the first 4,000 images of CIFAR-10 without augmentation, 6 epochs, of each layer where they follow "
+    "each other; test on 2,000 images. At paper scale 128 to 256 channels, all images, 50 epochs.\n\n"
+    "The published numbers are read off the authors' committed logs: the best test accuracy of 50 epochs at each "
+    "depth, where ours are the last. Their network is not told apart from others by the logs, so that of the paper "
+    "scale (one halving, the width doubled there) is a reconstruction.",
+    ("belilovsky2020decoupled", "belilovsky2019greedy"),
+    _cells,
+    _measure,
+    ("training",),
+    (*_COLUMNS, Column("seconds", "seconds", 0)),
+    published=lambda cell: _PUBLISHED.get(cell["training"], "unknown"),
+    figures=rows("Test accuracy of the whole network", ("training",), ACCURACY),
 )

@@ -1,23 +1,16 @@
 """Greedy layerwise learning against end-to-end training of the same networks (Belilovsky et al. 2019)."""
 
 import statistics
-from typing import Any
 
 import torch
-from torch import nn
 
-from ..._support.style import COLORS, draw_mean_and_range, new_figure, plain
-from ...data.data import Data
-from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
-from ...experiments.trained import images, train
-from ...models.registry import create_model
-from ...networks.kinds import count_parameters
-from ...recipes.augmentation import Augmentation
-from ...recipes.optimizers import SGD
-from ...recipes.recipe import Recipe, as_config
-from ...recipes.schedules import StepDecay
-from ...training.methods.local.layerwise import Layerwise
+from ..._support.style import COLORS, draw_mean_and_range, one_panel
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values
+from ...experiments.trained import ACCURACY, images, train
+from ...models import create_model
+from ...networks import count_parameters
+from ...recipes import SGD, Augmentation, Recipe, StepDecay, as_config
+from ...training import Layerwise
 
 _GREEDY, _WHOLE = "layer by layer", "end to end"
 _CROP = Augmentation(pad=4, flip=True)
@@ -53,12 +46,14 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     torch.manual_seed(seed)
-    model = _network(cell, data)
-    auxiliary = "vgg" if cell["network"].startswith("vgg") else "cnn"
+    is_vgg = cell["network"].startswith("vgg")
+    settings = {} if is_vgg else {"k": cell["k"], "width": cell.get("width")}
+    model = create_model(cell["network"], num_classes=data.num_outputs, in_channels=data.shape[0], **settings)
     averaged = "probabilities" if cell["data"] == "imagenet" else "logits"
+    auxiliary = "vgg" if is_vgg else "cnn"
     greedy = Layerwise(cell["k"], auxiliary, ensemble=averaged) if cell["training"] == _GREEDY else None
     result = train(model, data, cell, seed, bench, method=greedy)
     last = {record.get("problem", 0): record["test_accuracy"] for record in result.history}
@@ -71,15 +66,8 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     }
 
 
-def _network(cell: Cell, data: Data) -> nn.Module:
-    channels = data.shape[0]
-    settings = {} if cell["network"].startswith("vgg") else {"k": cell["k"], "width": cell.get("width")}
-    return create_model(cell["network"], num_classes=data.num_outputs, in_channels=channels, **settings)
-
-
 def _figures(measurements: Measurements) -> FiguresByCaption:
-    figure = new_figure(5.5, 3.4)
-    axes = plain(figure.subplots())
+    figure, axes = one_panel(5.5, 3.4)
     for network, k in dict.fromkeys((m.cell["network"], m.cell["k"]) for m in measurements):
         here = [m for m in measurements if (m.cell["network"], m.cell["k"]) == (network, k)]
         greedy = [m.values["classifiers"] for m in here if m.cell["training"] == _GREEDY and "classifiers" in m.values]
@@ -94,28 +82,22 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
     return {"Test accuracy of the classifier above each block, mean and range of the seeds; dotted: end to end": figure}
 
 
-register(
-    Study(
-        "greedy",
-        "Layer by layer against end to end (Belilovsky et al. 2019)",
-        "The published networks for CIFAR-10, trained block by block with k - 1 hidden layers in each classifier, and "
-        "the same network end to end by the same recipe, so that each weight has as many steps. At paper scale also "
-        "the networks for ImageNet and VGG-11, 50 and 45 epochs a block. The ensemble weighs the classifiers by 2^j: "
-        "their outputs on CIFAR-10, probabilities on ImageNet. k = 1 has a network of its own, wider and without "
-        "normalization.\n\n"
-        "At cpu scale: 16 channels for k = 1 and 8 else (published: 256 and 128), 3,000 training and 2,000 test "
-        "images, 6 epochs a block, batches of 64, a rate of 0.05 that falls by 0.2 at 3, 6 and 9 tenths; published: "
-        "0.1, all images. Where paper and code differ, the networks follow the code (`mm.models.greedy_cifar`).",
-        ("belilovsky2019greedy", "simonyan2015"),
-        _cells,
-        _measure,
-        ("network", "k", "training"),
-        (
-            Column("accuracy", "test accuracy %", 1, 100),
-            Column("ensemble", "ensemble %", 1, 100),
-            Column("parameters", "M parameters", 3, 1e-6),
-        ),
-        lambda cell: _PUBLISHED.get((cell["network"], cell["k"], cell["training"]), "unknown"),
-        _figures,
-    )
+STUDY = Study(
+    "greedy",
+    "Layer by layer against end to end (Belilovsky et al. 2019)",
+    "The published networks for CIFAR-10, trained block by block with k - 1 hidden layers in each classifier, and the "
+    "same network end to end by the same recipe, so that each weight has as many steps. At paper scale also the "
+    "networks for ImageNet and VGG-11, 50 and 45 epochs a block. The ensemble weighs the classifiers by 2^j: their "
+    "outputs on CIFAR-10, probabilities on ImageNet. k = 1 has a network of its own, wider and without "
+    "normalization.\n\n"
+    "At cpu scale: 16 channels for k = 1 and 8 else (published: 256 and 128), 3,000 training and 2,000 test images, 6 "
+    "epochs a block, batches of 64, a rate of 0.05 that falls by 0.2 at 3, 6 and 9 tenths; published: 0.1, all images. "
+    "Where paper and code differ, the networks follow the code (`mm.models.greedy_cifar`).",
+    ("belilovsky2019greedy", "simonyan2015"),
+    _cells,
+    _measure,
+    ("network", "k", "training"),
+    (ACCURACY, Column("ensemble", "ensemble %", 1, 100), Column("parameters", "M parameters", 3, 1e-6)),
+    lambda cell: _PUBLISHED.get((cell["network"], cell["k"], cell["training"]), "unknown"),
+    _figures,
 )

@@ -3,28 +3,18 @@
 import statistics
 import time
 from dataclasses import replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..._support.style import COLORS, draw_mean_and_range, new_figure, plain
-from ...data.data import Data
-from ...experiments.bench import Bench
-from ...experiments.panels import draw_sweep
-from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
+from ..._support.style import COLORS, draw_mean_and_range, one_panel
+from ...data import Data
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values, draw_sweep
 from ...experiments.trained import images
-from ...recipes.augmentation import Augmentation
-from ...recipes.optimizers import SGD
-from ...recipes.recipe import Recipe, as_config, from_config
-from ...recipes.schedules import StepDecay
-from ...report.size import saved_bytes
-from ...training.fit import fit
-from ...training.loop.events import EpochDone, Event
-from ...training.methods.backpropagation import Backpropagation
-from ...training.methods.local.layerwise import Layerwise
-from ...training.methods.method import Method
+from ...recipes import SGD, Augmentation, Recipe, StepDecay, as_config, from_config
+from ...report import saved_bytes
+from ...training import Backpropagation, EpochDone, Event, Layerwise, Method, fit
 
 _METHODS: dict[str, Method] = {
     "end to end": Backpropagation(),
@@ -41,13 +31,11 @@ def _cells(scale: Scale) -> list[Cell]:
         "paper": ((2, 4, 8, 16), 128, None, 128),
     }[scale]
     recipe = Recipe(3, batch, SGD(0.05), StepDecay(at=()), augmentation=Augmentation())
-    settings = images(scale, train or 0, 64) | {"recipe": as_config(recipe)}
-    return [
-        {"training": training, "depth": depth, "width": width, **settings} for training in _METHODS for depth in depths
-    ]
+    settings = {"width": width, **images(scale, train or 0, 64), "recipe": as_config(recipe)}
+    return [{"training": training, "depth": depth, **settings} for training in _METHODS for depth in depths]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     recipe, method = from_config(cell["recipe"]), _METHODS[cell["training"]]
     torch.manual_seed(seed)
@@ -95,50 +83,38 @@ def _network(cell: Cell, data: Data) -> nn.Sequential:
 
 
 def _figures(measurements: Measurements) -> FiguresByCaption:
-    time_figure = new_figure(5.5, 3.2)
+    time_figure, axes = one_panel(5.5, 3.2)
     deepest = max(m.cell["depth"] for m in measurements)
-    axes = plain(time_figure.subplots())
     for training, color in zip(_METHODS, COLORS, strict=False):
-        runs = [
-            m.values["seconds"]
-            for m in measurements
-            if (m.cell["training"], m.cell["depth"]) == (training, deepest) and len(m.values["seconds"]) > 1
-        ]
-        if runs:
-            by_block = list(zip(*runs, strict=True))
+        here = [m for m in measurements if (m.cell["training"], m.cell["depth"]) == (training, deepest)]
+        by_block = list(zip(*(m.values["seconds"] for m in here), strict=True))
+        if len(by_block) > 1:
             draw_mean_and_range(axes, range(1, 1 + len(by_block)), by_block, color, training, center=statistics.median)
     axes.set(xlabel=f"block, of {deepest}", ylabel="seconds an epoch", ylim=(0, None))
     if axes.get_lines():
         axes.legend(frameon=False, fontsize=8)
+    kept_figure = draw_sweep(measurements, _SAVED, "data", line="training")
     return {
         f"Time of an epoch of each block of {deepest}: median and range of the seeds": time_figure,
-        "Bytes kept for the backward pass of a batch, the most of any block": draw_sweep(
-            measurements, _SAVED, "data", line="training"
-        ),
+        "Bytes kept for the backward pass of a batch, the most of any block": kept_figure,
     }
 
 
-register(
-    Study(
-        "layerwise_cost",
-        "Memory and time of training layer by layer, against depth",
-        "Plain networks of 3 x 3 convolutions of 8 channels with batch normalization on 256 images of CIFAR-10, in "
-        "batches of 64; classifiers have one hidden layer (k = 2). What is kept is counted by saved-tensor hooks, each "
-        "storage once, without parameters, for the block that keeps most. Times are of the processor, one thread: the "
-        "mean of the second and third epoch of each block, test of 64 images included. The last column is the time of "
-        "all blocks, filling the cache included, over the epochs of each; end to end it is that of an epoch.\n\n"
-        "At paper scale 128 channels and all images. No source has such a table: that memory does not grow with depth "
-        "is the claim of Belilovsky et al.",
-        ("belilovsky2019greedy",),
-        _cells,
-        _measure,
-        ("training", "depth"),
-        (
-            _SAVED,
-            Column("growth", "epoch of block J - 1 / of block 2", 2),
-            Column("whole", "s, an epoch of each block", 2),
-        ),
-        None,
-        _figures,
-    )
+STUDY = Study(
+    "layerwise_cost",
+    "Memory and time of training layer by layer, against depth",
+    "Plain networks of 3 x 3 convolutions of 8 channels with batch normalization on 256 images of CIFAR-10, in batches "
+    "of 64; classifiers have one hidden layer (k = 2). What is kept is counted by saved-tensor hooks, each storage "
+    "once, without parameters, for the block that keeps most. Times are of the processor, one thread: the mean of the "
+    "second and third epoch of each block, test of 64 images included. The last column is the time of all blocks, "
+    "filling the cache included, over the epochs of each; end to end it is that of an epoch.\n\n"
+    "At paper scale 128 channels and all images. No source has such a table: that memory does not grow with depth is "
+    "the claim of Belilovsky et al.",
+    ("belilovsky2019greedy",),
+    _cells,
+    _measure,
+    ("training", "depth"),
+    (_SAVED, Column("growth", "epoch of block J - 1 / of block 2"), Column("whole", "s, an epoch of each block")),
+    None,
+    _figures,
 )

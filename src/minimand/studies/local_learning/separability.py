@@ -3,26 +3,20 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import nn
 
 from ..._support.style import COLORS, draw_mean_and_range, legend_below, new_figure, plain
-from ...analysis.probe import probe
-from ...data.data import Data
-from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
+from ...analysis import probe
+from ...data import Data
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values
 from ...experiments.trained import images, train
-from ...layers.heads.auxiliary import auxiliary
-from ...recipes.augmentation import Augmentation
-from ...recipes.optimizers import SGD
-from ...recipes.recipe import Recipe, as_config, from_config
-from ...recipes.schedules import StepDecay
-from ...training.methods.local.layerwise import Layerwise
+from ...layers.heads import auxiliary
+from ...recipes import SGD, Augmentation, Recipe, StepDecay, as_config, from_config
+from ...training import Layerwise
 
-_NAMES = {0: "linear", 1: "CNN-1", 2: "CNN-2"}
-"""The names of probes by their hidden layers."""
+_NAMES = {0: "linear", 1: "CNN-1", 2: "CNN-2"}  # of probes, by their hidden layers
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -49,7 +43,7 @@ def greedy_recipe(scale: Scale, epochs: int, every: float) -> Recipe:
     return Recipe(epochs, 64, SGD(0.05, weight_decay=5e-4), StepDecay((0.5, 0.75), 0.2), augmentation=Augmentation())
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     recipe, width = from_config(cell["recipe"]), cell["auxiliary_width"]
     torch.manual_seed(seed)
@@ -57,7 +51,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     # States of images that are not augmented can be cached.
     cache = "memory" if recipe.augmentation == Augmentation() else "off"
     method = Layerwise(cell["k"], "cnn", width, cache=cache)
-    values: dict[str, Any] = {"accuracy": train(model, data, cell, seed, bench, method=method).test_accuracy}
+    values: Values = {"accuracy": train(model, data, cell, seed, bench, method=method).test_accuracy}
     shorter = replace(recipe, epochs=cell["probe_epochs"])
     for hidden in cell["probes"]:
         kind = "cnn" if hidden else "linear"
@@ -105,29 +99,26 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
     return {"Accuracy of probes of each layer on test samples, and on training samples dashed; mean and range": figure}
 
 
-register(
-    Study(
-        "separability",
-        "What can be told from each layer of a network trained layer by layer",
-        "Networks of five convolutions without downsampling, trained layer by layer below k - 1 more of them, and then "
-        "probed at every layer by `mm.probe`: logistic regression of one class against the rest on the 2 x 2 average, "
-        "and convolutional classifiers of one hidden layer, at paper scale of two as well. As in the paper there is "
-        "batch normalization for k > 1 only. At cpu scale 16 channels, also in the classifiers, the first 2,000 images "
-        "of CIFAR-10 at 16 x 16 pixels, 6 epochs a layer and 3 a probe; at paper scale 64, 128 and 256 channels, 256 "
-        "in the classifiers, 50 epochs and 25.\n\n"
-        "The paper has curves, no numbers. They show that linear separability rises with depth for every k, fastest at "
-        "first and to a lower end for k = 1, and that of CNN probes too, much more for k > 1; CNN probes reach 100 % "
-        "on training samples at the first or second layer. How its probes were trained is not known; here as the "
-        "layers are.",
-        ("belilovsky2019greedy",),
-        _cells,
-        _measure,
-        ("k", "width"),
-        (
-            Column("accuracy", "network %", 1, 100),
-            *(Column(f"{end}_{n}", f"{_NAMES[n]}, {end} layer %", 1, 100) for n in (0, 1) for end in ("first", "last")),
-        ),
-        None,
-        _figures,
-    )
+STUDY = Study(
+    "separability",
+    "What can be told from each layer of a network trained layer by layer",
+    "Networks of five convolutions without downsampling, trained layer by layer below k - 1 more of them, and then "
+    "probed at every layer by `mm.probe`: logistic regression of one class against the rest on the 2 x 2 average, and "
+    "convolutional classifiers of one hidden layer, at paper scale of two as well. As in the paper there is batch "
+    "normalization for k > 1 only. At cpu scale 16 channels, also in the classifiers, the first 2,000 images of "
+    "CIFAR-10 at 16 x 16 pixels, 6 epochs a layer and 3 a probe; at paper scale 64, 128 and 256 channels, 256 in the "
+    "classifiers, 50 epochs and 25.\n\n"
+    "The paper has curves, no numbers. They show that linear separability rises with depth for every k, fastest at "
+    "first and to a lower end for k = 1, and that of CNN probes too, much more for k > 1; CNN probes reach 100 % on "
+    "training samples at the first or second layer. How its probes were trained is not known; here as the layers are.",
+    ("belilovsky2019greedy",),
+    _cells,
+    _measure,
+    ("k", "width"),
+    (
+        Column("accuracy", "network %", 1, 100),
+        *(Column(f"{end}_{n}", f"{_NAMES[n]}, {end} layer %", 1, 100) for n in (0, 1) for end in ("first", "last")),
+    ),
+    None,
+    _figures,
 )

@@ -1,24 +1,22 @@
 """Decoupled training where one module is slow: how much a buffer forgives (Belilovsky et al. 2020, a simulation)."""
 
+from itertools import count
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from ..._support.seeds import derived_seed
-from ...experiments.bench import Bench
-from ...experiments.panels import rows
-from ...experiments.study import Cell, Scale, Study, register
+from ...experiments import Bench, Cell, Scale, Study, Values, rows
 from ...experiments.trained import ACCURACY, images
-from ...recipes.recipe import Recipe, as_config, from_config
-from ...training.distributed.replay import Buffer
-from ...training.loop.evaluate import evaluate
+from ...recipes import Recipe, as_config, from_config
+from ...training import Decoupled, evaluate
+from ...training.distributed.pipeline import Buffer
 from ...training.loop.losses import Loss, as_loss
-from ...training.methods.local.decoupled import Decoupled, Group, Part
+from ...training.methods.local.decoupled import Group, Part
 from .decoupled import DEPTH, network, published_recipe
 
-_SLOW = 1
-"""The index of the slow module, counted from 0."""
+_SLOW = 1  # the index of the slow module
 
 _Batch = tuple[Any, Tensor]
 
@@ -54,13 +52,12 @@ class _Worker:
         return state.detach(), y
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     recipe = cast(Recipe, from_config(cell["recipe"]))
     model = network(cell["width"], data, seed).to(bench.device)
-    group = cast(
-        Group, Decoupled().plan(model, lambda: data.example(bench.device), data.num_outputs, 1).problems[0].module
-    )
+    plan = Decoupled().plan(model, lambda: data.example(bench.device), data.num_outputs, 1)
+    group = cast(Group, plan.problems[0].module)
     steps = recipe.epochs * data.train.count(recipe.batch_size, True)
     workers = [_Worker(part, recipe, steps) for part in group.each]
     buffers = [Buffer[_Batch](cell["buffer"]) for _ in workers[:-1]]
@@ -89,32 +86,27 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
 
 def _endless(data: Any, recipe: Recipe, seed: int, device: torch.device) -> Any:
     augment = recipe.augmentation or data.augmentation
-    epoch = 0
-    while True:
+    for epoch in count():
         for inputs, targets in data.train.batches(recipe.batch_size, derived_seed(seed, epoch)):
             yield data.prepare(augment(inputs.to(device))), targets.to(device).long()
-        epoch += 1
 
 
-register(
-    Study(
-        "slow_modules",
-        "One module is slow: asynchronous decoupled training, simulated",
-        "The network of the study `decoupled`, trained in ticks: at each a module is drawn and makes one update on a "
-        "batch from the buffer below it, which it then hands on; the second module is drawn less often than the "
-        "others by the slowdown. A buffer keeps the last 1 or 10 batches, and of these the newest of the least used is "
-        "read, as in `mm.Decoupled(buffer=...)`. Each module makes as many updates and then stops, so that a slow one "
-        "goes on when those above it are done. This is a simulation in one process, as the published experiment is; "
-        "it tells what staleness costs, not what time it saves. At cpu scale 2,000 images of CIFAR-10, 4 epochs of "
-        "updates.\n\n"
-        "The source has curves; a note on it says that a mismatch of 1.2 is tolerated and that a buffer of one batch "
-        "costs little.",
-        ("belilovsky2020decoupled",),
-        _cells,
-        _measure,
-        ("slowdown", "buffer"),
-        (ACCURACY,),
-        published=None,
-        figures=rows("Test accuracy", ("slowdown", "buffer"), ACCURACY),
-    )
+STUDY = Study(
+    "slow_modules",
+    "One module is slow: asynchronous decoupled training, simulated",
+    "The network of the study `decoupled`, trained in ticks: at each a module is drawn and makes one update on a batch "
+    "from the buffer below it, which it then hands on; the second module is drawn less often than the others by the "
+    "slowdown. A buffer keeps the last 1 or 10 batches, and of these the newest of the least used is read, as in "
+    "`mm.Decoupled(buffer=...)`. Each module makes as many updates and then stops, so that a slow one goes on when "
+    "those above it are done. This is a simulation in one process, as the published experiment is; it tells what "
+    "staleness costs, not what time it saves. At cpu scale 2,000 images of CIFAR-10, 4 epochs of updates.\n\n"
+    "The source has curves; a note on it says that a mismatch of 1.2 is tolerated and that a buffer of one batch costs "
+    "little.",
+    ("belilovsky2020decoupled",),
+    _cells,
+    _measure,
+    ("slowdown", "buffer"),
+    (ACCURACY,),
+    published=None,
+    figures=rows("Test accuracy", ("slowdown", "buffer"), ACCURACY),
 )

@@ -1,14 +1,8 @@
 """ConvNeXt and ViT with and without APG2, Nesterov's method in its y form (Wu et al. 2024, tables 5 and 6)."""
 
-from typing import Any
-
-from ...experiments.panels import rows
-from ...experiments.study import Cell, Scale, Study, register
+from ...experiments import Cell, Scale, Study, rows
 from ...experiments.trained import COLUMNS, ERROR, images, measure_classifier
-from ...recipes.augmentation import Augmentation
-from ...recipes.optimizers import AdamW
-from ...recipes.recipe import Recipe, as_config
-from ...recipes.schedules import Cosine
+from ...recipes import AdamW, Augmentation, Cosine, Recipe, as_config
 
 # Drop-path, warm-up epochs, top-1 accuracy without APG2 in the repositories of Liu et al. 2022 and Touvron et al. 2021.
 _PAPER = {
@@ -21,17 +15,14 @@ _PAPER = {
     "vit_base": (0.1, 50, 81.8),
 }
 _SMALL = {
-    "smoke": (
-        "convnext_isotropic_small(width=8)",
-        "vit_tiny(width=8, depth=2, heads=2, patch=8, image_size=32)",
-    ),
+    "smoke": ("convnext_isotropic_small(width=8)", "vit_tiny(width=8, depth=2, heads=2, patch=8, image_size=32)"),
     "cpu": ("convnext_atto", "vit_tiny(width=96, depth=6, heads=3, patch=8, image_size=32)"),
 }
 _ALGORITHMS = ("gradient_descent", "nesterov_y(momentum=0.5)", "nesterov_y(momentum=0.9)")
 _EPOCHS = 300
 
 
-def _large(drop_path: float, warmup: int, model: str, algorithm: str) -> dict[str, Any]:
+def _large(drop_path: float, warmup: int, model: str, algorithm: str) -> Cell:
     recipe = Recipe(
         _EPOCHS,
         4096,
@@ -48,7 +39,7 @@ def _large(drop_path: float, warmup: int, model: str, algorithm: str) -> dict[st
     return {"network": model, "model": name, "algorithm": algorithm, "data": "imagenet", "recipe": as_config(recipe)}
 
 
-def _small(scale: Scale, model: str, algorithm: str) -> dict[str, Any]:
+def _small(scale: Scale, model: str, algorithm: str) -> Cell:
     epochs, augmentation = (5, Augmentation(pad=4, flip=True)) if scale == "cpu" else (1, Augmentation())
     recipe = Recipe(epochs, 64, AdamW(2e-3), Cosine(warmup=0.1), augmentation=augmentation)
     cell = {"network": model.partition("(")[0], "model": model, "algorithm": algorithm, **images(scale, 5_000)}
@@ -66,23 +57,21 @@ def _published(cell: Cell) -> str:
     return f"{100 - _PAPER[cell['network']][2]:.1f}" if is_published else "unknown"
 
 
-register(
-    Study(
-        "apg2",
-        "ConvNeXt and ViT with and without APG2 (Wu et al. 2024, tables 5 and 6)",
-        "APG2 is taken to be Nesterov's method in its y form, the usual reading of the name; the paper's momentum is "
-        "not known. At paper scale ImageNet with the recipe of ConvNeXt: AdamW at 4e-3, batches of 4,096, 300 epochs, "
-        "20 or 50 of warm-up, mixup 0.8, CutMix 1, RandAugment, random erasing 0.25, label smoothing 0.1, drop-path, "
-        "a moving average of 0.9999; the published errors without APG2 are those of Liu et al. 2022 and Touvron et al. "
-        "2021. At cpu scale 5 epochs of the first 5,000 images of CIFAR-10, AdamW at 2e-3, batches of 64, shifts and "
-        "flips, and the error on the first 2,000 test images; ConvNeXt sees them in 64 patches, the transformer (96 "
-        "channels, 6 blocks) in 16.",
-        ("wu2024optdnn", "liu2022convnext", "dosovitskiy2021vit", "touvron2021deit"),
-        _cells,
-        measure_classifier,
-        ("network", "algorithm"),
-        COLUMNS,
-        _published,
-        rows("Test error", ("network", "algorithm"), ERROR),
-    )
+STUDY = Study(
+    "apg2",
+    "ConvNeXt and ViT with and without APG2 (Wu et al. 2024, tables 5 and 6)",
+    "APG2 is taken to be Nesterov's method in its y form, the usual reading of the name; the paper's momentum is not "
+    "known. At paper scale ImageNet with the recipe of ConvNeXt: AdamW at 4e-3, batches of 4,096, 300 epochs, 20 or 50 "
+    "of warm-up, mixup 0.8, CutMix 1, RandAugment, random erasing 0.25, label smoothing 0.1, drop-path, a moving "
+    "average of 0.9999; the published errors without APG2 are those of Liu et al. 2022 and Touvron et al. 2021. At cpu "
+    "scale 5 epochs of the first 5,000 images of CIFAR-10, AdamW at 2e-3, batches of 64, shifts and flips, and the "
+    "error on the first 2,000 test images; ConvNeXt sees them in 64 patches, the transformer (96 channels, 6 blocks) "
+    "in 16.",
+    ("wu2024optdnn", "liu2022convnext", "dosovitskiy2021vit", "touvron2021deit"),
+    _cells,
+    measure_classifier,
+    ("network", "algorithm"),
+    COLUMNS,
+    _published,
+    rows("Test error", ("network", "algorithm"), ERROR),
 )

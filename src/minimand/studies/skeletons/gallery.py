@@ -1,12 +1,9 @@
 """Every algorithm with the same blocks, for its card in the gallery."""
 
 from ...algorithms import ALGORITHMS, is_proximal
-from ...experiments.panels import rows
-from ...experiments.study import Cell, Column, Scale, Study, register
-from ...experiments.trained import ERROR, images, measure_classifier
-from ...recipes.optimizers import AdamW
-from ...recipes.recipe import Recipe, as_config
-from ...recipes.schedules import Cosine
+from ...experiments import Cell, Scale, Study, rows
+from ...experiments.trained import ERROR, LOSS, PARAMETERS, images, measure_classifier
+from ...recipes import AdamW, Cosine, Recipe, as_config
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -22,20 +19,18 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-register(
-    Study(
-        "gallery",
-        "Every algorithm with the same blocks",
-        "Each built-in algorithm with its default coefficients, but for those whose prox has to be known. At cpu scale "
-        "12 two-layer blocks of width 32 on the digits, 20 epochs of Adam at 5e-3 with a cosine; at paper scale the "
-        "pre-activation ResNet of 56 layers, 200 epochs of CIFAR-10. Algorithms that ask two gradients have two blocks "
-        "a layer, Runge-Kutta asks one several times. Nothing of the sort is published.",
-        (),
-        _cells,
-        measure_classifier,
-        ("algorithm",),
-        (ERROR, Column("loss", "test loss", 3), Column("parameters", "parameters", 0)),
-        published=None,
-        figures=rows("Test error", ("algorithm",), ERROR),
-    )
+STUDY = Study(
+    "gallery",
+    "Every algorithm with the same blocks",
+    "Each built-in algorithm with its default coefficients, but for those whose prox has to be known. At cpu scale 12 "
+    "two-layer blocks of width 32 on the digits, 20 epochs of Adam at 5e-3 with a cosine; at paper scale the "
+    "pre-activation ResNet of 56 layers, 200 epochs of CIFAR-10. Algorithms that ask two gradients have two blocks a "
+    "layer, Runge-Kutta asks one several times. Nothing of the sort is published.",
+    (),
+    _cells,
+    measure_classifier,
+    ("algorithm",),
+    (ERROR, LOSS, PARAMETERS),
+    published=None,
+    figures=rows("Test error", ("algorithm",), ERROR),
 )

@@ -1,14 +1,8 @@
 """HB-Net and AGD-Net against ResNet and DenseNet, table 3 of Li et al. 2018."""
 
-from typing import Any
-
-from ...experiments.panels import rows
-from ...experiments.study import Cell, Scale, Study, register
+from ...experiments import Cell, Scale, Study, rows
 from ...experiments.trained import COLUMNS, ERROR, images, measure_classifier
-from ...recipes.augmentation import Augmentation
-from ...recipes.optimizers import SGD
-from ...recipes.recipe import Recipe, as_config
-from ...recipes.schedules import StepDecay
+from ...recipes import SGD, Augmentation, Recipe, StepDecay, as_config
 
 # Error in %: CIFAR-10, CIFAR-100, and both with augmentation.
 _PUBLISHED = {
@@ -30,15 +24,15 @@ _SMALL = {
 """The networks that are trained at cpu scale, with the least network of the kind in the paper."""
 
 
-def _recipe(epochs: int, augmented: bool) -> dict[str, Any]:
+def _recipe(epochs: int, augmented: bool) -> Recipe:
     augmentation = Augmentation(pad=4, flip=True) if augmented else Augmentation()
-    return as_config(Recipe(epochs, 64, SGD(weight_decay=1e-4), StepDecay(), augmentation=augmentation))
+    return Recipe(epochs, 64, SGD(weight_decay=1e-4), StepDecay(), augmentation=augmentation)
 
 
 def _cells(scale: Scale) -> list[Cell]:
     if scale == "paper":
         return [
-            {"model": model, "on": name + mark, "data": name, "recipe": _recipe(300, augmented=mark == "+")}
+            {"model": model, "on": name + mark, "data": name, "recipe": as_config(_recipe(300, augmented=mark == "+"))}
             for mark in ("", "+")
             for name in ("cifar10", "cifar100")
             for model in _PUBLISHED
@@ -47,7 +41,7 @@ def _cells(scale: Scale) -> list[Cell]:
     for model in _SMALL:
         train, epochs = (10_000, 8) if "width" in model else (5_000, 6)
         shown = images(scale, train)
-        recipe = _recipe(epochs if scale == "cpu" else 1, augmented=False)
+        recipe = as_config(_recipe(epochs if scale == "cpu" else 1, augmented=False))
         cells.append({"model": model, "on": f"{shown['train']:,} of {shown['data']}", **shown, "recipe": recipe})
     return cells
 
@@ -59,24 +53,22 @@ def _published(cell: Cell) -> str:
     return f"{_PUBLISHED[cell['model']][column]:.2f}"
 
 
-register(
-    Study(
-        "hb_agd",
-        "HB-Net and AGD-Net against ResNet and DenseNet (Li et al. 2018, table 3)",
-        "SGD with Nesterov momentum 0.9, weight decay 1e-4, batches of 64, learning rate 0.1 divided by 10 after half "
-        "and three quarters of training, as published. At paper scale 300 epochs of CIFAR-10 and CIFAR-100, without "
-        "and with (+) shifts and flips. At cpu scale nets of 20 and 22 layers, narrower, without augmentation: 8 "
-        "epochs of 10,000 images for the first pair and 6 of 5,000 for the second, so rows are to be compared within "
-        "a pair; the error is that on the first 2,000 test images, and the published number beside it that of the "
-        "shallowest net of the kind, on all of CIFAR-10.\n\n"
-        "What the paper leaves open is a choice said in the descriptions of the models: what a stage starts with, the "
-        "weights a and their start, what transitions read.",
-        ("li2018optimization", "he2016resnet", "huang2017densenet"),
-        _cells,
-        measure_classifier,
-        ("model", "on"),
-        COLUMNS,
-        _published,
-        rows("Test error", ("model", "on"), ERROR),
-    )
+STUDY = Study(
+    "hb_agd",
+    "HB-Net and AGD-Net against ResNet and DenseNet (Li et al. 2018, table 3)",
+    "SGD with Nesterov momentum 0.9, weight decay 1e-4, batches of 64, learning rate 0.1 divided by 10 after half and "
+    "three quarters of training, as published. At paper scale 300 epochs of CIFAR-10 and CIFAR-100, without and with "
+    "(+) shifts and flips. At cpu scale nets of 20 and 22 layers, narrower, without augmentation: 8 epochs of 10,000 "
+    "images for the first pair and 6 of 5,000 for the second, so rows are to be compared within a pair; the error is "
+    "that on the first 2,000 test images, and the published number beside it that of the shallowest net of the kind, "
+    "on all of CIFAR-10.\n\n"
+    "What the paper leaves open is a choice said in the descriptions of the models: what a stage starts with, the "
+    "weights a and their start, what transitions read.",
+    ("li2018optimization", "he2016resnet", "huang2017densenet"),
+    _cells,
+    measure_classifier,
+    ("model", "on"),
+    COLUMNS,
+    _published,
+    rows("Test error", ("model", "on"), ERROR),
 )

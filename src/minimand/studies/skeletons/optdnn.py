@@ -1,15 +1,10 @@
 """OptDNNs wide and shallow, narrow and deep, and on DenseNet's blocks (Wu et al. 2024)."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from ...experiments.panels import rows
-from ...experiments.study import Cell, Scale, Study, register
+from ...experiments import Cell, Scale, Study, rows
 from ...experiments.trained import COLUMNS, ERROR, images, measure_classifier
-from ...recipes.augmentation import Augmentation
-from ...recipes.optimizers import SGD
-from ...recipes.recipe import Recipe, as_config
-from ...recipes.schedules import Cosine
+from ...recipes import SGD, Augmentation, Cosine, Recipe, as_config
 
 _ALGORITHMS = (
     "gradient_descent",
@@ -21,12 +16,12 @@ _ALGORITHMS = (
 )
 
 
-def _recipe(scale: Scale) -> dict[str, Any]:
+def _recipe(scale: Scale) -> Recipe:
     if scale == "paper":
         strong = Augmentation(pad=4, flip=True, randaugment=9, cutout=16)
-        return as_config(Recipe(200, 128, SGD(), Cosine(), augmentation=strong))
+        return Recipe(200, 128, SGD(), Cosine(), augmentation=strong)
     weak = Augmentation(pad=4, flip=True) if scale == "cpu" else Augmentation()
-    return as_config(Recipe(5 if scale == "cpu" else 1, 64, SGD(0.05), Cosine(), augmentation=weak))
+    return Recipe(5 if scale == "cpu" else 1, 64, SGD(0.05), Cosine(), augmentation=weak)
 
 
 _SETTING = (
@@ -39,35 +34,26 @@ _SETTING = (
 )
 
 
-def _register(
+def _study(
     name: str, title: str, about: str, full: Sequence[str], small: Sequence[str], algorithms: Sequence[str]
-) -> None:
-    """Register a study of all algorithms on the `full` models at paper scale, of some on the `small` ones below."""
+) -> Study:
+    """A study of all algorithms on the `full` models at paper scale, of some on the `small` ones below."""
 
     def cells(scale: Scale) -> list[Cell]:
         paper = scale == "paper"
         return [
-            {"model": model, "algorithm": algorithm, **images(scale, 4_000), "recipe": _recipe(scale)}
+            {"model": model, "algorithm": algorithm, **images(scale, 4_000), "recipe": as_config(_recipe(scale))}
             for model in (full if paper else small)
             for algorithm in (_ALGORITHMS if paper else algorithms)
         ]
 
-    register(
-        Study(
-            name,
-            title,
-            f"{about} {_SETTING}",
-            ("wu2024optdnn",),
-            cells,
-            measure_classifier,
-            ("model", "algorithm"),
-            COLUMNS,
-            figures=rows("Test error", ("model", "algorithm"), ERROR),
-        )
-    )
+    labels = ("model", "algorithm")
+    figures = rows("Test error", labels, ERROR)
+    about = f"{about} {_SETTING}"
+    return Study(name, title, about, ("wu2024optdnn",), cells, measure_classifier, labels, COLUMNS, figures=figures)
 
 
-_register(
+STUDY = _study(
     "optdnn",
     "Skeletons of wide and shallow and of narrow and deep networks, with error and FLOPs (Wu et al. 2024)",
     "Wide and shallow is WRN-28-4 (at cpu scale a pre-activation ResNet of 20 layers and 14 channels), narrow and deep "
@@ -79,7 +65,7 @@ _register(
     ("preact_resnet20(width=14)", "preact_resnet56(width=8)"),
     ("gradient_descent", "heavy_ball(momentum=0.5)", "nesterov_y(momentum=0.5)", "fista"),
 )
-_register(
+DENSE_STUDY = _study(
     "optdnn_dense",
     "Skeletons on DenseNet's blocks (Wu et al. 2024)",
     "T fills one slot of a state that holds all features, so gradient descent is DenseNet and every other algorithm "

@@ -1,23 +1,16 @@
 """Parity of eight bits, over width and depth (Wu et al. 2024)."""
 
-from typing import Any
-
 import torch
 
-from ..._support.style import COLORS, new_figure, plain
-from ...experiments.bench import Bench
-from ...experiments.panels import draw_sweep
-from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
-from ...experiments.trained import SKELETONS, seeded_network, train
-from ...networks.kinds import count_parameters
-from ...recipes.optimizers import AdamW
-from ...recipes.recipe import Recipe, as_config
-from ...recipes.schedules import Cosine
+from ..._support.style import COLORS, one_panel
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values, draw_sweep
+from ...experiments.trained import PARAMETERS, SKELETONS, seeded_network, train
+from ...networks import count_parameters
+from ...recipes import AdamW, Cosine, Recipe, as_config
 
 _ALGORITHMS = (*SKELETONS, "linearized_admm")
 _ACCURACY = Column("accuracy", "accuracy %", 1, 100)
-_SHOWN = (2, 8)
-"""The hidden units and the depth of the networks whose outputs are drawn."""
+_SHOWN = (2, 8)  # the hidden units and the depth of the networks whose outputs are drawn
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -32,16 +25,12 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data(f"parity(bits={cell['bits']})")
     name = f"mlp(width={cell['width']}, depth={cell['depth']}, hidden={cell['hidden']})"
     model = seeded_network(name, data, cell, seed)
     result = train(model, data, cell, seed, bench, resume=False)
-    values: dict[str, Any] = {
-        "accuracy": result.test_accuracy,
-        "loss": result.test_loss,
-        "parameters": count_parameters(model),
-    }
+    values: Values = {"accuracy": result.test_accuracy, "loss": result.test_loss, "parameters": count_parameters(model)}
     if seed == 0 and (cell["hidden"], cell["depth"]) == _SHOWN:
         points = data.train.inputs.to(bench.device)  # pyright: ignore[reportAttributeAccessIssue]
         with torch.no_grad():
@@ -54,8 +43,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
 
 def _figures(measurements: Measurements) -> FiguresByCaption:
     shown = [m for m in measurements if "gaps" in m.values]
-    figure = new_figure(9, 3.4)
-    axes = plain(figure.subplots())
+    figure, axes = one_panel(9, 3.4)
     for i, (m, color) in enumerate(zip(shown, COLORS, strict=False)):
         low, mean, high = torch.tensor(m.values["gaps"]).T.clamp(-20, 20)
         ones = torch.arange(len(mean)) + 0.1 * (i - len(shown) / 2)
@@ -65,29 +53,26 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
     axes.set(xlabel="ones among the bits", ylabel="logit of odd less that of even")
     axes.legend(frameon=False, fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     hidden, depth = _SHOWN
+    accuracies = draw_sweep(measurements, _ACCURACY, "hidden")
     return {
-        "Accuracy against depth, by hidden units of a block: mean and range over seeds": draw_sweep(
-            measurements, _ACCURACY, "hidden"
-        ),
+        "Accuracy against depth, by hidden units of a block: mean and range over seeds": accuracies,
         f"What was learned with {hidden} hidden units and {depth} layers, seed 0: least, mean and largest output over "
         "all points with so many ones (cut at 20); it should lie below 0 for even and above 0 for odd numbers": figure,
     }
 
 
-register(
-    Study(
-        "parity",
-        "Parity over width and depth (Wu et al. 2024)",
-        "All points of {-1, 1}^8, for training and test; a linear stem to 10 entries, blocks 10 - h - 10 with ReLU "
-        "under the residual binding, a linear head. The number h of hidden units and the depth are swept from where no "
-        "skeleton learns parity to where all do (linearized ADMM has two blocks a layer, so twice the parameters in "
-        "its blocks). Full batches, 400 epochs of Adam at 5e-3 with a cosine, gradients clipped to norm 1.\n\n"
-        "Wu et al. report that their networks do better than ResNet; their numbers and sizes are not known here.",
-        ("wu2024optdnn",),
-        _cells,
-        _measure,
-        ("hidden", "depth", "algorithm"),
-        (_ACCURACY, Column("loss", "loss", 4), Column("parameters", "parameters", 0)),
-        figures=_figures,
-    )
+STUDY = Study(
+    "parity",
+    "Parity over width and depth (Wu et al. 2024)",
+    "All points of {-1, 1}^8, for training and test; a linear stem to 10 entries, blocks 10 - h - 10 with ReLU under "
+    "the residual binding, a linear head. The number h of hidden units and the depth are swept from where no skeleton "
+    "learns parity to where all do (linearized ADMM has two blocks a layer, so twice the parameters in its blocks). "
+    "Full batches, 400 epochs of Adam at 5e-3 with a cosine, gradients clipped to norm 1.\n\n"
+    "Wu et al. report that their networks do better than ResNet; their numbers and sizes are not known here.",
+    ("wu2024optdnn",),
+    _cells,
+    _measure,
+    ("hidden", "depth", "algorithm"),
+    (_ACCURACY, Column("loss", "loss", 4), PARAMETERS),
+    figures=_figures,
 )

@@ -1,29 +1,22 @@
 """Nested rings: accuracy, margin and decision boundary (Wu et al. 2024)."""
 
 import math
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ..._support.style import new_figure
-from ...data.data import Data
-from ...data.samples import Arrays
+from ...data import Arrays, Data
 from ...data.sets.nested_rings import nested_rings
-from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
-from ...experiments.trained import SKELETONS, train
-from ...networks.kinds import count_parameters
-from ...networks.unrolled import unroll
-from ...recipes.optimizers import AdamW
-from ...recipes.recipe import Recipe, as_config
-from ...recipes.schedules import Cosine
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values
+from ...experiments.trained import PARAMETERS, SKELETONS, train
+from ...networks import count_parameters, unroll
+from ...recipes import AdamW, Cosine, Recipe, as_config
 
 _ALGORITHMS = (*SKELETONS, "linearized_admm")
-_SIDE = 4.0
-"""The figure shows the square [-4, 4]^2."""
-_SHOWN = 60
-"""The number of points on a side of the drawn grid."""
+_SIDE = 4.0  # the figure shows the square [-4, 4]^2
+_SHOWN = 60  # points on a side of the drawn grid
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -36,14 +29,13 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = nested_rings(cell["samples"], seed)
 
+    hidden, depth = cell["hidden"], cell["depth"]
+
     def blocks() -> list[nn.Module]:
-        return [
-            nn.Sequential(nn.Linear(2, cell["hidden"]), nn.Tanh(), nn.Linear(cell["hidden"], 2))
-            for _ in range(cell["depth"])
-        ]
+        return [nn.Sequential(nn.Linear(2, hidden), nn.Tanh(), nn.Linear(hidden, 2)) for _ in range(depth)]
 
     torch.manual_seed(seed)
     if cell["algorithm"] == "linearized_admm":
@@ -52,18 +44,14 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     else:
         stage = unroll(cell["algorithm"], blocks())
     result = train(stage, data, cell, seed, bench, resume=False)
-    values: dict[str, Any] = {
-        "accuracy": result.test_accuracy,
-        "margin": _margin(stage, *_points(data)),
-        "parameters": count_parameters(stage),
-    }
+    values: Values = {"accuracy": result.test_accuracy, "margin": _margin(stage, *_points(data))}
+    values["parameters"] = count_parameters(stage)
     if seed == 0:
         values["boundary"] = [round(v, 2) for v in _gap(stage, _grid(_SHOWN)).clamp(-99, 99).tolist()]
     return values
 
 
 def _points(data: Data) -> tuple[Tensor, Tensor]:
-    """The points and classes of the test samples."""
     samples = cast(Arrays, data.test)
     return samples.inputs, samples.targets
 
@@ -71,8 +59,7 @@ def _points(data: Data) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def _gap(stage: nn.Module, points: Tensor) -> Tensor:
     """Logit of the outer ring less that of the inner one: (N, 2) to (N,)."""
-    device = next(stage.parameters()).device
-    logits = stage.eval()(points.to(device)).cpu()
+    logits = stage.eval()(points.to(next(stage.parameters()).device)).cpu()
     return logits[:, 1] - logits[:, 0]
 
 
@@ -103,12 +90,10 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
         for axes, algorithm in zip(row, _ALGORITHMS, strict=True):
             axes.set(xticks=[], yticks=[], aspect="equal")
             axes.set_title(f"{algorithm}\n{depth} layers", fontsize=7)
-            boundaries = [
-                m.values["boundary"] for m in shown if (m.cell["depth"], m.cell["algorithm"]) == (depth, algorithm)
-            ]
-            if not boundaries:
+            here = [m for m in shown if (m.cell["depth"], m.cell["algorithm"]) == (depth, algorithm)]
+            if not here:
                 continue
-            gap = torch.tensor(boundaries[0]).view(_SHOWN, _SHOWN).T.numpy()
+            gap = torch.tensor(here[0].values["boundary"]).view(_SHOWN, _SHOWN).T.numpy()
             extent = (-_SIDE, _SIDE, -_SIDE, _SIDE)
             axes.imshow(gap, extent=extent, origin="lower", cmap="RdBu", vmin=-8, vmax=8, interpolation="bilinear")
             axes.contour(gap, levels=[0], extent=extent, colors="black", linewidths=0.8)
@@ -116,26 +101,19 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
     return {"Decision boundaries, seed 0: blue is taken for the outer ring, red for the inner one": figure}
 
 
-register(
-    Study(
-        "rings",
-        "Nested rings: accuracy, margin and decision boundary of narrow networks (Wu et al. 2024)",
-        "The state has two entries, which are the logits, and each layer has a block of its own, 2 - 16 - 2 with tanh, "
-        "under the residual binding: nothing but the skeleton differs (linearized ADMM has two blocks a layer). The "
-        "margin is the least distance in the plane from a test sample to a point taken for the other ring; no "
-        "classifier can have more than about 0.45, half the gap between the rings, and a single misclassified sample "
-        "makes it 0.\n\n"
-        "Wu et al. report larger margins than ResNet's for their networks; their numbers, widths, depths and data are "
-        "not known here. The rings are those of Sander et al. 2021; sizes and recipe are ours.",
-        ("wu2024optdnn", "sander2021momentum"),
-        _cells,
-        _measure,
-        ("algorithm", "depth"),
-        (
-            Column("margin", "margin", 3),
-            Column("accuracy", "test accuracy %", 2, 100),
-            Column("parameters", "parameters", 0),
-        ),
-        figures=_figures,
-    )
+STUDY = Study(
+    "rings",
+    "Nested rings: accuracy, margin and decision boundary of narrow networks (Wu et al. 2024)",
+    "The state has two entries, which are the logits, and each layer has a block of its own, 2 - 16 - 2 with tanh, "
+    "under the residual binding: nothing but the skeleton differs (linearized ADMM has two blocks a layer). The margin "
+    "is the least distance in the plane from a test sample to a point taken for the other ring; no classifier can have "
+    "more than about 0.45, half the gap between the rings, and a single misclassified sample makes it 0.\n\n"
+    "Wu et al. report larger margins than ResNet's for their networks; their numbers, widths, depths and data are not "
+    "known here. The rings are those of Sander et al. 2021; sizes and recipe are ours.",
+    ("wu2024optdnn", "sander2021momentum"),
+    _cells,
+    _measure,
+    ("algorithm", "depth"),
+    (Column("margin", "margin", 3), Column("accuracy", "test accuracy %", 2, 100), PARAMETERS),
+    figures=_figures,
 )

@@ -1,21 +1,14 @@
 """Telgarsky's sawtooth, over teeth, width and depth (Wu et al. 2024)."""
 
-from typing import Any
-
 import torch
 
 from ..._support.style import COLORS, legend_below, new_figure, plain
-from ...experiments.bench import Bench
-from ...experiments.panels import draw_sweep
-from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values, draw_sweep
 from ...experiments.trained import SKELETONS, seeded_network, train
-from ...recipes.optimizers import AdamW
-from ...recipes.recipe import Recipe, as_config
-from ...recipes.schedules import Cosine
+from ...recipes import AdamW, Cosine, Recipe, as_config
 
 _ERROR = Column("mse", "test MSE", 5)
-_SHOWN = 257
-"""The number of points of a drawn function."""
+_SHOWN = 257  # points of a drawn function
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -31,12 +24,12 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data(f"telgarsky(folds={cell['folds']}, points={cell['points']})")
     name = f"mlp(width={cell['width']}, depth={cell['depth']}, hidden={cell['hidden']})"
     model = seeded_network(name, data, cell, seed)
     result = train(model, data, cell, seed, bench, resume=False)
-    values: dict[str, Any] = {"mse": result.test_loss}
+    values: Values = {"mse": result.test_loss}
     if seed == 0:
         with torch.no_grad():
             fitted = model.eval()(torch.linspace(0, 1, _SHOWN, device=bench.device)[:, None])
@@ -68,21 +61,19 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
     }
 
 
-register(
-    Study(
-        "telgarsky",
-        "Telgarsky's sawtooth over teeth, width and depth (Wu et al. 2024)",
-        "The tent map 1 - |2 x - 1| composed k times on [0, 1] has 2^(k - 1) teeth; 513 points of an even grid to "
-        "train on, the points halfway between them to test. Predicting 1/2 scores 1/12 = 0.0833. A linear stem to 8 "
-        "entries, blocks 8 - h - 8 with ReLU under the residual binding, a linear head; k, h and the depth are swept "
-        "from where no skeleton learns the function to where all do. Full batches, 600 epochs of Adam at 5e-3 with a "
-        "cosine, gradients clipped to norm 1.\n\n"
-        "Wu et al. report lower errors than ResNet's for their networks; their numbers and sizes are not known here.",
-        ("wu2024optdnn", "telgarsky2016benefits"),
-        _cells,
-        _measure,
-        ("folds", "hidden", "depth", "algorithm"),
-        (_ERROR,),
-        figures=_figures,
-    )
+STUDY = Study(
+    "telgarsky",
+    "Telgarsky's sawtooth over teeth, width and depth (Wu et al. 2024)",
+    "The tent map 1 - |2 x - 1| composed k times on [0, 1] has 2^(k - 1) teeth; 513 points of an even grid to train "
+    "on, the points halfway between them to test. Predicting 1/2 scores 1/12 = 0.0833. A linear stem to 8 entries, "
+    "blocks 8 - h - 8 with ReLU under the residual binding, a linear head; k, h and the depth are swept from where no "
+    "skeleton learns the function to where all do. Full batches, 600 epochs of Adam at 5e-3 with a cosine, gradients "
+    "clipped to norm 1.\n\n"
+    "Wu et al. report lower errors than ResNet's for their networks; their numbers and sizes are not known here.",
+    ("wu2024optdnn", "telgarsky2016benefits"),
+    _cells,
+    _measure,
+    ("folds", "hidden", "depth", "algorithm"),
+    (_ERROR,),
+    figures=_figures,
 )

@@ -9,14 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..._support.style import COLORS, new_figure
-from ...data.samples import Arrays
+from ...data import Arrays
 from ...data.sets.nested_rings import nested_rings
 from ...data.sets.parity import parity
-from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
-from ...layers.thresholds import Sign
-from ...training.methods.feasible.feasible_target_propagation import FeasibleTargetPropagation
-from ...training.methods.targets.target_propagation import TargetPropagation
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values
+from ...layers import Sign
+from ...training import FeasibleTargetPropagation, TargetPropagation
 
 # Hidden units by task; one cannot do XOR, two not the parity of three bits.
 _TASKS = {
@@ -54,7 +52,7 @@ def _samples(task: str, seed: int) -> tuple[Tensor, Tensor]:
     return drawn.inputs, drawn.targets
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     x, y = _samples(cell["task"], seed)
     torch.manual_seed(seed)
     widths = [x.shape[1], *cell["hidden"]]
@@ -67,7 +65,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
     else:
         steps = _learn(model, x, y, cell)
         outcome = "solved" if _is_solved(model, x, y) else "not solved"
-    values: dict[str, Any] = {"solved": float(outcome == "solved"), "outcome": outcome, "steps": steps}
+    values: Values = {"solved": float(outcome == "solved"), "outcome": outcome, "steps": steps}
     if seed == 0 and cell["task"] in _DRAWN:
         values["lines"] = torch.cat([first.weight, first.bias[:, None]], 1).tolist()
         values["targets"] = model[:2](x).tolist()
@@ -135,24 +133,22 @@ def _draw_plane(axes: Any, inputs: Tensor, labels: Tensor, lines: Sequence[Seque
     axes.set(xlim=(left, right), ylim=(bottom, top))
 
 
-register(
-    Study(
-        "ftprop",
-        "Feasible targets on small tasks, beside surrogate gradients (Friesen & Domingos 2018)",
-        "Networks of a few signs and one output, which have to make no mistake on all samples. "
-        "`mm.FeasibleTargetPropagation` searches targets of the hidden units that make every unit separable, within "
-        "5,000 steps, a step being a separability problem (a linear program) or a move of targets; where all targets "
-        "can be tried, it proves that there is no solution. Beside it stand surrogate gradients, on all samples at "
-        "once: up to 2,000 steps of Adam at 0.01, until there is no mistake. Rings, random points and first weights "
-        "follow from the seed.\n\n"
-        "Algorithm 1 of the paper is recalled, not read again; the paper has no numbers for it, and no code of it was "
-        "published. Steps of the two kinds are different work and cannot be compared.",
-        ("friesen2018",),
-        _cells,
-        _measure,
-        ("task", "learner"),
-        (Column("solved", "solved %", 0, 100), Column("outcome", "outcome"), Column("steps", "steps", 0)),
-        None,
-        _figures,
-    )
+STUDY = Study(
+    "ftprop",
+    "Feasible targets on small tasks, beside surrogate gradients (Friesen & Domingos 2018)",
+    "Networks of a few signs and one output, which have to make no mistake on all samples. "
+    "`mm.FeasibleTargetPropagation` searches targets of the hidden units that make every unit separable, within 5,000 "
+    "steps, a step being a separability problem (a linear program) or a move of targets; where all targets can be "
+    "tried, it proves that there is no solution. Beside it stand surrogate gradients, on all samples at once: up to "
+    "2,000 steps of Adam at 0.01, until there is no mistake. Rings, random points and first weights follow from the "
+    "seed.\n\n"
+    "Algorithm 1 of the paper is recalled, not read again; the paper has no numbers for it, and no code of it was "
+    "published. Steps of the two kinds are different work and cannot be compared.",
+    ("friesen2018",),
+    _cells,
+    _measure,
+    ("task", "learner"),
+    (Column("solved", "solved %", 0, 100), Column("outcome", "outcome"), Column("steps", "steps", 0)),
+    None,
+    _figures,
 )

@@ -1,19 +1,12 @@
 """AlexNet and ResNet-18 of hard thresholds on ImageNet."""
 
-from typing import Any
-
 import torch
 from torch import nn
 
-from ...experiments.bench import Bench
-from ...experiments.study import Cell, Scale, Study, register
+from ...experiments import Bench, Cell, Scale, Study, Values
 from ...experiments.trained import images
-from ...models.feedforward import alexnet_dorefa
-from ...models.registry import create_for
-from ...recipes.augmentation import Augmentation
-from ...recipes.optimizers import SGD, Adam
-from ...recipes.recipe import Recipe, as_config
-from ...recipes.schedules import StepDecay
+from ...models import alexnet_dorefa, create_for
+from ...recipes import SGD, Adam, Augmentation, Recipe, StepDecay, as_config
 from .thresholds import COLUMNS, LABELS, activate, activations_and_rules, draw, train_by_rule
 
 # Steps of the quantized ReLU, and decay by activation, of the published commands.
@@ -57,7 +50,7 @@ def _cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     torch.manual_seed(seed)
     if cell["network"] == "AlexNet":
@@ -73,25 +66,22 @@ def _published(cell: Cell) -> str:
     return alexnet if cell["network"] == "AlexNet" else resnet
 
 
-register(
-    Study(
-        "imagenet_thresholds",
-        "Hard thresholds on ImageNet: AlexNet and ResNet-18 (Friesen & Domingos 2018)",
-        "At paper scale the settings are those of the published code, on a folder of images of 224 pixels: AlexNet by "
-        "Adam at 1e-4, 80 epochs of batches of 128, ResNet-18 by SGD at 0.1, 90 epochs of 256, less decay for signs "
-        "than for ReLUs; quantized ReLUs have 3 steps in AlexNet and 5 in ResNet-18. Random parts of images are cut "
-        "out as is usual now, the published code cut 224 out of 256 pixels; its momentum is not Nesterov's, ours is. "
-        "At cpu scale the same configurations run for an epoch of 200 images of CIFAR-10, enlarged to 224 pixels for "
-        "AlexNet and to 64 for ResNet-18, with 6 and 8 channels in the first layer: that shows that they run, and no "
-        "more.\n\n"
-        "Published are the best accuracies over all epochs on ImageNet, recalled, not read again, but for the 64.3, "
-        "which Yang et al. 2019 cite.",
-        ("friesen2018", "zhou2016dorefa", "yang2019quantization"),
-        _cells,
-        _measure,
-        LABELS,
-        COLUMNS,
-        _published,
-        draw,
-    )
+STUDY = Study(
+    "imagenet_thresholds",
+    "Hard thresholds on ImageNet: AlexNet and ResNet-18 (Friesen & Domingos 2018)",
+    "At paper scale the settings are those of the published code, on a folder of images of 224 pixels: AlexNet by Adam "
+    "at 1e-4, 80 epochs of batches of 128, ResNet-18 by SGD at 0.1, 90 epochs of 256, less decay for signs than for "
+    "ReLUs; quantized ReLUs have 3 steps in AlexNet and 5 in ResNet-18. Random parts of images are cut out as is usual "
+    "now, the published code cut 224 out of 256 pixels; its momentum is not Nesterov's, ours is. At cpu scale the same "
+    "configurations run for an epoch of 200 images of CIFAR-10, enlarged to 224 pixels for AlexNet and to 64 for "
+    "ResNet-18, with 6 and 8 channels in the first layer: that shows that they run, and no more.\n\n"
+    "Published are the best accuracies over all epochs on ImageNet, recalled, not read again, but for the 64.3, which "
+    "Yang et al. 2019 cite.",
+    ("friesen2018", "zhou2016dorefa", "yang2019quantization"),
+    _cells,
+    _measure,
+    LABELS,
+    COLUMNS,
+    _published,
+    draw,
 )

@@ -10,22 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from ..._support.style import new_figure, plain
-from ...data.data import Data
-from ...data.samples import Arrays
-from ...experiments.bench import Bench
-from ...experiments.study import Cell, Column, FiguresByCaption, Measurements, Scale, Study, register
-from ...experiments.trained import images, train
-from ...inference.packed import PackedModel, pack
-from ...layers.thresholds import Sign
-from ...models.feedforward import convnet8
-from ...networks.kinds import count_parameters
-from ...recipes.augmentation import Augmentation
-from ...recipes.optimizers import AdamW
-from ...recipes.recipe import Recipe, as_config
-from ...recipes.schedules import StepDecay
-from ...surgery.harden import harden
-from ...training.methods.targets.target_propagation import TargetPropagation
+from ..._support.style import one_panel
+from ...data import Arrays, Data
+from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values
+from ...experiments.trained import ACCURACY, images, train
+from ...inference import PackedModel, pack
+from ...layers import Sign
+from ...models import convnet8
+from ...networks import count_parameters
+from ...recipes import AdamW, Augmentation, Recipe, StepDecay, as_config
+from ...surgery import harden
+from ...training import TargetPropagation
 
 _ADAM = AdamW(1e-3, weight_decay=5e-4)
 _PUBLISHED = Recipe(300, 64, _ADAM, StepDecay((2 / 3, 5 / 6)), augmentation=Augmentation(pad=4, flip=True))
@@ -34,26 +29,21 @@ _BATCH, _ROUNDS = 64, 15
 
 
 def _cells(scale: Scale) -> list[Cell]:
-    shared = {
-        **images(scale, 6000, 1000),
-        "enlarged": 4 if scale == "smoke" else 1,
-        "recipe": as_config(_PUBLISHED if scale == "paper" else _SHORT),
-    }
+    recipe = as_config(_PUBLISHED if scale == "paper" else _SHORT)
+    shared = {**images(scale, 6000, 1000), "enlarged": 4 if scale == "smoke" else 1, "recipe": recipe}
     rows = [
         ("ReLU, as it is", False, None, None),
         ("sign, 8 bits after training", True, None, 8),
         ("sign, 8 bits", True, 8, None),
         ("sign, 1 bit", True, 1, None),
     ]
-    if scale == "smoke":
-        rows = [rows[0], rows[3]]
     return [
         {"network": name, "steps": steps, "weights": weights, "rounded": rounded, **shared}
-        for name, steps, weights, rounded in rows
+        for name, steps, weights, rounded in (rows[::3] if scale == "smoke" else rows)
     ]
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     torch.manual_seed(seed)
     model = convnet8(data.num_outputs, data.shape[0])
@@ -100,8 +90,7 @@ def _times_as_fast(fast: nn.Module, reference: nn.Module, x: Tensor) -> float:
 
 
 def _figures(measurements: Measurements) -> FiguresByCaption:
-    drawn = new_figure(6, 4)
-    axes = plain(drawn.subplots())
+    figure, axes = one_panel(6, 4)
     for name in dict.fromkeys(m.cell["network"] for m in measurements):
         of_network = [m.values for m in measurements if m.cell["network"] == name]
         x, y = ([v[key] for v in of_network] for key in ("speed", "accuracy"))
@@ -109,30 +98,23 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
         axes.scatter(x, [100 * value for value in y], area, alpha=0.7, label=name)
     axes.set(xlabel="times as fast as ReLU in float32", ylabel="test accuracy %")
     axes.legend()
-    return {"Each seed a disc, its area the size": drawn}
+    return {"Each seed a disc, its area the size": figure}
 
 
-register(
-    Study(
-        "packed",
-        "Networks of steps that run on bits: accuracy, speed and size",
-        "DoReFa-Net's network of eight layers (convnet8), trained on the first 6,000 images of CIFAR-10 for one epoch "
-        "of Adam in batches of 32 without augmentation at cpu scale, on all of them for 300 at paper scale; with steps "
-        "by target propagation (soft hinge). Then packed, and run on the 10,000 test images: `same` is how many of its "
-        "predictions are the trained network's. Weights rounded to 8 bits after training are another network than the "
-        "trained one. Speed is the median ratio of processor times to the ReLU network in float32, batches of 64, "
-        "channels last, in turns; size is what the file has to hold.",
-        ("friesen2018", "zhou2016dorefa"),
-        _cells,
-        _measure,
-        ("network",),
-        (
-            Column("accuracy", "test accuracy %", 1, 100),
-            Column("same", "same %", 2, 100),
-            Column("speed", "times as fast", 2),
-            Column("size", "kB", 0, 1e-3),
-        ),
-        published=None,
-        figures=_figures,
-    )
+STUDY = Study(
+    "packed",
+    "Networks of steps that run on bits: accuracy, speed and size",
+    "DoReFa-Net's network of eight layers (convnet8), trained on the first 6,000 images of CIFAR-10 for one epoch of "
+    "Adam in batches of 32 without augmentation at cpu scale, on all of them for 300 at paper scale; with steps by "
+    "target propagation (soft hinge). Then packed, and run on the 10,000 test images: `same` is how many of its "
+    "predictions are the trained network's. Weights rounded to 8 bits after training are another network than the "
+    "trained one. Speed is the median ratio of processor times to the ReLU network in float32, batches of 64, channels "
+    "last, in turns; size is what the file has to hold.",
+    ("friesen2018", "zhou2016dorefa"),
+    _cells,
+    _measure,
+    ("network",),
+    (ACCURACY, Column("same", "same %", 2, 100), Column("speed", "times as fast"), Column("size", "kB", 0, 1e-3)),
+    published=None,
+    figures=_figures,
 )

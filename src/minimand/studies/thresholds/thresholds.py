@@ -1,26 +1,16 @@
 """Networks of hard thresholds on CIFAR-10: the activation, and the loss and the targets of its units."""
 
-from typing import Any
-
 import torch
 from torch import nn
 
-from ...data.data import Data
-from ...experiments.bench import Bench
-from ...experiments.panels import rows
-from ...experiments.study import Cell, Column, Scale, Study, register
-from ...experiments.trained import ACCURACY, images, train
-from ...layers.thresholds import QuantizedReLU, Sign
-from ...models.feedforward import convnet4, convnet8
-from ...models.registry import create_for
-from ...recipes.augmentation import Augmentation
-from ...recipes.optimizers import Adam
-from ...recipes.recipe import Recipe, as_config
-from ...recipes.schedules import StepDecay
-from ...surgery.harden import harden
-from ...training.methods.backpropagation import Backpropagation
-from ...training.methods.method import Method
-from ...training.methods.targets.target_propagation import TargetPropagation
+from ...data import Data
+from ...experiments import Bench, Cell, Scale, Study, Values, rows
+from ...experiments.trained import ACCURACY, LOSS, images, train
+from ...layers import QuantizedReLU, Sign
+from ...models import convnet4, convnet8, create_for
+from ...recipes import Adam, Augmentation, Recipe, StepDecay, as_config
+from ...surgery import harden
+from ...training import Backpropagation, Method, TargetPropagation
 
 _RULES: dict[str, Method] = {
     "linear (straight-through)": TargetPropagation("linear"),
@@ -40,12 +30,9 @@ _PUBLISHED = {
     ("ReLU", "backpropagation"): (86.5, 91.2),
     ("saturated ReLU", "backpropagation"): (87.3, 91.2),
 }
-LABELS = ("network", "activation", "rule")
-"""The settings that tell the rows of a table of thresholds apart."""
-COLUMNS = (ACCURACY, Column("loss", "test loss", 3))
-"""The columns of a table of thresholds."""
+# Of the tables of thresholds:
+LABELS, COLUMNS = ("network", "activation", "rule"), (ACCURACY, LOSS)
 draw = rows("Test accuracy", LABELS, ACCURACY)
-"""Draws the accuracies of a study of thresholds."""
 
 
 def activations_and_rules() -> list[tuple[str, str]]:
@@ -59,17 +46,15 @@ def activations_and_rules() -> list[tuple[str, str]]:
 
 
 def _cells(scale: Scale) -> list[Cell]:
-    widths = {"smoke": (2,), "cpu": (16, 16, 8), "paper": (32, 48, 64)}[scale]
     rate = 2.5e-4 if scale == "paper" else 1e-3
-    epochs, decay, at = {
-        "smoke": (1, 0.0, (0.67,)),
-        "cpu": (5, 0.0, (0.6, 0.8)),
-        "paper": (300, 5e-4, (2 / 3, 5 / 6)),
+    widths, epochs, decay, at = {
+        "smoke": ((2,), 1, 0.0, (0.67,)),
+        "cpu": ((16, 16, 8), 5, 0.0, (0.6, 0.8)),
+        "paper": ((32, 48, 64), 300, 5e-4, (2 / 3, 5 / 6)),
     }[scale]
     augmentation = Augmentation(pad=4, flip=True) if scale == "paper" else Augmentation()
     cells = []
-    networks = ("convnet4",) if scale == "smoke" else ("convnet4", "convnet8", "ResNet")
-    for network, width in zip(networks, widths, strict=False):
+    for network, width in zip(("convnet4", "convnet8", "ResNet"), widths, strict=False):
         adam = Adam(rate if network == "convnet4" else 1e-3, weight_decay=decay)
         recipe = as_config(Recipe(epochs, 64, adam, StepDecay(at), augmentation=augmentation))
         searches = [("sign", rule) for rule in _SEARCHED]
@@ -84,7 +69,7 @@ def _cells(scale: Scale) -> list[Cell]:
     return sorted(cells, key=lambda cell: cell["rule"] in _SEARCHED)  # what takes longest comes last
 
 
-def _measure(cell: Cell, seed: int, bench: Bench) -> dict[str, Any]:
+def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = bench.data_of(cell)
     torch.manual_seed(seed)
     if cell["network"] == "ResNet":
@@ -121,27 +106,24 @@ def _published(cell: Cell) -> str:
     return f"{row[0 if cell['network'] == 'convnet4' else 1]} (recalled)"
 
 
-register(
-    Study(
-        "thresholds",
-        "Hard thresholds on CIFAR-10: losses and targets of their units (Friesen & Domingos 2018)",
-        "Networks whose activations are signs or quantized ReLUs of four levels, trained by `mm.TargetPropagation`, "
-        "beside ReLUs and ReLUs cut off at 1. The linear loss is straight-through, the saturated hinge its saturated "
-        "form, the soft hinge the paper's choice; searched targets are those of them that, tried out, lower the loss "
-        "of the layers above, four forward passes a threshold and step. At paper scale the settings are those of the "
-        "published code: Adam, decay in the gradient, batches of 64, 300 epochs, the rate times 0.1 after 200 "
-        "and 250, shifts and flips; its decay is on biases and normalization too, ours is not, and its ResNet was "
-        "trained on ImageNet only. At cpu scale the networks are narrow (16 channels in the first layer of the "
-        "convnets, 8 in that of the ResNet, which has three blocks), and see the first 2,000 images for 5 epochs at a "
-        "rate of 0.001, without augmentation and decay; accuracy is that on the first 2,000 test images.\n\n"
-        "The published accuracies are the best over all epochs and recalled, not read again; ours are those at the "
-        "end.",
-        ("friesen2018", "zhou2016dorefa"),
-        _cells,
-        _measure,
-        LABELS,
-        COLUMNS,
-        _published,
-        draw,
-    )
+STUDY = Study(
+    "thresholds",
+    "Hard thresholds on CIFAR-10: losses and targets of their units (Friesen & Domingos 2018)",
+    "Networks whose activations are signs or quantized ReLUs of four levels, trained by `mm.TargetPropagation`, beside "
+    "ReLUs and ReLUs cut off at 1. The linear loss is straight-through, the saturated hinge its saturated form, the "
+    "soft hinge the paper's choice; searched targets are those of them that, tried out, lower the loss of the layers "
+    "above, four forward passes a threshold and step. At paper scale the settings are those of the published code: "
+    "Adam, decay in the gradient, batches of 64, 300 epochs, the rate times 0.1 after 200 and 250, shifts and flips; "
+    "its decay is on biases and normalization too, ours is not, and its ResNet was trained on ImageNet only. At cpu "
+    "scale the networks are narrow (16 channels in the first layer of the convnets, 8 in that of the ResNet, which has "
+    "three blocks), and see the first 2,000 images for 5 epochs at a rate of 0.001, without augmentation and decay; "
+    "accuracy is that on the first 2,000 test images.\n\n"
+    "The published accuracies are the best over all epochs and recalled, not read again; ours are those at the end.",
+    ("friesen2018", "zhou2016dorefa"),
+    _cells,
+    _measure,
+    LABELS,
+    COLUMNS,
+    _published,
+    draw,
 )

@@ -3,7 +3,7 @@
 from torch import nn
 
 from ..._support.torch_internals import BatchNorm
-from ._kinds import NORMALIZATIONS, BetweenLayers, Place
+from . import NORMALIZATIONS, BetweenLayers, Place
 
 
 @NORMALIZATIONS.register("batch")

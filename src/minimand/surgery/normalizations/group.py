@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..._support.checks import check_number
-from ._kinds import NORMALIZATIONS, BetweenLayers, Place
+from . import NORMALIZATIONS, BetweenLayers, Place
 
 
 @NORMALIZATIONS.register("group")

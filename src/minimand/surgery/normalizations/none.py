@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ._kinds import NORMALIZATIONS, BetweenLayers, Place
+from . import NORMALIZATIONS, BetweenLayers, Place
 
 
 @NORMALIZATIONS.register("none")

@@ -4,7 +4,7 @@ from torch import nn
 
 from ..._support.torch_internals import ConvTransposeNd
 from ...layers.normalized_weight import operator_norm
-from ._kinds import NORMALIZATIONS
+from . import NORMALIZATIONS
 from .spectral import SpectralNormalization
 
 

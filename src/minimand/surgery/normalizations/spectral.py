@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from ._kinds import NORMALIZATIONS, OfWeights
+from . import NORMALIZATIONS, OfWeights
 
 
 @NORMALIZATIONS.register("spectral")

@@ -8,7 +8,7 @@ from torch import nn
 from ..._support.checks import check_number
 from ..._support.torch_internals import ConvTransposeNd
 from ...layers.normalized_weight import weight_standardization
-from ._kinds import NORMALIZATIONS, OfWeights
+from . import NORMALIZATIONS, OfWeights
 
 
 @NORMALIZATIONS.register("standardized")

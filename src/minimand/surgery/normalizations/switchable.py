@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from ...layers.switchable import SwitchNorm
-from ._kinds import NORMALIZATIONS, BetweenLayers, Place
+from ...layers.normalization import SwitchNorm
+from . import NORMALIZATIONS, BetweenLayers, Place
 
 
 @NORMALIZATIONS.register("switchable")

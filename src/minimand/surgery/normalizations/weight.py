@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from ..._support.torch_internals import ConvTransposeNd, remove_weight_parametrization
-from ._kinds import NORMALIZATIONS, OfWeights
+from . import NORMALIZATIONS, OfWeights
 
 
 @NORMALIZATIONS.register("weight")

@@ -1,19 +1,26 @@
 """The inverse of an algorithm's steps: whether a state follows from the next one."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from itertools import permutations
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ...algorithms import Algorithm
 from ..kernel import Binding
-from .exact_matrices import exact_matrix, independent_columns, invariant_rows, row_basis
-from .linear_system import LinearSystem, grows, linear_system
+from .linear_system import (
+    LinearSystem,
+    exact_matrix,
+    grows,
+    independent_columns,
+    invariant_rows,
+    linear_system,
+    row_basis,
+)
 from .stability import Tail
 
 if TYPE_CHECKING:
     from sympy.polys.matrices import DomainMatrix
-
-Kind = Literal["closed form", "fixed point", "none"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class Inverse:
     Lipschitz constant below `lipschitz`. none: not without inverting a block.
     """
 
-    kind: Kind
+    kind: Literal["closed form", "fixed point", "none"]
     lipschitz: float | None = None
     stored: tuple[int, ...] = ()
     """The steps that lose part of their state: to run backwards through them it has to be stored."""
@@ -41,11 +48,10 @@ def inverse(algorithm: Algorithm, depth: int, binding: Binding, constant: Tail |
     """The inverse of the steps of the network, on the minimal realization where they become constant."""
     head = depth if constant is None else min(constant.begins, depth)
     systems = [linear_system(algorithm, k) for k in range(head)]
-    if head == 0:
-        steps: list[tuple[Inverse, int]] = []
-    elif None in systems:
+    if None in systems:
         return Inverse("none", reason="memory grows with depth" if grows(algorithm) else "a step asks nothing")
-    else:
+    steps: list[tuple[Inverse, int]] = []
+    if head > 0:
         after = linear_system(algorithm, head)
         steps = [(step, 1) for step in _head([s for s in systems if s is not None], after, binding)]
     if constant is not None and head < depth:
@@ -81,12 +87,7 @@ def _head(systems: list[LinearSystem], after: LinearSystem | None, binding: Bind
 
 
 def _step(
-    A: "DomainMatrix",
-    B: "DomainMatrix",
-    C: "DomainMatrix",
-    D: "DomainMatrix",
-    reached: "DomainMatrix",
-    binding: Binding,
+    A: DomainMatrix, B: DomainMatrix, C: DomainMatrix, D: DomainMatrix, reached: DomainMatrix, binding: Binding
 ) -> Inverse:
     """Invert next = A P u + B a, where the state P u is known to lie in the columns of P, `reached`.
 
@@ -108,13 +109,13 @@ def _step(
     return _loop(K.to_dense(), binding)
 
 
-def _loop(K: "DomainMatrix", binding: Binding) -> Inverse:
+def _loop(K: DomainMatrix, binding: Binding) -> Inverse:
     """The solution of query = known + K a(query): one query after the other where K is triangular, else all at once."""
     rows = K.to_list()
     m = len(rows)
     for p in permutations(range(m)):
         if all(rows[p[i]][p[j]] == 0 for i in range(m) for j in range(i + 1, m)):
-            loops = [_scalar(rows[i][i], K) for i in range(m)]
+            loops = [K.extract([i], [i]) for i in range(m)]
             break
     else:
         loops = [K]
@@ -126,7 +127,7 @@ def _loop(K: "DomainMatrix", binding: Binding) -> Inverse:
     return Inverse("fixed point", min(bound for bound in bounds if bound is not None))
 
 
-def _contraction(K: "DomainMatrix", binding: Binding) -> float | None:
+def _contraction(K: DomainMatrix, binding: Binding) -> float | None:
     """The Lipschitz constant of T below which iterating contracts; None where the loop cannot be solved for query."""
     if binding == "operator":  # a = query - T(query): (I - K) query = known - K T(query)
         remainder = K.eye(K.shape, K.domain).to_dense() - K.to_dense()
@@ -134,7 +135,3 @@ def _contraction(K: "DomainMatrix", binding: Binding) -> float | None:
             return None
         K = remainder.inv() * K.to_dense()
     return 1 / max(sum(abs(float(entry)) for entry in row) for row in K.to_list())
-
-
-def _scalar(value: Any, like: "DomainMatrix") -> "DomainMatrix":
-    return type(like)([[value]], (1, 1), like.domain)

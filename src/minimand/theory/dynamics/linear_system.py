@@ -1,4 +1,4 @@
-"""An algorithm with its oracles cut out: a linear system, where the state has constant size."""
+"""An algorithm with its oracles cut out: a linear system, in exact numbers, where the state has constant size."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from ...algorithms import Algorithm, leaves, rebuild
 from ..kernel import INPUT, Query, exactly, guarded, symbolic_oracles
 from ..scalars import TOLERANCE
 from ..symbols import Combination
-from .exact_matrices import Matrix, exact_matrix, fractions, invariant_rows, rational, solve, stacked
 
 if TYPE_CHECKING:
     from sympy import Poly
     from sympy.polys.matrices import DomainMatrix
+
+Matrix = tuple[tuple[Fraction, ...], ...]
+"""A matrix as a tuple of its rows."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ class LinearSystem:
         while not (dependence := stacked(powers).transpose().nullspace()).shape[0]:
             powers.append(powers[-1] * A)
         polynomial = Poly(list(reversed(dependence.to_list()[0])), Symbol("z"), domain="QQ")
-        poles = [Pole(root, times) for factor, times in polynomial.sqf_list()[1] for root in _roots(factor)]
+        roots = ((r, times) for factor, times in polynomial.sqf_list()[1] for r in factor.nroots(n=30, maxsteps=200))
+        poles = [Pole(complex(root), times) for root, times in roots]
         return tuple(sorted(poles, key=lambda pole: (-abs(pole.value), -pole.value.real, pole.value.imag)))
 
     @cached_property
@@ -110,25 +113,20 @@ class LinearSystem:
 
 
 def linear_system(algorithm: Algorithm, k: int = 0) -> LinearSystem | None:
-    """The linear system of step k; None where the state grows, or the step asks nothing.
-
-    Raises:
-        NonlinearStepError: the step is not linear.
-    """
+    """The linear system of step k; None where the state grows, or the step asks nothing."""
     algorithm = exactly(algorithm)
     first = guarded(algorithm, algorithm.start, Combination.atom(INPUT))
     size = len(leaves(first))
     if grows(algorithm):
         return None
     # The state before step k of an algorithm whose memory is constant is shaped like the first.
-    entries = [Combination.atom(("state", i)) for i in range(size)]
+    states = [("state", i) for i in range(size)]
+    before = rebuild(first, list(map(Combination.atom, states)))
     queries: list[Query] = []
-    before = rebuild(first, entries)
     after = guarded(algorithm, algorithm.step, before, *symbolic_oracles(algorithm, k, None, queries.append), k)
     if len(leaves(after)) != size or not queries:
         return None
     output = guarded(algorithm, algorithm.read, before)
-    states = [("state", i) for i in range(len(entries))]
     answers = [query.answer for query in queries]
     points = [query.point for query in queries]
     return LinearSystem(
@@ -153,10 +151,6 @@ def _rows(combinations: Sequence[Combination], atoms: Sequence[Any]) -> Matrix:
     return tuple(tuple(c.coefficient(atom).value for atom in atoms) for c in combinations)
 
 
-def _roots(factor: Poly) -> list[complex]:
-    return [complex(root) for root in factor.nroots(n=30, maxsteps=200)]
-
-
 def _coefficients(polynomial: Poly) -> tuple[Fraction, ...]:
     return tuple(Fraction(int(c.p), int(c.q)) for c in polynomial.all_coeffs())
 
@@ -167,3 +161,57 @@ def is_root_bounded(poles: Sequence[Pole]) -> bool:
         abs(pole.value) <= 1 - TOLERANCE or (abs(pole.value) <= 1 + TOLERANCE and pole.multiplicity == 1)
         for pole in poles
     )
+
+
+def rational(value: Fraction) -> Any:
+    """A fraction as sympy's rational number."""
+    from sympy import QQ
+
+    return QQ(value.numerator, value.denominator)
+
+
+def exact_matrix(matrix: Matrix) -> DomainMatrix:
+    """A matrix of fractions as sympy's."""
+    from sympy import QQ
+    from sympy.polys.matrices import DomainMatrix
+
+    rows = [[rational(entry) for entry in row] for row in matrix]
+    return DomainMatrix(rows, (len(rows), len(rows[0]) if rows else 0), QQ)
+
+
+def fractions(matrix: DomainMatrix) -> Matrix:
+    """A matrix of sympy as one of fractions."""
+    return tuple(tuple(Fraction(int(c.numerator), int(c.denominator)) for c in row) for row in matrix.to_list())
+
+
+def stacked(matrices: list[DomainMatrix]) -> DomainMatrix:
+    """One row for each matrix, its entries in order."""
+    from sympy.polys.matrices import DomainMatrix
+
+    rows = [[entry for row in matrix.to_dense().to_list() for entry in row] for matrix in matrices]
+    return DomainMatrix(rows, (len(rows), len(rows[0])), matrices[0].domain)
+
+
+def invariant_rows(rows: DomainMatrix, A: DomainMatrix) -> DomainMatrix:
+    """A basis, as rows, of the smallest row space that holds `rows` and is closed under right-multiplying A."""
+    basis = row_basis(rows)
+    while (larger := row_basis(basis.vstack(basis * A))).shape[0] > basis.shape[0]:
+        basis = larger
+    return basis
+
+
+def row_basis(rows: DomainMatrix) -> DomainMatrix:
+    """A basis, as rows, of the row space of a matrix."""
+    reduced, pivot_columns = rows.to_dense().rref()
+    return reduced.extract(list(range(len(pivot_columns))), list(range(rows.shape[1])))
+
+
+def independent_columns(columns: DomainMatrix) -> DomainMatrix:
+    """The first columns of a matrix that span its column space."""
+    _, pivot_columns = columns.to_dense().rref()
+    return columns.extract(list(range(columns.shape[0])), list(pivot_columns))
+
+
+def solve(P: DomainMatrix, X: DomainMatrix) -> DomainMatrix:
+    """The Y with P Y = X, where the columns of P are independent and span those of X."""
+    return (P.transpose() * P).inv() * P.transpose() * X

@@ -9,15 +9,20 @@ from ...algorithms import Algorithm
 
 
 def response(algorithm: Algorithm, depth: int) -> np.ndarray:
-    """The responses of every query, and of the output, to the input and to the answers of the gradients.
+    """The responses of every query, and last of the output, to the input and to the answers of the gradients.
 
-    The algorithm's step runs unchanged on coordinate vectors, so memory may grow and oracles may be several.
-
-    Returns:
-        (queries + 1, 1 + queries): row i is query i, the last row the output; column 0 is the input, column
-        1 + j the answer to query j.
+    (queries + 1, 1 + queries): column 0 is the input, column 1 + j the answer to query j. The algorithm's step runs
+    unchanged on coordinate vectors, so memory may grow and oracles may be several.
     """
-    size = 1 + _calls(algorithm, depth)
+    calls = 0
+
+    def count(point: Any, step_size: Any = None) -> float:
+        nonlocal calls
+        calls += 1
+        return 0.0
+
+    _last_state(algorithm, depth, 0.0, count)
+    size = 1 + calls
     points: list[np.ndarray] = []
 
     def answer(point: Any, step_size: Any = None) -> np.ndarray:
@@ -37,18 +42,6 @@ def _last_state(algorithm: Algorithm, depth: int, x: Any, oracle: Callable[..., 
     for k in range(depth):
         state = algorithm.step(state, *[oracle] * len(algorithm.oracles), k)
     return state
-
-
-def _calls(algorithm: Algorithm, depth: int) -> int:
-    """The number of calls of oracles in `depth` steps."""
-    points: list[Any] = []
-
-    def oracle(point: Any, step_size: Any = None) -> float:
-        points.append(point)
-        return 0.0
-
-    _last_state(algorithm, depth, 0.0, oracle)
-    return len(points)
 
 
 def gains(algorithm: Algorithm, depth: int) -> np.ndarray:

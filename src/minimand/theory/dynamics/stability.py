@@ -1,20 +1,22 @@
 """Zero-stability and order: what an algorithm is as a numerical method for x' = -gradient(x)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import factorial
+from functools import cache
+from math import factorial, prod
 
 from ...algorithms import Algorithm
 from ..scalars import TOLERANCE, short_text, sum_text
-from .exact_matrices import exact_matrix, fractions
-from .linear_system import LinearSystem, Pole, is_root_bounded, linear_system
+from .linear_system import LinearSystem, Pole, exact_matrix, fractions, is_root_bounded, linear_system
 from .response import growth
-from .rooted_trees import runge_kutta_order
 
 # How much further than the depth numerical verdicts look, and what growth on the way they allow.
 HORIZON = 4
 ALLOWED_GROWTH = 1.5
+
+Tree = tuple["Tree", ...]
+"""A rooted tree: the subtrees at its root."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,7 @@ class Tail:
 
 
 def tail(algorithm: Algorithm, depth: int) -> Tail | None:
-    """The constant steps an algorithm ends in, seen over 4 x depth; None where there are none or memory grows.
-
-    A capped schedule has one; an algorithm with constant coefficients begins with it.
-    """
+    """The constant steps an algorithm ends in, seen over 4 x depth; None where there are none or memory grows."""
     systems = [linear_system(algorithm, k) for k in range(HORIZON * depth)]
     last = systems[-1]
     if last is None:
@@ -79,12 +78,7 @@ class Order:
 
 
 def order(constant: Tail | None, oracles: Sequence[str]) -> Order:
-    """The order of the linear multistep, or of the Runge-Kutta, method that the queries follow.
-
-    Args:
-        constant: the steps that the algorithm ends in.
-        oracles: the oracle of each answer of such a step.
-    """
+    """The order of the linear multistep, or of the Runge-Kutta, method that the queries of the last steps follow."""
     if constant is None:
         return Order(None, "not defined: the coefficients vary with depth, or memory grows")
     if len(oracles) > 1:
@@ -140,7 +134,7 @@ def _order_of_several(constant: Tail, oracles: Sequence[str]) -> Order:
         return Order(None, f"a step with memory asks for several answers; {follows}", speed)
     # Time in units of the speed; the state in units of the output.
     stages = [[-entry / speed for entry in row] for row in system.D]
-    p = runge_kutta_order(stages, [v / speed for v in speeds], _zero_of(system))
+    p = _runge_kutta_order(stages, [v / speed for v in speeds], _zero_of(system))
     return Order(p, _rescaling(speed), speed)
 
 
@@ -149,7 +143,10 @@ def friction(algorithm: Algorithm) -> float | None:
     seen = []
     for k in (1000, 2000):
         system = linear_system(algorithm, k)
-        if system is None or system.minimal.size != 2 or not any(_sigma(system.minimal)):
+        if system is None or system.minimal.size != 2:
+            return None
+        multistep = system.minimal.multistep
+        if multistep is None or not any(multistep[1]):
             return None
         away = [1 - pole.value for pole in system.minimal.poles for _ in range(pole.multiplicity)]
         away.sort(key=abs)
@@ -159,21 +156,15 @@ def friction(algorithm: Algorithm) -> float | None:
     return seen[1] if seen[1] > TOLERANCE and abs(seen[1] - seen[0]) < 0.05 * seen[1] else None
 
 
-def _sigma(system: LinearSystem) -> tuple[Fraction, ...]:
-    return () if system.multistep is None else system.multistep[1]
-
-
 def _order(
     rho: Sequence[Fraction], sigma: Sequence[Fraction], derivative: int, zero: Callable[[Fraction], bool]
 ) -> int:
     """The largest p with rho(e^h) - h^d sigma(e^h) / c = O(h^(p + d)), d the derivative."""
     scale = _moment(rho, derivative) / factorial(derivative) / _moment(sigma, 0)
     q = derivative
-    while True:
-        error = _moment(rho, q) / factorial(q) - scale * _moment(sigma, q - derivative) / factorial(q - derivative)
-        if not zero(error):
-            return q - derivative
+    while zero(_moment(rho, q) / factorial(q) - scale * _moment(sigma, q - derivative) / factorial(q - derivative)):
         q += 1
+    return q - derivative
 
 
 def _moment(coefficients: Sequence[Fraction], q: int) -> Fraction:
@@ -190,6 +181,58 @@ def _rescaling(speed: Fraction) -> str:
 
 
 def _complex(value: complex) -> str:
-    if abs(value.imag) < TOLERANCE:
-        return f"{value.real:.4g}"
-    return f"{value.real:.4g}{value.imag:+.4g}i"
+    return f"{value.real:.4g}" + ("" if abs(value.imag) < TOLERANCE else f"{value.imag:+.4g}i")
+
+
+def _runge_kutta_order(
+    a: Sequence[Sequence[Fraction]], b: Sequence[Fraction], is_zero: Callable[[Fraction], bool]
+) -> int:
+    """The largest p for which every tree t of at most p vertices has b . weights(t) = 1 / density(t).
+
+    The queries read the answers of their step by a, (stages, stages), the new state by b, (stages,), of sum 1.
+    (Hairer, Norsett & Wanner, II.2)
+    """
+    p = 0
+    # No explicit method of s stages exceeds order s, and an implicit one never 2 s.
+    while p < 2 * len(b):
+        for tree in _trees(p + 1):
+            if not is_zero(_dot(b, _weights(tree, a)) - 1 / _density(tree)):
+                return p
+        p += 1
+    return p
+
+
+def _weights(tree: Tree, a: Sequence[Sequence[Fraction]]) -> list[Fraction]:
+    """The elementary weight of a tree at each stage."""
+    below = [_weights(subtree, a) for subtree in tree]
+    return [prod((_dot(row, weights) for weights in below), start=Fraction(1)) for row in a]
+
+
+def _dot(row: Sequence[Fraction], weights: Sequence[Fraction]) -> Fraction:
+    return sum((c * w for c, w in zip(row, weights, strict=True)), Fraction(0))
+
+
+def _size(tree: Tree) -> int:
+    return 1 + sum(map(_size, tree))
+
+
+def _density(tree: Tree) -> Fraction:
+    return Fraction(_size(tree)) * prod(map(_density, tree), start=Fraction(1))
+
+
+@cache
+def _trees(vertices: int) -> tuple[Tree, ...]:
+    """Every rooted tree with so many vertices, once."""
+    return tuple(_forests(vertices - 1, vertices - 1))
+
+
+def _forests(vertices: int, largest: int) -> Iterator[Tree]:
+    """Every multiset of trees with so many vertices in all, none above `largest`."""
+    if vertices == 0:
+        yield ()
+    for size in range(min(largest, vertices), 0, -1):
+        for i, tree in enumerate(_trees(size)):
+            for smaller in _forests(vertices - size, size):
+                # Of equal size in the order of the list, so that none comes twice.
+                if not smaller or _size(smaller[0]) < size or _trees(size).index(smaller[0]) >= i:
+                    yield (tree, *smaller)

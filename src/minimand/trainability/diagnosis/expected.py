@@ -13,8 +13,8 @@ from ..mean_field import layer_maps
 from ..mean_field.activation import ActivationFunction, activation
 from ..measure.flow import AppliedActivation
 from ..measure.layer_stat import LayerStat, Measured
-from ..measure.structure import Structure
 from ..spectrum.jacobian_theory import MatrixEnsemble, density
+from .remedy import Structure
 
 # How far lengths may differ between layers, as a factor, and the spectra of weights from those of their kind.
 _SAME_LENGTH, _SAME_RATIO = 1.5, 0.15
@@ -39,19 +39,13 @@ class Product:
 
 
 def as_product(measured: Measured, structure: Structure) -> Product | None:
-    """The network as a product that free probability knows, None if it is none.
-
-    It has to be plain, of linear layers that are all square and all orthogonal or all random, with one activation
-    between them and about one length of the signal.
-    """
+    """The network as a product that free probability knows: plain, square, of one activation, ensemble and length."""
     modules = [call.module for call in measured.trace.calls]
     functions = [call.activation for call in measured.trace.calls]
-    if not structure.plain or structure.normalized or len(modules) < 2:
-        return None
-    if len({module.weight.shape if isinstance(module, nn.Linear) else None for module in modules}) > 1:
-        return None
     weights = [module.weight.detach().double() for module in modules if isinstance(module, nn.Linear)]
-    if not weights or weights[0].shape[0] != weights[0].shape[1]:
+    if not structure.plain or structure.normalized or not 2 <= len(modules) == len(weights):
+        return None
+    if {weight.shape for weight in weights} != {(len(weights[0]), len(weights[0]))}:
         return None
     head = functions[-1] is None
     depth = len(modules) - 1 if head else len(modules)
@@ -62,10 +56,8 @@ def as_product(measured: Measured, structure: Structure) -> Product | None:
         return None
     ensembles: set[MatrixEnsemble | None] = {_ensemble(weight) for weight in weights}
     lengths = [stat.second_moment for stat in measured.layers[:depth]]
-    if len(phis) > 1 or len(ensembles) > 1 or not 0 < min(lengths) <= max(lengths) < math.inf:
-        return None
     phi, ensemble = phis.pop(), ensembles.pop()
-    if ensemble is None:
+    if phis or ensembles or ensemble is None or not 0 < min(lengths) <= max(lengths) < math.inf:
         return None
     if not phi.homogeneous and max(lengths) > _SAME_LENGTH * min(lengths):
         return None
@@ -74,10 +66,7 @@ def as_product(measured: Measured, structure: Structure) -> Product | None:
 
 
 def _ensemble(weight: Tensor) -> MatrixEnsemble | None:
-    """The distribution of a matrix by the mean fourth power of its singular values, over their mean square squared.
-
-    That is 1 for orthogonal and 2 for random matrices.
-    """
+    # The mean fourth power of singular values over their mean square squared: 1 for orthogonal matrices, 2 for random.
     squares = weight @ weight.T
     ratio = float(squares.square().sum() * len(squares) / squares.trace().square())
     if abs(ratio - 1) < _SAME_RATIO:
@@ -86,11 +75,7 @@ def _ensemble(weight: Tensor) -> MatrixEnsemble | None:
 
 
 def with_theory(measured: Measured, structure: Structure) -> tuple[LayerStat, ...]:
-    """The layers with the second moment, cosine and chi that the sizes of their weights let expect.
-
-    The first layer's output is taken as measured. Theory applies as far as each layer is linear or convolutional and
-    reads, through a known activation and nothing else, what one other layer gave.
-    """
+    """The layers with the second moment, cosine and chi that theory expects, as far as it applies after the first."""
     stats, calls = list(measured.layers), measured.trace.calls
     if not structure.plain or structure.normalized:
         return measured.layers

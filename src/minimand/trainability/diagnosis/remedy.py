@@ -1,19 +1,24 @@
-"""Remedies: the calls that repair a network, or what a person has to change."""
+"""Remedies: the calls that repair a network of a structure, or what a person has to change."""
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..._support.errors import MinimandError
 from ...layers.thresholds import Threshold
+from ...networks.kinds import RECURRENT, has_normalization
 from ...surgery.normalize import normalize
 from ..initialization.initialize import initialize
 from ..initialization.schemes.critical import point_for
-from ..mean_field.depth_scales import depth_scales
-from ..measure.layer_stat import LayerStat
-from ..measure.structure import Structure
+from ..mean_field.depth_scales import beta_of, depth_scales
+from ..measure.layer_stat import LIMIT, LayerStat, Measured
+from ..measure.statistics import measure
 
 INPUT = "the input"
 """The name in place of a layer where a verdict blames the input."""
@@ -22,6 +27,79 @@ INPUT = "the input"
 _DEEP = 20
 # Depth scales of angles that a network can be deep; for hard thresholds, as the others have none at the edge of chaos.
 _REACH = 6
+_RECTIFIERS = ("relu", "leaky_relu", "prelu", "rrelu", "relu6")
+_PERTURBATION, _ROUNDS = 1e-3, 6
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The structure of a network: its skips, normalization, activation, depth and width."""
+
+    plain: bool
+    """Whether each layer reads what one other gave, so that there are no skips."""
+    recurrent: bool
+    normalized: bool
+    activation: str | None
+    function: Callable[[torch.Tensor], torch.Tensor] | None
+    """The most frequent activation as a function; `activation` is its name."""
+    depth: int
+    beta: float
+    """The sum of 1 / width over the layers that ran, as `fluctuation_beta` has it."""
+    frozen: frozenset[str]
+    """The layers of which no parameter is trained."""
+
+    @property
+    def limit(self) -> float:
+        """The limit of the logarithm of a growth: beside skips, normalization gives each weight its own step size."""
+        return LIMIT if self.plain or not self.normalized else 2 * LIMIT
+
+    @property
+    def rectifies(self) -> bool:
+        """Whether the activation is ReLU or its like."""
+        return self.activation in _RECTIFIERS
+
+    @classmethod
+    def of(cls, model: nn.Module, measured: Measured) -> "Structure":
+        """The structure of a model as its layers ran."""
+        calls = measured.trace.calls
+        functions = {call.activation.name: call.activation.function for call in calls if call.activation}
+        kinds = Counter(call.activation.name for call in calls if call.activation)
+        activation = max(kinds, key=lambda name: kinds[name], default=None)
+        modules = list(model.modules())
+        return cls(
+            plain=not measured.trace.sums
+            and all(len(call.after) <= 1 for call in calls)
+            and not any(isinstance(m, nn.MultiheadAttention) for m in modules),
+            recurrent=any(isinstance(m, RECURRENT) for m in modules),
+            normalized=has_normalization(model) or any("Norm" in type(m).__name__ for m in modules),
+            activation=activation,
+            function=None if activation is None else functions[activation],
+            depth=len(measured.layers),
+            beta=beta_of([call.module for call in calls]),
+            frozen=frozenset(c.name for c in calls if not any(p.requires_grad for p in c.module.parameters())),
+        )
+
+
+def freed_by_moving_zeros(model: nn.Module, batch: Any, blocked: frozenset[int]) -> frozenset[int]:
+    """The layers without gradient that have one as soon as tensors that are all zero move, of those `blocked`.
+
+    Only tensors that have a gradient are moved, as training would, by 1e-3; then again, until nothing new moves. So a
+    zero that starts a branch is told from one that training never leaves.
+    """
+    zeros = [p for p in model.parameters() if p.requires_grad and p.numel() and not bool(p.any())]
+    with torch.no_grad(), ExitStack() as put_back:
+        for p in zeros:
+            put_back.callback(p.zero_)
+        for _ in range(_ROUNDS if zeros else 0):
+            measured = measure(model, batch, at_output=True)
+            alive = [p for p in zeros if measured.gradients.get(p, 0.0) > 0 and not bool(p.any())]
+            still_blocked = {i for i in blocked if measured.layers[i].blocked}
+            if not alive or not still_blocked:
+                return frozenset(blocked - still_blocked)
+            for i, p in enumerate(alive):
+                noise = torch.randn(p.shape, generator=torch.Generator().manual_seed(i))
+                p.add_(noise.to(p), alpha=_PERTURBATION)
+    return frozenset()
 
 
 @dataclass(frozen=True)
@@ -44,11 +122,7 @@ class Remedy:
         return ", then ".join(steps)
 
     def apply(self, model: nn.Module, batch: Any) -> None:
-        """Make the calls on a model, in place.
-
-        Raises:
-            ValueError: there are no calls.
-        """
+        """Make the calls on a model, in place; where there are none that is an error."""
         if not self.calls:
             raise MinimandError(f"nothing can be repaired by a call; expected of you: {self.advice or 'nothing'}.")
         if self.unfreeze:
@@ -82,15 +156,12 @@ def remedy(code: str, layer: str | None, structure: Structure, stats: Sequence[L
 def _no_weights_will_do(structure: Structure) -> str | None:
     """The change to make where the edge of chaos is no way out: there is none, or angles are lost on it."""
     phi = structure.function
+    assert phi is not None
     try:
-        point = point_for(phi, None, structure.depth) if phi is not None else None
+        point = point_for(phi, None, structure.depth)
     except (ValueError, TypeError):
-        point = None
-    if phi is None or point is None:
         return f"normalize before each {structure.activation}, or use gelu, silu, mish or tanh instead"
-    if not isinstance(phi, Threshold):
-        return None
-    reach = _REACH * depth_scales(phi, point.sigma_w, point.sigma_b).xi_c
+    reach = _REACH * depth_scales(phi, point.sigma_w, point.sigma_b).xi_c if isinstance(phi, Threshold) else math.inf
     if structure.depth <= reach:
         return None
     return f"add skips: {structure.activation} carries what tells samples apart over about {reach:.0f} layers"

@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..measure.growth import LIMIT, Growth, faded, growths, times
-from ..measure.layer_stat import LayerStat
-from ..measure.structure import Structure
-from .remedy import INPUT, Remedy
+from ..measure.layer_stat import LIMIT, Growth, LayerStat, faded, growths, times
+from .remedy import INPUT, Remedy, Structure
 
 VerdictCode = Literal[
     "ok", "vanishing", "exploding", "collapsed", "saturated", "dead", "nonfinite", "structural_zero", "fluctuation"
@@ -16,15 +14,10 @@ VerdictCode = Literal[
 Severity = Literal["none", "note", "warning", "fatal"]
 
 _SEVERITY: dict[VerdictCode, Severity] = {
+    **dict.fromkeys(("fluctuation", "saturated", "collapsed"), "warning"),
+    **dict.fromkeys(("vanishing", "exploding", "dead", "nonfinite"), "fatal"),
     "ok": "none",
     "structural_zero": "note",
-    "fluctuation": "warning",
-    "saturated": "warning",
-    "collapsed": "warning",
-    "vanishing": "fatal",
-    "exploding": "fatal",
-    "dead": "fatal",
-    "nonfinite": "fatal",
 }
 
 # Of what tells samples apart, 1 - cosine, this fraction has to be left after `_DEPTH` layers, and of fewer layers as
@@ -44,7 +37,6 @@ class Verdict:
     evidence: float = math.nan
     """The number that decided; `reason` says which it is."""
     reason: str = ""
-    """The verdict in words, with that number."""
     remedy: Remedy | None = None
 
     @property
@@ -64,17 +56,8 @@ class Verdict:
         return f"{self.code}{where}{reason}{repair}"
 
 
-def judge(
-    stats: Sequence[LayerStat], structure: Structure, freed: frozenset[int] = frozenset(), broken: str | None = None
-) -> Verdict:
-    """The verdict on a network, without remedy.
-
-    Args:
-        stats: the layers in the order they ran.
-        structure: the kind of network.
-        freed: the layers whose gradient is 0 only until tensors that start at 0 move.
-        broken: the parameter that is not finite, if there is one.
-    """
+def judge(stats: Sequence[LayerStat], structure: Structure, freed: frozenset[int], broken: str | None) -> Verdict:
+    """The verdict on a network, without remedy; `freed` layers wait for zeros to move, `broken` is not finite."""
     signal, gradient = growths(stats, structure.plain)
     return (
         _nonfinite(stats, broken)
@@ -90,9 +73,7 @@ def judge(
     )
 
 
-def judge_layer(
-    i: int, stats: Sequence[LayerStat], structure: Structure, freed: frozenset[int] = frozenset()
-) -> Verdict:
+def judge_layer(i: int, stats: Sequence[LayerStat], structure: Structure, freed: frozenset[int]) -> Verdict:
     """The verdict on the layer that ran as number i; its growth is counted from the last hidden layer."""
     stat, reference = stats[i], stats[max(len(stats) - 2, 0)]
     name = label(stat)
@@ -140,17 +121,16 @@ def _blocked(stats: Sequence[LayerStat], freed: frozenset[int]) -> Verdict | Non
     blocked = [i for i in range(len(stats) - 1) if stats[i].blocked and i not in freed]
     if not blocked:
         return None
-    i = blocked[-1]
-    fading = faded(stats, i)
+    last, fading = stats[blocked[-1]], faded(stats, blocked[-1])
     if fading < -LIMIT:
         reason = f"the squared gradient shrinks {times(-fading)} on its way back, then underflows to 0"
-        return Verdict("vanishing", label(stats[i]), fading, reason)
-    lost = next((j for j in blocked if stats[j].dead > _DEAD), None)
+        return Verdict("vanishing", label(last), fading, reason)
+    lost = next((stats[j] for j in blocked if stats[j].dead > _DEAD), None)
     if lost is not None:
-        why = f"{100 * stats[lost].dead:.3g} % of its units are 0 for every sample, and no gradient passes it"
-        return Verdict("dead", label(stats[lost]), stats[lost].dead, why)
-    why = "its signal passes, but the gradient is cut off after it" if stats[i].cut else "no gradient passes it"
-    return Verdict("dead", label(stats[i]), 0.0, why)
+        why = f"{100 * lost.dead:.3g} % of its units are 0 for every sample, and no gradient passes it"
+        return Verdict("dead", label(lost), lost.dead, why)
+    why = "its signal passes, but the gradient is cut off after it" if last.cut else "no gradient passes it"
+    return Verdict("dead", label(last), 0.0, why)
 
 
 def _grown(
@@ -176,8 +156,7 @@ def _saturated(stats: Sequence[LayerStat], structure: Structure) -> Verdict | No
 
 
 def _collapsed(stats: Sequence[LayerStat]) -> Verdict | None:
-    before = stats[0].read_cosine
-    after = stats[-1].read_cosine
+    before, after = stats[0].read_cosine, stats[-1].read_cosine
     if len(stats) > 1:  # pooling makes samples alike, so what is before it counts too; zeros have no angle
         last_hidden = stats[-2]
         after = min(after, last_hidden.read_cosine if math.isnan(last_hidden.cosine) else last_hidden.cosine)

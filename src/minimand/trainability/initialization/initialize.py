@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -16,22 +16,11 @@ from ..._support.checks import check_number
 from ..._support.errors import MinimandError, WrongTypeError, unknown_name
 from ..._support.torch_internals import children_and_hooks
 from ...networks.kinds import check_model
-from ..measure.branches import branches as find_branches
-from ..measure.loss import LossChoice, as_function
-from ..measure.tracing import (
-    Trace,
-    broken_parameters,
-    buffers_back,
-    check_parameters,
-    explained,
-    measured,
-    trace,
-    undisturbed,
-)
-from .job import Job, deviation
+from ..measure import tracing
+from ..measure.statistics import LossChoice, as_function
 from .report import InitReport
-from .scheme import Scheme, SchemeRule, read_scheme
-from .weighted_layers import weighted_layers, within_branches
+from .scheme import Job, Scheme, SchemeRule, deviation, read_scheme
+from .weighted_layers import WeightedLayer, weighted_layers, within_branches
 from .weights import read
 
 
@@ -71,74 +60,63 @@ def initialize(
         generator: what random numbers come from, on its device; by default one on the CPU with a seed that follows
             from torch's random state as it is now, which does not move by it.
         dry_run: report, and change nothing.
-
-    Raises:
-        ValueError: nothing to set; a scheme, an option, or a model that does not suit it.
     """
     check_model(model)
     chosen, options = read_scheme(scheme)
-    title = scheme if isinstance(scheme, str) else chosen.name
     if depth is not None:
         check_number("depth", depth, 1, float("inf"), whole=True)
     if generator is not None and not isinstance(generator, torch.Generator):
         raise WrongTypeError(
             f"generator is {generator!r}; expected a torch.Generator, as in Generator().manual_seed(0)."
         )
-    if isinstance(loss, str):
-        loss = as_function(loss, target)
-    check_parameters(model)
-    if dry_run:
-        model = copy.deepcopy(model)
-    generator = _generator(generator, dry_run)
+    loss = as_function(loss, target) if isinstance(loss, str) else loss
+    tracing.check_parameters(model)
+    model, generator = copy.deepcopy(model) if dry_run else model, _generator(generator, dry_run)
     excluded = dict(_excluded(model, exclude))
-    with _as_it_was_if_refused(model), explained(model, batch):
-        model_trace = _run(model, batch) if batch is not None and chosen.traced else None
-        candidates = weighted_layers(model, model_trace, activation, chosen.traced)
-        layers = [layer for layer in candidates if layer.name not in excluded]
-        if not layers:
-            kinds = ", ".join(sorted({type(module).__name__ for module in model.modules()}))
-            raise MinimandError(
-                f"nothing to initialize in {type(model).__name__}: expected linear, convolutional, attention or "
-                f"recurrent layers that are not excluded. Looked at {kinds}."
-            )
-        parts = find_branches(model, model_trace, branches)
-        if model_trace is None:
-            layers = within_branches(model, layers, parts)
+    with _as_it_was_if_refused(model), tracing.explained(model, batch):
+        layers, parts = _layers_and_branches(model, batch, activation, branches, excluded, chosen.traced)
         job = Job(model, layers, parts, batch, target, loss, depth or len(layers), generator, left_alone=excluded)
-        remark = chosen(job, options)
-        _check_outcome(job, title)
-    settings = [replace(s, std_after=deviation(read(model, s.name))) for s in job.settings.values()]
-    return InitReport(
-        type(model).__name__,
-        f"{title}: {remark}" if remark else title,
-        tuple(settings),
-        {**job.left_alone, **_unmentioned(job)},
-        tuple(job.notes),
-        dry_run,
-        tuple(job.references),
-    )
+        return _report(job, scheme if isinstance(scheme, str) else chosen.name, chosen(job, options), dry_run)
 
 
-def _check_outcome(job: Job, title: str) -> None:
+def _layers_and_branches(
+    model: nn.Module, batch: Any, activation: Any, declared: Iterable[str], excluded: Container[str], traced: bool
+) -> tuple[list[WeightedLayer], list[tracing.Branch]]:
+    model_trace = None
+    if batch is not None and traced:
+        with tracing.undisturbed(model), torch.no_grad():
+            tracing.measured(model)
+            model_trace = tracing.trace(model, batch)
+    layers = [layer for layer in weighted_layers(model, model_trace, activation, traced) if layer.name not in excluded]
+    if not layers:
+        kinds = ", ".join(sorted({type(module).__name__ for module in model.modules()}))
+        raise MinimandError(
+            f"nothing to initialize in {type(model).__name__}: expected linear, convolutional, attention or "
+            f"recurrent layers that are not excluded. Looked at {kinds}."
+        )
+    parts = tracing.branches(model, model_trace, declared)
+    return within_branches(model, layers, parts) if model_trace is None else layers, parts
+
+
+def _report(job: Job, title: str, remark: str | None, dry_run: bool) -> InitReport:
+    """The report of a job that is done; an error where nothing was set, or something is not finite."""
+    model = type(job.model).__name__
     if not job.settings and not job.notes:
         reasons = "; ".join(f"{name}: {why}" for name, why in job.left_alone.items())
-        raise MinimandError(f"{title} set nothing in {type(job.model).__name__}. {reasons}.")
-    broken = broken_parameters(job.model)
+        raise MinimandError(f"{title} set nothing in {model}. {reasons}.")
+    broken = tracing.broken_parameters(job.model)
     if broken:
         raise MinimandError(
             f"{', '.join(broken)} would be left with values that are not finite; expected them to be set: neither "
             "frozen nor excluded."
         )
-
-
-def _run(model: nn.Module, batch: Any) -> Trace:
-    with undisturbed(model), torch.no_grad():
-        measured(model)
-        return trace(model, batch)
+    settings = tuple(replace(s, std_after=deviation(read(job.model, s.name))) for s in job.settings.values())
+    title = f"{title}: {remark}" if remark else title
+    left_alone = {**job.left_alone, **_unmentioned(job)}
+    return InitReport(model, title, settings, left_alone, tuple(job.notes), dry_run, tuple(job.references))
 
 
 def _generator(generator: torch.Generator | None, dry_run: bool) -> torch.Generator:
-    """The source of random numbers: a copy of the one given in a dry run, by default one seeded by torch's state."""
     if generator is not None:
         return torch.Generator(generator.device).set_state(generator.get_state()) if dry_run else generator
     # Not the state itself: weights and whatever torch draws next would be the same numbers.
@@ -173,12 +151,9 @@ def _unmentioned(job: Job) -> dict[str, str]:
 def _as_it_was_if_refused(model: nn.Module) -> Iterator[None]:
     """Put back parameters, buffers, parametrizations, children and hooks of a model if an error is raised."""
     values = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
-    put_buffers_back = buffers_back(model)
+    put_buffers_back = tracing.buffers_back(model)
     before = {(module, leaf) for module in model.modules() for leaf in _parametrized(module)}
-    tables: list[dict[Any, Any]] = []
-    for module in model.modules():
-        tables += children_and_hooks(module)
-    copies = [dict(table) for table in tables]
+    tables = [(table, dict(table)) for module in model.modules() for table in children_and_hooks(module)]
     try:
         yield
     except BaseException:
@@ -186,7 +161,7 @@ def _as_it_was_if_refused(model: nn.Module) -> Iterator[None]:
             for leaf in _parametrized(module):
                 if (module, leaf) not in before:
                     parametrize.remove_parametrizations(module, leaf, leave_parametrized=False)
-        for table, entries in zip(tables, copies, strict=True):
+        for table, entries in tables:
             table.clear()
             table.update(entries)
         with torch.no_grad():

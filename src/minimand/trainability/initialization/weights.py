@@ -19,7 +19,6 @@ class Scaled(nn.Module):
         self.factor = factor
 
     def forward(self, value: Tensor) -> Tensor:
-        """The value, of any shape, times the factor."""
         return self.factor * value
 
     def right_inverse(self, value: Tensor) -> Tensor:
@@ -35,11 +34,7 @@ def read(model: nn.Module, name: str) -> Tensor:
 
 
 def write(model: nn.Module, name: str, value: Tensor) -> None:
-    """Make the module see this value, through the inverse of a parametrization if there is one.
-
-    Raises:
-        ValueError: the parametrization has no inverse, or gives another value back.
-    """
+    """Make the module see this value, through the inverse of a parametrization if there is one that gives it back."""
     owner, leaf = _owner(model, name)
     with torch.no_grad():
         if not parametrize.is_parametrized(owner, leaf):
@@ -47,16 +42,14 @@ def write(model: nn.Module, name: str, value: Tensor) -> None:
             return
         kinds = ", ".join(type(module).__name__ for module in parametrized_by(owner, leaf))
         advice = f"Exclude it, exclude=({name!r},), or take the parametrization off while initializing."
-        before = getattr(owner, leaf)
-        value = value.to(before.device, before.dtype)
+        value = value.to(getattr(owner, leaf))
         try:
             setattr(owner, leaf, value)
         except (NotImplementedError, RuntimeError, ValueError) as error:
             raise MinimandError(
                 f"{name} is parametrized by {kinds}, which cannot take this value: {error} {advice}"
             ) from None
-        after = getattr(owner, leaf)
-        off = float((after - value).abs().max()) if value.numel() else 0.0
+        off = float((getattr(owner, leaf) - value).abs().max()) if value.numel() else 0.0
         if not off <= torch.finfo(value.dtype).eps ** 0.5 * float(value.abs().max()):
             raise MinimandError(
                 f"{name} is parametrized by {kinds}, which made another of the value set, off by {off:.3g}. {advice}"
@@ -65,39 +58,30 @@ def write(model: nn.Module, name: str, value: Tensor) -> None:
 
 def parametrized_by(owner: nn.Module, leaf: str) -> list[nn.Module]:
     """The parametrizations of a parameter, none if it is a plain one."""
-    if not parametrize.is_parametrized(owner, leaf):
-        return []
-    return list(cast(nn.ModuleDict, owner.parametrizations)[leaf].children())
+    is_plain = not parametrize.is_parametrized(owner, leaf)
+    return [] if is_plain else list(cast(nn.ModuleDict, owner.parametrizations)[leaf].children())
 
 
 def scale(model: nn.Module, name: str, factor: float) -> None:
     """Put one learned factor before a layer's weight and bias; one that is there already is set."""
     module = model.get_submodule(name)
-    scalings = [p for p in parametrized_by(module, "weight") if isinstance(p, Scaled)]
-    if scalings:
-        with torch.no_grad():
-            scalings[0].factor.fill_(factor)
-        return
-    like = cast(Tensor, module.weight)
-    shared = nn.Parameter(torch.ones((), dtype=like.dtype, device=like.device))
-    for leaf in ("weight", "bias"):
-        if getattr(module, leaf, None) is not None:
-            parametrize.register_parametrization(module, leaf, Scaled(shared))
+    shared = next((p.factor for p in parametrized_by(module, "weight") if isinstance(p, Scaled)), None)
+    if shared is None:
+        like = cast(Tensor, module.weight)
+        shared = nn.Parameter(torch.ones((), dtype=like.dtype, device=like.device))
+        for leaf in ("weight", "bias"):
+            if getattr(module, leaf, None) is not None:
+                parametrize.register_parametrization(module, leaf, Scaled(shared))
     with torch.no_grad():
         shared.fill_(factor)
 
 
 def bias_by_scalars(model: nn.Module, name: str, first: bool) -> None:
-    """Put one learned number, 0 now, before a layer that is not `first`, and one after it if it has no bias.
-
-    Numbers that are there already are set to 0.
-    """
+    """Put one learned number, set to 0, before a layer that is not `first`, and one after it if it has no bias."""
     module = model.get_submodule(name)
     like = cast(Tensor, module.weight)
-    places = [] if first else ["before"]
-    if getattr(module, "bias", None) is None:
-        places.append("after")
-    for place in places:
+    is_wanted = {"before": not first, "after": getattr(module, "bias", None) is None}
+    for place in (place for place, wanted in is_wanted.items() if wanted):
         if hasattr(module, place):
             nn.init.zeros_(cast(ScalarBias, getattr(module, place)).bias)
             continue
@@ -117,11 +101,7 @@ def _shift_output(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -
 
 
 def why_not(model: nn.Module, name: str) -> str | None:
-    """Why a parameter is to be left alone; None if it is not.
-
-    Raises:
-        ValueError: an old-style torch.nn.utils.weight_norm or spectral_norm makes it anew at every call.
-    """
+    """Why a parameter is to be left alone; None if it is not. One that is made anew at every call is an error."""
     owner, leaf = _owner(model, name)
     parts = [n for n, _ in owner.named_parameters(recurse=False) if n.startswith(f"{leaf}_")]
     if leaf not in own_parameters(owner) and not parametrize.is_parametrized(owner, leaf):
@@ -131,17 +111,12 @@ def why_not(model: nn.Module, name: str) -> str | None:
         )
     if not read(model, name).is_floating_point():
         return f"its type is {read(model, name).dtype}"
-    if not all(parameter.requires_grad for parameter in _sources(owner, leaf)):
-        return "frozen"
-    return None
+    return None if all(parameter.requires_grad for parameter in sources(model, name)) else "frozen"
 
 
 def sources(model: nn.Module, name: str) -> list[nn.Parameter]:
     """The parameters that hold the value of a name: one, or those that a parametrization makes it of."""
-    return _sources(*_owner(model, name))
-
-
-def _sources(owner: nn.Module, leaf: str) -> list[nn.Parameter]:
+    owner, leaf = _owner(model, name)
     if parametrize.is_parametrized(owner, leaf):
         return list(cast(nn.ModuleDict, owner.parametrizations)[leaf].parameters())
     return [cast(nn.Parameter, getattr(owner, leaf))]

@@ -1,11 +1,12 @@
-"""An activation as a function of one number: its values and slopes in float64, and where it bends."""
+"""An activation as a function of one number: its values and slopes in float64, and its Gaussian expectations."""
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from types import BuiltinFunctionType, FunctionType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -15,21 +16,37 @@ from ..._support.errors import MinimandError, WrongTypeError, unknown_name
 from ...networks.kinds import ACTIVATION_FUNCTIONS
 
 # Gauss-Legendre nodes and weights of a panel, and how values there give those elsewhere in it.
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(16)
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _CHECKS = np.array([-0.99999, -0.93, -0.6, -0.2, 0.3, 0.55, 0.9, 0.99999])
 _legendre = np.polynomial.legendre.legvander
-_INTERPOLATION = _legendre(_CHECKS, 15) @ np.linalg.inv(_legendre(NODES, 15))
+_INTERPOLATION = _legendre(_CHECKS, 15) @ np.linalg.inv(_legendre(_NODES, 15))
 _RESOLVED, _NARROWEST, _MOST_PANELS = 1e-10, 1e-10, 20_000
+
+# The Gaussian density beyond is under 1e-22.
+_FAR = 10.0
+_PANELS = np.arange(-_FAR, _FAR + 1, 2)
+
+
+class Moments(NamedTuple):
+    """Expectations at a Gaussian h of variance q: E phi^2, E phi, E phi'^2, E phi'^4, and d E phi^2 / dq."""
+
+    second: float
+    mean: float
+    mu1: float
+    mu2: float
+    slope: float
 
 
 class ActivationFunction:
-    """A function of one number with its slope, in float64, and the panels in which it is smooth."""
+    """A function of one number, its slope and, by Gauss-Legendre rules on smooth panels, Gaussian expectations."""
 
     def __init__(self, function: Callable[[Tensor], Tensor], name: str) -> None:
         self.name = name
         self._function = function
-        # Results by the function that computes them: the memory ends with the object.
-        self.remembered = lru_cache(maxsize=4096)(lambda compute, *arguments: compute(self, *arguments))
+        # Remembered as long as the object lives.
+        self._edges = lru_cache(4096)(self._edges_to)
+        self.moments = lru_cache(4096)(self._moments_at)
+        self.gap = lru_cache(4096)(self._gap_at)
         h = np.linspace(-3, 3, 7)
         try:
             whole, part = self(h)[0], self(h[2:5])[0]
@@ -66,7 +83,44 @@ class ActivationFunction:
         """This activation less a constant."""
         return ActivationFunction(lambda h: self._function(h) - constant, f"{self.name} - {constant:.4g}")
 
-    def edges(self, reach: float) -> np.ndarray:
+    def squared_slopes(self, q: float) -> tuple[np.ndarray, np.ndarray]:
+        """The distribution of phi'(h)^2 for h of variance q: values and their probabilities."""
+        near = 2.0 ** np.arange(-12, 1)
+        z, weights = _rule(_within(np.concatenate([_PANELS, near, -near, self._bends(q) / np.sqrt(q)])))
+        weights = weights * _density(z)
+        d = self(np.sqrt(q) * z)[1] ** 2
+        # Values that are nearly equal are one, their mean.
+        where = np.unique(np.round((d - d.min()) / max(float(np.ptp(d)), 1e-300) * 256), return_inverse=True)[1]
+        mass = np.bincount(where, weights)
+        return np.bincount(where, weights * d) / mass, mass / mass.sum()
+
+    def _moments_at(self, q: float) -> Moments:
+        """The moments at a variance q above 0."""
+        z, weights = _rule(_within(np.concatenate([_PANELS, self._bends(q) / np.sqrt(q)])))
+        value, slope = self(np.sqrt(q) * z)
+        weights = weights * _density(z)
+        square = value**2
+        # Stein's lemma, which also holds for jumps.
+        steepness = weights @ ((z**2 - 1) * square) / (2 * q)
+        numbers = (weights @ square, weights @ value, weights @ slope**2, weights @ slope**4, steepness)
+        return Moments(*map(float, numbers))
+
+    def _gap_at(self, q: float, c: float) -> float:
+        """E (phi(u) - phi(v))^2 / 2 for Gaussians of variance q above 0 and correlation c, exact also near c = 1."""
+        # u, v = sqrt(q) (along x +- across y) with x and y independent; the integrand is even in y.
+        along, across = (np.sqrt(max(q * (1 + s * c) / 2, 1e-300)) for s in (1, -1))
+        bends = self._bends(q)
+        y, outer = _rule(_within(np.concatenate([[0.0], _PANELS, bends / across]), low=0.0))
+        crossed = np.concatenate([bends[None] - across * y[:, None], bends[None] + across * y[:, None]], 1) / along
+        x, inner = _rule(np.sort(np.concatenate([np.tile(_PANELS, (len(y), 1)), np.clip(crossed, -_FAR, _FAR)], 1)))
+        u, v = (self(along * x + sign * across * y[:, None])[0] for sign in (1, -1))
+        return float(outer * _density(y) @ (inner * _density(x) * (u - v) ** 2).sum(1))
+
+    def _bends(self, q: float) -> np.ndarray:
+        """The edges of the panels in which h of variance q lies."""
+        return self._edges(float(2.0 ** max(3, np.ceil(np.log2(_FAR * np.sqrt(q))))))
+
+    def _edges_to(self, reach: float) -> np.ndarray:
         """Ends of panels from -reach to reach in which 16 Gauss-Legendre nodes resolve phi and its slope."""
         powers = [reach / 2**k for k in range(2 + max(0, round(np.log2(reach))))]
         edges = np.array(sorted({0.0, *powers, *(-p for p in powers)}))
@@ -74,10 +128,10 @@ class ActivationFunction:
         finished = [np.array([-reach, reach])]
         for _ in range(60):
             half, middle = (high - low) / 2, (high + low) / 2
-            values = np.stack(self(middle[:, None] + half[:, None] * np.concatenate([NODES, _CHECKS])))
+            values = np.stack(self(middle[:, None] + half[:, None] * np.concatenate([_NODES, _CHECKS])))
             if not np.isfinite(values).all():
                 raise MinimandError(f"activation {self.name} is not finite between {-reach:g} and {reach:g}.")
-            nodes, checks = values[..., : len(NODES)], values[..., len(NODES) :]
+            nodes, checks = values[..., : len(_NODES)], values[..., len(_NODES) :]
             scale = np.maximum(1, np.abs(nodes).max(-1))
             unresolved = (np.abs(nodes @ _INTERPOLATION.T - checks).max(-1) > _RESOLVED * scale).any(0)
             unresolved &= half > _NARROWEST * np.maximum(1, np.abs(middle))
@@ -91,15 +145,27 @@ class ActivationFunction:
         raise MinimandError(f"activation {self.name} is random, or nowhere smooth, between {-reach:g} and {reach:g}.")
 
 
+def _within(edges: np.ndarray, low: float = -_FAR) -> np.ndarray:
+    return np.unique(np.clip(edges, low, _FAR))
+
+
+def _rule(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of all panels between the edges, which are in the last dimension."""
+    half, middle = (edges[..., 1:] - edges[..., :-1]) / 2, (edges[..., 1:] + edges[..., :-1]) / 2
+    nodes = middle[..., None] + half[..., None] * _NODES
+    weights = half[..., None] * _WEIGHTS
+    return nodes.reshape(*edges.shape[:-1], -1), weights.reshape(*edges.shape[:-1], -1)
+
+
+def _density(z: np.ndarray) -> np.ndarray:
+    return np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+
+
 def activation(phi: Any) -> ActivationFunction:
     """The activation behind a name, a module or its class, a function of torch, or any callable tensor -> tensor.
 
     Names, functions of torch and modules of torch without parameters are remembered with their expectations; any
     other callable is read afresh, as nobody can say when two of them are equal.
-
-    Raises:
-        ValueError: an unknown name; a function that does not act number by number.
-        TypeError: not a callable, or one that cannot take float64.
     """
     if isinstance(phi, ActivationFunction):
         return phi
@@ -134,19 +200,15 @@ def _belongs_to_torch(function: Any) -> bool:
     return isinstance(function, FunctionType) and function.__module__.startswith("torch.") and not function.__closure__
 
 
+@dataclass(frozen=True)
 class _Known:
     """A function that another one of the same key can stand for."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor], name: str, key: Any) -> None:
-        self.function, self.name, self.key = function, name, key
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Known) and self.key == other.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
+    function: Callable[[Tensor], Tensor] = field(compare=False)
+    name: str = field(compare=False)
+    key: Hashable
 
 
 @lru_cache(maxsize=256)
-def _remembered(identified: _Known) -> ActivationFunction:
-    return ActivationFunction(identified.function, identified.name)
+def _remembered(known: _Known) -> ActivationFunction:
+    return ActivationFunction(known.function, known.name)

@@ -4,15 +4,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ..._support.checks import check_number
-from ..._support.errors import MinimandError, unknown_name
-from . import expectations
+from ..._support.checks import check_choice, check_number
+from ..._support.errors import MinimandError
 from .activation import ActivationFunction, activation
-from .layer_maps import ROUNDING, SMALLEST_VARIANCE, check_variance, moments, root
+from .layer_maps import ROUNDING, SMALLEST_VARIANCE, check_variance, root
 
 PointStability = Literal["line", "homogeneous", "half_stable", "unstable"]
 PointPolicy = Literal["auto", "line", "half_stable"]
@@ -53,19 +52,15 @@ def critical_point(
     """The edge of chaos: sigma_w and sigma_b for which E h^2 = q stays and squared gradients keep their size.
 
     Args:
-        phi: the activation.
+        phi: the activation; where it has no such point, the error says which there are.
         q: the variance of h to hold, if it matters; the result may be unstable there, and its kind says so.
         sigma_b: the standard deviation of the biases, if it is given instead.
         depth: the number of layers; the variance is then 1 / depth instead of 1, near isometry for tanh and its kin.
         policy: without q and sigma_b, `line` takes this variance even where it is unstable, `half_stable` the point
             where lengths begin to return, and `auto` the first that is not unstable.
-
-    Raises:
-        ValueError: there is no such point; the message says which there are.
     """
     phi = activation(phi)
-    if policy not in get_args(PointPolicy):
-        raise unknown_name("policy", str(policy), get_args(PointPolicy))
+    check_choice("policy", policy, PointPolicy)
     if sum(choice is not None for choice in (q, sigma_b, depth)) > 1:
         raise MinimandError("q, sigma_b and depth each choose the point; give one of them.")
     if depth is not None:
@@ -87,28 +82,25 @@ def critical_point(
 def gain(phi: Any, kind: GainKind = "second_moment") -> float:
     """The factor by which weights of variance 1 / fan_in are multiplied to make up for an activation.
 
-    Args:
-        phi: the activation.
-        kind: `second_moment` gives phi the second moment 1 at inputs of variance 1; `variance` the variance 1, as for
-            normalizer-free networks; `critical` is sigma_w of the critical point.
+    The kind `second_moment` gives phi the second moment 1 at inputs of variance 1; `variance` the variance 1, as for
+    normalizer-free networks; `critical` is sigma_w of the critical point.
     """
-    if kind not in get_args(GainKind):
-        raise unknown_name("kind of gain", str(kind), get_args(GainKind))
+    check_choice("kind of gain", kind, GainKind)
     if kind == "critical":
         return critical_point(phi).sigma_w
-    at_one = moments(phi, 1.0)
+    at_one = activation(phi).moments(1.0)
     return (at_one.second - (at_one.mean**2 if kind == "variance" else 0.0)) ** -0.5
 
 
 def _bias(phi: ActivationFunction, q: float) -> float:
     """The share of q that biases add at the critical point of this q; negative where there is none."""
-    m = expectations.moments(phi, q)
+    m = phi.moments(q)
     return 1 - m.second / (m.mu1 * q) if m.mu1 > 0 else math.nan
 
 
 def _line(phi: ActivationFunction, q: float) -> CriticalPoint | None:
     """The point of the critical line at q; None where the biases would need a negative variance."""
-    m = expectations.moments(phi, q)
+    m = phi.moments(q)
     if m.mu1 == 0:
         return None
     variance = q * _bias(phi, q)
@@ -122,16 +114,13 @@ def _line(phi: ActivationFunction, q: float) -> CriticalPoint | None:
 
 
 def _half_stable(phi: ActivationFunction, q: float) -> CriticalPoint:
-    """The point of the line where its lengths cease to be unstable."""
-
     def excess(at: float) -> float:
         point = _line(phi, at)
         return math.nan if point is None else point.chi_par - 1
 
     for low, high in _crossings(excess):
         if excess(low) > _MARGIN:
-            at = root(excess, low, high)
-            point = _line(phi, at)
+            point = _line(phi, root(excess, low, high))
             if point is not None:
                 return point
     raise MinimandError(_none_at(phi, q))
@@ -146,9 +135,8 @@ def _with_bias(phi: ActivationFunction, sigma_b: float) -> CriticalPoint:
     if sigma_b == 0 and phi.homogeneous:
         candidates = [_line(phi, 1.0)]
     else:
-        candidates = [_line(phi, root(excess, *ends)) for ends in _crossings(excess)]
-        if sigma_b == 0:
-            candidates.insert(0, _limit(phi))
+        limit = [_limit(phi)] if sigma_b == 0 else []
+        candidates = limit + [_line(phi, root(excess, *ends)) for ends in _crossings(excess)]
     points = [point for point in candidates if point is not None]
     if not points:
         raise MinimandError(f"{phi.name} has no critical point with sigma_b = {sigma_b:g}. {_available(phi)}")
@@ -157,15 +145,15 @@ def _with_bias(phi: ActivationFunction, sigma_b: float) -> CriticalPoint:
 
 def _limit(phi: ActivationFunction) -> CriticalPoint | None:
     """The critical point without bias as q goes to 0; there is one where phi(0) = 0."""
-    m = expectations.moments(phi, SMALLEST_VARIANCE)
+    m = phi.moments(SMALLEST_VARIANCE)
     if m.mu1 == 0 or abs(m.second / m.mu1 / SMALLEST_VARIANCE - 1) > _MARGIN:
         return None
-    grows = expectations.moments(phi, 1e-4).second / m.mu1 > 1e-4 * (1 + _MARGIN)
+    grows = phi.moments(1e-4).second / m.mu1 > 1e-4 * (1 + _MARGIN)
     return CriticalPoint(m.mu1**-0.5, 0.0, 0.0, 1.0, 1.0, "unstable" if grows else "line")
 
 
 def _none_at(phi: ActivationFunction, q: float) -> str:
-    if expectations.moments(phi, q).mu1 == 0:
+    if phi.moments(q).mu1 == 0:
         return f"{phi.name} has slope 0 at inputs of variance {q:g}: no weights can keep gradients."
     variance = q * _bias(phi, q)
     if variance >= 0:
@@ -174,7 +162,6 @@ def _none_at(phi: ActivationFunction, q: float) -> str:
 
 
 def _available(phi: ActivationFunction) -> str:
-    """What a message recommends where an activation has no such point."""
     stable = [q for q in _GRID if (point := _line(phi, q)) is not None and point.kind == "line"]
     begins = [root(lambda q: _bias(phi, q), *ends) for ends in _crossings(lambda q: _bias(phi, q))]
     where = "There is no stable one. Use"

@@ -11,17 +11,12 @@ from typing import Any, NamedTuple
 
 from ..._support.checks import check_number
 from ..._support.errors import MinimandError
-from . import expectations
-from .activation import activation
-from .expectations import Moments
+from .activation import Moments, activation
 
-SMALLEST_VARIANCE = 1e-20
-"""The variance that stands for the limit 0: h as small as float64 allows."""
-
+# What stands for the limit 0, h as small as float64 allows, and for infinity, far beyond any bend.
+SMALLEST_VARIANCE, _LARGEST_VARIANCE = 1e-20, 1e8
+# Below it the value of a function counts as 0.
 ROUNDING = 1e-12
-"""The size below which the value of a function counts as 0."""
-
-_LARGEST_VARIANCE = 1e8  # stands for infinity: far beyond any bend
 
 
 class MeanFieldLayer(NamedTuple):
@@ -33,13 +28,9 @@ class MeanFieldLayer(NamedTuple):
 
 
 def moments(phi: Any, q: float) -> Moments:
-    """E phi^2, E phi, E phi'^2, E phi'^4 and d E phi^2 / dq at a Gaussian input of variance q.
-
-    Raises:
-        MinimandError: q is not above 0, or phi is no function of single numbers.
-    """
+    """E phi^2, E phi, E phi'^2, E phi'^4 and d E phi^2 / dq at a Gaussian input of variance q."""
     check_variance(q)
-    return expectations.moments(activation(phi), float(q))
+    return activation(phi).moments(float(q))
 
 
 def length_map(phi: Any, q: float, sigma_w: float, sigma_b: float) -> float:
@@ -55,7 +46,7 @@ def correlation_map(phi: Any, c: float, q: float, sigma_w: float, sigma_b: float
     if q_next == 0:
         return float(c)
     # From the gap, as the product would lose the digits of correlations near 1.
-    return 1 - sigma_w**2 * (expectations.gap(activation(phi), float(q), float(c)) if c < 1 else 0.0) / q_next
+    return 1 - sigma_w**2 * (activation(phi).gap(float(q), float(c)) if c < 1 else 0.0) / q_next
 
 
 def chi(phi: Any, q: float, sigma_w: float) -> float:
@@ -66,17 +57,10 @@ def chi(phi: Any, q: float, sigma_w: float) -> float:
 def trajectory(
     phi: Any, sigma_w: float, sigma_b: float, depth: int, *, q: float = 1.0, c: float | None = None
 ) -> list[MeanFieldLayer]:
-    """What theory says of each of `depth` layers; the first has the given q and c.
+    """What theory says of each of `depth` layers; the first has the given q = E h^2 and correlation c of two inputs.
 
-    Args:
-        phi: the activation.
-        sigma_w: the standard deviation of weights is sigma_w / sqrt(fan_in).
-        sigma_b: the standard deviation of biases.
-        depth: the number of layers.
-        q: E h^2 of the first.
-        c: the correlation of two inputs there; None, the cheaper, leaves angles out (nan).
-
-    The chi of a layer is the factor by which squared gradients change from the next layer to it.
+    c = None, the cheaper, leaves angles out (nan). The chi of a layer is the factor by which squared gradients change
+    from the next layer to it.
     """
     phi = activation(phi)
     check_number("depth", depth, 1, math.inf, whole=True)
@@ -90,10 +74,7 @@ def trajectory(
         if c is not None:
             angle = correlation_map(phi, angle, at, sigma_w, sigma_b)
         # Beyond the ends of the range phi is a multiple of h.
-        if at == q:
-            q = length_map(phi, at, sigma_w, sigma_b)
-        else:
-            q = sigma_b**2 + q / at * sigma_w**2 * expectations.moments(phi, at).second
+        q = q / at * sigma_w**2 * phi.moments(at).second + sigma_b**2
     return layers
 
 
@@ -103,14 +84,12 @@ def in_range(q: float) -> float:
 
 
 def check_variance(q: Any) -> None:
-    """Raise MinimandError unless q is a variance above 0."""
     check_number("q", q, 0, math.inf, below=True)
     if q < SMALLEST_VARIANCE:
         raise MinimandError(f"q is {q!r}; expected a variance above 0.")
 
 
 def check_sigmas(sigma_w: Any, sigma_b: Any) -> None:
-    """Raise MinimandError unless both are standard deviations."""
     check_number("sigma_w", sigma_w, 0, math.inf)
     check_number("sigma_b", sigma_b, 0, math.inf)
 

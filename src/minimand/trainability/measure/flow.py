@@ -63,9 +63,8 @@ class LayerCall:
     run: int
     """The number of times that this layer ran before."""
     reads: tuple[int, ...]
-    """The numbers of the tensors that the layer was given."""
     writes: tuple[int, ...]
-    """The numbers of the tensors that the layer returned."""
+    """The numbers of the tensors that the layer returned; `reads` has those that it was given."""
     after: dict[int, AppliedActivation | None]
     """The calls whose output reaches this one without passing another layer, and the last activation on the way."""
     activation: AppliedActivation | None = None
@@ -92,7 +91,6 @@ class DataFlowMode(TorchFunctionMode):
         self.numbered = self.inside = 0
 
     def begin(self, batch: Any) -> None:
-        """Mark the tensors of a batch."""
         for tensor in tensors(batch):
             self.origins[tensor] = {BATCH: Since()}
 
@@ -152,7 +150,7 @@ class DataFlowMode(TorchFunctionMode):
     def normalized(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
         """A forward hook of normalizations, which notes which one a tensor passed."""
         for tensor in tensors(output):
-            origins = self.origins.get(tensor) or {}
+            origins = self._origins(tensor)
             self.origins[tensor] = {index: since._replace(norm=name) for index, since in origins.items()}
 
     def thresholded(self, threshold: AppliedActivation, module: nn.Module, args: Any, output: Any) -> None:
@@ -170,11 +168,7 @@ class DataFlowMode(TorchFunctionMode):
         for tensor in tensors(value):
             for index, since in (self.origins.get(tensor) or {}).items():
                 before = origins.get(index, Since())
-                origins[index] = Since(
-                    before.activation or since.activation,
-                    before.norm or since.norm,
-                    since.scale if before.scale is None else before.scale,
-                )
+                origins[index] = Since._make(b if a is None else a for a, b in zip(before, since, strict=True))
         return origins
 
     def _number(self, tensor: Tensor) -> int:
@@ -206,26 +200,21 @@ def tensors(value: Any) -> Iterator[Tensor]:
     """The tensors in a tensor, a mapping, a tuple or a list, however deep."""
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors(item)
-    elif isinstance(value, tuple | list):
-        for item in value:
+    elif isinstance(value, Mapping | tuple | list):
+        for item in value.values() if isinstance(value, Mapping) else value:
             yield from tensors(item)
 
 
 def first_output(output: Any) -> Tensor:
-    """The first floating-point tensor that a model returned; raises TypeError if there is none."""
-    for tensor in tensors(output):
-        if tensor.is_floating_point():
-            return tensor
-    raise WrongTypeError(
-        f"the model returned {type(output).__name__}; expected a floating-point tensor, or some that hold one."
-    )
+    """The first floating-point tensor that a model returned; an error if there is none."""
+    first = next((tensor for tensor in tensors(output) if tensor.is_floating_point()), None)
+    if first is None:
+        kind = type(output).__name__
+        raise WrongTypeError(f"the model returned {kind}; expected a floating-point tensor, or some that hold one.")
+    return first
 
 
 def _replaced(output: Any, first: Tensor) -> Any:
-    """An output of a layer with its first tensor replaced."""
     if isinstance(output, Tensor):
         return first
     items = list(output)

@@ -1,11 +1,20 @@
-"""What is known of each layer after one forward and one backward pass."""
+"""What is known of each layer after one forward and one backward pass, and how sizes grow over the depth."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from torch import nn
 
 from .tracing import Trace
+
+LIMIT = math.log(1e3)
+"""The largest logarithm of a growth, either way, with which one step size suits all layers."""
+
+# A jump from one layer to the next is taken between means over at most so many layers on either side; where there are
+# skips, the largest of so many layers stands for them, as the layers of a branch see the scale of the branch.
+_WINDOW = 6
 
 
 @dataclass(frozen=True)
@@ -79,3 +88,64 @@ class Measured:
     """The squared norm of the gradient of each parameter that has one."""
     samples: int
     """The number of samples in the batch; 0 where no layer read a floating-point tensor."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """The logarithm of the factor by which squared sizes change in the direction they travel."""
+
+    what: str
+    total: float = 0.0
+    at: int | None = None
+    """The index, among all layers that ran, of the one at which sizes jump; None for a steady change."""
+
+    def __str__(self) -> str:
+        if abs(self.total) < 0.1:
+            return f"the squared {self.what} keeps its size"
+        return f"the squared {self.what} {'grows' if self.total > 0 else 'shrinks'} {times(abs(self.total))}"
+
+
+def growths(stats: Sequence[LayerStat], plain: bool) -> tuple[Growth, Growth]:
+    """The growth of the signal that arrives at the hidden layers, and of the gradient on its way back.
+
+    The first layer is left out, as it takes whatever scale the data have, and for the gradient the last, as pooling
+    stands before it. `plain` says that there are no skips.
+    """
+    order = range(1, len(stats))
+    signal = {i: stats[i].read_second_moment for i in order}
+    gradient = {i: stats[i].read_gradient for i in reversed(order[:-1])}
+    return _growth("signal", signal, plain), _growth("gradient", gradient, plain)
+
+
+def faded(stats: Sequence[LayerStat], i: int) -> float:
+    """The logarithm of the growth of the gradient on its way back towards layer i, as far as it is above 0."""
+    alive = [s.read_gradient for s in stats[i + 1 : -1] if s.read_gradient > 0]
+    return math.log(alive[0] / alive[-1]) if alive else 0.0
+
+
+def times(growth: float) -> str:
+    """A factor, given as its logarithm: 2.4-fold, or 10^18-fold."""
+    return f"{math.exp(growth):.3g}-fold" if abs(growth) < LIMIT else f"10^{growth / math.log(10):.1f}-fold"
+
+
+def _growth(what: str, sizes: dict[int, float], plain: bool) -> Growth:
+    """The growth by the slope of a line through all sizes, which the ends hardly move, or by a jump."""
+    points = [(step, i, math.log(v)) for step, (i, v) in enumerate(sizes.items()) if 0 < v < math.inf]
+    logs = [log for *_, log in points]
+    if not plain and logs:
+        logs = [max(logs[j : j + _WINDOW]) for j in range(max(1, len(logs) - _WINDOW + 1))]
+        points = points[: len(logs)]
+    if len(points) < 2:
+        return Growth(what)
+    mean, middle = fmean(logs), fmean(step for step, *_ in points)
+    variation = sum((step - middle) ** 2 for step, *_ in points)
+    slope = sum((step - middle) * (log - mean) for (step, *_), log in zip(points, logs, strict=True)) / variation
+    growth = Growth(what, slope * (points[-1][0] - points[0][0]))
+    for j in range(2, len(logs) - 1 if plain else 0):
+        k = min(j, len(logs) - j, _WINDOW) // 2 * 2
+        jump = fmean(logs[j : j + k]) - fmean(logs[j - k : j])
+        # Along a line the difference is at most half of the whole.
+        if abs(jump) > (0.6 if growth.at is None else 1) * abs(growth.total):
+            # A layer shows in the gradient of what it reads itself, and in the signal that the next one reads.
+            growth = Growth(what, jump, points[j][1] - 1 if what == "signal" else points[j][1])
+    return growth

@@ -1,8 +1,9 @@
-"""Tracing: which layers of a model run, in which order, and which activation follows each."""
+"""Tracing: which layers of a model run, in which order, which activation follows each, and the residual branches."""
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..._support.errors import MinimandError
+from ..._support.errors import MinimandError, unknown_name
 from ..._support.torch_internals import NormBase, own_buffers
+from ...blocks import DenseLayer, Prox, Skip
+from ...blocks.convnext import ConvNeXtBranch
+from ...blocks.transformer import TransformerBranch
 from ...layers.thresholds import Threshold
 from ...networks.kinds import layers, normalizations
-from .flow import AppliedActivation, DataFlowMode, LayerCall, LayerVisitor, Origins, tensors
+from ...networks.skeletons import Skeleton, skeletons
+from ...theory.dynamics.response import gains
+from .flow import BATCH, AppliedActivation, DataFlowMode, LayerCall, LayerVisitor, Origins, tensors
 
 
 @dataclass(frozen=True)
@@ -39,22 +45,29 @@ class Trace:
         return {name: sum(call.name == name for call in self.calls) for name in self.first}
 
 
+@dataclass(frozen=True)
+class Branch:
+    """A residual branch: layers whose output is added to a skip, by name."""
+
+    layers: tuple[str, ...]
+    """The layers inside the branch, in order."""
+    ends: tuple[str, ...]
+    """The layers whose output is added."""
+    norm: str | None = None
+    """A normalization after the last layer."""
+    factor: str | None = None
+    """A parameter that multiplies what is added, such as a layer scale."""
+    gain: float = 1.0
+    """How strongly the branch reaches the output of the network, or of its stage."""
+
+
 def trace(model: nn.Module, batch: Any, visit: LayerVisitor | None = None) -> Trace:
-    """Run a batch through a model and note which layers ran, in which order, and what followed each.
+    """Run a batch through a model, in its mode, and note which layers ran, in which order, and what followed each.
 
-    Runs in the mode the model is in; gradients are recorded where the caller has them on. Hooks are taken off, and
-    mode, buffers and random state put back, also when the model raises. Activations are found where a torch function
-    computes them, for a module, as a function or a method; one written out by hand is seen as its parts
-    (x * sigmoid(x) as a sigmoid).
-
-    Args:
-        model: any module.
-        batch: a tensor; a tuple or list of positional, or a mapping of named, arguments.
-        visit: is given each call, as it happens, and the first tensor the layer returned; what it returns takes that
-            tensor's place. `activation` is not known by then.
-
-    Raises:
-        ValueError: an empty or non-finite batch; no layer in the model; lazy or meta parameters.
+    Hooks are taken off, and mode, buffers and random state put back, also when the model raises. Activations are found
+    where a torch function computes them; one written out by hand is seen as its parts (x * sigmoid(x) as a sigmoid).
+    `visit` is given each call, whose `activation` is not known by then, and the first tensor that the layer returned;
+    what it returns takes that tensor's place.
     """
     check_parameters(model)
     args, kwargs = arguments(batch)
@@ -90,8 +103,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     """Put back, at the end, the mode of every module, the buffers, and torch's random state."""
     modes = {module: module.training for module in model.modules()}
     put_buffers_back = buffers_back(model)
-    tensors = [*model.parameters(), *model.buffers()]
-    devices = {tensor.device for tensor in tensors if tensor.device.type == "cuda"}
+    devices = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.is_cuda}
     try:
         with torch.random.fork_rng(devices=list(devices)):
             yield
@@ -103,26 +115,19 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 def buffers_back(model: nn.Module) -> Callable[[], None]:
     """A function that puts the buffers of a model back as they are now, the same tensors with the same values."""
-    saved = [
-        (module, name, buffer, buffer.clone())
-        for module in model.modules()
-        for name, buffer in own_buffers(module).items()
-        if buffer is not None
-    ]
+    tables = [own_buffers(module) for module in model.modules()]
+    saved = [(table, name, b, b.clone()) for table in tables for name, b in table.items() if b is not None]
 
     def put_back() -> None:
         with torch.no_grad():
-            for module, name, buffer, value in saved:
-                own_buffers(module)[name] = buffer.copy_(value)
+            for table, name, buffer, value in saved:
+                table[name] = buffer.copy_(value)
 
     return put_back
 
 
 def measured(model: nn.Module) -> None:
-    """Put a model in the mode in which the start of training is measured: no dropout, normalization by the batch.
-
-    Use inside `undisturbed`, which puts the mode back.
-    """
+    """Put a model, inside `undisturbed`, in the mode for measuring: no dropout, normalization by the batch."""
     model.eval()
     for module in model.modules():
         if isinstance(module, NormBase):
@@ -130,7 +135,7 @@ def measured(model: nn.Module) -> None:
 
 
 def arguments(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The positional and the named arguments that a batch stands for; raises ValueError if empty or not finite."""
+    """The positional and the named arguments that a batch stands for; one that is empty or not finite is an error."""
     named = dict(batch) if isinstance(batch, Mapping) else {}
     listed = () if isinstance(batch, Mapping) else tuple(batch) if isinstance(batch, tuple | list) else (batch,)
     inputs = list(tensors((listed, named)))
@@ -149,7 +154,7 @@ def arguments(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 @contextmanager
 def explained(model: nn.Module, batch: Any) -> Iterator[None]:
-    """Raise ValueError, with the shapes of the batch, where the model cannot take it."""
+    """Raise MinimandError, with the shapes of the batch, where the model cannot take it."""
     try:
         yield
     except (RuntimeError, IndexError, ValueError) as error:
@@ -162,7 +167,7 @@ def explained(model: nn.Module, batch: Any) -> Iterator[None]:
 
 
 def check_parameters(model: nn.Module) -> None:
-    """Raise ValueError if a parameter has no shape or no values yet."""
+    """Raise MinimandError if a parameter has no shape or no values yet."""
     for name, parameter in model.named_parameters():
         if nn.parameter.is_lazy(parameter):
             raise MinimandError(f"{name} is lazy: it has no shape yet. Call the model on a batch once, then come back.")
@@ -177,3 +182,88 @@ def broken_parameters(model: nn.Module) -> list[str]:
     named = [(name, p) for name, p in model.named_parameters() if p.is_floating_point()]
     finite = torch.stack([p.detach().isfinite().all().cpu() for _, p in named]).tolist() if named else []
     return [name for (name, _), fine in zip(named, finite, strict=True) if not fine]
+
+
+def branches(model: nn.Module, trace: Trace | None = None, declared: Iterable[str] = ()) -> list[Branch]:
+    """The branches of a model, in order: declared by name; of our stages, with their gains; or seen in a trace."""
+    names = [declared] if isinstance(declared, str) else list(declared)
+    if names:
+        modules = dict(model.named_modules())
+        for name in names:
+            if name not in modules:
+                raise unknown_name(f"module of {type(model).__name__} in branches", name, modules)
+        return [_ending_last(name, modules[name]) for name in names]
+    stages = [skeleton for skeleton in skeletons(model) if not skeleton.is_wired]
+    if stages:
+        return [branch for stage in stages for branch in _of_stage(stage)]
+    return [] if trace is None else list(_of_trace(model, trace))
+
+
+def total_gain(residual: Sequence[Branch]) -> float:
+    """The root of the sum of squared gains of branches: sqrt(depth) where each reaches the output as it is."""
+    return math.sqrt(sum(branch.gain**2 for branch in residual))
+
+
+def _of_stage(stage: Skeleton) -> Iterator[Branch]:
+    reach = gains(stage.learned, stage.depth)
+    # A layer may ask several times, and several blocks: its answers are shared among them.
+    calls = len(reach) // stage.depth
+    for k, (name, layer_block) in enumerate(zip(stage.names, stage.blocks, strict=True)):
+        blocks = {name: layer_block}
+        if isinstance(layer_block, nn.ModuleDict):
+            blocks = {f"{name}.{oracle}": block for oracle, block in layer_block.items()}
+        gain = math.sqrt(sum(float(g) ** 2 for g in reach[k * calls : (k + 1) * calls]) / len(blocks))
+        for path, block in blocks.items():
+            if isinstance(block, DenseLayer | Prox) or (stage.binding == "operator" and not isinstance(block, Skip)):
+                continue
+            path, branch = (f"{path}.branch", block.branch) if isinstance(block, Skip) else (path, block)
+            if layers(branch):
+                yield _ending_last(path, branch, gain)
+
+
+def _ending_last(name: str, module: nn.Module, gain: float = 1.0) -> Branch:
+    """The branch that a module is: it ends in its last layer, or the normalization after it."""
+    inside = [f"{name}.{inner}".rstrip(".") for inner in layers(module)]
+    if not inside:
+        raise MinimandError(f"{name} has no layer; branches names modules whose output is added to a skip.")
+    ends = [inside[-1]]
+    if isinstance(module, TransformerBranch):
+        ends.insert(0, f"{name}.attention.project")
+    norm = None
+    if not isinstance(module, TransformerBranch | ConvNeXtBranch):
+        order = [f"{name}.{inner}".rstrip(".") for inner, _ in module.named_modules()]
+        norms = {f"{name}.{inner}" for inner in normalizations(module)}
+        norm = next((path for path in reversed(order[order.index(inside[-1]) + 1 :]) if path in norms), None)
+    factors = [leaf for leaf, _ in module.named_parameters(recurse=False) if leaf in ("gamma", "layer_scale")]
+    return Branch(tuple(inside), tuple(ends), norm, f"{name}.{factors[0]}" if factors else None, gain)
+
+
+def _of_trace(model: nn.Module, trace: Trace) -> Iterator[Branch]:
+    parameters = {id(parameter): name for name, parameter in model.named_parameters()}
+    before: list[set[int]] = []
+
+    def upstream(part: Iterable[int]) -> set[int]:
+        return set().union(*(before[i] for i in part if i != BATCH))
+
+    for call in trace.calls:
+        sources = set(call.after) or {BATCH}
+        before.append(sources | upstream(sources))
+
+    for first, second in trace.sums:
+        skip, branch = (first, second) if set(first) & upstream(second) else (second, first)
+        # Or else a projected skip, a single layer: whatever it reads, the branch begins with.
+        if not set(skip) & upstream(branch):
+            skip, branch = sorted((first, second), key=lambda part: len(upstream(part)))
+            if len(skip) != 1 or not set(trace.calls[next(iter(skip))].after) <= upstream(branch) or BATCH in branch:
+                continue
+        inside = sorted((upstream(branch) | set(branch)) - upstream(skip) - set(skip) - {BATCH})
+        if not inside or BATCH in branch:
+            continue
+        ends = [i for i in sorted(branch) if i in inside]
+        since = branch[ends[-1]]
+        yield Branch(
+            tuple(dict.fromkeys(trace.calls[i].name for i in inside)),
+            tuple(dict.fromkeys(trace.calls[i].name for i in ends)),
+            since.norm,
+            None if since.scale is None else parameters.get(id(since.scale)),
+        )

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,6 +15,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..._support.errors import MinimandError
 from ..._support.extras import require
 from ..measure.flow import first_output
+from ..measure.tracing import buffers_back, undisturbed
+
+# The most samples of a batch on which a diagnosis measures.
+_SAMPLES = 64
 
 
 @dataclass(frozen=True)
@@ -35,27 +40,20 @@ class TangentKernel:
 def ntk(model: nn.Module, x: Tensor) -> TangentKernel:
     """The tangent kernel of a model on the samples of x, along one direction of its output, drawn the same each time.
 
-    One backward pass per sample; samples times parameters are held in memory. The model runs in the mode it is in, and
-    its buffers are left as they were.
-
-    Raises:
-        ValueError: fewer than two samples, or no parameter that takes gradients.
+    One backward pass per sample, of which there are two or more; samples times parameters are held in memory. The model
+    runs in the mode it is in, and its buffers are left as they were.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     if len(x) < 2 or not parameters:
         raise MinimandError(
             f"x has {len(x)} samples and the model {len(parameters)} parameters; at least 2 and 1 are needed."
         )
-    buffers = [(b, b.clone()) for b in model.buffers()]
-    try:
-        with torch.enable_grad():
-            y = first_output(model(x)).flatten(1)
-            along = torch.randn(y.shape[1], generator=torch.Generator().manual_seed(0)).to(y)
-            outputs = y @ (along / along.norm())
-            rows = [torch.autograd.grad(o, parameters, retain_graph=True, allow_unused=True) for o in outputs]
-    finally:
-        for buffer, before in buffers:
-            buffer.copy_(before)
+    with torch.enable_grad(), ExitStack() as put_back:
+        put_back.callback(buffers_back(model))
+        y = first_output(model(x)).flatten(1)
+        along = torch.randn(y.shape[1], generator=torch.Generator().manual_seed(0)).to(y)
+        outputs = y @ (along / along.norm())
+        rows = [torch.autograd.grad(o, parameters, retain_graph=True, allow_unused=True) for o in outputs]
     zeros = [torch.zeros_like(p) for p in parameters]
     filled = [[zero if g is None else g for g, zero in zip(row, zeros, strict=True)] for row in rows]
     gradients = torch.stack([torch.cat([g.flatten() for g in row]) for row in filled]).double()
@@ -98,3 +96,29 @@ def hessian_extremes(
         options: dict[str, Any] = {"v0": start, "tol": 1e-4, "return_eigenvectors": False}
         smallest, largest = (eigsh(hessian, 1, which=end, **options)[0] for end in ("SA", "LA"))
     return float(smallest), float(largest)
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """How steep the outputs and the loss are in the weights."""
+
+    kernel_largest: float
+    """The largest eigenvalue of the neural tangent kernel."""
+    kernel_condition: float
+    largest_step: float
+    """The largest stable step of gradient descent on half the mean squared error."""
+    hessian: tuple[float, float] | None
+    """The smallest and the largest eigenvalue of the Hessian of the loss; None without a target."""
+
+
+def curvature(model: nn.Module, batch: Any, loss: Callable[[Any, Tensor], Tensor] | None, target: Any) -> Curvature:
+    """The curvature of a model on up to 64 samples of a batch that is one tensor, in eval mode."""
+    if not isinstance(batch, Tensor):
+        raise MinimandError(f"curvature=True needs a batch that is one tensor; it is {type(batch).__name__}.")
+    x = batch[:_SAMPLES]
+    with undisturbed(model):
+        model.eval()
+        kernel, hessian = ntk(model, x), None
+        if loss is not None and target is not None:
+            hessian = hessian_extremes(model, loss, x, target[:_SAMPLES])
+    return Curvature(kernel.largest, kernel.condition, kernel.largest_step, hessian)

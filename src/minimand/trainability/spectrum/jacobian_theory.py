@@ -2,17 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ..._support.checks import check_number
-from ..._support.errors import MinimandError, unknown_name
-from ..mean_field import expectations
+from ..._support.checks import check_choice, check_number
+from ..._support.errors import MinimandError
 from ..mean_field.activation import activation
 
 MatrixEnsemble = Literal["orthogonal", "gaussian"]
-"""The distribution of square weight matrices."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +33,14 @@ class Factors:
         cls, phi: Any, ensemble: MatrixEnsemble, depth: int, q: float, sigma_w: float | None, head: bool = False
     ) -> "Factors":
         """The product for an activation at inputs of variance q; sigma_w None is the critical scale."""
-        if ensemble not in get_args(MatrixEnsemble):
-            raise unknown_name("ensemble", str(ensemble), get_args(MatrixEnsemble))
+        check_choice("ensemble", ensemble, MatrixEnsemble)
         check_number("depth", depth, 1, math.inf, whole=True)
         check_number("q", q, 1e-20, math.inf, below=True)
         phi = activation(phi)
-        at_q = expectations.moments(phi, float(q))
+        at_q = phi.moments(float(q))
         if at_q.mu1 == 0:
             raise MinimandError(f"{phi.name} has slope 0 at inputs of variance {q:g}: its Jacobian is 0.")
-        d, weights = expectations.squared_slopes(phi, float(q))
+        d, weights = phi.squared_slopes(float(q))
         scale = at_q.mu1**-0.5 if sigma_w is None else sigma_w
         return cls(d, weights, depth, depth + (1 if head else 0), scale, ensemble == "gaussian")
 
@@ -103,17 +100,11 @@ def theory(phi: Any, ensemble: MatrixEnsemble, depth: int, q: float, *, sigma_w:
     """The squared singular values of J, a product of `depth` factors W diag(phi'(h)).
 
     Pennington et al. (2018): the mean is (sigma_w^2 mu1)^depth, the variance mean^2 depth (mu2 / mu1^2 - 1 - s1), with
-    s1 = 0 for orthogonal and -1 for Gaussian weights.
-
-    Args:
-        phi: an activation as in `mean_field`.
-        ensemble: `orthogonal` or `gaussian` weights.
-        depth: the number of layers.
-        q: the variance of h in all of them.
-        sigma_w: the scale of the weights; None is the critical one, for which the mean is 1.
+    s1 = 0 for orthogonal and -1 for Gaussian weights. phi is an activation as in `mean_field`, q the variance of h in
+    all layers; sigma_w = None is the critical scale of the weights, for which the mean is 1.
     """
     factors = Factors.of(phi, ensemble, depth, q, sigma_w)
-    at_q = expectations.moments(activation(phi), float(q))
+    at_q = activation(phi).moments(float(q))
     mean = (factors.sigma_w**2 * at_q.mu1) ** depth
     var = mean**2 * depth * (at_q.mu2 / at_q.mu1**2 - 1 + (1 if ensemble == "gaussian" else 0))
     return SpectrumTheory(mean, max(var, 0.0), factors.edge())

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,7 +18,6 @@ from ...data.samples import WHOLE, Batch, Samples
 from ..loop.state_batch import StateBatch
 from ..runs.checkpoint import Checkpoint, pack_optimizer, unpack_optimizer
 from .processes import broadcast_object, peer_failures
-from .replay import Buffer
 from .world import World
 
 T = TypeVar("T")
@@ -29,16 +28,8 @@ _IN_FLIGHT, _WAITING = 4, 4
 _HEADER, _BODY = 1, 2
 # Kinds of message: a batch, or a signal of what all ranks do after a step.
 _DATA, _SIGNAL = 0, 1
-_DTYPES = (
-    torch.float32,
-    torch.bfloat16,
-    torch.float16,
-    torch.float64,
-    torch.int64,
-    torch.int32,
-    torch.uint8,
-    torch.bool,
-)
+_FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_DTYPES = (*_FLOATS, torch.int64, torch.int32, torch.uint8, torch.bool)
 # Numbers that describe a tensor: its type, its layout, its dimensions, and their lengths.
 _ENTRIES = 8
 
@@ -49,10 +40,6 @@ class SentState(StateBatch):
 
     seed: int | None = None
     """The seed of what is random in the modules above; None to draw one."""
-
-    def to(self, device: torch.device) -> "SentState":
-        """Move the states to a device, in the precision that they came in."""
-        return SentState([leaf.to(device) for leaf in self.leaves], self.spec, self.seed)
 
 
 @dataclass(frozen=True)
@@ -65,16 +52,40 @@ class Message:
     tensors: list[Tensor]
 
 
+@dataclass
+class _Stored(Generic[T]):
+    item: T
+    uses: int = 1
+
+
+class Buffer(Generic[T]):
+    """The last `capacity` batches; read is the newest of the least used ones (Belilovsky et al. 2020, priority LIFO).
+
+    A batch that is written has been used once, by the module that made it; a new one takes the place of the oldest.
+    """
+
+    def __init__(self, capacity: int, max_reuse: int | None = None) -> None:
+        self.max_reuse = max_reuse
+        self._stored: deque[_Stored[T]] = deque(maxlen=capacity)
+
+    def write(self, item: T) -> None:
+        """Store a batch, which its maker has used once."""
+        self._stored.append(_Stored(item))
+
+    def read(self, beyond: bool = False) -> T | None:
+        """A batch to train on; None where none may be read again by `max_reuse`, unless `beyond` lets it."""
+        least = min(reversed(self._stored), key=lambda stored: stored.uses, default=None)
+        if least is None or (self.max_reuse is not None and least.uses > self.max_reuse and not beyond):
+            return None
+        least.uses += 1
+        return least.item
+
+
 class Pipeline(World):
     """A chain of processes that train one network.
 
-    The highest rank has the first modules, rank 0 the last ones and so the network's outputs.
-
-    Args:
-        members: the modules of each rank; every rank has a copy of all of them.
-        specs: for each rank, how the state that it is sent is made of tensors.
-        device: the device of this rank.
-        buffer: the batches that this rank trains on; None to train on each once, in order.
+    The highest rank has the first modules, rank 0 the last ones and so the network's outputs. `members` are the modules
+    of each rank, of which every rank has a copy; `specs` say how the state that a rank is sent is made of tensors.
     """
 
     def __init__(
@@ -82,7 +93,7 @@ class Pipeline(World):
         members: Sequence[nn.Module],
         specs: Sequence[Any],
         device: torch.device,
-        buffer: "Buffer[Message] | None" = None,
+        buffer: Buffer[Message] | None = None,
     ) -> None:
         super().__init__()
         self.pipeline_stages = self.world_size
@@ -98,34 +109,34 @@ class Pipeline(World):
     def source(self, samples: Samples, training: bool) -> "PipelineSource":
         return PipelineSource(samples, self, training)
 
-    def agree(self, stop: bool, save: bool) -> tuple[bool, bool]:
+    def agree(self, stop: bool, save: bool) -> list[bool]:
         if self.buffer is not None:  # ranks are at different steps until the epoch ends
-            return False, False
+            return [False, False]
         if not self.is_first:
             signal = self._next().number
             stop, save = bool(signal & 1), bool(signal & 2)
         self._send(Message(_SIGNAL, int(stop) + 2 * int(save), []))
-        return stop, save
+        return [stop, save]
 
     def from_main(self, value: T) -> T:
         return broadcast_object(value)
 
-    def gather(self, value: T) -> list[T]:
-        """The values of all ranks, on rank 0; an empty list elsewhere."""
+    def gather(self, value: T, everywhere: bool = False) -> list[T]:
+        """The values of all ranks, on rank 0 or everywhere; an empty list elsewhere."""
         by_rank: list[Any] = [None] * self.world_size
+        value = tree_map_only(Tensor, Tensor.cpu, value)
         with peer_failures("another rank"):
-            dist.gather_object(tree_map_only(Tensor, Tensor.cpu, value), by_rank if self.rank == 0 else None)
-        return by_rank if self.rank == 0 else []
+            if everywhere:
+                dist.all_gather_object(by_rank, value)
+            else:
+                dist.gather_object(value, by_rank if self.rank == 0 else None)
+        return by_rank if everywhere or self.rank == 0 else []
 
     def complete(self) -> None:
         self._collect(everywhere=True)
 
     def pack(
-        self,
-        saved: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        copies: Mapping[str, nn.Module],
-        device: torch.device,
+        self, saved: nn.Module, optimizer: torch.optim.Optimizer, copies: Mapping[str, nn.Module], device: torch.device
     ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         self._collect(everywhere=False)
         copied = {name: copy.state_dict() for name, copy in copies.items()}
@@ -149,14 +160,7 @@ class Pipeline(World):
 
     def _collect(self, everywhere: bool) -> None:
         """Bring the weights of every rank's modules to rank 0, or to all."""
-        local = {name: tensor.cpu() for name, tensor in self.members[self.rank].state_dict().items()}
-        by_rank: list[Any] = [None] * self.world_size
-        with peer_failures("another rank"):
-            if everywhere:
-                dist.all_gather_object(by_rank, local)
-            else:
-                by_rank = self.gather(local)
-        for rank, weights in enumerate(by_rank):
+        for rank, weights in enumerate(self.gather(dict(self.members[self.rank].state_dict()), everywhere)):
             if rank != self.rank:
                 self.members[rank].load_state_dict(weights)
 
@@ -274,12 +278,11 @@ class PipelineSource:
         return len(self.samples)
 
     def batches(self, size: int, seed: int | None = None, first: int = 0, share: slice = WHOLE) -> Iterator[Batch]:
-        """Batches of prepared samples or of states, whole: ranks of a pipeline do not share them."""
+        # Ranks of a pipeline do not share batches. Called now, not when the first one is asked for, as of any samples.
         if self.pipeline.is_first:
-            batches = self.samples.batches(size, seed, first)
-        else:
-            batches = self.pipeline.receive(self.count(size, seed is not None) - first, self.training)
-        return self._with_targets_noted(batches)
+            return self._with_targets_noted(self.samples.batches(size, seed, first))
+        count = self.count(size, seed is not None) - first
+        return self._with_targets_noted(self.pipeline.receive(count, self.training))
 
     def _with_targets_noted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         for x, targets in batches:
@@ -287,12 +290,10 @@ class PipelineSource:
             yield x, targets
 
     def count(self, size: int, shuffled: bool) -> int:
-        """Count the batches of a size; shuffled ones leave an incomplete last one out."""
         return self.samples.count(size, shuffled)
 
     def to(self, device: torch.device) -> "PipelineSource":
-        """Return the source itself: batches go to the device one by one."""
-        return self
+        return self  # batches go to the device one by one
 
 
 def _of(rank: int) -> str:

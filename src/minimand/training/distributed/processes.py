@@ -29,14 +29,12 @@ def init_process_group() -> None:
     """Initialize the process group of torchrun's processes, unless there is one; it ends with the process."""
     if not dist.is_initialized():
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-        atexit.register(_destroy_process_group)
+        atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
 
 
 def world_size() -> int:
     """The number of processes; where torchrun started several, their group is initialized."""
-    if not is_launched():
-        return 1
-    if not dist.is_initialized() and os.environ["WORLD_SIZE"] == "1":
+    if not is_launched() or (not dist.is_initialized() and os.environ["WORLD_SIZE"] == "1"):
         return 1
     init_process_group()
     return dist.get_world_size()
@@ -70,8 +68,3 @@ def peer_failures(peer: str) -> Iterator[None]:
             f"{peer} does not answer any more, so training ends on rank {dist.get_rank()} too. It was killed, or ended "
             "by an error that it shows. The same command on the same run goes on from the last checkpoint."
         ) from error
-
-
-def _destroy_process_group() -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()

@@ -2,26 +2,20 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ..._support.errors import MinimandError
 from ..._support.torch_internals import ModuleSnapshot, own_parameters
 from ...networks.unrolled import Unrolled, UnrolledLayer
-from .usage import usage
 
 
 class Shards:
-    """Modules whose parameters, gradients and moments are sharded: each is gathered where it is used.
-
-    Args:
-        modules: built alike; they are sharded in place.
-        x: a batch for them.
-
-    Raises:
-        MinimandError: a parameter has no dimension that could be split.
-    """
+    """Modules, built alike, whose parameters, gradients and moments are sharded in place, and gathered where used."""
 
     def __init__(self, modules: Sequence[nn.Module], x: Tensor) -> None:
         from torch.distributed.fsdp import fully_shard
@@ -32,7 +26,7 @@ class Shards:
                     f"parameter {name} is a single number without dimensions, which FSDP cannot shard; expected the "
                     "shape (1,), or parallel='ddp'."
                 )
-        called = usage(modules[0], x).called
+        called, _ = usage(modules[0], x)
         units = [name for name, m in modules[0].named_modules() if m in {*_units(modules[0], modules[0], called)}]
         # FSDP has no way back of its own.
         self._before = [ModuleSnapshot.of(m) for m in dict.fromkeys(m for module in modules for m in module.modules())]
@@ -87,10 +81,48 @@ def _units(root: nn.Module, module: nn.Module, called: set[nn.Module]) -> Iterat
 
 
 def _stands_alone(unit: nn.Module, root: nn.Module) -> bool:
-    """Whether it has parameters that nothing else has: those that are tied have to stay together."""
+    """Whether a module has parameters that nothing else has: those that are tied have to stay together."""
     uses_inside, uses_everywhere = _uses(unit), _uses(root)
     return bool(uses_inside) and all(uses_everywhere[p] == count for p, count in uses_inside.items())
 
 
 def _uses(module: nn.Module) -> Counter[nn.Parameter]:
     return Counter(p for _, p in module.named_parameters(remove_duplicate=False))
+
+
+def usage(module: nn.Module, x: Tensor) -> tuple[set[nn.Module], set[Tensor]]:
+    """The modules that a forward pass in evaluation mode calls, and the parameters on which its outputs depend."""
+    called: set[nn.Module] = set()
+    handle = register_module_forward_pre_hook(lambda part, _: called.add(part))
+    try:
+        with evaluation_mode(module), torch.enable_grad():
+            outputs = module(x)
+    finally:
+        handle.remove()
+    return called, _leaves(getattr(outputs, "grad_fn", None))
+
+
+@contextmanager
+def evaluation_mode(*modules: nn.Module) -> Iterator[None]:
+    """Within it modules are in evaluation mode; after it all of their parts are in the modes that they had."""
+    modes = [(part, part.training) for module in modules for part in module.modules()]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def _leaves(function: Any) -> set[Tensor]:
+    leaves: set[Tensor] = set()
+    waiting, seen = [function], {None}
+    while waiting:
+        function = waiting.pop()
+        if function not in seen:
+            seen.add(function)
+            if hasattr(function, "variable"):
+                leaves.add(function.variable)
+            waiting += [above for above, _ in function.next_functions]
+    return leaves

@@ -17,14 +17,11 @@ from ...data.samples import Batch, Loader, Samples
 from ..loop.losses import Loss
 from ..runs.checkpoint import Checkpoint, pack_optimizer, unpack_optimizer
 from .processes import LostProcessError, init_process_group, is_launched, world_size
-from .sharding import Shards
-from .usage import usage
+from .sharding import Shards, usage
 
 Parallel = Literal["ddp", "fsdp"]
 """How processes share each batch: with the whole model in each, or with its weights sharded over them."""
 T = TypeVar("T")
-
-_LAUNCH = "torchrun --nproc-per-node 2 -m -- minimand train"
 
 
 class World:
@@ -37,16 +34,13 @@ class World:
         self.parallel = parallel
         self.world_size = world_size()
         self.rank = dist.get_rank() if self.world_size > 1 else 0
+        self.is_main = self.rank == 0
+        """Whether this is the process that prints and writes."""
         self.batch_shares = self.world_size if parallel else 1
         """The number of processes that share a batch."""
         self.share = slice(self.rank if parallel else 0, None, self.batch_shares)
         """The rows of a batch that this process has."""
         self.shards: Shards | None = None
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this is the process that prints and writes."""
-        return self.rank == 0
 
     def local_device(self, device: torch.device) -> torch.device:
         """The device on which this process trains: of several GPUs one for each process of a machine."""
@@ -78,16 +72,12 @@ class World:
             dist.all_reduce(x)
         return x
 
-    def any_rank(self, flag: bool) -> bool:
-        """Whether a flag is set in one of the processes."""
-        return self._any(flag)[0]
-
-    def agree(self, stop: bool, save: bool) -> tuple[bool, bool]:
+    def agree(self, stop: bool, save: bool) -> list[bool]:
         """Whether all processes stop, and whether all save, after this step, as one of them wishes."""
-        stop, save = self._any(stop, save)
-        return stop, save
+        return self.any_rank(stop, save)
 
-    def _any(self, *flags: bool) -> list[bool]:
+    def any_rank(self, *flags: bool) -> list[bool]:
+        """Whether each flag is set in one of the processes."""
         if self.world_size == 1:
             return [*flags]
         counts = torch.tensor(flags, dtype=torch.int)
@@ -124,7 +114,7 @@ class World:
     def wrap(self, module: nn.Module, example: Callable[[], Any], copies: Iterable[nn.Module] = ()) -> nn.Module:
         """The module to call in place of another one, so that its gradients are averaged over the processes.
 
-        Copies, built like the module, are sharded where it is. What was wrapped before is put together again.
+        Copies, built like the module, are sharded where the module is. What was sharded before is put together again.
         """
         self.unwrap()
         if self.parallel is None:
@@ -132,7 +122,7 @@ class World:
         if self.parallel == "fsdp":
             self.shards = Shards([module, *copies], example())
             return module
-        reached = usage(module, example()).reached
+        _, reached = usage(module, example())
         unused = any(p.requires_grad and p not in reached for p in module.parameters())
         return DistributedDataParallel(module, find_unused_parameters=unused)
 
@@ -147,8 +137,7 @@ class World:
         return x if self.shards is None else self.shards.whole(x)
 
     def _full_on_main(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Whole tensors on rank 0; nothing elsewhere."""
-        whole = ((name, self.full(x)) for name, x in tensors.items())
+        whole = ((name, self.full(x)) for name, x in tensors.items())  # one at a time, as most processes keep none
         return {name: x for name, x in whole if self.is_main}
 
     def _sharded(self, tensors: dict[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -156,11 +145,7 @@ class World:
         return tensors if self.shards is None else {n: self.shards.part(x, like[n]) for n, x in tensors.items()}
 
     def pack(
-        self,
-        saved: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        copies: Mapping[str, nn.Module],
-        device: torch.device,
+        self, saved: nn.Module, optimizer: torch.optim.Optimizer, copies: Mapping[str, nn.Module], device: torch.device
     ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         """The tensors of a checkpoint by section, whole on rank 0, and the plain state beside them."""
         tensors, plain = pack_optimizer(optimizer)
@@ -172,10 +157,10 @@ class World:
 
     def unpack(self, checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, copies: Mapping[str, nn.Module]) -> None:
         """Put what `pack` gave, but for the model and the random state, into an optimizer and copies of the model."""
-        tensors, plain = checkpoint.tensors.get("optimizer", {}), checkpoint.state["optimizer"]
+        tensors = checkpoint.tensors.get("optimizer", {})
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         like = {name: parameters[int(name.partition("/")[0])] for name in tensors}
-        unpack_optimizer(optimizer, self._sharded(tensors, like), plain)
+        unpack_optimizer(optimizer, self._sharded(tensors, like), checkpoint.state["optimizer"])
         for name, copy in copies.items():
             copy.load_state_dict(self._sharded(checkpoint.tensors[name], copy.state_dict()))
 
@@ -187,19 +172,13 @@ class World:
         while True:
             if self.parallel:
                 seed_everything(derived_seed(derived_seed(seed, step), self.rank + 1))
-            try:
-                batch = next(batches)
-            except StopIteration:
+            if (batch := next(batches, None)) is None:
                 return
             yield batch
             step += 1
 
     def global_batch(self, local: int) -> int:
-        """The size of a batch of which this process has `local` samples.
-
-        Raises:
-            MinimandError: too few to share.
-        """
+        """The size of a batch of which this process has `local` samples."""
         if self.parallel is None:
             return local
         batch = int(self.all_reduce(torch.tensor(local)))
@@ -250,26 +229,14 @@ class World:
 
 
 def join_world(parallel: Parallel | None, distributed: str | None, method: str, diagnose: bool) -> World:
-    """The processes that `torchrun` started; this one alone where it started none.
-
-    Args:
-        parallel: how processes share each batch; None for "ddp" where there are several.
-        distributed: what the method says of itself, as `Method.distributed`.
-        method: the method's name, for errors.
-        diagnose: whether the training is watched, which one process alone can do.
-
-    Raises:
-        MinimandError: an unknown `parallel`, one without torchrun, or with what only one process can do.
-    """
+    """The processes that `torchrun` started, or this one alone; where the method lets them, they share each batch."""
     if parallel is not None and parallel not in get_args(Parallel):
         raise unknown_name("parallel", str(parallel), get_args(Parallel))
-    if not is_launched():
-        if parallel:
-            raise MinimandError(
-                f"parallel is {parallel!r}, but this is one process; expected to be started as in `{_LAUNCH}`, or "
-                "parallel=None."
-            )
-        return World()
+    if parallel and not is_launched():
+        raise MinimandError(
+            f"parallel is {parallel!r}, but this is one process; expected to be started as in `torchrun "
+            "--nproc-per-node 2 -m -- minimand train`, or parallel=None."
+        )
     if parallel and distributed == "modules":
         raise MinimandError(
             f"parallel is {parallel!r}, but {method} places its modules itself; expected parallel=None."

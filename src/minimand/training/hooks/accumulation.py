@@ -1,6 +1,6 @@
 """Gradient accumulation: the update of a large batch in the memory of a small one."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,22 +8,19 @@ from torch import Tensor, nn
 from ..._support.errors import MinimandError
 from ...data.samples import Loader
 from ..loop.losses import Loss
+from ..loop.training import Training
 from .hook import HOOKS, Backward, Hook
-
-if TYPE_CHECKING:
-    from ..loop.training import Training
 
 
 @HOOKS.register("accumulation")
 class AccumulationHook(Hook):
-    """Fills the gradients of a batch part by part (`Recipe.accumulate`).
+    """Fills the gradients of a batch part by part (`Recipe.accumulate`); a part counts by its share of the samples.
 
-    The loss of a part counts by its share of the samples, so that without batch statistics and random layers the
-    weights are those of the large batch, to rounding. Losses that compare samples of a batch see those of a part.
+    Without batch statistics, random layers and losses that compare samples, weights are those of the large batch.
     """
 
     @classmethod
-    def is_wanted(cls, training: "Training") -> bool:
+    def is_wanted(cls, training: Training) -> bool:
         accumulate = training.recipe.accumulate
         if accumulate == 1:
             return False

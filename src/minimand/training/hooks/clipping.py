@@ -1,18 +1,15 @@
 """Gradient clipping: by the norm of all gradients, or unit by unit (Brock et al. 2021)."""
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
 from ..._support.torch_internals import ConvNd
+from ..loop.training import Training
 from .hook import HOOKS, Hook
 from .nonfinite import NonFiniteLossError, broken_gradient
-
-if TYPE_CHECKING:
-    from ..loop.training import Training
 
 # Norms of weights below this count as this: else weights of 0 could never leave it.
 _LEAST_NORM = 1e-3
@@ -23,15 +20,13 @@ class ClippingHook(Hook):
     """Clips gradients (`Recipe.clip`, `Recipe.adaptive_clip`); gradients that are not finite end the training."""
 
     @classmethod
-    def is_wanted(cls, training: "Training") -> bool:
-        recipe = training.recipe
-        if not (recipe.clip or recipe.adaptive_clip):
-            return False
-        if training.world.pipeline_stages > 1:
+    def is_wanted(cls, training: Training) -> bool:
+        is_wanted = bool(training.recipe.clip or training.recipe.adaptive_clip)
+        if is_wanted and training.world.pipeline_stages > 1:
             raise MinimandError(
                 "Recipe.clip and adaptive_clip look at a whole network, not at a rank's part; expected 0."
             )
-        return True
+        return is_wanted
 
     def measure(self) -> list[Tensor]:
         gradients = (p.grad for p in self.training.problem.trained.parameters() if p.grad is not None)

@@ -1,14 +1,10 @@
 """The model through torch.compile."""
 
-from typing import TYPE_CHECKING
-
 from torch import nn
 
 from ...networks.compiled import compiled
+from ..loop.training import Training
 from .hook import HOOKS, Hook
-
-if TYPE_CHECKING:
-    from ..loop.training import Training
 
 
 @HOOKS.register("compilation")
@@ -16,7 +12,7 @@ class CompilationHook(Hook):
     """Runs the forward pass of each step through torch.compile (`Recipe.compile`)."""
 
     @classmethod
-    def is_wanted(cls, training: "Training") -> bool:
+    def is_wanted(cls, training: Training) -> bool:
         return training.recipe.compile
 
     def callable(self, module: nn.Module) -> nn.Module:

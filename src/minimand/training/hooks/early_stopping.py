@@ -3,34 +3,27 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from ...data.data import Data
-from ...data.holding_out import hold_out
+from ...data import Data, hold_out
 from ..loop.events import Warned
+from ..loop.training import Training
 from .hook import HOOKS, Hook
-
-if TYPE_CHECKING:
-    from ..loop.training import Training
 
 
 @HOOKS.register("early_stopping")
 class EarlyStoppingHook(Hook):
-    """Evaluates a validation part after each epoch, and stops a problem that gets no better (`Recipe.early_stopping`).
-
-    The weights of the epoch with the lowest validation loss are kept. A method of several problems stops each of them
-    by itself.
-    """
+    """Evaluates a validation part after each epoch; stops problems that get no better, and keeps their best weights."""
 
     best: AveragedModel | None = None
     best_loss = math.inf
     epochs_since = 0
 
     @classmethod
-    def is_wanted(cls, training: "Training") -> bool:
+    def is_wanted(cls, training: Training) -> bool:
         return training.recipe.validation > 0
 
     def select_data(self, data: Data) -> Data:

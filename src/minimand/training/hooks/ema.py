@@ -1,15 +1,12 @@
 """The moving average of the weights."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..loop.training import Training
 from .hook import HOOKS, Hook
-
-if TYPE_CHECKING:
-    from ..loop.training import Training
 
 
 @HOOKS.register("ema")
@@ -19,7 +16,7 @@ class AverageHook(Hook):
     average: AveragedModel
 
     @classmethod
-    def is_wanted(cls, training: "Training") -> bool:
+    def is_wanted(cls, training: Training) -> bool:
         return training.recipe.ema > 0
 
     def begin_problem(self, module: nn.Module) -> None:

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
 from ..._support.registry import Registry, subclass_of
+from ...data import Data
 from ..loop.losses import Loss
 
 if TYPE_CHECKING:
-    from ...data.data import Data
     from ..loop.training import Training
 
 Backward = Callable[[nn.Module, Any, Tensor, Loss], tuple[Tensor, Tensor]]
@@ -18,10 +18,7 @@ Backward = Callable[[nn.Module, Any, Tensor, Loss], tuple[Tensor, Tensor]]
 
 
 class Hook:
-    """Something that a training does at named moments. A subclass overrides the moments that it needs.
-
-    The moments of a step do not depend on the order of hooks, as each moment is for one kind of change.
-    """
+    """Something that a training does at named moments, in no order among hooks. A subclass overrides those it needs."""
 
     hides_accuracy: ClassVar[bool] = False
     """Whether targets are changed so that a batch has no right answers to count."""
@@ -34,7 +31,7 @@ class Hook:
         """Whether a training's recipe or options ask for this hook; may raise MinimandError for what cannot be."""
         raise MinimandError(f"{cls.__name__} has no class method is_wanted(cls, training).")
 
-    def select_data(self, data: "Data") -> "Data":
+    def select_data(self, data: Data) -> Data:
         """The data to train and judge on, before anything else."""
         return data
 
@@ -102,8 +99,3 @@ class Hook:
 
 HOOKS: Registry[type[Hook]] = Registry("hook", "hooks", __name__.rpartition(".")[0], subclass_of(Hook))
 """The hooks by name; a file in this folder registers its own."""
-
-
-def hooks_of(training: "Training") -> dict[str, Hook]:
-    """The hooks that a training asks for, by name."""
-    return {name: hook(training) for name, hook in HOOKS.items() if hook.is_wanted(training)}

@@ -1,7 +1,7 @@
 """Mixup and CutMix: samples mixed with one another, and their targets alike."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,10 +9,8 @@ from torch import Tensor
 
 from ..._support.errors import MinimandError
 from ..loop.state_batch import StateBatch
+from ..loop.training import Training
 from .hook import HOOKS, Hook
-
-if TYPE_CHECKING:
-    from ..loop.training import Training
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,9 @@ class Mixing:
             mixed, share = _cutmix(x, _share(self.cutmix))
         else:
             share = _share(self.mixup)
-            mixed = torch.lerp(_others(x), x, share)
+            mixed = torch.lerp(x.roll(1, 0), x, share)
         own = F.one_hot(y, self.classes).to(x.dtype)
-        return mixed, torch.lerp(_others(own), own, share)
+        return mixed, torch.lerp(own.roll(1, 0), own, share)
 
 
 @HOOKS.register("mixing")
@@ -40,13 +38,13 @@ class MixingHook(Hook):
 
     hides_accuracy = True
 
-    def __init__(self, training: "Training") -> None:
+    def __init__(self, training: Training) -> None:
         super().__init__(training)
         recipe = training.recipe
         self.mixing = Mixing(training.data.num_outputs, recipe.mixup, recipe.cutmix)
 
     @classmethod
-    def is_wanted(cls, training: "Training") -> bool:
+    def is_wanted(cls, training: Training) -> bool:
         recipe, data = training.recipe, training.data
         if recipe.cutmix and len(data.shape) != 3:
             raise MinimandError(
@@ -63,15 +61,11 @@ def _share(parameter: float) -> float:
     return float(torch.distributions.Beta(parameter, parameter).sample())
 
 
-def _others(samples: Tensor) -> Tensor:
-    return samples.roll(1, 0)
-
-
 def _cutmix(images: Tensor, share: float) -> tuple[Tensor, float]:
     """Other images with a rectangle of each image, of this share of the area before it is clipped; and the share."""
     height, width = images.shape[-2:]
     (top, bottom), (left, right) = _side(height, share**0.5), _side(width, share**0.5)
-    mixed = _others(images)
+    mixed = images.roll(1, 0)
     mixed[..., top:bottom, left:right] = images[..., top:bottom, left:right]
     return mixed, (bottom - top) * (right - left) / (height * width)
 

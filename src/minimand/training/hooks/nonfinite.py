@@ -1,18 +1,17 @@
 """Checks for losses and weights that are NaN or infinite, and a search for where they began."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
 from ...recipes.recipe import Precision
+from ...trainability.measure.tracing import undisturbed
+from ..loop.evaluate import autocast
+from ..loop.training import Training
 from .hook import HOOKS, Hook
-from .precision import autocast
-
-if TYPE_CHECKING:
-    from ..loop.training import Training
 
 
 class NonFiniteLossError(MinimandError, ArithmeticError):
@@ -24,7 +23,7 @@ class NonFiniteHook(Hook):
     """Ends a training whose loss becomes NaN or infinite, with the place where it began."""
 
     @classmethod
-    def is_wanted(cls, training: "Training") -> bool:
+    def is_wanted(cls, training: Training) -> bool:
         return True
 
     def check_loss(self, value: float, loss: Tensor, x: Any) -> None:
@@ -67,19 +66,12 @@ def origin(model: nn.Module, x: Any, precision: Precision = "fp32") -> str:
 
     names = {module: name for name, module in model.named_modules()}
     hooks = [m.register_forward_pre_hook(enter) for m in names] + [m.register_forward_hook(leave) for m in names]
-    state = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
-        with (
-            torch.no_grad(),
-            torch.random.fork_rng(),
-            autocast(x.device, precision),
-        ):
+        with undisturbed(model), torch.no_grad(), autocast(x.device, precision):
             model(x)
     finally:
         for hook in hooks:
             hook.remove()
-        for name, buffer in model.named_buffers():
-            buffer.copy_(state[name])
     return origins[0] if origins else "in the loss: the outputs are finite"
 
 

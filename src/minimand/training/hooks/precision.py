@@ -1,21 +1,13 @@
-"""The precision of a forward pass."""
+"""The precision of the forward pass of a step."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ...recipes.recipe import Precision
+from ..loop.evaluate import autocast
 from ..loop.losses import Loss
+from ..loop.training import Training
 from .hook import HOOKS, Backward, Hook
-
-if TYPE_CHECKING:
-    from ..loop.training import Training
-
-
-def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """The context in which a forward pass runs: bfloat16 autocast, or float32 as it is."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 @HOOKS.register("precision")
@@ -23,7 +15,7 @@ class AutocastHook(Hook):
     """Runs the forward pass of each step under bfloat16 autocast (`Recipe.precision`)."""
 
     @classmethod
-    def is_wanted(cls, training: "Training") -> bool:
+    def is_wanted(cls, training: Training) -> bool:
         return training.recipe.precision == "bf16"
 
     def around_backward(self, backward: Backward) -> Backward:

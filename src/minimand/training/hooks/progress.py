@@ -9,10 +9,9 @@ from ..loop.events import EpochDone, Event, Finished, Started, StepDone, Stopped
 
 
 class ShowProgress:
-    """A callback that shows a run as it goes: a line an epoch, and a bar where `console` is a terminal."""
+    """A callback that shows a run as it goes: a line an epoch if asked, and a bar where `console` is a terminal."""
 
     def __init__(self, console: Console | None = None, label: str = "", every_epoch: bool = True) -> None:
-        """Without `every_epoch` there is only the bar."""
         self.console = console or Console(stderr=True)
         self.every_epoch = every_epoch
         self.label = f"{label}  " if label else ""
@@ -32,8 +31,6 @@ class ShowProgress:
                 self._say(f"{self.label}note: {message}")
             case Finished() | Stopped():
                 self.close()
-            case _:
-                pass
 
     def _start(self, event: Started) -> None:
         self.epochs = event.epochs

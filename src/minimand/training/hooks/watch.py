@@ -2,16 +2,13 @@
 
 from collections import deque
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..._support.errors import MinimandError
-from ...trainability.diagnosis.diagnose import TrainabilityReport, diagnose
-from ...trainability.diagnosis.verdict import Verdict
+from ...trainability import TrainabilityReport, Verdict, diagnose
 from ..loop.events import Warned
+from ..loop.training import Training
 from .hook import HOOKS, Hook
-
-if TYPE_CHECKING:
-    from ..loop.training import Training
 
 # Diagnoses are few and of few samples: they have to cost little beside the steps between them.
 _STEPS, _SAMPLES = (0, 200, 400, 800), 32
@@ -29,25 +26,23 @@ class DoomedRunError(MinimandError, ArithmeticError):
 
 @HOOKS.register("watch")
 class Watch(Hook):
-    """Diagnoses a model before its first step and, while its loss does not fall, a few times early on.
+    """Diagnoses a model before its first step and, while its loss does not fall, early on: `fit(diagnose=True)`."""
 
-    `fit(diagnose=True)` asks for it.
-    """
-
-    def __init__(self, training: "Training") -> None:
+    def __init__(self, training: Training) -> None:
         super().__init__(training)
         self.first: TrainabilityReport | None = None
         self.beginning: list[float] = []
         self.latest: deque[float] = deque(maxlen=_AVERAGED)
 
     @classmethod
-    def is_wanted(cls, training: "Training") -> bool:
+    def is_wanted(cls, training: Training) -> bool:
         return training.diagnose
 
     def before_step(self, step: int, x: Any) -> None:
-        # A loss that falls proves a verdict wrong.
-        if step not in _STEPS or (step and (self.first is None or self._learns())):
+        if step not in _STEPS or (step and self.first is None):
             return  # a run that goes on from a checkpoint has come through this
+        if step and fmean(self.latest) <= _LEARNING * fmean(self.beginning):
+            return  # a loss that falls proves a verdict wrong
         report = diagnose(self.training.model, x[:_SAMPLES], theory=False)
         verdict = report.verdict
         if self.first is None:
@@ -58,9 +53,6 @@ class Watch(Hook):
             raise DoomedRunError(
                 f"stopped before step {step}, as the loss does not fall. The verdict is {verdict}", verdict
             )
-
-    def _learns(self) -> bool:
-        return fmean(self.latest) <= _LEARNING * fmean(self.beginning)
 
     def after_step(self, value: float) -> None:
         if len(self.beginning) < _AVERAGED:

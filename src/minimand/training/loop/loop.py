@@ -1,6 +1,7 @@
 """The training loop: problems, epochs, steps, events. What else a step does is a hook."""
 
 import math
+import time
 from contextlib import nullcontext
 from functools import reduce
 from typing import Any
@@ -29,8 +30,7 @@ class Loop:
         training = self.training
         try:
             self.keeper.resume()
-            epochs = training.steps // training.steps_per_epoch
-            training.tell(Started(training.steps, training.step, epochs))
+            training.tell(Started(training.steps, training.step, training.steps // training.steps_per_epoch))
             self._warn_of_uneven_shares()
             with deferred_interrupts() if training.run else nullcontext(Interrupts()) as interrupts:
                 while training.step < training.steps:
@@ -58,7 +58,7 @@ class Loop:
             # All that is random in an epoch follows from the seed and its number.
             seed_everything(derived_seed(seed, epoch))
             keeper.meter.reset()
-        keeper.meter.start_clock()
+        keeper.meter.began = time.monotonic()
         training.problem.module.train()
         size, share = training.recipe.samples_per_update, training.world.share
         batches = training.train_source.batches(size, derived_seed(seed, epoch), first, share)
@@ -71,7 +71,7 @@ class Loop:
                 keeper.save()
                 self._stop_if(stop)
         self._end_epoch(epoch)
-        self._stop_if(training.world.any_rank(interrupts.asked))
+        self._stop_if(*training.world.any_rank(interrupts.asked))
 
     def _step(self, x: Any, y: Tensor, epoch: int) -> None:
         training = self.training

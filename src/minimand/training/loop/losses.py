@@ -20,38 +20,23 @@ def mse(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def as_loss(loss: str | Loss | None, data: Data, recipe: Recipe | None = None) -> Loss:
-    """The loss that a name or a callable stands for; None for what the task is judged by.
-
-    It raises ValueError for outputs of another shape than the data needs.
-
-    Args:
-        loss: as for `mm.fit`.
-        data: what is learned.
-        recipe: with what is done to targets in training.
-
-    Raises:
-        ValueError: an unknown loss, or one that the data or the recipe does not suit.
-    """
-    name = loss or ("cross_entropy" if data.task == "classification" else "mse")
+    """The loss of a name or a callable, None for what the task is judged by; it checks what it is given and returns."""
+    chosen = loss or ("cross_entropy" if data.task == "classification" else "mse")
     softened = {part: getattr(recipe, part, 0.0) for part in ("label_smoothing", "mixup", "cutmix")}
     for part, value in softened.items():
-        if value and name != "cross_entropy":
-            shown = repr(name) if isinstance(name, str) else "a function of your own"
-            raise MinimandError(
-                f"Recipe.{part} is {value}, but the loss is {shown}; expected 'cross_entropy', or {part}=0."
-            )
-    own = _named(name, data, softened["label_smoothing"]) if isinstance(name, str) else name
-    return partial(_checked, own, data)
-
-
-def _named(name: str, data: Data, label_smoothing: float) -> Loss:
-    if name == "cross_entropy":
+        if value and chosen != "cross_entropy":
+            shown = repr(chosen) if isinstance(chosen, str) else "a function of your own"
+            expected = f"expected 'cross_entropy', or {part}=0"
+            raise MinimandError(f"Recipe.{part} is {value}, but the loss is {shown}; {expected}.")
+    if chosen == "cross_entropy":
         if data.task != "classification":
             raise MinimandError(f"loss is 'cross_entropy', but {data.name} is a regression; expected 'mse'.")
-        return partial(F.cross_entropy, label_smoothing=label_smoothing)
-    if name == "mse":
-        return one_hot_mse if data.task == "classification" else mse
-    raise unknown_name("loss", name, ("cross_entropy", "mse"))
+        chosen = partial(F.cross_entropy, label_smoothing=softened["label_smoothing"])
+    elif chosen == "mse":
+        chosen = one_hot_mse if data.task == "classification" else mse
+    elif isinstance(chosen, str):
+        raise unknown_name("loss", chosen, ("cross_entropy", "mse"))
+    return partial(_checked, chosen, data)
 
 
 def _checked(loss: Loss, data: Data, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -65,4 +50,4 @@ def _checked(loss: Loss, data: Data, outputs: Tensor, targets: Tensor) -> Tensor
 
 def one_hot_mse(outputs: Tensor, targets: Tensor) -> Tensor:
     """The mean squared error against one-hot classes: (N, classes) against (N,)."""
-    return F.mse_loss(outputs, F.one_hot(targets, outputs.shape[1]).to(outputs.dtype))
+    return mse(outputs, F.one_hot(targets, outputs.shape[1]))

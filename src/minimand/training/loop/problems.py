@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import nn
 
-if TYPE_CHECKING:
-    from ..distributed.world import World
-    from ..methods.local.activations import Cache
+from ..distributed.world import World
+from ..methods.local.activations import Cache
 
 
 @dataclass(frozen=True)
@@ -29,14 +27,9 @@ class Plan:
     problems: Sequence[Problem]
     saved: nn.Module
     """The module that holds all parameters and buffers that any problem changes: the model of a checkpoint."""
-    cache: "Cache | None" = None
+    cache: Cache | None = None
     """The cache of what the problems before the present one settled; None for no cache."""
     ensemble: nn.Module | None = None
     """A module whose outputs combine all that was trained, where the method trains several classifiers."""
-    world: "World | None" = None
+    world: World | None = None
     """The processes, where the method gives each of them modules of its own; None where they share batches."""
-
-
-def whole(model: nn.Module, epochs: int) -> Plan:
-    """The plan of one problem: a whole model, trained at once."""
-    return Plan([Problem(model, model, epochs)], model)

@@ -1,7 +1,7 @@
 """The result of a training."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
@@ -10,9 +10,7 @@ from ...trainability.diagnosis.diagnose import TrainabilityReport
 from ..methods.method import Method
 from ..runs.run import Run
 from .evaluate import Evaluation
-
-if TYPE_CHECKING:
-    from .training import Training
+from .training import Training
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,11 @@ class FitResult:
         return f"{accuracy}test loss {self.test_loss:.4f} after {len(self.history)} epochs{ensemble}"
 
 
-def result_of(training: "Training") -> FitResult:
+def result_of(training: Training) -> FitResult:
     """The result of a training that came to its end."""
     evaluation, ensemble = training.evaluation, training.plan.ensemble
     assert evaluation is not None
-    of_hooks: dict[str, Any] = {}
-    for hook in training.hooks.values():
-        of_hooks |= hook.result()
+    of_hooks = {name: value for hook in training.hooks.values() for name, value in hook.result().items()}
     return FitResult(
         training.model,
         training.whole_data,

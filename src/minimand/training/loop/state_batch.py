@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._support.torch_internals import tree_flatten, tree_unflatten
+from ..._support.torch_internals import tree_unflatten
 
 
 @dataclass(frozen=True)
@@ -15,11 +15,6 @@ class StateBatch:
 
     leaves: list[Tensor]
     spec: Any
-
-    @classmethod
-    def of(cls, state: Any) -> "StateBatch":
-        """The batch of a state: a tensor, or tuples of tensors."""
-        return cls(*tree_flatten(state))
 
     def __len__(self) -> int:
         return len(self.leaves[0])

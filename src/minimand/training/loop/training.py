@@ -6,21 +6,19 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from ..._support.seeds import derived_seed
-from ...data.data import Data
-from ...data.prepared import PreparedSamples, as_prepared
-from ...data.samples import Arrays, Loader, Samples
+from ...data import Arrays, Data, Loader, Samples
+from ...data.data import PreparedSamples, as_prepared
 from ...recipes.recipe import Recipe
 from ..distributed.world import World
-from ..hooks.hook import hooks_of
-from ..hooks.precision import autocast
-from ..methods.local.sources import check_cached, sources
+from ..hooks.hook import HOOKS
+from ..methods.local.activations import check_cached, sources
 from ..methods.method import Method
 from ..runs.run import Run
-from .evaluate import Evaluation, evaluate_batches
+from .evaluate import Evaluation, autocast, evaluate_batches
 from .events import Callback, Event
 from .losses import Loss, as_loss
 from .problems import Problem
@@ -62,7 +60,7 @@ class Training:
             self.plan = method.plan(model, self.example, data.num_outputs, recipe.epochs)
         world.broadcast(self.plan.saved.state_dict().values())
         self.world = self.plan.world or world
-        self.hooks = hooks_of(self)
+        self.hooks = {name: hook(self) for name, hook in HOOKS.items() if hook.is_wanted(self)}
         self.data = data = reduce(lambda data, hook: hook.select_data(data), self.hooks.values(), data)
         self._prepare_samples()
         self.counts_right = data.task == "classification" and not any(h.hides_accuracy for h in self.hooks.values())
@@ -158,7 +156,3 @@ class Training:
         """Call a function with every hook."""
         for hook in self.hooks.values():
             call(hook)
-
-
-Batch = tuple[Any, Tensor]
-"""A prepared batch, or states in its place, and its targets."""

@@ -17,11 +17,7 @@ def list_methods() -> dict[str, str]:
 
 
 def as_method(method: Any) -> Method:
-    """The method that an object, a class or a text such as "layerwise(hidden_layers=2)" stands for.
-
-    Raises:
-        MinimandError: there is none of that name, or it has no such option. WrongTypeError: something else.
-    """
+    """The method that an object, a class or a text such as "layerwise(hidden_layers=2)" stands for."""
     if isinstance(method, str):
         return METHODS.make(method)
     if isinstance(method, Method):
@@ -37,11 +33,7 @@ def as_method(method: Any) -> Method:
 
 
 def method_from_config(config: Any) -> Method:
-    """The method that `as_config` made plain values of.
-
-    Raises:
-        MinimandError: there is none of that name, or it has no such options.
-    """
+    """The method that `as_config` made plain values of."""
     name, options = next(iter(config.items())) if isinstance(config, dict) else (config, {})
     classes = {cls.__name__: cls for cls in METHODS.values()}
     if name not in classes:

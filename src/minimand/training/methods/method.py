@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
 from ..loop.losses import Loss
-from ..loop.problems import Plan, whole
+from ..loop.problems import Plan, Problem
 
 
 class Method:
@@ -34,25 +34,16 @@ class Method:
     def plan(self, model: nn.Module, example: Callable[[], Any], num_outputs: int, epochs: int) -> Plan:
         """The problems that a model is trained by; by default one: the whole model.
 
-        Args:
-            model: the model as it was given to `mm.fit`.
-            example: gives the example batch, a few samples as the model sees them.
-            num_outputs: the number of classes, or the length of a target.
-            epochs: the epochs of the recipe.
+        `example` gives a few samples as the model sees them; `num_outputs` is the number of classes, or the length of a
+        target; `epochs` are those of the recipe.
         """
-        return whole(model, epochs)
+        return Plan([Problem(model, model, epochs)], model)
 
     def backward(self, model: nn.Module, x: Any, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-        """Fill the `.grad` of every parameter of a problem.
+        """Fill the `.grad` of every parameter of a problem; returns the loss and the outputs, detached.
 
-        Args:
-            model: the module of the problem, perhaps wrapped for several processes or compiled.
-            x: a batch as the model sees it.
-            y: its targets.
-            loss: judges outputs by targets.
-
-        Returns:
-            The loss and the outputs, detached.
+        `model` is the module of the problem, perhaps wrapped for several processes or compiled, and x a batch as it
+        sees it; `loss` judges its outputs by the targets y.
         """
         raise MinimandError(f"{type(self).__name__} has no method backward(self, model, x, y, loss).")
 

@@ -33,20 +33,14 @@ class Checkpoint:
 
 
 def save(checkpoint: Checkpoint, folder: Path, step: int) -> Path:
-    """Write a checkpoint so that a kill at any moment leaves the earlier ones whole; keep the last two.
-
-    Raises:
-        OSError: no space or no permission; nothing half-written is left.
-    """
+    """Write a checkpoint so that a kill or an error at any moment leaves the earlier ones whole; keep the last two."""
     folder.mkdir(parents=True, exist_ok=True)
     path, part = folder / f"{step:09d}.safetensors", folder / f"{step:09d}.part"
     flat = {
-        f"{section}/{name}": tensor.detach().cpu().contiguous()
+        f"{section}/{name}": tensor.detach().cpu().contiguous().clone()  # the format lets no tied weights share memory
         for section, tensors in checkpoint.tensors.items()
         for name, tensor in tensors.items()
     }
-    # Tied weights share memory, which the format does not allow.
-    flat = {name: tensor.clone() for name, tensor in flat.items()}
     try:
         with part.open("wb") as file:
             file.write(serialize(flat, metadata={"state": json.dumps(checkpoint.state)}))
@@ -74,11 +68,7 @@ def paths(folder: Path) -> list[Path]:
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a checkpoint.
-
-    Raises:
-        CheckpointError: the file is cut short or no checkpoint.
-    """
+    """Read a checkpoint; raises CheckpointError where the file is cut short or none."""
     tensors: dict[str, dict[str, Tensor]] = {}
     try:
         with safe_open(path, "pt") as file:
@@ -95,11 +85,7 @@ def load(path: Path) -> Checkpoint:
 
 
 def load_last(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that can be read, and what was wrong with newer ones.
-
-    Raises:
-        CheckpointError: there are checkpoints and none can be read.
-    """
+    """The newest checkpoint that can be read, and what was wrong with newer ones; None where there are none."""
     problems: list[str] = []
     for path in reversed(paths(folder)):
         try:
@@ -112,11 +98,7 @@ def load_last(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
-    """Put weights into a model.
-
-    Raises:
-        CheckpointError: they are another model's; names the first tensor that differs.
-    """
+    """Put weights into a model; raises CheckpointError that names the first tensor that is another model's."""
     own = model.state_dict()
     for name in sorted(own.keys() | tensors.keys()):
         mine, theirs = own.get(name), tensors.get(name)

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from ...algorithms import Algorithm
-from ...data.data import Data
-from ...data.samples import Arrays, Samples
+from ...data import Arrays, Data
 from ...networks.skeletons import skeletons
 from ...theory.kernel import kernel
 from ...theory.symbols import Combination
@@ -20,11 +19,7 @@ _ROWS = 64
 
 
 def of_algorithm(algorithm: Algorithm, depth: int) -> str:
-    """The fingerprint of what an algorithm computes in its first layers, and of all its coefficients.
-
-    Raises:
-        NonlinearStepError: it has none.
-    """
+    """The fingerprint of what an algorithm computes in its first layers, and of all its coefficients."""
     learnable = algorithm.learnable()
     # At their initial values two different uses of a coefficient may look the same.
     generic = {name: _between(c.low, c.high) for name, c in learnable.items()}
@@ -41,10 +36,8 @@ def of_model(model: nn.Module) -> str | None:
         return None
     # Stages share an algorithm, and its kernel takes a while.
     prints = {(id(run.algorithm), run.depth): of_algorithm(run.algorithm, run.depth) for run in runs}
-    places = [
-        (prints[id(run.algorithm), run.depth], run.depth, run.names if run.is_wired else run.binding) for run in runs
-    ]
-    return _digest(places)
+    wiring = [run.names if run.is_wired else run.binding for run in runs]
+    return _digest([(prints[id(run.algorithm), run.depth], run.depth, w) for run, w in zip(runs, wiring, strict=True)])
 
 
 def of_data(data: Data) -> str | None:
@@ -77,8 +70,7 @@ def _text(combination: Combination) -> str:
     return " ".join(sorted(f"{float(c):.9g} {atom}" for atom, c in combination.terms.items()))
 
 
-def _rows(samples: Samples) -> str:
-    assert isinstance(samples, Arrays)
+def _rows(samples: Arrays) -> str:
     chosen = torch.linspace(0, len(samples) - 1, _ROWS, dtype=torch.double).long().unique()
     parts = [t[chosen.to(t.device)].double().cpu().numpy().tobytes() for t in (samples.inputs, samples.targets)]
     return hashlib.sha256(b"".join(parts)).hexdigest()

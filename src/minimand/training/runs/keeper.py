@@ -1,24 +1,58 @@
-"""The keeper of a training: what goes into a run's folder, and comes back from it."""
+"""The keeper of a training: what goes into a run's folder, its configuration included, and comes back from it."""
 
 import time
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import torch
+from torch import nn
 
 from ..._support.environment import environment
+from ...data import Data
+from ...networks import skeletons
+from ...recipes.recipe import Recipe, as_config
 from ..hooks.nonfinite import check_weights
 from ..loop.evaluate import Evaluation
 from ..loop.events import Saved, Warned
-from ..loop.meter import EpochMeter
-from . import checkpoint
+from ..loop.losses import Loss
+from ..loop.training import Training
+from ..methods.method import Method
+from . import checkpoint, fingerprint
 from .checkpoint import Checkpoint
-from .configuration import configuration, unchecked
 from .run import Run
 
-if TYPE_CHECKING:
-    from ..loop.training import Training
+_UNKNOWN = "unknown"  # the fingerprint of what has none
+
+
+class EpochMeter:
+    """Sums over the present epoch, which go on where they were after a checkpoint."""
+
+    began: float
+    """The time when this process began or went on with the epoch."""
+
+    def reset(self) -> None:
+        """Begin a new epoch: all sums are 0."""
+        self.sums = torch.zeros(3, dtype=torch.double)
+        """Loss times samples, right answers, samples."""
+        self.seconds_before = 0.0
+        """Seconds of this epoch before this process."""
+
+    def count(self, loss: float, right: float, samples: int) -> None:
+        """Add a batch: its mean loss, right answers and size."""
+        self.sums += torch.tensor([loss * samples, right, samples], dtype=torch.double)
+
+    @property
+    def seconds(self) -> float:
+        """The seconds of this epoch so far."""
+        return self.seconds_before + time.monotonic() - self.began
+
+    def averages(self) -> tuple[float, float]:
+        """The mean loss and the share of right answers over the samples of this epoch."""
+        loss, right, samples = self.sums.tolist()
+        return loss / samples, right / samples
 
 
 class Keeper:
@@ -27,20 +61,14 @@ class Keeper:
     random_state: tuple[dict[str, Any], dict[str, Any]]
     """The random state of the checkpoint that the training goes on from."""
 
-    def __init__(self, training: "Training", checkpoint_every: float) -> None:
+    def __init__(self, training: Training, checkpoint_every: float) -> None:
         self.training, self.checkpoint_every = training, checkpoint_every
         self.meter = EpochMeter()
         self.saved_at = time.monotonic()
         if (run := training.run) is not None:
+            whole, loss, stages = training.whole_data, training.loss_argument, training.world.pipeline_stages
             self.config = configuration(
-                training.model,
-                training.whole_data,
-                training.method,
-                training.recipe,
-                training.loss_argument,
-                training.seed,
-                training.device,
-                training.world.pipeline_stages,
+                training.model, whole, training.method, training.recipe, loss, training.seed, training.device, stages
             )
             training.world.on_main(lambda: run.begin(self.config, environment(training.device)))
 
@@ -58,11 +86,11 @@ class Keeper:
 
     def save(self) -> None:
         """Write a checkpoint, if there is a run."""
-        training, run = self.training, self.training.run
+        training, run, saved = self.training, self.training.run, self.training.plan.saved
         if run is None:
             return
-        check_weights(training.plan.saved, training.step)
-        sections, plain = training.world.pack(training.plan.saved, training.optimizer, training.copies, training.device)
+        check_weights(saved, training.step)
+        sections, plain = training.world.pack(saved, training.optimizer, training.copies, training.device)
         state = {
             "step": training.step,
             "sums": self.meter.sums.tolist(),
@@ -80,8 +108,7 @@ class Keeper:
 
     def resume(self) -> None:
         """Begin the problem of the last checkpoint where it was, or the first problem if there is no checkpoint."""
-        training = self.training
-        run = training.run
+        training, run = self.training, self.training.run
         last = None if run is None else self._last_checkpoint(run)
         if run is None or last is None:
             training.begin_problem(0)
@@ -106,6 +133,45 @@ class Keeper:
             training.tell(Warned(f"{problem} The one before it is used."))
         if training.world.is_main:
             run.rewind(0 if last is None else last.state["metrics"])
-        for name in unchecked(self.config) if last else ():
-            training.tell(Warned(f"whether the {name} is what it was when the run began cannot be told."))
+        for name, value in self.config["fingerprints"].items() if last else ():
+            if value == _UNKNOWN:
+                training.tell(Warned(f"whether the {name} is what it was when the run began cannot be told."))
         return last
+
+
+def configuration(
+    model: nn.Module,
+    data: Data,
+    method: Method,
+    recipe: Recipe,
+    loss: str | Loss | None,
+    seed: int,
+    device: torch.device,
+    pipeline_stages: int = 1,
+) -> dict[str, Any]:
+    """What decides the result of a run; `fingerprints` stand for the code and the tensors in it."""
+    config = getattr(model, "config", None)
+    own_loss = None if isinstance(loss, str | None) else loss
+    prints = {"algorithm": fingerprint.of_model(model), "data": fingerprint.of_data(data)}
+    if not data.loaded and prints["data"] is None:
+        prints["data"] = _UNKNOWN
+    if own_loss is not None:
+        prints["loss"] = fingerprint.of_loss(own_loss, data, device) or _UNKNOWN
+    wired = [f"{' '.join(run.names)}: {run.algorithm}" for run in skeletons(model) if run.is_wired]
+    return {
+        "model": dict(config) if isinstance(config, Mapping) else {"class": type(model).__qualname__},
+        **({"rewired": wired} if wired else {}),
+        "data": dict(data.loaded) or {"shape": list(data.shape), "train": len(data.train), "test": len(data.test)},
+        "method": as_config(method),
+        "recipe": as_config(recipe),
+        "loss": loss if own_loss is None else _name(own_loss),
+        "seed": seed,
+        **({"ranks": pipeline_stages} if pipeline_stages > 1 else {}),
+        "fingerprints": {name: value for name, value in prints.items() if value is not None},
+    }
+
+
+def _name(function: Any) -> str:
+    if isinstance(function, partial):
+        return _name(function.func)
+    return getattr(function, "__qualname__", type(function).__qualname__)

@@ -20,27 +20,10 @@ class Run:
     """The folder of a training run, made or opened again."""
 
     def __init__(self, folder: str | Path, command: Mapping[str, Any] | None = None) -> None:
-        """`command` are the options of the command line, from which the same run can be started again."""
-        self.folder = Path(folder)
-        self._command = command
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of the run's checkpoints."""
-        return self.folder / "checkpoints"
-
-    @property
-    def report(self) -> Path:
-        """The path of the page about the run."""
-        return self.folder / "report.html"
-
-    @property
-    def _metrics(self) -> Path:
-        return self.folder / "metrics.jsonl"
-
-    @property
-    def _config(self) -> Path:
-        return self.folder / "config.yaml"
+        """`command` holds the options of the command line, from which the same run can be started again."""
+        self.folder, self._command = Path(folder), command
+        self.checkpoints, self.report = self.folder / "checkpoints", self.folder / "report.html"
+        self._metrics, self._config = self.folder / "metrics.jsonl", self.folder / "config.yaml"
 
     @property
     def is_new(self) -> bool:
@@ -49,23 +32,15 @@ class Run:
 
     @classmethod
     def existing(cls, folder: str | Path) -> "Run":
-        """A run that is there.
-
-        Raises:
-            RunError: the folder is missing or no run.
-        """
+        """A run that is there; raises RunError for a folder that is missing or no run."""
         run = cls(folder)
-        if not run._config.is_file():
+        if run.is_new:
             what = "holds no config.yaml" if run.folder.is_dir() else "does not exist"
             raise RunError(f"{str(folder)!r} is no run: it {what}.")
         return run
 
     def command(self) -> dict[str, Any]:
-        """The options that the command line was given; none before the run begins.
-
-        Raises:
-            RunError: Python code began the run.
-        """
+        """The options that the command line was given; none before the run begins. RunError if Python code began it."""
         if self.is_new:
             return {}
         command = self.config().get("command")
@@ -87,11 +62,7 @@ class Run:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Make the folder and keep other processes from training in it; what stays empty is taken away again.
-
-        Raises:
-            RunError: another process has it. OSError: the folder cannot be made.
-        """
+        """Make the folder and keep other processes from training in it; what stays empty is taken away again."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -106,14 +77,7 @@ class Run:
                     self.folder.rmdir()
 
     def begin(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-        """Begin in the claimed folder, or check that it holds a run of the same configuration.
-
-        A run without a checkpoint has nothing to lose: it may be begun again with another configuration.
-
-        Raises:
-            RunError: the folder holds something else, or a run with another configuration.
-            OSError: the folder cannot be written.
-        """
+        """Begin in the claimed folder, or raise RunError where it holds something else, with checkpoints to be lost."""
         import yaml
 
         if not self.is_new and checkpoint.paths(self.checkpoints):

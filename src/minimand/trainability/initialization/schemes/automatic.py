@@ -3,10 +3,9 @@
 import torch
 
 from ....networks.kinds import has_normalization
-from ...mean_field.finite_width import beta_of
+from ...mean_field.depth_scales import beta_of
 from ...measure.flow import AppliedActivation
-from ..job import Job
-from ..scheme import SCHEMES, scheme
+from ..scheme import SCHEMES, Job, scheme
 
 # Above this value of 5 sum 1 / width the sizes of ReLU signals fluctuate more than they stay.
 _FLUCTUATION = 1.0
@@ -21,19 +20,14 @@ def auto(job: Job) -> str:
     GELU. Recurrent layers are set by `recurrent` in any case.
     """
     chosen = _choose(job)
-    recurrent_layers = [layer for layer in job.layers if layer.recurrent]
-    plain_layers = [layer for layer in job.layers if not layer.recurrent]
-    names: list[str] = []
-    if recurrent_layers:
-        job.layers = recurrent_layers
-        SCHEMES["recurrent"](job, {})
-        job.layers = plain_layers
-        names.append("recurrent")
-    if plain_layers:
-        SCHEMES[chosen](job, {})
-        names.insert(0, chosen)
-    job.layers = plain_layers + recurrent_layers
-    return " and ".join(names)
+    layers = {chosen: [layer for layer in job.layers if not layer.recurrent]}
+    layers["recurrent"] = [layer for layer in job.layers if layer.recurrent]
+    for name in ("recurrent", chosen):
+        job.layers = layers[name]
+        if job.layers:
+            SCHEMES[name](job, {})
+    job.layers = layers[chosen] + layers["recurrent"]
+    return " and ".join(name for name in layers if layers[name])
 
 
 def _choose(job: Job) -> str:

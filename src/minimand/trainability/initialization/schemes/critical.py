@@ -3,16 +3,15 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor, nn
 
-from ...._support.errors import unknown_name
+from ...._support.checks import check_choice
 from ....layers.thresholds import Threshold
 from ...mean_field.critical_points import CriticalPoint, critical_point
 from ...measure.tracing import arguments
-from ..job import Job
-from ..scheme import scheme
+from ..scheme import Job, scheme
 from .orthogonal import gaussian, isometric
 
 WeightDistribution = Literal["orthogonal", "gaussian"]
@@ -27,8 +26,7 @@ def critical(job: Job, weights: WeightDistribution = "orthogonal", q: float | No
     batch bring it to q; those that read a sum or a normalization have variance 1 / fan_in. Orthogonal convolutions are
     delta-orthogonal, or else Gaussian.
     """
-    if weights not in get_args(WeightDistribution):
-        raise unknown_name("weights", str(weights), get_args(WeightDistribution))
+    check_choice("weights", weights, WeightDistribution)
     points = {
         layer.reads: point_for(layer.reads.function, q, job.depth)
         for layer in job.layers
@@ -52,10 +50,7 @@ def critical(job: Job, weights: WeightDistribution = "orthogonal", q: float | No
             sigma_w = math.sqrt(point.q / _second_moment(job)) if point is not None else 1.0
             sigma_b = 0.0
         rule = "" if layer.reads is None else f"critical for {layer.reads}, "
-        if weights == "orthogonal":
-            isometric(job, layer, sigma_w, rule)
-        else:
-            gaussian(job, layer, sigma_w, rule)
+        (isometric if weights == "orthogonal" else gaussian)(job, layer, sigma_w, rule)
         for name in layer.named("bias") if sigma_b else ():
             job.set(name, f"std {sigma_b:.4g}", partial(nn.init.normal_, std=sigma_b, generator=job.generator))
 

@@ -1,20 +1,19 @@
 """Schemes that learn the scales of weights from gradients on a batch."""
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ...._support.checks import check_number
-from ...._support.errors import MinimandError, unknown_name
+from ...._support.checks import check_choice, check_number
+from ...._support.errors import MinimandError
 from ...._support.torch_internals import tree_leaves, tree_map
 from ....networks.kinds import normalizations
 from ...measure.tracing import arguments, measured, undisturbed
-from ..job import Job
-from ..scheme import scheme
+from ..scheme import Job, scheme
 from ..weights import read
 
 # The least factor that a weight is left with, and the fewest samples that it is drawn from.
@@ -24,6 +23,8 @@ _HOVERING = 1.5
 # The gradient quotient is smoothed where gradients are below this.
 _EPSILON = 1e-5
 _Optimizer = Literal["sgd", "adam"]
+_Weights = dict[str, Tensor]
+_Draws = tuple[Tensor | None, Tensor | None]
 
 
 @scheme("metainit", needs=("batch", "loss"), traced=False, references=("dauphin2019metainit",))
@@ -31,11 +32,8 @@ def metainit(job: Job, steps: int = 100, lr: float = 0.1, momentum: float = 0.9)
     """Learn the norms of the weights so that a gradient step meets little curvature (Dauphin & Schoenholz, 2019).
 
     Minimizes mean |(g - H g) / (g + eps sign g) - 1| over the norms by signed gradient descent with momentum, from
-    the weights as they are, and keeps the best norms met. Needs `target` and `loss`; an activation with second
-    derivatives serves best.
-
-    Raises:
-        ValueError: no loss or target, or gradients so small that the quotient says nothing.
+    the weights as they are, and keeps the best norms met. Needs `target` and `loss`, and gradients that are not too
+    small; an activation with second derivatives serves best.
     """
     check_number("steps", steps, 1, math.inf, whole=True)
     check_number("lr", lr, 0, math.inf)
@@ -66,26 +64,19 @@ def metainit(job: Job, steps: int = 100, lr: float = 0.1, momentum: float = 0.9)
 
 def _gradient_quotient(job: Job, weights: dict[str, Tensor]) -> Tensor:
     """The mean of |(g - H g) / (g + eps sign g) - 1| over all entries of the gradient g; H is the Hessian."""
-    args, kwargs = arguments(job.batch)
-    assert job.loss is not None
     values = list(weights.values())
-    loss = job.loss(functional_call(job.model, weights, args, kwargs), job.target)
-    gradients = torch.autograd.grad(loss, values, create_graph=True)
+    gradients = torch.autograd.grad(_loss(job, weights, None), values, create_graph=True)
     size = max(float(g.detach().abs().max()) for g in gradients)
     if not size > 10 * _EPSILON:
         raise MinimandError(
             f"the largest gradient is {size:.3g}; metainit needs one that is finite and far above {_EPSILON:g}: set "
             "the scale first, by 'critical' or 'lsuv'."
         )
-    products = torch.autograd.grad(
-        sum((g.square().sum() for g in gradients), torch.zeros(())) / 2, values, create_graph=True
-    )
-    terms = [((g - h) / (g + _EPSILON * _sign(g)) - 1).abs() for g, h in zip(gradients, products, strict=True)]
+    half_square = sum((g.square().sum() for g in gradients), torch.zeros(())) / 2
+    products = torch.autograd.grad(half_square, values, create_graph=True)
+    signs = [torch.where(g.detach() >= 0, 1.0, -1.0) for g in gradients]
+    terms = [((g - h) / (g + _EPSILON * sign) - 1).abs() for g, h, sign in zip(gradients, products, signs, strict=True)]
     return sum((t.sum() for t in terms), torch.zeros(())) / sum(t.numel() for t in terms)
-
-
-def _sign(g: Tensor) -> Tensor:
-    return torch.where(g.detach() >= 0, 1.0, -1.0)
 
 
 @scheme("gradinit", needs=("batch", "loss"), traced=False, references=("zhu2021gradinit",))
@@ -104,12 +95,8 @@ def gradinit(
     lr, their slopes cut at 1, and stay above 0.01, those of biases above 0, as in the published code. Gradient and
     loss are of two draws of two thirds of the batch that share a half, if all of it and the target lie along one first
     dimension, else of the whole batch. Needs `target` and `loss`.
-
-    Raises:
-        ValueError: no loss or target, or a gradient that is 0 or not finite.
     """
-    if optimizer not in get_args(_Optimizer):
-        raise unknown_name("optimizer of gradinit", str(optimizer), get_args(_Optimizer))
+    check_choice("optimizer of gradinit", optimizer, _Optimizer)
     eta = {"sgd": 0.1, "adam": 1e-3}[optimizer] if eta is None else eta
     check_number("eta", eta, 1e-12, math.inf)
     gamma = 0.1 / eta if gamma is None else gamma
@@ -147,8 +134,7 @@ def gradinit(
 def _scalable(job: Job, values: dict[str, Tensor]) -> list[str]:
     """The parameters of layers and normalizations that may be written and are not all 0."""
     candidates = {name for layer in job.layers for name in (*layer.named("weight"), *layer.named("bias"))}
-    for norm in normalizations(job.model):
-        candidates |= {f"{norm}.{leaf}".removeprefix(".") for leaf in ("weight", "bias")}
+    candidates.update(name for norm in normalizations(job.model) for name in job.leaves(norm))
     names = [name for name, value in values.items() if name in candidates and value.any() and job.may_set(name)]
     if not names:
         raise MinimandError("gradinit finds a factor for each weight that is not 0, and there is none to be set.")
@@ -156,12 +142,7 @@ def _scalable(job: Job, values: dict[str, Tensor]) -> list[str]:
 
 
 def _first_step(
-    job: Job,
-    values: dict[str, Tensor],
-    factors: dict[str, Tensor],
-    draws: tuple[Tensor | None, Tensor | None],
-    optimizer: _Optimizer,
-    eta: float,
+    job: Job, values: _Weights, factors: _Weights, draws: _Draws, optimizer: _Optimizer, eta: float
 ) -> tuple[Tensor, Tensor]:
     """The norm of the gradient, and the loss after a step along it."""
     scaled = {name: factors[name] * value if name in factors else value for name, value in values.items()}
@@ -187,7 +168,7 @@ def _loss(job: Job, weights: dict[str, Tensor], draw: Tensor | None) -> Tensor:
     return job.loss(functional_call(job.model, weights, args, kwargs), target)
 
 
-def _overlapping(job: Job) -> tuple[Tensor | None, Tensor | None]:
+def _overlapping(job: Job) -> _Draws:
     """Indices of two thirds of the samples, twice, half of each in common; None where samples cannot be told."""
     leaves = tree_leaves((job.batch, job.target))
     lengths = {len(leaf) if isinstance(leaf, Tensor) and leaf.ndim else 0 for leaf in leaves}

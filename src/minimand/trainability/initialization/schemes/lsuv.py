@@ -9,8 +9,7 @@ from ...._support.checks import check_number
 from ...._support.errors import MinimandError
 from ...measure.flow import LayerCall, tensors
 from ...measure.tracing import broken_parameters, measured, trace, undisturbed
-from ..job import Job
-from ..scheme import scheme
+from ..scheme import Job, scheme
 from ..weighted_layers import WeightedLayer
 from ..weights import read, sources
 from .orthogonal import orthogonal
@@ -67,7 +66,8 @@ def _rescale(job: Job, layer: WeightedLayer, call: LayerCall, output: Tensor, to
             raise MinimandError(f"{bias} is not 0, so the output is not proportional to the weight; do not exclude it.")
     std = _deviation(job, call.name, output)
     job.multiply(name, 1 / std)
-    if _proportional(call.module):
+    # The output of torch's own layers is proportional to the weight.
+    if all(cls.__module__.startswith("torch.") for cls in type(call.module).__mro__[:-1]):
         return output / std
     for _ in range(_ATTEMPTS):
         args, kwargs = call.arguments
@@ -115,8 +115,3 @@ def _deviation(job: Job, name: str, output: Tensor) -> float:
             f"{name} can hardly tell samples apart: they deviate by {across / std:.1e} of its output's std."
         )
     return std
-
-
-def _proportional(module: nn.Module) -> bool:
-    """Whether the output of a layer is proportional to its weight, as in the layers of torch."""
-    return all(cls.__module__.startswith("torch.") for cls in type(module).__mro__[:-1])

@@ -12,10 +12,8 @@ from ...._support.checks import check_number
 from ...._support.errors import MinimandError
 from ...._support.torch_internals import ConvNd
 from ....networks.kinds import LINEAR_OR_CONVOLUTION
-from ..fans import WeightBlock
-from ..job import Job
-from ..scheme import scheme
-from ..weighted_layers import WeightedLayer
+from ..scheme import Job, scheme
+from ..weighted_layers import WeightBlock, WeightedLayer
 
 
 @scheme("orthogonal", traced=False, references=("saxe2014exact",))
@@ -38,8 +36,8 @@ def delta_orthogonal(job: Job, gain: float = 1.0) -> None:
     for are an error: exclude them, or use `critical`, which makes those Gaussian.
     """
     check_number("gain", gain, 0, math.inf)
-    convolutions = [layer for layer in job.layers if isinstance(layer.module, ConvNd)]
-    refused = {layer.name: why for layer in convolutions if (why := no_delta(layer.module))}
+    convolutions = {layer.name: layer.module for layer in job.layers if isinstance(layer.module, ConvNd)}
+    refused = {name: why for name, module in convolutions.items() if (why := no_delta(module))}
     if refused:
         listed = "; ".join(f"{name} {why}" for name, why in refused.items())
         raise MinimandError(
@@ -76,15 +74,10 @@ def looks_linear(job: Job) -> None:
 
 def _mirrored(job: Job, rows: bool, columns: bool, gain: float, weight: Tensor, block: WeightBlock) -> None:
     """Fill a weight with [[V, -V], [-V, V]]: mirrored along its rows, its columns, or both; V is orthogonal."""
-    height = len(weight) // 2 if rows else len(weight)
-    width = weight.shape[1] // 2 if columns else weight.shape[1]
-    matrix = torch.empty((height, width), dtype=weight.dtype, device=weight.device)
+    matrix = weight.new_empty(len(weight) // (2 if rows else 1), weight.shape[1] // (2 if columns else 1))
     nn.init.orthogonal_(matrix, gain, generator=job.generator)
-    if columns:
-        matrix = torch.cat([matrix, -matrix], dim=1)
-    if rows:
-        matrix = torch.cat([matrix, -matrix], dim=0)
-    set_centre(weight, matrix)
+    matrix = torch.cat([matrix, -matrix], dim=1) if columns else matrix
+    set_centre(weight, torch.cat([matrix, -matrix], dim=0) if rows else matrix)
 
 
 def _mirrored_slope(phi: Callable[[Tensor], Tensor]) -> float | None:
@@ -108,10 +101,7 @@ def _no_mirror(layer: WeightedLayer) -> str | None:
 
 
 def isometric(job: Job, layer: WeightedLayer, sigma: float, rule: str, per_unit: bool = True) -> None:
-    """Set the weights of a layer to sigma times an isometry where there is one, else to Gaussian ones of that size.
-
-    With `per_unit`, more outputs than inputs keep E h^2 of a unit instead of the norm of all.
-    """
+    """Set weights to sigma times an isometry, or Gaussian ones of that size; `per_unit` keeps E h^2, not the norm."""
     if not isinstance(layer.module, ConvNd):
         job.fill(layer, f"{rule}orthogonal", partial(_orthogonal, job, sigma, per_unit=per_unit), sigma)
     elif no_delta(layer.module):
@@ -122,11 +112,8 @@ def isometric(job: Job, layer: WeightedLayer, sigma: float, rule: str, per_unit:
 
 def gaussian(job: Job, layer: WeightedLayer, sigma: float, rule: str) -> None:
     """Set the weights of a layer to Gaussian ones of standard deviation sigma / sqrt(fan_in)."""
-
-    def fill(weight: Tensor, block: WeightBlock) -> None:
-        nn.init.normal_(weight, 0.0, sigma / math.sqrt(block.fan_in), generator=job.generator)
-
-    job.fill(layer, f"{rule}Gaussian", fill, sigma)
+    rule = f"{rule}Gaussian"
+    job.fill(layer, rule, lambda weight, block: job.normal(sigma / math.sqrt(block.fan_in))(weight, block), sigma)
 
 
 def _orthogonal(job: Job, gain: float, weight: Tensor, block: WeightBlock, per_unit: bool = False) -> None:

@@ -8,10 +8,8 @@ from torch import Tensor, nn
 
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError
-from ..fans import WeightBlock
-from ..job import Job
-from ..scheme import scheme
-from ..weighted_layers import WeightedLayer
+from ..scheme import Job, scheme
+from ..weighted_layers import WeightBlock, WeightedLayer
 
 
 @scheme("recurrent", traced=False, references=("jozefowicz2015empirical", "tallec2018chrono"))
@@ -28,24 +26,17 @@ def recurrent(job: Job, timescale: int | None = None, forget: float = 1.0) -> No
     if not layers:
         kinds = ", ".join(sorted({type(layer.module).__name__ for layer in job.layers}))
         raise MinimandError(f"recurrent sets nn.RNN, nn.LSTM, nn.GRU and their cells; the model has {kinds}.")
+
+    def fill(weight: Tensor, block: WeightBlock) -> None:
+        draw = nn.init.orthogonal_ if "weight_hh" in block.parameter else nn.init.xavier_uniform_
+        draw(weight, generator=job.generator)
+
     for layer in layers:
-        _weights(job, layer)
+        job.fill(layer, "orthogonal (hh), Xavier (ih) by gate", fill)
         for name in layer.named("bias"):
             if "bias_ih" in name:
                 _bias(job, layer, name, timescale, forget)
-    for layer in job.layers:
-        if not layer.recurrent:
-            job.left_alone[layer.name] = "not recurrent"
-
-
-def _weights(job: Job, layer: WeightedLayer) -> None:
-    def fill(weight: Tensor, block: WeightBlock) -> None:
-        if "weight_hh" in block.parameter:
-            nn.init.orthogonal_(weight, generator=job.generator)
-        else:
-            nn.init.xavier_uniform_(weight, generator=job.generator)
-
-    job.fill(layer, "orthogonal (hh), Xavier (ih) by gate", fill)
+    job.left_alone.update((layer.name, "not recurrent") for layer in job.layers if not layer.recurrent)
 
 
 def _bias(job: Job, layer: WeightedLayer, name: str, timescale: int | None, forget: float) -> None:

@@ -1,13 +1,11 @@
 """Residual branches: how much each of them adds at the start."""
 
-import torch
 from torch import nn
 
 from ...._support.errors import MinimandError
 from ....networks.kinds import LINEAR_OR_CONVOLUTION, is_transformers_linear, normalizations
-from ...measure.branches import total_gain
-from ..job import Job
-from ..scheme import scheme
+from ...measure.tracing import total_gain
+from ..scheme import Job, scheme
 from ..weights import bias_by_scalars, scale
 from .variance import kaiming
 
@@ -24,26 +22,38 @@ def depth(job: Job) -> None:
     kaiming(job)
     factor = 1 / total_gain(job.branches)
     for branch in job.branches:
-        _reset_norm(job, branch.norm)
+        for name in job.leaves(branch.norm) if branch.norm is not None else ():
+            rule, fill = ("1", nn.init.ones_) if name.endswith("weight") else ("0", nn.init.zeros_)
+            job.set(name, rule, fill)
         job.resize(branch, factor)
     job.notes.append(f"{len(job.branches)} branches, each times {factor:.4g}.")
 
 
-@scheme(
-    "skipinit",
-    needs=("branches",),
-    references=(
-        "he2015delving",
-        "de2020skipinit",
-    ),
-)
+@scheme("skipinit", needs=("branches",), references=("he2015delving", "de2020skipinit"))
 def skipinit(job: Job) -> None:
     """Kaiming weights, and one learned factor at the end of each branch, 0 at the start (De & Smith, 2020).
 
     A normalization at the end has such factors already, and a layer scale is one; elsewhere a factor is put before the
     last weight and bias of the branch: the state dict changes, so initialize before you make the optimizer.
     """
-    _silence(job)
+    for branch in job.branches:
+        if branch.norm is None and branch.factor is None:
+            for end in branch.ends:
+                module = job.model.get_submodule(end)
+                if not isinstance(module, LINEAR_OR_CONVOLUTION) and not is_transformers_linear(module):
+                    raise MinimandError(f"{end} ends a branch and is no linear or convolutional layer to scale.")
+                scale(job.model, end, 1.0)
+    kaiming(job)
+    for branch in job.branches:
+        if branch.norm is not None:
+            for name in job.size_of(branch):
+                job.set(name, "0", nn.init.zeros_)
+        elif branch.factor is not None:
+            job.set(branch.factor, "0", nn.init.zeros_)
+        else:
+            for end in branch.ends:
+                scale(job.model, end, 0.0)
+                job.notes.append(f"{end}: a learned factor of 0 before its weight and bias.")
 
 
 @scheme("rezero", needs=("branches",), references=("he2015delving", "bachlechner2021rezero"))
@@ -54,7 +64,7 @@ def rezero(job: Job) -> None:
     branches of a layer.
     """
     _refuse_norms(job, "rezero")
-    _silence(job)
+    skipinit(job)
 
 
 @scheme("fixup", needs=("branches",), references=("he2015delving", "zhang2019fixup"))
@@ -64,10 +74,7 @@ def fixup(job: Job) -> None:
     With a learned factor, 1 at the start, on every branch; L is the number of branches (Zhang et al., 2019). A learned
     number, 0 at the start, is added before every linear or convolutional layer that does not read the batch, and one
     after it where it has no bias of its own: the state dict changes, so initialize before you make the optimizer.
-    Gradients are 0 but in the last layer at the first step.
-
-    Raises:
-        ValueError: normalization in the model, or a branch of one layer.
+    Gradients are 0 but in the last layer at the first step. Normalization, and a branch of one layer, are errors.
     """
     _refuse_norms(job, "fixup")
     short = [", ".join(branch.layers) for branch in job.branches if len(branch.layers) < 2]
@@ -91,40 +98,9 @@ def fixup(job: Job) -> None:
     job.notes.append(f"{len(biased)} layers: a learned number before, and after where there is no bias.")
 
 
-def _silence(job: Job) -> None:
-    """Kaiming weights, and a factor of 0 at the end of each branch: a normalization's, a layer scale, or a new one."""
-    for branch in job.branches:
-        if branch.norm is None and branch.factor is None:
-            for end in branch.ends:
-                module = job.model.get_submodule(end)
-                if not isinstance(module, LINEAR_OR_CONVOLUTION) and not is_transformers_linear(module):
-                    raise MinimandError(f"{end} ends a branch and is no linear or convolutional layer to scale.")
-                scale(job.model, end, 1.0)
-    kaiming(job)
-    for branch in job.branches:
-        if branch.norm is not None:
-            for name in job.size_of(branch):
-                job.set(name, "0", nn.init.zeros_)
-        elif branch.factor is not None:
-            job.set(branch.factor, "0", nn.init.zeros_)
-        else:
-            for end in branch.ends:
-                scale(job.model, end, 0.0)
-                job.notes.append(f"{end}: a learned factor of 0 before its weight and bias.")
-
-
 def _zero(job: Job, layer: str) -> None:
-    module = job.model.get_submodule(layer)
-    for leaf in ("weight", "bias"):
-        if isinstance(getattr(module, leaf, None), torch.Tensor):
-            job.set(f"{layer}.{leaf}".removeprefix("."), "0", nn.init.zeros_)
-
-
-def _reset_norm(job: Job, norm: str | None) -> None:
-    if norm is not None and getattr(job.model.get_submodule(norm), "weight", None) is not None:
-        job.set(f"{norm}.weight", "1", nn.init.ones_)
-        if getattr(job.model.get_submodule(norm), "bias", None) is not None:
-            job.set(f"{norm}.bias", "0", nn.init.zeros_)
+    for name in job.leaves(layer):
+        job.set(name, "0", nn.init.zeros_)
 
 
 def _refuse_norms(job: Job, name: str) -> None:

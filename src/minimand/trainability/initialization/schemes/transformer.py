@@ -8,10 +8,8 @@ from torch.nn.utils import parametrize
 
 from ...._support.errors import MinimandError
 from ....networks.kinds import NORMALIZATIONS, normalizations
-from ..fans import WeightBlock
-from ..job import Job
-from ..scheme import scheme
-from ..weighted_layers import WeightedLayer
+from ..scheme import Job, scheme
+from ..weighted_layers import WeightBlock, WeightedLayer
 from ..weights import parametrized_by
 
 _LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
@@ -26,7 +24,6 @@ class Divided(nn.Module):
         self.by = by
 
     def forward(self, value: Tensor) -> Tensor:
-        """The value, of any shape, over the number."""
         return value / self.by
 
     def right_inverse(self, value: Tensor) -> Tensor:
@@ -43,10 +40,6 @@ def deepnorm(job: Job) -> None:
     M layers (3 M)^(1/4) and (12 M)^(-1/4) (Wang et al., 2022). As LN(alpha x + F) = LN(x + F / alpha), the last weight
     and bias of each branch are divided by alpha from now on: the state dict changes, so initialize before you make the
     optimizer. All other layers are Xavier.
-
-    Raises:
-        ValueError: the model has no transformer layer of torch's, one that normalizes first, or one without
-            normalization.
     """
     parts = {name: m for name, m in job.model.named_modules() if isinstance(m, _LAYERS)}
     first = [name for name, part in parts.items() if part.norm_first]
@@ -92,9 +85,6 @@ def tfixup(job: Job) -> None:
     Xavier; values, attention's output and the linear layers times 0.67 N^(-1/4) in N encoder layers and (9 N)^(-1/4) in
     N decoder layers; queries and keys over sqrt(2), as in the published code. Embeddings get the deviation
     (9 N)^(-1/4) / sqrt(d). Without a decoder, which the paper does not treat, that N is the encoder's: our choice.
-
-    Raises:
-        ValueError: the model has no transformer layer of torch's, or still normalizes.
     """
     parts = {name: m for name, m in job.model.named_modules() if isinstance(m, _LAYERS)}
     if not parts:
@@ -127,7 +117,6 @@ def _kind(part: nn.Module) -> type[nn.Module]:
 
 
 def _embed(job: Job, name: str, module: nn.Embedding, std: float) -> None:
-
     def fill(weight: Tensor) -> None:
         nn.init.normal_(weight, std=std, generator=job.generator)
         if module.padding_idx is not None:
@@ -152,9 +141,7 @@ def _divide(job: Job, name: str, alpha: float) -> None:
     """Put a division by alpha behind the weight and bias of a layer, once, and divide them by it."""
     module = cast(nn.Linear, job.model.get_submodule(name))
     is_divided = any(isinstance(p, Divided) for p in parametrized_by(module, "weight"))
-    for leaf in ("weight", "bias"):
-        if getattr(module, leaf, None) is None:
-            continue
+    for parameter in job.leaves(name):
         if not is_divided:
-            parametrize.register_parametrization(module, leaf, Divided(alpha))
-        job.multiply(f"{name}.{leaf}", 1 / alpha)
+            parametrize.register_parametrization(module, parameter.rpartition(".")[2], Divided(alpha))
+        job.multiply(parameter, 1 / alpha)

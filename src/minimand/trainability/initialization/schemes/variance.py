@@ -2,17 +2,15 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor, nn
 
-from ...._support.checks import check_number
-from ...._support.errors import MinimandError, unknown_name
+from ...._support.checks import check_choice, check_number
+from ...._support.errors import MinimandError
 from ....networks.kinds import LINEAR_OR_CONVOLUTION
-from ...measure.flow import AppliedActivation
-from ..fans import WeightBlock
-from ..job import BlockFill, Job, gain
-from ..scheme import scheme
+from ..scheme import BlockFill, Job, gain, scheme
+from ..weighted_layers import WeightBlock
 from ..weights import read
 
 Distribution = Literal["normal", "uniform"]
@@ -70,13 +68,12 @@ def kaiming(
     a sum or a normalization have gain 1. With `slope` every layer has that of the leaky ReLU. By fan_in E h^2 stays
     from layer to layer; by fan_out the gradient's.
     """
-    if mode not in get_args(FanMode):
-        raise unknown_name("mode", str(mode), get_args(FanMode))
+    check_choice("mode", mode, FanMode)
     leaky_gain = None if slope is None else nn.init.calculate_gain("leaky_relu", slope)
     for layer in job.layers:
         g = gain(layer.reads) if leaky_gain is None else leaky_gain
         fill = _drawn(job, lambda block, g=g: g**2 / getattr(block, mode), distribution)
-        job.fill(layer, f"gain^2 / {mode}{_for(layer.reads)}", fill, g)
+        job.fill(layer, f"gain^2 / {mode}" + (f" for {layer.reads}" if layer.reads else ""), fill, g)
 
 
 @scheme("sigmoid_recentred")
@@ -96,13 +93,8 @@ def sigmoid_recentred(job: Job) -> None:
             raise MinimandError(f"{layer.name} reads a sigmoid and has no bias to re-centre it by; give it one.")
         job.fill(layer, f"{g:g} / sqrt(fan_in)", _drawn(job, lambda block, g=g: g**2 / block.fan_in, "normal"), g)
         if layer in after_sigmoid:
-            _recentre(job, *layer.named("weight"), *biases)
-
-
-def _recentre(job: Job, weight: str, bias: str) -> None:
-    """Set a bias so that inputs of one half, the middle of a sigmoid, give 0."""
-    rows = read(job.model, weight).flatten(1).sum(1)
-    job.set(bias, "- W 1 / 2", lambda value: value.copy_(-rows / 2))
+            rows = read(job.model, *layer.named("weight")).flatten(1).sum(1)
+            job.set(biases[0], "- W 1 / 2", lambda value, rows=rows: value.copy_(-rows / 2))
 
 
 def _vary(job: Job, variance: BlockVariance, rule: str, distribution: str, gain: float | None = None) -> None:
@@ -112,8 +104,7 @@ def _vary(job: Job, variance: BlockVariance, rule: str, distribution: str, gain:
 
 def _drawn(job: Job, variance: BlockVariance, distribution: str) -> BlockFill:
     """What fills a weight with independent entries of a variance that depends on the block."""
-    if distribution not in get_args(Distribution):
-        raise unknown_name("distribution", str(distribution), get_args(Distribution))
+    check_choice("distribution", distribution, Distribution)
 
     def fill(weight: Tensor, block: WeightBlock) -> None:
         std = math.sqrt(variance(block))
@@ -123,7 +114,3 @@ def _drawn(job: Job, variance: BlockVariance, distribution: str) -> BlockFill:
             nn.init.uniform_(weight, -(3**0.5) * std, 3**0.5 * std, generator=job.generator)
 
     return fill
-
-
-def _for(activation: AppliedActivation | None) -> str:
-    return "" if activation is None else f" for {activation}"

@@ -1,7 +1,7 @@
 """Hidden targets that make the problem of every unit separable: FTPROP itself (Friesen & Domingos 2018)."""
 
+import copy
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, cast
 
@@ -24,7 +24,6 @@ class Solution:
 
     status: Status
     steps: int
-    """The number of separability problems that were solved and of moves of targets that were tried."""
     targets: tuple[np.ndarray, ...] = field(default=(), repr=False)
     """If solved, the targets of each hidden layer (N, units), 1 or -1, all of them met."""
     margins: tuple[float, ...] = ()
@@ -58,15 +57,13 @@ class FeasibleTargetPropagation:
     The recursion is Algorithm 1 as recalled of the paper; no code of it was published. It is exponential in the worst
     case, and meant for tens or a few hundreds of samples.
 
-    Args:
-        budget: steps at most: separability problems solved, and moves of targets tried.
-        separability: the method that decides separability, as for `mm.theory.feasibility`: "linear_programming" with
-            proofs, "max_margin" for the widest margins in the end, "perceptron" without proofs.
-        seed: the seed of everything that is drawn.
     """
 
     budget: int = 5000
+    """Steps at most: separability problems solved, and moves of targets tried."""
     separability: str = "linear_programming"
+    """The method that decides separability, as for `mm.theory.feasibility`: "linear_programming" with proofs,
+    "max_margin" for the widest margins in the end, "perceptron" without proofs."""
     seed: int = 0
 
     references: ClassVar = ("friesen2018",)
@@ -80,21 +77,15 @@ class FeasibleTargetPropagation:
     def solve(self, model: nn.Module, x: Tensor, y: Tensor) -> Solution:
         """Give a network the weights that make no mistake on all samples, if they are found; else leave it as it is.
 
-        Args:
-            model: an nn.Sequential of nn.Linear with bias and thresholds of two levels between them.
-            x: (N, d), or whatever an nn.Flatten before them makes that.
-            y: classes (N,); or 1 and -1, (N,) or (N, outputs), the signs of the outputs.
-
-        Raises:
-            ValueError: another network, or targets that do not fit it.
+        The model is an nn.Sequential of nn.Linear with bias and thresholds of two levels between them; x is (N, d), or
+        whatever an nn.Flatten makes that; y are classes (N,), or 1 and -1, (N,) or (N, outputs), the outputs' signs.
         """
         flatten, layers, thresholds = _chain(model)
         x, y = torch.as_tensor(x).detach().to(layers[0].weight), torch.as_tensor(y)
         inputs = x.flatten(1) if flatten and x.ndim > 1 else x
-        if inputs.ndim != 2 or inputs.shape[1] != layers[0].in_features or not len(inputs):
-            raise MinimandError(
-                f"x has shape {tuple(x.shape)}; expected (N, {layers[0].in_features}) for this network."
-            )
+        width = layers[0].in_features
+        if inputs.ndim != 2 or inputs.shape[1] != width or not len(inputs):
+            raise MinimandError(f"x has shape {tuple(x.shape)}; expected (N, {width}) for this network.")
         if not inputs.isfinite().all():
             raise MinimandError("x holds numbers that are not finite; expected finite ones.")
         targets = _output_targets(y, len(inputs), layers[-1].out_features)
@@ -110,7 +101,7 @@ class FeasibleTargetPropagation:
         try:
             if (unit := search.impossible()) is None:
                 for units, hidden in search.solutions():
-                    if _takes(layers, units, model, x, targets):
+                    if _takes(model, layers, units, x, targets):
                         margins = tuple(min(unit.margin for unit in layer) for layer in units)
                         return Solution("solved", search.steps, tuple(hidden), margins)
                 unit = cast(tuple[int, Separability], search.nearest)
@@ -153,18 +144,15 @@ def _output_targets(y: Tensor, samples: int, outputs: int) -> Tensor:
 
 @torch.no_grad()
 def _takes(
-    layers: Sequence[nn.Linear], units: Sequence[Sequence[Separability]], model: nn.Module, x: Tensor, targets: Tensor
+    model: nn.Module, layers: list[nn.Linear], units: list[list[Separability]], x: Tensor, targets: Tensor
 ) -> bool:
     """Put weights into a network, run it, and take them out again unless all outputs have the signs of targets."""
-    before = [(layer.weight.clone(), layer.bias.clone()) for layer in layers]
+    before, training = copy.deepcopy(model.state_dict()), model.training
     for layer, layer_units in zip(layers, units, strict=True):
         layer.weight.copy_(torch.from_numpy(np.stack([unit.weight for unit in layer_units])))
         layer.bias.copy_(torch.tensor([unit.bias for unit in layer_units]))
-    training = model.training
     right = bool((model.eval()(x).sign() == targets.to(x)).all())
     model.train(training)
     if not right:
-        for layer, (weight, bias) in zip(layers, before, strict=True):
-            layer.weight.copy_(weight)
-            layer.bias.copy_(bias)
+        model.load_state_dict(before)
     return right

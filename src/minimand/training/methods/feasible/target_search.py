@@ -24,21 +24,20 @@ class BudgetSpent(Exception):
 
 @dataclass
 class TargetSearch:
-    """The search for targets of all layers of a network of threshold units that every unit can meet."""
+    """The search for targets of all layers of a network of threshold units that every unit can meet.
+
+    The samples are `points` (N, d); `outputs` are the targets of the output units (N, outputs), 1 or -1; `widths` and
+    `values` are the number of units of each hidden layer and their two activations, low and high.
+    """
 
     points: np.ndarray
-    """The samples to be told apart (N, d)."""
     outputs: np.ndarray
-    """The targets of the output units (N, outputs), 1 or -1."""
     widths: Sequence[int]
-    """The number of units of each hidden layer."""
     values: Sequence[tuple[float, float]]
-    """The two activations, low and high, of the units of each hidden layer."""
     method: str
     budget: int
     generator: np.random.Generator
     steps: int = 0
-    """The number of separability problems solved and of moves of targets tried."""
     settings: int = 0
     """The number of settings of the hidden targets if all of them were tried, else 0."""
     nearest: tuple[int, Separability] | None = None
@@ -69,8 +68,7 @@ class TargetSearch:
     def solutions(self) -> Iterator[tuple[list[Units], list[np.ndarray]]]:
         """Units of all layers that meet all targets, and the hidden targets; ends where none is proved to be left.
 
-        Raises:
-            BudgetSpent: no step is left; or a unit stayed undecided or a solution was not taken: nothing is proved.
+        Raises BudgetSpent where no step is left, or nothing is proved: a unit stayed undecided or a solution untaken.
         """
         self._limit = self.budget // 2 if self._is_small() else self.budget
         try:

@@ -4,24 +4,32 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from ...._support.errors import MinimandError
+from ...._support.seeds import derived_seed, seed_everything
 from ...._support.torch_internals import tree_flatten, tree_leaves
-from ....data.samples import WHOLE, Batch
+from ....data.data import Data, PreparedSamples
+from ....data.samples import WHOLE, Batch, Loader
+from ....recipes.recipe import Recipe
+from ...distributed.world import World
 from ...loop.state_batch import StateBatch
 
+if TYPE_CHECKING:
+    from ...loop.training import Training
+
 Place = Literal["memory", "disk"]
-"""Where activations are stored."""
 StoredPrecision = Literal["fp32", "bf16", "fp16"]
-"""The number format in which activations are stored."""
 DTYPES: dict[StoredPrecision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""The type of each stored precision."""
+Step = Callable[[Any], Any]
+"""A function from a batch to the first cached state, or from one state to the next."""
 
 # Samples at a time when states are made.
 _BATCH = 256
@@ -29,15 +37,7 @@ _PREFIX = "activations-"
 
 
 class Activations:
-    """Samples whose inputs are states of a network, on the CPU; batches are prepared, on a device.
-
-    Args:
-        leaves: the tensors that states are made of, each (views x samples, ...).
-        spec: how a state is made of them.
-        targets: the target of each sample.
-        views: the views of each sample, of which a batch has one at random.
-        device: the device of the batches.
-    """
+    """Samples whose inputs are states, of leaves (views x samples, ...) on the CPU; a batch has one view of each."""
 
     is_prepared = True
 
@@ -84,34 +84,18 @@ class Activations:
 
 @dataclass(frozen=True)
 class Source:
-    """The samples that a cache is made of, as a network sees them."""
+    """The samples that a cache is made of, as a network sees them; `batches` gives those of a view, in order."""
 
     samples: int
     views: int
     batches: Callable[[int], Iterator[Batch]]
-    """Gives the batches of a view, in order."""
 
 
 class Cache:
-    """A cache of the states below the block that is trained; they are made from those below the block before.
-
-    Args:
-        steps: functions that lead from a batch to the first cached state, and on from state to state.
-        batch: an example batch.
-        place: where states are stored: in memory, or on disk in files that are mapped into memory.
-        dtype: the type in which floating-point numbers are stored.
-        views: the views of each training sample.
-        first: the first problem that is trained on cached states, counted from 0.
-    """
+    """A cache, from problem `first` on, of the states below the block that is trained, made from those below it."""
 
     def __init__(
-        self,
-        steps: Sequence[Callable[[Any], Any]],
-        batch: Any,
-        place: Place,
-        dtype: torch.dtype,
-        views: int,
-        first: int = 1,
+        self, steps: Sequence[Step], batch: Any, place: Place, dtype: torch.dtype, views: int, first: int = 1
     ) -> None:
         self.steps, self.place, self.dtype, self.views = steps, place, dtype, views
         self.sizes: list[int] = []
@@ -126,7 +110,7 @@ class Cache:
         """The number of steps that the stored states have taken."""
         self.stored: list[Activations] = []
         self.near: Path | None = None
-        self.folders: list[tempfile.TemporaryDirectory] = []
+        self.files = ExitStack()
 
     def check(
         self,
@@ -136,11 +120,7 @@ class Cache:
         name: str = "Layerwise.cache",
         others: str = "'off', fewer views or a lower precision",
     ) -> None:
-        """Check that there is room for a number of samples, in files near a folder, before anything begins.
-
-        Raises:
-            MinimandError: there is not; names the option as `name`, and the `others` that would work.
-        """
+        """Raise MinimandError unless there is room for a number of samples, in files near a folder; says what works."""
         for leftover in near.glob(f"{_PREFIX}*") if near else ():  # by a process that was killed in this run
             shutil.rmtree(leftover)
         self.near = near
@@ -160,37 +140,26 @@ class Cache:
         if not self.stored or self.position != target - 1:
             self.close()
         while self.position < target:
-            step = self.steps[self.position]
-            below = self.stored or [None] * len(sources)
-            folder = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=self.near) if self.place == "disk" else None
+            step, below, files_below = self.steps[self.position], self.stored or [None] * len(sources), self.files
+            self.files, folder = ExitStack(), None
+            if self.place == "disk":
+                folder = Path(self.files.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX, dir=self.near)))
             self.stored = [
-                self._above(step, source, states, device, folder and Path(folder.name, str(i)))
+                self._above(step, source, states, device, folder and folder / str(i))
                 for i, (source, states) in enumerate(zip(sources, below, strict=True))
             ]
             del below
-            self._delete()
-            if folder:
-                self.folders.append(folder)
+            files_below.close()
             self.position += 1
         return self.stored
 
     def close(self) -> None:
         """Delete all stored states, in memory and on disk."""
         self.position, self.stored = 0, []
-        self._delete()
-
-    def _delete(self) -> None:
-        for folder in self.folders:
-            folder.cleanup()
-        self.folders = []
+        self.files.close()
 
     def _above(
-        self,
-        step: Callable[[Any], Any],
-        source: Source,
-        below: Activations | None,
-        device: torch.device,
-        file: Path | None,
+        self, step: Step, source: Source, below: Activations | None, device: torch.device, file: Path | None
     ) -> Activations:
         targets: list[Tensor] = []
 
@@ -209,11 +178,9 @@ class Cache:
         for x in read():
             tensors, spec = tree_flatten(step(x))
             if not leaves:
-                shapes = [(source.views * source.samples, *t.shape[1:]) for t in tensors]
-                leaves = [
-                    _empty(shape, stored_dtype(t, self.dtype), file and Path(f"{file}-{i}"))
-                    for i, (shape, t) in enumerate(zip(shapes, tensors, strict=True))
-                ]
+                for i, t in enumerate(tensors):
+                    shape = (source.views * source.samples, *t.shape[1:])
+                    leaves.append(_empty(shape, stored_dtype(t, self.dtype), file and Path(f"{file}-{i}")))
             for leaf, t in zip(leaves, tensors, strict=True):
                 leaf[filled : filled + len(t)] = t.to("cpu", leaf.dtype)
             filled += len(tensors[0])
@@ -241,3 +208,30 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype, file: Path | None) -> Ten
     if file is None:
         return torch.empty(shape, dtype=dtype)
     return torch.from_file(str(file), shared=True, size=math.prod(shape), dtype=dtype).view(shape)
+
+
+def sources(training: "Training", views: int) -> list[Source]:
+    """Training samples in each view, augmented if there are several, and test samples as they are."""
+    data, recipe = training.data, training.recipe
+    augmentation = recipe.augmentation or data.augmentation if views > 1 else None
+    train = PreparedSamples(data, data.train.to(training.device), training.device, augmentation)
+
+    def batches(samples: PreparedSamples, view: int) -> Iterator[Batch]:
+        seed_everything(derived_seed(training.seed, -2 - view))
+        yield from samples.batches(_BATCH)
+
+    samples_and_views = ((train, views), (training.test_samples, 1))
+    return [Source(len(samples), count, partial(batches, samples)) for samples, count in samples_and_views]
+
+
+def check_cached(data: Data, recipe: Recipe, world: World) -> None:
+    """Raise MinimandError for data or a recipe whose activations cannot be cached."""
+    if world.batch_shares > 1:
+        raise MinimandError(
+            f"activations cannot be kept by {world.batch_shares} processes, each of which would need those of all "
+            "samples; expected cache='off', or one process."
+        )
+    if recipe.mixup or recipe.cutmix:
+        raise MinimandError("activations are kept of single samples, and the recipe mixes them; expected cache='off'.")
+    if isinstance(data.train, Loader) or isinstance(data.test, Loader):
+        raise MinimandError("activations of a loader cannot be kept; expected cache='off', tensors or a data set.")

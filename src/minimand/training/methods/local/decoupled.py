@@ -1,7 +1,7 @@
 """All modules of a network at once, each by a loss of its own: decoupled greedy learning (Belilovsky et al. 2020)."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -14,22 +14,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError, unknown_name
 from ...._support.seeds import seeded_apart
-from ...._support.torch_internals import BatchNorm, tree_leaves, tree_map, tree_structure, uncompiled
-from ....layers.heads.auxiliary import AUXILIARIES, Auxiliary, auxiliary
-from ....layers.heads.similarity import PredictionSimilarity
-from ....networks.as_network import as_network
-from ....networks.compiled import compiled
-from ....networks.protocol import Network
-from ...distributed.pipeline import Pipeline, SentState
+from ...._support.torch_internals import BatchNorm, tree_flatten, tree_leaves, tree_map, uncompiled
+from ....layers import PredictionSimilarity
+from ....layers.heads import AUXILIARIES, Auxiliary, auxiliary
+from ....networks import Network, as_network, compiled
+from ...distributed.pipeline import Buffer, Pipeline, SentState
 from ...distributed.processes import broadcast_object, world_size
-from ...distributed.replay import Buffer
+from ...distributed.sharding import evaluation_mode
 from ...loop.losses import Loss
 from ...loop.problems import Plan, Problem
 from ...loop.state_batch import StateBatch
 from .._registry import METHODS
 from ..method import Method
-from .layerwise import coefficients
-from .partition import divided
+from .partition import Block, divided
 
 
 @METHODS.register("decoupled")
@@ -81,20 +78,14 @@ class Decoupled(Method):
             object.__setattr__(self, "references", (*self.references, *PredictionSimilarity.references))
 
     def check(self, world_size: int) -> None:
-        if world_size > 1 or self.buffer is None:
-            return
-        raise MinimandError(
-            f"Decoupled.buffer is {self.buffer}, but in one process modules take turns and none waits; expected None, "
-            "or several processes: torchrun --nproc-per-node 2 -m -- minimand train ..."
-        )
+        if world_size == 1 and self.buffer is not None:
+            raise MinimandError(
+                f"Decoupled.buffer is {self.buffer}, but in one process modules take turns and none waits; expected "
+                "None, or several processes: torchrun --nproc-per-node 2 -m -- minimand train ..."
+            )
 
     def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
-        """The one problem of training all modules at once; under torchrun those of this rank.
-
-        Raises:
-            TypeError: the model is no network. ValueError: it has one module, or one whose state cannot be read; fewer
-            than there are processes; two that share a parameter, on two of them.
-        """
+        """The one problem of training all modules at once; under torchrun those of this rank."""
         x, ranks = example(), world_size()
         network = as_network(model, x)
         blocks, shapes = self._modules(model, network, x)
@@ -104,10 +95,8 @@ class Decoupled(Method):
                 f"over them; expected --nproc-per-node {len(blocks)} or fewer."
             )
         norm = any(isinstance(module, BatchNorm) for module in model.modules())
-        heads = nn.ModuleList()
-        for shape in shapes:
-            made = auxiliary(self.auxiliary, shape, num_outputs, self.hidden_layers - 1, self.auxiliary_width, norm)
-            heads.append(made.to(x.device))
+        options = (num_outputs, self.hidden_layers - 1, self.auxiliary_width, norm)
+        heads = nn.ModuleList(auxiliary(self.auxiliary, shape, *options).to(x.device) for shape in shapes)
         parts = [Part(network, block, head) for block, head in zip(blocks, [*heads, None], strict=True)]
         saved = nn.ModuleDict({"model": model, "heads": heads})
         if ranks == 1:
@@ -139,17 +128,16 @@ class Decoupled(Method):
         device = next(parts[0].parameters()).device
         buffer = None if self.buffer is None else Buffer[Any](self.buffer, self.max_reuse)
         pipeline = Pipeline(groups, [specs[place.start] for place in places], device, buffer)
-        groups[pipeline.rank].hand_on_by(pipeline)
-        return pipeline, groups[pipeline.rank]
+        group = groups[pipeline.rank]
+        group.pipeline = None if pipeline.is_last else pipeline
+        return pipeline, group
 
     def backward(self, model: nn.Module, x: Tensor | StateBatch, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """Fill the gradients of every module by its own loss; the loss and outputs returned are the last module's."""
         group = cast(Group, uncompiled(model))
         forwards = group.each if group is model else group.compiled
         state: Any = x.state if isinstance(x, StateBatch) else x
-        seed = x.seed if isinstance(x, SentState) else None
-        if seed is None:
-            seed = int(torch.randint(2**62, ()))
+        seed = int(torch.randint(2**62, ())) if not isinstance(x, SentState) or x.seed is None else x.seed
         values: list[Tensor] = []
         outputs = torch.empty(0)
         for number, (part, forward) in enumerate(zip(group.each, forwards, strict=True), group.first):
@@ -160,8 +148,8 @@ class Decoupled(Method):
                 if compared is not None:
                     value = cast(PredictionSimilarity, part.head).mixed(value, compared, y, outputs.shape[1])
                 state = tree_map(torch.Tensor.detach, state)
-                if number + 1 == group.first + len(forwards):
-                    group.send(state, y, seed)
+                if group.pipeline is not None and number + 1 == group.first + len(forwards):
+                    group.pipeline.send(state, y, seed)
                 with torch.autocast(x.device.type, enabled=False):
                     value.backward()
             values.append(value.detach())
@@ -169,66 +157,32 @@ class Decoupled(Method):
         return torch.where(is_finite, values[-1], torch.nan), outputs.detach()
 
 
-class Part(nn.Module):
-    """A module of a network: some of its layers, and the classifier above them."""
-
-    def __init__(self, network: Network, block: range, head: nn.Module | None) -> None:
-        super().__init__()
-        # In a tuple, so that the whole network is no submodule.
-        self._network = (network,)
-        self.block, self._is_last = block, head is None
-        self.stem = network.stem if block.start == 0 else None
-        self.layers = nn.ModuleList(network.layers[j] for j in block)
-        self.coefficients = nn.ModuleList(coefficients(self.layers))
-        self.head = network.head if head is None else head
+class Part(Block):
+    """A module of a network: some of its layers, and the classifier above them, which learn at once with the others."""
 
     def forward(self, state: Any) -> tuple[Any, Tensor, Tensor | None]:
-        """From what it reads, a batch or a state, to the state above it, the outputs of its classifier, and what
-        samples are compared by, if they are."""
+        """The state above, the outputs of the classifier, and what samples are compared by, from the state below."""
         state = self.through(state)
-        compared = self.head.similar(self._seen(state)) if isinstance(self.head, PredictionSimilarity) else None
-        return state, self.judge(state), compared
-
-    def through(self, state: Any) -> Any:
-        """The state above this module, from the batch or the state below it."""
-        if self.stem is not None:
-            state = self.stem(state)
-        for layer in self.layers:
-            state = layer(state)
-        return state
-
-    def judge(self, state: Any) -> Tensor:
-        """The outputs of this module's classifier, from the state above the module."""
-        return self.head(self._seen(state))
-
-    def _seen(self, state: Any) -> Any:
-        (network,) = self._network
-        return state if self._is_last else network.read(self.block.stop - 1, state)
+        compared = self.head.similar(self.seen(state)) if isinstance(self.head, PredictionSimilarity) else None
+        return state, self.head(self.seen(state)), compared
 
 
 class Group(nn.Module):
     """The modules of a process, in order."""
+
+    pipeline: Pipeline | None = None
+    """The pipeline by which the states above these modules go to the next rank, if there is one."""
 
     def __init__(self, parts: Sequence[Part], first: int, num_outputs: int) -> None:
         super().__init__()
         # By their numbers in the network, so that names say the same on every rank.
         self.parts = nn.ModuleDict({str(number): part for number, part in enumerate(parts, first)})
         self.first, self.num_outputs = first, num_outputs
-        self._pipeline: Pipeline | None = None
 
     @property
     def each(self) -> list[Part]:
         """The modules of this process, in order."""
         return cast(list[Part], list(self.parts.values()))
-
-    def hand_on_by(self, pipeline: Pipeline) -> None:
-        """Send the states above these modules to the next rank of a pipeline, if there is one."""
-        self._pipeline = None if pipeline.is_last else pipeline
-
-    def send(self, state: Any, y: Tensor, seed: int) -> None:
-        """Send a state to the next rank of the pipeline, if there is one."""
-        if self._pipeline is not None:
-            self._pipeline.send(state, y, seed)
 
     @cached_property
     def compiled(self) -> list[nn.Module]:
@@ -238,20 +192,15 @@ class Group(nn.Module):
     def forward(self, x: Tensor | StateBatch) -> Tensor:
         """The outputs of the last classifier; zeros on a rank in whose place the next one gives them."""
         state: Any = x.state if isinstance(x, StateBatch) else x
-        if self.training:
-            *_, outputs = self._all(state)
-            return outputs
+        outputs = torch.zeros(len(x), self.num_outputs, device=x.device)
         for part in self.each:
-            state = part.through(state)
-        if self._pipeline is None:
-            return self.each[-1].judge(state)
-        self._pipeline.send(state, self._pipeline.targets)
-        return torch.zeros(len(x), self.num_outputs, device=x.device)
-
-    def _all(self, state: Any) -> Iterator[Tensor]:
-        for part in self.each:
-            state, outputs, _ = part(state)
-            yield outputs
+            if self.training or part.is_last:
+                state, outputs, _ = part(state)
+            else:
+                state = part.through(state)
+        if self.pipeline is not None and not self.training:
+            self.pipeline.send(state, self.pipeline.targets)
+        return outputs
 
 
 def balanced(costs: Sequence[float], count: int) -> list[range]:
@@ -266,29 +215,23 @@ def balanced(costs: Sequence[float], count: int) -> list[range]:
             min(((max(best[j][0], total[i] - total[j]), (*best[j][1], i)) for j in range(i)), default=(math.inf, ()))
             for i in range(n + 1)
         ]
-    ends = best[n][1]
-    return [range(a, b) for a, b in pairwise(ends)]
+    return [range(a, b) for a, b in pairwise(best[n][1])]
 
 
 def _costs(parts: Sequence[Part], x: Tensor) -> tuple[list[float], list[Any]]:
     """Of each part its operations on a batch, and how the state below it is made of tensors."""
     costs, specs, state = [], [], x
-    modes = [(module, module.training) for part in parts for module in part.modules()]
-    try:
+    with evaluation_mode(*parts), torch.no_grad():
         for part in parts:
-            part.eval()
             if not all(isinstance(leaf, Tensor) for leaf in tree_leaves(state)):
                 raise MinimandError(
                     f"the state below layer {part.block.start} is not of tensors alone, so it cannot be sent; expected "
                     "one process."
                 )
-            specs.append(tree_structure(state))
-            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            specs.append(tree_flatten(state)[1])
+            with FlopCounterMode(display=False) as counter:
                 state, *_ = part(state)
             costs.append(float(counter.get_total_flops() or 1))
-    finally:
-        for module, training in modes:
-            module.training = training
     return costs, specs
 
 

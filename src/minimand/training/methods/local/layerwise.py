@@ -12,21 +12,20 @@ from torch import Tensor, nn
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError, unknown_name
 from ...._support.torch_internals import BatchNorm, tree_map_only
-from ....layers.heads.auxiliary import AUXILIARIES, Auxiliary, auxiliary
-from ....layers.heads.similarity import PredictionSimilarity
-from ....networks.as_network import as_network
+from ....layers import PredictionSimilarity
+from ....layers.heads import AUXILIARIES, Auxiliary, auxiliary
+from ....networks import Network, as_network
 from ....networks.compiled import unwrapped
 from ....networks.kinds import count_parameters
-from ....networks.protocol import Network
-from ....networks.unrolled import UnrolledLayer
 from ...loop.losses import Loss
 from ...loop.problems import Plan, Problem
 from ...loop.state_batch import StateBatch
 from .._registry import METHODS
 from ..method import Method, chain_rule, descend
 from .activations import DTYPES, Cache, StoredPrecision, free_memory
-from .ensemble import Averaged, Ensemble
-from .partition import as_start, divided
+from .partition import Block, coefficients, divided
+
+Averaged = Literal["logits", "probabilities"]
 
 # Bytes that training takes for a parameter: itself, its gradient and two moments.
 _TRAINED = 16
@@ -55,16 +54,14 @@ class Layerwise(Method):
     trained network learns its last block anew below another head (the published shrinking of the last classifier)."""
     global_weight: float = 0.0
     """The share g of the network's own loss: a block learns by (1 - g) times the loss of its classifier and g times
-    that of the head, through the layers between, which stay as they are. It sends the gradient through all later layers
-    and keeps their activations, so it is for networks that have learned something before; 0 is local learning."""
+    that of the head, through the layers between, which stay as they are: for networks that have learned before."""
     epochs_per_layer: int | None = None
     """The epochs of each block; by default those of the recipe."""
     cache: Literal["off", "memory", "disk"] = "off"
-    """Where what the frozen blocks give is kept, so that the cost of a block does not grow with its number. On disk, in
-    files that are mapped into memory, and deleted at the end."""
+    """Where what the frozen blocks give is kept until the end, so that the cost of a block does not grow with its
+    number; on disk in files that are mapped into memory."""
     views: int = 1
-    """What is kept of each training sample: one view is the sample itself, several are augmented ones, of which every
-    epoch draws one."""
+    """What is kept of each training sample: itself, or several augmented views, of which every epoch draws one."""
     cache_precision: StoredPrecision = "fp32"
     """The number format in which activations are stored."""
     ensemble: Averaged = "logits"
@@ -76,12 +73,9 @@ class Layerwise(Method):
     references: ClassVar[tuple[str, ...]] = ("belilovsky2019greedy",)
 
     def __post_init__(self) -> None:
-        check_number("Layerwise.hidden_layers", self.hidden_layers, 1, math.inf, whole=True)
-        check_number("Layerwise.block_size", self.block_size, 1, math.inf, whole=True)
-        for name in ("auxiliary_width", "epochs_per_layer"):
-            if getattr(self, name) is not None:
+        for name in ("hidden_layers", "block_size", "auxiliary_width", "epochs_per_layer", "views"):
+            if getattr(self, name) is not None or name not in ("auxiliary_width", "epochs_per_layer"):
                 check_number(f"Layerwise.{name}", getattr(self, name), 1, math.inf, whole=True)
-        check_number("Layerwise.views", self.views, 1, math.inf, whole=True)
         check_number("Layerwise.start", self.start, -math.inf, math.inf, whole=True)
         check_number("Layerwise.global_weight", self.global_weight, 0, 1)
         if self.memory is not None:
@@ -101,32 +95,31 @@ class Layerwise(Method):
             object.__setattr__(self, "references", (*self.references, *PredictionSimilarity.references))
 
     def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
-        """The problems of training one block after another, each below its auxiliary classifier.
-
-        Raises:
-            TypeError: the model is no network. ValueError: it has one block, or a layer whose state cannot be read;
-            there is no such `start`; a classifier needs more memory than there is, or than was asked for.
-        """
+        """The problems of training one block after another, each below its auxiliary classifier."""
         x = example()
         network = as_network(model, x)
         blocks, shapes = divided(model, network, self.block_size, x)
-        if len(blocks) < 2:
+        count = len(blocks)
+        if count < 2:
             raise MinimandError(
-                f"{type(model).__name__} has {len(network.layers)} layers, which is {len(blocks)} block of "
+                f"{type(model).__name__} has {len(network.layers)} layers, which is {count} block of "
                 f"{self.block_size}; expected two blocks or more to train one after another."
             )
-        start = as_start("Layerwise.start", self.start, blocks)
+        if not -count <= self.start < count:
+            raise MinimandError(
+                f"Layerwise.start is {self.start}, and there are {count} blocks; expected {-count} to {count - 1}."
+            )
+        start = self.start % count
         norm = any(isinstance(module, BatchNorm) for module in model.modules())
-        heads = nn.ModuleList()
-        for number in range(start, len(blocks) - 1):
-            heads.append(self._head(number, shapes[number], num_outputs, norm, next(model.parameters()).device))
-        problems = [Shallow(model, network, block, head) for block, head in zip(blocks[start:-1], heads, strict=True)]
-        problems.append(Shallow(model, network, blocks[-1], None))
+        device = next(model.parameters()).device
+        heads = nn.ModuleList(self._head(j, shapes[j], num_outputs, norm, device) for j in range(start, count - 1))
+        pairs = zip(blocks[start:], [*heads, None], strict=True)
+        problems = [Shallow(model, network, block, head) for block, head in pairs]
         ends = [block.stop - 1 for block in blocks[start:-1]]
         return Plan(
             [Problem(problem, problem, self.epochs_per_layer or epochs) for problem in problems],
             nn.ModuleDict({"model": model, "heads": heads}),
-            None if self.cache == "off" else self._cache(model, network, problems, x),
+            self._cache(model, network, problems, x),
             Ensemble(model, network, ends, heads, self.ensemble) if ends else None,
         )
 
@@ -148,14 +141,14 @@ class Layerwise(Method):
             )
         return auxiliary(*options).to(device)
 
-    def _cache(self, model: nn.Module, network: Network, problems: Sequence["Shallow"], x: Tensor) -> Cache:
-        assert self.cache != "off"
+    def _cache(self, model: nn.Module, network: Network, problems: list["Shallow"], x: Tensor) -> Cache | None:
+        if self.cache == "off":
+            return None
         below = problems[:-1]
         if problems[0].block.start:
             below = [Shallow(model, network, range(problems[0].block.start), nn.Identity()), *below]
-        dtype = DTYPES[self.cache_precision]
         steps = [problem.through for problem in below]
-        return Cache(steps, x, self.cache, dtype, self.views, len(problems) - len(below))
+        return Cache(steps, x, self.cache, DTYPES[self.cache_precision], self.views, len(problems) - len(below))
 
     def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         if not self.global_weight and self.auxiliary != "predsim":
@@ -169,28 +162,20 @@ class Layerwise(Method):
         return descend(value, outputs)
 
 
-class Shallow(nn.Module):
+class Shallow(Block):
     """A block and the classifier above it, on what the frozen blocks before give: (N, ...) to (N, outputs)."""
 
     def __init__(self, model: nn.Module, network: Network, block: range, head: nn.Module | None) -> None:
-        super().__init__()
-        # In a tuple, so that what is frozen is no submodule: neither trained, nor put into training mode.
-        self._frozen = (model, network)
-        self.block = block
-        self.stem = network.stem if block.start == 0 else None
-        self.layers = nn.ModuleList(network.layers[j] for j in block)
-        self.coefficients = nn.ModuleList(coefficients(self.layers))
-        self.head = network.head if head is None else head
-        self.is_last = head is None
+        super().__init__(network, block, head)
+        self._frozen = (model,)  # no submodule, as the network is none
 
     def forward(self, x: Tensor | StateBatch, ahead: bool | None = None) -> Any:
         """Outputs of a batch, or of what the blocks before gave for it.
 
-        With `ahead` two more for the loss, None where there is none: what samples are compared by, and if it is true
-        the outputs of the network's own head.
+        With `ahead` also, or None, what samples are compared by and, if it is true, the outputs of the network's head.
         """
         state = self.state(x)
-        seen = state if self.is_last else self._frozen[1].read(self.block.stop - 1, state)
+        seen = self.seen(state)
         outputs = self.head(seen)
         if ahead is None:
             return outputs
@@ -199,23 +184,20 @@ class Shallow(nn.Module):
 
     def state(self, x: Tensor | StateBatch) -> Any:
         """The state above the block."""
-        _, network = self._frozen
+        (network,) = self._network
         if isinstance(x, StateBatch):
-            state = x.state
-        elif self.stem is not None:
-            state = self.stem(x)
-        else:
+            return super().through(x.state)
+        state: Any = x
+        if self.block.start:
             with torch.no_grad():
                 state = network.stem(x)
                 for j in range(self.block.start):
                     state = network.layers[j](state)
-        for layer in self.layers:
-            state = layer(state)
-        return state
+        return super().through(state)
 
     def through_the_rest(self, state: Any) -> Tensor:
         """Outputs of the network's own head, through later layers that learn nothing by it."""
-        _, network = self._frozen
+        (network,) = self._network
         layers = [network.layers[j] for j in range(self.block.stop, len(network.layers))]
         state = tree_map_only(Tensor, torch.clone, state)  # they may work in place, and the classifier keeps it
         with _fixed([*layers, network.head, *coefficients(layers)]):
@@ -224,13 +206,10 @@ class Shallow(nn.Module):
             return network.head(state)
 
     def through(self, state: Any) -> Any:
-        """From what the block reads, a batch for the first one, to the state above it, everything frozen."""
+        """The state above the block, from the batch or the state below it, everything frozen."""
         self._frozen[0].eval()
         with torch.no_grad():
-            state = state if self.stem is None else self.stem(state)
-            for layer in self.layers:
-                state = layer(state)
-        return state
+            return super().through(state)
 
     def train(self, mode: bool = True) -> Self:
         """Everything before the block stays in evaluation mode."""
@@ -238,10 +217,40 @@ class Shallow(nn.Module):
         return super().train(mode)
 
 
-def coefficients(layers: Iterable[nn.Module]) -> list[nn.Module]:
-    """What stages hold for their layers; a layer learns its own entries only, as the others get no gradient."""
-    stages = {id(layer.stage): layer.stage for layer in layers if isinstance(layer, UnrolledLayer)}
-    return [stage.coefficients for stage in stages.values()]
+class Ensemble(nn.Module):
+    """The outputs of classifiers j = 0, 1, ... of a network, the head last, averaged with weights 2^j / sum 2^i.
+
+    Classifiers `heads` look after the layers `ends`. What is `averaged` are outputs themselves, as published for
+    CIFAR-10, or probabilities of classes, as for ImageNet; the output is then their logarithm.
+    """
+
+    def __init__(
+        self, model: nn.Module, network: Network, ends: Sequence[int], heads: nn.ModuleList, averaged: Averaged
+    ) -> None:
+        super().__init__()
+        self.model, self.heads, self.averaged = model, heads, averaged
+        self._network = (network,)  # so that nothing has two names
+        self._ends = tuple(ends)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, ...) to (N, outputs)."""
+        outputs = torch.stack(self.outputs(x)).float()
+        if self.averaged == "probabilities":
+            outputs = outputs.softmax(2)
+        weights = 2.0 ** torch.arange(len(outputs), device=x.device)
+        mean = torch.tensordot(weights / weights.sum(), outputs, 1)
+        return mean if self.averaged == "logits" else mean.clamp_min(torch.finfo(mean.dtype).tiny).log()
+
+    def outputs(self, x: Tensor) -> list[Tensor]:
+        """The outputs of each classifier, the network's own head last."""
+        (network,) = self._network
+        state: Any = network.stem(x)
+        outputs: list[Tensor] = []
+        for j, layer in enumerate(network.layers):
+            state = layer(state)
+            if j in self._ends:
+                outputs.append(self.heads[len(outputs)](network.read(j, state)))
+        return [*outputs, network.head(state)]
 
 
 @contextmanager

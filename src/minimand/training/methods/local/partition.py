@@ -1,14 +1,47 @@
-"""How the layers of a network are divided into blocks that learn one after another."""
+"""How the layers of a network are divided into blocks, each of which learns by a classifier of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...._support.errors import MinimandError
-from ....networks.differentiability import learns, states
-from ....networks.protocol import Network
+from ....networks import Network, UnrolledLayer
+from ....networks.as_network import learns, states
+from ...distributed.sharding import evaluation_mode
+
+
+class Block(nn.Module):
+    """A block of a network's layers and the classifier above them; for the last block that is the network's head."""
+
+    def __init__(self, network: Network, block: range, head: nn.Module | None) -> None:
+        super().__init__()
+        # In a tuple, so that the whole network is no submodule: neither trained, nor put into training mode.
+        self._network = (network,)
+        self.block, self.is_last = block, head is None
+        self.stem = network.stem if block.start == 0 else None
+        self.layers = nn.ModuleList(network.layers[j] for j in block)
+        self.coefficients = nn.ModuleList(coefficients(self.layers))
+        self.head = network.head if head is None else head
+
+    def through(self, state: Any) -> Any:
+        """The state above the block, from the batch or the state below it."""
+        if self.stem is not None:
+            state = self.stem(state)
+        for layer in self.layers:
+            state = layer(state)
+        return state
+
+    def seen(self, state: Any) -> Any:
+        """What the classifier looks at of the state above the block."""
+        return state if self.is_last else self._network[0].read(self.block.stop - 1, state)
+
+
+def coefficients(layers: Iterable[nn.Module]) -> list[nn.Module]:
+    """What stages hold for their layers; a layer learns its own entries only, as the others get no gradient."""
+    stages = {id(layer.stage): layer.stage for layer in layers if isinstance(layer, UnrolledLayer)}
+    return [stage.coefficients for stage in stages.values()]
 
 
 def divided(model: nn.Module, network: Network, size: int, x: Tensor) -> tuple[list[range], list[tuple[int, ...]]]:
@@ -16,13 +49,9 @@ def divided(model: nn.Module, network: Network, size: int, x: Tensor) -> tuple[l
 
     A layer with nothing to learn joins the block before it. One that no gradient goes through, such as somebody's rule
     engine, begins the next block, as what is before it could not learn from above it.
-
-    Raises:
-        ValueError: a layer whose state cannot be read, or one that should learn and cannot.
     """
-    training, blocks, shapes = model.training, [], []
-    model.eval()
-    try:
+    blocks, shapes = [], []
+    with evaluation_mode(model):
         with torch.no_grad():
             model(x)  # a model says itself what it cannot take
             state: Any = network.stem(x)
@@ -37,36 +66,16 @@ def divided(model: nn.Module, network: Network, size: int, x: Tensor) -> tuple[l
                 start, learning = j, 0
             learning += learns(layer)
             above = after
-    finally:
-        model.train(training)
     return [*blocks, range(start, len(network.layers))], shapes
 
 
 def as_read(network: Network, j: int, state: Any) -> Tensor:
-    """What is read after layer j.
-
-    Raises:
-        ValueError: it cannot be read, or is no tensor.
-    """
-    name, expected = type(network).__name__, "expected a tensor that a classifier can look at"
+    """What is read after layer j; raises MinimandError where it cannot be read, or is no tensor."""
+    call, expected = f"read({j}, state) of {type(network).__name__}", "expected a tensor that a classifier can look at"
     try:
         read: Any = network.read(j, state)
     except Exception as error:
-        raise MinimandError(
-            f"read({j}, state) of {name} raises {type(error).__name__}: {error}; {expected}."
-        ) from error
+        raise MinimandError(f"{call} raises {type(error).__name__}: {error}; {expected}.") from error
     if not isinstance(read, Tensor):
-        raise MinimandError(f"read({j}, state) of {name} gives {type(read).__name__}; {expected}.")
+        raise MinimandError(f"{call} gives {type(read).__name__}; {expected}.")
     return read
-
-
-def as_start(name: str, start: int, blocks: Sequence[range]) -> int:
-    """The number of a block, counted from the end if negative.
-
-    Raises:
-        ValueError: there is none.
-    """
-    count = len(blocks)
-    if not -count <= start < count:
-        raise MinimandError(f"{name} is {start}, and there are {count} blocks; expected {-count} to {count - 1}.")
-    return start % count

@@ -1,6 +1,6 @@
 """One step of target propagation: thresholds run as they are, and go backward by the losses of their own units."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,10 +12,13 @@ from torch.func import functional_call
 
 from ...._support.errors import MinimandError
 from ...._support.seeds import drawing_from, torch_state
+from ...._support.torch_internals import TreeSpec, tree_flatten, tree_unflatten
 from ....layers.thresholds import Heaviside, Threshold, activations_by
+from ....networks import as_network
 from ....networks.compiled import unwrapped
 from ...loop.losses import Loss
-from .saved_bits import PackedActivation, SavedActivations
+from ..method import descend
+from .saved_bits import PackedActivation, SavedActivations, unpacked
 from .search import SEARCHES, Search, searched
 from .unit_losses import UnitLoss
 
@@ -33,17 +36,9 @@ class TargetRules:
     """Whether the loss of a unit is weighted by |g|, and not by one over the batch size."""
     budget: int
 
-    @property
-    def is_published(self) -> bool:
-        """Whether the target of a unit is -sign(g) and its weight |g|."""
-        return self.targets == "sign" and self.weighted
-
 
 class TargetPass:
-    """A pass of a batch through a model, forward and backward, and the state that its thresholds share.
-
-    Thresholds are numbered in the order of execution; one that is used twice has two numbers.
-    """
+    """A pass of a batch through a model and back; thresholds are numbered as they run, one that runs twice twice."""
 
     def __init__(
         self, rules: TargetRules, model: nn.Module, x: Tensor, y: Tensor, output_loss: Loss, measuring: bool
@@ -61,7 +56,9 @@ class TargetPass:
         if self._searching:
             # The state in which every trial begins too: the same dropout, the same statistics.
             self._random, self._buffers = torch_state(x.device), copied_buffers(self._module)
-            self._autocast = torch.is_autocast_enabled(x.device.type), torch.get_autocast_dtype(x.device.type)
+            kind = x.device.type
+            enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+            self._autocast = partial(torch.autocast, kind, dtype, enabled)
 
     def backward(self) -> tuple[Tensor, Tensor]:
         """Fill the `.grad` of every parameter; returns the loss and the outputs."""
@@ -69,12 +66,10 @@ class TargetPass:
             outputs = self.model(self.x)
             value = self.output_loss(outputs, self.y)
         self.check()
-        with torch.autocast(self.x.device.type, enabled=False):
-            value.backward()
-        return value.detach(), outputs.detach()
+        return descend(value, outputs)
 
     def check(self) -> None:
-        """Raise ValueError if the model ran through no threshold."""
+        """Raise MinimandError if the model ran through no threshold."""
         if not self.count:
             raise MinimandError(
                 f"{type(self._module).__name__} has no thresholds to set targets for; mm.harden(model, mm.Sign()) puts "
@@ -99,7 +94,7 @@ class TargetPass:
     def gradient(self, number: int, threshold: Threshold, z: Tensor, g: Tensor) -> Tensor:
         """The gradient by the input z of a threshold, from the gradient g by its activation."""
         loss_input = _loss_input(self.rules.loss, threshold, z)
-        if self.rules.is_published and self.rules.loss.linear:
+        if self.rules.targets == "sign" and self.rules.weighted and self.rules.loss.linear:
             if self.measuring:
                 self._measure(number, threshold, loss_input, g.sign().neg_(), g.abs())
             return self._derivative(threshold, z, loss_input, g).neg_()  # the target times its weight is -g
@@ -115,9 +110,8 @@ class TargetPass:
         targets = self.rules.targets
         if self._searching:
             if len(z) != len(self.x):
-                raise MinimandError(
-                    f"a threshold sees {tuple(z.shape)}; searched targets need the samples to come first."
-                )
+                shape = tuple(z.shape)
+                raise MinimandError(f"a threshold sees {shape}; searched targets need the samples to come first.")
             h, loss_above = self._activations[number].unpacked(), partial(self._loss_above, number)
             return searched(cast(Search, targets), h, g, threshold, loss_above, self.rules.budget)
         if not callable(targets):
@@ -144,14 +138,8 @@ class TargetPass:
                 losses.append((self.rules.loss.value(loss_input, t) * weight).flatten(1).sum(1))
             return self._activations[running].unpacked()
 
-        enabled, dtype = self._autocast
-        device = self.x.device
-        with (
-            activations_by(self._module, activation),
-            drawing_from(device, self._random),
-            torch.autocast(device.type, dtype, enabled),
-        ):
-            buffers = {name: buffer.clone() for name, buffer in self._buffers.items()}
+        buffers = {name: buffer.clone() for name, buffer in self._buffers.items()}
+        with activations_by(self._module, activation), drawing_from(self.x.device, self._random), self._autocast():
             outputs = functional_call(self._module, buffers, (self.x,))
         pairs = zip(outputs.split(1), self.y.split(1), strict=True)
         by_sample = torch.stack([self.output_loss(output, y) for output, y in pairs])
@@ -160,8 +148,8 @@ class TargetPass:
         return sum(losses, by_sample * torch.where(total == 0, 0.0, whole / total))
 
     def _derivative(self, threshold: Threshold, z: Tensor, loss_input: Tensor, t: Tensor) -> Tensor:
-        saturated = self.rules.loss.name == "saturated_hinge"
-        if saturated and (threshold.levels > 2 or isinstance(threshold, Heaviside)):
+        is_step = threshold.levels == 2 and not isinstance(threshold, Heaviside)
+        if self.rules.loss.name == "saturated_hinge" and not is_step:
             return threshold.straight_through(z, -t)
         return self.rules.loss.derivative(loss_input, t)
 
@@ -173,11 +161,8 @@ class TargetPass:
         loss, missed_count, unmet_units = torch.stack([loss, missed.sum(), by_unit.sum()]).tolist()
         if any(name == measured_name for _, measured_name in self.measured):
             name = f"{name}, again"
-        self.measured[number, name] = {
-            "loss": loss,
-            "flipped": missed_count / missed.numel(),
-            "met": 1 - unmet_units / by_unit.numel(),
-        }
+        flipped, met = missed_count / missed.numel(), 1 - unmet_units / by_unit.numel()
+        self.measured[number, name] = {"loss": loss, "flipped": flipped, "met": met}
 
 
 def copied_buffers(module: nn.Module) -> dict[str, Tensor]:
@@ -186,10 +171,7 @@ def copied_buffers(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _loss_input(loss: UnitLoss, threshold: Threshold, z: Tensor) -> Tensor:
-    """The input that the loss looks at: a step's as it is; of a staircase the published soft hinge is that of 2u - 1.
-
-    The factor 2 is not part of the derivative, as published.
-    """
+    # Of a staircase the published soft hinge is that of 2u - 1; the factor 2 is not part of its derivative.
     if threshold.levels == 2 or loss.name == "linear":
         return z
     low, high = threshold.jumps[0], threshold.jumps[-1]
@@ -209,3 +191,68 @@ class _TargetActivation(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (z,) = ctx.saved_tensors
         return ctx.target_pass.gradient(ctx.number, ctx.threshold, z, *gradients), None, None, None
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A piece of a network, and what is needed to run it again."""
+
+    module: nn.Module
+    thresholds_before: int
+    random: dict[str, Tensor]
+    inputs: Sequence[Tensor | PackedActivation]
+    form: TreeSpec
+
+    def run(self, target_pass: TargetPass) -> tuple[list[Tensor], list[Tensor]]:
+        """The inputs of the piece, cut off from what is before, and its outputs; within `TargetPass.running`."""
+        target_pass.count = self.thresholds_before
+        inputs = [_leaf(saved, target_pass) for saved in self.inputs]
+        outputs: Any = self.module(tree_unflatten(inputs, self.form))
+        return inputs, tree_flatten(outputs)[0]
+
+
+def backward_by_pieces(target_pass: TargetPass) -> tuple[Tensor, Tensor]:
+    """Fill the `.grad` of every parameter by stem, layers and head; returns the loss and the outputs.
+
+    Buffers such as running statistics move once, and what is drawn is the same twice.
+    """
+    network, device = as_network(target_pass.model), target_pass.x.device
+    pieces: list[_Piece] = []
+    state: Any = target_pass.x
+    with target_pass.running(), torch.no_grad():
+        for module in (network.stem, *network.layers, network.head):
+            leaves, form = tree_flatten(state)
+            inputs = [target_pass.saved.pack(leaf) for leaf in leaves]
+            del leaves
+            pieces.append(_Piece(module, target_pass.count, torch_state(device), inputs, form))
+            if module is not network.head:
+                # The second pass moves the buffers, from where this one began.
+                state = functional_call(module, copied_buffers(module), (state,))
+    del state
+    with target_pass.running():
+        inputs, (outputs,) = pieces.pop().run(target_pass)
+        value = target_pass.output_loss(outputs, target_pass.y)
+    target_pass.check()
+    _backward([value], [torch.ones_like(value)], device)
+    while pieces:
+        gradients = [leaf.grad for leaf in inputs]
+        with target_pass.running(), drawing_from(device, pieces[-1].random):
+            inputs, states = pieces.pop().run(target_pass)
+        _backward(states, gradients, device)
+    return value.detach(), outputs.detach()
+
+
+def _leaf(saved: Tensor | PackedActivation, target_pass: TargetPass) -> Tensor:
+    if saved is target_pass.x:
+        return target_pass.x
+    tensor = unpacked(saved).detach()
+    if isinstance(saved, PackedActivation):
+        target_pass.saved.register(tensor, saved.threshold)
+    return tensor.requires_grad_() if tensor.is_floating_point() else tensor
+
+
+def _backward(outputs: Sequence[Tensor], gradients: Sequence[Tensor | None], device: torch.device) -> None:
+    pairs = [(y, g) for y, g in zip(outputs, gradients, strict=True) if y.requires_grad and g is not None]
+    if pairs:
+        with torch.autocast(device.type, enabled=False):
+            torch.autograd.backward([y for y, _ in pairs], [g for _, g in pairs])

@@ -60,7 +60,6 @@ class SavedActivations:
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """A context in which autograd saves tensors so."""
         with torch.autograd.graph.saved_tensors_hooks(self.pack, unpacked):
             yield
         self._outputs.clear()
@@ -72,10 +71,11 @@ class SavedActivations:
             return tensor
         if tensor.dtype == torch.int64:
             return _short(tensor)
-        reference, noted_version, threshold = self._outputs.get(storage_id(tensor.untyped_storage()), (None, 0, None))
-        if reference is None or threshold is None or reference.expired() or version(tensor) != noted_version:
+        output = self._outputs.get(storage_id(tensor.untyped_storage()))
+        if output is None or not tensor.dtype.is_floating_point or not _is_dense(tensor):
             return tensor
-        if not tensor.dtype.is_floating_point or not _is_dense(tensor):
+        reference, noted_version, threshold = output
+        if reference.expired() or version(tensor) != noted_version:
             return tensor
         key = (reference.cdata, tensor.storage_offset(), tensor.shape, tensor.stride())
         if key not in self._packed:  # several layers may read it
@@ -101,8 +101,7 @@ def _short(indices: Tensor) -> Tensor:
 
 
 def _is_dense(tensor: Tensor) -> bool:
-    channels_last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    return tensor.is_contiguous() or channels_last
+    return tensor.is_contiguous() or (tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
 
 
 def _bits(values: Tensor, low: float) -> Tensor:

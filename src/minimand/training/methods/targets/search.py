@@ -19,19 +19,14 @@ _WIDTH = 4
 
 
 def searched(kind: Search, h: Tensor, g: Tensor, threshold: Threshold, loss: LossAbove, budget: int) -> Tensor:
-    """Targets -sign(g) where trying them out lowered the loss above, sample by sample.
+    """Targets -sign(g) where trying them out lowered the loss above, sample by sample, by at most `budget` calls of it.
 
-    A move takes a unit one level against its gradient. A unit that could be moved and is not has no target: 0.
+    The activations h (N, ...) are of a threshold, g is the gradient by them. A move takes a unit one level against its
+    gradient. A unit that could be moved and is not has no target: 0.
 
-    Args:
-        kind: "search", guided random local search: moves are drawn in proportion to what the gradient promises of them,
-            all at first, then fewer where the loss did not fall, and with moves back. "beam": moves are decided on in
-            groups, the most promising first, and the best few decisions of each sample are kept.
-        h: the activations (N, ...).
-        g: the gradient by the activations.
-        threshold: the threshold that gave the activations.
-        loss: the loss of the layers above.
-        budget: how often `loss` may be called.
+    In "search", guided random local search, moves are drawn in proportion to what the gradient promises of them, all at
+    first, then fewer where the loss did not fall, and with moves back. In "beam" moves are decided on in groups, the
+    most promising first, and the best few decisions of each sample are kept.
     """
     top = threshold.levels - 1
     codes = (threshold.codes(h).to(torch.int16) - g.sign().to(torch.int16)).clamp_(0, top)
@@ -43,7 +38,7 @@ def searched(kind: Search, h: Tensor, g: Tensor, threshold: Threshold, loss: Los
 
 
 def _local_search(promise: Tensor, loss: LossAbove, budget: int) -> Tensor:
-    """The moves of the least loss; `promise`, not negative, is what the gradient says that each lowers the loss by."""
+    # `promise`, not negative, is what the gradient says that each move lowers the loss by.
     per_sample = (-1, *[1] * (promise.ndim - 1))
     promising = promise > 0
     average = promise.flatten(1).sum(1).div(promising.flatten(1).sum(1).clamp(min=1)).view(per_sample)
@@ -64,7 +59,6 @@ def _local_search(promise: Tensor, loss: LossAbove, budget: int) -> Tensor:
 
 
 def _beam_search(promise: Tensor, loss: LossAbove, budget: int) -> Tensor:
-    """The moves of the least loss; `promise`, not negative, is what the gradient says that each lowers the loss by."""
     width = max(1, min(_WIDTH, (budget - 1) // 2))
     rounds = max(1, (budget - 1) // width)
     promising = promise > 0

@@ -13,8 +13,7 @@ from ...._support.torch_internals import uncompiled
 from ...loop.losses import Loss
 from .._registry import METHODS
 from ..method import Method
-from .passes import TargetPass, TargetRule, TargetRules
-from .recomputing import backward_by_pieces
+from .passes import TargetPass, TargetRule, TargetRules, backward_by_pieces
 from .search import SEARCHES, Search
 from .unit_losses import UnitLossFunction, as_unit_loss
 
@@ -69,20 +68,15 @@ class TargetPropagation(Method):
             raise unknown_name("output loss", self.output_loss, ("cross_entropy",))
 
     def check(self, world_size: int) -> None:
-        if world_size == 1 or not (self.recompute or self.targets in SEARCHES):
-            return
-        raise MinimandError(
-            f"TargetPropagation.recompute is {self.recompute} and its targets {self.targets!r}, which run parts of the "
-            f"model by themselves, and there are {world_size} processes; expected recompute=False and 'sign', or "
-            "one process."
-        )
+        if world_size > 1 and (self.recompute or self.targets in SEARCHES):
+            raise MinimandError(
+                f"TargetPropagation.recompute is {self.recompute} and its targets {self.targets!r}, which run parts of "
+                f"the model by themselves, and there are {world_size} processes; expected recompute=False and 'sign', "
+                "or one process."
+            )
 
     def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss | None = None) -> tuple[Tensor, Tensor]:
-        """Fill the `.grad` of every parameter; returns the loss and the outputs. Without a loss `output_loss` is taken.
-
-        Raises:
-            ValueError: the model has no thresholds.
-        """
+        """Fill the `.grad` of every parameter; returns the loss and the outputs. Without `loss` it is `output_loss`."""
         if loss is None:
             loss = F.cross_entropy if isinstance(self.output_loss, str) else self.output_loss
         rules = TargetRules(as_unit_loss(self.loss), self.targets, self.weighting == "gradient", self.budget)
@@ -96,7 +90,7 @@ class TargetPropagation(Method):
         return value, outputs
 
     def metrics(self) -> dict[str, Any]:
-        """Measurements of every threshold by name, at the last step that was measured, for the record of an epoch.
+        """Measurements of every threshold by name, at the last step that was measured.
 
         `loss` is that of its units, weighted; `flipped` the share of activations that are not their targets; `met` the
         share of units (channels) that meet all their targets of the batch, which the weights show to be feasible.

@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from minimand.layers.heads.auxiliary import auxiliary
-from minimand.layers.heads.similarity import PredictionSimilarity, similarity
+from minimand.layers.heads import PredictionSimilarity, auxiliary, similarity
 
 
 def test_similarities_are_correlations() -> None:

@@ -1,12 +1,13 @@
-"""What the commands that train share: their options put together, their data and recipe, their progress."""
+"""What several commands do: they read data and models, put the options of a training together, show its progress."""
 
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from .._support.errors import MinimandError, WrongTypeError, unknown_name
 from .options import TrainingOptions
-from .reading import read_data
 
 # Options that say where and how a training runs, not what it computes: they are not kept with a run.
 _NOT_KEPT = {"run", "quiet", "device", "checkpoint_every", "diagnose", "parallel"}
@@ -23,6 +24,62 @@ def merge_options(command: TrainingOptions, earlier: dict[str, Any]) -> dict[str
         as_algorithm(earlier["algorithm"], allow_files=False)
     options = {**dict.fromkeys(sorted(names)), "seed": 0, "compile": False, **earlier, **now}
     return options if options["data"] else {**options, "data": default_data()}
+
+
+def read_data(name: str, data_folder: str | None) -> Any:
+    """The named data, from files in `data_folder` if there is one."""
+    from ..data.registry import load_data
+
+    return load_data(name) if data_folder is None else load_data(name, data_folder=data_folder)
+
+
+def reopen_trained(run: str, algorithm: str | None, console: Console) -> tuple[Any, int]:
+    """A run opened again with the weights of its last checkpoint that can be read, and the step of that one."""
+    from ..experiments.reopen import reopen
+
+    opened = reopen(run, algorithm)
+    step, problems = opened.load_trained()
+    for problem in problems:
+        console.print(f"note: {problem} The one before it is used.")
+    return opened, step
+
+
+def read_own_model(text: str) -> Any:
+    """The module that `path/to/file.py:name` or `path/to/file.py:Net(width=64)` stands for."""
+    from torch import nn
+
+    from .._support.calls import call_with, parse_call, run_file
+
+    source, _, call = text.rpartition(".py:")
+    name, arguments = parse_call(call, "model")
+    module_name, names = run_file(Path(f"{source}.py"), "model")
+    if name not in names:
+        makers = [key for key, value in names.items() if getattr(value, "__module__", "") == module_name]
+        makers += [key for key, value in names.items() if isinstance(value, nn.Module)]
+        raise unknown_name(f"model in {source}.py", name, makers)
+    model = names[name]
+    if not isinstance(model, nn.Module) and callable(model):
+        try:
+            model = call_with(model, arguments, name)
+        except MinimandError:
+            raise
+        except TypeError as error:
+            raise MinimandError(
+                f"{text} cannot be made ({error}); expected arguments, as in file.py:Net(width=64)."
+            ) from error
+        except Exception as error:
+            raise MinimandError(f"{text} raises {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise WrongTypeError(
+            f"{text} is {type(model).__name__}; expected a module, or a class or function that makes one."
+        )
+    return model
+
+
+def save_figure(figure: Any, path: Path | str, console: Console) -> None:
+    """Write a figure to a file, and say where it is."""
+    figure.savefig(path)
+    console.print(f"figure: {path}")
 
 
 def load_data(options: dict[str, Any], console: Console, quiet: bool) -> Any:
@@ -53,13 +110,8 @@ def several_trainings(command: TrainingOptions, console: Console) -> dict[str, A
     data = load_data(options, console, command.quiet)
     model = options["model"] or default_model(data.shape)
     recipe = default_recipe(data, create_for(model, data.shape, data.num_outputs), device)
-    return {
-        "data": data,
-        "model": model,
-        "recipe": adapt_recipe(recipe, options),
-        "binding": options["binding"],
-        "device": device,
-    }
+    recipe = adapt_recipe(recipe, options)
+    return {"data": data, "model": model, "recipe": recipe, "binding": options["binding"], "device": device}
 
 
 def progress(console: Console, quiet: bool, label: str = "") -> list[Any]:

@@ -1,11 +1,16 @@
-"""Auxiliary classifiers of layerwise and decoupled training (Belilovsky et al. 2019; Belilovsky et al. 2020)."""
+"""Auxiliary heads: the classifiers that local learning puts on hidden layers.
 
-from typing import Literal, get_args
+They are those of layerwise and decoupled training (Belilovsky et al. 2019; Belilovsky et al. 2020), and similarity
+matching, a loss of a layer's own (Nokland & Eidnes 2019; recalled, not read again).
+"""
 
+from typing import ClassVar, Literal, get_args
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..._support.errors import MinimandError, unknown_name
-from .similarity import PredictionSimilarity
+from .._support.errors import MinimandError, unknown_name
 
 Auxiliary = Literal["linear", "cnn", "mlp", "mlp_sr", "vgg", "predsim"]
 """The kinds of auxiliary classifiers.
@@ -39,20 +44,15 @@ def auxiliary(
     """A classifier of what a layer gives.
 
     Of vectors (D,) and tokens (T, D), whose mean it takes, it is linear or has hidden layers; of maps (C, H, W) it is
-    of the given kind.
+    of the given kind. `shape` is that of one sample.
 
     Args:
         kind: one of `AUXILIARIES`.
-        shape: the shape of one sample.
         num_outputs: the length of the output.
         hidden: convolutions, or hidden layers, before the average of `cnn` and `vgg`: the papers' k - 1.
         width: the channels of these convolutions, or units of these layers; by default those of the sample, twice as
             many for `vgg`.
         norm: batch normalization after each of them, and after the average.
-
-    Raises:
-        MinimandError: an unknown kind, a sample of another number of dimensions, or a map too small for so many
-            convolutions of `vgg`.
     """
     if kind not in AUXILIARIES:
         raise unknown_name("auxiliary", str(kind), AUXILIARIES)
@@ -77,10 +77,11 @@ def _of_maps(
     average: list[nn.Module] = [nn.AdaptiveAvgPool2d(_GRID)]
     if kind in ("mlp", "mlp_sr"):
         units = _GRID**2 * channels
-        first = [] if kind == "mlp" else _reduced(channels, size, norm)
-        return nn.Sequential(
-            *first, *average, nn.Flatten(), *_mlp(units, units, 3, norm), nn.Linear(units, num_outputs)
-        )
+        first: list[nn.Module] = [_coarser(size, 4)] if kind == "mlp_sr" else []
+        for _ in range(3 if kind == "mlp_sr" else 0):
+            first += _convolution(channels, channels, 1, 0, norm)
+        deep = _mlp(units, units, 3, norm)
+        return nn.Sequential(*first, *average, nn.Flatten(), *deep, nn.Linear(units, num_outputs))
     out = width or (2 * channels if kind == "vgg" else channels)
     count = 0 if kind == "linear" else hidden
     least = min(-(-side // 2) for side in size)
@@ -89,15 +90,12 @@ def _of_maps(
             f"'vgg' has {count} convolutions without padding, and half of a map of {size[0]} x {size[1]} is too small "
             f"for them; expected at most {max((least - 1) // 2, 0)}, or 'cnn', which has padding."
         )
-    coarse: list[nn.Module] = [_coarser(size, 2)] if kind == "vgg" else []
-    convolutions: list[nn.Module] = []
+    modules: list[nn.Module] = [_coarser(size, 2)] if kind == "vgg" else []
     for i in range(count):
-        convolutions += _convolution(out if i else channels, out, 3, 0 if kind == "vgg" else 1, norm)
+        modules += _convolution(out if i else channels, out, 3, 0 if kind == "vgg" else 1, norm)
     last = out if count else channels
-    after = [nn.BatchNorm2d(last)] if norm else []
-    return nn.Sequential(
-        *coarse, *convolutions, *average, *after, nn.Flatten(), nn.Linear(_GRID**2 * last, num_outputs)
-    )
+    modules += [*average, nn.BatchNorm2d(last)] if norm else average
+    return nn.Sequential(*modules, nn.Flatten(), nn.Linear(_GRID**2 * last, num_outputs))
 
 
 def _similar(shape: tuple[int, ...], width: int) -> nn.Module:
@@ -113,18 +111,46 @@ def _mlp(inputs: int, units: int, deep: int, norm: bool) -> list[nn.Module]:
     return modules
 
 
-def _reduced(channels: int, size: list[int], norm: bool) -> list[nn.Module]:
-    modules: list[nn.Module] = [_coarser(size, 4)]
-    for _ in range(3):
-        modules += _convolution(channels, channels, 1, 0, norm)
-    return modules
-
-
 def _coarser(size: list[int], by: int) -> nn.Module:
-    height, width = (-(-side // by) for side in size)
-    return nn.AdaptiveAvgPool2d((height, width))
+    return nn.AdaptiveAvgPool2d((-(-size[0] // by), -(-size[1] // by)))
 
 
 def _convolution(channels: int, out: int, kernel: int, padding: int, norm: bool) -> list[nn.Module]:
     convolution = nn.Conv2d(channels, out, kernel, padding=padding, bias=not norm)
     return [convolution, *([nn.BatchNorm2d(out)] if norm else []), nn.ReLU()]
+
+
+class PredictionSimilarity(nn.Module):
+    """The head "predsim": a classifier, and a map of its own that makes samples as alike as their classes.
+
+    Both take the output of a layer, (N, D), (N, T, D) or (N, C, H, W); `similar` gives the features that samples are
+    compared by, and `share` is that of the similarity in the loss, 0.99 as published.
+    """
+
+    references: ClassVar = ("nokland2019",)
+
+    def __init__(self, classifier: nn.Module, similar: nn.Module, share: float = 0.99) -> None:
+        super().__init__()
+        self.classifier, self.similar, self.share = classifier, similar, share
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(x)
+
+    def mixed(self, loss: Tensor, z: Tensor, y: Tensor, num_outputs: int) -> Tensor:
+        """The loss (1 - share) loss + share d, d the mean squared difference of similarities of samples and targets.
+
+        Samples have the features z from the map `similar`; y are classes (N,), or targets (N, d) such as mixed classes.
+        Targets of one number each are an error: their similarity says nothing.
+        """
+        if y.ndim < 2 and y.is_floating_point():
+            raise MinimandError("the targets are one number each; expected classes, which 'predsim' can compare.")
+        targets = y if y.ndim > 1 else F.one_hot(y, num_outputs)
+        difference = F.mse_loss(similarity(z), similarity(targets.to(z.dtype)))
+        return torch.lerp(loss, difference.to(loss.dtype), self.share)
+
+
+def similarity(z: Tensor) -> Tensor:
+    """The correlations (N, N) of samples by the entries of (N, D), or the deviations over the map of (N, C, H, W)."""
+    z = z.flatten(2).std(2) if z.ndim > 2 and z[0, 0].numel() > 1 else z.flatten(1)
+    z = F.normalize(z - z.mean(1, keepdim=True), dim=1)
+    return z @ z.T

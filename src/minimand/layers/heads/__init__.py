@@ -1,1 +1,0 @@
-"""Auxiliary heads: the classifiers that local learning puts on hidden layers."""
