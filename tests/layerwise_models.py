@@ -24,7 +24,9 @@ def models() -> dict[str, nn.Module]:
         ),
         "several oracles": mm.create_model("preact_resnet20(depth=3, width=4)", "linearized_admm", in_channels=1),
         "vectors": mm.create_model("mlp(depth=3, width=12)", in_channels=64),
-        "tokens": mm.create_model("vit_tiny(depth=3, width=24, image_size=8, patch=4)", "heavy_ball", in_channels=1),
+        "tokens": mm.create_model(
+            "vit_tiny(depth=3, width=24, image_size=8, patch=4, num_classes=10)", "heavy_ball", in_channels=1
+        ),
         "chain": nn.Sequential(
             nn.Conv2d(1, 6, 3, padding=1),
             nn.BatchNorm2d(6),

@@ -31,7 +31,7 @@ def networks() -> dict[str, nn.Module]:
             "resnet20(depth=3, width=4)", "heavy_ball(momentum=0.5)", in_channels=1
         ),
         "thresholds": hard,
-        "tokens": mm.create_model("vit_tiny(depth=2, width=24, image_size=8, patch=4)", in_channels=1),
+        "tokens": mm.create_model("vit_tiny(depth=2, width=24, image_size=8, patch=4, num_classes=10)", in_channels=1),
         "vectors": nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.Dropout(0.5), nn.Tanh(), nn.Linear(12, 10)),
     }
 

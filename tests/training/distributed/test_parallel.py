@@ -55,7 +55,9 @@ def thresholds() -> nn.Module:
 
 def tokens() -> nn.Module:
     algorithm = "heavy_ball(momentum=Learnable(0.5, 0, 1))"
-    return mm.create_model("vit_tiny(depth=3, width=12, image_size=8, patch=4)", algorithm, in_channels=1)
+    return mm.create_model(
+        "vit_tiny(depth=3, width=12, image_size=8, patch=4)", algorithm, num_classes=10, in_channels=1
+    )
 
 
 def tied() -> nn.Module:
