@@ -15,7 +15,7 @@ test: .venv/dev
 	$(BIN)/pytest -n 2
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-# The full products of the registries, half an hour.
+# The full products of the registries: two minutes on two cores.
 soak: .venv/dev
 	$(BIN)/pytest -n 2 -m soak
 
