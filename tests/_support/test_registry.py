@@ -222,3 +222,30 @@ def test_an_algorithm_that_another_package_brings_is_named_in_text(package: Path
         print(text, specification(as_algorithm(text, allow_files=False)) == text)
     """
     assert _python(package, dedent(code)) == "scratch_algorithms(step_size=1.0, momentum=0.125) True\n"
+
+
+OWN_MODEL = "--data scratch_data --model scratch_models --method scratch_methods --scheme scratch_schemes"
+OUR_MODEL = 'resnet20(width=4, depth=3, normalization="scratch_normalizations")'
+
+
+@pytest.mark.parametrize(
+    ("command", "printed"),
+    [
+        (["train", *OWN_MODEL.split(), "--epochs", "1"], "model          scratch_models"),
+        (
+            ["train", "--data", "digits", "--model", OUR_MODEL, "--algorithm", "scratch_algorithms", "--epochs", "1"],
+            "algorithm      Halved(step_size=1.0, momentum=0.25)",
+        ),
+        (["study", "run", "scratch_studies", "--scale", "smoke"], "square 4.00"),
+    ],
+)
+def test_what_another_package_brings_is_trained_and_studied(package: Path, command: list[str], printed: str) -> None:
+    run = [*command, "--run", f"{package}/{command[0]}{len(command)}"]
+    assert printed in _python(package, f"from minimand.cli import main; main({run!r})")
+
+
+def test_what_another_package_brings_is_in_the_help_of_the_command_that_takes_it(package: Path) -> None:
+    code = "from minimand.cli import main; main([{!r}, '--help'])"
+    shown = _python(package, code.format("train")) + _python(package, code.format("study"))
+    for kinds in ("algorithms", "methods", "schemes", "normalizations", "models", "data", "studies"):
+        assert f"scratch_{kinds}" in shown
