@@ -16,11 +16,11 @@ from ..algorithms import Algorithm, as_algorithm, specification
 from ..data import Data, as_data
 from ..models import UnrolledNetwork, create_for
 from ..networks import count_parameters
+from ..networks.fingerprint import model_fingerprint
 from ..recipes import Recipe, default_recipe
 from ..report import bibtex, certify_model, count_flops
 from ..theory import Binding, Certificate
 from ..training import Callback, FitResult, NonFiniteLossError, fit
-from ..training.runs import fingerprint
 from .comparison import Comparison, ComparisonEntry
 from .study import CallbacksByLabel
 
@@ -107,7 +107,7 @@ def _contestants(algorithms: Sequence[Algorithm | str], task: Task) -> list[_Con
     contestants: dict[tuple[str, str], _Contestant] = {}
     for algorithm in map(as_algorithm, algorithms):
         model = task.network(algorithm)
-        identity = specification(algorithm), str(fingerprint.of_model(model))
+        identity = specification(algorithm), str(model_fingerprint(model))
         if identity in contestants:
             raise MinimandError(f"algorithms has {algorithm} twice; expected each once.")
         contestants[identity] = _Contestant(algorithm, model, certify_model(model), identity[1])

@@ -12,10 +12,10 @@ from ..data import Data, list_data, load_data
 from ..layers.stochastic_depth import DropPath
 from ..models import NamedModel
 from ..models.registry import model_from_config
+from ..networks.fingerprint import model_fingerprint
 from ..recipes import Recipe, from_config
 from ..training import CheckpointError, Method, Run, RunError
 from ..training.methods._registry import method_from_config
-from ..training.runs import fingerprint
 from ..training.runs.checkpoint import load_weights
 
 
@@ -79,7 +79,7 @@ def reopen(run: str | Path, algorithm: Algorithm | str | None = None) -> Reopene
             raise RunError(f"algorithm is {specification(chosen)!r}, but {run} is a run of {runs!r}.")
         model["algorithm"] = chosen
     built = model_from_config(model)
-    if fingerprint.of_model(built) != stored.get("algorithm"):
+    if model_fingerprint(built) != stored.get("algorithm"):
         raise RunError(f"the code of {runs} is not what it was when the run in {run} began.")
     return Reopened(folder, built, load_data(**data), method, recipe, loss, seed)
 

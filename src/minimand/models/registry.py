@@ -84,6 +84,7 @@ def create_for(
     num_outputs: int,
     algorithm: Algorithm | type[Algorithm] | str | None = None,
     binding: Binding | None = None,
+    weight_bits: int | None = None,
 ) -> UnrolledNetwork | Any:
     """A named model, as `create_model` takes it, whose input and output fit samples of a shape.
 
@@ -97,6 +98,8 @@ def create_for(
     name, settings = parse_call(name, "model")
     info = model_info(name)
     known = (*info.settings, "normalization", "activation", "weight_bits")
+    if weight_bits is not None:
+        settings["weight_bits"] = weight_bits
     for setting in settings:
         if setting not in known:
             raise unknown_name(f"setting of {name}", setting, known)

@@ -26,6 +26,9 @@ class Train(TrainingOptions):
     """How layers learn, with options if need be, as in "layerwise(hidden_layers=2)"; backpropagation by default."""
     scheme: Text = None
     """How the first weights are drawn, as in "kaiming" or "critical(q=0.5)"; by default every layer draws its own."""
+    weight_bits: Whole = None
+    """Bits of the weights of a model whose activations are steps, as in --model 'mlp(activation="sign")': 1, 2, 4 or 8;
+    by default real weights."""
     run: Text = None
     """The run's folder; by default a new one in runs/."""
     seed: Whole = None
@@ -72,7 +75,7 @@ class Train(TrainingOptions):
         data = load_data(options, console, self.quiet)
         torch.manual_seed(options["seed"])
         name = options["model"] or default_model(data.shape)
-        model = create_for(name, data.shape, data.num_outputs, algorithm, options["binding"])
+        model = create_for(name, data.shape, data.num_outputs, algorithm, options["binding"], options["weight_bits"])
         if options["scheme"]:
             x, y = next(iter(as_prepared(data, data.train, torch.device("cpu")).batches(128)))
             initialize(model, options["scheme"], batch=x, target=y, loss="cross_entropy")

@@ -104,7 +104,7 @@ class World:
                 x.detach().copy_(dense)
 
     def describe_where(self, happened: Any, describe: Callable[[], str]) -> str:
-        """What a function says in the first process in which something happened; all processes have to call it."""
+        """The text that `describe` returns on the lowest rank where `happened` is true; every rank has to call it."""
         if self.parallel is None:
             return describe()
         answers: list[tuple[bool, str]] = [(False, "")] * self.batch_shares

@@ -13,6 +13,7 @@ from torch import nn
 from ..._support.environment import environment
 from ...data import Data
 from ...networks import skeletons
+from ...networks.fingerprint import model_fingerprint
 from ...recipes.recipe import Recipe, as_config
 from ..hooks.nonfinite import check_weights
 from ..loop.evaluate import Evaluation
@@ -152,7 +153,7 @@ def configuration(
     """What decides the result of a run; `fingerprints` stand for the code and the tensors in it."""
     config = getattr(model, "config", None)
     own_loss = None if isinstance(loss, str | None) else loss
-    prints = {"algorithm": fingerprint.of_model(model), "data": fingerprint.of_data(data)}
+    prints = {"algorithm": model_fingerprint(model), "data": fingerprint.of_data(data)}
     if not data.loaded and prints["data"] is None:
         prints["data"] = _UNKNOWN
     if own_loss is not None:
