@@ -40,7 +40,7 @@ def trained(run: Path | None, method: Decoupled | None = None) -> tuple[dict[str
     """The weights and the history of the deep model, without times."""
     model = deep()
     data = (digits(), digits(100))
-    result = fit(model, data, method or mm.Decoupled(), recipe=RECIPE, run=run, checkpoint_every=0)
+    result = fit(model, data, method=method or mm.Decoupled(), recipe=RECIPE, run=run, checkpoint_every=0)
     return model.state_dict(), [{k: v for k, v in record.items() if k != "seconds"} for record in result.history]
 
 

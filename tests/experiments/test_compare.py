@@ -14,9 +14,9 @@ def _compare(folder: Path, algorithms: list[Any] | None = None, seeds: int = 2) 
     return mm.compare(
         algorithms or ["gradient_descent", "heavy_ball(momentum=0.9)"],
         "nested_rings(samples=200)",
-        "mlp(width=8, depth=4)",
-        seeds,
-        RECIPE,
+        model="mlp(width=8, depth=4)",
+        seeds=seeds,
+        recipe=RECIPE,
         run=str(folder),
     )
 

@@ -70,7 +70,7 @@ def test_a_run_of_a_named_sequence_can_be_opened_again(tmp_path: Path) -> None:
     images = torch.rand(4, 1, 8, 8)
     folder = tmp_path / "run"
     model = create_for("greedy_cifar(k=1, width=2)", (1, 8, 8), 10)
-    result = mm.fit(model, "digits", mm.Layerwise(), Recipe(epochs=1, batch_size=256), run=str(folder))
+    result = mm.fit(model, "digits", method=mm.Layerwise(), recipe=Recipe(epochs=1, batch_size=256), run=str(folder))
     again = reopen(folder)
     again.load_trained()
     assert _same(again.model, result.model)

@@ -419,14 +419,14 @@ def test_evaluation_is_exact_and_leaves_the_mode() -> None:
     data = _rings(700)  # more than one batch
     model = _mlp().train()
     loss = as_loss(None, data)
-    found = mm.evaluate(model, data, data.test, loss)
+    found = mm.evaluate(model, data, samples=data.test, loss=loss)
     x, y = next(data.test.batches(700))
     with torch.no_grad():
         outputs = model.eval()(x)
     assert found.loss == pytest.approx(float(loss(outputs, y)), rel=1e-5)
     assert found.accuracy == pytest.approx(float((outputs.argmax(1) == y).float().mean()))
     model.train()
-    mm.evaluate(model, data, data.test, loss)
+    mm.evaluate(model, data, samples=data.test, loss=loss)
     assert model.training
     by_name = mm.evaluate(model, "nested_rings(samples=700)")
     assert (by_name.loss, by_name.accuracy) == pytest.approx((found.loss, found.accuracy))

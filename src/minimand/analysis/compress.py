@@ -170,7 +170,16 @@ class _Compressor:
         """The test accuracy of a module after a training in a folder of that name."""
         folder = None if self.run is None else Path(self.run) / name
         method, recipe = _WholeModule(self.method), replace(self.recipe, epochs=epochs)
-        result = fit(module, self.data, method, recipe, run=folder, seed=self.seed, callbacks=self.callbacks)
+        result = fit(
+            module,
+            self.data,
+            method=method,
+            recipe=recipe,
+            run=folder,
+            seed=self.seed,
+            callbacks=self.callbacks,
+            progress=False,
+        )
         return cast(float, result.test_accuracy)
 
 

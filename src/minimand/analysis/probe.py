@@ -280,8 +280,8 @@ class _ConvolutionalProbes:
         torch.manual_seed(self.seed)
         head = auxiliary("cnn", shape, features.num_outputs, self.hidden_layers, self.width)
         module = _ProbeOfLayer(self.network, j, head.to(self.device))
-        result = fit(module, features, recipe=self.recipe, seed=self.seed, callbacks=self.callbacks)
-        train = evaluate(module, features, features.train)
+        result = fit(module, features, recipe=self.recipe, seed=self.seed, callbacks=self.callbacks, progress=False)
+        train = evaluate(module, features, samples=features.train)
         return LayerSeparability(j + 1, shape, cast(float, train.accuracy), cast(float, result.test_accuracy))
 
 

@@ -114,8 +114,8 @@ def several_trainings(command: TrainingOptions, console: Console) -> dict[str, A
     return {"data": data, "model": model, "recipe": recipe, "binding": options["binding"], "device": device}
 
 
-def progress(console: Console, quiet: bool, label: str = "") -> list[Any]:
+def progress(console: Console, quiet: bool, label: str = "") -> tuple[Any, ...]:
     """The callbacks that show a training as it goes."""
-    from ..training.hooks.progress import ShowProgress
+    from ..training.hooks.progress import with_progress
 
-    return [] if quiet else [ShowProgress(console, label, every_epoch=not label.startswith("trial "))]
+    return with_progress((), not quiet, label, console)

@@ -21,6 +21,7 @@ from ..recipes import Recipe, default_recipe
 from ..report import bibtex, certify_model, count_flops
 from ..theory import Binding, Certificate
 from ..training import Callback, FitResult, NonFiniteLossError, fit
+from ..training.hooks.progress import with_progress
 from .comparison import Comparison, ComparisonEntry
 from .study import CallbacksByLabel
 
@@ -45,12 +46,14 @@ class Task:
         """Train the model that an algorithm wires; the seed decides its first weights and every random choice."""
         torch.manual_seed(seed)
         model, device = self.network(algorithm), self.device
-        return fit(model, self.data, recipe=self.recipe, run=run, seed=seed, device=device, callbacks=callbacks)
+        how: dict[str, Any] = {"recipe": self.recipe, "device": device, "callbacks": callbacks, "progress": False}
+        return fit(model, self.data, run=run, seed=seed, **how)
 
 
 def compare(
     algorithms: Sequence[Algorithm | str],
     data: Any = "digits",
+    *,
     model: str = "resnet20",
     seeds: int = 3,
     recipe: Recipe | None = None,
@@ -58,6 +61,7 @@ def compare(
     run: str | Path = "runs/comparison",
     callbacks: CallbacksByLabel = lambda label: (),
     device: str | torch.device | None = None,
+    progress: bool = True,
 ) -> Comparison:
     """Train the same model with each algorithm on the same data from the same weights, once for each seed.
 
@@ -74,6 +78,7 @@ def compare(
         run: a folder for the run of each training, comparison.json, table.md, figure.svg and report.html.
         callbacks: makes the callbacks of each training from its label.
         device: by default a GPU where there is one, else the CPU.
+        progress: show each training as it goes, as `mm.fit` does.
 
     Raises:
         ValueError: no algorithms, or one given twice; nothing is trained then.
@@ -88,7 +93,12 @@ def compare(
     device = as_device(device)
     recipe = recipe or default_recipe(data, create_for(model, data.shape, data.num_outputs), device)
     task = Task(data, model, binding, recipe, device)
-    return _compare(task, _contestants(algorithms, task), range(seeds), Path(run), callbacks)
+    return _compare(task, _contestants(algorithms, task), range(seeds), Path(run), shown(callbacks, progress))
+
+
+def shown(callbacks: CallbacksByLabel, progress: bool) -> CallbacksByLabel:
+    """Callbacks of each training by its label, with one that shows progress if wanted."""
+    return lambda label: with_progress(callbacks(label), progress, label)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from ..theory import Binding, Certificate, distance, equivalent, identify
 from ..training import Backpropagation, Run
 from ..training.fit import check_seed
 from ..training.runs.keeper import configuration
-from .compare import compare
+from .compare import compare, shown
 from .multistep import KNOWN
 from .search_result import FILE, SearchResult
 from .study import CallbacksByLabel
@@ -32,6 +32,7 @@ _HELD_OUT = 0.2
 
 def search(
     data: Any = "digits",
+    *,
     model: str = "resnet20",
     steps: int = 2,
     trials: int = 50,
@@ -44,6 +45,7 @@ def search(
     callbacks: CallbacksByLabel = lambda label: (),
     tell: Callable[[str], None] = lambda line: None,
     device: str | torch.device | None = None,
+    progress: bool = True,
 ) -> SearchResult:
     """Look for the linear multistep method whose network learns best on some data (extra `search`).
 
@@ -66,6 +68,7 @@ def search(
         callbacks: makes the callbacks of each training from its label, which begins with "trial" for a trial's.
         tell: is given a line after each trial.
         device: by default a GPU where there is one, else the CPU.
+        progress: show each training as it goes, as `mm.fit` does.
 
     Raises:
         ValueError: an argument that cannot be used; a run of other settings; no trial that was trained to its end.
@@ -73,6 +76,7 @@ def search(
     """
     require("optuna", "search", "to search for coefficients")
     _check_numbers(steps, trials, seed, seeds)
+    callbacks = shown(callbacks, progress)
     data = as_data(data)
     device = as_device(device)
     plain = create_for(model, data.shape, data.num_outputs, "gradient_descent", binding)
@@ -124,11 +128,21 @@ def _conclude(
     algorithm = as_algorithm(f"{file}:Found")
     is_known = any(equivalent(algorithm, name).relation == "identical" for name in KNOWN)
     compared = list(KNOWN) if is_known else [algorithm, *KNOWN]
-    model, recipe, binding, run = task.model, task.recipe, task.binding, folder / "comparison"
-    comparison = compare(compared, data, model, seeds, recipe, binding, run, callbacks, task.device)
+    comparison = compare(
+        compared,
+        data,
+        model=task.model,
+        seeds=seeds,
+        recipe=task.recipe,
+        binding=task.binding,
+        run=folder / "comparison",
+        callbacks=callbacks,
+        device=task.device,
+        progress=False,
+    )
     result = SearchResult(
         data=data.name,
-        model=model,
+        model=task.model,
         held_out=len(task.data.test),
         seed=task.seed,
         trials=trials,

@@ -86,7 +86,17 @@ def train(
     name = f"{zlib.crc32(json.dumps(cell, sort_keys=True).encode()):08x}-seed{seed}"
     run = bench.runs / name if resume else None
     callbacks = bench.callbacks(f"{cell.get('model', '')} {cell.get('algorithm', '')} seed {seed}".strip())
-    return fit(model, data, method, recipe, run=run, seed=seed, device=bench.device, callbacks=callbacks)
+    return fit(
+        model,
+        data,
+        method=method,
+        recipe=recipe,
+        run=run,
+        seed=seed,
+        device=bench.device,
+        callbacks=callbacks,
+        progress=False,
+    )
 
 
 def best_of_rates(

@@ -14,7 +14,8 @@ from ..data.conversion import as_data
 from ..recipes.recipe import Recipe, default_recipe
 from ..report.page import write_report
 from .distributed.processes import world_size
-from .distributed.world import Parallel, join_world
+from .distributed.world import Parallel, World, join_world
+from .hooks.progress import with_progress
 from .loop.events import Callback
 from .loop.loop import Loop
 from .loop.losses import Loss
@@ -29,6 +30,7 @@ from .runs.run import Run
 def fit(
     model: nn.Module,
     data: Any,
+    *,
     method: Method | str | None = None,
     recipe: Recipe | None = None,
     loss: str | Loss | None = None,
@@ -39,6 +41,7 @@ def fit(
     checkpoint_every: float = 60.0,
     diagnose: bool = False,
     parallel: Parallel | None = None,
+    progress: bool = True,
 ) -> FitResult:
     """Train a model, in place.
 
@@ -58,6 +61,7 @@ def fit(
         diagnose: `mm.diagnose` the model before the first step and early on, and stop a run that cannot learn.
         parallel: under `torchrun`, how its processes share each batch: "ddp", the default there, has the whole model in
             each; "fsdp" shards what is being trained over them. The main process writes and tells callbacks.
+        progress: show a bar on a terminal or in a notebook, and a line for each epoch, on standard error.
 
     Raises:
         DoomedRunError: `diagnose` found why the loss does not fall; says what repairs it.
@@ -67,24 +71,38 @@ def fit(
         another model. MinimandError: an argument that cannot be used, or data that the model does not fit.
     """
     _check_arguments(model, recipe, loss, callbacks, checkpoint_every, seed)
-    method = Backpropagation() if method is None else as_method(method)
-    name = type(method).__name__
-    if diagnose and not isinstance(method, Backpropagation):
-        raise MinimandError(f"diagnose watches backpropagation, and method is {name}; expected one of them.")
+    method = _checked_method(method, diagnose)
     data = as_data(data)
-    method.check(world_size())
-    world = join_world(parallel, method.distributed, name, diagnose)
-    model.to(world.local_device(next(model.parameters()).device if device is None else as_device(device)))
+    world = _joined_world(model, method, parallel, diagnose, device)
+    callbacks = with_progress(callbacks, progress)
     recipe = recipe or default_recipe(data, model, next(model.parameters()).device)
     run = Run(run) if isinstance(run, str | Path) else run
     with world.failures(), ExitStack() as stack:
         if run is not None:
             world.on_main(lambda: stack.enter_context(run.claimed()))
-        training = Training(model, data, method, recipe, loss, run, seed, tuple(callbacks), world, diagnose)
+        training = Training(model, data, method, recipe, loss, run, seed, callbacks, world, diagnose)
         result = Loop(training, checkpoint_every).run()
         if run is not None and world.is_main:
             write_report(result)
     return result
+
+
+def _checked_method(method: Method | str | None, diagnose: bool) -> Method:
+    method = Backpropagation() if method is None else as_method(method)
+    if diagnose and not isinstance(method, Backpropagation):
+        name = type(method).__name__
+        raise MinimandError(f"diagnose watches backpropagation, and method is {name}; expected one of them.")
+    return method
+
+
+def _joined_world(
+    model: nn.Module, method: Method, parallel: Parallel | None, diagnose: bool, device: str | torch.device | None
+) -> World:
+    """The processes that train together; the model moves to the device of this one."""
+    method.check(world_size())
+    world = join_world(parallel, method.distributed, type(method).__name__, diagnose)
+    model.to(world.local_device(next(model.parameters()).device if device is None else as_device(device)))
+    return world
 
 
 def _check_arguments(model: Any, recipe: Any, loss: Any, callbacks: Any, checkpoint_every: Any, seed: Any) -> None:

@@ -95,7 +95,15 @@ def trained(
 
     before = {name: id(p) for name, p in model.named_parameters()}
     try:
-        result = mm.fit(model, ((x, y), (x[:65], y[:65])), method, recipe, parallel=parallel, run=run, callbacks=[look])
+        result = mm.fit(
+            model,
+            ((x, y), (x[:65], y[:65])),
+            method=method,
+            recipe=recipe,
+            parallel=parallel,
+            run=run,
+            callbacks=[look],
+        )
     except KeyboardInterrupt:
         assert {name: id(p) for name, p in model.named_parameters()} == before
         return {"losses": losses}

@@ -38,7 +38,7 @@ def test_the_weights_are_those_of_the_large_batch(method: str, options: dict[str
                 told.append(event.loss)
 
         recipe = mm.Recipe(3, 48 // accumulate, mm.SGD(0.2), accumulate=accumulate, **options)
-        mm.fit(model, (_data(101), _data(20)), method, recipe, callbacks=[look])
+        mm.fit(model, (_data(101), _data(20)), method=method, recipe=recipe, callbacks=[look])
         weights[accumulate] = model.state_dict()
     assert len(losses[4]) == len(losses[1]) >= 6
     assert losses[4] == pytest.approx(losses[1], abs=1e-5)
@@ -52,7 +52,7 @@ def test_a_method_that_needs_all_of_a_batch_says_so() -> None:
 
     recipe = mm.Recipe(1, 12, accumulate=4)
     with pytest.raises(ValueError, match="accumulate is 4, but Whole needs all of a batch at once; expected 1"):
-        mm.fit(_network("whole"), (_data(48), _data(20)), Whole(), recipe)
+        mm.fit(_network("whole"), (_data(48), _data(20)), method=Whole(), recipe=recipe)
 
 
 def test_a_part_is_as_large_as_a_batch() -> None:

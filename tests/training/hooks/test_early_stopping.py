@@ -67,7 +67,7 @@ def test_no_sample_of_the_validation_part_is_trained_on() -> None:
 
 def test_each_block_of_layerwise_training_stops_by_itself() -> None:
     recipe = mm.Recipe(**{**vars(NOISE), "epochs": 12})
-    result = mm.fit(_model(), (_data(), _data()), "layerwise", recipe)
+    result = mm.fit(_model(), (_data(), _data()), method="layerwise", recipe=recipe)
     epochs = [[r["validation_loss"] for r in result.history if r["problem"] == problem] for problem in (1, 2)]
     for losses in epochs:
         assert len(losses) in (12, losses.index(min(losses)) + 4)
@@ -81,7 +81,7 @@ def test_a_run_that_was_stopped_early_goes_on_to_the_same_bits(method: str, tmp_
 
     for at in (5, 10, 200):
         whole, parts = _model(), _model()
-        expected = mm.fit(whole, (_data(), _data()), method, NOISE)
+        expected = mm.fit(whole, (_data(), _data()), method=method, recipe=NOISE)
 
         def kill(event: Event, at: int = at) -> None:
             if isinstance(event, StepDone) and event.step == at:
@@ -89,8 +89,8 @@ def test_a_run_that_was_stopped_early_goes_on_to_the_same_bits(method: str, tmp_
 
         options: dict[str, Any] = {"run": tmp_path / str(at), "checkpoint_every": 0}
         with pytest.raises(Killed) if at < 200 else nullcontext():
-            mm.fit(parts, (_data(), _data()), method, NOISE, callbacks=[kill], **options)
-        result = mm.fit(parts, (_data(), _data()), method, NOISE, **options)
+            mm.fit(parts, (_data(), _data()), method=method, recipe=NOISE, callbacks=[kill], **options)
+        result = mm.fit(parts, (_data(), _data()), method=method, recipe=NOISE, **options)
         assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
         assert result.test_loss == expected.test_loss
         assert [r["validation_loss"] for r in result.history] == [r["validation_loss"] for r in expected.history]

@@ -20,7 +20,7 @@ def test_what_a_killed_process_kept_on_disk_is_deleted_when_the_run_goes_on(tmp_
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        mm.fit(model, "digits", method, recipe, run=tmp_path / "run", callbacks=[kill])
+        mm.fit(model, "digits", method=method, recipe=recipe, run=tmp_path / "run", callbacks=[kill])
     assert left.is_dir()
-    assert len(mm.fit(model, "digits", method, recipe, run=tmp_path / "run").history) == 3
+    assert len(mm.fit(model, "digits", method=method, recipe=recipe, run=tmp_path / "run").history) == 3
     assert not list((tmp_path / "run").glob("activations-*"))

@@ -198,7 +198,7 @@ def test_a_run_is_opened_again_with_the_networks_weights(tmp_path: Path) -> None
     torch.manual_seed(0)
     model = mm.create_model("mlp(depth=3, width=8)", in_channels=2, num_classes=2)
     data = mm.load_data("nested_rings", samples=100)
-    mm.fit(model, data, mm.Decoupled(), mm.Recipe(2, 20, mm.SGD(0.05)), run=tmp_path / "run")
+    mm.fit(model, data, method=mm.Decoupled(), recipe=mm.Recipe(2, 20, mm.SGD(0.05)), run=tmp_path / "run")
     opened = reopen(tmp_path / "run")
     opened.load_trained()
     assert same(opened.model, model)

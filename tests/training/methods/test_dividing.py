@@ -77,7 +77,7 @@ def test_layers_may_work_in_place(method: Any) -> None:
     data = (digits(), digits(64))
     one, other = chain(False), chain(True)
     for model in (one, other):
-        mm.fit(model, data, method, recipe())
+        mm.fit(model, data, method=method, recipe=recipe())
     assert same(one, other)
 
 

@@ -176,4 +176,4 @@ def test_mistakes() -> None:
     with pytest.raises(ValueError, match="Did you mean 'perceptron'"):
         mm.FeasibleTargetPropagation(separability="perceptrons")
     with pytest.raises(ValueError, match=r"takes all samples at once.*call its solve\(model, x, y\)"):
-        mm.training.fit(_net(2, 2, 2), ((x, y), (x, y)), mm.FeasibleTargetPropagation())  # pyright: ignore
+        mm.training.fit(_net(2, 2, 2), ((x, y), (x, y)), method=mm.FeasibleTargetPropagation())  # pyright: ignore

@@ -37,7 +37,7 @@ def _trained(method: str, run: Path | None = None, stop: int | None = None) -> d
 
     recipe = mm.Recipe(2, 32, mm.AdamW(1e-2), ema=0.5)
     try:
-        mm.fit(model, (digits(32 * STEPS), digits(50)), method, recipe, run=run, callbacks=[look])
+        mm.fit(model, (digits(32 * STEPS), digits(50)), method=method, recipe=recipe, run=run, callbacks=[look])
     except KeyboardInterrupt:
         assert stop is not None
     return model.state_dict()
@@ -52,7 +52,7 @@ def test_it_trains(method: str) -> None:
     """It changes the weights of every layer, and the loss falls."""
     model = _network(method)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    result = mm.fit(model, (digits(), digits(100)), method, mm.Recipe(10, 32, mm.AdamW(1e-2)))
+    result = mm.fit(model, (digits(), digits(100)), method=method, recipe=mm.Recipe(10, 32, mm.AdamW(1e-2)))
     assert not any(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert result.test_accuracy is not None
     assert result.test_accuracy > 0.5

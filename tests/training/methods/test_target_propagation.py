@@ -222,7 +222,7 @@ def test_fit_trains_and_logs_every_threshold() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 64), mm.Sign(), nn.Linear(64, 64), mm.Sign(), nn.Linear(64, 2))
     recipe = mm.Recipe(epochs=60, batch_size=64, optimizer=mm.AdamW(lr=1e-2))
-    result = mm.training.fit(model, ((x, y), (x, y)), mm.TargetPropagation(), recipe)
+    result = mm.training.fit(model, ((x, y), (x, y)), method=mm.TargetPropagation(), recipe=recipe)
     assert result.test_accuracy is not None
     assert result.test_accuracy > 0.95
     thresholds = result.history[-1]["thresholds"]

@@ -31,6 +31,7 @@ class Compare(TrainingOptions):
                 seeds=self.seeds,
                 run=self.run,
                 callbacks=lambda label: progress(console, self.quiet, label),
+                progress=False,
                 **several_trainings(self, console),
             )
         console.print(make_table(comparison.columns(), comparison.rows()))

@@ -40,6 +40,7 @@ class Search(TrainingOptions):
                 run=self.run,
                 storage=self.storage,
                 callbacks=lambda label: progress(console, self.quiet, label),
+                progress=False,
                 tell=lambda line: None if self.quiet else console.print(line),
                 **several_trainings(self, console),
             )

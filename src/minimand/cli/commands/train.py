@@ -87,8 +87,8 @@ class Train(TrainingOptions):
             result = fit(
                 model,
                 data,
-                method,
-                adapt_recipe(broadcast_object(recipe), options),
+                method=method,
+                recipe=adapt_recipe(broadcast_object(recipe), options),
                 run=run,
                 seed=options["seed"],
                 device=device,
@@ -96,6 +96,7 @@ class Train(TrainingOptions):
                 checkpoint_every=self.checkpoint_every,
                 diagnose=self.diagnose,
                 parallel=self.parallel,
+                progress=False,
             )
         console.print(make_table(["", ""], _result_rows(result, str(getattr(model, "algorithm", "none")), name)))
         console.print(f"report: {run.report}")

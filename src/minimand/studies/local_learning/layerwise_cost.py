@@ -49,7 +49,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
 
     fit(_network(cell, data), data, recipe=replace(recipe, epochs=1), device=bench.device)  # to warm up
     began = clock()
-    fit(model, data, method, recipe, seed=seed, device=bench.device, callbacks=[note_end])
+    fit(model, data, method=method, recipe=recipe, seed=seed, device=bench.device, callbacks=[note_end], progress=False)
     epochs = recipe.epochs
     # The first epoch of a block includes what is made for it, so it is the later ones that are compared.
     later = [(ends[i + epochs - 1] - ends[i]) / (epochs - 1) for i in range(0, len(ends), epochs)]

@@ -1,15 +1,19 @@
-"""Progress as a person wants to see it: a bar on a terminal, plain lines elsewhere."""
+"""Progress as a person wants to see it: a bar on a terminal or in a notebook, plain lines elsewhere."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..loop.events import EpochDone, Event, Finished, Started, StepDone, Stopped, Warned
+from ..loop.events import Callback, EpochDone, Event, Finished, Started, StepDone, Stopped, Warned
 
 
 class ShowProgress:
-    """A callback that shows a run as it goes: a line an epoch if asked, and a bar where `console` is a terminal."""
+    """A callback that shows a run as it goes: a line an epoch if asked, and a bar on a terminal or in a notebook.
+
+    It writes to `console`, by default standard error.
+    """
 
     def __init__(self, console: Console | None = None, label: str = "", every_epoch: bool = True) -> None:
         self.console = console or Console(stderr=True)
@@ -38,7 +42,7 @@ class ShowProgress:
             self._say(f"{self.label}was finished before: nothing is left to do")
         elif event.done:
             self._say(f"{self.label}going on at step {event.done} of {event.steps}")
-        if self.console.is_terminal and event.done < event.steps:
+        if (self.console.is_terminal or self.console.is_jupyter) and event.done < event.steps:
             columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
             self.progress = Progress(*columns, console=self.console, transient=True)
             self.progress.start()
@@ -52,6 +56,16 @@ class ShowProgress:
         if self.progress is not None:
             self.progress.stop()
             self.progress = None
+
+
+def with_progress(
+    callbacks: Iterable[Callback], progress: bool, label: str = "", console: Console | None = None
+) -> tuple[Callback, ...]:
+    """The callbacks, and one that shows progress unless there is one already; of the trials of a search only a bar."""
+    callbacks = tuple(callbacks)
+    if not progress or any(isinstance(callback, ShowProgress) for callback in callbacks):
+        return callbacks
+    return (*callbacks, ShowProgress(console, label, every_epoch=not label.startswith("trial ")))
 
 
 def describe(metrics: dict[str, Any]) -> str:

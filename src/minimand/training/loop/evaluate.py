@@ -28,6 +28,7 @@ class Evaluation:
 def evaluate(
     model: nn.Module,
     data: Any,
+    *,
     samples: Samples | None = None,
     loss: str | Loss | None = None,
     precision: Precision = "fp32",
