@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 import minimand as mm
+from minimand._support.sealed import sealed_yaml
 from minimand.cli import main
 
 OWN = """
@@ -137,7 +138,8 @@ def test_a_tampered_run_runs_nothing(capsys: pytest.CaptureFixture, tmp_path: Pa
     (tmp_path / f"evil.{suffix}").write_text(EVIL)
     config = yaml.safe_load((tmp_path / "mine" / "config.yaml").read_text())
     config["model"]["algorithm"] = config["command"]["algorithm"] = f"evil.{suffix}:My"
-    (tmp_path / "mine" / "config.yaml").write_text(yaml.safe_dump(config))
+    del config["checksum"]
+    (tmp_path / "mine" / "config.yaml").write_text(sealed_yaml(yaml.safe_dump(config)))
     for arguments in (["train", "--run", "mine"], ["evaluate", "mine"]):
         _fails(capsys, *arguments)
     assert "wu2024optdnn" in _run(capsys, "cite", "mine")

@@ -16,16 +16,31 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: [os.close(descriptor) for descriptor in _held_descriptors])
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all; raises OSError where it cannot be written."""
+def write_whole(path: Path, *content: str | bytes | memoryview) -> None:
+    """Write a file whole or not at all, whatever is killed or loses power; raises OSError where it cannot be written.
+
+    A link in its place is replaced, not followed.
+    """
     part = path.with_suffix(path.suffix + ".part")
     try:
-        part.write_bytes(content if isinstance(content, bytes) else content.encode())
+        part.unlink(missing_ok=True)  # of a killed process, or somebody's link
+        with part.open("xb") as file:
+            for piece in content:
+                file.write(piece.encode() if isinstance(piece, str) else piece)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(part, path)
     except OSError:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a file that is made if need be; raises OSError where a link stands in its place."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    with os.fdopen(os.open(path, flags, 0o666), "ab") as file:
+        file.write(f"{line}\n".encode())
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def reopen_trained(run: str, algorithm: str | None, console: Console) -> tuple[A
     opened = reopen(run, algorithm)
     step, problems = opened.load_trained()
     for problem in problems:
-        console.print(f"note: {problem} The one before it is used.")
+        console.print(f"note: {problem}")
     return opened, step
 
 

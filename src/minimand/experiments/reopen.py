@@ -34,8 +34,8 @@ class Reopened:
     def load_trained(self) -> tuple[int, list[str]]:
         """Give the model the weights of the last checkpoint, averaged ones if there are.
 
-        Returns the step of the checkpoint, and what was wrong with newer ones; raises CheckpointError where none can be
-        read, or it is of another model.
+        Returns the step of the checkpoint, and what was wrong with newer ones and with the configuration; raises
+        CheckpointError where none can be read, or it is of another model.
         """
         checkpoint, problems = self.run.last_checkpoint()
         if checkpoint is None:
@@ -49,7 +49,7 @@ class Reopened:
             steps = self.data.train.count(self.recipe.samples_per_update, shuffled=True)
             ends = list(accumulate(steps * problem.epochs for problem in plan.problems))
             load_weights(plan.problems[bisect_left(ends, step)].module, averages, where)
-        return step, problems
+        return step, [*self.run.notes, *problems]
 
 
 def reopen(run: str | Path, algorithm: Algorithm | str | None = None) -> Reopened:

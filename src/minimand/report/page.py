@@ -32,6 +32,7 @@ def write_report(result: "FitResult") -> Path:
 
     if result.run is None:
         raise MinimandError("the result has no run; give fit a folder: run='runs/first'.")
+    result.run.check_place()
     model, data, config = result.model, result.data, result.run.config()
     figures = Figures()
     known = model if isinstance(model, UnrolledNetwork) else None

@@ -1,27 +1,32 @@
-"""Checkpoints: one safetensors file each, written whole or not at all."""
+"""Checkpoints: one sealed safetensors file each, written whole or not at all, which knows its run."""
 
 import json
-import os
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
+from ..._support.files import write_whole
+from ..._support.sealed import SealError, read_tensors, write_tensors
 
+FORMAT = 1
 # The newest checkpoints that stay.
 _KEPT = 2
 # The plain state of every checkpoint.
-_STATE = {"step", "optimizer", "sums", "seconds", "metrics", "history", "evaluation", "hooks", "random"}
+_STATE = {"run", "config", "step", "optimizer", "sums", "seconds", "history", "evaluation", "hooks", "random"}
 
 
 class CheckpointError(MinimandError):
-    """A checkpoint that is cut short, unreadable or of another model."""
+    """A checkpoint that is cut short, damaged, or of another run or model."""
+
+
+class ForeignCheckpointError(CheckpointError):
+    """A checkpoint of another run."""
 
 
 @dataclass(frozen=True)
@@ -33,32 +38,33 @@ class Checkpoint:
 
 
 def save(checkpoint: Checkpoint, folder: Path, step: int) -> Path:
-    """Write a checkpoint so that a kill or an error at any moment leaves the earlier ones whole; keep the last two."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path, part = folder / f"{step:09d}.safetensors", folder / f"{step:09d}.part"
+    """Write a checkpoint so that a kill or an error at any moment leaves the earlier ones whole; keep the last two.
+
+    `folder` is made in the folder of the run, which has to be there.
+    """
+    path = folder / f"{step:09d}.safetensors"
     flat = {
         f"{section}/{name}": tensor.detach().cpu().contiguous().clone()  # the format lets no tied weights share memory
         for section, tensors in checkpoint.tensors.items()
         for name, tensor in tensors.items()
     }
+    state = {**checkpoint.state, "tensors": _counts(checkpoint.tensors)}
+    metadata = {"minimand": version("minimand"), "state": json.dumps(state)}
     try:
-        with part.open("wb") as file:
-            file.write(serialize(flat, metadata={"state": json.dumps(checkpoint.state)}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        if not folder.is_dir():
+            folder.mkdir()
+        write_whole(path, *write_tensors("checkpoint", FORMAT, flat, metadata))
     except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
         last = next((p.name for p in reversed(paths(folder))), "none")
         raise OSError(
             f"cannot write the checkpoint {path} ({error}); the last good one is {last}. Free "
             "some space or allow writing, then run the same command again."
         ) from error
-    for old in paths(folder)[:-_KEPT]:
-        old.unlink()
-    for old in folder.glob("*.part"):
-        old.unlink()
+    # Later ones could not be read when this run went on from an earlier one.
+    last_ones = [old for old in paths(folder) if old <= path][-_KEPT:]
+    for old in [*paths(folder), *folder.glob("*.part")]:
+        if old not in last_ones:
+            old.unlink()
     return path
 
 
@@ -67,29 +73,53 @@ def paths(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
-def load(path: Path) -> Checkpoint:
-    """Read a checkpoint; raises CheckpointError where the file is cut short or none."""
-    tensors: dict[str, dict[str, Tensor]] = {}
+def load(path: Path, run: str | None = None) -> Checkpoint:
+    """Read a checkpoint, of the run with an id; raises CheckpointError where it is damaged or of another one."""
     try:
-        with safe_open(path, "pt") as file:
-            state = json.loads((file.metadata() or {})["state"])
-            for key in file.keys():  # noqa: SIM118 - not a mapping
-                section, _, name = key.partition("/")
-                tensors.setdefault(section, {})[name] = file.get_tensor(key)
-        missing = sorted((_STATE - state.keys()) | ({"model", "random"} - tensors.keys()))
-    except (SafetensorError, AttributeError, KeyError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is cut short or no checkpoint of minimand ({error}).") from None
-    if missing:
+        flat, metadata = read_tensors(path, "checkpoint", FORMAT)
+        state = json.loads(metadata["state"])
+        missing = sorted(_STATE - state.keys())
+        step = int(path.stem)
+    except (SealError, AttributeError, KeyError, OSError, ValueError, RecursionError) as error:
+        message = str(error) if isinstance(error, SealError) else f"{path} is no checkpoint of minimand ({error})."
+        raise CheckpointError(message) from None
+    tensors: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in flat.items():
+        section, _, name = key.partition("/")
+        tensors.setdefault(section, {})[name] = tensor
+    if missing or not {"model", "random"} <= tensors.keys():
+        missing += sorted({"model", "random"} - tensors.keys())
         raise CheckpointError(f"{path} lacks {', '.join(missing)}; another version of minimand wrote it.")
+    if not isinstance(state["history"], list) or not all(isinstance(record, dict) for record in state["history"]):
+        raise CheckpointError(f"{path} has a history that is not one of this training: no list of records.")
+    if run not in (None, state["run"]):
+        raise ForeignCheckpointError(
+            f"{path} is a checkpoint of the run {state['run']}, not of {run}, whose folder this is; move it back."
+        )
+    if state["step"] != step or state.get("tensors") != _counts(tensors):
+        raise CheckpointError(
+            f"{path} is of step {state['step']} with {_counts(tensors)} tensors; expected step {step} and "
+            f"{state.get('tensors')}."
+        )
     return Checkpoint(tensors, state)
 
 
-def load_last(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that can be read, and what was wrong with newer ones; None where there are none."""
+def _counts(tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, int]:
+    return {section: len(part) for section, part in tensors.items() if part}
+
+
+def load_last(folder: Path, run: str | None = None) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that can be read, and what was wrong with newer ones; None where there are none.
+
+    Raises:
+        CheckpointError: none can be read. ForeignCheckpointError: one is of another run than the one with the id.
+    """
     problems: list[str] = []
     for path in reversed(paths(folder)):
         try:
-            return load(path), problems
+            return load(path, run), [f"{problem} The one before it is used." for problem in problems]
+        except ForeignCheckpointError:
+            raise
         except CheckpointError as error:
             problems.append(str(error))
     if problems:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..._support.environment import environment
+from ..._support.errors import MinimandError
 from ...data import Data
 from ...networks import skeletons
 from ...networks.fingerprint import model_fingerprint
@@ -22,7 +23,7 @@ from ..loop.losses import Loss
 from ..loop.training import Training
 from ..methods.method import Method
 from . import checkpoint, fingerprint
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, CheckpointError
 from .run import Run
 
 _UNKNOWN = "unknown"  # the fingerprint of what has none
@@ -96,14 +97,13 @@ class Keeper:
             "step": training.step,
             "sums": self.meter.sums.tolist(),
             "seconds": self.meter.seconds,
-            "metrics": run.position(),
             "history": training.history,
             "evaluation": None if training.evaluation is None else asdict(training.evaluation),
             "hooks": {name: hook.state() for name, hook in training.hooks.items()},
             **plain,
         }
         contents = Checkpoint(sections, state)
-        path = training.world.on_main(lambda: checkpoint.save(contents, run.checkpoints, training.step))
+        path = training.world.on_main(lambda: run.save(contents, training.step))
         self.saved_at = time.monotonic()
         training.tell(Saved(path))
 
@@ -114,8 +114,17 @@ class Keeper:
         if run is None or last is None:
             training.begin_problem(0)
             return
-        state = last.state
-        checkpoint.load_weights(training.plan.saved, last.tensors["model"], str(run.checkpoints))
+        try:
+            self._load(last, str(run.checkpoints))
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            if isinstance(error, MinimandError):
+                raise
+            where = f"the checkpoint of step {last.state['step']} in {run.checkpoints}"
+            raise CheckpointError(f"{where} is not one of this training ({type(error).__name__}: {error}).") from error
+
+    def _load(self, last: Checkpoint, where: str) -> None:
+        training, state = self.training, last.state
+        checkpoint.load_weights(training.plan.saved, last.tensors["model"], where)
         training.begin_problem(bisect_left(training.ends, state["step"]))
         training.world.unpack(last, training.optimizer, training.copies)
         training.step, training.history = state["step"], state["history"]
@@ -131,9 +140,11 @@ class Keeper:
         training = self.training
         last, problems = training.world.on_main(run.last_checkpoint)
         for problem in problems:
-            training.tell(Warned(f"{problem} The one before it is used."))
-        if training.world.is_main:
-            run.rewind(0 if last is None else last.state["metrics"])
+            training.tell(Warned(problem))
+        history = [] if last is None else last.state["history"]
+        training.world.on_main(lambda: run.rewind(history))
+        for note in run.notes:
+            training.tell(Warned(note))
         for name, value in self.config["fingerprints"].items() if last else ():
             if value == _UNKNOWN:
                 training.tell(Warned(f"whether the {name} is what it was when the run began cannot be told."))

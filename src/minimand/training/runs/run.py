@@ -1,19 +1,28 @@
 """A run is a folder: config.yaml, metrics.jsonl, checkpoints/ and report.html."""
 
 import json
-import os
-from collections.abc import Iterator, Mapping
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..._support.calls import file_name
 from ..._support.errors import MinimandError
-from ..._support.files import locked, write_whole
+from ..._support.files import append_line, locked, write_whole
+from ..._support.plain_yaml import YamlError, read_yaml
+from ..._support.sealed import SealError, open_plain, read_sealed_text, sealed_yaml
 from . import checkpoint
+
+FORMAT = "run 1"
+_CONFIG_LIMIT = 2**17  # bytes, of which a configuration has a few thousand
+# What a configuration says of itself, and of what does not decide the result.
+_NOT_COMPARED = {"run", "command", "environment"}
 
 
 class RunError(MinimandError):
-    """A folder that is no run, or a run of something else."""
+    """A folder that is no run, a run of something else, or one that was damaged or taken away."""
 
 
 class Run:
@@ -24,11 +33,15 @@ class Run:
         self.folder, self._command = Path(folder), command
         self.checkpoints, self.report = self.folder / "checkpoints", self.folder / "report.html"
         self._metrics, self._config = self.folder / "metrics.jsonl", self.folder / "config.yaml"
+        self._text = ""  # of config.yaml, since it was read or written
+        self._place: tuple[int, int] | None = None  # the device and inode of the folder while it is claimed
+        self.notes: list[str] = []
+        """Sentences on what was damaged in the folder and could be repaired."""
 
     @property
     def is_new(self) -> bool:
         """Whether nothing began here yet."""
-        return not self._config.is_file()
+        return not self._config.is_file() and not checkpoint.paths(self.checkpoints)
 
     @classmethod
     def existing(cls, folder: str | Path) -> "Run":
@@ -44,21 +57,45 @@ class Run:
         if self.is_new:
             return {}
         command = self.config().get("command")
+        if not isinstance(command, dict | None) or any(not isinstance(name, str) for name in command or ()):
+            raise RunError(f"{self._config} has the command {command!r}; expected options by their names.")
         if not command:
             raise RunError(f"the run {str(self.folder)!r} was begun by Python code; call mm.fit there again to go on.")
         return command
 
     def config(self) -> dict[str, Any]:
-        """What the run was started with."""
-        import yaml
+        """What the run was started with, and its id under `run`.
 
+        Where config.yaml is missing or damaged, the copy in the last checkpoint that can be read takes its place.
+        """
         try:
-            config = yaml.safe_load(self._config.read_text())
-        except yaml.YAMLError as error:
-            raise RunError(f"{self._config} is no YAML ({error}).") from None
-        if not isinstance(config, dict):
+            self._text = read_sealed_text(self._config, _CONFIG_LIMIT)
+        except (SealError, FileNotFoundError) as error:
+            problem = str(error) if isinstance(error, SealError) else f"{self._config} is missing."
+            self._text = self._text or self._saved_text()
+            if not self._text:
+                raise RunError(f"{problem} No checkpoint has a copy: begin the run again in another folder.") from None
+            note = f"{problem} Its copy in a checkpoint is used."
+            if note not in self.notes:
+                self.notes.append(note)
+        return self._parsed(self._text)
+
+    def _saved_text(self) -> str:
+        for path in reversed(checkpoint.paths(self.checkpoints)):
+            with suppress(checkpoint.CheckpointError):
+                return checkpoint.load(path).state["config"]
+        return ""
+
+    def _parsed(self, text: str) -> dict[str, Any]:
+        try:
+            config = read_yaml(text)
+        except YamlError as error:
+            raise RunError(f"{self._config} is no YAML of a run ({error}).") from None
+        if not isinstance(config, dict) or not isinstance(config.get("run"), str):
             raise RunError(f"{self._config} is no run's configuration.")
-        return config
+        if config.get("format") != FORMAT:
+            raise RunError(f"{self._config} is of format {config.get('format')!r}; this version reads {FORMAT!r}.")
+        return {name: value for name, value in config.items() if name not in ("checksum", "format")}
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -70,31 +107,57 @@ class Run:
         with locked(self.folder) as free:
             if not free:
                 raise RunError(f"another process trains in {self.folder}; wait for its end or name another folder.")
+            self._place = self._present_place()
             try:
                 yield
             finally:
+                self._place = None
                 with suppress(OSError):  # it is not empty
                     self.folder.rmdir()
+
+    def _present_place(self) -> tuple[int, int] | None:
+        try:
+            status = self.folder.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def check_place(self) -> None:
+        """Raise RunError where the claimed folder is no longer in its place, or checkpoints would leave it."""
+        if self._place is not None and self._present_place() != self._place:
+            raise RunError(
+                f"the folder {str(self.folder)!r} of the run was moved or deleted while it trained. What was not yet "
+                "written there is lost; if it was moved, the run goes on from its last checkpoint at the new place."
+            )
+        if self.checkpoints.is_symlink():
+            raise RunError(f"{self.checkpoints} is a link, and a run writes in its folder only; put the folder there.")
 
     def begin(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Begin in the claimed folder, or raise RunError where it holds something else, with checkpoints to be lost."""
         import yaml
 
-        if not self.is_new and checkpoint.paths(self.checkpoints):
-            before = {k: v for k, v in self.config().items() if k not in ("command", "environment")}
+        self.check_place()
+        if checkpoint.paths(self.checkpoints):
+            before = {k: v for k, v in self.config().items() if k not in _NOT_COMPARED}
             changed = differences(before, json.loads(json.dumps(config)))
             if changed:
                 raise RunError(
                     f"{self.folder} holds a run with another configuration: {'; '.join(changed)}. What a run was begun "
                     "with decides all of it, its schedule too; name another folder."
                 )
+            if self.notes:
+                write_whole(self._config, self._text)
             return
         try:
-            if self.is_new and any(p for p in self.folder.iterdir() if not p.name.endswith(".part")):
+            if self.is_new and any(p for p in self.folder.iterdir() if p.suffix != ".part" and p != self.checkpoints):
                 raise RunError(f"{self.folder} holds files but no run; name an empty or a new folder.")
             command = {} if self._command is None else {"command": dict(self._command)}
-            plain = json.loads(json.dumps({**config, **command, "environment": environment}))
-            write_whole(self._config, yaml.safe_dump(plain, sort_keys=False))
+            name = f"{file_name(self.folder.absolute().name) or 'run'}-{secrets.token_hex(4)}"
+            plain = {"format": FORMAT, "run": name, **config, **command, "environment": environment}
+            self._text = sealed_yaml(yaml.safe_dump(json.loads(json.dumps(plain)), sort_keys=False))
+            if len(self._text) > _CONFIG_LIMIT:
+                raise RunError(f"the run's configuration has {len(self._text):,} bytes; expected {_CONFIG_LIMIT:,}.")
+            write_whole(self._config, self._text)
         except OSError as error:
             raise OSError(f"cannot write the run to {str(self.folder)!r} ({error.strerror}).") from None
 
@@ -106,21 +169,40 @@ class Run:
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append a record to the metrics."""
-        with self._metrics.open("a") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
+        self.check_place()
+        append_line(self._metrics, _line(record))
 
-    def position(self) -> int:
-        """The length of the metrics in bytes, to which they can be cut back."""
-        return self._metrics.stat().st_size if self._metrics.is_file() else 0
+    def rewind(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Let the metrics be those of a history: what a killed run logged after its last checkpoint is forgotten."""
+        lines = "".join(f"{_line(record)}\n" for record in history).encode()
+        try:
+            with open_plain(self._metrics) as file:
+                content = b"" if self._metrics.is_symlink() else file.read(len(lines) + 1)
+        except (OSError, SealError):
+            content = b""
+        if content == lines and not self._metrics.is_symlink():
+            return
+        if not content.startswith(lines):
+            self.notes.append(f"{self._metrics} is not what the run logged; it was written again from the checkpoint.")
+        if lines:
+            write_whole(self._metrics, lines)
+        else:
+            self._metrics.unlink(missing_ok=True)
 
-    def rewind(self, position: int) -> None:
-        """Forget the metrics after a position: what a killed run logged after its last checkpoint."""
-        if self._metrics.is_file():
-            os.truncate(self._metrics, position)
+    def save(self, contents: checkpoint.Checkpoint, step: int) -> Path:
+        """Write a checkpoint with the id and the configuration of the run."""
+        self.check_place()
+        own = {"run": self._parsed(self._text)["run"], "config": self._text}
+        return checkpoint.save(replace(contents, state={**own, **contents.state}), self.checkpoints, step)
 
     def last_checkpoint(self) -> tuple[checkpoint.Checkpoint | None, list[str]]:
-        """The newest readable checkpoint, and what was wrong with newer ones."""
-        return checkpoint.load_last(self.checkpoints)
+        """The newest readable checkpoint of this run, and what was wrong with newer ones."""
+        run = None if self.is_new else self.config()["run"]
+        return checkpoint.load_last(self.checkpoints, run)
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, allow_nan=False)
 
 
 def differences(before: Any, now: Any, path: str = "") -> list[str]:
