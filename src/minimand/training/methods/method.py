@@ -51,6 +51,13 @@ class Method:
         """Plain values that are added to the record of an epoch."""
         return {}
 
+    def state(self) -> dict[str, Any]:
+        """Plain values that go into checkpoints, so that the metrics are those of an undisturbed training."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """A training begins, with an empty state, or goes on with one that `state` gave."""
+
 
 def chain_rule(model: nn.Module, x: Any, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
     """Backpropagate the loss through all of a module; returns the loss and the outputs, detached."""

@@ -100,6 +100,7 @@ class Keeper:
             "history": training.history,
             "evaluation": None if training.evaluation is None else asdict(training.evaluation),
             "hooks": {name: hook.state() for name, hook in training.hooks.items()},
+            "method": training.method.state(),
             **plain,
         }
         contents = Checkpoint(sections, state)
@@ -111,6 +112,7 @@ class Keeper:
         """Begin the problem of the last checkpoint where it was, or the first problem if there is no checkpoint."""
         training, run = self.training, self.training.run
         last = None if run is None else self._last_checkpoint(run)
+        training.method.load_state({} if last is None else last.state["method"])
         if run is None or last is None:
             training.begin_problem(0)
             return

@@ -57,7 +57,7 @@ class TargetPropagation(Method):
     references: ClassVar = ("friesen2018",)
 
     def __post_init__(self) -> None:
-        self._steps, self._measured = 0, {}
+        self.load_state({})
         as_unit_loss(self.loss)
         if not callable(self.targets) and self.targets not in ("sign", *SEARCHES):
             raise unknown_name("rule for targets", str(self.targets), ("sign", *SEARCHES))
@@ -96,3 +96,9 @@ class TargetPropagation(Method):
         share of units (channels) that meet all their targets of the batch, which the weights show to be feasible.
         """
         return {"thresholds": self._measured} if self._measured else {}
+
+    def state(self) -> dict[str, Any]:
+        return {"steps": self._steps, "measured": self._measured}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._steps, self._measured = state.get("steps", 0), state.get("measured", {})
