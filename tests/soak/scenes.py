@@ -73,8 +73,8 @@ def results(folder: Path) -> dict[str, Any]:
             for section, tensors in sorted(last.tensors.items()) if last else ():
                 for key, value in tensors.items():
                     digest.update(f"{section}/{key}".encode() + value.contiguous().numpy().tobytes())
-            # The position in the metrics is left out: the digits of the seconds in them decide it.
-            state = {key: value for key, value in last.state.items() if key != "metrics"} if last else None
+            # Not the id of the run, which is drawn, nor its configuration, which has its date and machine.
+            state = {key: value for key, value in last.state.items() if key not in ("run", "config")} if last else None
             said[name] = [_timeless(state), problems, digest.hexdigest()]
     return said
 
