@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .data import Data as Data, list_data as list_data, load_data as load_data
     from .experiments import compare as compare, list_studies as list_studies, search as search
     from .experiments.citing import bibliography as bibliography, cite as cite
+    from .experiments.predict import predict as predict
+    from .experiments.reopen import load as load
     from .inference import PackedModel as PackedModel, load_packed as load_packed, pack as pack
     from .inference.export import export_onnx as export_onnx
     from .layers import (
@@ -74,6 +76,8 @@ _NAMES = {
     "data": "Data list_data load_data",
     "experiments": "compare list_studies search",
     "experiments.citing": "bibliography cite",
+    "experiments.predict": "predict",
+    "experiments.reopen": "load",
     "inference": "PackedModel load_packed pack",
     "inference.export": "export_onnx",
     "layers": "Heaviside Opaque QuantizedReLU Sign Staircase",

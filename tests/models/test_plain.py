@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import minimand as mm
-from minimand.experiments.reopen import reopen, used_by
+from minimand.experiments.reopen import load_run, used_by
 from minimand.layers.thresholds import QuantizedReLU
 from minimand.models.named import PlainNetwork
 from minimand.models.registry import create_for, model_from_config
@@ -71,8 +71,7 @@ def test_a_run_of_a_named_sequence_can_be_opened_again(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     model = create_for("greedy_cifar(k=1, width=2)", (1, 8, 8), 10)
     result = mm.fit(model, "digits", method=mm.Layerwise(), recipe=Recipe(epochs=1, batch_size=256), run=str(folder))
-    again = reopen(folder)
-    again.load_trained()
+    again = load_run(folder)
     assert _same(again.model, result.model)
     torch.testing.assert_close(again.model.eval()(images), result.model.eval()(images))
     assert used_by(folder)[0] == "greedy_cifar"
@@ -80,7 +79,7 @@ def test_a_run_of_a_named_sequence_can_be_opened_again(tmp_path: Path) -> None:
     assert "greedy_cifar on digits" in page
     assert "belilovsky2019greedy" in page
     with pytest.raises(ValueError, match="but .* is a run of 'greedy_cifar'"):
-        reopen(folder, "heavy_ball")
+        load_run(folder, algorithm="heavy_ball")
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_explain_says_what_a_model_is() -> None:
         assert words in text
     assert "momentum by layer" not in text
     with pytest.raises(
-        TypeError, match="model is Linear; expected one that mm.create_model, mm.unroll or mm.rewire made"
+        TypeError, match="model is Linear, in which no algorithm runs; expected a model of mm.create_model"
     ):
         mm.explain(nn.Linear(2, 2))  # type: ignore[arg-type]
 

@@ -41,6 +41,18 @@ def table_text(
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
+def table_html(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None, note: str = "") -> str:
+    """A table in HTML, as notebooks show it; with a title above it and a note below."""
+    from html import escape
+
+    heads = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    above = "" if title is None else f"<caption>{escape(title)}</caption>"
+    below = f"<p>{escape(note)}</p>" if note else ""
+    head = f"<thead><tr>{heads}</tr></thead>" if any(columns) else ""
+    return f"<table>{above}{head}<tbody>{body}</tbody></table>{below}"
+
+
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], labels: int = 1) -> str:
     """A table in Markdown; all columns but the first `labels` are numbers."""
     lines = [columns, ["---"] * labels + ["---:"] * (len(columns) - labels), *rows]

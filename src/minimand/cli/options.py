@@ -18,6 +18,9 @@ Pair = Annotated[tuple[float, float] | None, arg(metavar="X X", help_behavior_hi
 Device = Annotated[Text, arg(help="The device, such as cuda; by default a GPU where there is one, else the CPU.")]
 DataFolder = Annotated[Text, arg(help="The folder where the files of a named data set are, such as cifar10's.")]
 OfOwn = Annotated[Text, arg(help="Needed if the run's algorithm is your own: path/to/file.py:MyMethod.")]
+OwnModel = Annotated[
+    Text, arg(help="Needed if the run's model is your own: path/to/file.py:Net, with arguments as in Net(width=64).")
+]
 Plot = Annotated[Text, arg(help="Write the figure to this file.")]
 Quiet = Annotated[bool, arg(help="Print the result and nothing before it.")]
 Output = Annotated[str, arg(aliases=["-o"])]
@@ -35,8 +38,8 @@ class TrainingOptions:
     Fashion-MNIST if it is on the machine, else the digits."""
     data_folder: DataFolder = None
     model: Text = None
-    """A named model; settings may follow, as in "mlp(width=32)". By default resnet20, or mlp for
-    vectors."""
+    """A named model, with settings as in "mlp(width=32)"; or your own: path/to/file.py:Net, a class or function that
+    makes one. By default resnet20, or mlp for vectors."""
     binding: Binding = None
     """How a block becomes a gradient; by default what the model is known for."""
     epochs: Whole = None

@@ -6,7 +6,6 @@ from typing import Any
 
 from rich.console import Console
 
-from .._support.errors import MinimandError, WrongTypeError, unknown_name
 from .options import TrainingOptions
 
 # Options that say where and how a training runs, not what it computes: they are not kept with a run.
@@ -17,11 +16,14 @@ def merge_options(command: TrainingOptions, earlier: dict[str, Any]) -> dict[str
     """The options of a training: those of the command, else those its run began with, else the defaults."""
     from ..algorithms import as_algorithm
     from ..data.registry import default_data
+    from ..models.own import forbid_own
 
     names = {field.name for field in fields(command)} - _NOT_KEPT
     now = {n: v for n, v in vars(command).items() if n in names and v is not None and v is not False}
     if "algorithm" not in now and earlier.get("algorithm"):
         as_algorithm(earlier["algorithm"], allow_files=False)
+    if "model" not in now:
+        forbid_own(earlier.get("model"))
     options = {**dict.fromkeys(sorted(names)), "seed": 0, "compile": False, **earlier, **now}
     return options if options["data"] else {**options, "data": default_data()}
 
@@ -33,47 +35,21 @@ def read_data(name: str, data_folder: str | None) -> Any:
     return load_data(name) if data_folder is None else load_data(name, data_folder=data_folder)
 
 
-def reopen_trained(run: str, algorithm: str | None, console: Console) -> tuple[Any, int]:
-    """A run opened again with the weights of its last checkpoint that can be read, and the step of that one."""
-    from ..experiments.reopen import reopen
+def reopen_trained(run: str, algorithm: str | None, console: Console, model: str | None = None) -> Any:
+    """A run opened again with the weights of its last checkpoint that can be read; notes tell of newer ones."""
+    from ..experiments.reopen import load_run
 
-    opened = reopen(run, algorithm)
-    step, problems = opened.load_trained()
-    for problem in problems:
-        console.print(f"note: {problem}")
-    return opened, step
+    opened = load_run(run, model, algorithm)
+    for note in opened.notes:
+        console.print(f"note: {note}")
+    return opened
 
 
 def read_own_model(text: str) -> Any:
     """The module that `path/to/file.py:name` or `path/to/file.py:Net(width=64)` stands for."""
-    from torch import nn
+    from ..models.own import make_own
 
-    from .._support.calls import call_with, parse_call, run_file
-
-    source, _, call = text.rpartition(".py:")
-    name, arguments = parse_call(call, "model")
-    module_name, names = run_file(Path(f"{source}.py"), "model")
-    if name not in names:
-        makers = [key for key, value in names.items() if getattr(value, "__module__", "") == module_name]
-        makers += [key for key, value in names.items() if isinstance(value, nn.Module)]
-        raise unknown_name(f"model in {source}.py", name, makers)
-    model = names[name]
-    if not isinstance(model, nn.Module) and callable(model):
-        try:
-            model = call_with(model, arguments, name)
-        except MinimandError:
-            raise
-        except TypeError as error:
-            raise MinimandError(
-                f"{text} cannot be made ({error}); expected arguments, as in file.py:Net(width=64)."
-            ) from error
-        except Exception as error:
-            raise MinimandError(f"{text} raises {type(error).__name__}: {error}") from error
-    if not isinstance(model, nn.Module):
-        raise WrongTypeError(
-            f"{text} is {type(model).__name__}; expected a module, or a class or function that makes one."
-        )
-    return model
+    return make_own(text)
 
 
 def save_figure(figure: Any, path: Path | str, console: Console) -> None:

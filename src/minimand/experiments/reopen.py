@@ -1,87 +1,226 @@
-"""A run opened again: its model, data and recipe, as its folder tells them."""
+"""A run opened again: its trained model, data and recipe, as its folder tells them."""
 
-from bisect import bisect_left
+import warnings
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import accumulate
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
+from .._support.environment import as_device
 from ..algorithms import ALGORITHMS, Algorithm, as_algorithm, specification
-from ..data import Data, list_data, load_data
+from ..data import Data, as_data, list_data, load_data
+from ..data.data import Arrays
+from ..data.description import described
 from ..layers.stochastic_depth import DropPath
-from ..models import NamedModel
+from ..models.own import is_own, make_own, source_of
 from ..models.registry import model_from_config
+from ..networks import skeletons
 from ..networks.fingerprint import model_fingerprint
 from ..recipes import Recipe, from_config
-from ..training import CheckpointError, Method, Run, RunError
+from ..surgery import rewire
+from ..training import CheckpointError, Evaluation, Method, Run, RunError, evaluate
 from ..training.methods._registry import method_from_config
-from ..training.runs.checkpoint import load_weights
+from ..training.runs.checkpoint import Checkpoint, load_weights
 
 
 @dataclass(frozen=True)
-class Reopened:
-    """The model, data and settings of a run; the model has its first weights until `load_trained`."""
+class LoadedRun:
+    """A run that `mm.load` opened: its model with the trained weights, and what it was trained with."""
 
     run: Run
-    model: NamedModel
-    data: Data
+    model: nn.Module
     method: Method
     recipe: Recipe
     loss: str | None
+    """The name of the loss; None for what suits the task, or where `has_own_loss`."""
     seed: int
+    inputs: Data
+    """What the model takes and gives, without the samples: shape, classes, normalization."""
+    step: int
+    """The step of the checkpoint that the weights are from."""
+    notes: tuple[str, ...]
+    """What was wrong with newer checkpoints and with the configuration."""
+    has_own_loss: bool
+    loaded: dict[str, Any]
+    """The arguments of `load_data` that give the data; without a name where Python code gave them."""
 
-    def load_trained(self) -> tuple[int, list[str]]:
-        """Give the model the weights of the last checkpoint, averaged ones if there are.
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the model's outputs; empty for a regression."""
+        return self.inputs.classes
 
-        Returns the step of the checkpoint, and what was wrong with newer ones and with the configuration; raises
-        CheckpointError where none can be read, or it is of another model.
+    @cached_property
+    def data(self) -> Data:
+        """The data of the run, read when first asked for.
+
+        Raises RunError where Python code gave them, and what `load_data` raises where they are no longer there.
         """
-        checkpoint, problems = self.run.last_checkpoint()
-        if checkpoint is None:
-            raise CheckpointError(f"{self.run.folder} has no checkpoint yet.")
-        step, where = checkpoint.state["step"], str(self.run.checkpoints)
-        plan = self.method.plan(self.model, self.data.example, self.data.num_outputs, self.recipe.epochs)
-        load_weights(plan.saved, checkpoint.tensors["model"], where)
-        if "average" in checkpoint.tensors:  # of what was trained last
-            average = checkpoint.tensors["average"]
-            averages = {k.removeprefix("module."): v for k, v in average.items() if "module." in k}
-            steps = self.data.train.count(self.recipe.samples_per_update, shuffled=True)
-            ends = list(accumulate(steps * problem.epochs for problem in plan.problems))
-            load_weights(plan.problems[bisect_left(ends, step)].module, averages, where)
-        return step, [*self.run.notes, *problems]
+        if "name" not in self.loaded:
+            raise RunError(f"the data of {self.run.folder} came from Python code; pass data=.")
+        return load_data(**self.loaded)
+
+    def evaluate(self, data: Any = None) -> Evaluation:
+        """Evaluate the model on the test samples of the run's data, or of others of the same shape and classes.
+
+        Others are normalized as the run's were. Raises MinimandError for data of another kind, and RunError for a loss
+        that Python code gave.
+        """
+        if self.has_own_loss:
+            raise RunError(f"the loss of {self.run.folder} came from Python code; pass it to mm.evaluate.")
+        chosen = self.data if data is None else self.fitting(as_data(data))
+        return evaluate(self.model, chosen, loss=self.loss, precision=self.recipe.precision)
+
+    def fitting(self, data: Data) -> Data:
+        """Other data, normalized as the run's; raises RunError unless the model can read and tell them apart."""
+        own = self.inputs
+        for what, mine, theirs in (
+            ("samples of the shape", own.shape, data.shape),
+            ("the task", own.task, data.task),
+            ("the number of outputs", own.num_outputs, data.num_outputs),
+        ):
+            if mine != theirs:
+                raise RunError(
+                    f"{self.run.folder} was trained with {what} {mine}, and {data.name} has {theirs}; expected that."
+                )
+        numbers = tuple(map(str, range(own.num_outputs)))
+        if own.classes != data.classes and numbers not in (own.classes, data.classes):
+            raise RunError(
+                f"{self.run.folder} was trained with the classes {', '.join(own.classes)}, and {data.name} has "
+                f"{', '.join(data.classes)}; expected the same, in the same order."
+            )
+        return replace(data, mean=own.mean, std=own.std)
+
+    def __repr__(self) -> str:
+        name = type(self.model).__name__
+        return f"<run {self.run.folder}: {name}, step {self.step:,}, {len(self.classes) or 'no'} classes>"
 
 
-def reopen(run: str | Path, algorithm: Algorithm | str | None = None) -> Reopened:
-    """Open the run in a folder.
+def load(
+    run: str | Path,
+    *,
+    model: Any = None,
+    algorithm: Algorithm | str | None = None,
+    data: Any = None,
+    device: str | torch.device | None = None,
+) -> LoadedRun:
+    """Open the run in a folder: its model with the weights of the last checkpoint, the best or averaged ones if kept.
 
-    The algorithm is needed if the run's is not a built-in one: a folder never decides what code runs.
+    The data are read when they are first asked for. A warning tells of newer checkpoints that cannot be read.
+
+    Args:
+        run: the folder of a run.
+        model: for a model that is not a named one: the module, which gets the weights; a class or function that makes
+            it; or "path/to/file.py:Net". A folder never decides what code runs.
+        algorithm: for a named model with an algorithm of one's own: the algorithm, or "path/to/file.py:MyMethod".
+        data: for data that Python code gave, as for `mm.fit`.
+        device: by default a GPU where there is one, else the CPU.
 
     Raises:
-        RunError: the folder is no run, or one of a model or of data that Python code gave, or `algorithm` is not the
-            run's. MinimandError: the algorithm is needed.
+        RunError: the folder is no run, or `model` or `algorithm` is not the run's. CheckpointError: no checkpoint that
+        can be read. MinimandError: the model or the algorithm has to be given.
     """
+    opened = load_run(run, model, algorithm)
+    for note in opened.notes:
+        warnings.warn(note, stacklevel=2)
+    opened.model.to(as_device(device))
+    if data is not None:
+        opened.__dict__["data"] = opened.fitting(as_data(data))
+    return opened
+
+
+def load_run(run: str | Path, model: Any = None, algorithm: Algorithm | str | None = None) -> LoadedRun:
+    """The run that `load` opens, on the CPU; what was wrong with newer checkpoints is only noted."""
     folder = Run.existing(run)
     config = folder.config()
     try:
-        model, data, stored = dict(config["model"]), dict(config["data"]), dict(config["fingerprints"])
+        stored, prints, loaded = dict(config["model"]), dict(config["fingerprints"]), dict(config["data"])
         recipe, loss, seed = from_config(config["recipe"]), config["loss"], config["seed"]
-        method = method_from_config(config["method"])
+        method, inputs = method_from_config(config["method"]), described(config["inputs"], str(loaded.get("name", "")))
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{run}/config.yaml is not a run's configuration ({error}).") from None
-    if "model" not in model or "name" not in data or "loss" in stored:
-        what = "model" if "model" not in model else "data" if "name" not in data else "loss"
-        raise RunError(f"the {what} of {run} came from Python code; call mm.fit there again to go on.")
-    runs = model.get("algorithm", model["model"])
+    if "class" in stored:
+        built = _rewired(_own(run, stored, inputs, model, algorithm), config.get("rewired", []))
+    else:
+        built = _named(run, stored, model, algorithm)
+    if model_fingerprint(built) != prints.get("algorithm"):
+        what = stored.get("algorithm", stored.get("model", stored.get("class")))
+        rewired = f"; its blocks were rewired: {'; '.join(config['rewired'])}" if "rewired" in config else ""
+        raise RunError(f"the code of {what} is not what it was when the run in {run} began{rewired}.")
+    checkpoint, problems = folder.last_checkpoint()
+    if checkpoint is None:
+        raise CheckpointError(f"{folder.folder} has no checkpoint yet.")
+    _load_trained(built, method, recipe, inputs, checkpoint, str(folder.checkpoints))
+    own_loss = "loss" in prints
+    step, notes = checkpoint.state["step"], (*folder.notes, *problems)
+    known_loss = None if own_loss else loss
+    return LoadedRun(folder, built, method, recipe, known_loss, seed, inputs, step, notes, own_loss, loaded)
+
+
+def _named(run: str | Path, stored: dict[str, Any], model: Any, algorithm: Algorithm | str | None) -> nn.Module:
+    """The named model of a run, with new weights."""
+    if model is not None:
+        raise RunError(f"{run} is a run of the named model {stored['model']!r}; expected no other model.")
     if algorithm is not None:
-        chosen = as_algorithm(algorithm)
+        chosen, runs = as_algorithm(algorithm), stored.get("algorithm", stored["model"])
         if specification(chosen) != runs:
             raise RunError(f"algorithm is {specification(chosen)!r}, but {run} is a run of {runs!r}.")
-        model["algorithm"] = chosen
-    built = model_from_config(model)
-    if model_fingerprint(built) != stored.get("algorithm"):
-        raise RunError(f"the code of {runs} is not what it was when the run in {run} began.")
-    return Reopened(folder, built, load_data(**data), method, recipe, loss, seed)
+        stored["algorithm"] = chosen
+    return model_from_config(stored)
+
+
+def _own(
+    run: str | Path, stored: dict[str, Any], inputs: Data, model: Any, algorithm: Algorithm | str | None
+) -> nn.Module:
+    """A model of one's own, named again; raises RunError unless it is of the class that the run trained."""
+    name, source = stored["class"], stored.get("source")
+    if model is None:
+        came = f"{source.partition(':')[0]}.py" if source else "Python code"
+        remedy = f"--model path/to/{source.replace(':', '.py:', 1)}" if source else f"model={name}(...)"
+        raise RunError(
+            f"the model of {run} is your own {name} from {came}, and a folder never decides what code runs; give it "
+            f"again: {remedy}."
+        )
+    if not is_own(model):
+        raise RunError(f"model is {model!r}, but {run} is a run of your own {name}; expected that one.")
+    built = make_own(model, inputs.shape, inputs.num_outputs, algorithm)
+    if type(built).__qualname__ != name:
+        raise RunError(f"model is a {type(built).__qualname__}, but {run} is a run of {name}; expected that one.")
+    if source and source_of(built) not in (None, source):
+        raise RunError(f"model is {source_of(built)!r}, but {run} is a run of {source!r}; expected that one.")
+    return built
+
+
+def _rewired(model: nn.Module, wired: list[str]) -> nn.Module:
+    """A model of one's own, rewired as the run's was where that was by a registered algorithm."""
+    algorithms = {text.rpartition(": ")[2] for text in wired}
+    if len(algorithms) != 1 or any(skeleton.is_wired for skeleton in skeletons(model)):
+        return model
+    return rewire(model, as_algorithm(algorithms.pop(), allow_files=False))
+
+
+def _load_trained(
+    model: nn.Module, method: Method, recipe: Recipe, inputs: Data, checkpoint: Checkpoint, where: str
+) -> None:
+    """Give a model the weights of a checkpoint: of what was trained last, the best or averaged ones if there are."""
+    blank = replace(inputs, test=_blank(inputs))
+    plan = method.plan(model, blank.example, inputs.num_outputs, recipe.epochs)
+    load_weights(plan.saved, checkpoint.tensors["model"], where)
+    stopping = checkpoint.state["hooks"].get("early_stopping") or {}
+    section = "best" if stopping.get("best_loss") is not None else "average"
+    if section in checkpoint.tensors:
+        averages = checkpoint.tensors[section]
+        weights = {name.removeprefix("module."): tensor for name, tensor in averages.items() if "module." in name}
+        load_weights(plan.problems[checkpoint.state["problem"]].module, weights, where)
+
+
+def _blank(inputs: Data) -> Arrays:
+    """A few samples of zeros, of which a method sees the shapes."""
+    targets = torch.zeros(4, dtype=torch.long) if inputs.task == "classification" else torch.zeros(4, inputs.outputs)
+    return Arrays(torch.zeros(4, *inputs.shape), targets)
 
 
 def used_by(run: str | Path) -> list[Any]:

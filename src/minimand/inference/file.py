@@ -18,6 +18,8 @@ from torch import Tensor, fx, nn
 from .. import layers
 from .._support.errors import MinimandError
 from .._support.files import write_whole
+from ..data import Data
+from ..data.description import describe, described
 from ..layers.reshaping import FlattenOf
 from ..layers.weight_bits import FEW_BIT_LAYERS
 from . import steps
@@ -44,14 +46,17 @@ class PackedFileError(MinimandError):
     """A file that is cut short, unreadable, or of another version."""
 
 
-def write_packed(graph_module: fx.GraphModule, labels: dict[str, str], path: str | Path) -> None:
-    """Write the steps of a packed model and their places in the model; whole, or not at all."""
+def write_packed(
+    graph_module: fx.GraphModule, labels: dict[str, str], path: str | Path, inputs: Data | None = None
+) -> None:
+    """Write the steps of a packed model, their places in the model and what it takes; whole, or not at all."""
     modules = {name: _description(labels[name], module) for name, module in graph_module.named_children()}
     nodes = [
         {"op": n.op, "name": n.name, "target": _target(n), "args": _plain(n.args), "kwargs": _plain(n.kwargs)}
         for n in graph_module.graph.nodes
     ]
-    content = {"labels": labels, "modules": modules, "nodes": nodes}
+    content: dict[str, Any] = {"labels": labels, "modules": modules, "nodes": nodes}
+    content["inputs"] = None if inputs is None else describe(inputs)
     tensors = {name: tensor.contiguous() for name, tensor in graph_module.state_dict().items()}
     for name, step in graph_module.named_children():
         if isinstance(step, steps.PackedLayer):
@@ -61,8 +66,11 @@ def write_packed(graph_module: fx.GraphModule, labels: dict[str, str], path: str
     write_whole(Path(path), save({name: tensor.clone() for name, tensor in tensors.items()}, metadata))
 
 
-def read_packed(path: str | Path) -> tuple[fx.GraphModule, dict[str, str]]:
-    """The steps and labels that `write_packed` wrote; raises PackedFileError or FileNotFoundError."""
+def read_packed(path: str | Path) -> tuple[fx.GraphModule, dict[str, str], Data | None]:
+    """The steps, the labels and what the model takes, as `write_packed` wrote them.
+
+    Raises PackedFileError or FileNotFoundError.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no packed model {str(path)!r}; packed.save(path) writes one.")
     try:
@@ -85,7 +93,7 @@ def read_packed(path: str | Path) -> tuple[fx.GraphModule, dict[str, str]]:
         raise PackedFileError(f"{path} is damaged ({type(error).__name__}: {error}).") from error
 
 
-def _read(content: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[fx.GraphModule, dict[str, str]]:
+def _read(content: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[fx.GraphModule, dict[str, str], Data | None]:
     root = nn.Module()
     for name, description in content["modules"].items():
         step_tensors = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
@@ -106,7 +114,8 @@ def _read(content: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[fx.Graph
             raise MinimandError(f"it calls {target!r}, which a file may not")
         called: Any = _FUNCTIONS[target] if op == "call_function" else target
         known[node["name"]] = graph.create_node(op, called, args, kwargs, node["name"])
-    return fx.GraphModule(root, graph), content["labels"]
+    inputs = None if content["inputs"] is None else described(content["inputs"])
+    return fx.GraphModule(root, graph), content["labels"], inputs
 
 
 def _description(name: str, module: nn.Module) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from torch import Tensor, fx, nn
 from .._support.errors import MinimandError, WrongTypeError
 from .._support.tables import table_text
 from .._support.torch_internals import ConvNd
+from ..data import Data, as_data
+from ..data.description import describe, described
 from ..layers.thresholds import Threshold
 from ..layers.weight_bits import FewBitLayer, check_bits
 from ..networks.compiled import unwrapped
@@ -26,9 +28,12 @@ class PackedModel(nn.Module):
     `print` shows what each layer became, and the size; after the first batch the operations.
     """
 
-    def __init__(self, steps: fx.GraphModule, labels: dict[str, str]) -> None:
+    inputs: Data | None
+    """What the model takes and gives, if that is known: shape, classes and normalization of data without samples."""
+
+    def __init__(self, steps: fx.GraphModule, labels: dict[str, str], inputs: Data | None = None) -> None:
         super().__init__()
-        self.steps, self.labels = steps, labels
+        self.steps, self.labels, self.inputs = steps, labels, inputs
         self._seen: tuple[int, ...] | None = None
         self.eval()
 
@@ -45,7 +50,7 @@ class PackedModel(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Write the model to a file, whole or not at all; `mm.load_packed` reads it."""
-        write_packed(self.steps, self.labels, path)
+        write_packed(self.steps, self.labels, path, self.inputs)
 
     @torch.inference_mode()
     def operations(self, *shape: int) -> dict[str, int]:
@@ -111,7 +116,7 @@ class PackedModel(nn.Module):
 
 
 @torch.no_grad()
-def pack(model: nn.Module, weight_bits: int | None = None) -> PackedModel:
+def pack(model: nn.Module, weight_bits: int | None = None, *, data: Any = None) -> PackedModel:
     """A hardened model as one that runs on bits: faster and smaller, and the same in what it gives.
 
     Layers of few-bit weights between thresholds are computed by integers, exactly: bits in, bits out. The thresholds
@@ -123,6 +128,8 @@ def pack(model: nn.Module, weight_bits: int | None = None) -> PackedModel:
         model: such as `mm.harden` made, a function of one tensor that `torch.fx` can read; it is not changed.
         weight_bits: round the real weights of layers between thresholds to 8 bits (or 4, 2, 1) now, after training.
             The packed model then agrees with the rounded one.
+        data: what the model was trained on, as for `mm.fit`: the packed model and its file then know the classes and
+            the normalization, which `mm.predict` and `minimand predict` use.
 
     Raises:
         MinimandError: nothing to pack; an activation between thresholds that cannot be folded; a model that torch.fx
@@ -148,7 +155,8 @@ def pack(model: nn.Module, weight_bits: int | None = None) -> PackedModel:
             f"nothing to pack in {type(model).__name__}: no layer with weights of few bits takes what a threshold "
             f"gives; {_remedy(model, lowering.waiting)}."
         )
-    return PackedModel(fx.GraphModule(lowering.root, lowering.graph), lowering.labels)
+    inputs = None if data is None else described(describe(as_data(data)))
+    return PackedModel(fx.GraphModule(lowering.root, lowering.graph), lowering.labels, inputs)
 
 
 def load_packed(path: str | Path) -> PackedModel:

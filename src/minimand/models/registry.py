@@ -1,9 +1,11 @@
 """Models made by name, or from a configuration."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
 from typing import Any
+
+from torch import nn
 
 from .._support.calls import parse_call
 from .._support.errors import MinimandError, unknown_name
@@ -12,6 +14,7 @@ from ..theory.kernel import Binding
 from .info import MODELS, model_info, prefixed_names, without_skeleton
 from .named import PlainNetwork
 from .network import UnrolledNetwork
+from .own import is_own, make_own
 
 
 def list_models(pattern: str = "*") -> dict[str, str]:
@@ -79,22 +82,29 @@ def default_model(data_shape: tuple[int, ...]) -> str:
 
 
 def create_for(
-    name: str,
+    name: str | Callable[..., nn.Module],
     data_shape: tuple[int, ...],
     num_outputs: int,
     algorithm: Algorithm | type[Algorithm] | str | None = None,
     binding: Binding | None = None,
     weight_bits: int | None = None,
 ) -> UnrolledNetwork | Any:
-    """A named model, as `create_model` takes it, whose input and output fit samples of a shape.
+    """A model for samples of a shape: a named one, as `create_model` takes it, or one's own.
 
     Args:
+        name: a name with settings; a class or function that makes a module, or text that names one in a file, as in
+            "path/to/file.py:Net(width=64)". An algorithm rewires a model of one's own (`mm.rewire`).
         data_shape: (C, H, W) of images or (d,) of vectors.
         num_outputs: the number of classes, or the length of a target.
 
     Raises:
         MinimandError: a model of images for vectors; unknown names; settings that follow from the data.
     """
+    if not isinstance(name, str) or is_own(name):
+        for option, value in (("binding", binding), ("weight_bits", weight_bits)):
+            if value is not None:
+                raise MinimandError(f"{option} is {value!r}, but the model is your own; expected none: write it there.")
+        return make_own(name, data_shape, num_outputs, algorithm)
     name, settings = parse_call(name, "model")
     info = model_info(name)
     known = (*info.settings, "normalization", "activation", "weight_bits")

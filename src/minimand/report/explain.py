@@ -24,68 +24,87 @@ class Explanation:
 
 
 def explain(model: nn.Module) -> Explanation:
-    """Explain a model of `mm.create_model`, a stage of `mm.unroll`, or a model that `mm.rewire` wired.
+    """Explain a module that runs an algorithm: of `mm.create_model`, `mm.unroll` or `mm.rewire`, or with such a part.
 
     The certificate is that of its longest stage (or run of blocks), with the values that learnable coefficients have
     now.
 
     Raises:
-        TypeError: another kind of module.
+        TypeError: a module without an algorithm.
     """
-    runs = [skeleton for skeleton in skeletons(model) if skeleton.is_wired]
-    if runs:
-        return _explain_rewired(model, runs)
-    if not isinstance(model, UnrolledNetwork | Unrolled):
+    runs = skeletons(model)
+    if not runs:
         kind = type(model).__name__
-        raise WrongTypeError(f"model is {kind}; expected one that mm.create_model, mm.unroll or mm.rewire made.")
-    stages = _stages(model)
-    meaning = {
-        "residual": "residual binding: gradient(x) = -T(x), so gradient descent is x + T(x)",
-        "operator": "operator binding: gradient(x) = x - T(x), so gradient descent is T(x)",
-    }[model.binding]
-    depths = ", ".join(str(len(stage.layers)) for stage in stages)
-    transitions = len(model.layers) - sum(len(stage.layers) for stage in stages)
-    changes = f" and {transitions} transitions that change the shape" if transitions else ""
+        raise WrongTypeError(
+            f"model is {kind}, in which no algorithm runs; expected a model of mm.create_model, a stage of mm.unroll, "
+            "a module that holds one, or one that mm.rewire wired."
+        )
+    if any(run.is_wired for run in runs):
+        return _explain_rewired(model, runs)
+    stages = [run.source for run in runs if isinstance(run.source, Unrolled)]
+    layers = sum(run.depth for run in runs)
+    # Of a model of our own all layers are known, of another one its stages.
+    transitions = len(model.layers) - layers if isinstance(model, UnrolledNetwork) else 0
     lines = [
         f"{count_parameters(model):,} parameters",
-        f"runs {model.algorithm} in {len(stages)} stage{'s' if len(stages) > 1 else ''} of {depths} layers{changes}",
-        meaning,
+        *_runs_in_words(runs, transitions),
+        *dict.fromkeys(_MEANING[run.binding] for run in runs),
         *_coefficients(stages),
-        *_without_momentum(model),
+        *_without_momentum(max(runs, key=lambda run: run.depth)),
     ]
-    title = f"{model.info.name}: {model.info.description}" if isinstance(model, UnrolledNetwork) else "a single stage"
+    title = f"{type(model).__name__}, which holds {len(runs)} stage{'s' if len(runs) > 1 else ''}"
+    if isinstance(model, UnrolledNetwork):
+        title = f"{model.info.name}: {model.info.description}"
+    elif isinstance(model, Unrolled):
+        title = "a single stage"
     return Explanation(title, tuple(lines), certify_model(model))
 
 
+_MEANING = {
+    "residual": "residual binding: gradient(x) = -T(x), so gradient descent is x + T(x)",
+    "operator": "operator binding: gradient(x) = x - T(x), so gradient descent is T(x)",
+}
+
+
+def _runs_in_words(runs: list[Skeleton], transitions: int) -> list[str]:
+    """A line for each algorithm that stages run, with their depths."""
+    changes = f" and {transitions} transitions that change the shape" if transitions else ""
+    depths: dict[str, list[int]] = {}
+    for run in runs:
+        depths.setdefault(str(run.algorithm), []).append(run.depth)
+    return [
+        f"runs {algorithm} in {len(of)} stage{'s' if len(of) > 1 else ''} of {', '.join(map(str, of))} layers{changes}"
+        for algorithm, of in depths.items()
+    ]
+
+
 def _explain_rewired(model: nn.Module, runs: list[Skeleton]) -> Explanation:
-    longest = max(runs, key=lambda run: run.depth)
     lines = [f"{count_parameters(model):,} parameters"]
     lines += [f"{run.names[0]} ... {run.names[-1]}  ({run.depth} blocks) by {run.learned}" for run in runs]
     lines.append("operator binding: T is a block as it stands, so gradient descent is the model as it was")
-    certificate = certify(longest.learned, longest.depth, "operator", block=longest.blocks[0])
-    return Explanation(f"{type(model).__name__}, rewired", tuple(lines), certificate)
+    return Explanation(f"{type(model).__name__}, rewired", tuple(lines), certify_model(model))
 
 
-def certify_model(model: UnrolledNetwork | Unrolled) -> Certificate:
+def certify_model(model: nn.Module) -> Certificate:
     """The certificate of a model's longest stage, with its blocks and the current values of its coefficients."""
-    stage = max(_stages(model), key=lambda stage: len(stage.layers))
-    block = getattr(stage.layers[0], "block", None)
-    if isinstance(block, nn.ModuleDict):  # of several oracles the blocks are built alike
-        block = next(iter(block.values()))
+    run = max(skeletons(model), key=lambda run: run.depth)
+    block = run.blocks[0]
+    if isinstance(run.source, Unrolled) and isinstance(block, nn.ModuleDict):
+        block = next(iter(block.values()))  # of several oracles the blocks are built alike
     sizes: dict[str, Any] = {}
     if isinstance(model, UnrolledNetwork) and model.info.takes_vectors:
         outputs = model.num_classes or model.num_features
         sizes = {"width": model.config["width"], "d_in": model.in_channels, "d_out": outputs}
-    return certify(stage.learned(), len(stage.layers), stage.binding, block=block, **sizes)
-
-
-def _stages(model: UnrolledNetwork | Unrolled) -> list[Unrolled]:
-    return [model] if isinstance(model, Unrolled) else model.stages
+    return certify(run.learned, run.depth, run.binding, block=block, **sizes)
 
 
 def learned_coefficients(stages: list[Unrolled]) -> dict[str, list[list[float]]]:
     """The current values of each learnable coefficient, by stage and layer."""
-    return {name: [stage.coefficients[name].detach().tolist() for stage in stages] for name in stages[0].coefficients}
+    names = dict.fromkeys(name for stage in stages for name in stage.coefficients)
+    return {
+        name: [stage.coefficients[name].detach().tolist() for stage in stages if name in stage.coefficients]
+        for name in names
+    }
 
 
 def _coefficients(stages: list[Unrolled]) -> list[str]:
@@ -95,13 +114,13 @@ def _coefficients(stages: list[Unrolled]) -> list[str]:
     ]
 
 
-def _without_momentum(model: UnrolledNetwork | Unrolled) -> list[str]:
-    algorithm = model.algorithm
+def _without_momentum(run: Skeleton) -> list[str]:
+    algorithm = run.algorithm
     if "momentum" not in algorithm.coefficients():
         return []
     still = algorithm.rebind(momentum=0.0)
     known = identify(still).algorithm
     name = "an algorithm without a name here" if known is None else str(known)
-    update = {"residual": "x + T(x), ResNet", "operator": "T(x), its blocks one after the other"}[model.binding]
+    update = {"residual": "x + T(x), ResNet", "operator": "T(x), its blocks one after the other"}[run.binding]
     is_descent = type(known).__name__ == "GradientDescent"
     return [f"with momentum 0 it would be {name}" + (f": {update}" if is_descent else "")]

@@ -36,7 +36,7 @@ def write_report(result: "FitResult") -> Path:
     model, data, config = result.model, result.data, result.run.config()
     figures = Figures()
     known = model if isinstance(model, UnrolledNetwork) else None
-    explanation = explain(model) if known or any(skeleton.is_wired for skeleton in skeletons(model)) else None
+    explanation = explain(model) if skeletons(model) else None
     named = model.info if isinstance(model, NamedModel) else None
     coefficients = learned_coefficients(known.stages) if known else {}
     confusion = result.evaluation.confusion

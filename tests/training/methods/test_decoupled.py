@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 import minimand as mm
-from minimand.experiments.reopen import reopen
+from minimand.experiments.reopen import load_run
 from minimand.layers.heads import PredictionSimilarity
 from minimand.training.distributed.pipeline import Buffer
 from minimand.training.methods.local.decoupled import Decoupled, Group, balanced
@@ -199,8 +199,7 @@ def test_a_run_is_opened_again_with_the_networks_weights(tmp_path: Path) -> None
     model = mm.create_model("mlp(depth=3, width=8)", in_channels=2, num_classes=2)
     data = mm.load_data("nested_rings", samples=100)
     mm.fit(model, data, method=mm.Decoupled(), recipe=mm.Recipe(2, 20, mm.SGD(0.05)), run=tmp_path / "run")
-    opened = reopen(tmp_path / "run")
-    opened.load_trained()
+    opened = load_run(tmp_path / "run")
     assert same(opened.model, model)
 
 

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import minimand as mm
 from minimand.cli import main
-from minimand.experiments.reopen import reopen
+from minimand.experiments.reopen import load_run
 from minimand.training.loop.events import Event, StepDone, Warned
 from minimand.training.runs import checkpoint as checkpoints
 from minimand.training.runs.checkpoint import CheckpointError
@@ -387,18 +387,20 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: Any)
 def test_a_run_is_opened_again(tmp_path: Path) -> None:
     model = mm.create_model("mlp", "nesterov", in_channels=2, num_classes=2, width=8)
     result = mm.fit(model, _data(), recipe=RECIPE, run=str(tmp_path / "run"))
-    opened = reopen(str(tmp_path / "run"))
-    assert opened.load_trained() == (15, [])
+    opened = load_run(str(tmp_path / "run"))
+    assert (opened.step, opened.notes) == (15, ())
     assert _same(opened.model, result.model)
     assert opened.recipe == RECIPE
 
 
-def test_a_run_of_tensors_cannot_be_opened_by_name(tmp_path: Path) -> None:
+def test_a_run_of_tensors_is_opened_without_its_data(tmp_path: Path) -> None:
     part = (torch.randn(40, 2), torch.arange(40) % 2)
     model = mm.create_model("mlp", in_channels=2, num_classes=2)
     mm.fit(model, (part, part), recipe=mm.Recipe(1, 20), run=str(tmp_path / "run"))
+    opened = load_run(str(tmp_path / "run"))
+    assert opened.classes == ("0", "1")
     with pytest.raises(RunError, match="the data of .* came from Python code"):
-        reopen(str(tmp_path / "run"))
+        _ = opened.data
 
 
 def test_checkpoints_hold_tensors_and_plain_data_only(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ class Diagnose:
                 )
             return model, *self._batch(read_data(self.data, self.data_folder))
         if Path(self.model).is_dir():
-            opened, _ = reopen_trained(self.model, self.algorithm, console)
+            opened = reopen_trained(self.model, self.algorithm, console)
             return opened.model, *self._batch(opened.data)
         data = read_data(self.data or default_data(), self.data_folder)
         return create_for(self.model, data.shape, data.num_outputs, self.algorithm), *self._batch(data)

@@ -3,7 +3,7 @@
 from rich.console import Console
 from tyro.conf import Positional
 
-from ..options import OfOwn, Output, Whole, check_file
+from ..options import OfOwn, Output, OwnModel, Whole, check_file
 from ..shared import reopen_trained
 from ._registry import command
 
@@ -19,13 +19,14 @@ class Pack:
     weight_bits: Whole = None
     """Round the real weights between thresholds to so many bits (8, 4, 2 or 1), after training."""
     algorithm: OfOwn = None
+    model: OwnModel = None
 
     def __call__(self, console: Console) -> None:
         from ...inference.packed import pack
 
         check_file("--output", self.output)
-        opened, _ = reopen_trained(self.run, self.algorithm, console)
-        packed = pack(opened.model, self.weight_bits)
+        opened = reopen_trained(self.run, self.algorithm, console, self.model)
+        packed = pack(opened.model, self.weight_bits, data=opened.inputs)
         packed.save(self.output)
         console.print(str(packed))
         if opened.recipe.precision == "bf16":

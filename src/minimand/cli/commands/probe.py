@@ -7,7 +7,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from ..._support.errors import MinimandError
-from ..options import DataFolder, Device, OfOwn, Plot, Quiet, Text, Whole, check_file
+from ..options import DataFolder, Device, OfOwn, OwnModel, Plot, Quiet, Text, Whole, check_file
 from ..shared import progress, read_data, read_own_model, reopen_trained, save_figure
 from ._registry import command
 
@@ -31,6 +31,7 @@ class Probe:
     epochs: Whole = None
     """Epochs of a cnn probe; by default those of a recipe that suits it."""
     algorithm: OfOwn = None
+    own_model: OwnModel = None
     seed: int = 0
     """The seed of the probes' weights and of the order of samples."""
     plot: Plot = None
@@ -67,5 +68,5 @@ class Probe:
             return read_own_model(self.model), data
         if not Path(self.model).is_dir():
             raise MinimandError(f"model is {self.model!r}; expected the folder of a run, or path/to/file.py:name.")
-        opened, _ = reopen_trained(self.model, self.algorithm, console)
+        opened = reopen_trained(self.model, self.algorithm, console, self.own_model)
         return opened.model, data or opened.data

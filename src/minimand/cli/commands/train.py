@@ -41,31 +41,17 @@ class Train(TrainingOptions):
     """Under torchrun, how its processes share each batch: ddp, the default, or fsdp, which shards the weights too."""
 
     def __call__(self, console: Console) -> None:
-        import torch
-
         from ..._support.environment import as_device
         from ...algorithms import as_algorithm
-        from ...data.data import as_prepared
-        from ...models.registry import create_for, default_model
+        from ...models.registry import default_model
         from ...recipes.recipe import default_recipe, from_config
-        from ...trainability.initialization.initialize import initialize
-        from ...trainability.initialization.scheme import read_scheme
-        from ...training.distributed.processes import broadcast_object, is_main, world_size
+        from ...training.distributed.processes import broadcast_object, is_main
         from ...training.fit import check_seed, fit
         from ...training.methods._registry import as_method
         from ...training.runs.run import Run
 
         console = console if is_main() else Console(quiet=True)
-        folder = Path(self.run) if self.run else _new_folder()
-        earlier = Run(folder).command()
-        if earlier and self.scheme and self.scheme != earlier.get("scheme"):
-            raise MisuseError(
-                f"--scheme {self.scheme} is not what {folder} began with ({earlier.get('scheme') or 'none'}); leave it "
-                "out, or begin another --run."
-            )
-        if self.scheme:
-            read_scheme(self.scheme)
-        folder, options = broadcast_object((folder, merge_options(self, earlier)))
+        folder, options = self._begun()
         run = Run(folder, options)
         check_seed(options["seed"])
         method = as_method(options["method"] or "backpropagation")
@@ -73,17 +59,10 @@ class Train(TrainingOptions):
         named = options["algorithm"] or (None if options["model"] else "heavy_ball")
         algorithm = named and as_algorithm(named)
         data = load_data(options, console, self.quiet)
-        torch.manual_seed(options["seed"])
         name = options["model"] or default_model(data.shape)
-        model = create_for(name, data.shape, data.num_outputs, algorithm, options["binding"], options["weight_bits"])
-        if options["scheme"]:
-            x, y = next(iter(as_prepared(data, data.train, torch.device("cpu")).batches(128)))
-            initialize(model, options["scheme"], batch=x, target=y, loss="cross_entropy")
+        model = _first_model(name, options, algorithm, data)
         recipe = default_recipe(data, model, device) if run.is_new else from_config(run.config()["recipe"])
-        own = ["--algorithm", named] if named and ".py:" in named else []
-        ranks = ["torchrun", "--nproc-per-node", str(world_size()), "-m", "--"] if world_size() > 1 else []
-        again = shlex.join([*ranks, "minimand", "train", "--run", str(folder), *own])
-        with resumable(f"{again} goes on from the last checkpoint"):
+        with resumable(f"{_command_again(folder, named, name)} goes on from the last checkpoint"):
             result = fit(
                 model,
                 data,
@@ -100,6 +79,50 @@ class Train(TrainingOptions):
             )
         console.print(make_table(["", ""], _result_rows(result, str(getattr(model, "algorithm", "none")), name)))
         console.print(f"report: {run.report}")
+
+    def _begun(self) -> tuple[Path, dict[str, Any]]:
+        """The folder of the run, and the options that decide it, in every process alike."""
+        from ...trainability.initialization.scheme import read_scheme
+        from ...training.distributed.processes import broadcast_object
+        from ...training.runs.run import Run
+
+        folder = Path(self.run) if self.run else _new_folder()
+        earlier = Run(folder).command()
+        if earlier and self.scheme and self.scheme != earlier.get("scheme"):
+            raise MisuseError(
+                f"--scheme {self.scheme} is not what {folder} began with ({earlier.get('scheme') or 'none'}); leave it "
+                "out, or begin another --run."
+            )
+        if self.scheme:
+            read_scheme(self.scheme)
+        return broadcast_object((folder, merge_options(self, earlier)))
+
+
+def _first_model(name: str, options: dict[str, Any], algorithm: Any, data: Any) -> Any:
+    """The model with its first weights, which the seed and the scheme decide."""
+    import torch
+
+    from ...data.data import as_prepared
+    from ...models.registry import create_for
+    from ...trainability.initialization.initialize import initialize
+
+    torch.manual_seed(options["seed"])
+    model = create_for(name, data.shape, data.num_outputs, algorithm, options["binding"], options["weight_bits"])
+    if options["scheme"]:
+        x, y = next(iter(as_prepared(data, data.train, torch.device("cpu")).batches(128)))
+        initialize(model, options["scheme"], batch=x, target=y, loss="cross_entropy")
+    return model
+
+
+def _command_again(folder: Path, algorithm: str | None, model: str) -> str:
+    """The command that goes on with the run, with the files of one's own that it needs."""
+    from ...training.distributed.processes import world_size
+
+    own = [
+        word for pair in (("--algorithm", algorithm), ("--model", model)) if ".py:" in (pair[1] or "") for word in pair
+    ]
+    ranks = ["torchrun", "--nproc-per-node", str(world_size()), "-m", "--"] if world_size() > 1 else []
+    return shlex.join([*ranks, "minimand", "train", "--run", str(folder), *map(str, own)])
 
 
 def _new_folder() -> Path:

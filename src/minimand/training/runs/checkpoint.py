@@ -18,7 +18,7 @@ FORMAT = 1
 # The newest checkpoints that stay.
 _KEPT = 2
 # The plain state of every checkpoint.
-_STATE = {"run", "config", "step", "optimizer", "sums", "seconds", "history", "evaluation", "hooks", "method", "random"}
+_STATE = set("run config step problem optimizer sums seconds history evaluation hooks method random".split())
 
 
 class CheckpointError(MinimandError):

@@ -13,6 +13,8 @@ from torch import nn
 from ..._support.environment import environment
 from ..._support.errors import MinimandError
 from ...data import Data
+from ...data.description import describe
+from ...models.own import source_of
 from ...networks import skeletons
 from ...networks.fingerprint import model_fingerprint
 from ...recipes.recipe import Recipe, as_config
@@ -95,6 +97,7 @@ class Keeper:
         sections, plain = training.world.pack(saved, training.optimizer, training.copies, training.device)
         state = {
             "step": training.step,
+            "problem": training.number,
             "sums": self.meter.sums.tolist(),
             "seconds": self.meter.seconds,
             "history": training.history,
@@ -173,9 +176,10 @@ def configuration(
         prints["loss"] = fingerprint.of_loss(own_loss, data, device) or _UNKNOWN
     wired = [f"{' '.join(run.names)}: {run.algorithm}" for run in skeletons(model) if run.is_wired]
     return {
-        "model": dict(config) if isinstance(config, Mapping) else {"class": type(model).__qualname__},
+        "model": dict(config) if isinstance(config, Mapping) else _own_model(model),
         **({"rewired": wired} if wired else {}),
         "data": dict(data.loaded) or {"shape": list(data.shape), "train": len(data.train), "test": len(data.test)},
+        "inputs": describe(data),
         "method": as_config(method),
         "recipe": as_config(recipe),
         "loss": loss if own_loss is None else _name(own_loss),
@@ -183,6 +187,11 @@ def configuration(
         **({"ranks": pipeline_stages} if pipeline_stages > 1 else {}),
         "fingerprints": {name: value for name, value in prints.items() if value is not None},
     }
+
+
+def _own_model(model: nn.Module) -> dict[str, str]:
+    source = source_of(model)
+    return {"class": type(model).__qualname__, **({} if source is None else {"source": source})}
 
 
 def _name(function: Any) -> str:

@@ -1,0 +1,225 @@
+"""What a trained model says of images and other samples."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .._support.environment import as_device
+from .._support.errors import MinimandError, WrongTypeError
+from .._support.tables import table_html, table_text
+from ..algorithms import Algorithm
+from ..data import Data, as_data
+from ..data.pictures import picture_files, read_picture
+from ..inference import PackedModel, load_packed
+from ..recipes.recipe import Precision, from_config
+from ..training import FitResult
+from ..training.distributed.sharding import evaluation_mode
+from ..training.loop.evaluate import autocast
+from .reopen import LoadedRun, load
+
+_BATCH = 64
+_ROWS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model says of some samples, from `mm.predict`."""
+
+    names: tuple[str, ...]
+    """What each sample is called: its path, or its number."""
+    outputs: Tensor = field(repr=False)
+    """The outputs of the model (N, ...), in float32 on the CPU."""
+    classes: tuple[str, ...]
+    """The names of the classes; empty for a regression."""
+
+    @property
+    def probabilities(self) -> Tensor | None:
+        """The softmax of the outputs (N, classes), or of one output its sigmoid; None for a regression."""
+        if not self.classes:
+            return None
+        if self.outputs.ndim == 1 or self.outputs.shape[1] < len(self.classes) == 2:
+            positive = self.outputs.reshape(len(self), 1).sigmoid()
+            return torch.cat([1 - positive, positive], 1)
+        return self.outputs.softmax(1)
+
+    @property
+    def labels(self) -> list[str]:
+        """The name of the likeliest class of each sample; MinimandError for a regression."""
+        return [choices[0][0] for choices in self.top(1)]
+
+    def top(self, k: int = 5) -> list[list[tuple[str, float]]]:
+        """The k likeliest classes of each sample with their probabilities, the likeliest first.
+
+        Raises MinimandError for a regression, or a k that is no positive integer.
+        """
+        if self.probabilities is None:
+            raise MinimandError("the model predicts numbers and no classes; expected a classifier. They are `outputs`.")
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise MinimandError(f"k is {k!r}; expected an integer of at least 1.")
+        values, indices = self.probabilities.topk(min(k, len(self.classes)), dim=1)
+        return [
+            [(self.classes[i], value) for i, value in zip(row, shares, strict=True)]
+            for row, shares in zip(indices.tolist(), values.tolist(), strict=True)
+        ]
+
+    def columns(self, k: int = 1) -> list[str]:
+        """The column heads of the table of the k likeliest classes."""
+        if not self.classes:
+            return ["sample", "output"]
+        return ["sample", *(["class", "%"] * min(k, len(self.classes)))]
+
+    def rows(self, k: int = 1) -> list[list[str]]:
+        """A row for each sample: its name, and the k likeliest classes with their probabilities in percent."""
+        if not self.classes:
+            flat = self.outputs.reshape(len(self), -1).tolist()
+            return [
+                [name, " ".join(f"{value:.4g}" for value in row)] for name, row in zip(self.names, flat, strict=True)
+            ]
+        rows = zip(self.names, self.top(k), strict=True)
+        return [[name, *(text for label, p in row for text in (label, f"{100 * p:.1f}"))] for name, row in rows]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __str__(self) -> str:
+        more = f"... and {len(self) - _ROWS:,} more" if len(self) > _ROWS else ""
+        return table_text(self.columns(3), self.rows(3)[:_ROWS], note=more)
+
+    def __repr__(self) -> str:
+        what = f"of {len(self.classes)} classes" if self.classes else "of numbers"
+        return f"<{len(self)} predictions {what}>"
+
+    def _repr_html_(self) -> str:
+        return table_html(self.columns(3), self.rows(3)[:_ROWS])
+
+
+def predict(
+    model: Any,
+    inputs: Any,
+    *,
+    data: Any = None,
+    own: Any = None,
+    algorithm: Algorithm | str | None = None,
+    device: str | torch.device | None = None,
+) -> Predictions:
+    """Run a trained model on images or other samples: the likeliest classes, with their probabilities.
+
+    Images are scaled and cropped at the centre to the size that the model was trained on, and normalized as its
+    training samples were.
+
+    Args:
+        model: a run's folder, an `mm.load`ed run, the result of `mm.fit`, a packed model or its file, or any module.
+        inputs: samples (N, ...) or one sample, as tensor or array, on the scale of the training samples: images
+            (C, H, W) as bytes or as floats from 0 to 1; a file of an image, or of samples (.npy); a PIL image; a folder
+            of images; or a list of any of these. A module alone takes tensors as they are, unless there is `data`.
+        data: what a module or a packed model was trained on, as for `mm.fit`; tells of classes and normalization.
+        own: the model of a run that is not a named one, as for `mm.load`.
+        algorithm: the algorithm of a run that is your own, as for `mm.load`.
+        device: by default that of the model; for a run a GPU where there is one.
+
+    Raises:
+        MinimandError: inputs that do not fit the model, or are none. FileNotFoundError: no such file.
+    """
+    module, about, precision = _opened(model, own, algorithm, device)
+    about = as_data(data) if data is not None else about
+    place = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    names: list[str] = []
+    outputs: list[Tensor] = []
+    samples = _samples(inputs, about)
+    with evaluation_mode(module), torch.inference_mode(), autocast(place, precision):
+        while batch := list(islice(samples, _BATCH)):
+            names += [name for name, _ in batch]
+            x = torch.stack([sample for _, sample in batch]).to(place)
+            outputs.append(module(x if about is None else about.prepare(x)).float().cpu())
+    if not outputs:
+        raise MinimandError("inputs are empty; expected at least one sample.")
+    whole = torch.cat(outputs)
+    if about is not None:
+        about.check_outputs(whole, len(whole))
+        return Predictions(tuple(names), whole, about.classes)
+    return Predictions(tuple(names), whole, tuple(map(str, range(whole.shape[1]))) if whole.ndim == 2 else ())
+
+
+def _opened(
+    model: Any, own: Any, algorithm: Algorithm | str | None, device: str | torch.device | None
+) -> tuple[nn.Module, Data | None, Precision]:
+    """The module, what it takes and gives if that is known, and the precision in which it was judged."""
+    if isinstance(model, str | Path) and Path(model).is_file():
+        model = load_packed(model)
+    elif isinstance(model, str | Path):
+        model = load(model, model=own, algorithm=algorithm, device=device)
+    if isinstance(model, FitResult):
+        precision = "fp32" if model.run is None else from_config(model.run.config()["recipe"]).precision
+        return model.model, model.data, precision
+    if isinstance(model, LoadedRun):
+        return model.model, model.inputs, model.recipe.precision
+    if not isinstance(model, nn.Module):
+        raise WrongTypeError(
+            f"model is {type(model).__name__}; expected a run's folder, a packed file, mm.load(run) or a module."
+        )
+    if device is not None:
+        model.to(as_device(device))
+    return model, model.inputs if isinstance(model, PackedModel) else None, "fp32"
+
+
+def _samples(inputs: Any, about: Data | None) -> Iterator[tuple[str, Tensor]]:
+    """Named samples, as data have them: tensors of the shape of one."""
+    if _is_numbers(inputs):
+        inputs = torch.as_tensor(inputs)
+    if isinstance(inputs, np.ndarray | Tensor):
+        yield from _numbered(torch.as_tensor(inputs), about, "")
+    elif isinstance(inputs, str | Path) and Path(inputs).is_dir():
+        yield from _samples(picture_files(Path(inputs)), about)
+    elif isinstance(inputs, str | Path) and Path(inputs).suffix == ".npy":
+        yield from _numbered(_read_array(Path(inputs)), about, f"{inputs} ")
+    elif isinstance(inputs, str | Path) or hasattr(inputs, "convert"):
+        if about is None:
+            raise MinimandError(
+                "a module alone does not say how it takes images; expected data=, what it was trained on."
+            )
+        name = str(inputs) if isinstance(inputs, str | Path) else "image"
+        yield name, read_picture(inputs, about, name)
+    elif isinstance(inputs, Sequence):
+        for i, part in enumerate(inputs):
+            named = list(_samples(part, about))
+            for name, sample in named:
+                yield (name if isinstance(part, str | Path) else str(i) if len(named) == 1 else f"{i} {name}"), sample
+    else:
+        raise WrongTypeError(
+            f"inputs are {type(inputs).__name__}; expected a tensor, an image, a file, a folder, or a list of them."
+        )
+
+
+def _is_numbers(inputs: Any) -> bool:
+    """Whether inputs are numbers in lists."""
+    while isinstance(inputs, list | tuple) and inputs:
+        inputs = inputs[0]
+    return isinstance(inputs, int | float)
+
+
+def _numbered(samples: Tensor, about: Data | None, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    if about is not None and tuple(samples.shape) == about.shape:
+        samples = samples[None]
+    if about is not None and tuple(samples.shape[1:]) != about.shape:
+        shape = tuple(samples.shape)
+        raise MinimandError(
+            f"inputs have the shape {shape}; the model takes samples of the shape {about.shape}: expected "
+            f"(N, {', '.join(map(str, about.shape))})."
+        )
+    for i, sample in enumerate(samples):
+        yield f"{prefix}{i}", sample
+
+
+def _read_array(path: Path) -> Tensor:
+    try:
+        return torch.as_tensor(np.load(path, allow_pickle=False))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no file {str(path)!r}.") from None
+    except (ValueError, TypeError, EOFError) as error:
+        raise MinimandError(f"{path} holds no array of numbers ({error}).") from None
