@@ -69,11 +69,10 @@ def _train(folder: Path) -> None:
 
 
 def _weights(folder: Path) -> Any:
-    from minimand.experiments.reopen import reopen
+    from minimand.experiments.reopen import load_run
 
-    opened = reopen(folder / "run")
-    step, problems = opened.load_trained()
-    return ("told " if problems else "") + digest(*opened.model.state_dict().values(), step)
+    opened = load_run(folder / "run")
+    return ("told " if opened.notes else "") + digest(*opened.model.state_dict().values(), opened.step)
 
 
 def _evaluation(folder: Path) -> Any:

@@ -18,7 +18,8 @@ FORMAT = 1
 # The newest checkpoints that stay.
 _KEPT = 2
 # The plain state of every checkpoint.
-_STATE = set("run config step problem optimizer sums seconds history evaluation hooks method random".split())
+_STATE = {"run", "config", "step", "problem", "optimizer", "sums", "seconds"}
+_STATE |= {"history", "evaluation", "hooks", "method", "random"}
 
 
 class CheckpointError(MinimandError):
