@@ -1,4 +1,3 @@
-import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,6 +6,7 @@ import torch
 from torch import nn
 
 import minimand as mm
+from minimand.trainability.measure.reading import NOT_MEASURED
 from minimand.training.fit import fit
 from minimand.training.hooks.watch import DoomedRunError, Watch
 from minimand.training.loop.events import Warned
@@ -58,4 +58,4 @@ def test_a_run_that_learns_is_looked_at_once(falls: bool, looks: int, monkeypatc
         watch.after_step(1 / (1 + step * falls))
     assert len(seen) == looks
     # Theory would cost more than the pass itself.
-    assert all(math.isnan(stat.expected_chi) for report in seen for stat in report.layers)
+    assert all(stat.expected_chi is NOT_MEASURED for report in seen for stat in report.layers)

@@ -1,5 +1,7 @@
 """What the initialization of a deep network decides: accuracy after a few steps, and gradients before the first."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -10,6 +12,7 @@ from ...experiments.trained import ACCURACY, best_of_rates, first_batch, images_
 from ...models import create_for
 from ...recipes import as_config
 from ...trainability import diagnose, initialize
+from ...trainability.measure.reading import number
 
 _DEFAULT = "torch's default"
 _LEARNED = ("metainit", "gradinit")
@@ -43,7 +46,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     best, _ = best_of_rates(lambda: _network(cell, seed, data), data, cell, seed, bench)
     inputs, targets = first_batch(data)
     report = diagnose(_network(cell, seed, data), inputs, target=targets)
-    gradients = [layer.weight_gradient for layer in report.layers]
+    gradients = [number(layer.weight_gradient, math.nan) for layer in report.layers]
     return best | {"verdict": report.verdict.code, "first": gradients[1], "last": gradients[-2]}
 
 

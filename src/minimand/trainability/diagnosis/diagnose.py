@@ -1,8 +1,10 @@
 """Diagnosis: one forward and one backward pass, a verdict why a network does not train, and what repairs it."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,19 +14,24 @@ from ..._support.checks import check_number
 from ..._support.style import BLUE, GRID, INK, RED, new_figure
 from ..._support.tables import table_text
 from ...networks.kinds import check_model
+from ..measure.connection import Disconnection
 from ..measure.layer_stat import LayerStat
-from ..measure.statistics import LossChoice, as_function, measure
-from ..measure.tracing import broken_parameters, explained
+from ..measure.reading import NOT_MEASURED, Missing, Reading, number, numbers
+from ..measure.statistics import LossChoice, as_function
+from ..measure.tracing import explained
 from ..spectrum import curvature as curvatures, jacobian as jacobians
+from .examine import examine, remedy_for
 from .expected import Product, as_product, with_theory
-from .remedy import Structure, freed_by_moving_zeros, remedy
-from .verdict import Verdict, judge, judge_layer, label
+from .structure import Structure
+from .verdict import Verdict, judge_layer, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _SHOWN = 24
+_LEAST_TELLING = ("theory", "kind", "E g^2", "batch std", "saturated", "then", "dead")
+"""The columns to leave out where there is no room, in order."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +51,15 @@ class TrainabilityReport:
     product: Product | None = None
     """The Jacobian as free probability knows it, where that applies."""
     curvature: curvatures.Curvature | None = None
+    disconnected: tuple[Disconnection, ...] = ()
+    """The trainable parameters that get no gradient from the output, and why."""
 
     def rows(self) -> list[list[str]]:
         """The rows of the table, one a layer, as text."""
         rows = []
         for s, v in zip(self.layers, self.verdicts, strict=True):
-            numbers = (s.second_moment, s.batch_std, s.cosine, s.gradient, s.chi, s.expected_chi)
-            measured = [*map(_number, numbers), _percent(s.dead), _percent(s.saturated)]
+            readings = (s.second_moment, s.batch_std, s.cosine, s.gradient, s.chi, s.expected_chi)
+            measured = [*map(_text, readings), _percent(s.dead), _percent(s.saturated)]
             rows.append([label(s), s.kind, s.activation or "", *measured, "" if v.code == "ok" else v.code])
         return rows
 
@@ -61,12 +70,32 @@ class TrainabilityReport:
         return [*names, "dead", "saturated", "verdict"]
 
     def __str__(self) -> str:
-        rows, note = self.rows(), ""
+        return self.text()
+
+    def text(self, width: int = 110) -> str:
+        """The table and the verdict within a width in characters; narrow ones leave columns out, and say which."""
+        columns, rows, note = self.columns(), self.rows(), ""
         if len(rows) > _SHOWN:
             shown = sorted({round(i * (len(rows) - 1) / (_SHOWN - 1)) for i in range(_SHOWN)})
             rows, note = [rows[i] for i in shown], f"{_SHOWN} of {len(rows)} layers\n"
+        rows = [[_shortened(name, max(width // 3, 8)), *rest] for name, *rest in rows]
+        left_out = []
+        for name in (name for name in _LEAST_TELLING if name in columns):
+            if _wide(columns, rows) <= width:
+                break
+            at = columns.index(name)
+            left_out.append(name)
+            columns, rows = columns[:at] + columns[at + 1 :], [row[:at] + row[at + 1 :] for row in rows]
+        if left_out:
+            note += f"not shown for lack of width: {', '.join(left_out)}\n"
+        labels = sum(name in ("layer", "kind", "then") for name in columns)
+        lines = [f"{note}{self.verdict}", *self._extras()]
+        below = "\n".join(
+            textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+            for line in "\n".join(lines).splitlines()
+        )
         title = f"{self.model}, {self.samples} samples"
-        return table_text(self.columns(), rows, title, "\n".join([f"{note}{self.verdict}", *self._extras()]), labels=3)
+        return table_text(columns, rows, title, labels=labels) + f"\n{below}"
 
     def _extras(self) -> list[str]:
         lines = []
@@ -82,12 +111,14 @@ class TrainabilityReport:
         return lines
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain values; None where a number is not known."""
+        """The report as plain values; None where nothing was measured, and text for what JSON has no number for."""
         layers = [asdict(s) | {"verdict": v.code} for s, v in zip(self.layers, self.verdicts, strict=True)]
         keys = ("code", "severity", "layer", "evidence", "reason", "action")
         whole = {key: getattr(self.verdict, key) for key in keys}
         extras = {"jacobian": self.jacobian, "curvature": None if self.curvature is None else asdict(self.curvature)}
-        return _plain({"model": self.model, "samples": self.samples, "verdict": whole, "layers": layers, **extras})
+        disconnected = [asdict(one) for one in self.disconnected]
+        plain = {"model": self.model, "samples": self.samples, "verdict": whole, "layers": layers}
+        return _plain({**plain, "disconnected": disconnected, **extras})
 
     def plot(self) -> "Figure":
         """A figure of second moment, cosine, gradient and, if measured, Jacobian; theory dashed (extra `plots`)."""
@@ -100,10 +131,10 @@ class TrainabilityReport:
         ]
         places = figure.subplots(1, 4 if self.jacobian else 3)
         for axes, (name, measured, expected) in zip(places, panels, strict=False):
-            axes.plot(range(len(stats)), measured, ".-", color=BLUE, markersize=4, label="measured")
-            if not all(map(math.isnan, expected)):
-                axes.plot(range(len(stats)), expected, "--", color=RED, label="mean field")
-            if name != "cosine between samples" and any(value > 0 for value in measured):
+            axes.plot(range(len(stats)), _points(measured), ".-", color=BLUE, markersize=4, label="measured")
+            if numbers(expected):
+                axes.plot(range(len(stats)), _points(expected), "--", color=RED, label="mean field")
+            if name != "cosine between samples" and any(value > 0 for value in numbers(measured)):
                 axes.set_yscale("log")
             axes.set_xlabel("layer", fontsize=8)
             _finish(axes, name)
@@ -145,15 +176,21 @@ def diagnose(
     check_model(model)
     check_number("probes", probes, 1, math.inf, whole=True)
     with explained(model, batch):
-        measured = measure(model, batch, loss, target, probes)
-    structure = Structure.of(model, measured)
-    blocked = frozenset(i for i, s in enumerate(measured.layers[:-1]) if s.blocked)
-    freed = freed_by_moving_zeros(model, batch, blocked) if blocked else frozenset()
-    stats = with_theory(measured, structure) if theory else measured.layers
-    verdict = judge(stats, structure, freed, next(iter(broken_parameters(model)), None))
-    verdict = replace(verdict, remedy=remedy(verdict.code, verdict.layer, structure, stats))
-    verdicts = tuple(judge_layer(i, stats, structure, freed) for i in range(len(stats)))
-    report = TrainabilityReport(type(model).__name__, measured.samples, stats, verdicts, verdict, structure)
+        measured, evidence, verdict = examine(model, batch, loss, target, probes)
+    structure = evidence.structure
+    if theory:
+        evidence = replace(evidence, stats=with_theory(measured, structure))
+    verdict = replace(verdict, remedy=remedy_for(verdict, evidence, model, batch))
+    verdicts = tuple(judge_layer(i, evidence) for i in range(len(evidence.stats)))
+    report = TrainabilityReport(
+        type(model).__name__,
+        measured.samples,
+        tuple(evidence.stats),
+        verdicts,
+        verdict,
+        structure,
+        disconnected=tuple(evidence.disconnected),
+    )
     if jacobian:
         values = jacobians.at_first_sample(model, batch, measured.samples)
         report = replace(report, jacobian=values, product=as_product(measured, structure))
@@ -168,15 +205,34 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, Enum):
+        return None if value is NOT_MEASURED else value.value
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.3g}"
+def _text(reading: Reading) -> str:
+    if isinstance(reading, Missing):
+        return "" if reading is NOT_MEASURED else "none"
+    return f"{reading:.3g}"
 
 
-def _percent(value: float) -> str:
-    return "" if math.isnan(value) else f"{100 * value:.0f} %"
+def _percent(reading: Reading) -> str:
+    return _text(reading) if isinstance(reading, Missing) else f"{100 * reading:.0f} %"
+
+
+def _points(readings: Sequence[Reading]) -> list[float]:
+    """Readings to draw; matplotlib leaves a gap for what is NaN."""
+    return [number(reading, math.nan) for reading in readings]
+
+
+def _shortened(name: str, length: int) -> str:
+    """A name without its middle if it is longer than a length."""
+    return name if len(name) <= length else f"{name[: (length - 1) // 2]}…{name[-(length // 2) :]}"
+
+
+def _wide(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """The width of a table in characters."""
+    return sum(max(map(len, cells)) for cells in zip(columns, *rows, strict=True)) + 2 * len(columns)
 
 
 def _histogram(axes: "Axes", values: np.ndarray, product: Product | None) -> None:
@@ -195,10 +251,14 @@ def _finish(axes: "Axes", title: str) -> None:
     axes.legend(frameon=False, fontsize=8)
 
 
-def _expected_gradient(stats: Sequence[LayerStat]) -> list[float]:
+def _expected_gradient(stats: Sequence[LayerStat]) -> list[Reading]:
     """The gradients from the last layer, where they start, backwards through the factors that theory expects."""
-    gradients = [math.nan] * len(stats)
-    gradients[-1] = stats[-1].read_gradient
+    gradients: list[Reading] = [NOT_MEASURED] * len(stats)
+    value = stats[-1].read_gradient
     for i in range(len(stats) - 2, -1, -1):
-        gradients[i] = gradients[i + 1] * stats[i].expected_chi
-    return gradients if len(stats) > 1 and not math.isnan(gradients[-2]) else [math.nan] * len(stats)
+        chi = stats[i].expected_chi
+        if isinstance(chi, Missing) or isinstance(value, Missing):
+            break
+        gradients[i + 1], value = value, value * chi
+        gradients[i] = value
+    return gradients

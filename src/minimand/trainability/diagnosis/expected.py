@@ -13,8 +13,9 @@ from ..mean_field import layer_maps
 from ..mean_field.activation import ActivationFunction, activation
 from ..measure.flow import AppliedActivation
 from ..measure.layer_stat import LayerStat, Measured
+from ..measure.reading import Missing, number
 from ..spectrum.jacobian_theory import MatrixEnsemble, density
-from .remedy import Structure
+from .structure import Structure
 
 # How far lengths may differ between layers, as a factor, and the spectra of weights from those of their kind.
 _SAME_LENGTH, _SAME_RATIO = 1.5, 0.15
@@ -55,7 +56,7 @@ def as_product(measured: Measured, structure: Structure) -> Product | None:
     except (ValueError, TypeError):  # no function of single numbers
         return None
     ensembles: set[MatrixEnsemble | None] = {_ensemble(weight) for weight in weights}
-    lengths = [stat.second_moment for stat in measured.layers[:depth]]
+    lengths = [number(stat.second_moment, 0.0) for stat in measured.layers[:depth]]
     phi, ensemble = phis.pop(), ensembles.pop()
     if phis or ensembles or ensemble is None or not 0 < min(lengths) <= max(lengths) < math.inf:
         return None
@@ -79,7 +80,7 @@ def with_theory(measured: Measured, structure: Structure) -> tuple[LayerStat, ..
     stats, calls = list(measured.layers), measured.trace.calls
     if not structure.plain or structure.normalized:
         return measured.layers
-    q, c = stats[0].second_moment, stats[0].cosine
+    q, c = number(stats[0].second_moment, 0.0), stats[0].cosine
     by_values: dict[Any, ActivationFunction] = {}
     for i in range(1, len(stats)):
         variances, before = _variances(calls[i].module), calls[i].after
@@ -89,7 +90,8 @@ def with_theory(measured: Measured, structure: Structure) -> tuple[LayerStat, ..
             phi = _known(before[i - 1], by_values)
             weights, biases = (math.sqrt(v) for v in variances)
             chi = layer_maps.chi(phi, q, weights)
-            c = layer_maps.correlation_map(phi, c, q, weights, biases) if abs(c) <= 1 else c
+            if not isinstance(c, Missing) and abs(c) <= 1:
+                c = layer_maps.correlation_map(phi, c, q, weights, biases)
             q = layer_maps.length_map(phi, q, weights, biases)
         except (ValueError, TypeError):  # no function of single numbers, or one without moments
             break

@@ -1,105 +1,28 @@
-"""Remedies: the calls that repair a network of a structure, or what a person has to change."""
+"""Remedies: the calls that repair a network of a structure, with the rate to train it at, or what to change by hand."""
 
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..._support.errors import MinimandError
 from ...layers.thresholds import Threshold
-from ...networks.kinds import RECURRENT, has_normalization
+from ...recipes.optimizers import Adam
 from ...surgery.normalize import normalize
 from ..initialization.initialize import initialize
 from ..initialization.schemes.critical import point_for
-from ..mean_field.depth_scales import beta_of, depth_scales
-from ..measure.layer_stat import LIMIT, LayerStat, Measured
-from ..measure.statistics import measure
-
-INPUT = "the input"
-"""The name in place of a layer where a verdict blames the input."""
+from ..mean_field.depth_scales import depth_scales
+from ..measure.layer_stat import LayerStat
+from .structure import Structure
 
 # From so many layers on, rectifiers make samples alike even at the right scale.
 _DEEP = 20
 # Depth scales of angles that a network can be deep; for hard thresholds, as the others have none at the edge of chaos.
 _REACH = 6
-_RECTIFIERS = ("relu", "leaky_relu", "prelu", "rrelu", "relu6")
-_PERTURBATION, _ROUNDS = 1e-3, 6
-
-
-@dataclass(frozen=True)
-class Structure:
-    """The structure of a network: its skips, normalization, activation, depth and width."""
-
-    plain: bool
-    """Whether each layer reads what one other gave, so that there are no skips."""
-    recurrent: bool
-    normalized: bool
-    activation: str | None
-    function: Callable[[torch.Tensor], torch.Tensor] | None
-    """The most frequent activation as a function; `activation` is its name."""
-    depth: int
-    beta: float
-    """The sum of 1 / width over the layers that ran, as `fluctuation_beta` has it."""
-    frozen: frozenset[str]
-    """The layers of which no parameter is trained."""
-
-    @property
-    def limit(self) -> float:
-        """The limit of the logarithm of a growth: beside skips, normalization gives each weight its own step size."""
-        return LIMIT if self.plain or not self.normalized else 2 * LIMIT
-
-    @property
-    def rectifies(self) -> bool:
-        """Whether the activation is ReLU or its like."""
-        return self.activation in _RECTIFIERS
-
-    @classmethod
-    def of(cls, model: nn.Module, measured: Measured) -> "Structure":
-        """The structure of a model as its layers ran."""
-        calls = measured.trace.calls
-        functions = {call.activation.name: call.activation.function for call in calls if call.activation}
-        kinds = Counter(call.activation.name for call in calls if call.activation)
-        activation = max(kinds, key=lambda name: kinds[name], default=None)
-        modules = list(model.modules())
-        return cls(
-            plain=not measured.trace.sums
-            and all(len(call.after) <= 1 for call in calls)
-            and not any(isinstance(m, nn.MultiheadAttention) for m in modules),
-            recurrent=any(isinstance(m, RECURRENT) for m in modules),
-            normalized=has_normalization(model) or any("Norm" in type(m).__name__ for m in modules),
-            activation=activation,
-            function=None if activation is None else functions[activation],
-            depth=len(measured.layers),
-            beta=beta_of([call.module for call in calls]),
-            frozen=frozenset(c.name for c in calls if not any(p.requires_grad for p in c.module.parameters())),
-        )
-
-
-def freed_by_moving_zeros(model: nn.Module, batch: Any, blocked: frozenset[int]) -> frozenset[int]:
-    """The layers without gradient that have one as soon as tensors that are all zero move, of those `blocked`.
-
-    Only tensors that have a gradient are moved, as training would, by 1e-3; then again, until nothing new moves. So a
-    zero that starts a branch is told from one that training never leaves.
-    """
-    zeros = [p for p in model.parameters() if p.requires_grad and p.numel() and not bool(p.any())]
-    with torch.no_grad(), ExitStack() as put_back:
-        for p in zeros:
-            put_back.callback(p.zero_)
-        for _ in range(_ROUNDS if zeros else 0):
-            measured = measure(model, batch, at_output=True)
-            alive = [p for p in zeros if measured.gradients.get(p, 0.0) > 0 and not bool(p.any())]
-            still_blocked = {i for i in blocked if measured.layers[i].blocked}
-            if not alive or not still_blocked:
-                return frozenset(blocked - still_blocked)
-            for i, p in enumerate(alive):
-                noise = torch.randn(p.shape, generator=torch.Generator().manual_seed(i))
-                p.add_(noise.to(p), alpha=_PERTURBATION)
-    return frozenset()
+# A step of Adam moves every layer by its rate, and what it does to the output adds up over the layers.
+_RATE, _RATE_TIMES_DEPTH = 1e-3, 0.012
 
 
 @dataclass(frozen=True)
@@ -111,6 +34,8 @@ class Remedy:
     advice: str = ""
     unfreeze: str = ""
     """The frozen layer that has to be trained."""
+    optimizer: Adam | None = None
+    """What the repaired network is to be trained with: the remedy was derived, and is tested, for this rate."""
 
     def __str__(self) -> str:
         steps = [self.advice] if self.advice else []
@@ -119,6 +44,8 @@ class Remedy:
         for name, argument in self.calls:
             batch = ", batch=x" if name == "initialize" else ""
             steps.append(f'mm.{name}(model, "{argument}"{batch})')
+        if self.optimizer is not None:
+            steps.append(f"train with mm.Adam({self.optimizer.lr:g})")
         return ", then ".join(steps)
 
     def apply(self, model: nn.Module, batch: Any) -> None:
@@ -134,23 +61,65 @@ class Remedy:
                 normalize(model, argument)
 
 
-def remedy(code: str, layer: str | None, structure: Structure, stats: Sequence[LayerStat]) -> Remedy | None:
-    """The remedy for a verdict's code and layer; None where nothing has to be repaired."""
-    if code in ("ok", "structural_zero"):
-        return None
-    if layer == INPUT:
-        return Remedy(advice="standardize the inputs: (x - x.mean(0)) / x.std(0).clamp_min(1e-6)")
+def repairs(code: str, layer: str | None, structure: Structure, stats: Sequence[LayerStat]) -> Iterator[Remedy]:
+    """What may repair a verdict's code and layer by calls, the likeliest first; or advice, which nothing follows."""
     if code == "dead" and any(stat.cut and stat.name == layer for stat in stats):
-        return Remedy(advice="give the step after it a gradient, straight through: h + (torch.sign(h) - h).detach()")
+        advice = "give the step after it a gradient, straight through: h + (step(h) - h).detach()"
+        yield Remedy(advice=advice)
+        return
     scheme = _scheme(code, structure)
     if scheme == "critical" and (advice := _no_weights_will_do(structure)):
-        return Remedy(advice=advice)
+        yield Remedy(advice=advice)
+        return
+    unfreeze = layer or "" if code == "dead" and layer in structure.frozen else ""
+    optimizer = Adam(float(f"{min(_RATE, _RATE_TIMES_DEPTH / max(structure.depth, 1)):.1g}"))
     calls = (("initialize", scheme),)
-    if code == "dead" and layer in structure.frozen:
-        return Remedy(calls, unfreeze=layer or "")
+    first = Remedy(calls, unfreeze=unfreeze, optimizer=optimizer)
     if structure.normalized and structure.plain and code in ("exploding", "vanishing"):
-        calls = (("normalize", "none"), *calls)
-    return Remedy(calls)
+        yield replace(first, calls=(("normalize", "none"), *calls))
+    yield first
+    others = ("kaiming", "looks_linear") if structure.rectifies and structure.plain else ("auto",)
+    for other in others:
+        if other != scheme:
+            yield replace(first, calls=(("initialize", other),))
+
+
+def no_repair(code: str, structure: Structure) -> Remedy:
+    """The advice where no call helps."""
+    advice = "no weights that this package knows repair it; look at the layer named and what is done around it"
+    if code in ("collapsed", "vanishing", "exploding") and not structure.has_skips:
+        advice = "add skips, x + f(norm(x)): no weights that this package knows repair it without"
+    return Remedy(advice=advice)
+
+
+def of_input(structure: Structure) -> Remedy:
+    """The advice where the input is to blame."""
+    if structure.reads_tokens:
+        advice = (
+            "tell tokens apart: draw their embedding wider, nn.init.normal_(embedding.weight), and positions narrower; "
+            "or give a batch whose samples share fewer tokens"
+        )
+        return Remedy(advice=advice)
+    if structure.reads_numbers:
+        return Remedy(advice="standardize the inputs: (x - x.mean(0)) / x.std(0).clamp_min(1e-6)")
+    return Remedy(advice="normalize what the first layer reads: what its samples share is large")
+
+
+def of_tokens(structure: Structure) -> Remedy | None:
+    """The advice where attention has made tokens alike; None where there are skips."""
+    if structure.has_skips:
+        return None
+    return Remedy(advice="add skips around attention and around what follows it: x = x + attention(norm(x))")
+
+
+def of_nan(function: str | None) -> Remedy:
+    """The advice where the gradient is NaN and the output is not."""
+    name = (function or "the function").lower()
+    advice = (
+        f"keep what {name} reads away from where it has no finite slope, also in places whose result is not used: "
+        "torch.where(x > 0, x.clamp_min(1e-12).sqrt(), 0)"
+    )
+    return Remedy(advice=advice)
 
 
 def _no_weights_will_do(structure: Structure) -> str | None:

@@ -7,7 +7,7 @@ group `minimand.schemes`.
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from ..._support.calls import call_with, parse_call
 from ..._support.errors import MinimandError, WrongTypeError
 from ..._support.registry import Registry
+from ..._support.torch_internals import own_parameters
+from ...networks.kinds import layers
 from ..mean_field import critical_points
 from ..measure.flow import AppliedActivation
 from ..measure.tracing import Branch
@@ -98,12 +100,26 @@ class Job:
             return False
         why = why_not(self.model, name)
         for parameter in sources(self.model, name):
+            outside = self._held_outside.get(parameter, [])
+            if outside and name not in outside:
+                why = f"shares its values with {outside[0]}, which is no layer"
             holder = self.owners.setdefault(parameter, name)
             if holder != name:
                 why = f"shares its values with {holder}"
         if why:
             self.left_alone[name] = why
         return why is None
+
+    @cached_property
+    def _held_outside(self) -> dict[nn.Parameter, list[str]]:
+        """The names of parameters within modules that are no layers, such as an embedding."""
+        inside = {module for layer in layers(self.model).values() for module in layer.modules()}
+        names: dict[nn.Parameter, list[str]] = {}
+        for path, module in self.model.named_modules():
+            for leaf, parameter in own_parameters(module).items() if module not in inside else ():
+                if parameter is not None:
+                    names.setdefault(parameter, []).append(f"{path}.{leaf}".removeprefix("."))
+        return names
 
     def multiply(self, name: str, factor: float) -> None:
         """Multiply a parameter, whether it has been set or not."""

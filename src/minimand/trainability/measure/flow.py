@@ -1,7 +1,10 @@
 """Follows tensors from layer to layer through functions of torch: what each layer reads, and what came in between."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +26,12 @@ _SMOOTH = {"atan", "cos", "hardsigmoid", "logsigmoid", "prelu", "rrelu", "tanhsh
 _ACTIVATIONS = set(ACTIVATION_FUNCTIONS) - {"linear"} | _STEPS | _SMOOTH
 _OTHER_NAMES = {"arctan": "atan", "special_erf": "erf", "clip": "clamp", "log_sigmoid": "logsigmoid", "sgn": "sign"}
 _SUMS = ("add", "iadd", "radd")
+OUTSIDE = ("numpy", "array", "tolist", "item", "float")
+"""Functions that make numbers of a tensor which torch does not follow, by the name under which torch calls them."""
+
+_NEW_VALUES = ("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like")
+_NEW_VALUES += ("new_zeros", "new_ones", "new_empty", "new_full", "new_tensor", "grad")
+_TORCH, _OWN = str(Path(torch.__file__).parent), str(Path(__file__).parents[1])
 # Arguments that do not change which function is applied.
 _OF_THE_CALL = ("inplace", "training", "out")
 
@@ -53,6 +62,23 @@ Origins = dict[int, Since]
 """The calls that a tensor comes from without another layer between, `BATCH` among them."""
 
 
+@dataclass(frozen=True)
+class Cut:
+    """A place where a tensor with a gradient was made into something that has none."""
+
+    name: str
+    """The function of torch that was called."""
+    origins: frozenset[int]
+    """The calls that the tensor came from, `BATCH` among them."""
+    norms: frozenset[str]
+    """The normalizations that it had passed since."""
+    parameters: frozenset[nn.Parameter]
+    """The parameters that the function was given."""
+    grad_enabled: bool
+    place: str
+    """The line of source that called it, as in "net.py, line 12"; empty where that is torch's own."""
+
+
 @dataclass
 class LayerCall:
     """One run of a layer on a batch."""
@@ -71,6 +97,10 @@ class LayerCall:
     """The first activation that the output reaches without passing another layer; None if there is none."""
     arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
     """The arguments of the layer, while the call is visited."""
+    grad_enabled: bool = True
+    """Whether gradients were recorded where it ran."""
+    reads_batch: bool = False
+    """Whether what it reads passed neither a layer nor a normalization."""
 
 
 LayerVisitor = Callable[[LayerCall, Tensor], Tensor | None]
@@ -88,6 +118,9 @@ class DataFlowMode(TorchFunctionMode):
         self.numbers = WeakTensorKeyDictionary()
         self.origins = WeakTensorKeyDictionary()
         self.sums: list[tuple[Origins, Origins]] = []
+        self.cuts: list[Cut] = []
+        self.detached = WeakTensorKeyDictionary()
+        self.attends = False
         self.numbered = self.inside = 0
 
     def begin(self, batch: Any) -> None:
@@ -100,8 +133,12 @@ class DataFlowMode(TorchFunctionMode):
         if self.inside:
             return output
         name = getattr(func, "__name__", "").strip("_")
+        if name == "get":  # of a property of tensors, such as .data
+            name = getattr(getattr(func, "__self__", None), "__name__", name)
         name = _OTHER_NAMES.get(name, name)
+        self.attends = self.attends or _attends(name, output)
         written = (args[0],) if name == "setitem" else tuple(tensors(output))
+        self._note_cut(name, (args, kwargs), output, written)
         origins = self._origins((args, kwargs)) if written else {}
         if not origins:
             return output
@@ -120,6 +157,22 @@ class DataFlowMode(TorchFunctionMode):
             self.origins[tensor] = origins
         return output
 
+    def _note_cut(self, name: str, inputs: Any, output: Any, written: Sequence[Tensor]) -> None:
+        """Note a call that got a tensor with a gradient and returned values without one."""
+        leaves_torch = name in OUTSIDE and not written  # .float() is a cast, __float__() is not
+        if not (written or leaves_torch) or name in _NEW_VALUES or any(tensor.requires_grad for tensor in written):
+            return
+        # What was detached before it is handed to numpy is seen to leave torch.
+        sources = [t for t in tensors(inputs) if t.requires_grad or (leaves_torch and t in self.detached)]
+        if not sources:
+            return
+        for tensor in written:
+            self.detached[tensor] = True
+        origins = self._origins(inputs)
+        norms = frozenset(since.norm for since in origins.values() if since.norm is not None)
+        parameters = frozenset(tensor for tensor in sources if isinstance(tensor, nn.Parameter))
+        self.cuts.append(Cut(name, frozenset(origins), norms, parameters, torch.is_grad_enabled(), _place()))
+
     def enter(self, module: nn.Module, args: Any) -> None:
         """A forward pre-hook of layers: what happens inside a layer is not followed."""
         self.inside += 1
@@ -131,8 +184,10 @@ class DataFlowMode(TorchFunctionMode):
         run = self.counts.get(module, 0)
         self.counts[module] = run + 1
         reads = tuple(map(self._number, tensors((args, kwargs))))
-        after = {i: since.activation for i, since in self._origins((args, kwargs)).items() if i != BATCH}
-        call = LayerCall(len(self.calls), name, module, run, reads, (), after)
+        origins = self._origins((args, kwargs))
+        after = {i: since.activation for i, since in origins.items() if i != BATCH}
+        call = LayerCall(len(self.calls), name, module, run, reads, (), after, grad_enabled=torch.is_grad_enabled())
+        call.reads_batch = not after and origins.get(BATCH, Since()).norm is None
         self.calls.append(call)
         if self.visit is not None and written:
             call.arguments = (args, kwargs)
@@ -176,6 +231,21 @@ class DataFlowMode(TorchFunctionMode):
             self.numbers[tensor] = self.numbered
             self.numbered += 1
         return self.numbers[tensor]
+
+
+def _attends(name: str, output: Any) -> bool:
+    """Whether a function mixes tokens by attention: torch's own, or softmax over pairs of tokens."""
+    if name != "softmax":
+        return name == "scaled_dot_product_attention"
+    return output.ndim == 4 or (output.ndim == 3 and output.shape[-1] == output.shape[-2])
+
+
+def _place() -> str:
+    """The innermost line of source that is neither torch's nor this package's measuring."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code.co_filename.startswith((_TORCH, _OWN)):
+        frame = frame.f_back
+    return "" if frame is None else f"{Path(frame.f_code.co_filename).name}, line {frame.f_lineno}"
 
 
 def _activation(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AppliedActivation:

@@ -7,6 +7,7 @@ from statistics import fmean
 
 from torch import nn
 
+from .reading import NOT_MEASURED, Reading, is_nan, number, numbers
 from .tracing import Trace
 
 LIMIT = math.log(1e3)
@@ -19,7 +20,7 @@ _WINDOW = 6
 
 @dataclass(frozen=True)
 class LayerStat:
-    """The measurements of one run of a layer; what could not be measured is nan.
+    """The measurements of one run of a layer. What could not be measured, or has no gradient, is a `Missing`.
 
     Gradients are of <v, x>, where x is what the last layer reads and v is drawn from N(0, I): no loss has a part in
     them. Second moments are means over all entries.
@@ -33,39 +34,41 @@ class LayerStat:
     """The first activation that the output reaches."""
     shape: tuple[int, ...]
     """The shape of what the layer returned."""
-    mean: float
-    second_moment: float
-    batch_std: float
+    mean: Reading
+    second_moment: Reading
+    batch_std: Reading
     """The deviation over the samples, as a root mean square over units: 0 where all samples look alike."""
-    cosine: float
+    cosine: Reading
     """The mean cosine over pairs of samples of the output."""
-    nonfinite: float
+    nonfinite: Reading
     """The fraction of the output that is not finite."""
-    zero: float
+    zero: Reading
     """The fraction of zeros in what the next layer reads, after the activation."""
-    dead: float
+    dead: Reading
     """The fraction of units that are 0 there for every sample."""
-    saturated: float
+    saturated: Reading
     """The fraction within a hundredth of the ends of a bounded activation."""
-    gradient: float
+    gradient: Reading
     """The second moment of the gradient of the output."""
-    chi: float
+    chi: Reading
     """The factor of the squared gradient from what the next layer reads to what this one reads."""
-    loss_gradient: float
+    loss_gradient: Reading
     """The second moment of the gradient of the output, that of the loss."""
-    weight_gradient: float
+    weight_gradient: Reading
     """The norm of the gradient over the parameters: of the loss where one was given."""
-    update_ratio: float
+    update_ratio: Reading
     """The norm of that gradient over the norm of the parameters."""
-    read_second_moment: float
+    read_second_moment: Reading
     """The second moment of what the layer reads: the signal that arrives."""
-    read_cosine: float
-    read_gradient: float
+    read_cosine: Reading
+    read_token_cosine: Reading
+    """The mean cosine over pairs of tokens of one sample, of what the layer reads."""
+    read_gradient: Reading
     """The squared norm per sample of the gradient of what the layer reads."""
-    expected_second_moment: float = math.nan
-    """The second moment by mean-field theory, from the first layer on; nan where it does not apply."""
-    expected_cosine: float = math.nan
-    expected_chi: float = math.nan
+    expected_second_moment: Reading = NOT_MEASURED
+    """The second moment by mean-field theory, from the first layer on, where it applies."""
+    expected_cosine: Reading = NOT_MEASURED
+    expected_chi: Reading = NOT_MEASURED
 
     @property
     def blocked(self) -> bool:
@@ -74,8 +77,13 @@ class LayerStat:
 
     @property
     def cut(self) -> bool:
-        """Whether the signal of the layer passes on but no gradient comes back."""
-        return self.gradient == 0 and self.dead < 0.5
+        """Whether the signal of the layer passes on but its gradient is exactly 0."""
+        return self.gradient == 0 and number(self.dead, 0.0) < 0.95
+
+    @property
+    def has_nan_gradient(self) -> bool:
+        """Whether the gradient that comes back to its output, or that of its parameters, is NaN."""
+        return is_nan(self.gradient) or is_nan(self.weight_gradient)
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,12 @@ class Measured:
     """The squared norm of the gradient of each parameter that has one."""
     samples: int
     """The number of samples in the batch; 0 where no layer read a floating-point tensor."""
+    lost: tuple[nn.Parameter, ...] = ()
+    """The trainable parameters to which no path leads back from the output."""
+    swallowed: tuple[nn.Parameter, ...] = ()
+    """The trainable parameters that a path leads to, on which a function with a backward of its own gives nothing."""
+    nan_function: str | None = None
+    """The function of which the backward pass made a NaN of finite numbers first, by torch's name."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +126,14 @@ def growths(stats: Sequence[LayerStat], plain: bool) -> tuple[Growth, Growth]:
     stands before it. `plain` says that there are no skips.
     """
     order = range(1, len(stats))
-    signal = {i: stats[i].read_second_moment for i in order}
-    gradient = {i: stats[i].read_gradient for i in reversed(order[:-1])}
+    signal = {i: number(stats[i].read_second_moment, 0.0) for i in order}
+    gradient = {i: number(stats[i].read_gradient, 0.0) for i in reversed(order[:-1])}
     return _growth("signal", signal, plain), _growth("gradient", gradient, plain)
 
 
 def faded(stats: Sequence[LayerStat], i: int) -> float:
     """The logarithm of the growth of the gradient on its way back towards layer i, as far as it is above 0."""
-    alive = [s.read_gradient for s in stats[i + 1 : -1] if s.read_gradient > 0]
+    alive = [gradient for gradient in numbers(s.read_gradient for s in stats[i + 1 : -1]) if gradient > 0]
     return math.log(alive[0] / alive[-1]) if alive else 0.0
 
 

@@ -1,10 +1,11 @@
 """One forward and one backward pass, in which each layer is measured, and the loss that may start the second."""
 
 import math
+import re
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
-from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,34 +15,17 @@ from ..._support.errors import MinimandError, WrongTypeError, unknown_name
 from ..._support.torch_internals import tree_map, version, without_torch_function
 from ...layers.thresholds import Threshold
 from ...networks.kinds import layers
+from .connection import Reached, reached_by
 from .flow import LayerCall, first_output, tensors
 from .layer_stat import LayerStat, Measured
+from .reading import NO_GRADIENT, NOT_MEASURED, Missing, Reading, ratio
+from .signals import PendingSignal, Signal, wide
 from .tracing import Trace, measured, trace, undisturbed
 
 LossChoice = str | Callable[..., Tensor]
 """A name, or a function of (outputs, targets), or of the outputs alone where there is no target."""
 
 _LOSSES = {"cross_entropy": F.cross_entropy, "mse": F.mse_loss}
-# Within a hundredth of the end of its range an activation has lost most of its slope.
-_NEAR = 0.01
-
-
-class _Signal(NamedTuple):
-    """The numbers of one tensor, as `LayerStat` explains them, and how many entries are near the ends of a range."""
-
-    mean: float
-    second: float
-    variance: float
-    cosine: float
-    nonfinite: float
-    zero: float
-    dead: float
-    near_one: float
-    near_ends: float
-
-
-# The numbers of a tensor that was not measured.
-_UNKNOWN = _Signal._make([math.nan] * len(_Signal._fields))
 
 
 def measure(
@@ -81,7 +65,7 @@ class _Recorder:
         self.slots: dict[tuple[int, int], int] = {}
         # The tensors stay alive, as the id of one that is gone may be given again.
         self.tensors: list[Tensor] = []
-        self.signals: list[Tensor] = []
+        self.signals: list[PendingSignal] = []
         self.gradients: dict[int, Tensor] = {}
         self.leaves: list[Tensor] = []
         self.reading: list[int] = []
@@ -89,6 +73,9 @@ class _Recorder:
         self.shapes: list[tuple[int, ...]] = []
         self.slot_gradients: dict[str, dict[int, Tensor]] = {}
         self.parameter_gradients: dict[nn.Parameter, Tensor] = {}
+        self.starts: list[Tensor] = []
+        self.connected: Reached | None = None
+        self.swallowed: tuple[nn.Parameter, ...] = ()
 
     def read(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Measure what a layer is about to read; a tensor without gradient becomes a leaf that has one."""
@@ -126,21 +113,28 @@ class _Recorder:
                 value = _loss_of(self.loss, output, self.target)
                 if value.requires_grad:
                     self._go_back("loss", [value], 1)
+                output = (output, value)
+            self.connected = reached_by(output)
 
     def _go_back(self, kind: str, starts: list[Tensor], times: int) -> None:
         """Take gradients of random combinations of the starts and keep the means of their squared norms."""
-        self.gradients = {}
+        self.gradients, self.starts = {}, starts
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        inputs = [*parameters, *self.leaves]
         squares: dict[nn.Parameter, Tensor] = {}
-        for _ in range(times if starts and inputs else 0):
-            vectors = [torch.randn_like(start) if start.ndim else torch.ones_like(start) for start in starts]
-            gradients = torch.autograd.grad(starts, inputs, vectors, retain_graph=True, allow_unused=True)
+        for _ in range(times if starts and (parameters or self.leaves) else 0):
+            gradients = self._gradients(starts, parameters)
             for parameter, gradient in zip(parameters, gradients, strict=False):
                 if gradient is not None:
                     squares[parameter] = squares.get(parameter, 0) + _squared_norm(gradient)  # pyright: ignore[reportArgumentType]
         self.slot_gradients[kind] = {slot: value / times for slot, value in self.gradients.items()}
         self.parameter_gradients = {p: value / times for p, value in squares.items()} or self.parameter_gradients
+        reached = Reached(starts)
+        self.swallowed = tuple(p for p in parameters if reached.custom and p in reached.leaves and p not in squares)
+
+    def _gradients(self, starts: list[Tensor], parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...]:
+        vectors = [torch.randn_like(start) if start.ndim else torch.ones_like(start) for start in starts]
+        inputs = [*parameters, *self.leaves]
+        return torch.autograd.grad(starts, inputs, vectors, retain_graph=True, allow_unused=True)
 
     def _slot(self, t: Tensor) -> int:
         """The number of a tensor as it is now; it is measured when first seen."""
@@ -148,59 +142,87 @@ class _Recorder:
         if key not in self.slots:
             slot = self.slots[key] = len(self.tensors)
             self.tensors.append(t)
-            self.signals.append(_signal(t.detach(), self.samples))
+            self.signals.append(PendingSignal(t.detach(), self.samples))
             if t.requires_grad:
                 t.register_hook(lambda gradient: self._add(slot, gradient))
         return self.slots[key]
 
-    def _add(self, slot: int, gradient: Tensor) -> None:
+    def _add(self, slot: int, gradient: Tensor | None) -> None:
+        if gradient is None:  # a function with a backward of its own gave nothing
+            return
         self.gradients[slot] = self.gradients.get(slot, 0) + _squared_norm(gradient)
 
     def result(self, model_trace: Trace) -> Measured:
         """The measurements of all layers, with one wait for the device."""
-        slots, parameters = range(len(self.tensors)), list(self.model.parameters())
-        squares: list[Tensor | None] = [of.get(slot) for of in self.slot_gradients.values() for slot in slots]
-        squares += [self.parameter_gradients.get(parameter) for parameter in parameters]
+        parameters = list(self.parameter_gradients)
+        squares = [square for of in self.slot_gradients.values() for square in of.values()]
+        squares += self.parameter_gradients.values()
         squares += [_squared_norm(p.detach()) for call in model_trace.calls for p in call.module.parameters()]
-        device = self.signals[0].device
-        nan = torch.full((), math.nan, dtype=_wide(device), device=device)
-        of_signals = torch.cat([of_signal.to(device) for of_signal in self.signals])
-        of_squares = torch.stack([nan if square is None else square.to(device) for square in squares])
-        numbers = iter(torch.cat([of_signals, of_squares]).tolist())
-        signals = [_Signal._make(islice(numbers, len(_Signal._fields))) for _ in slots]
-        gradients = {kind: [next(numbers) for _ in slots] for kind in self.slot_gradients}
-        weights = {p: square for p, square in zip(parameters, numbers, strict=False) if not math.isnan(square)}
+        device = self.signals[0].numbers.device
+        numbers = iter(torch.cat([*(s.numbers.to(device) for s in self.signals), _stacked(squares, device)]).tolist())
+        signals = [pending.read(numbers) for pending in self.signals]
+        gradients = {kind: {slot: next(numbers) for slot in of} for kind, of in self.slot_gradients.items()}
+        weights = {parameter: next(numbers) for parameter in parameters}
         stats = []
         for i, call in enumerate(model_trace.calls):
             norm = math.sqrt(sum(next(numbers) for _ in call.module.parameters()))
             stats.append(self._stat(i, model_trace.calls, signals, gradients, weights, norm))
-        return Measured(tuple(stats), model_trace, weights, self.samples)
+        lost = [p for p in self.model.parameters() if p.requires_grad and not self._is_connected(p)]
+        is_broken = any(stat.has_nan_gradient for stat in stats)
+        return Measured(
+            tuple(stats),
+            model_trace,
+            weights,
+            self.samples,
+            lost=tuple(lost),
+            swallowed=self.swallowed,
+            nan_function=self._origin_of_nan() if is_broken else None,
+        )
+
+    def _is_connected(self, t: Tensor) -> bool:
+        """Whether a path leads back from the output to a tensor; as far as it is known."""
+        return self.connected is None or t in self.connected
+
+    def _origin_of_nan(self) -> str | None:
+        """The function whose backward pass returns NaN first, as torch's own detection of anomalies names it."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                with torch.autograd.detect_anomaly(check_nan=True):
+                    self._gradients(self.starts, [p for p in self.model.parameters() if p.requires_grad])
+            except RuntimeError as error:
+                named = re.match(r"Function '(\w+?)(Backward\d*)?' returned nan", str(error))
+                return None if named is None else named[1]
+        return None
 
     def _stat(
         self,
         i: int,
         calls: tuple[LayerCall, ...],
-        signals: list[_Signal],
-        gradients: dict[str, list[float]],
+        signals: list[Signal],
+        gradients: dict[str, dict[int, float]],
         weights: dict[nn.Parameter, float],
         parameter_norm: float,
     ) -> LayerStat:
         call, (read, wrote) = calls[i], self.pairs[i]
         follower = next((c for c in calls[i + 1 :] if i in c.after and self.pairs[c.index][0] >= 0), None)
-        passed_on = _UNKNOWN if follower is None else signals[self.pairs[follower.index][0]]
+        passed_on = Signal() if follower is None else signals[self.pairs[follower.index][0]]
         alone = follower is not None and len(follower.after) == 1  # else a gate, or a skip, has a part in it
-        arriving = _UNKNOWN if read < 0 else signals[read]
-        returned = _UNKNOWN if wrote < 0 else signals[wrote]
-        squares = [weights[p] for p in call.module.parameters() if p in weights]
-        gradient = math.sqrt(sum(squares)) if squares else math.nan
-
-        def of(kind: str, slot: int) -> float:
-            return gradients[kind][slot] if slot >= 0 and kind in gradients else math.nan
-
-        def arrived(j: int) -> float:
-            return of("probe", self.pairs[j][0]) if j < len(calls) else math.nan
-
+        arriving = Signal() if read < 0 else signals[read]
+        returned = Signal() if wrote < 0 else signals[wrote]
         entries = self.tensors[wrote].numel() if wrote >= 0 else 1
+        gradient = self._weight_gradient(call.module, weights)
+
+        def of(kind: str, slot: int, size: int) -> Reading:
+            if slot < 0 or kind not in gradients:
+                return NOT_MEASURED
+            if slot in gradients[kind]:
+                return gradients[kind][slot] / size
+            return NOT_MEASURED if self._is_connected(self.tensors[slot]) else NO_GRADIENT
+
+        def arrived(j: int, size: int = 1) -> Reading:
+            return of("probe", self.pairs[j][0], size) if j < len(calls) else NOT_MEASURED
+
         return LayerStat(
             name=call.name.removeprefix("0") if calls[i].module is self.model else call.name,
             call_index=call.run,
@@ -209,74 +231,49 @@ class _Recorder:
             shape=self.shapes[i],
             mean=returned.mean,
             second_moment=returned.second,
-            batch_std=math.sqrt(returned.variance) if returned.variance >= 0 else math.nan,
+            batch_std=NOT_MEASURED if isinstance(returned.variance, Missing) else math.sqrt(returned.variance),
             cosine=returned.cosine,
             nonfinite=returned.nonfinite,
             zero=passed_on.zero,
             dead=passed_on.dead,
-            saturated=_saturated(call, passed_on) if alone else math.nan,
-            gradient=of("probe", wrote) / entries,
-            chi=_ratio(arrived(i), arrived(i + 1)),
-            loss_gradient=of("loss", wrote) / entries,
+            saturated=_saturated(call, passed_on) if alone else NOT_MEASURED,
+            gradient=of("probe", wrote, entries),
+            chi=ratio(arrived(i), arrived(i + 1)),
+            loss_gradient=of("loss", wrote, entries),
             weight_gradient=gradient,
-            update_ratio=_ratio(gradient, parameter_norm),
+            update_ratio=ratio(gradient, parameter_norm),
             read_second_moment=arriving.second,
             read_cosine=arriving.cosine,
-            read_gradient=arrived(i) / max(self.samples, 1),
+            read_token_cosine=arriving.token_cosine,
+            read_gradient=arrived(i, max(self.samples, 1)),
         )
 
-
-def _ratio(a: float, b: float) -> float:
-    return a / b if b else math.nan
-
-
-def _signal(t: Tensor, samples: int) -> Tensor:
-    """The numbers of a `_Signal` of a batch of samples, on the device of the tensor."""
-    axis = next((i for i in range(min(t.ndim, 2)) if t.shape[i] == samples), 0)
-    t = t.movedim(axis, 0)
-    by_sample = samples > 0 and t.ndim > 0 and t.shape[0] % samples == 0
-    x = t.reshape(samples if by_sample else 1, -1).to(_wide(t.device))
-    squares = x.square().sum(1)
-    directions = x / squares.sqrt().clamp_min(torch.finfo(x.dtype).tiny)[:, None]
-    alive = (squares > 0).sum()
-    nan = x.new_full((), math.nan)
-    cosine = (directions.sum(0).square().sum() - alive) / (alive * (alive - 1))
-    zero, size = x == 0, x.abs()
-    # A unit is a channel of images, else an entry of the last dimension.
-    whole = zero.reshape(t.shape if t.ndim > 1 else (-1, 1))
-    dead = whole.movedim(1 if whole.ndim >= 4 else -1, 0).flatten(1).all(1)
-    return torch.stack(
-        [
-            x.mean(),
-            squares.sum() / x.numel(),
-            (x - x.mean(0)).square().mean() if by_sample and samples > 1 else nan,
-            cosine if by_sample else nan,
-            1 - x.isfinite().to(x.dtype).mean(),
-            zero.to(x.dtype).mean(),
-            dead.to(x.dtype).mean(),
-            (size > 1 - 2 * _NEAR).to(x.dtype).mean(),
-            ((x < _NEAR) | (x > 1 - _NEAR)).to(x.dtype).mean(),
-        ]
-    )
+    def _weight_gradient(self, module: nn.Module, weights: dict[nn.Parameter, float]) -> Reading:
+        """The norm of the gradient of all parameters of a layer, as far as they have one."""
+        squares = [weights[p] for p in module.parameters() if p in weights]
+        if squares:
+            return math.sqrt(sum(squares))
+        trained = [p for p in module.parameters() if p.requires_grad]
+        return NOT_MEASURED if not trained or any(map(self._is_connected, trained)) else NO_GRADIENT
 
 
-def _saturated(call: LayerCall, passed_on: _Signal) -> float:
-    """The fraction at the ends of a bounded activation's range; nan where it has no ends or jumps between them."""
+def _stacked(squares: list[Tensor], device: torch.device) -> Tensor:
+    empty = torch.empty(0, dtype=wide(device), device=device)
+    return torch.stack([square.to(device) for square in squares]) if squares else empty
+
+
+def _saturated(call: LayerCall, passed_on: Signal) -> Reading:
+    """The fraction at the ends of a bounded activation's range, where it has ends and does not jump between them."""
     if call.activation is None or call.activation.name == "sign" or isinstance(call.activation.function, Threshold):
-        return math.nan
+        return NOT_MEASURED
     low, middle, high = call.activation.function(torch.tensor([-40.0, 0.3, 40.0], dtype=torch.double)).tolist()
     if abs(high - 1) > 1e-9 or not low < middle < high:
-        return math.nan
-    return passed_on.near_one if abs(low + 1) < 1e-9 else passed_on.near_ends if abs(low) < 1e-9 else math.nan
+        return NOT_MEASURED
+    return passed_on.near_one if abs(low + 1) < 1e-9 else passed_on.near_ends if abs(low) < 1e-9 else NOT_MEASURED
 
 
 def _squared_norm(t: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(t.detach(), dtype=_wide(t.device)).square()
-
-
-def _wide(device: torch.device) -> torch.dtype:
-    """The widest float type of a device: squares of vanishing gradients underflow in single precision."""
-    return torch.float32 if device.type == "mps" else torch.float64
+    return torch.linalg.vector_norm(t.detach(), dtype=wide(t.device)).square()
 
 
 def _loss_of(loss: LossChoice | None, output: Any, target: Any) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..._support.errors import MinimandError, unknown_name
-from ..._support.torch_internals import NormBase, own_buffers
+from ..._support.torch_internals import NormBase, own_buffers, own_parameters
 from ...blocks import DenseLayer, Prox, Skip
 from ...blocks.convnext import ConvNeXtBranch
 from ...blocks.transformer import TransformerBranch
@@ -20,7 +20,7 @@ from ...layers.thresholds import Threshold
 from ...networks.kinds import layers, normalizations
 from ...networks.skeletons import Skeleton, skeletons
 from ...theory.dynamics.response import gains
-from .flow import BATCH, AppliedActivation, DataFlowMode, LayerCall, LayerVisitor, Origins, tensors
+from .flow import BATCH, AppliedActivation, Cut, DataFlowMode, LayerCall, LayerVisitor, Origins, tensors
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,12 @@ class Trace:
     output: Any
     sums: tuple[tuple[Origins, Origins], ...] = ()
     """Where two tensors that come from the batch were added: a skip and its branch, most often."""
+    cuts: tuple[Cut, ...] = ()
+    """Where values were made of a tensor with a gradient that have none."""
+    ran: frozenset[str] = frozenset()
+    """The names of the modules with parameters of their own that ran, outside of layers."""
+    attends: bool = False
+    """Whether softmax or attention was computed outside of layers, or by a layer of attention."""
 
     @property
     def first(self) -> dict[str, LayerCall]:
@@ -84,6 +90,11 @@ def trace(model: nn.Module, batch: Any, visit: LayerVisitor | None = None) -> Tr
             stack.callback(module.register_forward_pre_hook(flow.enter).remove)
             hook = functools.partial(flow.leave, name)
             stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
+        ran: set[str] = set()
+        for name, module in model.named_modules():
+            if own_parameters(module):
+                note = functools.partial(_note, ran, name)
+                stack.callback(module.register_forward_pre_hook(note).remove)
         for name, module in normalizations(model).items():
             stack.callback(module.register_forward_hook(functools.partial(flow.normalized, name)).remove)
         for module in model.modules():
@@ -93,9 +104,15 @@ def trace(model: nn.Module, batch: Any, visit: LayerVisitor | None = None) -> Tr
         flow.begin((args, kwargs))
         with flow:
             output = model(*args, **kwargs)
-    ran = {call.name for call in flow.calls}
-    unused = tuple(name for name in modules if name not in ran)
-    return Trace(tuple(flow.calls), unused, output, tuple(flow.sums))
+    called = {call.name for call in flow.calls}
+    unused = tuple(name for name in modules if name not in called)
+    attends = flow.attends or any(isinstance(call.module, nn.MultiheadAttention) for call in flow.calls)
+    return Trace(tuple(flow.calls), unused, output, tuple(flow.sums), tuple(flow.cuts), frozenset(ran), attends)
+
+
+def _note(ran: set[str], name: str, module: nn.Module, args: Any) -> None:
+    """A forward pre-hook that notes the name of its module."""
+    ran.add(name)
 
 
 @contextmanager
