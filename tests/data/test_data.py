@@ -297,7 +297,7 @@ def test_what_may_stand_for_data() -> None:
     [
         (3, "data is int; expected a name, an mm.Data, or a pair"),
         ((_pairs(), 3), r"test is int; expected a pair \(inputs, targets\) of tensors"),
-        ((iter([]), _pairs()), "has no length; expected a loader"),
+        ((iter([]), _pairs()), "train: list_iterator can be read only once"),
     ],
 )
 def test_what_may_not(value: Any, message: str) -> None:
@@ -382,10 +382,10 @@ def _batches(*batches: Any) -> list[Any]:
         ((_pairs()[0], _pairs()[1][:, None]), r"train are torch.int64 of the shape \(2, 1\).*squeeze"),
         ((_pairs()[0], _pairs(9)[1]), "train has 10 inputs with 9 targets"),
         ((_pairs()[0], _pairs()[1] - 1), "has a sample of class -1; expected 0 to 1"),
-        ([], "train: list is empty"),
-        (_batches((torch.ones(2, 1), torch.ones(2), 1)), "a batch of train is tuple of 3; expected a pair"),
-        (_batches({"x": 1}), "a batch of train is dict; expected a pair"),
-        ([{"x": torch.ones(2), "y": torch.ones(2)}], "a batch of train is dict"),
+        ([], "train is an empty list"),
+        (_batches((torch.ones(2, 1), torch.ones(2), 1)), "in train a batch is tuple of 3; expected a pair"),
+        (_batches({"x": 1}), "in train a batch, dict of 'x', has a int as 'x', no tensor"),
+        ([{"x": torch.ones(2), "y": torch.ones(2)}], "in train a batch, dict of 'x', 'y', has no 'labels'"),
         (TensorDataset(torch.zeros(0, 1), torch.zeros(0)), "train is an empty TensorDataset"),
     ],
 )

@@ -183,7 +183,7 @@ def test_losses(loss: Any) -> None:
         ({"seed": 2**64}, ValueError, "expected an integer from 0 to"),
         ({"device": "foo"}, ValueError, "device is 'foo'; expected 'cpu'"),
         ({"model": nn.Linear(2, 5)}, ValueError, r"have the shape \(\d+, 5\); nested_rings has 2 classes: .*2\)"),
-        ({"model": nn.Linear(2, 1)}, ValueError, r"have the shape \(\d+, 1\)"),
+        ({"model": nn.Sequential(nn.Linear(2, 4), nn.Unflatten(1, (2, 2)))}, ValueError, r"shape \(\d+, 2, 2\)"),
         ({"loss": lambda outputs, y: outputs}, TypeError, "loss returned a tensor of shape .*expected a scalar"),
         ({"loss": "mse", "recipe": mm.Recipe(label_smoothing=0.1)}, ValueError, "but the loss is 'mse'"),
         (

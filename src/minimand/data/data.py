@@ -6,28 +6,31 @@ from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from .._support.errors import MinimandError, WrongTypeError
 from ..recipes.augmentation import Augmentation
-from .samples import WHOLE, Arrays, Batch, Items, Samples
+from .batches import Batch, each
+from .samples import WHOLE, Arrays, Items, Samples, class_range
 
 Task = Literal["classification", "regression"]
 
 
 @dataclass(frozen=True)
 class Data:
-    """Named training and test samples.
+    """Named training and test samples, perhaps with a validation part.
 
-    Inputs are images (C, H, W), as bytes or as floats from 0 to 1, or vectors (d,). Targets are classes from 0, or
-    vectors (outputs,) for a regression.
+    Inputs are images (C, H, W), as bytes or as floats from 0 to 1, vectors (d,), or several tensors in a tuple or
+    dictionary. Targets are classes from 0, or vectors (outputs,) for a regression; dense ones have one for each place.
     """
 
     name: str
     train: Samples
     test: Samples
+    """`NoSamples()` where there are none."""
     shape: tuple[int, ...]
+    """The shape of a sample; of several inputs that of the first."""
     task: Task = "classification"
     classes: tuple[str, ...] = ()
     outputs: int = 1
@@ -43,27 +46,41 @@ class Data:
     """Where the samples were read."""
     loaded: Mapping[str, Any] = field(default_factory=dict)
     """The arguments of `load_data` that give them again; none for samples that a caller gave."""
+    validation: Samples | None = None
+    """The samples that training is watched by, where the data bring a part for it."""
+    integers: bool = False
+    """Whether inputs that are integers stay integers, as token ids have to."""
+    notes: tuple[str, ...] = ()
+    """What was left out, set aside or assumed when the samples were read, a sentence each."""
 
     @property
     def num_outputs(self) -> int:
         """The length of a model's output."""
         return len(self.classes) if self.task == "classification" else self.outputs
 
-    def prepare(self, inputs: Tensor) -> Tensor:
-        """What a model sees: floats, normalized; images in channels-last layout. (N, ...) to (N, ...)."""
+    def prepare(self, inputs: Any) -> Any:
+        """What a model sees: floats, normalized; images in channels-last layout. (N, ...) to (N, ...).
+
+        Token ids stay integers (`integers`). Of several inputs each keeps its kind, and none is normalized.
+        """
+        if not isinstance(inputs, Tensor):
+            return each(_plain, inputs)
+        if self.integers and not inputs.is_floating_point():
+            return inputs.long()
         inputs = inputs.float().div_(255) if inputs.dtype == torch.uint8 else inputs.float()
         mean, std = _constants(self.mean, self.std, inputs.ndim, inputs.device)
         inputs = (inputs - mean) / std
         return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
 
     def example(self, device: torch.device | str = "cpu", count: int = 4) -> Any:
-        """The example batch: the first `count` test samples, as a model on a device sees them."""
-        x, _ = next(iter(as_prepared(self, self.test, torch.device(device)).batches(count)))
+        """The example batch: the first `count` test samples, or training samples, as a model on a device has them."""
+        samples = self.test if len(self.test) else self.train
+        x, _ = next(iter(as_prepared(self, samples, torch.device(device)).batches(count)))
         return x
 
     def check_classes(self, targets: Tensor) -> None:
-        """Raise MinimandError unless the targets (N,) are classes of this data."""
-        low, high = map(int, targets.aminmax())
+        """Raise MinimandError unless the targets are classes of this data, or NO_CLASS where they are dense."""
+        low, high = class_range(targets)
         if low < 0 or high >= len(self.classes):
             wrong = low if low < 0 else high
             raise MinimandError(
@@ -71,25 +88,32 @@ class Data:
                 "counted from 0, and the training samples have to show the highest."
             )
 
-    def check_outputs(self, outputs: Tensor, n: int) -> None:
-        """Raise MinimandError unless a model's outputs for n samples have the shape that the task needs."""
-        expected, shape = (n, self.num_outputs), tuple(outputs.shape)
-        if shape != expected and not (expected == (n, 1) and shape == (n,)):
-            what = f"{len(self.classes)} classes" if self.task == "classification" else f"targets of {self.outputs}"
-            wrong = f"the model's outputs for {n} samples have the shape {shape}"
-            raise MinimandError(f"{wrong}; {self.name} has {what}: expected {expected}.")
+    def for_model(self, model: nn.Module) -> "Data":
+        """The data as a model needs them: integers stay integers for one that looks them up in an embedding."""
+        embeds = any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in model.modules())
+        return replace(self, integers=True) if embeds and not self.integers else self
 
     def __str__(self) -> str:
+        parts = {"to train": self.train, "for validation": self.validation or (), "to test": self.test}
+        counts = [f"{len(samples):,} {purpose}" for purpose, samples in parts.items() if len(samples)]
+        total, kind = sum(map(len, parts.values())), "images" if len(self.shape) == 3 else "samples"
         what = f"{len(self.classes)} classes" if self.task == "classification" else f"regression to {self.outputs}"
-        shape = " x ".join(map(str, self.shape))
-        return f"{self.name}: {len(self.train)} + {len(self.test)} samples of {shape}, {what}, from {self.source}"
+        shape = f" of {' x '.join(map(str, self.shape))}" if self.shape else ""
+        return f"{self.name}: {total:,} {kind}{shape}, {what}, {', '.join(counts)}, from {self.source}"
+
+
+def _plain(x: Tensor) -> Tensor:
+    """One of several inputs as a model sees it: bytes of images from 0 to 1, other integers as they are."""
+    if x.dtype == torch.uint8 and x.ndim == 4:
+        x = x.float().div_(255)
+    return x.float() if x.is_floating_point() else x
 
 
 @lru_cache
 def _constants(
     mean: tuple[float, ...], std: tuple[float, ...], ndim: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    shape = (1, -1) + (1,) * (ndim - 2)
+    shape = (1, -1) + (1,) * (ndim - 2) if ndim > 1 else (-1,)
     with torch.inference_mode(False):  # kept for training, whoever asked first
         return torch.tensor(mean, device=device).view(shape), torch.tensor(std, device=device).view(shape)
 
@@ -143,12 +167,12 @@ class PreparedSamples:
     def to(self, device: torch.device) -> "PreparedSamples":
         return PreparedSamples(self.data, self.samples.to(device), device, self.augmentation, self.check)
 
-    def _prepare(self, inputs: Tensor, targets: Tensor) -> Batch:
+    def _prepare(self, inputs: Any, targets: Tensor) -> Batch:
         is_classification = self.data.task == "classification"
         if self.check and is_classification:
             self.data.check_classes(targets)
-        x, y = inputs.to(self.device), targets.to(self.device)
-        if self.augmentation is not None and x.ndim == 4:
+        x, y = each(lambda x: x.to(self.device), inputs), targets.to(self.device)
+        if self.augmentation is not None and isinstance(x, Tensor) and x.ndim == 4 and y.ndim < 3:
             x = self.augmentation(x)
         return self.data.prepare(x), y.long() if is_classification else y
 
@@ -177,8 +201,7 @@ def hold_out(data: Data, share: float, seed: int) -> Data:
 
 def _chosen(samples: Samples, indices: Tensor) -> Samples:
     if isinstance(samples, Arrays):
-        indices = indices.to(samples.inputs.device)
-        return Arrays(samples.inputs[indices], samples.targets[indices])
+        return Arrays(*samples[indices.to(samples.targets.device)])
     if isinstance(samples, Items):
         return Items(Subset(samples.dataset, indices.tolist()), samples.workers)
     raise WrongTypeError(

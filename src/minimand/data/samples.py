@@ -1,8 +1,9 @@
 """Samples, in memory or not, as a sequence of batches that can be entered anywhere."""
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
@@ -11,8 +12,11 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from .._support.errors import MinimandError, WrongTypeError
 from .._support.seeds import derived_seed, seed_everything
+from .batches import Batch as Batch, as_batch, each
 
-Batch = tuple[Tensor, Tensor]
+NO_CLASS = -100
+"""The target of a place that has no class, which torch's losses ignore."""
+_COUNTED = 10_000_000  # the most samples that are read to know how many there are
 WHOLE = slice(None)
 
 
@@ -42,27 +46,45 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class Arrays(Samples):
-    """Samples in memory: inputs (n, ...), targets (n,) or (n, outputs)."""
+    """Samples in memory: inputs (n, ...), or several in a tuple or dictionary; targets (n,), (n, outputs) or dense."""
 
-    inputs: Tensor
+    inputs: Any
     targets: Tensor
 
     def __post_init__(self) -> None:
-        if len(self.inputs) != len(self.targets) or len(self.inputs) == 0:
-            counts = f"{len(self.inputs)} inputs with {len(self.targets)} targets"
-            raise MinimandError(f"{counts}; expected as many of both, and some.")
+        if isinstance(self.inputs, Mapping | list):
+            object.__setattr__(self, "inputs", each(lambda x: x, as_batch((self.inputs, self.targets))[0]))
+        counts: list[int] = []
+        each(lambda x: counts.append(len(x)), self.inputs)
+        if {*counts} != {len(self.targets)} or 0 in counts:
+            shown = f"{' and '.join(map(str, counts))} inputs with {len(self.targets)} targets"
+            raise MinimandError(f"{shown}; expected as many of both, and some.")
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(self.targets)
 
     def batches(self, size: int, seed: int | None = None, first: int = 0, share: slice = WHOLE) -> Iterator[Batch]:
-        order = _order(len(self), seed).to(self.inputs.device)
+        order = _order(len(self), seed).to(self.targets.device)
         for b in range(first, self.count(size, seed is not None)):
             chosen = order[b * size : (b + 1) * size][share]
-            yield self.inputs[chosen], self.targets[chosen]
+            yield self[chosen]
+
+    def __getitem__(self, rows: Any) -> Batch:
+        return each(lambda x: x[rows], self.inputs), self.targets[rows]
 
     def to(self, device: torch.device) -> "Arrays":
-        return Arrays(self.inputs.to(device), self.targets.to(device))
+        return Arrays(each(lambda x: x.to(device), self.inputs), self.targets.to(device))
+
+
+@dataclass(frozen=True)
+class NoSamples(Samples):
+    """The test part of data that have none."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def batches(self, size: int, seed: int | None = None, first: int = 0, share: slice = WHOLE) -> Iterator[Batch]:
+        return iter(())
 
 
 @dataclass(frozen=True)
@@ -79,7 +101,39 @@ class Items(Samples):
     def batches(self, size: int, seed: int | None = None, first: int = 0, share: slice = WHOLE) -> Iterator[Batch]:
         batches = _BatchReader(self.dataset, size, _order(len(self), seed), seed, share)
         numbers = range(first, self.count(size, seed is not None))
-        return iter(DataLoader(batches, batch_size=None, sampler=numbers, num_workers=self.workers))
+        return map(as_batch, iter(DataLoader(batches, batch_size=None, sampler=numbers, num_workers=self.workers)))
+
+
+@dataclass(frozen=True)
+class Stream(Samples):
+    """Samples of a data set that can only be iterated, again each time, in its own order; entered later by skipping."""
+
+    dataset: Any
+
+    def __post_init__(self) -> None:
+        _check_rereadable(self.dataset)
+
+    def __len__(self) -> int:
+        length = length_of(self.dataset)
+        return self.counted if length is None else length
+
+    @cached_property
+    def counted(self) -> int:
+        """The number of samples, counted once by reading them."""
+        return _count(1 for _ in self.dataset)
+
+    def batches(self, size: int, seed: int | None = None, first: int = 0, share: slice = WHOLE) -> Iterator[Batch]:
+        if seed is not None:
+            seed_everything(seed)
+        samples = iter(self.dataset)
+        for _ in range(first * size):
+            next(samples)
+        return self._read(samples, size, range(first, self.count(size, seed is not None)), share)
+
+    @staticmethod
+    def _read(samples: Iterator[Any], size: int, numbers: range, share: slice) -> Iterator[Batch]:
+        for _ in numbers:
+            yield as_batch(default_collate(list(islice(samples, size))[share]))
 
 
 @dataclass(frozen=True)
@@ -89,23 +143,34 @@ class Loader(Samples):
     loader: Any
 
     def __post_init__(self) -> None:
-        name = type(self.loader).__name__
-        try:
-            length = len(self.loader)
-        except TypeError:
-            raise WrongTypeError(f"{name} has no length; expected a loader that knows how many batches.") from None
-        if length == 0:
-            raise MinimandError(f"{name} is empty; expected a loader of at least one batch.")
-
-    def __len__(self) -> int:
-        dataset = getattr(self.loader, "dataset", None)
-        return len(dataset) if isinstance(dataset, Sized) else self.counted[0]
+        _check_rereadable(self.loader)
+        if self.length == 0:
+            raise MinimandError(f"{type(self.loader).__name__} is empty; expected a loader of at least one batch.")
 
     @cached_property
-    def counted(self) -> tuple[int, int]:
-        """The number of samples and the highest class, counted once by a pass over the batches."""
-        counts = [(len(targets), int(targets.max())) for _, targets in self.loader]
-        return sum(n for n, _ in counts), max(highest for _, highest in counts)
+    def length(self) -> int:
+        """The number of batches, counted once by a pass over them where the loader does not say."""
+        length = length_of(self.loader)
+        return self.counted[1] if length is None else length
+
+    def __len__(self) -> int:
+        length = length_of(getattr(self.loader, "dataset", None))
+        return self.counted[0] if length is None else length
+
+    @cached_property
+    def counted(self) -> tuple[int, int, tuple[int, int]]:
+        """The number of samples and of batches and the range of the classes, counted once by a pass over all."""
+        ranges: list[tuple[int, int]] = []
+
+        def sizes() -> Iterator[int]:
+            for batch in self.loader:
+                _, targets = as_batch(batch)
+                ranges.append(class_range(targets))
+                yield len(targets)
+
+        samples = _count(sizes())
+        lows, highs = zip(*ranges, strict=True) if ranges else ((0,), (0,))
+        return samples, len(ranges), (min(lows), max(highs))
 
     def batches(self, size: int, seed: int | None = None, first: int = 0, share: slice = WHOLE) -> Iterator[Batch]:
         if seed is not None:
@@ -117,10 +182,47 @@ class Loader(Samples):
         iterator = iter(self.loader)
         for _ in range(first):  # now, not when the first batch is asked for: skipping draws random numbers
             next(iterator)
-        return iterator if share == WHOLE else ((inputs[share], targets[share]) for inputs, targets in iterator)
+        batches = map(as_batch, iterator)
+        return batches if share == WHOLE else ((each(lambda x: x[share], x), y[share]) for x, y in batches)
 
     def count(self, size: int, shuffled: bool) -> int:
-        return len(self.loader)
+        return self.length
+
+
+def length_of(source: Any) -> int | None:
+    """The length of something; None if it does not say, as a loader of a data set that can only be iterated."""
+    try:
+        return len(source)
+    except TypeError:
+        return None
+
+
+def class_range(targets: Tensor) -> tuple[int, int]:
+    """The lowest and the highest class among targets, but for places without a class; (0, 0) of a regression."""
+    if targets.is_floating_point():
+        return 0, 0
+    classes = targets[targets != NO_CLASS] if targets.ndim > 1 else targets
+    return (0, 0) if classes.numel() == 0 else (int(classes.min()), int(classes.max()))
+
+
+def _check_rereadable(source: Any) -> None:
+    if isinstance(source, Iterator):
+        raise WrongTypeError(
+            f"{type(source).__name__} can be read only once, and training reads in each epoch; expected a data set, a "
+            "list of batches or a loader, whose every iter() begins anew."
+        )
+
+
+def _count(sizes: Iterable[int]) -> int:
+    samples = 0
+    for size in sizes:
+        samples += size
+        if samples > _COUNTED:
+            raise MinimandError(
+                f"after {_COUNTED:,} samples the data set has not ended; expected one with an end, or with a __len__ "
+                "that says how many make an epoch."
+            )
+    return samples
 
 
 class _BatchReader(Dataset):

@@ -90,6 +90,8 @@ def compare(
     if seeds < 1:
         raise MinimandError(f"seeds is {seeds}; expected at least 1.")
     data = as_data(data)
+    if len(data.test) == 0:
+        raise MinimandError(f"{data.name} has no test samples, by which algorithms are compared; expected some.")
     device = as_device(device)
     recipe = recipe or default_recipe(data, create_for(model, data.shape, data.num_outputs), device)
     task = Task(data, model, binding, recipe, device)

@@ -39,7 +39,9 @@ def write_report(result: "FitResult") -> Path:
     explanation = explain(model) if skeletons(model) else None
     named = model.info if isinstance(model, NamedModel) else None
     coefficients = learned_coefficients(known.stages) if known else {}
-    confusion = result.evaluation.confusion
+    confusion = result.evaluation and result.evaluation.confusion
+    # A model may have more outputs than there are classes.
+    classes = [*data.classes, *map(str, range(len(data.classes), len(confusion or ())))]
     rows = result.history
     title, description = type(model).__name__, f"{type(model).__name__}, a model of your own"
     if named:
@@ -55,7 +57,7 @@ def write_report(result: "FitResult") -> Path:
         "coefficients": figures.embed(lambda: draw_coefficients(coefficients)) if coefficients else None,
         "diagnosis": None if result.diagnosis is None else str(result.diagnosis.verdict),
         "diagnosis_figure": None if result.diagnosis is None else figures.embed(result.diagnosis.plot),
-        "confusion": figures.embed(lambda: draw_confusion(confusion, data.classes)) if confusion else None,
+        "confusion": figures.embed(lambda: draw_confusion(confusion, classes)) if confusion else None,
         "history_columns": [name.replace("_", " ") for name in rows[0] if rows[0][name] is not None],
         "history": [[_short(v) for v in row.values() if v is not None] for row in rows],
         "config": yaml.safe_dump(config, sort_keys=False),
@@ -100,7 +102,7 @@ def write_page(template: str, path: Path, content: dict[str, Any], figures: Figu
 
 
 def _facts(result: "FitResult", data: Data, model: nn.Module) -> list[tuple[str, str]]:
-    results = [(f"{result.test_loss:.4f}", "test loss")]
+    results = [("none", "test samples") if result.test_loss is None else (f"{result.test_loss:.4f}", "test loss")]
     if result.test_accuracy is not None:
         results.insert(0, (f"{100 * result.test_accuracy:.2f} %", "test accuracy"))
     if result.ensemble_evaluation and result.ensemble_evaluation.accuracy is not None:

@@ -10,12 +10,14 @@ from torch import nn
 
 from .._support.environment import as_device
 from .._support.errors import MinimandError, WrongTypeError
+from ..data import Data
 from ..data.conversion import as_data
 from ..recipes.recipe import Recipe, default_recipe
 from ..report.page import write_report
 from .distributed.processes import world_size
 from .distributed.world import Parallel, World, join_world
 from .hooks.progress import with_progress
+from .loop.evaluate import Metrics, check_metrics
 from .loop.events import Callback
 from .loop.loop import Loop
 from .loop.losses import Loss
@@ -42,16 +44,17 @@ def fit(
     diagnose: bool = False,
     parallel: Parallel | None = None,
     progress: bool = True,
+    metrics: Metrics | None = None,
 ) -> FitResult:
     """Train a model, in place.
 
     Args:
-        model: any module from a batch to outputs (N, classes), or (N, d) for a regression.
-        data: a name, an `mm.Data`, or a pair (train, test) of tensors, data sets or loaders.
-        method: what decides the updates: a name of `mm.list_methods()`, with options if need be, as in
-            "layerwise(hidden_layers=2)", or an object such as `mm.Layerwise()`; by default backpropagation.
+        model: any module from a batch to outputs (N, classes ...), or (N, d) for a regression, or their `logits`.
+        data: a name, an `mm.Data`, or a pair (train, test) of tensors, data sets or loaders; test may be None. Inputs
+            in a tuple or a dictionary are the model's arguments.
+        method: what decides the updates: a name as in "layerwise(hidden_layers=2)", or an object; `mm.list_methods()`.
         recipe: optimizer, schedule, epochs ...; by default a short one that suits the data.
-        loss: "cross_entropy", "mse", or a function of (outputs, targets); by default what suits the task.
+        loss: "cross_entropy", "mse", or a function of (outputs, targets); by default the model's own or the task's.
         run: the folder of the run, in which report.html tells of it at the end. Given again with the same settings, the
             run goes on where it was, to the same bits as if it had not been interrupted. None keeps nothing on disk.
         seed: decides the order of the samples and every random choice in training; the first weights are as given.
@@ -62,6 +65,7 @@ def fit(
         parallel: under `torchrun`, how its processes share each batch: "ddp", the default there, has the whole model in
             each; "fsdp" shards what is being trained over them. The main process writes and tells callbacks.
         progress: show a bar on a terminal or in a notebook, and a line for each epoch, on standard error.
+        metrics: functions of (outputs, targets) to a number, by name: of all test samples together, after each epoch.
 
     Raises:
         DoomedRunError: `diagnose` found why the loss does not fall; says what repairs it.
@@ -71,16 +75,16 @@ def fit(
         another model. MinimandError: an argument that cannot be used, or data that the model does not fit.
     """
     _check_arguments(model, recipe, loss, callbacks, checkpoint_every, seed)
-    method = _checked_method(method, diagnose)
-    data = as_data(data)
+    metrics = check_metrics(metrics, world_size())
+    method, callbacks = _checked_method(method, diagnose), with_progress(callbacks, progress)
+    data = _checked_data(data, model, method)
     world = _joined_world(model, method, parallel, diagnose, device)
-    callbacks = with_progress(callbacks, progress)
     recipe = recipe or default_recipe(data, model, next(model.parameters()).device)
     run = Run(run) if isinstance(run, str | Path) else run
     with world.failures(), ExitStack() as stack:
         if run is not None:
             world.on_main(lambda: stack.enter_context(run.claimed()))
-        training = Training(model, data, method, recipe, loss, run, seed, callbacks, world, diagnose)
+        training = Training(model, data, method, recipe, loss, run, seed, callbacks, world, diagnose, metrics)
         result = Loop(training, checkpoint_every).run()
         if run is not None and world.is_main:
             write_report(result)
@@ -122,6 +126,19 @@ def _check_arguments(model: Any, recipe: Any, loss: Any, callbacks: Any, checkpo
     if not isinstance(checkpoint_every, int | float) or not checkpoint_every >= 0:
         raise MinimandError(f"checkpoint_every is {checkpoint_every!r}; expected seconds, 0 or more.")
     check_seed(seed)
+
+
+def _checked_data(data: Any, model: nn.Module, method: Method) -> Data:
+    """The data as the model needs them; a method that takes the model apart takes no inputs in several tensors."""
+    data = as_data(data).for_model(model)
+    if isinstance(method, Backpropagation):
+        return data
+    if not isinstance(example := data.example(), torch.Tensor):
+        raise MinimandError(
+            f"{type(method).__name__} takes one tensor as a model's input, and {data.name} has a "
+            f"{type(example).__name__} of them; expected method='backpropagation'."
+        )
+    return data
 
 
 def check_seed(seed: Any) -> None:

@@ -101,5 +101,5 @@ def test_mistakes_are_named() -> None:
         mm.Recipe(early_stopping=3)
     with pytest.raises(ValueError, match="Recipe.validation is 1; expected 0 to below 1"):
         mm.Recipe(validation=1)
-    with pytest.raises(ValueError, match="has 3 training samples; expected at least"):
-        mm.fit(_model(), (_data(3), _data(3)), recipe=mm.Recipe(1, validation=0.01))
+    with pytest.raises(ValueError, match="has 9 training samples; expected at least"):
+        mm.fit(_model(), (_data(9), _data(9)), recipe=mm.Recipe(1, validation=0.01))

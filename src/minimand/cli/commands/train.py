@@ -131,7 +131,8 @@ def _new_folder() -> Path:
 
 
 def _result_rows(result: Any, algorithm: str, model: str) -> list[list[str]]:
-    rows = [["algorithm", algorithm], ["model", model], ["test loss", f"{result.test_loss:.4f}"]]
+    loss = "no test samples" if result.test_loss is None else f"{result.test_loss:.4f}"
+    rows = [["algorithm", algorithm], ["model", model], ["test loss", loss]]
     if result.test_accuracy is not None:
         rows.append(["test accuracy", f"{100 * result.test_accuracy:.2f} %"])
     if result.ensemble_evaluation and result.ensemble_evaluation.accuracy is not None:

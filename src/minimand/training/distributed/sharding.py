@@ -11,13 +11,14 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ..._support.errors import MinimandError
 from ..._support.torch_internals import ModuleSnapshot, own_parameters
+from ...data import call, tensor_of
 from ...networks.unrolled import Unrolled, UnrolledLayer
 
 
 class Shards:
     """Modules, built alike, whose parameters, gradients and moments are sharded in place, and gathered where used."""
 
-    def __init__(self, modules: Sequence[nn.Module], x: Tensor) -> None:
+    def __init__(self, modules: Sequence[nn.Module], x: Any) -> None:
         from torch.distributed.fsdp import fully_shard
 
         for name, p in modules[0].named_parameters():
@@ -90,13 +91,13 @@ def _uses(module: nn.Module) -> Counter[nn.Parameter]:
     return Counter(p for _, p in module.named_parameters(remove_duplicate=False))
 
 
-def usage(module: nn.Module, x: Tensor) -> tuple[set[nn.Module], set[Tensor]]:
+def usage(module: nn.Module, x: Any) -> tuple[set[nn.Module], set[Tensor]]:
     """The modules that a forward pass in evaluation mode calls, and the parameters on which its outputs depend."""
     called: set[nn.Module] = set()
     handle = register_module_forward_pre_hook(lambda part, _: called.add(part))
     try:
         with evaluation_mode(module), torch.enable_grad():
-            outputs = module(x)
+            outputs = tensor_of(call(module, x))
     finally:
         handle.remove()
     return called, _leaves(getattr(outputs, "grad_fn", None))

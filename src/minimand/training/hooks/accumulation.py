@@ -1,12 +1,13 @@
 """Gradient accumulation: the update of a large batch in the memory of a small one."""
 
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
-from ...data.samples import Loader
+from ...data import Loader, each
 from ..loop.losses import Loss
 from ..loop.training import Training
 from .hook import HOOKS, Backward, Hook
@@ -49,9 +50,10 @@ class AccumulationHook(Hook):
             parts = min(training.recipe.accumulate, training.samples_of_step // training.world.batch_shares)
             value, outputs = y.new_zeros((), dtype=torch.float32), []
             for rows in torch.arange(len(y)).tensor_split(parts):
-                first, last = int(rows[0]), int(rows[-1]) + 1
-                share = (last - first) / len(y)
-                part_value, part_outputs = backward(model, x[first:last], y[first:last], _scaled(loss, share))
+                part = slice(int(rows[0]), int(rows[-1]) + 1)
+                share = len(rows) / len(y)
+                part_x = each(itemgetter(part), x)
+                part_value, part_outputs = backward(model, part_x, y[part], _scaled(loss, share))
                 value = value + part_value
                 outputs.append(part_outputs)
             return value, torch.cat(outputs)

@@ -16,7 +16,10 @@ from .hook import HOOKS, Hook
 
 @HOOKS.register("early_stopping")
 class EarlyStoppingHook(Hook):
-    """Evaluates a validation part after each epoch; stops problems that get no better, and keeps their best weights."""
+    """Evaluates a validation part after each epoch: that of the data, else a share of the training samples.
+
+    It stops problems that get no better, and keeps their best weights.
+    """
 
     best: AveragedModel | None = None
     best_loss = math.inf
@@ -24,9 +27,12 @@ class EarlyStoppingHook(Hook):
 
     @classmethod
     def is_wanted(cls, training: Training) -> bool:
-        return training.recipe.validation > 0
+        return training.recipe.validation > 0 or training.data.validation is not None
 
     def select_data(self, data: Data) -> Data:
+        if data.validation is not None:  # which is what such a part is for
+            self.validation = data.validation
+            return data
         split = hold_out(data, self.training.recipe.validation, self.training.seed)
         self.validation = split.test
         return replace(data, train=split.train)
@@ -41,6 +47,7 @@ class EarlyStoppingHook(Hook):
     def after_epoch(self, judged: nn.Module) -> dict[str, Any]:
         training = self.training
         evaluation = training.evaluate(judged, self.validation)
+        assert evaluation is not None  # there are samples
         if self.best is not None:
             if evaluation.loss < self.best_loss:
                 self.best_loss, self.epochs_since = evaluation.loss, 0

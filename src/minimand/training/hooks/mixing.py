@@ -54,7 +54,17 @@ class MixingHook(Hook):
         return bool(recipe.mixup or recipe.cutmix)
 
     def mix(self, x: Any, y: Tensor) -> tuple[Any, Tensor]:
-        return (x, y) if isinstance(x, StateBatch) else self.mixing(x, y)  # states were mixed as inputs
+        if isinstance(x, StateBatch):  # states were mixed as inputs
+            return x, y
+        if not isinstance(x, Tensor) or y.ndim != 1:
+            what = (
+                f"targets of the shape {tuple(y.shape)}" if isinstance(x, Tensor) else f"inputs in a {type(x).__name__}"
+            )
+            raise MinimandError(
+                f"Recipe.mixup and Recipe.cutmix mix one tensor of inputs and classes (N,), and a batch has {what}; "
+                "expected both to be 0."
+            )
+        return self.mixing(x, y)
 
 
 def _share(parameter: float) -> float:

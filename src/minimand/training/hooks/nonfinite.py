@@ -1,12 +1,14 @@
 """Checks for losses and weights that are NaN or infinite, and a search for where they began."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
+from ...data import call
 from ...recipes.recipe import Precision
 from ...trainability.measure.tracing import undisturbed
 from ..loop.evaluate import autocast
@@ -67,8 +69,8 @@ def origin(model: nn.Module, x: Any, precision: Precision = "fp32") -> str:
     names = {module: name for name, module in model.named_modules()}
     hooks = [m.register_forward_pre_hook(enter) for m in names] + [m.register_forward_hook(leave) for m in names]
     try:
-        with undisturbed(model), torch.no_grad(), autocast(x.device, precision):
-            model(x)
+        with undisturbed(model), torch.no_grad(), autocast(next(model.parameters()).device, precision):
+            call(model, x)
     finally:
         for hook in hooks:
             hook.remove()
@@ -90,6 +92,8 @@ def broken_gradient(model: nn.Module) -> str | None:
 def _finite(value: object) -> bool:
     if isinstance(value, Tensor):
         return not value.is_floating_point() or bool(value.isfinite().all())
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
     return all(_finite(part) for part in value) if isinstance(value, tuple | list) else True
 
 

@@ -71,7 +71,9 @@ def with_progress(
 def describe(metrics: dict[str, Any]) -> str:
     """A line of the history in words."""
     text = f"block {metrics['problem']}, " if "problem" in metrics else ""
-    text += f"train loss {metrics['train_loss']:.4f}, test loss {metrics['test_loss']:.4f}"
+    text += f"train loss {metrics['train_loss']:.4f}"
+    if metrics["test_loss"] is not None:
+        text += f", test loss {metrics['test_loss']:.4f}"
     if metrics.get("test_accuracy") is not None:
         text += f", test accuracy {100 * metrics['test_accuracy']:.2f} %"
     return f"{text}, {metrics['seconds']:.0f} s"

@@ -1,6 +1,7 @@
 """Diagnosis while a model is trained: a run that cannot learn is stopped early."""
 
 from collections import deque
+from operator import itemgetter
 from statistics import fmean
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
+from ...data import each
 from ...trainability import TrainabilityReport, Verdict, diagnose
 from ..loop.events import Warned
 from ..loop.losses import Loss
@@ -55,7 +57,7 @@ class Watch(Hook):
             return  # a run that goes on from a checkpoint has come through this
         if step and self._learns():
             return  # which proves a verdict wrong
-        report = diagnose(self.training.model, x[:_SAMPLES], theory=False)
+        report = diagnose(self.training.model, each(itemgetter(slice(_SAMPLES)), x), theory=False)
         verdict = report.verdict
         if self.first is None:
             self.first = report

@@ -1,19 +1,35 @@
 """Loss, accuracy and confusion of a model on samples."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ...data import Data, Samples, as_data
+from ..._support.errors import MinimandError, WrongTypeError
+from ...data import Data, Samples, as_data, call, tensor_of
 from ...data.data import as_prepared
+from ...data.samples import NO_CLASS
 from ...recipes.recipe import Precision
 from ..distributed.sharding import evaluation_mode
 from ..distributed.world import World
-from .losses import Loss, as_loss
+from .losses import Loss, aligned, as_loss, predicted
 
 _BATCH = 512
+_COLUMNS = (
+    "epoch",
+    "step",
+    "problem",
+    "seconds",
+    *(f"{a}_{b}" for a in ("train", "test") for b in ("loss", "accuracy")),
+)
+_CLASSES_IN_PAIRS = 2048  # of more classes no confusion is kept
+
+
+Metrics = Mapping[str, Callable[[Tensor, Tensor], Any]]
+"""Measures by name: functions of the outputs and the targets of all samples together to a number."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +39,9 @@ class Evaluation:
     loss: float
     accuracy: float | None = None
     confusion: list[list[int]] | None = None
+    """None for a regression, and where the classes are too many to count in pairs."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The caller's own metrics."""
 
 
 def evaluate(
@@ -32,16 +51,37 @@ def evaluate(
     samples: Samples | None = None,
     loss: str | Loss | None = None,
     precision: Precision = "fp32",
+    metrics: Metrics | None = None,
 ) -> Evaluation:
     """Run a model over samples, by default the test samples, in evaluation mode; its mode is restored.
 
-    Arguments are as for `mm.fit` and `mm.Recipe`. Raises MinimandError for outputs that do not fit the data.
+    Arguments are as for `mm.fit` and `mm.Recipe`. Raises MinimandError for outputs that do not fit the data, and where
+    there are no samples.
     """
-    data = as_data(data)
+    data = as_data(data).for_model(model)
+    samples = data.test if samples is None else samples
+    if len(samples) == 0:
+        raise MinimandError(f"{data.name} has no test samples; expected some, or samples=data.train.")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    prepared = as_prepared(data, data.test if samples is None else samples, device)
     with autocast(device, precision):
-        return evaluate_batches(model, data, prepared, as_loss(loss, data), World())
+        judge = as_loss(loss, data)
+        return evaluate_batches(model, data, as_prepared(data, samples, device), judge, World(), check_metrics(metrics))
+
+
+def check_metrics(metrics: Any, processes: int = 1) -> Metrics:
+    """The metrics of an argument, which may be None; raises MinimandError for what is no mapping of functions."""
+    if metrics is None:
+        return {}
+    if not isinstance(metrics, Mapping) or not all(map(callable, metrics.values())):
+        raise WrongTypeError(
+            f"metrics is {type(metrics).__name__}; expected functions of (outputs, targets) by name, as in "
+            '{"f1": my_f1}.'
+        )
+    if taken := [name for name in metrics if name in _COLUMNS or not isinstance(name, str)]:
+        raise MinimandError(f"metrics has {taken[0]!r}, which the history has already; expected another name.")
+    if processes > 1:
+        raise MinimandError(f"metrics are of all samples together, and {processes} processes share them; expected one.")
+    return metrics
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
@@ -49,24 +89,58 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def evaluate_batches(model: nn.Module, data: Data, samples: Samples, judge: Loss, world: World) -> Evaluation:
+def evaluate_batches(
+    model: nn.Module, data: Data, samples: Samples, judge: Loss, world: World, metrics: Metrics = MappingProxyType({})
+) -> Evaluation:
     """Run a model over samples whose batches are prepared, shared by the processes of a world."""
     share, counts = world.evaluation_share(samples, _BATCH)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    classes = len(data.classes)
-    total = torch.zeros((), device=device)
-    confusion = torch.zeros(classes * classes, dtype=torch.long, device=device)
-    count = 0
+    counted = torch.zeros(4, dtype=torch.double, device=device)
+    confusion = torch.zeros(0, 0, dtype=torch.long, device=device)
+    judged: list[tuple[Tensor, Tensor]] = []
     with evaluation_mode(model), torch.inference_mode():
         for x, y in samples.batches(_BATCH, share=share):
-            outputs = model(x).float()
-            total += judge(outputs, y) * len(y)
-            count += len(y)
-            if data.task == "classification":
-                confusion += torch.bincount(y * classes + outputs.argmax(1), minlength=classes**2)
-    sums = torch.cat([total.double().view(1), confusion.new_tensor([count]), confusion]) * counts
-    total_loss, total_count, *confused = world.all_reduce(sums).tolist()
-    if data.task != "classification":
-        return Evaluation(total_loss / total_count)
-    rows = [list(map(int, confused[c * classes : (c + 1) * classes])) for c in range(classes)]
-    return Evaluation(total_loss / total_count, sum(rows[c][c] for c in range(classes)) / total_count, rows)
+            returned = call(model, x)
+            outputs = tensor_of(returned).float()
+            loss = judge(outputs if isinstance(returned, Tensor) else returned, y)
+            counted[:2] += torch.stack([loss.double(), torch.ones_like(loss, dtype=torch.double)]) * len(y)
+            if data.task == "classification" and (y.ndim == 1 or not isinstance(x, dict)):
+                confusion = _confused(confusion, counted, *aligned(outputs, y, data))
+            if metrics:
+                judged.append((outputs.cpu(), y.cpu()))
+    total, count, right, places, *confused = world.all_reduce(
+        torch.cat([counted, confusion.flatten()]) * counts
+    ).tolist()
+    accuracy = right / places if places else None
+    n = len(confusion)
+    rows = [list(map(int, confused[c * n : (c + 1) * n])) for c in range(n)] or None
+    return Evaluation(total / count, accuracy, rows, _measured(metrics, judged))
+
+
+def _confused(confusion: Tensor, counted: Tensor, outputs: Tensor, y: Tensor) -> Tensor:
+    """Add a batch to the counts of right answers and places, and to the confusion (true, predicted)."""
+    guess, y = predicted(outputs).flatten(), y.long().flatten()
+    guess, y = guess[y != NO_CLASS], y[y != NO_CLASS]
+    counted[2:] += torch.stack([(guess == y).sum(), torch.tensor(len(y), device=y.device)])
+    classes = max(outputs.shape[1] if outputs.ndim > 1 else 2, 2)
+    if classes > _CLASSES_IN_PAIRS:
+        return confusion
+    pairs = torch.bincount(y * classes + guess, minlength=classes**2).view(classes, classes)
+    return pairs if len(confusion) == 0 else confusion + pairs
+
+
+def _measured(metrics: Metrics, judged: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    """The value of each metric on all outputs and targets together."""
+    if not metrics:
+        return {}
+    outputs, targets = (torch.cat(parts) for parts in zip(*judged, strict=True))
+    values = {}
+    for name, metric in metrics.items():
+        try:
+            values[name] = float(metric(outputs, targets))
+        except Exception as error:
+            shapes = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
+            raise MinimandError(
+                f"the metric {name!r} fails on {shapes} ({type(error).__name__}: {error}); expected a number."
+            ) from error
+    return values

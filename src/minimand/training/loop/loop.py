@@ -14,6 +14,7 @@ from ..hooks.nonfinite import NonFiniteLossError, check_weights
 from ..runs.interrupts import Interrupts, deferred_interrupts
 from ..runs.keeper import Keeper
 from .events import EpochDone, Finished, Started, StepDone, Stopped, Warned
+from .losses import right_answers
 from .result import FitResult, result_of
 from .training import Training
 
@@ -84,7 +85,8 @@ class Loop:
         optimizer.zero_grad()
         samples = training.samples_of_step = training.batch or world.global_batch(len(y))
         loss, outputs = training.backward(training.forward, x, y, world.weighted(training.loss, len(y), samples))
-        right = (outputs.argmax(1) == y).sum() if training.counts_right else torch.zeros_like(loss)
+        training.counts_right &= y.ndim == 1 or not isinstance(x, dict)  # labels of tokens may be those that follow
+        right = right_answers(outputs, y, training.data) if training.counts_right else torch.zeros_like(loss)
         scalars = [hook.measure() for hook in hooks]
         sums = world.all_reduce(torch.stack([loss.double() / world.batch_shares, right.double()]))
         measured = [scalar.double().view(1) for part in scalars for scalar in part]
@@ -103,7 +105,7 @@ class Loop:
         training, keeper = self.training, self.keeper
         judged, step, number = training.judged, training.step, training.number
         training.evaluation = evaluation = training.evaluate(judged, training.test_source)
-        if not math.isfinite(evaluation.loss):
+        if evaluation is not None and not math.isfinite(evaluation.loss):
             check_weights(training.plan.saved, training.step)
             raise NonFiniteLossError(f"the test loss is {evaluation.loss} after epoch {epoch + 1}.")
         of_hooks = reduce(lambda record, hook: record | hook.after_epoch(judged), training.hooks.values(), {})
@@ -115,8 +117,9 @@ class Loop:
                 **({"problem": number + 1} if len(training.plan.problems) > 1 else {}),
                 "train_loss": loss,
                 "train_accuracy": accuracy if training.counts_right else None,
-                "test_loss": evaluation.loss,
-                "test_accuracy": evaluation.accuracy,
+                "test_loss": evaluation and evaluation.loss,
+                "test_accuracy": evaluation and evaluation.accuracy,
+                **({} if evaluation is None else evaluation.metrics),
                 "seconds": keeper.meter.seconds,
                 **of_hooks,
                 **training.method.metrics(),

@@ -21,11 +21,13 @@ class FitResult:
     data: Data
     method: Method
     test_accuracy: float | None
-    """The accuracy on the test samples, 0 to 1; None for a regression."""
-    test_loss: float
+    """The accuracy on the test samples, 0 to 1; None for a regression, or without test samples."""
+    test_loss: float | None
+    """The loss on the test samples; None where there are none."""
     history: list[dict[str, Any]]
     """One record of plain values for each epoch."""
-    evaluation: Evaluation
+    evaluation: Evaluation | None
+    """How the model does on the test samples; None where there are none."""
     run: Run | None
     diagnosis: TrainabilityReport | None = None
     """The diagnosis of the model before its first step, if it was asked for."""
@@ -37,20 +39,22 @@ class FitResult:
         accuracy = "" if self.test_accuracy is None else f"test accuracy {100 * self.test_accuracy:.2f} %, "
         together = self.ensemble_evaluation and self.ensemble_evaluation.accuracy
         ensemble = "" if together is None else f" (all classifiers together: {100 * together:.2f} %)"
-        return f"{accuracy}test loss {self.test_loss:.4f} after {len(self.history)} epochs{ensemble}"
+        loss = f"train loss {self.history[-1]['train_loss']:.4f}, no test samples,"
+        if self.test_loss is not None:
+            loss = f"test loss {self.test_loss:.4f}"
+        return f"{accuracy}{loss} after {len(self.history)} epochs{ensemble}"
 
 
 def result_of(training: Training) -> FitResult:
     """The result of a training that came to its end."""
     evaluation, ensemble = training.evaluation, training.plan.ensemble
-    assert evaluation is not None
     of_hooks = {name: value for hook in training.hooks.values() for name, value in hook.result().items()}
     return FitResult(
         training.model,
         training.whole_data,
         training.method,
-        evaluation.accuracy,
-        evaluation.loss,
+        evaluation and evaluation.accuracy,
+        evaluation and evaluation.loss,
         training.history,
         evaluation,
         training.run,

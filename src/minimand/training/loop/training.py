@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import reduce
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from ..hooks.hook import HOOKS
 from ..methods.local.activations import check_cached, sources
 from ..methods.method import Method
 from ..runs.run import Run
-from .evaluate import Evaluation, autocast, evaluate_batches
+from .evaluate import Evaluation, Metrics, autocast, evaluate_batches
 from .events import Callback, Event
 from .losses import Loss, as_loss
 from .problems import Problem
@@ -46,10 +47,12 @@ class Training:
         callbacks: tuple[Callback, ...],
         world: World,
         diagnose: bool,
+        metrics: Metrics = MappingProxyType({}),
     ) -> None:
         self.model, self.data, self.method, self.recipe = model, data, method, recipe
         self.whole_data, self.loss_argument = data, loss
         self.run, self.seed, self.callbacks, self.world, self.diagnose = run, seed, callbacks, world, diagnose
+        self.metrics = metrics
         convert_conv2d_weight_memory_format(model, torch.channels_last)  # as batches are; a fifth faster on CPUs
         self.device = next(model.parameters()).device
         self.loss, self.test_loss = as_loss(loss, data, recipe), as_loss(loss, data)
@@ -143,13 +146,15 @@ class Training:
         """The module that is evaluated: the problem's own, or a moving average of it."""
         return reduce(lambda module, hook: hook.judged(module), self.hooks.values(), self.problem.module)
 
-    def evaluate(self, module: nn.Module, samples: Samples) -> Evaluation:
-        """Evaluate a module on samples, in all processes alike."""
+    def evaluate(self, module: nn.Module, samples: Samples) -> Evaluation | None:
+        """Evaluate a module on samples, in all processes alike; None where there are none."""
+        if len(samples) == 0:
+            return None
         if not getattr(samples, "is_prepared", False):
             samples = self.world.source(as_prepared(self.data, samples.to(self.device), self.device), False)
         self.world.broadcast(module.buffers())  # statistics of batches are those of rank 0's shares
         with autocast(self.device, self.recipe.precision):
-            evaluation = evaluate_batches(module, self.data, samples, self.test_loss, self.world)
+            evaluation = evaluate_batches(module, self.data, samples, self.test_loss, self.world, self.metrics)
         return self.world.from_main(evaluation)
 
     def for_each(self, call: Callable[[Any], None]) -> None:

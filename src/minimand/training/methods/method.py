@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
+from ...data import call, tensor_of
 from ..loop.losses import Loss
 from ..loop.problems import Plan, Problem
 
@@ -61,8 +62,8 @@ class Method:
 
 def chain_rule(model: nn.Module, x: Any, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
     """Backpropagate the loss through all of a module; returns the loss and the outputs, detached."""
-    outputs = model(x)
-    return descend(loss(outputs, y), outputs)
+    outputs = call(model, x)
+    return descend(loss(outputs, y), tensor_of(outputs))
 
 
 def descend(value: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:

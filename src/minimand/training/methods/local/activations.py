@@ -17,7 +17,7 @@ from ...._support.errors import MinimandError
 from ...._support.seeds import derived_seed, seed_everything
 from ...._support.torch_internals import tree_flatten, tree_leaves
 from ....data.data import Data, PreparedSamples
-from ....data.samples import WHOLE, Batch, Loader
+from ....data.samples import WHOLE, Batch, Loader, Stream
 from ....recipes.recipe import Recipe
 from ...distributed.world import World
 from ...loop.state_batch import StateBatch
@@ -184,7 +184,7 @@ class Cache:
             for leaf, t in zip(leaves, tensors, strict=True):
                 leaf[filled : filled + len(t)] = t.to("cpu", leaf.dtype)
             filled += len(tensors[0])
-        all_targets = torch.cat(targets) if below is None else below.targets
+        all_targets = below.targets if below is not None else torch.cat(targets) if targets else torch.empty(0)
         return Activations(leaves, spec, all_targets, source.views, device)
 
 
@@ -233,5 +233,5 @@ def check_cached(data: Data, recipe: Recipe, world: World) -> None:
         )
     if recipe.mixup or recipe.cutmix:
         raise MinimandError("activations are kept of single samples, and the recipe mixes them; expected cache='off'.")
-    if isinstance(data.train, Loader) or isinstance(data.test, Loader):
+    if isinstance(data.train, Loader | Stream) or isinstance(data.test, Loader | Stream):
         raise MinimandError("activations of a loader cannot be kept; expected cache='off', tensors or a data set.")
