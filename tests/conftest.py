@@ -1,3 +1,5 @@
+import re
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,34 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("no folder ../shared with the data sets")
     return folder
+
+
+# What `pip install minimand` alone does not bring, by the names that are imported.
+_OPTIONAL = ("PEPit", "PIL", "curvlinops", "datasets", "importlinter", "matplotlib", "mkdocs", "onnx", "onnxruntime")
+_OPTIONAL += ("onnxscript", "optuna", "pandas", "pyarrow", "timm", "torchvision", "transformers")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Skip a test that fails for want of an optional package, where minimand is installed alone."""
+    report = yield
+    missing = call.excinfo and _missing(call.excinfo.value, report)
+    if report.failed and missing:
+        report.outcome = "skipped"
+        path, line, _ = item.location
+        report.longrepr = (path, line or 0, f"Skipped: {missing} is not installed")
+    return report
+
+
+def _missing(error: BaseException | None, report: pytest.TestReport) -> str | None:
+    """The optional package whose absence a test failed for, as an exception or in the output of a command says."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and (name := (error.name or "").partition(".")[0]) in _OPTIONAL:
+            return name
+        error = error.__cause__ or error.__context__
+    text = "".join([report.longreprtext, *(text for _, text in report.sections)])
+    words = re.search(r"(\w+)[\w.]* is needed [\w\s]+ and is\s+not installed|No module named '(\w+)", text)
+    name = words and (words.group(1) or words.group(2))
+    return name if name in _OPTIONAL else None
