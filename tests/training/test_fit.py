@@ -252,8 +252,8 @@ def test_recipes_read_back_from_their_configuration() -> None:
         mm.Recipe(),
         mm.Recipe(3, 7, mm.AdamW(betas=(0.8, 0.9)), mm.StepDecay(at=(0.1,)), ema=0.9, precision="bf16"),
         mm.Recipe(mixup=0.8, cutmix=1, augmentation=mm.Augmentation(4, randaugment=9, erase=0.25)),
-        default_recipe(mm.load_data("digits"), mm.create_model("resnet20"), torch.device("cpu")),
-        default_recipe(_rings(), nn.Linear(2, 2), torch.device("cpu")),
+        default_recipe(mm.load_data("digits"), mm.create_model("resnet20")),
+        default_recipe(_rings(), nn.Linear(2, 2)),
     ]
     for recipe in recipes:
         assert from_config(as_config(recipe)) == recipe

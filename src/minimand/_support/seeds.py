@@ -22,6 +22,21 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed % 2**32)
 
 
+@contextmanager
+def random_state_kept(device: torch.device) -> Iterator[None]:
+    """After it the generators of torch (CPU and every GPU), numpy and Python are as before, also after an error."""
+    states, gpus = random_state(torch.device("cpu")), torch.cuda.is_initialized() or device.type == "cuda"
+    on_gpus = torch.cuda.get_rng_state_all() if gpus else []
+    try:
+        yield
+    finally:
+        restore_random_state(torch.device("cpu"), *states)
+        if gpus:
+            torch.cuda.set_rng_state_all(on_gpus)
+        else:  # what a seed within left for GPUs that nothing has used yet
+            torch.cuda.manual_seed_all(torch.initial_seed())
+
+
 def random_state(device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The states of torch's generators as tensors, and those of numpy and Python as plain values."""
     kind, keys, *position = np.random.get_state()

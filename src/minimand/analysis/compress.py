@@ -120,7 +120,7 @@ def compress(
         raise MinimandError(f"{data.name} is a regression; compression is judged by accuracy and expects classes.")
     if device is not None:
         model.to(as_device(device))
-    recipe = recipe or default_recipe(data, model, next(model.parameters()).device)
+    recipe = recipe or default_recipe(data, model)
     return _Compressor(model, data, method, recipe, run, seed, tuple(callbacks)).compress(keep, tuning_epochs)
 
 

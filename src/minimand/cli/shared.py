@@ -85,7 +85,7 @@ def several_trainings(command: TrainingOptions, console: Console) -> dict[str, A
     device = as_device(command.device)
     data = load_data(options, console, command.quiet)
     model = options["model"] or default_model(data.shape)
-    recipe = default_recipe(data, create_for(model, data.shape, data.num_outputs), device)
+    recipe = default_recipe(data, create_for(model, data.shape, data.num_outputs))
     recipe = adapt_recipe(recipe, options)
     return {"data": data, "model": model, "recipe": recipe, "binding": options["binding"], "device": device}
 

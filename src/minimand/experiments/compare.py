@@ -93,7 +93,7 @@ def compare(
     if len(data.test) == 0:
         raise MinimandError(f"{data.name} has no test samples, by which algorithms are compared; expected some.")
     device = as_device(device)
-    recipe = recipe or default_recipe(data, create_for(model, data.shape, data.num_outputs), device)
+    recipe = recipe or default_recipe(data, create_for(model, data.shape, data.num_outputs))
     task = Task(data, model, binding, recipe, device)
     return _compare(task, _contestants(algorithms, task), range(seeds), Path(run), shown(callbacks, progress))
 

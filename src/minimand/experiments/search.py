@@ -80,7 +80,7 @@ def search(
     data = as_data(data)
     device = as_device(device)
     plain = create_for(model, data.shape, data.num_outputs, "gradient_descent", binding)
-    recipe = recipe or default_recipe(data, plain, device)
+    recipe = recipe or default_recipe(data, plain)
     task = TrialTask(hold_out(data, _HELD_OUT, seed), model, binding, recipe, device, seed, plain)
     config = configuration(plain, data, Backpropagation(), recipe, None, seed, device)
     settings = json.loads(json.dumps({**config, "steps": steps}))

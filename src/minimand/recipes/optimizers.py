@@ -14,11 +14,12 @@ from ..networks.kinds import LINEAR_OR_CONVOLUTION, WRAPPED_NORMALIZATIONS
 
 @dataclass(frozen=True)
 class SGD:
-    """Stochastic gradient descent with Nesterov momentum."""
+    """Stochastic gradient descent with momentum: Nesterov's by default, heavy-ball momentum with `nesterov=False`."""
 
     lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    nesterov: bool = True
 
     def __post_init__(self) -> None:
         _check_rate("SGD", self.lr, self.weight_decay)
@@ -27,7 +28,7 @@ class SGD:
     def build(self, model: nn.Module, scalars: float = 1.0) -> torch.optim.Optimizer:
         """The optimizer of a model's parameters; `scalars` as in `Recipe`."""
         groups = parameter_groups(model, self.weight_decay, scalars)
-        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.momentum > 0)
+        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov and self.momentum > 0)
 
 
 @dataclass(frozen=True)

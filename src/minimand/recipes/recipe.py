@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from .._support.calls import call_with, make_named
 from .._support.checks import check_number
 from .._support.errors import MinimandError, WrongTypeError, unknown_name
 from .._support.torch_internals import BatchNorm
+from ..layers.thresholds import Threshold
 from .augmentation import Augmentation
 from .optimizers import OPTIMIZERS, SGD, AdamW, Optimizer
 from .schedules import SCHEDULES, Cosine, OneCycle, Schedule
@@ -19,8 +20,30 @@ from .schedules import SCHEDULES, Cosine, OneCycle, Schedule
 if TYPE_CHECKING:
     from ..data.data import Data
 
-Precision = Literal["fp32", "bf16"]
-"""The number format of a forward pass: float32, or bfloat16 under autocast."""
+Precision = Literal["auto", "fp32", "bf16"]
+"""The number format of a forward pass: float32, or bfloat16 under autocast; "auto" is one of them by `as_precision`."""
+
+T = TypeVar("T")
+
+
+class Named(Generic[T]):
+    """A field of a recipe that takes an object, or a text such as "adamw(lr=0.001)" that one is made of."""
+
+    def __init__(self, known: Mapping[str, type[T]], default: T, example: str) -> None:
+        self.known, self.default, self.example = known, default, example
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: Any = None) -> T:
+        return self.default if instance is None else vars(instance)[self.name]
+
+    def __set__(self, instance: Any, value: T | str) -> None:
+        made = make_named(value, self.name, self.known) if isinstance(value, str) else value
+        if not isinstance(made, tuple(self.known.values())):
+            names = ", ".join(map(repr, self.known))
+            raise WrongTypeError(f"Recipe.{self.name} is {value!r}; expected {names}, or one such as {self.example}.")
+        vars(instance)[self.name] = made
 
 
 @dataclass(frozen=True)
@@ -29,8 +52,8 @@ class Recipe:
 
     epochs: int = 10
     batch_size: int = 128
-    optimizer: Optimizer = field(default_factory=SGD)
-    schedule: Schedule = field(default_factory=OneCycle)
+    optimizer: Named[Optimizer] = Named(OPTIMIZERS, SGD(), "mm.SGD(lr=0.1)")
+    schedule: Named[Schedule] = Named(SCHEDULES, OneCycle(), "mm.Cosine()")
     label_smoothing: float = 0.0
     mixup: float = 0.0
     """Mixup's parameter: each sample is averaged with another one of its batch, and their targets alike, by a share
@@ -48,8 +71,10 @@ class Recipe:
     et al. 2021; 0.01 is a usual value); 0 for none."""
     scalars: float = 1.0
     """The factor on the learning rate of parameters that are one number: a tenth for Fixup (Zhang et al. 2019)."""
-    precision: Precision = "fp32"
-    """The number format of the forward pass: "bf16" is bfloat16 autocast, weights and updates stay in float32."""
+    precision: Precision = "auto"
+    """The number format of the forward pass: "bf16" is bfloat16 autocast, weights and updates stay in float32. "auto"
+    is bf16 for images and networks with batch normalization and without thresholds, where the hardware is fast at it,
+    else fp32. A run's configuration says which it became, and a run that goes on keeps it."""
     compile: bool = False
     """Whether the model runs through torch.compile."""
     augmentation: Augmentation | None = None
@@ -80,8 +105,6 @@ class Recipe:
             )
         if self.precision not in get_args(Precision):
             raise unknown_name("precision of Recipe", str(self.precision), get_args(Precision))
-        object.__setattr__(self, "optimizer", _named("optimizer", self.optimizer, OPTIMIZERS, "mm.SGD(lr=0.1)"))
-        object.__setattr__(self, "schedule", _named("schedule", self.schedule, SCHEDULES, "mm.Cosine()"))
         if not isinstance(self.augmentation, Augmentation | None):
             raise WrongTypeError(f"Recipe.augmentation is {self.augmentation!r}; expected mm.Augmentation(...).")
 
@@ -96,32 +119,38 @@ class Recipe:
         return ("brock2021high",) if self.adaptive_clip else ()
 
 
-def _named(name: str, value: Any, known: Mapping[str, type[Any]], example: str) -> Any:
-    """The optimizer or schedule that an object or a text such as "adamw(lr=0.001)" stands for."""
-    if isinstance(value, str):
-        return make_named(value, name, known)
-    if not isinstance(value, tuple(known.values())):
-        names = ", ".join(map(repr, known))
-        raise WrongTypeError(f"Recipe.{name} is {value!r}; expected {names}, or one such as {example}.")
-    return value
-
-
 # A first look at any data set in about the same time: how many samples are seen, at most and at least how often.
 _SAMPLES_SEEN = 120_000
 _EPOCHS = (2, 30)
 
 
-def default_recipe(data: "Data", model: nn.Module, device: torch.device) -> Recipe:
+def default_recipe(data: "Data", model: nn.Module) -> Recipe:
     """A short recipe for a first look: few epochs of large data, many of small.
 
     SGD for networks with normalization, which bear its learning rate, on images; Adam for all others.
     """
     low, high = _EPOCHS
     epochs = min(max(round(_SAMPLES_SEEN / len(data.train)), low), high)
-    if len(data.shape) == 3 and any(isinstance(m, BatchNorm) for m in model.modules()):
-        return Recipe(epochs=epochs, precision="bf16" if has_bf16(device) else "fp32")
+    if _is_normalized_on_images(data, model):
+        return Recipe(epochs=epochs)
     adam = AdamW(lr=5e-3, weight_decay=0.0)
     return Recipe(epochs=epochs, batch_size=min(128, len(data.train)), optimizer=adam, schedule=Cosine())
+
+
+def as_precision(precision: Precision, data: "Data", model: nn.Module, device: torch.device) -> Precision:
+    """The precision of a model on some data and a device: the named one, and what "auto" becomes.
+
+    A network of thresholds stays in float32, in which it is packed: bfloat16 would move samples across a jump.
+    """
+    if precision != "auto":
+        return precision
+    has_thresholds = any(isinstance(m, Threshold) for m in model.modules())
+    gains = has_bf16(device) and _is_normalized_on_images(data, model) and not has_thresholds
+    return "bf16" if gains else "fp32"
+
+
+def _is_normalized_on_images(data: "Data", model: nn.Module) -> bool:
+    return len(data.shape) == 3 and any(isinstance(m, BatchNorm) for m in model.modules())
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .._support.torch_internals import storage_id
+from .._support.modes import evaluation_mode
+from .._support.torch_internals import storage_id, uncompiled
 
 
 def count_flops(model: nn.Module, shape: tuple[int, ...]) -> int | None:
@@ -15,15 +16,11 @@ def count_flops(model: nn.Module, shape: tuple[int, ...]) -> int | None:
     Only matrix products and convolutions count, as is usual. None if the model does not run on a batch of one.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    training = model.training
-    model.eval()
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(torch.zeros(1, *shape, device=device))
+        with evaluation_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            uncompiled(model)(torch.zeros(1, *shape, device=device))
     except (RuntimeError, ValueError, TypeError):  # somebody else's model may want another batch
         return None
-    finally:
-        model.train(training)
     return counter.get_total_flops()
 
 

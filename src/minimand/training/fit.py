@@ -1,7 +1,8 @@
 """Training a model by a method: what everything begins with."""
 
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from torch import nn
 
 from .._support.environment import as_device
 from .._support.errors import MinimandError, WrongTypeError
-from ..data import Data
+from .._support.seeds import random_state_kept
+from .._support.torch_internals import uncompiled
 from ..data.conversion import as_data
-from ..recipes.recipe import Recipe, default_recipe
+from ..data.data import Data
+from ..recipes.recipe import Recipe, as_precision, default_recipe, from_config
 from ..report.page import write_report
-from .distributed.processes import world_size
+from .distributed.processes import check_same, code_and_versions, world_size
 from .distributed.world import Parallel, World, join_world
 from .hooks.progress import with_progress
 from .loop.evaluate import Metrics, check_metrics
@@ -26,6 +29,7 @@ from .loop.training import Training
 from .methods._registry import as_method
 from .methods.backpropagation import Backpropagation
 from .methods.method import Method
+from .runs.keeper import configuration
 from .runs.run import Run
 
 
@@ -46,7 +50,7 @@ def fit(
     progress: bool = True,
     metrics: Metrics | None = None,
 ) -> FitResult:
-    """Train a model, in place.
+    """Train a model, in place. Random states (torch, numpy, Python) and frozen normalizations stay as they are.
 
     Args:
         model: any module from a batch to outputs (N, classes ...), or (N, d) for a regression, or their `logits`.
@@ -54,7 +58,8 @@ def fit(
             in a tuple or a dictionary are the model's arguments.
         method: what decides the updates: a name as in "layerwise(hidden_layers=2)", or an object; `mm.list_methods()`.
         recipe: optimizer, schedule, epochs ...; by default a short one that suits the data.
-        loss: "cross_entropy", "mse", or a function of (outputs, targets); by default the model's own or the task's.
+        loss: "cross_entropy", "mse", or a function of (outputs, targets); by default the model's own or the task's. The
+            parameters of a module are trained with the model's.
         run: the folder of the run, in which report.html tells of it at the end. Given again with the same settings, the
             run goes on where it was, to the same bits as if it had not been interrupted. None keeps nothing on disk.
         seed: decides the order of the samples and every random choice in training; the first weights are as given.
@@ -77,13 +82,16 @@ def fit(
     _check_arguments(model, recipe, loss, callbacks, checkpoint_every, seed)
     metrics = check_metrics(metrics, world_size())
     method, callbacks = _checked_method(method, diagnose), with_progress(callbacks, progress)
-    data = _checked_data(data, model, method)
-    world = _joined_world(model, method, parallel, diagnose, device)
-    recipe = recipe or default_recipe(data, model, next(model.parameters()).device)
-    run = Run(run) if isinstance(run, str | Path) else run
-    with world.failures(), ExitStack() as stack:
+    device = next(model.parameters()).device if device is None else as_device(device)
+    with random_state_kept(device), ExitStack() as stack:
+        data = _checked_data(data, model, method)
+        world = _joined_world(model, method, parallel, diagnose, device)
+        check_same(lambda: _settings(model, data, method, recipe, loss, seed) | {"parallel": parallel})
+        stack.enter_context(world.failures())
+        run = Run(run) if isinstance(run, str | Path) else run
         if run is not None:
             world.on_main(lambda: stack.enter_context(run.claimed()))
+        recipe = world.on_main(lambda: _settled(recipe, data, model, run))
         training = Training(model, data, method, recipe, loss, run, seed, callbacks, world, diagnose, metrics)
         result = Loop(training, checkpoint_every).run()
         if run is not None and world.is_main:
@@ -100,13 +108,36 @@ def _checked_method(method: Method | str | None, diagnose: bool) -> Method:
 
 
 def _joined_world(
-    model: nn.Module, method: Method, parallel: Parallel | None, diagnose: bool, device: str | torch.device | None
+    model: nn.Module, method: Method, parallel: Parallel | None, diagnose: bool, device: torch.device
 ) -> World:
     """The processes that train together; the model moves to the device of this one."""
     method.check(world_size())
     world = join_world(parallel, method.distributed, type(method).__name__, diagnose)
-    model.to(world.local_device(next(model.parameters()).device if device is None else as_device(device)))
+    model.to(world.local_device(device))
     return world
+
+
+def _settings(
+    model: nn.Module, data: Data, method: Method, recipe: Recipe | None, loss: str | Loss | None, seed: int
+) -> dict[str, Any]:
+    """What has to be the same in all processes that train together."""
+    settings = configuration(uncompiled(model), data, method, recipe, loss, seed, next(model.parameters()).device)
+    shapes = {name: tuple(x.shape) for name, x in model.state_dict().items()}
+    return settings | {"shape": shapes} | code_and_versions()
+
+
+def _settled(recipe: Recipe | None, data: Data, model: nn.Module, run: Run | None) -> Recipe:
+    """The recipe, by default a short one: with the precision that "auto" becomes, and compiled if the model is.
+
+    A run that goes on keeps the precision that it began with, on other hardware too.
+    """
+    recipe = recipe or default_recipe(data, uncompiled(model))
+    precision, device = recipe.precision, next(model.parameters()).device
+    if precision == "auto" and run is not None and not run.is_new:
+        with suppress(MinimandError, KeyError, TypeError, ValueError):  # whether this is a run is judged elsewhere
+            precision = from_config(run.config()["recipe"]).precision
+    is_compiled = recipe.compile or uncompiled(model) is not model
+    return replace(recipe, precision=as_precision(precision, data, model, device), compile=is_compiled)
 
 
 def _check_arguments(model: Any, recipe: Any, loss: Any, callbacks: Any, checkpoint_every: Any, seed: Any) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import minimand as mm
 from minimand.layers.thresholds import Threshold
 from minimand.training.methods.targets import search as target_search
-from minimand.training.methods.targets.passes import TargetPass
+from minimand.training.methods.targets.passes import TargetPass, TargetRules
 from minimand.training.methods.targets.saved_bits import SavedActivations
 from minimand.training.methods.targets.unit_losses import LOSSES
 
@@ -372,3 +372,22 @@ def test_a_search_asks_no_more_often_than_it_may_and_moves_nothing_else(targets:
     assert 2 + 1 < len(passes) <= 1 + 2 * 5
     assert model[1].num_batches_tracked == expected[1].num_batches_tracked == 1
     torch.testing.assert_close(dict(model.named_buffers()), dict(expected.named_buffers()))
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "adaline"])
+@pytest.mark.parametrize("threshold", [mm.Sign(), mm.Heaviside(), mm.QuantizedReLU(4), mm.Staircase(7, -2.0, 3.0)])
+def test_slopes_in_bfloat16_are_those_of_float64_to_the_last_digits(name: str, threshold: Threshold) -> None:
+    z = torch.linspace(-9, 9, 721, dtype=torch.bfloat16)
+    for t in (-1.0, 1.0):
+        slopes = [
+            TargetPass(TargetRules(LOSSES[name], "sign", True, 4), threshold, x, x, F.mse_loss, False).gradient(
+                0, threshold, x, torch.full_like(x, t)
+            )
+            for x in (z, z.double())
+        ]
+        assert slopes[0].dtype == torch.bfloat16
+        if threshold.levels == 2:  # of a staircase the place on the stairs is rounded too
+            torch.testing.assert_close(slopes[0].double(), slopes[1], rtol=0.04, atol=1e-6)
+        else:
+            torch.testing.assert_close(slopes[0].double(), slopes[1], rtol=0.08, atol=0.02)
+        assert ((slopes[0] == 0) == (slopes[1].abs() < 1e-30)).all()

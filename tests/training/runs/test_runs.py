@@ -25,7 +25,7 @@ from minimand.training.runs import checkpoint as checkpoints
 from minimand.training.runs.checkpoint import CheckpointError
 from minimand.training.runs.run import Run, RunError
 
-RECIPE = mm.Recipe(epochs=3, batch_size=20, optimizer=mm.SGD(lr=0.02), ema=0.9)
+RECIPE = mm.Recipe(epochs=3, batch_size=20, optimizer=mm.SGD(lr=0.02), ema=0.9, precision="fp32")
 
 
 def _model(seed: int = 0) -> nn.Module:

@@ -61,7 +61,7 @@ class Train(TrainingOptions):
         data = load_data(options, console, self.quiet)
         name = options["model"] or default_model(data.shape)
         model = _first_model(name, options, algorithm, data)
-        recipe = default_recipe(data, model, device) if run.is_new else from_config(run.config()["recipe"])
+        recipe = default_recipe(data, model) if run.is_new else from_config(run.config()["recipe"])
         with resumable(f"{_command_again(folder, named, name)} goes on from the last checkpoint"):
             result = fit(
                 model,
@@ -83,9 +83,10 @@ class Train(TrainingOptions):
     def _begun(self) -> tuple[Path, dict[str, Any]]:
         """The folder of the run, and the options that decide it, in every process alike."""
         from ...trainability.initialization.scheme import read_scheme
-        from ...training.distributed.processes import broadcast_object
+        from ...training.distributed.processes import broadcast_object, check_same
         from ...training.runs.run import Run
 
+        check_same(lambda: {f"--{name.replace('_', '-')}": value for name, value in vars(self).items()})
         folder = Path(self.run) if self.run else _new_folder()
         earlier = Run(folder).command()
         if earlier and self.scheme and self.scheme != earlier.get("scheme"):

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ..._support.errors import MinimandError
+from ..._support.modes import evaluation_mode
 from ..._support.torch_internals import ModuleSnapshot, own_parameters
 from ...data import call, tensor_of
 from ...networks.unrolled import Unrolled, UnrolledLayer
@@ -101,19 +101,6 @@ def usage(module: nn.Module, x: Any) -> tuple[set[nn.Module], set[Tensor]]:
     finally:
         handle.remove()
     return called, _leaves(getattr(outputs, "grad_fn", None))
-
-
-@contextmanager
-def evaluation_mode(*modules: nn.Module) -> Iterator[None]:
-    """Within it modules are in evaluation mode; after it all of their parts are in the modes that they had."""
-    modes = [(part, part.training) for module in modules for part in module.modules()]
-    for module in modules:
-        module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 def _leaves(function: Any) -> set[Tensor]:

@@ -16,7 +16,7 @@ from ..._support.seeds import derived_seed, random_state, seed_everything
 from ...data.samples import Batch, Loader, Samples
 from ..loop.losses import Loss
 from ..runs.checkpoint import Checkpoint, pack_optimizer, unpack_optimizer
-from .processes import LostProcessError, init_process_group, is_launched, world_size
+from .processes import LostProcessError, init_process_group, is_launched, no_answer, world_size
 from .sharding import Shards, usage
 
 Parallel = Literal["ddp", "fsdp"]
@@ -223,8 +223,8 @@ class World:
             if not lost and not isinstance(error, dist.DistError):
                 raise
             raise LostProcessError(
-                f"another of the {self.world_size} processes ended; what it printed says why. With a run's folder the "
-                "same command goes on from the last checkpoint, with as many processes as you like."
+                f"{no_answer(f'another of the {self.world_size} processes', error)} With a run's folder the same "
+                "command goes on from the last checkpoint, with as many processes as you like."
             ) from error
 
 

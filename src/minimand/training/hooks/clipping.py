@@ -1,6 +1,6 @@
 """Gradient clipping: by the norm of all gradients, or unit by unit (Brock et al. 2021)."""
 
-import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from ..._support.errors import MinimandError
 from ..._support.torch_internals import ConvNd
 from ..loop.training import Training
 from .hook import HOOKS, Hook
-from .nonfinite import NonFiniteLossError, broken_gradient
+from .nonfinite import NonFiniteHook
 
 # Norms of weights below this count as this: else weights of 0 could never leave it.
 _LEAST_NORM = 1e-3
@@ -17,7 +17,7 @@ _LEAST_NORM = 1e-3
 
 @HOOKS.register("clipping")
 class ClippingHook(Hook):
-    """Clips gradients (`Recipe.clip`, `Recipe.adaptive_clip`); gradients that are not finite end the training."""
+    """Clips gradients (`Recipe.clip`, `Recipe.adaptive_clip`)."""
 
     @classmethod
     def is_wanted(cls, training: Training) -> bool:
@@ -28,19 +28,11 @@ class ClippingHook(Hook):
             )
         return is_wanted
 
-    def measure(self) -> list[Tensor]:
-        gradients = (p.grad for p in self.training.problem.trained.parameters() if p.grad is not None)
-        self.norm = self.training.world.full(nn.utils.get_total_norm(gradients))
-        return [self.norm]
-
     def change_gradients(self, value: float, measured: list[float]) -> None:
         recipe, trained = self.training.recipe, self.training.problem.trained
-        if not math.isfinite(measured[0]):
-            raise NonFiniteLossError(
-                f"the loss is {value} at step {self.training.step}, but the gradient of {broken_gradient(trained)}."
-            )
         if recipe.clip:
-            nn.utils.clip_grads_with_norm_(trained.parameters(), recipe.clip, self.norm)
+            norm = cast(NonFiniteHook, self.training.hooks["nonfinite"]).norm
+            nn.utils.clip_grads_with_norm_(trained.parameters(), recipe.clip, norm)
         else:
             clip_adaptively(trained, recipe.adaptive_clip)
 

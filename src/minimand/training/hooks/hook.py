@@ -46,6 +46,10 @@ class Hook:
         """Averages or snapshots of the problem's module that belong into checkpoints, by section."""
         return {}
 
+    def trained_beside(self) -> list[nn.Module]:
+        """Modules beside the problem's whose parameters are trained with it."""
+        return []
+
     def mix(self, x: Any, y: Tensor) -> tuple[Any, Tensor]:
         """A prepared batch and its targets, changed together."""
         return x, y
@@ -61,11 +65,11 @@ class Hook:
         """Scalars of the gradients that are read together with the loss: one wait for the device."""
         return []
 
-    def check_loss(self, value: float, loss: Tensor, x: Any) -> None:
-        """Judge the loss of a step: its value over all processes, and this process's share of it."""
+    def check(self, value: float, loss: Tensor, x: Any, measured: list[float]) -> None:
+        """Judge a step before gradients change, by its loss over all processes, this process's, and `measure`."""
 
     def change_gradients(self, value: float, measured: list[float]) -> None:
-        """Check or change the gradients, given the loss and the values of what `measure` returned."""
+        """Change the gradients, given the loss and the values of what `measure` returned."""
 
     def constrain(self) -> None:
         """Bring parameters back to where they may be, after the optimizer's step."""

@@ -1,6 +1,7 @@
 """Checks for losses and weights that are NaN or infinite, and a search for where they began."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +13,9 @@ from ...data import call
 from ...recipes.recipe import Precision
 from ...trainability.measure.tracing import undisturbed
 from ..loop.evaluate import autocast
+from ..loop.losses import Loss
 from ..loop.training import Training
-from .hook import HOOKS, Hook
+from .hook import HOOKS, Backward, Hook
 
 
 class NonFiniteLossError(MinimandError, ArithmeticError):
@@ -22,21 +24,48 @@ class NonFiniteLossError(MinimandError, ArithmeticError):
 
 @HOOKS.register("nonfinite")
 class NonFiniteHook(Hook):
-    """Ends a training whose loss becomes NaN or infinite, with the place where it began."""
+    """Ends a training whose loss or gradient becomes NaN or infinite, with the place where it began.
+
+    A mask can keep the loss finite while gradients are NaN: their norm, `norm`, is read together with the loss.
+    """
+
+    norm: Tensor
 
     @classmethod
     def is_wanted(cls, training: Training) -> bool:
         return True
 
-    def check_loss(self, value: float, loss: Tensor, x: Any) -> None:
-        if math.isfinite(value):
-            return
+    def around_backward(self, backward: Backward) -> Backward:
+        def noted(model: nn.Module, x: Any, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+            self.batch = x, y, loss
+            return backward(model, x, y, loss)
+
+        return noted
+
+    def measure(self) -> list[Tensor]:
+        groups = self.training.optimizer.param_groups
+        gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+        self.norm = self.training.world.full(nn.utils.get_total_norm(gradients).to(self.training.device))
+        return [self.norm]
+
+    def check(self, value: float, loss: Tensor, x: Any, measured: list[float]) -> None:
         training = self.training
+        if not math.isfinite(value):
+            training.world.unwrap()
+            began = training.world.describe_where(
+                not loss.isfinite(), lambda: origin(training.problem.module, x, training.recipe.precision)
+            )
+            raise NonFiniteLossError(f"the loss is {value} at step {training.step}. It began {began}.")
+        if math.isfinite(measured[0]):
+            return
+        broken = broken_gradient(training.problem.trained) or broken_gradient(nn.ModuleList(training.trained_beside))
+        if broken is None:  # the squares of finite gradients may overflow
+            return
         training.world.unwrap()
-        began = training.world.describe_where(
-            not loss.isfinite(), lambda: origin(training.problem.module, x, training.recipe.precision)
+        cause = broken_function(training.problem.module, *self.batch, training.recipe.precision)
+        raise NonFiniteLossError(
+            f"the loss is {value} at step {training.step}, but the gradient of {broken}{cause}. The step was not made."
         )
-        raise NonFiniteLossError(f"the loss is {value} at step {training.step}. It began {began}.")
 
 
 def check_weights(model: nn.Module, step: int) -> None:
@@ -84,9 +113,23 @@ def broken_parameter(model: nn.Module) -> str | None:
 
 
 def broken_gradient(model: nn.Module) -> str | None:
-    """The first parameter whose gradient is not finite, with what it is; None if there is none."""
-    gradients = ((name, p.grad) for name, p in model.named_parameters() if p.grad is not None)
-    return next((f"{name} is {_worst(g)}" for name, g in gradients if not _finite(g)), None)
+    """The last parameter whose gradient is not finite, nearest to where it began, with what it is; None if none is."""
+    gradients = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
+    return next((f"{name} is {_worst(g)}" for name, g in reversed(gradients) if not _finite(g)), None)
+
+
+def broken_function(model: nn.Module, x: Any, y: Tensor, loss: Loss, precision: Precision = "fp32") -> str:
+    """Run the model on the batch again, and say which function was the first to give NaN as a gradient, if one does."""
+    try:
+        with undisturbed(model), warnings.catch_warnings(), torch.enable_grad():
+            warnings.simplefilter("ignore")
+            with torch.autograd.set_detect_anomaly(True), autocast(y.device, precision):
+                value = loss(call(model, x), y)
+                torch.autograd.grad(value, [p for p in model.parameters() if p.requires_grad], allow_unused=True)
+    except RuntimeError as error:
+        name = str(error).partition("'")[2].partition("Backward")[0]
+        return f": the derivative of {name.lower()} is NaN" if "returned nan values" in str(error) else ""
+    return ""
 
 
 def _finite(value: object) -> bool:

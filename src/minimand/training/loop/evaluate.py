@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError, WrongTypeError
+from ..._support.modes import evaluation_mode
 from ...data import Data, Samples, as_data, call, tensor_of
 from ...data.data import as_prepared
 from ...data.samples import NO_CLASS
-from ...recipes.recipe import Precision
-from ..distributed.sharding import evaluation_mode
+from ...recipes.recipe import Precision, as_precision
 from ..distributed.world import World
 from .losses import Loss, aligned, as_loss, predicted
 
@@ -50,7 +50,7 @@ def evaluate(
     *,
     samples: Samples | None = None,
     loss: str | Loss | None = None,
-    precision: Precision = "fp32",
+    precision: Precision = "auto",
     metrics: Metrics | None = None,
 ) -> Evaluation:
     """Run a model over samples, by default the test samples, in evaluation mode; its mode is restored.
@@ -63,7 +63,7 @@ def evaluate(
     if len(samples) == 0:
         raise MinimandError(f"{data.name} has no test samples; expected some, or samples=data.train.")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with autocast(device, precision):
+    with autocast(device, as_precision(precision, data, model, device)):
         judge = as_loss(loss, data)
         return evaluate_batches(model, data, as_prepared(data, samples, device), judge, World(), check_metrics(metrics))
 

@@ -7,9 +7,10 @@ from functools import reduce
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..._support.seeds import derived_seed, restore_random_state, seed_everything
+from ..._support.torch_internals import BatchNorm, DropoutNd
 from ..hooks.nonfinite import NonFiniteLossError, check_weights
 from ..runs.interrupts import Interrupts, deferred_interrupts
 from ..runs.keeper import Keeper
@@ -32,6 +33,7 @@ class Loop:
         try:
             self.keeper.resume()
             training.tell(Started(training.steps, training.step, training.steps // training.steps_per_epoch))
+            self._warn_of_modes()
             self._warn_of_uneven_shares()
             with deferred_interrupts() if training.run else nullcontext(Interrupts()) as interrupts:
                 while training.step < training.steps:
@@ -45,6 +47,7 @@ class Loop:
             training.tell(Stopped(error))
             raise
         finally:
+            training.set_modes(training.model)
             if training.plan.cache is not None:
                 training.plan.cache.close()
         training.end_problem()
@@ -60,7 +63,7 @@ class Loop:
             seed_everything(derived_seed(seed, epoch))
             keeper.meter.reset()
         keeper.meter.began = time.monotonic()
-        training.problem.module.train()
+        training.set_modes(training.problem.module)
         size, share = training.recipe.samples_per_update, training.world.share
         batches = training.train_source.batches(size, derived_seed(seed, epoch), first, share)
         if first > 0:  # making the batches may have drawn
@@ -91,9 +94,11 @@ class Loop:
         sums = world.all_reduce(torch.stack([loss.double() / world.batch_shares, right.double()]))
         measured = [scalar.double().view(1) for part in scalars for scalar in part]
         value, right_count, *values = torch.cat([sums, *measured]).tolist()  # one wait for the device
-        training.for_each(lambda hook: hook.check_loss(value, loss, x))
-        for hook, part in zip(hooks, scalars, strict=True):
-            hook.change_gradients(value, [values.pop(0) for _ in part])
+        by_hook = [(hook, [values.pop(0) for _ in part]) for hook, part in zip(hooks, scalars, strict=True)]
+        for hook, part in by_hook:
+            hook.check(value, loss, x, part)
+        for hook, part in by_hook:
+            hook.change_gradients(value, part)
         optimizer.step()
         training.for_each(lambda hook: hook.constrain())
         self.keeper.meter.count(value, right_count, samples)
@@ -105,8 +110,8 @@ class Loop:
         training, keeper = self.training, self.keeper
         judged, step, number = training.judged, training.step, training.number
         training.evaluation = evaluation = training.evaluate(judged, training.test_source)
+        check_weights(training.plan.saved, training.step)
         if evaluation is not None and not math.isfinite(evaluation.loss):
-            check_weights(training.plan.saved, training.step)
             raise NonFiniteLossError(f"the test loss is {evaluation.loss} after epoch {epoch + 1}.")
         of_hooks = reduce(lambda record, hook: record | hook.after_epoch(judged), training.hooks.values(), {})
         loss, accuracy = keeper.meter.averages()
@@ -133,6 +138,16 @@ class Loop:
         if is_asked:
             self.training.world.unwrap()
             raise KeyboardInterrupt
+
+    def _warn_of_modes(self) -> None:
+        depends = BatchNorm, nn.Dropout, DropoutNd
+        if self.training.was_in_evaluation and any(isinstance(m, depends) for m in self.training.model.modules()):
+            self.training.tell(
+                Warned(
+                    "the model is in evaluation mode, and is trained in training mode, normalization and dropout too. "
+                    "To keep a layer frozen: model.train(); layer.eval()."
+                )
+            )
 
     def _warn_of_uneven_shares(self) -> None:
         batch, count = self.training.batch, self.training.world.batch_shares

@@ -50,7 +50,7 @@ def result_of(training: Training) -> FitResult:
     evaluation, ensemble = training.evaluation, training.plan.ensemble
     of_hooks = {name: value for hook in training.hooks.values() for name, value in hook.result().items()}
     return FitResult(
-        training.model,
+        training.model if training.compiled_model is None else training.compiled_model,
         training.whole_data,
         training.method,
         evaluation and evaluation.accuracy,

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from ..._support.seeds import derived_seed
+from ..._support.torch_internals import uncompiled
 from ...data import Arrays, Data, Loader, Samples
 from ...data.data import PreparedSamples, as_prepared
 from ...recipes.recipe import Recipe
@@ -49,7 +50,12 @@ class Training:
         diagnose: bool,
         metrics: Metrics = MappingProxyType({}),
     ) -> None:
-        self.model, self.data, self.method, self.recipe = model, data, method, recipe
+        self.compiled_model = model if uncompiled(model) is not model else None
+        """The model as the caller compiled it; None if it is not compiled."""
+        self.model, self.data, self.method, self.recipe = (model := uncompiled(model)), data, method, recipe
+        self.kept_in_evaluation = [m for m in model.modules() if model.training and not m.training]
+        """Modules that the caller put in evaluation mode, such as frozen normalizations; they stay so."""
+        self.was_in_evaluation = not model.training
         self.whole_data, self.loss_argument = data, loss
         self.run, self.seed, self.callbacks, self.world, self.diagnose = run, seed, callbacks, world, diagnose
         self.metrics = metrics
@@ -108,13 +114,21 @@ class Training:
         wrapped = self.world.wrap(module, self.example, [copy.get_submodule("module") for copy in self.copies.values()])
         self.forward = reduce(lambda forward, hook: hook.callable(forward), self.hooks.values(), wrapped)
         self.backward = reduce(lambda back, hook: hook.around_backward(back), self.hooks.values(), self.method.backward)
-        self.optimizer = self.recipe.optimizer.build(self.problem.trained, self.recipe.scalars)
+        self.trained_beside = [part for hook in self.hooks.values() for part in hook.trained_beside()]
+        trained = nn.ModuleList([self.problem.trained, *self.trained_beside])
+        self.optimizer = self.recipe.optimizer.build(trained, self.recipe.scalars)
         self.train_source = self.world.source(self.train_samples, True)
         self.test_source = self.world.source(self.test_samples, False)
         cache = self.plan.cache
         if cache is not None and number >= cache.first:
             with autocast(self.device, self.recipe.precision):
                 self.train_source, self.test_source = cache.feed(number, sources(self, cache.views), self.device)
+
+    def set_modes(self, module: nn.Module) -> None:
+        """Put a module in training mode, but for what the caller put in evaluation mode."""
+        module.train()
+        for part in self.kept_in_evaluation:
+            part.training = False
 
     def end_problem(self) -> None:
         """End the present problem: its module gets the weights that it ends with."""

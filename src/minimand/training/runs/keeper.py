@@ -160,7 +160,7 @@ def configuration(
     model: nn.Module,
     data: Data,
     method: Method,
-    recipe: Recipe,
+    recipe: Recipe | None,
     loss: str | Loss | None,
     seed: int,
     device: torch.device,

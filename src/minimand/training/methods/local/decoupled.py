@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError, unknown_name
+from ...._support.modes import evaluation_mode
 from ...._support.seeds import seeded_apart
 from ...._support.torch_internals import BatchNorm, tree_flatten, tree_leaves, tree_map, uncompiled
 from ....layers import PredictionSimilarity
@@ -20,7 +21,6 @@ from ....layers.heads import AUXILIARIES, Auxiliary, auxiliary
 from ....networks import Network, as_network, compiled
 from ...distributed.pipeline import Buffer, Pipeline, SentState
 from ...distributed.processes import broadcast_object, world_size
-from ...distributed.sharding import evaluation_mode
 from ...loop.losses import Loss
 from ...loop.problems import Plan, Problem
 from ...loop.state_batch import StateBatch

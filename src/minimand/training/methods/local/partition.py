@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ...._support.errors import MinimandError
+from ...._support.modes import evaluation_mode
 from ....networks import Network, UnrolledLayer
 from ....networks.as_network import learns, states
-from ...distributed.sharding import evaluation_mode
 
 
 class Block(nn.Module):

@@ -25,8 +25,9 @@ class UnitLoss:
 
 
 def _soft_hinge(z: Tensor, t: Tensor) -> Tensor:
-    # -t (1 - tanh(z)^2), by the logistic function, which takes a seventh of the time of tanh.
-    s = (2 * z).sigmoid_()
+    # -t (1 - tanh(z)^2), by the logistic function, which takes a seventh of the time of tanh. It is even in z: where
+    # the logistic function s is small, 1 - s loses nothing; on the other side the digits of bfloat16 would cancel.
+    s = z.abs().mul_(-2).sigmoid_()
     return torch.ops.aten.sigmoid_backward.grad_input(t, s, grad_input=s).mul_(-4)
 
 
