@@ -50,16 +50,14 @@ def fit(
     progress: bool = True,
     metrics: Metrics | None = None,
 ) -> FitResult:
-    """Train a model, in place. Random states (torch, numpy, Python) and frozen normalizations stay as they are.
+    """Train a model, in place, and the parameters of a loss; random states and frozen layers stay as they are.
 
     Args:
         model: any module from a batch to outputs (N, classes ...), or (N, d) for a regression, or their `logits`.
-        data: a name, an `mm.Data`, or a pair (train, test) of tensors, data sets or loaders; test may be None. Inputs
-            in a tuple or a dictionary are the model's arguments.
+        data: a name, an `mm.Data`, or (train, test) of tensors, data sets or loaders; several inputs are arguments.
         method: what decides the updates: a name as in "layerwise(hidden_layers=2)", or an object; `mm.list_methods()`.
         recipe: optimizer, schedule, epochs ...; by default a short one that suits the data.
-        loss: "cross_entropy", "mse", or a function of (outputs, targets); by default the model's own or the task's. The
-            parameters of a module are trained with the model's.
+        loss: "cross_entropy", "mse", or a function of (outputs, targets); by default the model's own or the task's.
         run: the folder of the run, in which report.html tells of it at the end. Given again with the same settings, the
             run goes on where it was, to the same bits as if it had not been interrupted. None keeps nothing on disk.
         seed: decides the order of the samples and every random choice in training; the first weights are as given.
@@ -86,11 +84,9 @@ def fit(
     with random_state_kept(device), ExitStack() as stack:
         data = _checked_data(data, model, method)
         world = _joined_world(model, method, parallel, diagnose, device)
-        check_same(lambda: _settings(model, data, method, recipe, loss, seed) | {"parallel": parallel})
+        check_same(lambda: _settings(model, data, method, recipe, loss, seed, parallel))
         stack.enter_context(world.failures())
-        run = Run(run) if isinstance(run, str | Path) else run
-        if run is not None:
-            world.on_main(lambda: stack.enter_context(run.claimed()))
+        run = _claimed(run, world, stack)
         recipe = world.on_main(lambda: _settled(recipe, data, model, run))
         training = Training(model, data, method, recipe, loss, run, seed, callbacks, world, diagnose, metrics)
         result = Loop(training, checkpoint_every).run()
@@ -117,13 +113,27 @@ def _joined_world(
     return world
 
 
+def _claimed(run: str | Path | Run | None, world: World, stack: ExitStack) -> Run | None:
+    """The run of a folder, which no other process trains in until the stack is closed."""
+    run = Run(run) if isinstance(run, str | Path) else run
+    if run is not None:
+        world.on_main(lambda: stack.enter_context(run.claimed()))
+    return run
+
+
 def _settings(
-    model: nn.Module, data: Data, method: Method, recipe: Recipe | None, loss: str | Loss | None, seed: int
+    model: nn.Module,
+    data: Data,
+    method: Method,
+    recipe: Recipe | None,
+    loss: str | Loss | None,
+    seed: int,
+    parallel: Parallel | None,
 ) -> dict[str, Any]:
     """What has to be the same in all processes that train together."""
     settings = configuration(uncompiled(model), data, method, recipe, loss, seed, next(model.parameters()).device)
     shapes = {name: tuple(x.shape) for name, x in model.state_dict().items()}
-    return settings | {"shape": shapes} | code_and_versions()
+    return settings | {"parallel": parallel, "shape": shapes} | code_and_versions()
 
 
 def _settled(recipe: Recipe | None, data: Data, model: nn.Module, run: Run | None) -> Recipe:
