@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .models.info import model_info as model_info
     from .networks import Network as Network, as_network as as_network, compiled as compiled, unroll as unroll
     from .recipes import Augmentation as Augmentation, Recipe as Recipe
-    from .recipes.optimizers import SGD as SGD, Adam as Adam, AdamW as AdamW
+    from .recipes.optimizers import SGD as SGD, Adam as Adam, AdamW as AdamW, Muon as Muon
     from .recipes.schedules import Cosine as Cosine, OneCycle as OneCycle, StepDecay as StepDecay
     from .report import explain as explain
     from .surgery import (
@@ -85,7 +85,7 @@ _NAMES = {
     "models.info": "model_info",
     "networks": "Network as_network compiled unroll",
     "recipes": "Augmentation Recipe",
-    "recipes.optimizers": "SGD Adam AdamW",
+    "recipes.optimizers": "SGD Adam AdamW Muon",
     "recipes.schedules": "Cosine OneCycle StepDecay",
     "report": "explain",
     "surgery": "changes harden list_normalizations normalize remove_filters rewire",

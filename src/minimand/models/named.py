@@ -44,6 +44,12 @@ class NamedModel(nn.Module, PyTorchModelHubMixin, library_name="minimand", tags=
             )
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of a sample: (in_channels,), or (in_channels, side, side) of the images that it was made for."""
+        side = self._config.get("image_size", self.info.image_size)
+        return (self.in_channels,) if self.info.takes_vectors else (self.in_channels, side, side)
+
+    @property
     def config(self) -> dict[str, Any]:
         """The arguments of `create_model` that make this network, the name as `model`."""
         kinds = [record.kind for record in changes(self) if isinstance(record, Normalized) and record.model is self]

@@ -1,15 +1,19 @@
 """Optimizers of a recipe: frozen settings that build an optimizer of torch for the parameters of a model."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
 from .._support.checks import check_number
-from .._support.errors import MinimandError
-from ..networks.kinds import LINEAR_OR_CONVOLUTION, WRAPPED_NORMALIZATIONS
+from .._support.errors import MinimandError, WrongTypeError
+from .muon import MuonOptimizer
+from .parameter_groups import hidden_matrices, parameter_groups, trainable_parameters
+
+EPSILON = 1e-8
+"""What Adam adds to the root of the mean square of gradients."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class SGD:
 
     def build(self, model: nn.Module, scalars: float = 1.0) -> torch.optim.Optimizer:
         """The optimizer of a model's parameters; `scalars` as in `Recipe`."""
-        groups = parameter_groups(model, self.weight_decay, scalars)
+        groups = parameter_groups(trainable_parameters(model), self.weight_decay, scalars, "sgd")
         return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov and self.momentum > 0)
 
 
@@ -46,7 +50,10 @@ class AdamW:
 
     def build(self, model: nn.Module, scalars: float = 1.0) -> torch.optim.Optimizer:
         """The optimizer of a model's parameters; `scalars` as in `Recipe`."""
-        return torch.optim.AdamW(parameter_groups(model, self.weight_decay, scalars), lr=self.lr, betas=self.betas)
+        return torch.optim.AdamW(self._groups(model, scalars), lr=self.lr, betas=self.betas)
+
+    def _groups(self, model: nn.Module, scalars: float) -> list[dict[str, Any]]:
+        return parameter_groups(trainable_parameters(model), self.weight_decay, scalars, epsilon=EPSILON)
 
 
 @dataclass(frozen=True)
@@ -56,43 +63,50 @@ class Adam(AdamW):
     weight_decay: float = 0.0
 
     def build(self, model: nn.Module, scalars: float = 1.0) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameter_groups(model, self.weight_decay, scalars), lr=self.lr, betas=self.betas)
+        return torch.optim.Adam(self._groups(model, scalars), lr=self.lr, betas=self.betas)
 
 
-Optimizer = SGD | AdamW
+@dataclass(frozen=True)
+class Muon:
+    """Steepest descent under the spectral norm for hidden matrices, AdamW for all else.
+
+    Hidden are the weights of every linear or convolutional layer but the first and the last of the model, in the order
+    of registration; embeddings, biases, normalization, scales and coefficients go to AdamW with the first and the last.
+    """
+
+    lr: float = 0.02
+    """The spectral norm of a step, for matrices that are not taller than wide."""
+    momentum: float = 0.95
+    weight_decay: float = 0.0
+    others: AdamW = field(default_factory=lambda: AdamW(lr=1e-3, weight_decay=0.0))
+    """The optimizer of all other parameters; its learning rate follows the same schedule."""
+
+    def __post_init__(self) -> None:
+        _check_rate("Muon", self.lr, self.weight_decay)
+        check_number("Muon.momentum", self.momentum, 0, 1, below=True)
+        if not isinstance(self.others, AdamW) or isinstance(self.others, Adam):
+            raise WrongTypeError(f"Muon.others is {self.others!r}; expected an mm.AdamW.")
+
+    def build(self, model: nn.Module, scalars: float = 1.0) -> torch.optim.Optimizer:
+        """The optimizer of a model's parameters; `scalars` as in `Recipe`."""
+        hidden, others = hidden_matrices(model), self.others
+        parameters = list(trainable_parameters(model))
+        matrices = [entry for entry in parameters if entry.parameter in hidden]
+        rest = [entry for entry in parameters if entry.parameter not in hidden]
+        groups = parameter_groups(matrices, self.weight_decay, rule="muon")
+        for group in groups:
+            group["momentum"] = self.momentum
+        for group in parameter_groups(rest, others.weight_decay, scalars, epsilon=EPSILON):
+            group |= {"betas": others.betas, "share": group["share"] * others.lr / self.lr}
+            groups.append(group)
+        return MuonOptimizer(groups, self.lr)
+
+
+Optimizer = SGD | AdamW | Muon
 """Any of the optimizers of a recipe; `Adam` is a kind of `AdamW`."""
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "muon": Muon}
 """The optimizers of a recipe by name."""
-
-
-def parameter_groups(model: nn.Module, weight_decay: float, scalars: float) -> list[dict[str, Any]]:
-    """The trainable parameters of a model in groups for an optimizer of torch.
-
-    Weights decay; biases, normalization, scales and coefficients do not. Parameters that are one number have `scalars`
-    times the learning rate: the `share` of their group.
-    """
-    groups: dict[tuple[bool, float], dict[str, Any]] = {
-        (True, 1.0): {"params": [], "weight_decay": weight_decay, "share": 1.0},
-        (False, 1.0): {"params": [], "weight_decay": 0.0, "share": 1.0},
-    }
-    groups.setdefault((False, scalars), {"params": [], "weight_decay": 0.0, "share": scalars})
-    grouped: set[nn.Parameter] = set()
-    for module in model.modules():
-        for parameter in module.parameters(recurse=False):
-            if parameter.requires_grad and parameter not in grouped:
-                grouped.add(parameter)
-                decays = _is_weight(module, parameter)
-                share = scalars if parameter.numel() == 1 and not decays else 1.0
-                groups[decays, share]["params"].append(parameter)
-    return [group for group in groups.values() if group["params"] or group["share"] == 1.0]
-
-
-def _is_weight(module: nn.Module, parameter: nn.Parameter) -> bool:
-    if parameter.ndim < 2 or isinstance(module, WRAPPED_NORMALIZATIONS):
-        return False
-    # A scale of one's own is a vector that is shaped to be broadcast; a layer's weight may have that shape too.
-    return isinstance(module, LINEAR_OR_CONVOLUTION) or sum(length > 1 for length in parameter.shape) > 1
 
 
 def _check_rate(name: str, lr: Any, weight_decay: Any) -> None:

@@ -9,3 +9,4 @@ from .initialization.scheme import Job as Job, Scheme as Scheme, list_schemes as
 from .mean_field.depth_scales import fluctuation_beta as fluctuation_beta
 from .measure.layer_stat import LayerStat as LayerStat
 from .prepare import Prepared as Prepared, list_preparations as list_preparations, prepare as prepare
+from .scaling.coordinate_check import CoordinateCheck as CoordinateCheck, coordinate_check as coordinate_check

@@ -52,3 +52,24 @@ def gains(algorithm: Algorithm, depth: int) -> np.ndarray:
 def growth(algorithm: Algorithm, depth: int) -> float:
     """The largest response of a query or of the output, within `depth` steps, to one answer."""
     return float(np.abs(response(algorithm, depth)[:, 1:]).max())
+
+
+def block_gains(algorithm: Algorithm, depth: int) -> np.ndarray:
+    """How strongly each block reaches the output, (layers, oracles): what a block answers in one step adds up first."""
+    asked: list[tuple[int, int]] = []
+    state = algorithm.start(0.0)
+    for k in range(depth):
+
+        def asking(oracle: int, k: int = k) -> Callable[..., float]:
+            def answer(point: Any, step_size: Any = None) -> float:
+                asked.append((k, oracle))
+                return 0.0
+
+            return answer
+
+        state = algorithm.step(state, *map(asking, range(len(algorithm.oracles))), k)
+    algorithm.read(state)
+    sums = np.zeros((depth, len(algorithm.oracles)))
+    for block, gain in zip(asked, response(algorithm, depth)[-1, 1:], strict=True):
+        sums[block] += gain
+    return np.abs(sums)

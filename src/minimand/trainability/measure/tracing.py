@@ -19,7 +19,7 @@ from ...blocks.transformer import TransformerBranch
 from ...layers.thresholds import Threshold
 from ...networks.kinds import layers, normalizations
 from ...networks.skeletons import Skeleton, skeletons
-from ...theory.dynamics.response import gains
+from ...theory.dynamics.response import block_gains, gains
 from .flow import BATCH, AppliedActivation, Cut, DataFlowMode, LayerCall, LayerVisitor, Origins, tensors
 
 
@@ -64,7 +64,10 @@ class Branch:
     factor: str | None = None
     """A parameter that multiplies what is added, such as a layer scale."""
     gain: float = 1.0
-    """How strongly the branch reaches the output of the network, or of its stage."""
+    """How strongly the branch reaches the output of the network, or of its stage, at the start: the root of the sum of
+    squares over what it is asked for."""
+    reach: float = 1.0
+    """How strongly a change of the branch reaches there: all that it is asked for in one layer changes alike."""
 
 
 def trace(model: nn.Module, batch: Any, visit: LayerVisitor | None = None) -> Trace:
@@ -222,23 +225,23 @@ def total_gain(residual: Sequence[Branch]) -> float:
 
 
 def _of_stage(stage: Skeleton) -> Iterator[Branch]:
-    reach = gains(stage.learned, stage.depth)
+    by_call, by_block = gains(stage.learned, stage.depth), block_gains(stage.learned, stage.depth)
     # A layer may ask several times, and several blocks: its answers are shared among them.
-    calls = len(reach) // stage.depth
+    calls = len(by_call) // stage.depth
     for k, (name, layer_block) in enumerate(zip(stage.names, stage.blocks, strict=True)):
         blocks = {name: layer_block}
         if isinstance(layer_block, nn.ModuleDict):
             blocks = {f"{name}.{oracle}": block for oracle, block in layer_block.items()}
-        gain = math.sqrt(sum(float(g) ** 2 for g in reach[k * calls : (k + 1) * calls]) / len(blocks))
-        for path, block in blocks.items():
+        gain = math.sqrt(sum(float(g) ** 2 for g in by_call[k * calls : (k + 1) * calls]) / len(blocks))
+        for (path, block), reach in zip(blocks.items(), by_block[k], strict=True):
             if isinstance(block, DenseLayer | Prox) or (stage.binding == "operator" and not isinstance(block, Skip)):
                 continue
             path, branch = (f"{path}.branch", block.branch) if isinstance(block, Skip) else (path, block)
             if layers(branch):
-                yield _ending_last(path, branch, gain)
+                yield _ending_last(path, branch, gain, float(reach))
 
 
-def _ending_last(name: str, module: nn.Module, gain: float = 1.0) -> Branch:
+def _ending_last(name: str, module: nn.Module, gain: float = 1.0, reach: float = 1.0) -> Branch:
     """The branch that a module is: it ends in its last layer, or the normalization after it."""
     inside = [f"{name}.{inner}".rstrip(".") for inner in layers(module)]
     if not inside:
@@ -252,7 +255,7 @@ def _ending_last(name: str, module: nn.Module, gain: float = 1.0) -> Branch:
         norms = {f"{name}.{inner}" for inner in normalizations(module)}
         norm = next((path for path in reversed(order[order.index(inside[-1]) + 1 :]) if path in norms), None)
     factors = [leaf for leaf, _ in module.named_parameters(recurse=False) if leaf in ("gamma", "layer_scale")]
-    return Branch(tuple(inside), tuple(ends), norm, f"{name}.{factors[0]}" if factors else None, gain)
+    return Branch(tuple(inside), tuple(ends), norm, f"{name}.{factors[0]}" if factors else None, gain, reach)
 
 
 def _of_trace(model: nn.Module, trace: Trace) -> Iterator[Branch]:

@@ -1,0 +1,118 @@
+"""The parameters of a model in groups for an optimizer, each with its share of the learning rate."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+from ..networks.kinds import LINEAR_OR_CONVOLUTION, WRAPPED_NORMALIZATIONS, layers
+
+UpdateRule = Literal["sgd", "adam", "muon"]
+"""How a parameter moves: along its gradient, by a step of a set size for each entry, or for the whole matrix."""
+
+
+@dataclass(frozen=True)
+class ScalingFactors:
+    """Factors of a scaling rule on the settings of one parameter, by which its rate fits any width and depth."""
+
+    sgd: float = 1.0
+    """On the learning rate where updates are proportional to the gradient."""
+    adam: float = 1.0
+    """On the learning rate where each entry moves by a step of a set size."""
+    muon: float = 1.0
+    """On the learning rate where a matrix moves by a step of a set spectral norm."""
+    epsilon: float = 1.0
+    """On Adam's epsilon: how the gradient's size changes."""
+
+    def rate(self, rule: UpdateRule) -> float:
+        """The factor on the learning rate under an update rule; weight decay is divided by it."""
+        return {"sgd": self.sgd, "adam": self.adam, "muon": self.muon}[rule]
+
+
+@dataclass(frozen=True)
+class NamedParameter:
+    """A trainable parameter with the module that owns it, and what a scaling rule set for it."""
+
+    name: str
+    owner: nn.Module
+    parameter: nn.Parameter
+    factors: ScalingFactors
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether the parameter mixes features, and so decays; biases, normalization and scales do not."""
+        if self.parameter.ndim < 2 or isinstance(self.owner, WRAPPED_NORMALIZATIONS):
+            return False
+        # A scale of one's own is a vector that is shaped to be broadcast; a layer's weight may have that shape too.
+        is_long = sum(length > 1 for length in self.parameter.shape) > 1
+        return isinstance(self.owner, LINEAR_OR_CONVOLUTION) or is_long
+
+
+def set_factors(model: nn.Module, factors: Mapping[str, ScalingFactors]) -> None:
+    """Set the factors of parameters by name, in place of all that the model had; its copies and parts keep them."""
+    for module in model.modules():
+        module.__dict__.pop("_scaling", None)
+    for name, value in factors.items():
+        path, _, leaf = name.rpartition(".")
+        # On the owner, where a copy, a pickle, a part of the model and a wrapper around it still find them.
+        model.get_submodule(path).__dict__.setdefault("_scaling", {})[leaf] = value
+
+
+def trainable_parameters(model: nn.Module) -> Iterator[NamedParameter]:
+    """The trainable parameters of a model, a shared one once."""
+    seen: set[nn.Parameter] = set()
+    for path, module in model.named_modules():
+        scaling = module.__dict__.get("_scaling", {})
+        for leaf, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad and parameter not in seen:
+                seen.add(parameter)
+                yield NamedParameter(
+                    f"{path}.{leaf}".lstrip("."), module, parameter, scaling.get(leaf, ScalingFactors())
+                )
+
+
+def parameter_groups(
+    parameters: Iterable[NamedParameter],
+    weight_decay: float,
+    scalars: float = 1.0,
+    rule: UpdateRule = "adam",
+    epsilon: float | None = None,
+) -> list[dict[str, Any]]:
+    """Parameters of a model in groups for an optimizer of torch.
+
+    Weights decay; biases, normalization, scales and coefficients do not. The `share` of a group is its factor on the
+    learning rate: of a scaling rule that `mm.prepare` set, and `scalars` for parameters that are one number. Where a
+    rule changes a rate, weight decay is divided by it, so that their product, by which weights shrink, stays.
+
+    Args:
+        rule: how the optimizer moves a parameter.
+        epsilon: Adam's, scaled with the gradient in each group; None for groups without.
+    """
+    groups: dict[tuple[bool, float, float], dict[str, Any]] = {}
+
+    def group(decays: bool, share: float, size: float) -> list[nn.Parameter]:
+        decay = weight_decay / share if decays else 0.0
+        scaled = {} if epsilon is None else {"eps": epsilon * size}
+        entry = {"params": [], "weight_decay": decay, "share": share, **scaled}
+        return groups.setdefault((decays, share, size), entry)["params"]
+
+    for decays in (True, False):  # these two are there in any model
+        group(decays, 1.0, 1.0)
+    for entry in parameters:
+        share, size = entry.factors.rate(rule), 1.0 if epsilon is None else entry.factors.epsilon
+        if entry.parameter.numel() == 1 and not entry.is_weight:
+            share *= scalars
+        group(entry.is_weight, share, size).append(entry.parameter)
+    return [entry for (_, share, size), entry in groups.items() if entry["params"] or share == size == 1.0]
+
+
+def hidden_matrices(model: nn.Module) -> set[nn.Parameter]:
+    """The weights between features and features: of every linear or convolutional layer but the first and the last."""
+    inner = list(layers(model).values())[1:-1]
+    modules = {m for layer in inner for m in layer.modules()}
+    return {
+        entry.parameter
+        for entry in trainable_parameters(model)
+        if entry.owner in modules and entry.is_weight and not isinstance(entry.owner, nn.RNNBase | nn.RNNCellBase)
+    }

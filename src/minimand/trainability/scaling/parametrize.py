@@ -1,0 +1,169 @@
+"""A scaling rule applied to a model: sizes at the start, and the factors that its optimizers take from then on."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..._support.errors import MinimandError
+from ..._support.torch_internals import ConvNd
+from ...networks.kinds import layers
+from ...recipes.parameter_groups import ScalingFactors, set_factors, trainable_parameters
+from ..initialization.scheme import Job
+from ..initialization.schemes.variance import kaiming
+from ..initialization.weighted_layers import weight_blocks
+from ..measure.tracing import Branch, branches, trace, undisturbed
+from .rules import UNIT, DepthRule, DepthScale, GainSums, WidthRatios
+
+# Without a base network, rates are those of one whose layers read and give so many channels.
+BASE_WIDTH = 64
+
+
+def parametrize_model(job: Job, depth_rule: DepthRule | None, base: nn.Module | None = None) -> None:
+    """Set weights by Kaiming's rule and a scaling rule, and keep the rule's factors for the model's optimizers.
+
+    Multipliers are absorbed: what ends a branch, and the last layer, start smaller and move less, which comes to the
+    same, so the forward pass and the state dict stay as they are.
+
+    Args:
+        depth_rule: what depth keeps; None for width alone.
+        base: a network of the family in which settings were tuned, and in which the rule changes none; by default one
+            of layers of 64 channels, and one branch of gain 1.
+
+    Raises:
+        MinimandError: tied weights, which need a multiplier of the logits; a base that lacks a kind of layer.
+    """
+    _refuse_ties(job.model)
+    kaiming(job)
+    sizes = _Sizes(job, base)
+    widths = {entry.name: sizes.ratios(entry.name, entry.parameter) for entry in trainable_parameters(job.model)}
+    last = job.layers[-1]
+    for name in last.named("weight"):
+        job.multiply(name, 1 / math.sqrt(widths[name].inputs))
+    factors = {name: ratio.factors() for name, ratio in widths.items()}
+    if depth_rule is not None:
+        scale = DepthScale.by(depth_rule, GainSums.of(job.branches), _gains_of(base, job.batch))
+        factors |= _branches_scaled(job, scale, factors)
+        job.notes.append(f"{len(job.branches)} branches, each times {scale.multiplier:.4g}.")
+    if job.settings:
+        set_factors(job.model, factors)
+
+
+def _branches_scaled(job: Job, scale: DepthScale, widths: Mapping[str, ScalingFactors]) -> dict[str, ScalingFactors]:
+    """The factors of all parameters in branches, whose ends are made smaller."""
+    changed: dict[str, ScalingFactors] = {}
+    names = {layer.name for layer in job.layers}
+    for name, width in widths.items():
+        branch = _branch_of(name, job.branches, names)
+        if branch is not None:
+            changed[name] = scale.inside(branch, width)
+    for branch in job.branches:
+        for name in [branch.factor] if branch.factor else job.size_of(branch):
+            if name == branch.factor:
+                job.set(name, f"{scale.multiplier:.4g}", lambda value: value.fill_(scale.multiplier))
+            else:
+                if name in job.leaves(branch.norm or ""):
+                    fill = nn.init.ones_ if name.endswith("weight") else nn.init.zeros_
+                    job.set(name, "1" if name.endswith("weight") else "0", fill)
+                job.multiply(name, scale.multiplier)
+            if name in widths:
+                changed[name] = scale.at_end(branch, widths[name])
+    return changed
+
+
+def _branch_of(parameter: str, parts: list[Branch], layer_names: set[str]) -> Branch | None:
+    """The branch that a parameter is in: that of its layer, or for a normalization that of the nearest layers."""
+    path = parameter.split(".")[:-1]
+    for end in range(len(path), 0, -1):
+        if (name := ".".join(path[:end])) in layer_names:
+            return next((branch for branch in parts if name in branch.layers), None)
+    shared = [(max(_common(path, layer.split(".")) for layer in branch.layers), branch) for branch in parts]
+    depth, nearest = max(shared, key=lambda pair: pair[0], default=(0, None))
+    return nearest if depth > 0 and depth >= len(path) - 1 else None
+
+
+def _common(path: list[str], other: list[str]) -> int:
+    """How many parts two paths have in common at their beginning."""
+    return next((i for i, (a, b) in enumerate(zip(path, other, strict=False)) if a != b), min(len(path), len(other)))
+
+
+class _Sizes:
+    """The width ratios of parameters between a model and its base."""
+
+    def __init__(self, job: Job, base: nn.Module | None) -> None:
+        self.layers = {layer.name: layer for layer in job.layers}
+        self.last = job.layers[-1].name
+        self.base_layers = None if base is None else layers(base)
+        self.base_parameters = {} if base is None else dict(base.named_parameters())
+        self.fans = {
+            layer.parameter(block.parameter): (layer.name, block.fan_in, block.fan_out)
+            for layer in job.layers
+            for block in weight_blocks(layer.module, layer.name)
+        }
+
+    def ratios(self, name: str, parameter: Tensor) -> WidthRatios:
+        """The ratios of one parameter; a vector sums over nothing."""
+        if name in self.fans:
+            layer, fan_in, fan_out = self.fans[name]
+            return self._of_weight(layer, fan_in, fan_out, name)
+        if "coefficients" in name.split(".") or parameter.numel() == 1:
+            return WidthRatios()
+        length = max(parameter.shape) if parameter.ndim < 3 or parameter.shape[-1] == 1 else parameter.shape[-1]
+        if parameter.ndim == 2:  # an embedding
+            length = parameter.shape[-1]
+        if self.base_layers is None:
+            is_last = name.rpartition(".")[0] == self.last
+            return WidthRatios(1.0, 1.0 if is_last else length / BASE_WIDTH)
+        like = self.base_parameters[_counterpart(name, self.base_parameters)]
+        ratios = [a / b for a, b in zip(parameter.shape, like.shape, strict=True) if a != b]
+        return WidthRatios(1.0, max(ratios, default=1.0))
+
+    def _of_weight(self, layer: str, fan_in: float, fan_out: float, parameter: str) -> WidthRatios:
+        module = self.layers[layer].module
+        if self.base_layers is not None:
+            like = _counterpart(layer, self.base_layers)
+            leaf = parameter.removeprefix(layer).lstrip(".")
+            block = next(b for b in weight_blocks(self.base_layers[like], like) if b.parameter == leaf)
+            return WidthRatios(fan_in / block.fan_in, fan_out / block.fan_out)
+        taps = math.prod(module.kernel_size) if isinstance(module, ConvNd) else 1
+        is_depthwise = isinstance(module, ConvNd) and module.groups == module.in_channels
+        is_first = self.layers[layer].first or is_depthwise
+        inputs = 1.0 if is_first else fan_in / taps / BASE_WIDTH
+        channels = next(parameter for parameter in module.parameters()).shape[0] if is_depthwise else fan_out / taps
+        return WidthRatios(inputs, 1.0 if layer == self.last else channels / BASE_WIDTH)
+
+
+def _counterpart(name: str, there: Mapping[str, Any]) -> str:
+    """The name in the base network of what a name is here: itself, or the last that differs in numbers alone."""
+    if name in there:
+        return name
+    like = [other for other in there if re.sub(r"\d+", "0", other) == re.sub(r"\d+", "0", name)]
+    if not like:
+        raise MinimandError(f"base has nothing like {name}; expected a network of the same family, of another size.")
+    return like[-1]
+
+
+def _gains_of(base: nn.Module | None, batch: Any) -> GainSums:
+    if base is None:
+        return UNIT
+    parts = branches(base)
+    if not parts and batch is not None:
+        with undisturbed(base), torch.no_grad():
+            parts = branches(base, trace(base, batch))
+    if not parts:
+        raise MinimandError(f"base {type(base).__name__} has no residual branches; expected a network like the model.")
+    return GainSums.of(parts)
+
+
+def _refuse_ties(model: nn.Module) -> None:
+    owners: dict[int, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        other = owners.setdefault(id(parameter), name)
+        if other != name:
+            raise MinimandError(
+                f"{name} and {other} are one parameter, which a scaling rule sizes differently in each place; expected "
+                "no ties. Give the last layer a weight of its own."
+            )
