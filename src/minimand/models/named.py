@@ -4,13 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
+import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
-from .._support.errors import MinimandError
+from .._support.calls import parse_call
+from .._support.errors import MinimandError, unknown_name
 from ..surgery.changes import changes
 from ..surgery.harden import harden, hardening_settings
 from ..surgery.normalize import Normalized, normalize
+from ..trainability.initialization.initialize import initialize
 from .info import ModelInfo, integer, model_info
 
 
@@ -32,8 +35,14 @@ class NamedModel(nn.Module, PyTorchModelHubMixin, library_name="minimand", tags=
         sizes = {"num_classes": self.num_classes, "in_channels": self.in_channels, **self.info.complete(settings)}
         self._config = {"model": name, **skeleton, **sizes}
 
-    def _change(self, normalization: str | Sequence[str], activation: str | None, weight_bits: int | None) -> None:
-        """Change normalizations, activations and weights as `mm.normalize` and `mm.harden` do."""
+    def _change(
+        self,
+        normalization: str | Sequence[str],
+        activation: str | None,
+        weight_bits: int | None,
+        parametrization: str | None,
+    ) -> None:
+        """Change normalizations, activations and weights as `mm.normalize`, `mm.harden` and `mm.initialize` do."""
         for kind in [normalization] if isinstance(normalization, str) else normalization:
             normalize(self, kind)
         if activation is not None:
@@ -42,6 +51,12 @@ class NamedModel(nn.Module, PyTorchModelHubMixin, library_name="minimand", tags=
             raise MinimandError(
                 f"weight_bits is {weight_bits}, but activation is None; few-bit weights go with activation='sign'."
             )
+        if parametrization is not None:
+            if parse_call(parametrization, "parametrization")[0] not in ("mup", "complete_p"):
+                raise unknown_name("parametrization", parametrization, ("mup", "complete_p"))
+            noise = torch.randn(4, *self.input_shape, generator=torch.Generator().manual_seed(0))
+            initialize(self, parametrization, batch=noise)
+            self._config["parametrization"] = parametrization
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -81,6 +96,7 @@ class PlainNetwork(nn.Sequential, NamedModel):  # pyright: ignore[reportIncompat
         normalization: str | Sequence[str] = (),
         activation: str | None = None,
         weight_bits: int | None = None,
+        parametrization: str | None = None,
         **settings: Any,
     ) -> None:
         super().__init__()
@@ -91,7 +107,7 @@ class PlainNetwork(nn.Sequential, NamedModel):  # pyright: ignore[reportIncompat
             raise MinimandError(f"num_classes is 0; expected at least 1: {model} has no features without a classifier.")
         arguments = {name: value for name, value in self._config.items() if name != "model"}
         self.extend(cast(nn.Sequential, self.info.build(**arguments)))
-        self._change(normalization, activation, weight_bits)
+        self._change(normalization, activation, weight_bits, parametrization)
 
     def __getitem__(self, idx: Any) -> Any:
         """A layer; or for a slice a plain nn.Sequential, as a part of the model is no named one."""

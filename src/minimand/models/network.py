@@ -60,6 +60,7 @@ class UnrolledNetwork(NamedModel):
         normalization: str | Sequence[str] = (),
         activation: str | None = None,
         weight_bits: int | None = None,
+        parametrization: str | None = None,
         **settings: Any,
     ) -> None:
         super().__init__()
@@ -77,7 +78,7 @@ class UnrolledNetwork(NamedModel):
         self._assemble(*[cast(Parts, info.build(binding=self.binding, **sizes)) for _ in self.algorithm.oracles])
         if self.num_classes == 0:
             self.reset_classifier(0)
-        self._change(normalization, activation, weight_bits)
+        self._change(normalization, activation, weight_bits, parametrization)
 
     @classmethod
     def from_pretrained(

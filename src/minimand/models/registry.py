@@ -33,6 +33,7 @@ def create_model(
     num_classes: int | None = None,
     in_channels: int = 3,
     normalization: str | Sequence[str] = (),
+    parametrization: str | None = None,
     **settings: Any,
 ) -> UnrolledNetwork | Any:
     """A named model: an `UnrolledNetwork`, or a `PlainNetwork` where it is a plain sequence without a skeleton.
@@ -47,6 +48,8 @@ def create_model(
             classifier, so that an `UnrolledNetwork` gives its features.
         in_channels: the channels of an image, or the numbers in a sample where the model takes vectors.
         normalization: kinds of `mm.normalize`, one after another; by default what the family is known for.
+        parametrization: a scaling rule, "mup" or "complete_p", by which a learning rate fits any width, or any width,
+            depth and skeleton: weights are those of `mm.initialize` by that name.
         **settings: the model's own, such as `width`; `model_info(name).settings` lists them. And `activation`, the
             name of a threshold such as "sign" or "quantized_relu(levels=4)", with `weight_bits`, 1, 2, 4 or 8 bits, as
             `mm.harden` takes them.
@@ -59,6 +62,7 @@ def create_model(
     name, settings_in_name = parse_call(name, "model")
     algorithm = None if algorithm is None else as_algorithm(algorithm)
     options = {"algorithm": algorithm, "binding": binding, "normalization": normalization or None}
+    options["parametrization"] = parametrization
     config = {"model": name, "num_classes": num_classes, "in_channels": in_channels, **settings_in_name, **settings}
     return model_from_config(config | {option: value for option, value in options.items() if value is not None})
 
@@ -107,7 +111,7 @@ def create_for(
         return make_own(name, data_shape, num_outputs, algorithm)
     name, settings = parse_call(name, "model")
     info = model_info(name)
-    known = (*info.settings, "normalization", "activation", "weight_bits")
+    known = (*info.settings, "normalization", "activation", "weight_bits", "parametrization")
     if weight_bits is not None:
         settings["weight_bits"] = weight_bits
     for setting in settings:

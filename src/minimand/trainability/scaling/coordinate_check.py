@@ -135,7 +135,7 @@ def coordinate_check(
             `mm.create_model(..., parametrization="complete_p")`, or by `mm.prepare`.
         depths: depths to compare, at the first width; by default 4 to 64, or 8 where widths are given.
         widths: widths to compare, at the first depth; by default 64.
-        optimizer: by default `mm.AdamW(lr=2e-3, weight_decay=0)`.
+        optimizer: by default `mm.AdamW(lr=5e-4, betas=(0.9, 0.95), weight_decay=0)`.
         batch: what the models are called with; by default noise of the shape that a named model takes.
         steps: the number of steps after which features are compared; 2 at least see behind a layer that starts at 0.
         seeds: how often each network is drawn and trained.
@@ -143,7 +143,7 @@ def coordinate_check(
     Raises:
         MinimandError: fewer than two sizes to compare, or a batch that is needed.
     """
-    optimizer = optimizer or AdamW(lr=2e-3, betas=(0.9, 0.95), weight_decay=0.0)
+    optimizer = optimizer or AdamW(lr=5e-4, betas=(0.9, 0.95), weight_decay=0.0)
     depths = tuple(sorted(depths or (_DEPTHS if widths is None else (_DEPTH,))))
     widths = tuple(sorted(widths or (_WIDTH,)))
     by_axis: dict[Axis, list[tuple[int, dict[str, int]]]] = {
@@ -162,7 +162,7 @@ def coordinate_check(
                 for _, size in networks
             ]
             largest = networks[-1][1]
-            start, end = _features(make, largest, optimizer, batch, steps, 0, hidden_only=True)
+            start, end = _features(make, largest, optimizer, batch, steps, 0, but_first=True)
             share = _size(end - start) / changes[-1][0]
             sweeps.append(Sweep(axis, tuple(size for size, _ in networks), tuple(changes), _size(start), share))
     return CoordinateCheck(tuple(sweeps), optimizer, steps)
@@ -175,17 +175,17 @@ def _features(
     batch: Any,
     steps: int,
     seed: int,
-    hidden_only: bool = False,
+    but_first: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """The features of a new network at the start, and after some steps in which all layers learn or hidden ones alone."""
+    """A new network's features at the start, and after some steps in which all layers learn, or all but the first."""
     torch.manual_seed(seed)
     model = make(**size)
     check_model(model)
     args, kwargs = arguments(_noise(model) if batch is None else batch)
-    if hidden_only:
-        names = list(layers(model))[1:-1]
+    if but_first:
+        names = list(layers(model))[1:]  # the last one too, which may start at 0 and let no gradient through
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(any(name.startswith(f"{layer}.") for layer in names))
+            parameter.requires_grad_(parameter.requires_grad and name.startswith(tuple(f"{layer}." for layer in names)))
     built = optimizer.build(model)
     for group in built.param_groups:
         group["lr"] = optimizer.lr * group["share"]

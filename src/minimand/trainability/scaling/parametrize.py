@@ -1,6 +1,5 @@
 """A scaling rule applied to a model: sizes at the start, and the factors that its optimizers take from then on."""
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +17,7 @@ from ..initialization.weighted_layers import weight_blocks
 from ..measure.tracing import Branch, branches, trace, undisturbed
 from .rules import UNIT, DepthRule, DepthScale, GainSums, WidthRatios
 
-# Without a base network, rates are those of one whose layers read and give so many channels.
+# Without a base network, rates are those of one whose layers read and give so many numbers.
 BASE_WIDTH = 64
 
 
@@ -31,7 +30,7 @@ def parametrize_model(job: Job, depth_rule: DepthRule | None, base: nn.Module | 
     Args:
         depth_rule: what depth keeps; None for width alone.
         base: a network of the family in which settings were tuned, and in which the rule changes none; by default one
-            of layers of 64 channels, and one branch of gain 1.
+            of layers that read 64 numbers, and of one branch of gain 1.
 
     Raises:
         MinimandError: tied weights, which need a multiplier of the logits; a base that lacks a kind of layer.
@@ -40,9 +39,8 @@ def parametrize_model(job: Job, depth_rule: DepthRule | None, base: nn.Module | 
     kaiming(job)
     sizes = _Sizes(job, base)
     widths = {entry.name: sizes.ratios(entry.name, entry.parameter) for entry in trainable_parameters(job.model)}
-    last = job.layers[-1]
-    for name in last.named("weight"):
-        job.multiply(name, 1 / math.sqrt(widths[name].inputs))
+    for name in job.layers[-1].named("weight"):
+        job.multiply(name, widths[name].inputs ** -0.5)
     factors = {name: ratio.factors() for name, ratio in widths.items()}
     if depth_rule is not None:
         scale = DepthScale.by(depth_rule, GainSums.of(job.branches), _gains_of(base, job.batch))
@@ -128,11 +126,10 @@ class _Sizes:
             leaf = parameter.removeprefix(layer).lstrip(".")
             block = next(b for b in weight_blocks(self.base_layers[like], like) if b.parameter == leaf)
             return WidthRatios(fan_in / block.fan_in, fan_out / block.fan_out)
-        taps = math.prod(module.kernel_size) if isinstance(module, ConvNd) else 1
+        # Inputs count with the taps of a kernel, over all of which a sum runs.
         is_depthwise = isinstance(module, ConvNd) and module.groups == module.in_channels
-        is_first = self.layers[layer].first or is_depthwise
-        inputs = 1.0 if is_first else fan_in / taps / BASE_WIDTH
-        channels = next(parameter for parameter in module.parameters()).shape[0] if is_depthwise else fan_out / taps
+        inputs = 1.0 if self.layers[layer].first or is_depthwise else fan_in / BASE_WIDTH
+        channels = module.out_channels if isinstance(module, ConvNd) else fan_out
         return WidthRatios(inputs, 1.0 if layer == self.last else channels / BASE_WIDTH)
 
 

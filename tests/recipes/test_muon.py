@@ -1,0 +1,123 @@
+"""Muon against torch's own, its singular values, its routes, and what it costs a checkpoint."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import minimand as mm
+from minimand.recipes.muon import as_matrix, orthogonalize
+from minimand.recipes.parameter_groups import hidden_matrices
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (30, 20), (16, 16)])
+def test_singular_values_end_near_one(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonalize(torch.randn(3, *shape)))
+    assert float(values.min()) > 0.3
+    assert float(values.max()) < 1.2
+
+
+def test_it_beats_random_steps_of_its_size_along_the_gradient() -> None:
+    # Steepest descent under the spectral norm: <G, O> is the nuclear norm, the largest over matrices of norm 1.
+    torch.manual_seed(0)
+    gradient = torch.randn(1, 12, 20)
+    step = orthogonalize(gradient)[0]
+    best = float((gradient[0] * step).sum() / torch.linalg.matrix_norm(step, 2))
+    for _ in range(200):
+        other = torch.randn(12, 20)
+        assert float((gradient[0] * other).sum() / torch.linalg.matrix_norm(other, 2)) < best
+
+
+def test_updates_are_those_of_torch_up_to_its_bfloat16() -> None:
+    if not hasattr(torch.optim, "Muon"):
+        pytest.skip("torch.optim.Muon came with torch 2.9")
+    torch.manual_seed(0)
+    net = nn.Sequential(*[nn.Linear(a, b, bias=False) for a, b in ((6, 64), (64, 32), (32, 48), (48, 3))])
+    twin = copy.deepcopy(net)
+    ours = mm.Muon(lr=0.02, momentum=0.9, weight_decay=0.1).build(net)
+    matrices = [twin[1].weight, twin[2].weight]
+    torchs = torch.optim.Muon(matrices, lr=0.02, momentum=0.9, weight_decay=0.1)
+    for group in ours.param_groups:
+        group["lr"] = 0.02 * group["share"]
+    start = [matrix.detach().clone() for matrix in matrices]
+    for _ in range(4):
+        for p, q in zip(net.parameters(), twin.parameters(), strict=True):
+            p.grad = torch.randn_like(p)
+            q.grad = p.grad.clone()
+        ours.step()
+        torchs.step()
+    for p, q, before in zip((net[1].weight, net[2].weight), matrices, start, strict=True):
+        moved = q - before
+        assert float((p - q).detach().norm() / moved.detach().norm()) < 0.03
+
+
+def test_convolutions_move_alike_in_every_memory_layout() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 16, 3), nn.Conv2d(16, 16, 3), nn.Flatten(), nn.Linear(144, 3))
+    twin = copy.deepcopy(net).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    x = torch.randn(2, 3, 9, 9)
+    for model in (net, twin):
+        optimizer = mm.Muon(lr=0.02).build(model)
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(x).square().sum().backward()
+            optimizer.step()
+    for p, q in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(p, q, atol=1e-4, rtol=1e-3)
+
+
+def test_a_step_of_a_matrix_has_the_size_of_the_rate() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 24), nn.Linear(24, 12), nn.Linear(12, 2))
+    before = net[1].weight.detach().clone()
+    optimizer = mm.Muon(lr=0.1, momentum=0.0).build(net)
+    for p in net.parameters():
+        p.grad = torch.randn_like(p)
+    optimizer.step()
+    values = torch.linalg.svdvals((net[1].weight - before).detach())
+    assert float(values.min()) > 0.05
+    assert float(values.max()) < 0.115
+
+
+def test_first_and_last_layers_embeddings_and_vectors_go_to_adam() -> None:
+    model = mm.create_model("mlp", "heavy_ball(momentum=0.5)", in_channels=4, depth=2, width=8)
+    names = {name for name, p in model.named_parameters() if p in hidden_matrices(model)}
+    assert names == {f"body.0.layers.{k}.block.{i}.weight" for k in (0, 1) for i in (0, 2)}
+    sentence = nn.Sequential(nn.Embedding(9, 8), nn.LSTM(8, 8), nn.Linear(8, 8), nn.Linear(8, 9))
+    assert {n for n, p in sentence.named_parameters() if p in hidden_matrices(sentence)} == {"2.weight"}
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path) -> None:
+    data = "nested_rings"
+    recipe = mm.Recipe(epochs=3, optimizer="muon(lr=0.02)", schedule="cosine")
+
+    def model() -> nn.Module:
+        torch.manual_seed(0)
+        return mm.create_model("mlp", in_channels=2, num_classes=2, width=16, depth=3)
+
+    whole, halved = model(), model()
+    mm.fit(whole, data, recipe=recipe)
+
+    def stop(event) -> None:
+        if type(event).__name__ == "Saved":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        mm.fit(halved, data, recipe=recipe, run=tmp_path / "run", callbacks=[stop])
+    again = model()
+    mm.fit(again, data, recipe=recipe, run=tmp_path / "run")
+    for p, q in zip(whole.parameters(), again.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_odd_strides_and_bad_settings() -> None:
+    weight = torch.randn(3, 4, 2, 2).transpose(2, 3)
+    assert as_matrix(weight).shape == (3, 16)
+    with pytest.raises(ValueError, match="Muon.momentum is 1"):
+        mm.Muon(momentum=1.0)
+    with pytest.raises(ValueError, match="Muon.lr is -1"):
+        mm.Muon(lr=-1)
+    with pytest.raises(TypeError, match="Muon.others"):
+        mm.Muon(others=mm.SGD())  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,250 @@
+"""Scaling rules: gains against closed forms, base networks, ties, and the coordinate check with and without them."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import minimand as mm
+from minimand.algorithms import ALGORITHMS, as_algorithm, is_proximal
+from minimand.recipes.parameter_groups import parameter_groups, trainable_parameters
+from minimand.theory.dynamics.response import block_gains, gains
+from minimand.trainability import coordinate_check
+from minimand.trainability.scaling.rules import DepthScale, GainSums
+
+BATCH = torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
+NOISE = torch.randn(128, 16, generator=torch.Generator().manual_seed(1))
+OPTIMIZERS = {
+    "adam": mm.AdamW(lr=5e-4, betas=(0.9, 0.95), weight_decay=0.0),
+    "sgd": mm.SGD(lr=0.03, momentum=0.0, weight_decay=0.0),
+    "muon": mm.Muon(lr=5e-3),
+}
+
+
+def network(
+    depth: int = 8, width: int = 64, algorithm: str = "gradient_descent", rule: str = "complete_p"
+) -> nn.Module:
+    return mm.create_model(
+        "mlp", algorithm, in_channels=16, depth=depth, width=width, hidden=width, parametrization=rule
+    )
+
+
+class Normalized(nn.Module):
+    """A branch of order 1 by its own normalization, over a fixed number."""
+
+    def __init__(self, width: int, by: float) -> None:
+        super().__init__()
+        self.norm, self.inner, self.outer = nn.LayerNorm(width), nn.Linear(width, width), nn.Linear(width, width)
+        self.by = by
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.outer(self.inner(self.norm(x)).relu()) / self.by
+
+
+@pytest.mark.parametrize("momentum", [0.5, 0.9])
+def test_sums_of_heavy_balls_gains_are_their_closed_forms(momentum: float) -> None:
+    depth, m = 16, momentum
+    here = block_gains(as_algorithm(f"heavy_ball(momentum={m})"), depth)
+    assert here.shape == (depth, 1)
+    assert here.sum() == pytest.approx(depth / (1 - m) - m * (1 - m**depth) / (1 - m) ** 2)
+
+
+@pytest.mark.parametrize("name", [n for n in ALGORITHMS if not any(map(is_proximal, ALGORITHMS[n].oracles))])
+def test_what_a_block_answers_in_one_step_adds_up(name: str) -> None:
+    algorithm = as_algorithm(name)
+    signed = block_gains(algorithm, 6)
+    by_call = gains(algorithm, 6)
+    if signed.size == by_call.size:  # each block is asked once
+        assert np.sort(signed.ravel()) == pytest.approx(np.sort(by_call))
+    else:
+        assert signed.sum() <= by_call.sum() + 1e-9
+        assert signed.sum() > 0
+
+
+def test_answers_of_a_runge_kutta_step_add_up_to_the_whole_step() -> None:
+    # Explicit methods of order 2 move by the step size whatever is asked where.
+    assert block_gains(as_algorithm("runge_kutta"), 5) == pytest.approx(np.ones((5, 1)))
+
+
+def test_a_rule_at_the_base_changes_nothing() -> None:
+    base = network(4, 32, rule="mup")
+    model = network(4, 32, rule="mup")
+    prepared = mm.prepare(model, "complete_p", BATCH, base=base)
+    for rule in ("adam", "sgd", "muon"):
+        assert {group["lr"] for group in prepared.parameter_groups(0.3, rule)} == {0.3}
+
+
+def test_the_table_of_completep_relative_to_a_base() -> None:
+    # Dey et al. 2025, table 1: twice as wide and four times as deep, multiplier absorbed into the end of a branch.
+    model = mm.create_model("mlp", in_channels=16, depth=16, width=128, hidden=128)
+    base = mm.create_model("mlp", in_channels=16, depth=4, width=64)
+    mm.prepare(model, "complete_p", BATCH, base=base)
+    factors = {entry.name: entry.factors for entry in trainable_parameters(model)}
+    inner, end = factors["body.0.layers.3.block.0.weight"], factors["body.0.layers.3.block.2.weight"]
+    stem, bias, head = (factors[n] for n in ("stem.module.1.weight", "stem.module.1.bias", "head.module.0.weight"))
+    assert (inner.adam, end.adam, stem.adam, bias.adam, head.adam) == pytest.approx((1 / 2, 1 / 8, 1, 1, 1 / 2))
+    assert (inner.sgd, end.sgd) == pytest.approx((4, 4 / 16))
+    assert (stem.sgd, bias.sgd, head.sgd) == pytest.approx((2, 2, 1 / 2))
+    assert (inner.muon, end.muon) == pytest.approx((1, 1 / 4))
+    assert (inner.epsilon, end.epsilon) == pytest.approx((1 / 8, 1 / 2))
+
+
+def test_an_absorbed_multiplier_is_a_multiplier_in_front() -> None:
+    """One step of Adam on a W x with W of order 1 moves the answer as one of the rule on its smaller weights does."""
+    torch.manual_seed(0)
+    a, lr = 0.05, 0.01
+    weight, x = torch.randn(6, 5), torch.randn(5)
+    in_front, absorbed = nn.Parameter(weight.clone()), nn.Parameter(a * weight)
+    torch.optim.AdamW([in_front], lr=lr, eps=1e-4, weight_decay=0.1).zero_grad()
+    first = torch.optim.AdamW([in_front], lr=lr, eps=1e-4, weight_decay=0.1)
+    second = torch.optim.AdamW([absorbed], lr=lr * a, eps=1e-4 / a, weight_decay=0.1 / a)
+    for _ in range(3):
+        for optimizer, answer in ((first, lambda: a * (in_front @ x)), (second, lambda: absorbed @ x)):
+            optimizer.zero_grad()
+            answer().square().sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(a * in_front, absorbed)
+
+
+def test_copies_and_parts_keep_the_factors() -> None:
+    model = network(4, 128)
+    want = [(entry.name, entry.factors) for entry in trainable_parameters(model)]
+    assert [(entry.name, entry.factors) for entry in trainable_parameters(copy.deepcopy(model))] == want
+    part = model.get_submodule("body.0")
+    inside = {f"body.0.{entry.name}": entry.factors for entry in trainable_parameters(part)}
+    assert inside.items() <= dict(want).items()
+
+
+def test_the_product_of_rate_and_weight_decay_stays() -> None:
+    prepared = mm.prepare(network(4, 256, rule="mup"), "complete_p", BATCH)
+    for rule in ("adam", "sgd"):
+        decays = {g["lr"] * g["weight_decay"] for g in prepared.parameter_groups(0.1, rule, 0.02)} - {0.0}
+        assert max(decays) == pytest.approx(min(decays)) == pytest.approx(0.002)
+
+
+def test_groups_hold_every_parameter_once_and_go_into_optimizers_of_torch() -> None:
+    model = network(4)
+    prepared = mm.prepare(model, "complete_p", BATCH)
+    for rule, make in (("adam", torch.optim.Adam), ("adam", torch.optim.NAdam), ("sgd", torch.optim.SGD)):
+        optimizer = make(prepared.parameter_groups(0.01, rule))
+        listed = [p for group in optimizer.param_groups for p in group["params"]]
+        assert len(listed) == len(set(listed)) == len(list(model.parameters()))
+
+
+def test_a_model_without_a_rule_has_the_groups_it_had() -> None:
+    groups = parameter_groups(trainable_parameters(mm.create_model("mlp", in_channels=4)), 0.1)
+    assert [(group["weight_decay"], group["share"]) for group in groups] == [(0.1, 1.0), (0.0, 1.0)]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("algorithm", ["gradient_descent", "heavy_ball(momentum=0.9)"])
+def test_features_change_alike_at_every_depth(algorithm: str, optimizer: str) -> None:
+    def make(depth: int, width: int) -> nn.Module:
+        model = without_rule(algorithm, False)(depth, width)
+        mm.initialize(model, "complete_p", batch=BATCH)
+        return model
+
+    check = coordinate_check(make, depths=(4, 16, 64), optimizer=OPTIMIZERS[optimizer], batch=NOISE, seeds=2)
+    assert check.ok, str(check)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("name", [n for n in ALGORITHMS if not any(map(is_proximal, ALGORITHMS[n].oracles))])
+def test_features_change_alike_under_every_skeleton(name: str, optimizer: str) -> None:
+    check = coordinate_check(
+        lambda depth, width: network(depth, width, name),
+        depths=(8, 16, 32, 64),
+        optimizer=OPTIMIZERS[optimizer],
+        seeds=2,
+    )
+    assert abs(check.slope) < 0.2, str(check)
+
+
+def without_rule(algorithm: str, by_depth: bool):
+    def make(depth: int, width: int) -> nn.Module:
+        blocks = [Normalized(width, depth if by_depth else 1.0) for _ in range(depth)]
+        return nn.Sequential(
+            nn.Linear(16, width), mm.unroll(algorithm, blocks), nn.LayerNorm(width), nn.Linear(width, 10)
+        )
+
+    return make
+
+
+def test_without_a_rule_features_change_more_the_deeper_the_network() -> None:
+    for algorithm, least in (("gradient_descent", 0.7), ("heavy_ball(momentum=0.9)", 1.2)):
+        check = coordinate_check(without_rule(algorithm, False), depths=(4, 16, 64), batch=NOISE, seeds=1)
+        assert not check.ok
+        assert check.slope > least
+
+
+def test_one_over_depth_is_no_rule_for_heavy_ball() -> None:
+    make = without_rule("heavy_ball(momentum=0.9)", True)
+    check = coordinate_check(make, depths=(4, 16, 64), batch=NOISE, seeds=1)
+    assert 0.3 < check.slope < 0.8  # facts of the gains: about the root
+    assert "grows like depth^" in str(check)
+
+
+def test_a_rule_that_freezes_the_hidden_layers_is_flat_and_not_ok() -> None:
+    def make(depth: int, width: int) -> nn.Module:
+        model = network(depth, width)
+        for entry in trainable_parameters(model):
+            if entry.name.startswith("body"):
+                entry.owner.__dict__["_scaling"] = {}
+                entry.parameter.requires_grad_(False)
+        return model
+
+    check = coordinate_check(make, depths=(16, 64), batch=NOISE, seeds=1)
+    assert not check.ok
+    assert "hardly move" in str(check)
+
+
+def test_features_change_alike_at_every_width() -> None:
+    check = coordinate_check(
+        lambda depth, width: network(depth, width, "heavy_ball(momentum=0.9)"), widths=(128, 256, 512), seeds=2
+    )
+    assert abs(check.slope) < 0.2, str(check)
+    plain = coordinate_check(
+        lambda depth, width: mm.create_model("mlp", in_channels=16, depth=2, width=width, hidden=width),
+        widths=(128, 512),
+        seeds=1,
+    )
+    assert plain.slope > 0.3
+
+
+def test_the_diverse_rule_and_the_complete_one_at_their_definitions() -> None:
+    sums = GainSums(linear=20.0, square=5.0, mean=2.0)
+    complete, diverse = DepthScale.by("complete", sums), DepthScale.by("diverse", sums)
+    assert (complete.multiplier, complete.set_size, complete.sgd) == pytest.approx((1 / 20, 1, 16))
+    assert (diverse.multiplier, diverse.set_size, diverse.sgd) == pytest.approx((1 / 5, 1 / 4, 1))
+
+
+def test_a_rule_refuses_ties_and_what_it_cannot_size() -> None:
+    tied = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+    tied[2].weight = tied[0].weight
+    with pytest.raises(ValueError, match="0.weight and 2.weight|2.weight and 0.weight"):
+        mm.prepare(tied, "mup", torch.randn(2, 8))
+    with pytest.raises(ValueError, match="branches"):
+        mm.prepare(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)), "complete_p", torch.randn(2, 8))
+    with pytest.raises(ValueError, match="base has nothing like"):
+        mm.prepare(network(), "mup", BATCH, base=nn.Sequential(nn.Linear(16, 8)))
+    with pytest.raises(ValueError, match="base goes with"):
+        mm.prepare(network(), "residual_norm", BATCH, base=network())
+    with pytest.raises(ValueError, match="parametrization"):
+        mm.create_model("mlp", in_channels=4, parametrization="mu_p")
+    with pytest.raises(ValueError, match="expected two depths"):
+        coordinate_check(network, depths=(4,))
+    with pytest.raises(ValueError, match="expected a batch"):
+        coordinate_check(without_rule("gradient_descent", False), depths=(4, 8))
+
+
+def test_a_rule_is_kept_by_the_configuration_and_random_state_stays() -> None:
+    before = torch.get_rng_state()
+    coordinate_check(network, depths=(2, 4), seeds=1)
+    assert torch.equal(before, torch.get_rng_state())
+    model = network(4, 32)
+    assert model.config["parametrization"] == "complete_p"
+    again = type(model)(**model.config)
+    assert [e.factors for e in trainable_parameters(again)] == [e.factors for e in trainable_parameters(model)]
