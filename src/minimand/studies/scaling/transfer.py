@@ -122,7 +122,7 @@ STUDY = Study(
     "transfer",
     "One learning rate for every depth, width and skeleton (after Yang et al. 2022, Dey et al. 2025)",
     "Networks on the digits whose branches are LayerNorm - linear - ReLU - linear, wired by gradient descent or by "
-    "heavy ball at 0.9, are trained for about 100 steps by Adam at a constant rate; the loss is the mean over the last 20. "
+    "heavy ball at 0.9, are trained for about 100 steps by Adam at a constant rate; the loss is that of the last 20. "
     "Without a rule branches are of order 1; with `1 / depth` each is over the number of layers, which is right for "
     "ResNet; `complete_p` divides by the sum of the skeleton's gains, and hidden rates by the width. Widths are "
     "compared at 8 layers, depths at width 64. A rule works where the best rate is the same in a column.\n\n"

@@ -56,13 +56,13 @@ def growth(algorithm: Algorithm, depth: int) -> float:
 
 def block_gains(algorithm: Algorithm, depth: int) -> np.ndarray:
     """How strongly each block reaches the output, (layers, oracles): what a block answers in one step adds up first."""
-    asked: list[tuple[int, int]] = []
+    callers: list[tuple[int, int]] = []
     state = algorithm.start(0.0)
     for k in range(depth):
 
         def asking(oracle: int, k: int = k) -> Callable[..., float]:
             def answer(point: Any, step_size: Any = None) -> float:
-                asked.append((k, oracle))
+                callers.append((k, oracle))
                 return 0.0
 
             return answer
@@ -70,6 +70,6 @@ def block_gains(algorithm: Algorithm, depth: int) -> np.ndarray:
         state = algorithm.step(state, *map(asking, range(len(algorithm.oracles))), k)
     algorithm.read(state)
     sums = np.zeros((depth, len(algorithm.oracles)))
-    for block, gain in zip(asked, response(algorithm, depth)[-1, 1:], strict=True):
+    for block, gain in zip(callers, response(algorithm, depth)[-1, 1:], strict=True):
         sums[block] += gain
     return np.abs(sums)

@@ -27,7 +27,7 @@ class GainSums:
     square: float = 1.0
     """S2, the root of the sum of squared gains."""
     mean: float = 1.0
-    """The mean absolute gain."""
+    """The mean of absolute gains over branches."""
 
     @classmethod
     def of(cls, branches: Sequence[Branch]) -> "GainSums":
@@ -42,7 +42,7 @@ UNIT = GainSums()
 
 @dataclass(frozen=True)
 class WidthRatios:
-    """How many times more numbers a parameter sums over, and gives, than it does in the base network."""
+    """The ratios of a layer's inputs and outputs to those of the same layer in the base network."""
 
     inputs: float = 1.0
     outputs: float = 1.0
@@ -61,7 +61,7 @@ class DepthScale:
     sgd: float
     """The factor on the rate of parameters in branches where updates follow the gradient."""
     set_size: float
-    """The same where updates have a set size: Adam's and Muon's."""
+    """The factor on that rate where updates have a set size: Adam's and Muon's."""
     base_mean: float
     """The mean gain of the base network's branches."""
 
