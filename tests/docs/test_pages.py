@@ -71,6 +71,7 @@ PRINTED = {
     "processes": "",
     "recipes": r"test accuracy \d+(.|\n)*\d+\.\d+ 0\.\d+",
     "rewire": r"rewired_momentum",
+    "scaling": r"over depth: slope [-+]0\.0\d, flat(.|\n)*True",
     "theory": "",
     "training": r"0\.9\d+",
     "trainability": r"vanishing (.|\n)*mm.initialize\(model, \"critical\", batch=x\)\nok: ",

@@ -34,10 +34,11 @@ def test_updates_are_those_of_torch_up_to_its_bfloat16() -> None:
     if not hasattr(torch.optim, "Muon"):
         pytest.skip("torch.optim.Muon came with torch 2.9")
     torch.manual_seed(0)
-    net = nn.Sequential(*[nn.Linear(a, b, bias=False) for a, b in ((6, 64), (64, 32), (32, 48), (48, 3))])
-    twin = copy.deepcopy(net)
+    layers = [nn.Linear(a, b, bias=False) for a, b in ((6, 64), (64, 32), (32, 48), (48, 3))]
+    net, twin_layers = nn.Sequential(*layers), copy.deepcopy(layers)
+    twin = nn.Sequential(*twin_layers)
     ours = mm.Muon(lr=0.02, momentum=0.9, weight_decay=0.1).build(net)
-    matrices = [twin[1].weight, twin[2].weight]
+    matrices = [twin_layers[1].weight, twin_layers[2].weight]
     torchs = torch.optim.Muon(matrices, lr=0.02, momentum=0.9, weight_decay=0.1)
     for group in ours.param_groups:
         group["lr"] = 0.02 * group["share"]
@@ -48,7 +49,7 @@ def test_updates_are_those_of_torch_up_to_its_bfloat16() -> None:
             q.grad = p.grad.clone()
         ours.step()
         torchs.step()
-    for p, q, before in zip((net[1].weight, net[2].weight), matrices, start, strict=True):
+    for p, q, before in zip((layers[1].weight, layers[2].weight), matrices, start, strict=True):
         moved = q - before
         assert float((p - q).detach().norm() / moved.detach().norm()) < 0.03
 
@@ -56,7 +57,7 @@ def test_updates_are_those_of_torch_up_to_its_bfloat16() -> None:
 def test_convolutions_move_alike_in_every_memory_layout() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 16, 3), nn.Conv2d(16, 16, 3), nn.Flatten(), nn.Linear(144, 3))
-    twin = copy.deepcopy(net).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    twin: nn.Module = copy.deepcopy(net).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     x = torch.randn(2, 3, 9, 9)
     for model in (net, twin):
         optimizer = mm.Muon(lr=0.02).build(model)
@@ -70,13 +71,14 @@ def test_convolutions_move_alike_in_every_memory_layout() -> None:
 
 def test_a_step_of_a_matrix_has_the_size_of_the_rate() -> None:
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(4, 24), nn.Linear(24, 12), nn.Linear(12, 2))
-    before = net[1].weight.detach().clone()
+    middle = nn.Linear(24, 12)
+    net = nn.Sequential(nn.Linear(4, 24), middle, nn.Linear(12, 2))
+    before = middle.weight.detach().clone()
     optimizer = mm.Muon(lr=0.1, momentum=0.0).build(net)
     for p in net.parameters():
         p.grad = torch.randn_like(p)
     optimizer.step()
-    values = torch.linalg.svdvals((net[1].weight - before).detach())
+    values = torch.linalg.svdvals((middle.weight - before).detach())
     assert float(values.min()) > 0.05
     assert float(values.max()) < 0.115
 

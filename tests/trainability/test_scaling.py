@@ -1,6 +1,7 @@
 """Scaling rules: gains against closed forms, base networks, ties, and the coordinate check with and without them."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 
 import minimand as mm
 from minimand.algorithms import ALGORITHMS, as_algorithm, is_proximal
-from minimand.recipes.parameter_groups import parameter_groups, trainable_parameters
+from minimand.recipes.parameter_groups import UpdateRule, parameter_groups, trainable_parameters
 from minimand.theory.dynamics.response import block_gains, gains
 from minimand.trainability import coordinate_check
 from minimand.trainability.scaling.rules import DepthScale, GainSums
@@ -23,9 +24,7 @@ OPTIMIZERS = {
 }
 
 
-def network(
-    depth: int = 8, width: int = 64, algorithm: str = "gradient_descent", rule: str = "complete_p"
-) -> nn.Module:
+def network(depth: int = 8, width: int = 64, algorithm: str = "gradient_descent", rule: str = "complete_p") -> Any:
     return mm.create_model(
         "mlp", algorithm, in_channels=16, depth=depth, width=width, hidden=width, parametrization=rule
     )
@@ -72,7 +71,8 @@ def test_a_rule_at_the_base_changes_nothing() -> None:
     base = network(4, 32, rule="mup")
     model = network(4, 32, rule="mup")
     prepared = mm.prepare(model, "complete_p", BATCH, base=base)
-    for rule in ("adam", "sgd", "muon"):
+    rules: tuple[UpdateRule, ...] = ("adam", "sgd", "muon")
+    for rule in rules:
         assert {group["lr"] for group in prepared.parameter_groups(0.3, rule)} == {0.3}
 
 
@@ -119,7 +119,8 @@ def test_copies_and_parts_keep_the_factors() -> None:
 
 def test_the_product_of_rate_and_weight_decay_stays() -> None:
     prepared = mm.prepare(network(4, 256, rule="mup"), "complete_p", BATCH)
-    for rule in ("adam", "sgd"):
+    rules: tuple[UpdateRule, ...] = ("adam", "sgd")
+    for rule in rules:
         decays = {g["lr"] * g["weight_decay"] for g in prepared.parameter_groups(0.1, rule, 0.02)} - {0.0}
         assert max(decays) == pytest.approx(min(decays)) == pytest.approx(0.002)
 
@@ -127,7 +128,12 @@ def test_the_product_of_rate_and_weight_decay_stays() -> None:
 def test_groups_hold_every_parameter_once_and_go_into_optimizers_of_torch() -> None:
     model = network(4)
     prepared = mm.prepare(model, "complete_p", BATCH)
-    for rule, make in (("adam", torch.optim.Adam), ("adam", torch.optim.NAdam), ("sgd", torch.optim.SGD)):
+    cases: list[tuple[UpdateRule, Any]] = [
+        ("adam", torch.optim.Adam),
+        ("adam", torch.optim.NAdam),
+        ("sgd", torch.optim.SGD),
+    ]
+    for rule, make in cases:
         optimizer = make(prepared.parameter_groups(0.01, rule))
         listed = [p for group in optimizer.param_groups for p in group["params"]]
         assert len(listed) == len(set(listed)) == len(list(model.parameters()))

@@ -190,16 +190,17 @@ def _features(
     for group in built.param_groups:
         group["lr"] = optimizer.lr * group["share"]
     features: list[Tensor] = []
+    classes: Tensor | None = None
     hook = _watch(model, features)
     try:
         for _ in range(steps + 1):
             outputs = model(*args, **kwargs)
-            if len(features) == 1:
-                logits = outputs.flatten(0, -2)
+            logits = outputs.flatten(0, -2)
+            if classes is None:
                 classes = torch.randint(logits.shape[-1], (len(logits),), device=logits.device)
             if len(features) <= steps:
                 built.zero_grad()
-                F.cross_entropy(outputs.flatten(0, -2), classes).backward()
+                F.cross_entropy(logits, classes).backward()
                 built.step()
     finally:
         hook.remove()
@@ -221,8 +222,8 @@ def _change(start: Tensor, end: Tensor) -> float:
 def _watch(model: nn.Module, features: list[Tensor]) -> Any:
     """Append the features of each forward pass of a model to a list; returns the hook's handle."""
     stages = skeletons(model)
-    if stages and not stages[-1].is_wired:
-        stage = stages[-1].source
+    stage = stages[-1].source if stages else None
+    if isinstance(stage, nn.Module):
         return stage.register_forward_hook(lambda _, inputs, output: features.append(output.detach().clone()))
     last = list(layers(model).values())[-1]
     return last.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].detach().clone()))
