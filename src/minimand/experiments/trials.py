@@ -83,6 +83,11 @@ def opened_study(folder: Path, storage: str | None, settings: dict[str, Any], ep
                 )
             study.set_user_attr("settings", settings)
             yield study
+        except optuna.exceptions.StorageInternalError as error:
+            raise MinimandError(
+                f"the trials cannot be kept in {url} ({_first_line(error.__cause__ or error)}); free some space or "
+                "allow writing, then run the same search again."
+            ) from error
         finally:
             database.remove_session()
             database.engine.dispose()
@@ -97,9 +102,13 @@ def _open_database(url: str) -> "optuna.storages.RDBStorage":
         return optuna.storages.RDBStorage(url)
     except Exception as error:  # the database's own
         raise MinimandError(
-            f"storage is {url!r}, which Optuna cannot open ({type(error).__name__}: {error}); expected the URL of a "
-            "database, such as 'sqlite:///path/to/file.db'."
+            f"storage is {url!r}, which Optuna cannot open ({type(error).__name__}: {_first_line(error)}); expected "
+            "the URL of a database, such as 'sqlite:///path/to/file.db', on a disk with space."
         ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]
 
 
 def make_trials(
@@ -121,38 +130,69 @@ def make_trials(
     space: dict[str, BaseDistribution] = {
         name: FloatDistribution(*bounds, step=10**-PRECISION) for name, bounds in ranges(steps).items()
     }
-    for parameters in known_parameters(steps).values():
-        study.enqueue_trial(parameters, skip_if_exists=True)
+    # Trials that were broken off count for nothing: what comes next follows from those that ended.
     for broken_off in study.get_trials(states=[TrialState.RUNNING]):
         study.tell(broken_off.number, state=TrialState.FAIL)
-        study.enqueue_trial(broken_off.params)
+    known = list(known_parameters(steps).values())
     ended = (TrialState.COMPLETE, TrialState.PRUNED)
     if before := len(study.get_trials(deepcopy=False, states=ended)):
         tell(f"going on: {before} trials were made before")
     while (number := len(study.get_trials(deepcopy=False, states=ended))) < count:
-        # Seeded anew for each trial: a search that was broken off suggests what it would have suggested.
-        study.sampler = TPESampler(seed=derived_seed(task.seed, number) % 2**32)
-        trial = study.ask(space)
-        method = from_parameters(trial.params)
-        outcome, loss = _try(method, task, trial, callbacks(f"trial {number + 1}"))
-        trial.set_user_attr("outcome", outcome)
-        study.tell(trial, loss, state=TrialState.PRUNED if loss is None else TrialState.COMPLETE)
+        watched = callbacks(f"trial {number + 1}")
+        if number < len(known):
+            method, outcome, loss = _try_known(known[number], space, study, task, watched)
+        else:
+            # Seeded anew for each trial: a search that was broken off suggests what it would have suggested.
+            study.sampler = TPESampler(seed=derived_seed(task.seed, number) % 2**32)
+            trial = study.ask(space)
+            method = from_parameters(trial.params)
+            outcome, loss = _try(method, task, trial.report, trial.should_prune, watched)
+            trial.set_user_attr("outcome", outcome)
+            study.tell(trial, loss, state=TrialState.PRUNED if loss is None else TrialState.COMPLETE)
         news = outcome if loss is None else f"validation loss {loss:.4f}"
         tell(f"trial {number + 1}/{count}  {method.formula}: {news}")
     in_order = sorted(study.get_trials(states=ended), key=lambda t: (t.datetime_complete, t.number))
     return [_as_trial(i + 1, t) for i, t in enumerate(in_order)]
 
 
+def _try_known(
+    parameters: dict[str, float],
+    space: "dict[str, optuna.distributions.BaseDistribution]",
+    study: "optuna.Study",
+    task: TrialTask,
+    callbacks: Sequence[Callback],
+) -> tuple[Multistep, str, float | None]:
+    """Try a known method: its trial is written once it has ended, so that the known ones keep their order."""
+    from optuna.trial import TrialState, create_trial
+
+    method, losses = from_parameters(parameters), dict[int, float]()
+    outcome, loss = _try(method, task, lambda value, epoch: losses.update({epoch: value}), lambda: False, callbacks)
+    trial = create_trial(
+        params=parameters,
+        distributions=space,
+        value=loss,
+        intermediate_values=losses,
+        user_attrs={"outcome": outcome},
+        state=TrialState.PRUNED if loss is None else TrialState.COMPLETE,
+    )
+    study.add_trial(trial)
+    return method, outcome, loss
+
+
 def _try(
-    method: Multistep, task: TrialTask, trial: "optuna.Trial", callbacks: Sequence[Callback]
+    method: Multistep,
+    task: TrialTask,
+    report_loss: Callable[[float, int], None],
+    should_stop: Callable[[], bool],
+    callbacks: Sequence[Callback],
 ) -> tuple[str, float | None]:
     from optuna import TrialPruned
 
     def report(event: Event) -> None:
         if isinstance(event, EpochDone):
             epoch = event.epoch + 1
-            trial.report(event.metrics["test_loss"], epoch)
-            if epoch < task.recipe.epochs and trial.should_prune():
+            report_loss(event.metrics["test_loss"], epoch)
+            if epoch < task.recipe.epochs and should_stop():
                 raise TrialPruned
 
     if objection := _objection(certify(method.algorithm, task.depth, task.plain.binding)):
