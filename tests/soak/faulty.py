@@ -25,6 +25,10 @@ from soak.scenes import Scene, differences, results, scenes
 from soak.warm import KILLED, Outcome, call, run, start, warm_up
 
 
+# Of a command that goes wrong so often no more is learned.
+_ENOUGH = 20
+
+
 @dataclass
 class Report:
     """The counts of a soak, and what went wrong in words."""

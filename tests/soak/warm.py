@@ -1,6 +1,7 @@
 """Commands of minimand in forked processes, which need not import anything again."""
 
 import importlib
+import io
 import json
 import os
 import select
@@ -59,6 +60,22 @@ def warm_up(commands: Iterable[str] = WARMING) -> None:
             for name in call(partial(_imported_by, WARMING[command]), Path(folder)):
                 with suppress(Exception):  # a module that is made while another is imported
                     importlib.import_module(name)
+    _draw_nothing()
+
+
+def _draw_nothing() -> None:
+    """Leave the figures of reports empty: drawing takes most of the time of a small training, and writes no file."""
+    with suppress(ImportError):
+        from matplotlib.figure import Figure
+
+        setattr(Figure, "savefig", _save_empty)  # noqa: B010 - the method's own signature is longer
+
+
+def _save_empty(figure: Any, file: Any, **options: Any) -> None:
+    if isinstance(file, str | Path):
+        Path(file).write_text("<svg/>")
+    else:
+        file.write("<svg/>" if isinstance(file, io.TextIOBase) else b"<svg/>")
 
 
 def _imported_by(words: Sequence[str]) -> list[str]:
