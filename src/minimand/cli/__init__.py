@@ -14,9 +14,12 @@ import minimand
 
 from .._support.errors import MinimandError, unknown_name
 from .commands._registry import COMMANDS
+from .words import in_options
 
 # Seconds that other processes of a torchrun leave the first one to say what ends them all, and torchrun to end them.
 _PATIENCE = 5.0
+# What other programs call it.
+_ALIASES = {"--install-completion": ["completion", "--install"], "--show-completion": ["completion"]}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,8 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     console = Console(highlight=False, markup=False)
     is_main = int(os.environ.get("RANK", 0)) == 0  # as training.distributed tells it, without loading torch
+    command: Callable[[Console], None] | None = None
     try:
-        _read(words, console)(console)
+        command = _read(words, console)
+        command(console)
     except KeyboardInterrupt as interrupt:
         if is_main:
             print("\n" + "; ".join(["stopped", *map(str, interrupt.args)]), file=sys.stderr)
@@ -33,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (MinimandError, OSError) as error:
         if not is_main:
             time.sleep(_PATIENCE)
-        print(f"minimand: {error}", file=sys.stderr)
+        print(f"minimand: {in_options(str(error), command)}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -41,6 +46,7 @@ def _read(words: list[str], console: Console) -> Callable[[Console], None]:
     """The command that the words of a command line stand for."""
     if words == ["--version"]:
         return lambda console: console.print(f"minimand {minimand.__version__}")
+    words = _ALIASES.get(words[0], words[:1]) + words[1:] if words else words
     name = words[0] if words and not words[0].startswith("-") else None
     if name is not None and name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
@@ -50,7 +56,8 @@ def _read(words: list[str], console: Console) -> Callable[[Console], None]:
             FlagCreatePairsOff[commands],
             prog="minimand",
             description="Deep networks whose architecture and training are derived from optimization problems. "
-            "`minimand list KIND` names what there is; `minimand --version` says which minimand this is.",
+            "`minimand list KIND` names what there is; `minimand --version` says which minimand this is; "
+            "`minimand --install-completion` completes commands and options under the tab key.",
             args=words,
         )
     except SystemExit:

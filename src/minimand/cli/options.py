@@ -55,12 +55,33 @@ class TrainingOptions:
     default."""
     lr: Decimal = None
     """The highest learning rate; by default what suits the model."""
+    optimizer: Text = None
+    """The optimizer by name, with settings if need be, as in "sgd(momentum=0.95)"; by default what suits the model."""
+    weight_decay: Decimal = None
+    """The weight decay of the optimizer; by default its own."""
+    schedule: Text = None
+    """How the learning rate changes, as in "cosine(warmup=0.1)"; by default what suits the model."""
+    augmentation: Text = None
+    """Random changes of images, as in "pad=4, flip=True", or none; by default what suits the data."""
+    label_smoothing: Decimal = None
+    """The share of each target that is spread over all classes; 0 by default."""
+    mixup: Decimal = None
+    """The parameter of mixup, which averages pairs of samples; 0, none, by default."""
+    cutmix: Decimal = None
+    """The parameter of CutMix, which pastes a part of one image into another; 0, none, by default."""
+    ema: Decimal = None
+    """The decay per step of the moving average of weights that is evaluated; 0, none, by default."""
+    clip: Decimal = None
+    """The norm that gradients are scaled down to; 0, none, by default."""
     precision: Precision = None
     """The precision of the passes; by default bf16 (autocast) for images where the hardware has it."""
     device: Device = None
     compile: bool = False
     """Run the model through torch.compile."""
     quiet: Quiet = False
+    config: Text = None
+    """A YAML file of options by name, such as "epochs: 5"; or the config.yaml of a run, whose options and recipe are
+    taken. Options of the command line come before it."""
 
 
 def check_file(option: str, path: str | None) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 from rich.console import Console
 
+from .._support.errors import MinimandError
 from .options import TrainingOptions
 
 # Options that say where and how a training runs, not what it computes: they are not kept with a run.
-_NOT_KEPT = {"run", "quiet", "device", "checkpoint_every", "diagnose", "parallel"}
+_NOT_KEPT = {"run", "quiet", "device", "checkpoint_every", "diagnose", "parallel", "config"}
 
 
 def merge_options(command: TrainingOptions, earlier: dict[str, Any]) -> dict[str, Any]:
@@ -66,27 +67,72 @@ def load_data(options: dict[str, Any], console: Console, quiet: bool) -> Any:
     return data
 
 
+def check_options(options: dict[str, Any]) -> None:
+    """Raise MinimandError, before any data are read, for options that no model and no data could make right."""
+    from .._support.calls import parse_call
+    from ..models.info import model_info
+    from ..models.own import check_own, is_own
+    from ..recipes.recipe import Recipe
+
+    adapt_recipe(Recipe(), options)
+    model = options["model"]
+    if model and is_own(model):
+        check_own(model)
+        for option in ("binding", "weight_bits"):
+            if options.get(option) is not None:
+                raise MinimandError(f"{option} is {options[option]!r}, but the model is your own: write it there.")
+    elif model:
+        name, settings = parse_call(model, "model")
+        others = ("normalization", "activation", "weight_bits")
+        model_info(name).complete({key: value for key, value in settings.items() if key not in others})
+
+
 def adapt_recipe(recipe: Any, options: dict[str, Any]) -> Any:
-    """A recipe with the options that have the name of one of its fields, and the learning rate, in place of its own."""
+    """A recipe with the options that have the name of one of its fields, or of one of its optimizer's, in place."""
     names = {field.name for field in fields(recipe)}
     changes = {n: v for n, v in options.items() if n in names and v is not None and v is not False}
-    if options["lr"] is not None:
-        changes["optimizer"] = replace(recipe.optimizer, lr=options["lr"])
-    return replace(recipe, **changes)
+    if "augmentation" in changes:
+        changes["augmentation"] = _augmentation(changes["augmentation"])
+    recipe = replace(recipe, **changes)
+    of_optimizer = {n: options[n] for n in ("lr", "weight_decay") if options.get(n) is not None}
+    for name in of_optimizer:
+        if name not in {field.name for field in fields(recipe.optimizer)}:
+            optimizer = type(recipe.optimizer).__name__
+            raise MinimandError(f"--{name.replace('_', '-')} is given, but {optimizer} has no {name}.")
+    return replace(recipe, optimizer=replace(recipe.optimizer, **of_optimizer)) if of_optimizer else recipe
+
+
+def _augmentation(text: str) -> Any:
+    """The augmentation of text such as "pad=4, flip=True"; of none what changes nothing."""
+    from .._support.calls import call_with, parse_call
+    from ..recipes.augmentation import Augmentation
+
+    if text.strip().lower() == "none":
+        return Augmentation()
+    try:
+        _, settings = parse_call(f"augmentation({text})", "augmentation")
+    except MinimandError:
+        raise MinimandError(
+            f"--augmentation is {text!r}; expected none, or settings as in 'pad=4, flip=True'."
+        ) from None
+    return call_with(Augmentation, settings, "augmentation")
 
 
 def several_trainings(command: TrainingOptions, console: Console) -> dict[str, Any]:
     """What a command that trains many models hands on of its options."""
     from .._support.environment import as_device
     from ..models.registry import create_for, default_model
-    from ..recipes.recipe import default_recipe
+    from ..recipes.recipe import default_recipe, from_config
+    from .configuration import with_config
 
+    command, recipe_config = with_config(command)
     options = merge_options(command, {})
     device = as_device(command.device)
+    check_options(options)
     data = load_data(options, console, command.quiet)
     model = options["model"] or default_model(data.shape)
     recipe = default_recipe(data, create_for(model, data.shape, data.num_outputs))
-    recipe = adapt_recipe(recipe, options)
+    recipe = adapt_recipe(recipe if recipe_config is None else from_config(recipe_config), options)
     return {"data": data, "model": model, "recipe": recipe, "binding": options["binding"], "device": device}
 
 

@@ -9,8 +9,9 @@ from rich.console import Console
 
 from ..._support.errors import MisuseError
 from ..._support.tables import make_table
+from ..configuration import with_config
 from ..options import Parallel, Text, TrainingOptions, Whole, resumable
-from ..shared import adapt_recipe, load_data, merge_options, progress
+from ..shared import adapt_recipe, check_options, load_data, merge_options, progress
 from ._registry import command
 
 
@@ -51,9 +52,11 @@ class Train(TrainingOptions):
         from ...training.runs.run import Run
 
         console = console if is_main() else Console(quiet=True)
-        folder, options = self._begun()
+        command, recipe_config = with_config(self)
+        folder, options = command._begun()
         run = Run(folder, options)
         check_seed(options["seed"])
+        check_options(options)
         method = as_method(options["method"] or "backpropagation")
         device = as_device(self.device)
         named = options["algorithm"] or (None if options["model"] else "heavy_ball")
@@ -61,7 +64,8 @@ class Train(TrainingOptions):
         data = load_data(options, console, self.quiet)
         name = options["model"] or default_model(data.shape)
         model = _first_model(name, options, algorithm, data)
-        recipe = default_recipe(data, model) if run.is_new else from_config(run.config()["recipe"])
+        config = recipe_config if run.is_new else run.config()["recipe"]
+        recipe = default_recipe(data, model) if config is None else from_config(config)
         with resumable(f"{_command_again(folder, named, name)} goes on from the last checkpoint"):
             result = fit(
                 model,
