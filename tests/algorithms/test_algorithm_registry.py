@@ -73,7 +73,7 @@ def test_a_stored_schedule_asks_for_the_algorithm() -> None:
 
 
 def test_a_file_that_ends_the_process_does_not(tmp_path: Path) -> None:
-    (tmp_path / "ends.py").write_text("import sys; sys.exit(3)")
+    (tmp_path / "ends.py").write_text("import sys\n\nclass MyMethod:\n    sys.exit(3)\n")
     with pytest.raises(ValueError, match="does not import: SystemExit: 3"):
         as_algorithm(f"{tmp_path}/ends.py:MyMethod")
 

@@ -136,9 +136,9 @@ def test_a_file_without_the_class(tmp_path: Path, name: str, error: type[Excepti
         as_algorithm(f"{tmp_path}/own.py:{name}")
 
 
-@pytest.mark.parametrize("text", ["import nothing_of_this_name", "def broken(:", "1 / 0"])
+@pytest.mark.parametrize("text", ["import nothing_of_this_name as x", "def broken(:", "x = 1 / 0"])
 def test_a_file_that_does_not_import(tmp_path: Path, text: str) -> None:
-    (tmp_path / "broken.py").write_text(text)
+    (tmp_path / "broken.py").write_text(f"{text}\nclass MyMethod:\n    value = x\n")
     before = set(sys.modules)
     with pytest.raises(ValueError, match="broken.py does not import: "):
         as_algorithm(f"{tmp_path}/broken.py:MyMethod")

@@ -1,13 +1,9 @@
 """Text such as `heavy_ball(momentum=0.9)`: a name with literal arguments, read without evaluating anything."""
 
 import ast
-import hashlib
 import inspect
 import re
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from .errors import MinimandError, WrongTypeError, unknown_name
@@ -38,28 +34,6 @@ def parse_call(text: str, what: str, makers: Makers | None = None) -> tuple[str,
 def file_name(text: str) -> str:
     """Text such as `heavy_ball(momentum=0.9)` as part of a file's name."""
     return re.sub(r"[^a-z0-9.-]+", "_", text.lower()).strip("_")
-
-
-def run_file(path: Path, what: str) -> tuple[str, dict[str, Any]]:
-    """Run somebody's file, once in a process while it is unchanged; the name of its module, and all names in it.
-
-    `what` is the kind of thing that it should hold, for the MinimandError where there is no such file, or it raises.
-    """
-    if not path.is_file():
-        raise MinimandError(f"no {what} file {str(path)!r}.")
-    path = path.resolve()
-    # A file that was changed is another module; Python's own cache would tell it by its length and the second.
-    source = path.read_bytes()
-    module_name = f"minimand_user_{path.stem}_{hashlib.sha1(str(path).encode() + source).hexdigest()[:8]}"
-    if module_name not in sys.modules:
-        module = sys.modules[module_name] = ModuleType(module_name)
-        module.__file__ = str(path)
-        try:
-            exec(compile(source, path, "exec"), vars(module))
-        except (Exception, SystemExit) as error:
-            del sys.modules[module_name]
-            raise MinimandError(f"{path} does not import: {type(error).__name__}: {error}") from error
-    return module_name, vars(sys.modules[module_name])
 
 
 def _named(call: ast.Call, text: str, makers: Makers) -> dict[str, Any]:

@@ -4,8 +4,9 @@ import inspect
 from pathlib import Path
 from types import ModuleType
 
-from .._support.calls import call_with, parse_call, run_file
-from .._support.errors import MinimandError, WrongTypeError, unknown_name
+from .._support.calls import call_with, parse_call
+from .._support.errors import MinimandError, WrongTypeError
+from .._support.own_file import name_in_file
 from .._support.registry import Registry, subclass_of
 from ._algorithm import Algorithm
 from ._coefficient import Learnable
@@ -94,11 +95,7 @@ def _by_name(name: str) -> type[Algorithm]:
 
 
 def _load(path: Path, name: str) -> type[Algorithm]:
-    module_name, names = run_file(path, "algorithm")
-    algorithms = [key for key, value in names.items() if inspect.isclass(value) and issubclass(value, Algorithm)]
-    if name not in names:
-        own = [key for key in algorithms if names[key].__module__ == module_name]
-        raise unknown_name(f"algorithm in {path.name}", name, own)
-    if name not in algorithms:
+    algorithm = name_in_file(path, name, "algorithm")
+    if not (inspect.isclass(algorithm) and issubclass(algorithm, Algorithm)):
         raise WrongTypeError(f"{name} in {path.name} is no algorithm; expected a subclass of minimand.Algorithm.")
-    return names[name]
+    return algorithm

@@ -9,8 +9,9 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from .._support.calls import call_with, parse_call, run_file
-from .._support.errors import MinimandError, WrongTypeError, unknown_name
+from .._support.calls import call_with, parse_call
+from .._support.errors import MinimandError, WrongTypeError
+from .._support.own_file import name_in_file
 from ..algorithms import Algorithm, as_algorithm
 from ..surgery.rewire import rewire
 
@@ -78,7 +79,7 @@ def make_own(
 
 
 def check_own(text: str) -> None:
-    """Raise MinimandError unless there is what text such as `path/to/file.py:Net` names; runs the file."""
+    """Raise MinimandError unless there is what text such as `path/to/file.py:Net` names."""
     _named_in_file(text)
 
 
@@ -86,12 +87,7 @@ def _named_in_file(text: str) -> tuple[Any, dict[str, Any]]:
     """The object of the name, and the arguments after it."""
     source, _, call = text.rpartition(".py:")
     name, arguments = parse_call(call, "model")
-    module_name, names = run_file(Path(f"{source}.py"), "model")
-    if name not in names:
-        makers = [key for key, value in names.items() if getattr(value, "__module__", "") == module_name]
-        makers += [key for key, value in names.items() if isinstance(value, nn.Module)]
-        raise unknown_name(f"model in {source}.py", name, makers)
-    return names[name], arguments
+    return name_in_file(Path(f"{source}.py"), name, "model"), arguments
 
 
 def _parameters(maker: Callable[..., Any]) -> dict[str, inspect.Parameter]:

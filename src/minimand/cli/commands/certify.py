@@ -20,7 +20,7 @@ class Certify:
 
     takes: ClassVar[tuple[str, ...]] = ("algorithms",)
     algorithm: Positional[tuple[str, ...]]
-    """Names, with coefficients if need be, or path/to/file.py:MyMethod."""
+    """Names, with coefficients if need be, or path/to/file.py:MyMethod; of a file only what the class needs is run."""
     depth: int = 20
     """The number of layers of the network."""
     binding: Binding = "residual"

@@ -17,12 +17,12 @@ from ._registry import command
 _PLACES = {
     "bash": "~/.local/share/bash-completion/completions/minimand",
     "zsh": "~/.zfunc/_minimand",
-    "tcsh": "~/.config/minimand/completion.tcsh",
+    "fish": "~/.config/fish/completions/minimand.fish",
 }
 _THEN = {
     "bash": "open a new shell (the package bash-completion has to be there)",
     "zsh": "put 'fpath+=~/.zfunc; autoload -Uz compinit; compinit' into ~/.zshrc, and open a new shell",
-    "tcsh": "put 'source ~/.config/minimand/completion.tcsh' into ~/.tcshrc, and open a new shell",
+    "fish": "open a new shell",
 }
 
 
@@ -30,7 +30,7 @@ _THEN = {
 class Completion:
     """Print what makes a shell complete commands and options; with --install, put it where the shell looks."""
 
-    shell: Positional[Annotated[str, arg(metavar="{bash,zsh,tcsh}", help_behavior_hint="")]] = ""
+    shell: Positional[Annotated[str, arg(metavar="{bash,fish,zsh}", help_behavior_hint="")]] = ""
     """The shell; by default the one of $SHELL."""
     install: bool = False
     """Write it to the place of the user's own completions."""
@@ -58,4 +58,6 @@ def _script(shell: str) -> str:
     printed = io.StringIO()
     with redirect_stdout(printed), suppress(SystemExit):
         main(["--tyro-print-completion", shell])
+    if not printed.getvalue():
+        raise MinimandError(f"the installed tyro has no completion of {shell}; expected a newer one.")
     return printed.getvalue()

@@ -1,0 +1,204 @@
+"""Options: checked before slow work, named in errors as they were typed, and read from files."""
+
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from minimand.cli import main
+from minimand.cli.commands._registry import COMMANDS
+from minimand.cli.options import TrainingOptions
+from minimand.cli.words import in_options
+
+RINGS = ["--data", "nested_rings(samples=100)", "--model", "mlp(width=8)", "--epochs", "1", "--quiet"]
+TRAINING = [name for name, command in COMMANDS.items() if issubclass(command, TrainingOptions)]
+NET = """
+from torch import nn
+def net(num_classes):
+    return nn.Sequential(*[nn.Sequential(nn.Linear(2, 2), nn.Tanh()) for _ in range(2)], nn.Linear(2, num_classes))
+raise SystemExit("whatever is below is not run")
+"""
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def _fails(capsys: pytest.CaptureFixture, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(list(arguments))
+    assert stopped.value.code == 2
+    output = capsys.readouterr()
+    assert "Traceback" not in output.err
+    return " ".join((output.err or output.out).split())
+
+
+WRONG = {
+    "epochs": "0",
+    "batch-size": "0",
+    "accumulate": "0",
+    "lr": "-1",
+    "weight-decay": "-1",
+    "validation": "2",
+    "early-stopping": "3",
+    "label-smoothing": "2",
+    "mixup": "-1",
+    "cutmix": "-1",
+    "ema": "1",
+    "clip": "-1",
+    "optimizer": "adamx",
+    "schedule": "cosin",
+    "augmentation": "pad",
+    "model": "mpl",
+    "device": "gpu7",
+}
+
+
+@pytest.mark.parametrize("name", TRAINING)
+@pytest.mark.parametrize("option", WRONG)
+def test_a_wrong_option_is_named_before_data_are_read(
+    name: str, option: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*args: Any, **options: Any) -> Any:
+        raise AssertionError("the data were read first")
+
+    monkeypatch.setattr("minimand.data.registry.load_data", load)
+    message = _fails(capsys, name, "--data", "digits", f"--{option}", WRONG[option])
+    assert f"--{option} is " in message or message.startswith(f"minimand: unknown {option} ")
+    assert WRONG[option] in message
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_every_option_of_a_training_can_stand_in_a_file(name: str, tmp_path: Path) -> None:
+    from minimand.cli.configuration import with_config
+
+    values = {"data": "digits", "epochs": 3, "lr": "1e-3", "weight-decay": 1, "optimizer": "sgd", "seeds": 2, "seed": 5}
+    known = {field.name.replace("_", "-") for field in fields(COMMANDS[name])}
+    values = {option: value for option, value in values.items() if option in known}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(values))
+    command, recipe = with_config(COMMANDS[name](config="c.yaml", epochs=7))
+    assert recipe is None
+    assert command.epochs == 7  # the command line comes first
+    assert (command.lr, command.weight_decay, command.optimizer) == (1e-3, 1.0, "sgd")
+    assert [getattr(command, option.replace("-", "_")) for option in values if option.startswith("seed")] == [
+        value for option, value in values.items() if option.startswith("seed")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch: 3", "unknown option in c.yaml 'epoch'. Did you mean 'epochs'?"),
+        ("epochs: many", "epochs in c.yaml is 'many'; expected an integer"),
+        ("epochs: 0", "--epochs is 0"),
+        ("compile: 3", "compile in c.yaml is 3; expected true or false"),
+        ("- 1", "holds no options"),
+        ("{", "is no YAML"),
+        ("model: net.py:net", "a folder never decides what code runs"),
+        ("algorithm: net.py:A", "a folder never decides what code runs"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_why(text: str, message: str, capsys: pytest.CaptureFixture) -> None:
+    Path("c.yaml").write_text(text)
+    assert message in _fails(capsys, "train", "--config", "c.yaml")
+
+
+def test_the_configuration_of_a_run_begins_the_same_run(capsys: pytest.CaptureFixture) -> None:
+    options = ["--optimizer", "sgd(momentum=0.5)", "--schedule", "cosine(warmup=0.1)", "--weight-decay", "0.01"]
+    main(["train", *RINGS, *options, "--lr", "0.03", "--run", "first"])
+    main(["train", "--config", "first/config.yaml", "--quiet", "--run", "second"])
+    first, second = (yaml.safe_load(Path(run, "config.yaml").read_text()) for run in ("first", "second"))
+    parts = ("model", "data", "inputs", "method", "recipe", "loss", "seed", "fingerprints")
+    assert {part: first[part] for part in parts} == {part: second[part] for part in parts}
+    optimizer = first["recipe"]["Recipe"]["optimizer"]["SGD"]
+    assert (optimizer["lr"], optimizer["momentum"], optimizer["weight_decay"]) == (0.03, 0.5, 0.01)
+    assert first["recipe"]["Recipe"]["schedule"] == {"Cosine": {"warmup": 0.1, "floor": 0.0}}
+
+
+def test_augmentation_is_none_or_settings(capsys: pytest.CaptureFixture) -> None:
+    images = ["--data", "digits", "--model", "mlp(width=8)", "--epochs", "1", "--quiet"]
+    main(["train", *images, "--augmentation", "pad=1, flip=True", "--run", "a"])
+    main(["train", *images, "--augmentation", "none", "--run", "b"])
+    a, b = (
+        yaml.safe_load(Path(run, "config.yaml").read_text())["recipe"]["Recipe"]["augmentation"]["Augmentation"]
+        for run in "ab"
+    )
+    assert (a["pad"], a["flip"], b["pad"], b["flip"]) == (1, True, 0, False)
+
+
+def test_no_option_of_a_command_is_called_as_a_field_in_an_error() -> None:
+    command = COMMANDS["train"]()
+    for field in fields(command):
+        option = "--" + field.name.replace("_", "-")
+        assert in_options(f"Recipe.{field.name} is 3; expected 2.", command) == f"{option} is 3; expected 2."
+        assert in_options(f"{field.name} is 3; expected 2.", command) == f"{option} is 3; expected 2."
+    assert in_options("Layerwise.hidden_layers is 3.", command) == "Layerwise.hidden_layers is 3."
+    positional = [field.name for field in fields(COMMANDS["evaluate"]) if field.default is MISSING]
+    assert in_options(f"{positional[0]} is 3.", COMMANDS["evaluate"]("x")) == f"{positional[0]} is 3."
+
+
+def _train(words: list[str]) -> None:
+    main(["train", *words, "--run", "run"])
+
+
+def _compare(words: list[str]) -> None:
+    main(["compare", *words, "--seeds", "1", "--algorithm", "gradient_descent", "heavy_ball"])
+
+
+@pytest.mark.parametrize("run", [_train, _compare])
+def test_a_model_of_one_s_own_is_trained(run: Callable[[list[str]], None], capsys: pytest.CaptureFixture) -> None:
+    Path("net.py").write_text(NET)
+    run(["--data", "nested_rings(samples=100)", "--model", "net.py:net", "--epochs", "1", "--quiet"])
+    assert "report: " in capsys.readouterr().out
+
+
+def test_a_model_of_one_s_own_is_evaluated_and_predicts(capsys: pytest.CaptureFixture) -> None:
+    Path("net.py").write_text(NET)
+    _train(["--data", "nested_rings(samples=100)", "--model", "net.py:net", "--epochs", "1", "--quiet"])
+    import numpy as np
+
+    np.save("x.npy", np.zeros((2, 2), "float32"))
+    for words in (["evaluate", "run"], ["predict", "run", "x.npy"], ["export", "run", "-o", "x.onnx"]):
+        assert "--model path/to/net.py:net" in _fails(capsys, *words)
+    main(["evaluate", "run", "--model", "net.py:net"])
+    assert "accuracy" in capsys.readouterr().out
+    main(["predict", "run", "x.npy", "--model", "net.py:net", "--top", "2"])
+    out = capsys.readouterr().out
+    assert "inner" in out
+    assert "outer" in out
+    for words, message in (
+        (["predict", "run", "gone.png"], "no file or folder 'gone.png'"),
+        (["predict", "run"], "no files to predict"),
+        (["predict", "run", "x.npy", "--top", "0"], "--top is 0; expected an integer, at least 1"),
+    ):
+        assert message in _fails(capsys, *words)
+
+
+def test_evaluate_takes_other_data_of_the_same_kind_and_no_others(capsys: pytest.CaptureFixture) -> None:
+    main(["train", *RINGS, "--run", "run"])
+    main(["evaluate", "run", "--data", "nested_rings(samples=60)"])
+    assert "60 of nested_rings" in capsys.readouterr().out
+    assert "was trained with samples of the shape (2,), and digits has" in _fails(
+        capsys, "evaluate", "run", "--data", "digits"
+    )
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish", "zsh"])
+def test_shells_complete(
+    shell: str, capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    main(["completion", shell])
+    script = capsys.readouterr().out
+    assert "predict" in script
+    monkeypatch.setenv("SHELL", f"/bin/{shell}")
+    main(["--install-completion"])
+    assert str(tmp_path) in capsys.readouterr().out.replace("\n", "")
+    (written,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert written.read_text() == script.removesuffix("\n")
+    assert "unknown shell 'zhs'. Did you mean 'zsh'?" in _fails(capsys, "completion", "zhs")
