@@ -1,16 +1,14 @@
 """Data in a few plain values: what has to be known of them to run a model where the samples are not there."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from .._support.calls import call_with
-from .._support.errors import MisuseError
 from .data import Data
-from .samples import WHOLE, Batch, Samples
+from .samples import NoSamples
 
 # What is said elsewhere in a run's configuration, or matters in training alone.
-_LEFT_OUT = {"name", "train", "test", "augmentation", "references", "source", "loaded"}
+_LEFT_OUT = {"name", "train", "test", "augmentation", "references", "source", "loaded", "validation", "notes"}
 
 
 def describe(data: Data) -> dict[str, Any]:
@@ -22,20 +20,7 @@ def describe(data: Data) -> dict[str, Any]:
 def described(description: dict[str, Any], name: str = "") -> Data:
     """Data without samples, of which `describe` told; raises MinimandError for values that data do not have."""
     values = {key: _frozen(value) for key, value in description.items()}
-    return call_with(Data, {"name": name, "train": NoSamples(name), "test": NoSamples(name), **values}, "data")
-
-
-@dataclass(frozen=True)
-class NoSamples(Samples):
-    """The samples of a description: there are none, and asking for them is an error."""
-
-    name: str
-
-    def __len__(self) -> int:
-        return 0
-
-    def batches(self, size: int, seed: int | None = None, first: int = 0, share: slice = WHOLE) -> Iterator[Batch]:
-        raise MisuseError(f"the samples of {self.name or 'the data'} are not here; expected data=.")
+    return call_with(Data, {"name": name, "train": NoSamples(), "test": NoSamples(), **values}, "data")
 
 
 def _is_plain(value: Any) -> bool:

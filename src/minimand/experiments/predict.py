@@ -14,7 +14,7 @@ from .._support.environment import as_device
 from .._support.errors import MinimandError, WrongTypeError
 from .._support.tables import table_html, table_text
 from ..algorithms import Algorithm
-from ..data import Data, as_data
+from ..data import Data, as_data, call, tensor_of
 from ..data.pictures import picture_files, read_picture
 from ..inference import PackedModel, load_packed
 from ..recipes.recipe import Precision, from_config
@@ -58,8 +58,9 @@ class Predictions:
 
         Raises MinimandError for a regression, or a k that is no positive integer.
         """
-        if self.probabilities is None:
-            raise MinimandError("the model predicts numbers and no classes; expected a classifier. They are `outputs`.")
+        if self.probabilities is None or self.probabilities.ndim > 2:
+            what = "numbers and no classes" if self.probabilities is None else "a class for each place"
+            raise MinimandError(f"the model predicts {what}; expected one class for a sample. See `outputs`.")
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise MinimandError(f"k is {k!r}; expected an integer of at least 1.")
         values, indices = self.probabilities.topk(min(k, len(self.classes)), dim=1)
@@ -128,6 +129,7 @@ def predict(
     """
     module, about, precision = _opened(model, own, algorithm, device)
     about = as_data(data) if data is not None else about
+    about = about and about.for_model(module)
     place = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     names: list[str] = []
     outputs: list[Tensor] = []
@@ -136,14 +138,24 @@ def predict(
         while batch := list(islice(samples, _BATCH)):
             names += [name for name, _ in batch]
             x = torch.stack([sample for _, sample in batch]).to(place)
-            outputs.append(module(x if about is None else about.prepare(x)).float().cpu())
+            outputs.append(tensor_of(call(module, x if about is None else about.prepare(x))).float().cpu())
     if not outputs:
         raise MinimandError("inputs are empty; expected at least one sample.")
     whole = torch.cat(outputs)
     if about is not None:
-        about.check_outputs(whole, len(whole))
+        _check_outputs(whole, about)
         return Predictions(tuple(names), whole, about.classes)
     return Predictions(tuple(names), whole, tuple(map(str, range(whole.shape[1]))) if whole.ndim == 2 else ())
+
+
+def _check_outputs(outputs: Tensor, about: Data) -> None:
+    """Raise MinimandError for outputs that are not one for each class, or of two classes one for the second."""
+    width = outputs.shape[1] if outputs.ndim > 1 else 1
+    if about.classes and width != len(about.classes) and not (width == 1 and len(about.classes) == 2):
+        raise MinimandError(
+            f"the model gives {width} outputs, and there are {len(about.classes)} classes; expected the data that it was "
+            "trained on."
+        )
 
 
 def _opened(
