@@ -1,14 +1,19 @@
 import re
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
+from torch import nn
 
 import minimand as mm
 from minimand._support.sealed import sealed_yaml
 from minimand.cli import main
+from minimand.models.own import make_own
 
 OWN = """
 import minimand as mm
@@ -368,6 +373,9 @@ def test_diagnose_reads_and_repairs_a_model_of_ones_own(capsys: pytest.CaptureFi
     assert "vanishing" in _run(capsys, "diagnose", "net.py:Net(depth=12)", "--shape", "64")
     assert "nothing to repair" in _run(capsys, "diagnose", "net.py:ready", "--shape", "64", "--fix")
     assert "ok: " in _run(capsys, "diagnose", "net.py:words", "--shape", "7", "--tokens", "9")
+    found = _run(capsys, "diagnose", "net.py:ready", "--shape", "64", "--fix", "--output", "none.pt")
+    assert "none.pt is not written" in found
+    assert not Path("none.pt").exists()
     found = _run(capsys, "diagnose", "mlp(width=32)", "--data", "digits", "--jacobian")
     assert "ok: " in found
     assert "singular values of the Jacobian" in found
@@ -384,12 +392,47 @@ def test_diagnose_reads_and_repairs_a_model_of_ones_own(capsys: pytest.CaptureFi
         (["net.py:Net(depth='x')", "--shape", "64"], "net.py:Net(depth='x') "),
         (["net.py:broken", "--shape", "64"], "net.py:broken raises KeyError: 'boom'"),
         (["net.py:Net", "--shape", "64", "--plot", "nowhere/x.svg"], "expected a file in a folder that exists"),
+        (
+            ["net.py:Net", "--shape", "64", "--report", "nowhere/x.html"],
+            "--report is 'nowhere/x.html'",
+        ),
+        (["net.py:Net", "--shape", "64", "--output", "x.pt"], "nothing is repaired; expected --fix beside it"),
         (["other.py:Net", "--shape", "64"], "no model file 'other.py'"),
         (["mpl", "--data", "digits"], "Did you mean 'mlp'"),
         (["net.py:Net", "--shape", "64", "--batch-size", "0"], "--batch-size is 0"),
     ]
     for arguments, message in cases:
         assert message in _fails(capsys, "diagnose", *arguments)
+
+
+def test_diagnose_saves_the_repaired_weights_and_a_page(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    Path("net.py").write_text(NET)
+    torch.manual_seed(0)
+    text = _run(
+        capsys, "diagnose", "net.py:Net", "--data", "digits", "--fix", "--output", "fixed.pt", "--report", "d.html"
+    )
+    assert max(map(len, text.splitlines())) <= 110
+    weights = torch.load("fixed.pt", weights_only=True)
+    batch = mm.load_data("digits").example(count=64)
+    model: Any = make_own("net.py:Net")
+    model.load_state_dict(weights)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert mm.diagnose(model, batch).verdict.code == "ok"
+    page = Path("d.html").read_text()
+    for part in ("Would Net train?", "vanishing", "After the repair", "mm.Adam(", "layers.29"):
+        assert part in page
+
+
+def test_diagnose_keeps_within_the_width_of_the_terminal() -> None:
+    names = {f"a_long_name_of_a_layer_number_{i}": nn.Linear(16, 16) for i in range(3)}
+    parts = OrderedDict([pair for i, p in enumerate(names.items()) for pair in (p, (f"act{i}", nn.Tanh()))])
+    report = mm.diagnose(nn.Sequential(parts), torch.randn(8, 16))
+    for width in (60, 80, 110):
+        text = report.text(width)
+        assert max(map(len, text.splitlines())) <= width
+        assert "verdict" in text
+    assert "not shown for lack of width" in report.text(80)
+    assert "theory" in report.text(140)
 
 
 def test_train_layer_by_layer_and_go_on(capsys: pytest.CaptureFixture) -> None:

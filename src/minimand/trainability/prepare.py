@@ -140,11 +140,12 @@ def recurrent(model: nn.Module, batch: Any, epochs: int) -> Prepared:
 
 
 def rescue(model: nn.Module, batch: Any, epochs: int) -> Prepared:
-    """Any network that does not train: what `mm.diagnose` says repairs it, and a small learning rate."""
-    before = diagnose(model, batch)
+    """Any network that does not train: what `mm.diagnose` says repairs it, and the optimizer and rate made for that."""
+    before, optimizer = diagnose(model, batch), None
     if before.verdict.remedy is not None:
         before.verdict.remedy.apply(model, batch)
-    recipe = Recipe(epochs, 64, SGD(1e-3), Cosine(), clip=1.0)
+        optimizer = before.verdict.remedy.optimizer
+    recipe = Recipe(epochs, 64, optimizer or SGD(1e-3), Cosine(), clip=1.0)
     return Prepared(model, recipe, (before, diagnose(model, batch)))
 
 

@@ -312,3 +312,31 @@ def test_what_is_cited_is_what_was_used() -> None:
     assert "Simonyan" in both
     for scheme in SCHEMES.values():
         assert mm.bibliography(scheme).count("@") == len(scheme.references)
+
+
+class TiedWords(nn.Module):
+    """A network whose head has the weights of its embedding, under another name."""
+
+    def __init__(self, head_first: bool) -> None:
+        super().__init__()
+        head, embed = nn.Linear(16, 50, bias=False), nn.Embedding(50, 16)
+        head.weight = embed.weight
+        for name, module in (("head", head), ("words", embed))[:: 1 if head_first else -1]:
+            self.add_module(name, module)
+        self.first, self.second = nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        h = self.get_submodule("words")(ids)
+        h = h + self.second(torch.relu(self.first(h)))
+        return self.get_submodule("head")(h)
+
+
+@pytest.mark.parametrize("head_first", [True, False])
+@pytest.mark.parametrize("scheme", ["auto", "kaiming", "depth", "xavier", "lecun", "orthogonal"])
+def test_weights_tied_to_an_embedding_are_left_alone_and_said_to_be(scheme: str, head_first: bool) -> None:
+    model = TiedWords(head_first)
+    before = model.get_parameter("words.weight" if not head_first else "head.weight").detach().clone()
+    report = mm.initialize(model, scheme, batch=torch.randint(50, (4, 9)))
+    assert torch.equal(before, model.get_submodule("words").get_parameter("weight"))
+    assert report.left_alone["head.weight"] == "shares its values with words.weight, which is no layer"
+    assert "head.weight" not in {setting.name for setting in report.settings}

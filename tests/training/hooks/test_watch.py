@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import minimand as mm
+from minimand.data.samples import Arrays
 from minimand.trainability.measure.reading import NOT_MEASURED
 from minimand.training.fit import fit
 from minimand.training.hooks.watch import DoomedRunError, Watch
@@ -59,3 +60,53 @@ def test_a_run_that_learns_is_looked_at_once(falls: bool, looks: int, monkeypatc
     assert len(seen) == looks
     # Theory would cost more than the pass itself.
     assert all(stat.expected_chi is NOT_MEASURED for report in seen for stat in report.layers)
+
+
+def _on_pixels(lr: float, epochs: int) -> tuple[list[str], Any]:
+    """Train a network on images of 0..255; what was warned of, and the result or the error."""
+    from sklearn.datasets import load_digits
+
+    digits: Any = load_digits()
+    x = torch.tensor(digits.images, dtype=torch.float32)[:320, None] * (255 / 16)
+    data = (Arrays(x, torch.tensor(digits.target)[:320]), Arrays(x[:64], torch.tensor(digits.target)[:64]))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 10))
+    events: list[Any] = []
+    recipe = mm.Recipe(epochs=epochs, batch_size=32, optimizer=mm.SGD(lr=lr))
+    try:
+        outcome: Any = fit(model, data, recipe=recipe, diagnose=True, callbacks=[events.append])
+    except ArithmeticError as error:
+        outcome = error
+    return [event.message for event in events if isinstance(event, Warned)], outcome
+
+
+def test_a_start_that_blows_up_is_told_at_once() -> None:
+    warned, _ = _on_pixels(0.1, 2)
+    assert "exploding at the input" in warned[0]
+    assert any("the loss rose from" in message and "standardize the inputs" in message for message in warned)
+
+
+def test_a_network_that_died_while_its_loss_fell_is_stopped() -> None:
+    """The first losses are large, then the units are dead and the loss that of a guess: it fell, and nothing learns."""
+    _, outcome = _on_pixels(0.05, 25)
+    assert isinstance(outcome, DoomedRunError)
+    assert "before step 200, as the loss, 2.3, is that of the same outputs for every sample" in str(outcome)
+    assert "Before training it was exploding at the input" in str(outcome)
+
+
+class _Guessing(nn.Module):
+    """Outputs that are large at first, then the same for every sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.step = _net(40), 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.step += 1
+        return self.body(x) + (100.0 * x.flatten(1)[:, :1] if self.step < 30 else 0.0)
+
+
+def test_a_loss_that_fell_to_that_of_a_guess_has_not_been_learned() -> None:
+    with pytest.raises(DoomedRunError, match=r"before step 200, as the loss, [\d.]+, is that of the same outputs"):
+        _train(_Guessing(), True, 12)

@@ -36,6 +36,10 @@ class Diagnose:
     """The seed of the weights and of the batch."""
     fix: bool = False
     """Make the call that repairs it, and diagnose again."""
+    output: Annotated[Text, arg(aliases=["-o"])] = None
+    """Write the weights that --fix repaired to this file, a state dict as torch.save makes it."""
+    report: Text = None
+    """Write the diagnosis as one HTML page to this file."""
     jacobian: bool = False
     """Also find the singular values from the input to the output."""
     curvature: bool = False
@@ -48,28 +52,53 @@ class Diagnose:
 
         from ..._support.checks import check_number
         from ..._support.environment import as_device
+        from ...report.diagnosis import write_diagnosis
         from ...trainability.diagnosis.diagnose import diagnose
         from ...training.fit import check_seed
 
         check_number("--batch-size", self.batch_size, 1, float("inf"), whole=True)
         check_seed(self.seed)
-        check_file("--plot", self.plot)
+        for option, path in (("--plot", self.plot), ("--output", self.output), ("--report", self.report)):
+            check_file(option, path)
+        if self.output and not self.fix:
+            raise MinimandError(f"--output is {self.output!r}, but nothing is repaired; expected --fix beside it.")
         device = as_device(self.device)
         torch.manual_seed(self.seed)
         model, x, y = self._read(console)
         model, x, y = model.to(device), x.to(device), None if y is None or not self.curvature else y.to(device)
         look = partial(diagnose, model, x, target=y, jacobian=self.jacobian, curvature=self.curvature)
-        report = look()
-        console.print(str(report), soft_wrap=True)
+        report, repaired = look(), None
+        console.print(report.text(console.width), soft_wrap=True, markup=False)
         remedy = report.verdict.remedy
         if self.fix and remedy is None:
-            console.print("nothing to repair")
+            console.print(f"nothing to repair{f': {self.output} is not written' if self.output else ''}")
         elif self.fix and remedy is not None:
             remedy.apply(model, x)
-            report = look()
-            console.print(f"\nrepaired:\n{report}", soft_wrap=True)
+            repaired = look()
+            console.print(f"\nrepaired:\n{repaired.text(console.width)}", soft_wrap=True, markup=False)
+            if self.output:
+                self._save(model, remedy, console)
         if self.plot:
-            save_figure(report.plot(), self.plot, console)
+            save_figure((repaired or report).plot(), self.plot, console)
+        if self.report:
+            write_diagnosis(report, Path(self.report), repaired)
+            console.print(f"report: {self.report}", soft_wrap=True)
+
+    def _save(self, model: Any, remedy: Any, console: Console) -> None:
+        """Write the state dict of a repaired model, and say what else goes with it."""
+        import io
+
+        import torch
+
+        from ..._support.files import write_whole
+
+        buffer = io.BytesIO()
+        torch.save(model.cpu().state_dict(), buffer)
+        write_whole(Path(str(self.output)), buffer.getvalue())
+        console.print(f"weights: {self.output}, for model.load_state_dict(torch.load(...))", soft_wrap=True)
+        for name, argument in remedy.calls:
+            if name == "normalize":  # which changes modules, not only weights
+                console.print(f'before they are loaded: mm.normalize(model, "{argument}")', soft_wrap=True)
 
     def _read(self, console: Console) -> tuple[Any, Any, Any]:
         """The model, a batch and, of data, its targets."""

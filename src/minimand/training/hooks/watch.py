@@ -64,7 +64,10 @@ class Watch(Hook):
             if verdict.severity in ("warning", "fatal"):
                 self.training.tell(Warned(f"before training the verdict is {verdict}"))
         elif verdict.severity == "fatal":
-            raise DoomedRunError(f"stopped before step {step}, as {self._why()}. The verdict is {verdict}", verdict)
+            began = self.first.verdict
+            before = "" if began.severity in ("none", "note") else f". Before training it was {began}"
+            why = f"stopped before step {step}, as {self._why()}. The verdict is {verdict}{before}"
+            raise DoomedRunError(why, verdict)
         elif self._blew_up:
             self.training.tell(Warned(f"after {step} steps {self._why()}. The verdict is {verdict}"))
 
