@@ -148,14 +148,15 @@ def _images(folder: Path, classes: str = "ab", count: int = 6, size: tuple[int, 
 
 def test_image_folders(tmp_path: Path) -> None:
     whole = mm.load_data(str(_images(tmp_path / "whole")))
-    assert (whole.shape, whole.classes, len(whole.train), len(whole.test)) == ((3, 10, 12), ("a", "b"), 9, 3)
+    assert (whole.shape, whole.classes, len(whole.train), len(whole.test)) == ((3, 10, 12), ("a", "b"), 10, 2)
     for part in ("train", "test"):
         _images(tmp_path / "split" / part, count=4)
     split = mm.load_data(str(tmp_path / "split"), image_size=8)
     assert (split.shape, len(split.train), len(split.test)) == ((3, 8, 8), 8, 8)
-    mixed = _images(tmp_path / "mixed", "ab")
+    mixed = _images(tmp_path / "mixed", "ab", size=(12, 18))
     Image.new("RGB", (7, 9)).save(mixed / "a" / "odd.png")
-    assert mm.load_data(str(mixed)).shape == (3, 224, 224)
+    with pytest.warns(UserWarning, match=r"sides of 7 to 18 pixels; they are scaled and cropped to 12 x 12"):
+        assert mm.load_data(str(mixed)).shape == (3, 12, 12)
 
 
 def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
@@ -246,7 +247,7 @@ def test_bad_image_folders(tmp_path: Path) -> None:
         _images(tmp_path / "parts" / part, classes)
     with pytest.raises(ValueError, match="c has test images and no training images"):
         mm.load_data(str(tmp_path / "parts"))
-    with pytest.raises(ValueError, match="image_size is 0; expected an integer, at least 1"):
+    with pytest.raises(ValueError, match="image_size is 0; expected an integer, 1 to 8192"):
         mm.load_data(str(_images(tmp_path / "sized")), image_size=0)
     corrupt = _images(tmp_path / "corrupt")
     (corrupt / "b" / "3.png").write_bytes((corrupt / "b" / "3.png").read_bytes()[:60])
@@ -261,10 +262,10 @@ def test_bad_image_folders(tmp_path: Path) -> None:
     ("name", "error", "message"),
     [
         ("cifar", ValueError, r"unknown data set 'cifar'\. Did you mean 'cifar10'"),
-        ("missing_folder", ValueError, "Nor is there a folder 'missing_folder'; .* owner/name"),
+        ("missing_folder", ValueError, "Nor is there a file or folder 'missing_folder'; .* owner/name"),
         ("cifar10(folder='x')", ValueError, "unknown argument of cifar10 'folder'. Did you mean 'data_folder'"),
         ("cifar10(data_folder='nowhere')", FileNotFoundError, "no train.*parquet in 'nowhere'"),
-        ("./nowhere/images", FileNotFoundError, "no folder './nowhere/images'"),
+        ("./nowhere/images", FileNotFoundError, "no file or folder './nowhere/images'"),
         ("parity(bits=40)", ValueError, "bits is 40; expected an integer, 1 to 20"),
         ("telgarsky(folds=0)", ValueError, "folds is 0; expected an integer, at least 1"),
     ],

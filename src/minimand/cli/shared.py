@@ -1,5 +1,7 @@
 """What several commands do: they read data and models, put the options of a training together, show its progress."""
 
+import sys
+import warnings
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -31,9 +33,14 @@ def merge_options(command: TrainingOptions, earlier: dict[str, Any]) -> dict[str
 
 def read_data(name: str, data_folder: str | None) -> Any:
     """The named data, from files in `data_folder` if there is one."""
-    from ..data.registry import load_data
+    from ..data.registry import DataNote, load_data
 
-    return load_data(name) if data_folder is None else load_data(name, data_folder=data_folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataNote)  # said below, as a person reads it
+        data = load_data(name) if data_folder is None else load_data(name, data_folder=data_folder)
+    for note in data.notes:
+        print(f"note: {data.name}: {note}", file=sys.stderr)
+    return data
 
 
 def reopen_trained(run: str, algorithm: str | None, console: Console, model: str | None = None) -> Any:

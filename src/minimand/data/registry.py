@@ -1,6 +1,8 @@
 """Data loaded by name, from folders and from the hub."""
 
-from collections.abc import Callable
+import os
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,14 @@ from typing import Any
 from .._support.calls import call_with, parse_call
 from .._support.errors import MinimandError, unknown_name
 from .._support.registry import Registry, instance_of
+from .csv_files import csv_data
 from .data import Data
-from .images import hub, image_folder, parquet
+from .folders import image_folder
+from .hub import hub
+from .numpy_files import numpy_data
+from .parquet import parquet
+from .pictures import shown
+from .splitting import visible
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 """The folder in which the Debian package dataset-fashion-mnist puts the files of Fashion-MNIST."""
@@ -59,9 +67,11 @@ def load_data(name: str, **options: Any) -> Data:
     """Training and test samples by name.
 
     Args:
-        name: a key of `list_data()`; a folder of Parquet files or of images by class; or a data set of the hub,
-            `owner/name`. Options may stand in the name: `"parity(bits=10)"`.
-        **options: the options of the data set, such as `data_folder` of cifar10.
+        name: a key of `list_data()`; a folder of images by class; a folder of Parquet, CSV or .npy files, or one of
+            them or an .npz file; or a data set of the hub, `owner/name`. Options may stand in the name:
+            `"parity(bits=10)"`, `"table.csv(label='kind')"`.
+        **options: the options of the data set, such as `data_folder` of cifar10, or those of a reader: `image_size`,
+            `label`, `task`.
 
     Raises:
         MinimandError: unknown name or option; images that cannot be read, or of a single class.
@@ -72,14 +82,60 @@ def load_data(name: str, **options: Any) -> Data:
         options = {**parse_call(name, "data set")[1], **options}
         data = call_with(DATA[bare].load, options, bare)
         return replace(data, references=DATA[bare].references, loaded={"name": bare, **options})
-    if Path(name).is_dir():
-        reader = parquet if any(Path(name).glob("**/*.parquet")) else image_folder
-        data = call_with(reader, {"data_folder": name, **options}, reader.__name__)
+    path, in_name = _path_and_options(name)
+    if path is not None:
+        reader = _reader(path)
+        data = call_with(reader, {"data_folder": str(path), **in_name, **options}, reader.__name__)
+        for note in data.notes:
+            warnings.warn(f"{data.name}: {note}", DataNote, stacklevel=2)
     elif name.count("/") == 1 and not name.startswith((".", "/", "~")):
         data = call_with(hub, {"repository": name, **options}, "hub")
-    elif "/" in name:
-        raise FileNotFoundError(f"no folder {name!r}.")
+    elif "/" in name or Path(bare).suffix.lower() in _READERS:
+        raise FileNotFoundError(f"no file or folder {name!r}.")
     else:
         error = unknown_name("data set", bare, DATA)
-        raise MinimandError(f"{error} Nor is there a folder {name!r}; a data set of the hub is named owner/name.")
+        raise MinimandError(
+            f"{error} Nor is there a file or folder {name!r}; a data set of the hub is named owner/name."
+        )
     return replace(data, loaded={"name": name, **options})
+
+
+class DataNote(UserWarning):
+    """What was left out or assumed when data were read (`Data.notes`)."""
+
+
+_READERS = {".csv": csv_data, ".tsv": csv_data, ".parquet": parquet, ".npz": numpy_data, ".npy": numpy_data}
+"""The function that reads files of an ending."""
+
+
+def _path_and_options(name: str) -> tuple[Path | None, dict[str, Any]]:
+    """The file or folder that a name is, options after it apart; None where there is no such."""
+    try:
+        if (path := Path(name).expanduser()).exists():
+            return path, {}
+        bare, bracket, rest = name.rpartition("(")
+        if bracket and (path := Path(bare).expanduser()).exists():
+            return path, parse_call(f"data({rest}", "data set")[1]
+    except (OSError, RuntimeError, ValueError):  # too long, a zero byte, no such user
+        pass
+    return None, {}
+
+
+def _reader(path: Path) -> Callable[..., Data]:
+    """The function that reads a file or a folder, by what it holds."""
+    if not path.is_dir():
+        if (suffix := path.suffix.lower()) not in _READERS:
+            raise MinimandError(f"{shown(path)} is a file; expected a folder, or a file {', '.join(_READERS)}.")
+        return _READERS[suffix]
+    below = {Path(name).suffix.lower() for name in _names_below(path) if name[0] != "."}
+    if ".parquet" in below:
+        return parquet
+    if any(inner.is_dir() for inner in visible(path)):
+        return image_folder
+    return next((_READERS[suffix] for suffix in (".csv", ".npy") if suffix in below), image_folder)
+
+
+def _names_below(path: Path) -> Iterator[str]:
+    for _, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from names

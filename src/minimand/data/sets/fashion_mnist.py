@@ -1,20 +1,23 @@
 """Fashion-MNIST: 28 x 28 grey images of clothes (Xiao et al. 2017)."""
 
 import gzip
+import math
+import zlib
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..._support.errors import MinimandError
 from ...recipes.augmentation import Augmentation
 from ..data import Data, image_data
-from ..images import hub
+from ..hub import hub
+from ..pictures import shown
 from ..registry import DEBIAN, data_set
 from ..samples import Arrays
 
 _CLASSES = ("T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+_MOST_UNPACKED, _MOST_BYTES = 1032, 2**27  # times that gzip can shrink; bytes of a file, thrice what it has
 _AUGMENTATION = Augmentation(pad=2, flip=True)
 
 
@@ -32,21 +35,35 @@ def fashion_mnist(data_folder: str | None = None) -> Data:
 
 
 def _read(folder: Path, part: str) -> Arrays:
-    return Arrays(_idx(folder, f"{part}-images-idx3-ubyte")[:, None], _idx(folder, f"{part}-labels-idx1-ubyte").long())
+    images = _idx(folder, f"{part}-images-idx3-ubyte", 3)
+    labels = _idx(folder, f"{part}-labels-idx1-ubyte", 1).long()
+    if len(images) != len(labels):
+        raise MinimandError(f"{part} in {shown(folder)} has {len(images)} images with {len(labels)} labels.")
+    if len(labels) and int(labels.max()) >= len(_CLASSES):
+        raise MinimandError(f"{part} in {shown(folder)} has the label {int(labels.max())}; expected 0 to 9.")
+    return Arrays(images[:, None], labels)
 
 
-def _idx(folder: Path, name: str) -> Tensor:
-    """Read an IDX file: a magic number whose last byte is the number of dimensions, the sizes, the bytes."""
+def _idx(folder: Path, name: str, dimensions: int) -> Tensor:
+    """Read an IDX file: a magic number whose last byte is the number of dimensions, the sizes, the bytes.
+
+    No more is unpacked than what the sizes say, nor anything where they say more than the file can hold.
+    """
     packed, plain = folder / f"{name}.gz", folder / name
-    if not packed.is_file() and not plain.is_file():
+    file = packed if packed.is_file() else plain
+    if not file.is_file():
         raise FileNotFoundError(f"no {name} or {name}.gz in {folder}; expected the four files of Fashion-MNIST.")
+    stored = file.stat().st_size
     try:
-        content = gzip.decompress(packed.read_bytes()) if packed.is_file() else plain.read_bytes()
-    except (EOFError, OSError) as error:
-        raise MinimandError(f"{packed} cannot be unpacked ({error}); fetch it again.") from None
-    dimensions = content[3] if len(content) >= 4 else 0
-    header = 4 + 4 * dimensions
-    shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
-    if content[:3] != b"\0\0\x08" or len(content) != header + int(np.prod(shape)):
-        raise MinimandError(f"{name} in {folder} is no whole IDX file of bytes.")
-    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy())
+        with gzip.open(file) if file is packed else file.open("rb") as stream:
+            header = stream.read(4 + 4 * dimensions)
+            shape = [int.from_bytes(header[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
+            size = math.prod(shape)
+            is_whole = header[:4] == bytes([0, 0, 8, dimensions]) and len(header) == 4 + 4 * dimensions
+            possible = stored if file is plain else _MOST_UNPACKED * stored
+            content = stream.read(size + 1) if is_whole and size <= min(possible, _MOST_BYTES) else b""
+    except (EOFError, OSError, zlib.error) as error:
+        raise MinimandError(f"{shown(file)} cannot be unpacked ({error}); fetch it again.") from None
+    if not is_whole or len(content) != size:
+        raise MinimandError(f"{shown(file)} is no whole IDX file of bytes; fetch it again.")
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8).view(shape) if size else torch.zeros(shape)
