@@ -17,6 +17,17 @@ from .splitting import PARTS, as_parts, visible
 _NAMED = 3  # of what is left out, so many are named
 
 
+def picture_files(folder: Path) -> list[Path]:
+    """The images in a folder and the folders in it, hidden ones left out, in the order of their names.
+
+    Raises MinimandError where there are none.
+    """
+    files = [Path(file) for file in _Reader(folder).images_below(folder)]
+    if not files:
+        raise MinimandError(f"the folder {shown(folder)!r} has no images; expected some, such as .png or .jpg files.")
+    return files
+
+
 @dataclass(frozen=True)
 class ImageFiles(Undecoded):
     """Images in files of their own."""

@@ -34,7 +34,7 @@ class Undecoded(Protocol):
     """Classes (n,), or numbers for a regression."""
 
     def content(self, i: int) -> bytes:
-        """The bytes of image i."""
+        """The bytes of the file of image i."""
         ...
 
     def where(self, i: int) -> str:
@@ -44,7 +44,7 @@ class Undecoded(Protocol):
 
 @dataclass(frozen=True)
 class Chosen(Undecoded):
-    """Some of other images."""
+    """A part of other images, by their numbers."""
 
     images: Undecoded
     indices: Tensor

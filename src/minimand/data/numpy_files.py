@@ -125,11 +125,9 @@ def _archived(file: Path) -> Iterator[tuple[str, np.ndarray]]:
             for member in archive.infolist():
                 if member.file_size > max(_MUCH, _MOST_RATIO * member.compress_size):
                     sizes = f"{member.file_size / 1e9:.3g} GB from {member.compress_size / 1e9:.3g} GB"
-                    raise MinimandError(f"{shown(file)} unpacks {member.filename} to {sizes}; is it damaged?")
+                    raise MinimandError(f"it unpacks {member.filename} to {sizes}")
                 with archive.open(member) as stream:
                     yield member.filename.removesuffix(".npy"), _array(stream, member.file_size)
-    except MinimandError:
-        raise
     except Exception as error:  # what zipfile, zlib and numpy raise for damaged files
         raise _unreadable(file, error) from None
 
@@ -155,13 +153,14 @@ def _array(stream: IO[bytes], size: int) -> np.ndarray:
     for length in shape:
         count *= length
     if dtype.hasobject or dtype.kind not in "biufUS":
-        raise ValueError(f"it holds {dtype}, no numbers or words")
+        raise MinimandError(f"it holds {dtype}, no numbers or words")
     if count < 0 or count * dtype.itemsize > size:
-        raise ValueError(f"it has no room for the shape {shape} of {dtype}")
+        raise MinimandError(f"it has no room for the shape {shape} of {dtype}")
     content = stream.read(count * dtype.itemsize)
     array = np.frombuffer(content, dtype, count).reshape(shape, order="F" if is_fortran else "C")
     return array.astype(dtype.newbyteorder("="))
 
 
 def _unreadable(file: Path, error: Exception) -> MinimandError:
-    return MinimandError(f"{shown(file)} is no file of numpy's that can be read ({type(error).__name__}: {error}).")
+    what = str(error) if isinstance(error, MinimandError) else f"{type(error).__name__}: {error}"
+    return MinimandError(f"{shown(file)} is no file of numpy's that can be read ({what}).")

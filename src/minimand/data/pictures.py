@@ -6,7 +6,7 @@ import stat
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .._support.errors import MinimandError
 from .._support.extras import require
+from .data import Data
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -127,9 +128,19 @@ def pixels_of(image: "PIL.Image.Image", mode: str) -> Tensor:
     return pixels[None] if mode == "L" else pixels.permute(2, 0, 1).contiguous()
 
 
-def read_sample(path: str | Path, shape: tuple[int, ...]) -> Tensor:
-    """An image file as bytes of the shape (C, H, W) of some data, scaled and cropped where its size differs."""
-    picture = open_picture(read_bytes(path), shown(path))
-    if (picture.height, picture.width) != shape[1:]:
-        picture = scaled(picture, (shape[1], shape[2]))
-    return pixels_of(picture, "L" if shape[0] == 1 else "RGB")
+def read_picture(image: Any, data: Data, where: str) -> Tensor:
+    """The bytes (C, H, W) of an image file or a PIL image, scaled and cropped at its centre to the size of some data.
+
+    `where` names the image in errors. Raises MinimandError where the data are no images, or the file is none.
+    """
+    if len(data.shape) != 3 or data.shape[0] not in (1, 3):
+        raise MinimandError(
+            f"{where} is an image, but the model takes samples of the shape {data.shape}; expected tensors, or .npy "
+            "files."
+        )
+    if isinstance(image, str | Path):
+        if not Path(image).is_file():
+            raise FileNotFoundError(f"no file {shown(image)!r}.")
+        require("PIL.Image", "data", "to read images")
+        image = open_picture(read_bytes(image), where)
+    return pixels_of(scaled(image, (data.shape[1], data.shape[2])), "L" if data.shape[0] == 1 else "RGB")

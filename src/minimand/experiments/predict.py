@@ -15,7 +15,8 @@ from .._support.errors import MinimandError, WrongTypeError
 from .._support.tables import table_html, table_text
 from ..algorithms import Algorithm
 from ..data import Data, as_data, call, tensor_of
-from ..data.pictures import picture_files, read_picture
+from ..data.folders import picture_files
+from ..data.pictures import read_picture
 from ..inference import PackedModel, load_packed
 from ..recipes.recipe import Precision, from_config
 from ..training import FitResult
