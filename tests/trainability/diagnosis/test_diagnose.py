@@ -480,6 +480,7 @@ def test_bad_input_is_named() -> None:
         ((model, x), {"loss": "mse"}, "there is no target"),
         ((model, x), {"loss": "mce", "target": x[:, :2]}, "Did you mean 'mse'"),
         ((model, x), {"loss": lambda out: out}, "expected a scalar tensor"),
+        ((model, x), {"loss": lambda out: out.detach().sum()}, "loss returned a tensor without a gradient"),
         ((model, x), {"target": "a"}, "target is str"),
         ((nn.Sequential(model, nn.BatchNorm1d(2)), x[:1]), {}, "needs two samples or more"),
         ((nn.ReLU(), x), {}, "has no layer to trace"),

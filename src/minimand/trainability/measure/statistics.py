@@ -113,6 +113,8 @@ class _Recorder:
                 value = _loss_of(self.loss, output, self.target)
                 if value.requires_grad:
                     self._go_back("loss", [value], 1)
+                elif outputs:
+                    raise MinimandError("loss returned a tensor without a gradient, though the outputs have one.")
                 output = (output, value)
             self.connected = reached_by(output)
 
@@ -154,6 +156,10 @@ class _Recorder:
 
     def result(self, model_trace: Trace) -> Measured:
         """The measurements of all layers, with one wait for the device."""
+        if not self.signals:
+            raise MinimandError(
+                f"no layer of {type(self.model).__name__} ran on this batch, so there is nothing to say."
+            )
         parameters = list(self.parameter_gradients)
         squares = [square for of in self.slot_gradients.values() for square in of.values()]
         squares += self.parameter_gradients.values()
