@@ -1,30 +1,79 @@
 """Tables that a person reads, on a terminal or as text."""
 
+import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
     from rich.table import Table
 
 _WIDTH = 110
+_LEAST = 12  # letters of a text in a narrow table
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A table without lines, as wide as the console at most: heads and names wrap between words, numbers never."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str | None = None
+    labels: int = 1
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> Iterator["Table"]:
+        from rich.table import Table
+        from rich.text import Text
+
+        heading = None if self.title is None else Text(self.title)
+        table = Table(title=heading, title_justify="left", box=None, pad_edge=False, show_header=any(self.columns))
+        widths = self._widths(options.max_width)
+        for i, (name, width) in enumerate(zip(self.columns, widths, strict=True)):
+            justify = "right" if self._is_number(i) else "left"
+            table.add_column(
+                _wrapped(name, width), justify=justify, style="bold" if i == 0 else "", width=width, overflow="fold"
+            )
+        for row in self.rows:
+            table.add_row(*(Text(_wrapped(cell, width)) for cell, width in zip(row, widths, strict=True)))
+        yield table
+
+    def _is_number(self, i: int) -> bool:
+        return bool(self.columns[i]) and i >= self.labels and self.columns[i] != "description"
+
+    def _widths(self, most: int) -> list[int]:
+        """The width of each column: what it wants, or where that is too much heads on several lines, then text."""
+        most -= 2 * (len(self.columns) - 1)
+        cells = [[row[i] for row in self.rows] for i in range(len(self.columns))]
+        wanted = [max(map(len, [name, *column])) for name, column in zip(self.columns, cells, strict=True)]
+        if sum(wanted) <= most:
+            return wanted
+        needed = [max(map(len, [*name.split(), *column, ""])) for name, column in zip(self.columns, cells, strict=True)]
+        texts = [i for i in range(len(self.columns)) if not self._is_number(i)]
+        left = most - sum(width for i, width in enumerate(needed) if i not in texts)
+        for count, i in enumerate(sorted(texts, key=lambda i: wanted[i])):  # short texts have what they want
+            share = max(left // (len(texts) - count), _LEAST)
+            needed[i] = min(wanted[i], share)
+            left -= needed[i]
+        return needed
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Text in lines of a width, broken after spaces, commas, brackets, slashes and dots; elsewhere only if it must."""
+    lines = [""]
+    for piece in re.split(r"(?<=[ ,(\[/=])|(?<=\.)(?!\d)", text):
+        if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def make_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None, labels: int = 1
-) -> "Table":
+) -> Fitted:
     """A table without lines; columns with a name are numbers but for the first `labels` and a description."""
-    from rich.table import Table
-    from rich.text import Text
-
-    heading = None if title is None else Text(title)
-    table = Table(title=heading, title_justify="left", box=None, pad_edge=False, show_header=any(columns))
-    for i, name in enumerate(columns):
-        numeric = bool(name) and i >= labels and name != "description"
-        table.add_column(name, justify="right" if numeric else "left", style="bold" if i == 0 else "", overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
+    return Fitted(columns, rows, title, labels)
 
 
 def table_text(

@@ -1,6 +1,7 @@
 """What a comparison of algorithms measured, as a table, a figure and files."""
 
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -9,7 +10,7 @@ from typing import Any
 
 from .._support.files import write_whole
 from .._support.style import COLORS, Figure, draw_mean_and_range, legend_below, new_figure, plain
-from .._support.tables import markdown, spread, table_text
+from .._support.tables import markdown, spread, table_html, table_text
 from ..report import Figures, write_page
 from ..theory import Certificate
 
@@ -72,7 +73,32 @@ class Comparison:
         statistic = "mean and standard deviation over seeds" if len(self.seeds) > 1 else "seed"
         seeds = ", ".join(map(str, self.seeds))
         where = f"{self.environment['hardware']}, torch {self.environment['torch']}, {self.environment['date']}"
-        return f"{self.model} on {self.data}; {self.recipe}; {statistic} {seeds}; {where}."
+        return f"{self.model} on {self.data}; {self.recipe}; {statistic} {seeds}; {where}. {self.verdict}"
+
+    @property
+    def verdict(self) -> str:
+        """A sentence on which differences are larger than the spread over the seeds."""
+        better = [
+            (e.algorithm, e.accuracies if self._has_accuracy else [-loss for loss in e.losses]) for e in self.entries
+        ]
+        measured = {name: values for name, values in better if values}
+        if len(measured) < 2:
+            return "There is nothing to compare with."
+        if any(len(values) < 2 for values in measured.values()):
+            return "One training of an algorithm shows no spread: any difference may be luck."
+        means = {name: statistics.mean(values) for name, values in measured.items()}
+        best = max(means, key=lambda name: means[name])
+        alike = [
+            name
+            for name, values in measured.items()
+            if name != best
+            and means[best] - means[name] <= math.hypot(statistics.stdev(values), statistics.stdev(measured[best]))
+        ]
+        what = "accuracy" if self._has_accuracy else "loss"
+        if not alike:
+            return f"{best} has the best {what}, by more than the spread over seeds."
+        names = " and ".join([*([", ".join(alike[:-1])] if alike[1:] else []), alike[-1]])
+        return f"{best} has the best {what}; {names} {'is' if len(alike) == 1 else 'are'} within the spread over seeds."
 
     def markdown(self) -> str:
         """The table and its note in Markdown."""
@@ -100,6 +126,12 @@ class Comparison:
 
     def __str__(self) -> str:
         return table_text(self.columns(), self.rows(), note=self.note)
+
+    def __repr__(self) -> str:
+        return f"<comparison of {len(self.entries)} algorithms on {self.data}, {len(self.seeds)} seeds>"
+
+    def _repr_html_(self) -> str:
+        return table_html(self.columns(), self.rows(), note=self.note)
 
     def write(self, folder: Path, run_pages: Sequence[tuple[str, str]], references: str) -> None:
         """Write comparison.json, table.md, figure.svg and report.html into a folder.

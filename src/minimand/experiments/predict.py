@@ -154,7 +154,7 @@ def _check_outputs(outputs: Tensor, about: Data) -> None:
     width = outputs.shape[1] if outputs.ndim > 1 else 1
     if about.classes and width != len(about.classes) and not (width == 1 and len(about.classes) == 2):
         raise MinimandError(
-            f"the model gives {width} outputs, and there are {len(about.classes)} classes; expected the data that it was "
+            f"the model gives {width} outputs, and there are {len(about.classes)} classes; expected the data it was "
             "trained on."
         )
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from .._support.files import write_whole
 from .._support.style import COLORS, Figure, one_panel
-from .._support.tables import table_text
+from .._support.tables import table_html, table_text
 from ..report import Figures, write_page
 from ..theory import Certificate, Identification
 from .comparison import Comparison
@@ -119,6 +119,12 @@ class SearchResult:
             "picture": figures.embed(self.certificate.plot),
         }
         write_page("search.html", self.run / "report.html", content, figures, references)
+
+    def __repr__(self) -> str:
+        return f"<search on {self.data}: {len(self.trials)} trials, the best {self.best.method.formula}>"
+
+    def _repr_html_(self) -> str:
+        return table_html(self.columns(), self.rows(), note=self.note)
 
     def __str__(self) -> str:
         table = table_text(self.columns(), self.rows(), note=self.note)

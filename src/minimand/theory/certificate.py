@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from .._support.errors import MinimandError
-from .._support.tables import table_text
+from .._support.tables import table_html, table_text
 from ..algorithms import Algorithm, as_algorithm
 from .dynamics.inverse import Inverse, inverse
 from .dynamics.linear_system import Pole
@@ -140,6 +140,12 @@ class Certificate:
 
     def __str__(self) -> str:
         return table_text(("", "", ""), self.rows(), self.title)
+
+    def __repr__(self) -> str:
+        return f"<certificate of {self.title}>"
+
+    def _repr_html_(self) -> str:
+        return table_html(("", "", ""), self.rows(), self.title)
 
     @property
     def title(self) -> str:

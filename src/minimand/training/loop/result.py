@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from ..._support.tables import table_html
 from ...data.data import Data
 from ...trainability.diagnosis.diagnose import TrainabilityReport
 from ..methods.method import Method
@@ -34,6 +35,13 @@ class FitResult:
     ensemble: nn.Module | None = None
     """The average of all classifiers that were trained, as a module, where the method trains several."""
     ensemble_evaluation: Evaluation | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self.model).__name__} on {self.data.name}: {self}>"
+
+    def _repr_html_(self) -> str:
+        rows = [[name, f"{value:.4g}"] for name, value in self.history[-1].items() if isinstance(value, int | float)]
+        return table_html(["last epoch", ""], [[name.replace("_", " "), value] for name, value in rows], note=str(self))
 
     def __str__(self) -> str:
         accuracy = "" if self.test_accuracy is None else f"test accuracy {100 * self.test_accuracy:.2f} %, "
