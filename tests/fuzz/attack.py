@@ -44,9 +44,10 @@ class Target:
     """A folder with a good file of a kind, and what it says."""
 
     def __init__(self, kind: Kind, place: Path) -> None:
-        self.kind, self.place, self.file = kind, place, place / kind.file
+        self.kind, self.place = kind, place
         place.mkdir(parents=True)
         call(lambda: kind.make(place), place)
+        (self.file,) = place.glob(kind.file)
         self.content = self.file.read_bytes()
         self.expected = call(lambda: kind.read(place), place)
         self.substitute = None

@@ -24,7 +24,6 @@ from soak.faults import Fault, compiler, is_preloaded, run_preloaded
 from soak.scenes import Scene, differences, results, scenes
 from soak.warm import KILLED, Outcome, call, run, start, warm_up
 
-
 # Of a command that goes wrong so often no more is learned.
 _ENOUGH = 20
 
@@ -156,19 +155,17 @@ def soak(kills: int, disks: int, pairs: int, seed: int, only: list[str], say: Ca
             except (AssertionError, RuntimeError) as error:
                 report.problems.append(f"{name}, undisturbed: {error}")
                 continue
-            for what, disturb, total in (
-                ("kills", killed, kills),
-                ("full disks", full, disks),
-                ("pairs", twice, pairs),
-            ):
-                for _ in range(10 * total):
-                    share = total * scene.share / sum(scene.share for scene in chosen.values())
-                    if stage.counts["pairs of processes" if what == "pairs" else what] >= share:
-                        break
+            all_shares = sum(scene.share for scene in chosen.values())
+            for what, disturb, total in _disturbances(kills, disks, pairs):
+                while stage.counts[what] < total * scene.share / all_shares and stage.counts["problems"] < _ENOUGH:
                     disturb(stage, draw)
             text = ", ".join(f"{count} {what}" for what, count in stage.counts.items())
             say(f"{name}: {stage.operations} file operations, {text} ({time.monotonic() - began:.0f} s)")
     return report
+
+
+def _disturbances(kills: int, disks: int, pairs: int) -> list[tuple[str, Callable[[Stage, random.Random], None], int]]:
+    return [("kills", killed, kills), ("full disks", full, disks), ("pairs of processes", twice, pairs)]
 
 
 def main() -> int:
