@@ -253,7 +253,7 @@ def kinds() -> dict[str, Kind]:
         "checkpoint": Kind(newest, _train, _weights, without=True),
         "checkpoint, evaluated": Kind(newest, _train, _evaluation, without=True),
         "older checkpoint": Kind(older, _train, _weights),
-        "configuration of a run": Kind("run/config.yaml", _train, _weights),
+        "configuration of a run": Kind("run/config.yaml", _train, _weights, without=True),
         "packed model": Kind("packed.mm", _pack, _packed_outputs),
         "results of a study": Kind("study/results.json", _study, _table),
         "IDX images": Kind(idx[0], _idx(False), _samples, _independent_idx),
