@@ -12,7 +12,7 @@ from .._support.errors import MinimandError
 from .options import TrainingOptions
 
 # Options that say where and how a training runs, not what it computes: they are not kept with a run.
-_NOT_KEPT = {"run", "quiet", "device", "checkpoint_every", "diagnose", "parallel", "config"}
+NOT_KEPT = {"run", "quiet", "device", "checkpoint_every", "diagnose", "parallel", "config"}
 
 
 def merge_options(command: TrainingOptions, earlier: dict[str, Any]) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def merge_options(command: TrainingOptions, earlier: dict[str, Any]) -> dict[str
     from ..data.registry import default_data
     from ..models.own import forbid_own
 
-    names = {field.name for field in fields(command)} - _NOT_KEPT
+    names = {field.name for field in fields(command)} - NOT_KEPT
     now = {n: v for n, v in vars(command).items() if n in names and v is not None and v is not False}
     if "algorithm" not in now and earlier.get("algorithm"):
         as_algorithm(earlier["algorithm"], allow_files=False)

@@ -31,6 +31,8 @@ class PackedModel(nn.Module):
     inputs: Data | None
     """What the model takes and gives, if that is known: shape, classes and normalization of data without samples."""
 
+    only_precision = "fp32"
+
     def __init__(self, steps: fx.GraphModule, labels: dict[str, str], inputs: Data | None = None) -> None:
         super().__init__()
         self.steps, self.labels, self.inputs = steps, labels, inputs

@@ -140,10 +140,13 @@ def default_recipe(data: "Data", model: nn.Module) -> Recipe:
 def as_precision(precision: Precision, data: "Data", model: nn.Module, device: torch.device) -> Precision:
     """The precision of a model on some data and a device: the named one, and what "auto" becomes.
 
-    A network of thresholds stays in float32, in which it is packed: bfloat16 would move samples across a jump.
+    A network of thresholds stays in float32, in which it is packed: bfloat16 would move samples across a jump. A model
+    may have one precision that it runs in, its `only_precision`, as packed ones do.
     """
     if precision != "auto":
         return precision
+    if (only := getattr(model, "only_precision", None)) in ("fp32", "bf16"):
+        return only
     has_thresholds = any(isinstance(m, Threshold) for m in model.modules())
     gains = has_bf16(device) and _is_normalized_on_images(data, model) and not has_thresholds
     return "bf16" if gains else "fp32"

@@ -84,7 +84,7 @@ def fit(
     with random_state_kept(device), ExitStack() as stack:
         data = _checked_data(data, model, method)
         world = _joined_world(model, method, parallel, diagnose, device)
-        check_same(lambda: _settings(model, data, method, recipe, loss, seed, parallel))
+        check_same(lambda: _settings(model, data, method, recipe, loss, seed, parallel, run))
         stack.enter_context(world.failures())
         run = _claimed(run, world, stack)
         recipe = world.on_main(lambda: _settled(recipe, data, model, run))
@@ -129,11 +129,13 @@ def _settings(
     loss: str | Loss | None,
     seed: int,
     parallel: Parallel | None,
+    run: Any,
 ) -> dict[str, Any]:
     """What has to be the same in all processes that train together."""
     settings = configuration(uncompiled(model), data, method, recipe, loss, seed, next(model.parameters()).device)
     shapes = {name: tuple(x.shape) for name, x in model.state_dict().items()}
-    return settings | {"parallel": parallel, "shape": shapes} | code_and_versions()
+    others = {"parallel": parallel, "run": None if run is None else "a folder", "shape": shapes}
+    return settings | others | code_and_versions()
 
 
 def _settled(recipe: Recipe | None, data: Data, model: nn.Module, run: Run | None) -> Recipe:

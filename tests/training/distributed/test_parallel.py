@@ -2,9 +2,12 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import minimand as mm
 from minimand.data.samples import Arrays, Items, Loader
-from minimand.training.distributed.processes import LostProcessError
+from minimand.training.distributed.processes import TIMEOUT, LostProcessError, code_and_versions, timeout
 from minimand.training.distributed.world import Parallel
 from minimand.training.loop.events import Event, StepDone
 from minimand.training.methods.local.activations import Activations
@@ -289,3 +292,96 @@ def test_the_command_speaks_once(tmp_path: Path) -> None:
     assert completed.returncode == 0, completed.stderr
     assert completed.stdout.count("report: runs/1/report.html") == 1
     assert completed.stdout.count("epoch 1/1") == 1
+
+
+def _train(**changes: Any) -> Any:
+    """The message with which a training of a small model ends, or None."""
+    torch.manual_seed(0)
+    x, y = torch.randn(64, 6), torch.randint(3, (64,))
+    settings: dict[str, Any] = {"recipe": mm.Recipe(2, 16, mm.SGD(0.1)), "progress": False} | changes
+    model = settings.pop("model", None) or nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    try:
+        mm.fit(model, ((x, y), (x, y)), **settings)
+    except ValueError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"recipe": mm.Recipe(2, 16, mm.SGD(0.2))}, "recipe.optimizer.lr is 0.2, not 0.1."),
+        (
+            {"recipe": mm.Recipe(3, 16, mm.SGD(0.1), clip=1.0)},
+            "recipe.epochs is 3, not 2; recipe.clip is 1.0, not 0.0.",
+        ),
+        ({"seed": 1}, "seed is 1, not 0."),
+        ({"run": "somewhere"}, "run is 'a folder', not None."),
+        ({"method": "layerwise"}, "method is"),
+        ({"parallel": "fsdp"}, "parallel is 'fsdp', not None."),
+        ({"model": nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 3))}, "shape.0.weight is (9, 6), not (8, 6)"),
+    ],
+)
+def test_ranks_with_other_settings_are_refused_by_name_before_training(
+    changes: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    messages = on_ranks(2, tmp_path, lambda rank, _: _train(**changes if rank else {}))
+    assert messages[0] == messages[1]
+    assert messages[0].startswith(f"MisuseError: rank 1 was not started as rank 0 was: {named}")
+
+
+def test_ranks_with_other_code_are_refused_by_name(tmp_path: Path) -> None:
+    module = cast(Any, import_module("minimand.training.fit"))
+
+    def job(rank: int, _: Path) -> Any:
+        if rank:
+            others = {"torch": "1.0", "the code of minimand": "0"}
+            module.code_and_versions = lambda: code_and_versions() | others
+        return _train()
+
+    messages = on_ranks(2, tmp_path, job)
+    assert "torch is '1.0', not " in messages[0]
+    assert "the code of minimand is '0', not " in messages[0]
+
+
+def test_a_rank_that_is_stopped_ends_the_run_in_the_time_that_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TIMEOUT, "2")
+
+    def job(rank: int, folder: Path) -> Any:
+        own = folder / "pid"
+
+        def stop(event: Event) -> None:
+            if isinstance(event, StepDone) and event.step == 3:
+                os.kill(int(own.read_text()), signal.SIGSTOP)
+
+        if rank:
+            own.write_text(str(os.getpid()))
+            return _train(run=folder / "run")
+        began = time.monotonic()
+        message = _train(callbacks=[stop], run=folder / "run")
+        os.kill(int(own.read_text()), signal.SIGKILL)
+        return message, time.monotonic() - began
+
+    (message, seconds), other = on_ranks(2, tmp_path, job)
+    assert other is None
+    assert seconds < 20
+    assert "LostProcessError: another of the 2 processes has not answered for 2 seconds" in message
+    assert f"{TIMEOUT}=600" in message
+
+
+def test_a_port_in_use_and_a_time_that_is_none_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+
+        def job(rank: int, _: Path) -> Any:
+            os.environ.update(MASTER_PORT=port, WORLD_SIZE="2")
+            return _train()
+
+        (message,) = on_ranks(1, tmp_path, job)
+    assert message.startswith(f"MisuseError: the port of localhost:{port} is in use by another program; ")
+    monkeypatch.setenv(TIMEOUT, "soon")
+    with pytest.raises(ValueError, match=f"{TIMEOUT} is 'soon'; expected seconds, such as 120."):
+        timeout()

@@ -1,6 +1,7 @@
 """`minimand train`: train a network, evaluate it, write a report."""
 
 import shlex
+from difflib import get_close_matches
 from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ from ..._support.errors import MisuseError
 from ..._support.tables import make_table
 from ..configuration import with_config
 from ..options import Parallel, Text, TrainingOptions, Whole, resumable
-from ..shared import adapt_recipe, check_options, load_data, merge_options, progress
+from ..shared import NOT_KEPT, adapt_recipe, check_options, load_data, merge_options, progress, reopen_trained
 from ._registry import command
 
 
@@ -54,7 +55,12 @@ class Train(TrainingOptions):
         console = console if is_main() else Console(quiet=True)
         command, recipe_config = with_config(self)
         folder, options = command._begun()
+        if options is None:
+            command._go_on_with(folder, console)
+            return
         run = Run(folder, options)
+        if not self.quiet:
+            console.print(f"run: {folder}, {'new' if run.is_new else 'begun before'}", soft_wrap=True)
         check_seed(options["seed"])
         check_options(options)
         method = as_method(options["method"] or "backpropagation")
@@ -75,24 +81,63 @@ class Train(TrainingOptions):
                 run=run,
                 seed=options["seed"],
                 device=device,
-                callbacks=progress(console, self.quiet),
-                checkpoint_every=self.checkpoint_every,
-                diagnose=self.diagnose,
-                parallel=self.parallel,
-                progress=False,
+                **command._how(console),
             )
-        console.print(make_table(["", ""], _result_rows(result, str(getattr(model, "algorithm", "none")), name)))
-        console.print(f"report: {run.report}")
+        _show(result, name, console)
 
-    def _begun(self) -> tuple[Path, dict[str, Any]]:
-        """The folder of the run, and the options that decide it, in every process alike."""
+    def _how(self, console: Console) -> dict[str, Any]:
+        """The arguments of `fit` that say how it trains, not what it computes."""
+        names = ("checkpoint_every", "diagnose", "parallel")
+        own = {name: getattr(self, name) for name in names}
+        return {"callbacks": progress(console, self.quiet), "progress": False, **own}
+
+    def _go_on_with(self, folder: Path, console: Console) -> None:
+        """Go on with a run that Python code began, of a model and data that have names."""
+        from ..._support.environment import as_device
+        from ...training.fit import fit
+
+        opened = reopen_trained(str(folder), self.algorithm, console)
+        if opened.has_own_loss or "name" not in opened.loaded:
+            what = "loss" if opened.has_own_loss else "data"
+            raise MisuseError(f"the {what} of {folder} came from Python code; call mm.fit there again to go on.")
+        with resumable(f"{_command_again(folder, self.algorithm, '')} goes on from the last checkpoint"):
+            result = fit(
+                opened.model,
+                opened.data,
+                method=opened.method,
+                recipe=opened.recipe,
+                loss=opened.loss,
+                run=opened.run,
+                seed=opened.seed,
+                device=as_device(self.device),
+                **self._how(console),
+            )
+        _show(result, str(folder), console)
+
+    def _begun(self) -> tuple[Path, dict[str, Any] | None]:
+        """The folder of the run, and the options that decide it, in every process alike.
+
+        The options are None where nothing but a run is named, and Python code began it.
+        """
         from ...trainability.initialization.scheme import read_scheme
         from ...training.distributed.processes import broadcast_object, check_same
-        from ...training.runs.run import Run
+        from ...training.runs.run import Run, RunError
 
         check_same(lambda: {f"--{name.replace('_', '-')}": value for name, value in vars(self).items()})
         folder = Path(self.run) if self.run else _new_folder()
-        earlier = Run(folder).command()
+        earlier, is_new = Run(folder).command(), Run(folder).is_new
+        if self.run and not self._says_what():
+            if is_new:
+                raise RunError(
+                    f"there is no run in {str(folder)!r} to go on with{_nearest_run(folder)} To begin one there, say "
+                    "what it trains: --data, --model, --algorithm, --method ..."
+                )
+            if not earlier:
+                return broadcast_object((folder, None))
+        if not is_new and not earlier and self.data is None:
+            raise MisuseError(
+                f"the run {str(folder)!r} was begun by Python code; expected --run alone, or all of its settings too."
+            )
         if earlier and self.scheme and self.scheme != earlier.get("scheme"):
             raise MisuseError(
                 f"--scheme {self.scheme} is not what {folder} began with ({earlier.get('scheme') or 'none'}); leave it "
@@ -101,6 +146,18 @@ class Train(TrainingOptions):
         if self.scheme:
             read_scheme(self.scheme)
         return broadcast_object((folder, merge_options(self, earlier)))
+
+    def _says_what(self) -> bool:
+        """Whether an option says what is trained, not only where and how."""
+        values = {name: value for name, value in vars(self).items() if name not in NOT_KEPT}
+        return any(value is not None and value is not False for value in values.values())
+
+
+def _nearest_run(folder: Path) -> str:
+    """The run beside a folder whose name is most like its own, as the end of a sentence."""
+    siblings = folder.parent.glob("*/config.yaml") if folder.parent.is_dir() else ()
+    names = get_close_matches(folder.name, [path.parent.name for path in siblings], 1, 0.5)
+    return f"; did you mean {str(folder.parent / names[0])!r}?" if names else "."
 
 
 def _first_model(name: str, options: dict[str, Any], algorithm: Any, data: Any) -> Any:
@@ -133,6 +190,12 @@ def _command_again(folder: Path, algorithm: str | None, model: str) -> str:
 def _new_folder() -> Path:
     """The first of runs/1, runs/2 ... that is free."""
     return next(folder for folder in (Path(f"runs/{number}") for number in count(1)) if not folder.exists())
+
+
+def _show(result: Any, name: str, console: Console) -> None:
+    rows = _result_rows(result, str(getattr(result.model, "algorithm", "none")), name)
+    console.print(make_table(["", ""], rows))
+    console.print(f"report: {result.run.report}")
 
 
 def _result_rows(result: Any, algorithm: str, model: str) -> list[list[str]]:

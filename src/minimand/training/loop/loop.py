@@ -42,8 +42,9 @@ class Loop:
                         training.begin_problem(training.number + 1)
                     self._epoch(training.step // training.steps_per_epoch, interrupts)
         except BaseException as error:
-            if training.run is not None and training.step == 0 and training.world.is_main:
-                training.run.discard()
+            begun_well = training.step > 0 and not isinstance(error, NonFiniteLossError)
+            if training.run is not None and not begun_well and training.world.is_main:
+                training.run.discard()  # unless there is a checkpoint
             training.tell(Stopped(error))
             raise
         finally:

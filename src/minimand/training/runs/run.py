@@ -53,15 +53,13 @@ class Run:
         return run
 
     def command(self) -> dict[str, Any]:
-        """The options that the command line was given; none before the run begins. RunError if Python code began it."""
+        """The options that the command line was given; none before the run begins, and where Python code began it."""
         if self.is_new:
             return {}
         command = self.config().get("command")
         if not isinstance(command, dict | None) or any(not isinstance(name, str) for name in command or ()):
             raise RunError(f"{self._config} has the command {command!r}; expected options by their names.")
-        if not command:
-            raise RunError(f"the run {str(self.folder)!r} was begun by Python code; call mm.fit there again to go on.")
-        return command
+        return command or {}
 
     def config(self) -> dict[str, Any]:
         """What the run was started with, and its id under `run`.
@@ -141,9 +139,11 @@ class Run:
             before = {k: v for k, v in self.config().items() if k not in _NOT_COMPARED}
             changed = differences(before, json.loads(json.dumps(config)))
             if changed:
+                longer = " To train its weights for longer: mm.fit(mm.load(run).model, ..., run=another folder)."
                 raise RunError(
                     f"{self.folder} holds a run with another configuration: {'; '.join(changed)}. What a run was begun "
-                    "with decides all of it, its schedule too; name another folder."
+                    "with decides all of it, its schedule too, which has come to its end with the last epoch; name "
+                    f"another folder.{longer if any('.epochs was' in change for change in changed) else ''}"
                 )
             if self.notes:
                 write_whole(self._config, self._text)
