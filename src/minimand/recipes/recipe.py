@@ -127,13 +127,15 @@ _EPOCHS = (2, 30)
 def default_recipe(data: "Data", model: nn.Module) -> Recipe:
     """A short recipe for a first look: few epochs of large data, many of small.
 
-    SGD for networks with normalization, which bear its learning rate, on images; Adam for all others.
+    SGD for networks with normalization, which bear its learning rate, on images; Adam for all others, and for networks
+    of thresholds, which learn little by SGD in so few steps.
     """
     low, high = _EPOCHS
     epochs = min(max(round(_SAMPLES_SEEN / len(data.train)), low), high)
-    if _is_normalized_on_images(data, model):
+    has_thresholds = _has_thresholds(model)
+    if _is_normalized_on_images(data, model) and not has_thresholds:
         return Recipe(epochs=epochs)
-    adam = AdamW(lr=5e-3, weight_decay=0.0)
+    adam = AdamW(lr=3e-3 if has_thresholds else 5e-3, weight_decay=0.0)
     return Recipe(epochs=epochs, batch_size=min(128, len(data.train)), optimizer=adam, schedule=Cosine())
 
 
@@ -147,13 +149,16 @@ def as_precision(precision: Precision, data: "Data", model: nn.Module, device: t
         return precision
     if (only := getattr(model, "only_precision", None)) in ("fp32", "bf16"):
         return only
-    has_thresholds = any(isinstance(m, Threshold) for m in model.modules())
-    gains = has_bf16(device) and _is_normalized_on_images(data, model) and not has_thresholds
+    gains = has_bf16(device) and _is_normalized_on_images(data, model) and not _has_thresholds(model)
     return "bf16" if gains else "fp32"
 
 
 def _is_normalized_on_images(data: "Data", model: nn.Module) -> bool:
     return len(data.shape) == 3 and any(isinstance(m, BatchNorm) for m in model.modules())
+
+
+def _has_thresholds(model: nn.Module) -> bool:
+    return any(isinstance(m, Threshold) for m in model.modules())
 
 
 def has_bf16(device: torch.device) -> bool:
