@@ -291,6 +291,10 @@ def test_csv_files_of_numbers(tmp_path: Path) -> None:
     assert mm.load_data(str(file)).classes == ("cat", "dog")
     file.write_text("\n".join(f"{i},{i * 2},{i % 3}" for i in range(30)))
     assert mm.load_data(str(file)).classes == ("0", "1", "2")
+    with pytest.raises(ValueError, match="unknown task 'rgression'. Did you mean 'regression'"):
+        mm.load_data(str(file), task="rgression")
+    with pytest.raises(ValueError, match="label is 'zz'; .* has the columns 0, 1, 2"):
+        mm.load_data(f"{file}(label='zz')")
     quantity = mm.load_data(f"{file}(task='regression')")
     assert (quantity.task, quantity.num_outputs) == ("regression", 1)
     result = mm.fit(torch.nn.Linear(2, 1), quantity, recipe=mm.Recipe(1), progress=False)

@@ -250,6 +250,7 @@ def test_metrics_of_one_s_own_see_all_test_samples_together(tmp_path: Any) -> No
     ("metrics", "message"),
     [
         (["f1"], "metrics is list; expected functions"),
+        ({"f1": 1}, "metrics has a int as 'f1'; expected functions"),
         ({"test_loss": len}, "metrics has 'test_loss', which the history has"),
         ({"broken": lambda outputs, targets: outputs @ targets}, "the metric 'broken' fails on outputs"),
     ],

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from .._support.checks import check_choice
 from .._support.errors import MinimandError, unknown_name
 
 LABEL_NAMES = ("label", "labels", "fine_label", "class", "target", "y")
@@ -53,6 +54,8 @@ def as_targets(
     Raises:
         MinimandError: a missing label, or one that no training sample has; names its file and row.
     """
+    if task is not None:
+        check_choice("task", task, Task)
     for part, values in labels.items():
         for i, value in enumerate(values):
             if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):

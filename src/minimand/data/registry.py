@@ -110,15 +110,19 @@ _READERS = {".csv": csv_data, ".tsv": csv_data, ".parquet": parquet, ".npz": num
 
 def _path_and_options(name: str) -> tuple[Path | None, dict[str, Any]]:
     """The file or folder that a name is, options after it apart; None where there is no such."""
-    try:
-        if (path := Path(name).expanduser()).exists():
-            return path, {}
-        bare, bracket, rest = name.rpartition("(")
-        if bracket and (path := Path(bare).expanduser()).exists():
-            return path, parse_call(f"data({rest}", "data set")[1]
-    except (OSError, RuntimeError, ValueError):  # too long, a zero byte, no such user
-        pass
+    if _exists(name):
+        return Path(name).expanduser(), {}
+    bare, bracket, rest = name.rpartition("(")
+    if bracket and _exists(bare):
+        return Path(bare).expanduser(), parse_call(f"data({rest}", "data set")[1]
     return None, {}
+
+
+def _exists(name: str) -> bool:
+    try:
+        return bool(name) and Path(name).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long, no such user, a zero byte
+        return False
 
 
 def _reader(path: Path) -> Callable[..., Data]:

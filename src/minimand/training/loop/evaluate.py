@@ -72,11 +72,12 @@ def check_metrics(metrics: Any, processes: int = 1) -> Metrics:
     """The metrics of an argument, which may be None; raises MinimandError for what is no mapping of functions."""
     if metrics is None:
         return {}
-    if not isinstance(metrics, Mapping) or not all(map(callable, metrics.values())):
-        raise WrongTypeError(
-            f"metrics is {type(metrics).__name__}; expected functions of (outputs, targets) by name, as in "
-            '{"f1": my_f1}.'
-        )
+    wrong = "" if isinstance(metrics, Mapping) else f"metrics is {type(metrics).__name__}"
+    for name, metric in metrics.items() if not wrong else ():
+        if not callable(metric):
+            wrong = f"metrics has a {type(metric).__name__} as {name!r}"
+    if wrong:
+        raise WrongTypeError(f'{wrong}; expected functions of (outputs, targets) by name, as in {{"f1": my_f1}}.')
     if taken := [name for name in metrics if name in _COLUMNS or not isinstance(name, str)]:
         raise MinimandError(f"metrics has {taken[0]!r}, which the history has already; expected another name.")
     if processes > 1:
