@@ -186,5 +186,5 @@ def test_what_cannot_be_compressed_is_refused_before_anything_is_trained() -> No
     for message, call in cases:
         with pytest.raises(ValueError, match=message):
             call()
-    with pytest.raises(TypeError, match="model is str; expected a network"):
+    with pytest.raises(TypeError, match="model is str; expected a module"):
         compress(cast(Any, "resnet20"), data)

@@ -163,7 +163,7 @@ def test_what_cannot_be_probed(monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = networks()["vectors"], digits()
     (x, y), test = data
     cases: list[tuple[type[Exception], str, Any]] = [
-        (TypeError, "expected a network with stem", lambda: mm.probe(nn.Linear(2, 2), data)),
+        (ValueError, "Linear has no repeated blocks", lambda: mm.probe(nn.Linear(2, 2), data)),
         (ValueError, "Did you mean 'cnn'", lambda: mm.probe(model, data, cast(Any, "cn"))),
         (ValueError, "hidden_layers is 0", lambda: mm.probe(model, data, "cnn", 0)),
         (ValueError, "cache of probe 'of'", lambda: mm.probe(model, data, "cnn", cache=cast(Any, "of"))),

@@ -4,8 +4,8 @@ Tried on torch 2.13.0 (CPU). None of them is promised to stay: a new torch is ch
 """
 
 # ruff: noqa: F401 (what it imports is there for the others)
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -155,3 +155,14 @@ class ModuleSnapshot:
 def uncompiled(model: nn.Module) -> nn.Module:
     """The module that `torch.compile` was given; a module that was not compiled itself."""
     return getattr(model, "_orig_mod", model)
+
+
+@contextmanager
+def seems_compiled() -> Iterator[None]:
+    """Within it `torch.compiler.is_compiling()` is true: libraries leave out branches on the numbers of a batch."""
+    before = torch.compiler._is_compiling_flag
+    torch.compiler._is_compiling_flag = True
+    try:
+        yield
+    finally:
+        torch.compiler._is_compiling_flag = before

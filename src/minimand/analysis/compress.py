@@ -17,10 +17,10 @@ from .._support.torch_internals import BatchNorm
 from ..data import Data, as_data
 from ..data.data import as_prepared
 from ..networks.as_network import as_network
-from ..networks.kinds import count_parameters
+from ..networks.kinds import check_model, count_parameters
+from ..networks.undisturbed import undisturbed
 from ..recipes.recipe import Recipe, default_recipe
 from ..surgery.remove_filters import FilterLayer, FiltersRemoved, Removal, filters, leaves, origins_through
-from ..trainability.measure.tracing import undisturbed
 from ..training import Method, evaluate, fit
 from ..training.loop.events import Callback
 from ..training.loop.losses import Loss, as_loss
@@ -97,7 +97,7 @@ def compress(
 
     Args:
         model: of convolutions or linear layers in nn.Sequential, such as
-            `Sequential(Sequential(Conv2d, BatchNorm2d, ReLU), ..., head)`.
+            `Sequential(Sequential(Conv2d, BatchNorm2d, ReLU), ..., head)`, or torchvision's VGG.
         data: as for `mm.fit`, of classes.
         keep: the share of filters that stays, of each layer one at least.
         method: how blocks and classifiers are cut; without cache.
@@ -114,12 +114,13 @@ def compress(
     method = Layerwise() if method is None else method
     if not isinstance(method, Layerwise) or method.cache != "off":
         raise MinimandError(f"method is {method!r}; expected an mm.Layerwise with cache='off'.")
-    as_network(model)
+    check_model(model)
     data = as_data(data)
     if data.task != "classification":
         raise MinimandError(f"{data.name} is a regression; compression is judged by accuracy and expects classes.")
     if device is not None:
         model.to(as_device(device))
+    as_network(model, data.example(next(model.parameters()).device))
     recipe = recipe or default_recipe(data, model)
     return _Compressor(model, data, method, recipe, run, seed, tuple(callbacks)).compress(keep, tuning_epochs)
 
@@ -138,7 +139,7 @@ class _Compressor:
 
     def compress(self, keep: float, tuning_epochs: int | None) -> Compression:
         """Train, prune and tune the blocks one after another."""
-        model, network = self.model, as_network(self.model)
+        model = self.model
         parameters = count_parameters(model)
         problems = self._plan().problems
         layers: list[CompressedLayer] = []
@@ -153,8 +154,8 @@ class _Compressor:
             kept_filters = tuple(sorted(best.indices.tolist()))
             removal.keep(kept_filters)
             pruned = cast(float, evaluate(module, self.data).accuracy)
-            stop, head = module.block.stop, None if module.head is network.head else module.head
-            classifier = Shallow(model, network, range(stop, stop), head)  # below it a block of no layers
+            stop, head = module.block.stop, None if module.is_last else module.head
+            classifier = Shallow(model, module.network, range(stop, stop), head)  # below it a block of no layers
             test_accuracy = self._trained(classifier, tuning_epochs or problem.epochs, f"layer-{j}-classifier")
             layers.append(CompressedLayer(removal.name, count, kept_filters, trained, pruned, test_accuracy))
         FiltersRemoved(model, {layer.name: (layer.filters, len(layer.kept)) for layer in layers})
@@ -238,7 +239,7 @@ def _activation(module: nn.Module, layer: nn.Module) -> nn.Module:
 
 def _removals(model: nn.Module, problems: Sequence[Problem]) -> list[Removal | None]:
     """The removal of filters of the last layer that has any, for each block; None for a block without such a layer."""
-    network = as_network(model)
+    network = cast(Shallow, problems[0].module).network
     names = {module: name for name, module in model.named_modules()}
     removals: list[Removal | None] = []
     for problem in problems:
@@ -251,7 +252,7 @@ def _removals(model: nn.Module, problems: Sequence[Problem]) -> list[Removal | N
         layer, after = cast(FilterLayer, block[positions[-1]]), block[positions[-1] + 1 :]
         above = (network.layers[j] for j in range(module.block.stop, len(network.layers)))
         chains = [[*after, *leaves(*above, network.head)]]
-        if module.head is not network.head:
+        if not module.is_last:
             chains.append([*after, *leaves(module.head)])
         removals.append(Removal(layer, chains, names[layer]))
     if not any(removals):

@@ -22,8 +22,9 @@ from ..data.data import as_prepared
 from ..data.samples import Batch, Loader, Samples
 from ..layers.heads import auxiliary
 from ..networks import Network, as_network
+from ..networks.kinds import check_model
+from ..networks.undisturbed import undisturbed
 from ..recipes.recipe import Recipe
-from ..trainability.measure.tracing import undisturbed
 from ..training.fit import check_seed, fit
 from ..training.loop.evaluate import evaluate
 from ..training.loop.events import Callback
@@ -119,7 +120,7 @@ def probe(
     The network runs in evaluation mode, and only to make features; all of its state and the random state stay.
 
     Args:
-        model: a network, or an nn.Sequential of its layers and its head; layer j is looked at by `read(j, state)`.
+        model: as for `mm.as_network`; layer j is looked at by `read(j, state)`.
         data: as for `mm.fit`, of classes; probes are fitted to its training samples, which are not augmented.
         kind: `linear`, scikit-learn's logistic regression, one class against the rest, on the standardized 2 x 2
             average of a map (on the mean of tokens, on vectors as they are), or `cnn`, 3 x 3 convolutions with batch
@@ -140,13 +141,15 @@ def probe(
     if width is not None:
         check_number("width", width, 1, math.inf, whole=True)
     check_seed(seed)
-    network, data = as_network(model), as_data(data)
+    check_model(model)
+    data = as_data(data)
     if data.task != "classification":
         raise MinimandError(f"{data.name} is a regression; probes tell classes apart, and expect data of classes.")
     if device is not None:
         model.to(as_device(device))
     where = next((p.device for p in model.parameters()), torch.device("cpu"))
     before = random_state(where)
+    network = as_network(model, data.example(where, 4))
     name = f"{type(model).__name__} of {len(network.layers)} layers"
     try:
         with undisturbed(model):

@@ -1,7 +1,8 @@
 """Algorithms run with tensors."""
 
-from .as_network import Network as Network, as_network as as_network
+from .as_network import as_network as as_network
 from .compiled import compiled as compiled
 from .kinds import count_parameters as count_parameters
+from .protocol import Network as Network
 from .skeletons import Skeleton as Skeleton, skeletons as skeletons
 from .unrolled import Unrolled as Unrolled, UnrolledLayer as UnrolledLayer, unroll as unroll

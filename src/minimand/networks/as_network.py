@@ -1,100 +1,74 @@
-"""Networks of stem, layers and head, also from a plain chain of modules, some of which have no derivative."""
+"""Networks of stem, layers and head: those that say so, chains of modules, and any model with repeated blocks."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .._support.errors import MinimandError, WrongTypeError
-from .._support.torch_internals import AdaptiveAvgPoolNd, AdaptiveMaxPoolNd, tree_flatten, tree_map, tree_unflatten
-
-_POOLS = (nn.Flatten, nn.Identity, AdaptiveAvgPoolNd, AdaptiveMaxPoolNd, nn.AvgPool2d, nn.MaxPool2d)
-
-
-@runtime_checkable
-class Network(Protocol):
-    """A network of a stem, layers from state to state, and a head: what can be trained by any method."""
-
-    @property
-    def stem(self) -> nn.Module:
-        """The module from the input to the first state."""
-        ...
-
-    @property
-    def layers(self) -> Sequence[nn.Module]:
-        """The modules from state to state, in order; a layer may change the shape."""
-        ...
-
-    @property
-    def head(self) -> nn.Module:
-        """The module from the last state to the output."""
-        ...
-
-    def read(self, j: int, state: Any) -> Tensor:
-        """The tensor that an auxiliary head or a probe of layer j looks at, from the state after that layer."""
-        ...
+from .._support.torch_internals import tree_flatten, tree_map, tree_unflatten, uncompiled
+from .cut import cut, unfolded
+from .kinds import POOLS, check_model, starts_layer
+from .protocol import Network, SplitNetwork
+from .repeated import blocks
+from .undisturbed import undisturbed
 
 
-class SequentialNetwork(nn.Module):
-    """An nn.Sequential as a network of stem, layers and head, whose state is a tensor."""
+def as_network(model: nn.Module, example: Any = None) -> Network:
+    """A model as a network of stem, layers and head, that can be trained layer by layer, probed and cut.
 
-    stem: nn.Module
-    layers: Sequence[nn.Module]
-    head: nn.Module
+    A network is returned as it is. Of an nn.Sequential, linear and convolutional layers, and other children with
+    parameters, begin a layer; a normalization and what has no parameters joins the layer before it, or the first. The
+    head is the last of them with the pooling and flattening just before it, and all after it. A nn.Sequential inside
+    with repeated blocks counts by its blocks. With an example, children without a derivative begin a layer too.
 
-    def __init__(self, module: nn.Sequential, layers: Sequence[nn.Module], head: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-        # No submodules, so that each parameter has the one name that it has in the chain.
-        self.__dict__.update(stem=nn.Identity(), layers=tuple(layers), head=head)
+    Any other model is cut between its repeated blocks, those that `mm.rewire` looks for; this takes an `example`, a few
+    inputs: a tensor, a tuple of positional or a mapping of named arguments. The code between the blocks is recorded as
+    it runs on two and three of them, and the parts are run against the model, with gradients, before they are returned.
+    What the blocks are given beside the first tensor, such as a mask, is part of the state.
 
-    def read(self, j: int, state: Any) -> Tensor:
-        return state
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.module(x)
-
-
-def as_network(module: nn.Module, x: Tensor | None = None) -> Network:
-    """A module as a network that can be trained layer by layer.
-
-    A network is returned as it is. Of an nn.Sequential every child with parameters begins a layer, which the children
-    without parameters after it join, those before the first the first; the head is the last child with parameters with
-    the pooling and flattening just before it, and all after it. With `x`, a few inputs, children without a derivative
-    begin a layer too. Other modules are an error, and chains of fewer than two children with parameters.
+    Raises MinimandError, with the reason, for a model that cannot be cut.
     """
-    if isinstance(module, Network):
-        return module
-    if not isinstance(module, nn.Sequential):
-        raise WrongTypeError(
-            f"model is {type(module).__name__}; expected a network with stem, layers, head and read(j, state), as "
-            "those of mm.create_model, or an nn.Sequential of its layers and its head."
-        )
-    children = list(module)
-    owners = [i for i, child in enumerate(children) if any(True for _ in child.parameters())]
-    if len(owners) < 2:
+    check_model(model)
+    model = uncompiled(model)
+    if isinstance(model, Network):
+        return model
+    is_chain = type(model).forward is nn.Sequential.forward
+    children = unfolded(model) if is_chain else []
+    if sum(starts_layer(child) for child in children) > 1:
+        return _chain(model, children, example)
+    if is_chain and not list(blocks(model)):
+        count = sum(starts_layer(child) for child in children)
         raise MinimandError(
-            f"the chain has {len(owners)} children with parameters; expected two or more: layers, and last the head."
+            f"the chain has {count} children with parameters; expected two or more: layers, and last the head."
         )
-    end = owners[-1]
-    while isinstance(children[end - 1], _POOLS):
+    if example is None:
+        raise WrongTypeError(
+            f"model is {type(model).__name__}, which is neither a network with stem, layers, head and read(j, state), "
+            "as those of mm.create_model, nor an nn.Sequential of its layers and its head; expected an example, a few "
+            "of its inputs, by which to cut it: mm.as_network(model, example)."
+        )
+    return cut(model, example)
+
+
+def _chain(model: nn.Module, children: list[nn.Module], example: Any) -> SplitNetwork:
+    starters = [i for i, child in enumerate(children) if starts_layer(child)]
+    end = starters[-1]
+    while end and isinstance(children[end - 1], POOLS):
         end -= 1
-    without_derivative = [] if x is None else _without_derivative(module, children[:end], x)
-    starts = sorted({0, *owners[1:-1], *without_derivative, end})
+    without_derivative = [] if example is None else _without_derivative(model, children[:end], example)
+    starts = sorted({0, *starters[1:-1], *without_derivative, end})
     layers = [nn.Sequential(*children[a:b]) for a, b in pairwise(starts)]
-    return SequentialNetwork(module, layers, nn.Sequential(*children[end:]))
+    return SplitNetwork(model, nn.Identity(), layers, nn.Sequential(*children[end:]))
 
 
 def _without_derivative(module: nn.Module, children: Sequence[nn.Module], x: Tensor) -> list[int]:
     """The positions of children without parameters that no gradient goes through."""
-    training = module.training
-    module.eval()
-    try:
+    with undisturbed(module):
+        module.eval()
         reached = [passed for _, passed in states(children, x)]
-    finally:
-        module.train(training)
     return [i for i, child in enumerate(children) if not (reached[i] or learns(child))]
 
 

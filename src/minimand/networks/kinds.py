@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._support.errors import WrongTypeError
-from .._support.torch_internals import ConvNd, NormBase
+from .._support.torch_internals import AdaptiveAvgPoolNd, AdaptiveMaxPoolNd, ConvNd, NormBase
 from ..layers.normalization import ByChannel, ByPosition
 from ..layers.thresholds import Threshold
 
@@ -47,6 +47,9 @@ ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 # Modules in torch's file of activations that are no function of a single number.
 _NOT_BY_ENTRY = (nn.MultiheadAttention, nn.GLU, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin)
 
+POOLS = (nn.Flatten, nn.Identity, AdaptiveAvgPoolNd, AdaptiveMaxPoolNd, nn.AvgPool2d, nn.MaxPool2d)
+"""Modules that belong to the head of a network where they stand just before its last layer."""
+
 CONTAINERS = (nn.Sequential, nn.ModuleList)
 """Containers whose children may be the repeated blocks of a model."""
 
@@ -76,6 +79,12 @@ def is_activation(module: nn.Module) -> bool:
     """Whether a module applies one function to every number: an activation of torch, or a hard threshold."""
     of_torch = type(module).__module__ == "torch.nn.modules.activation" and not isinstance(module, _NOT_BY_ENTRY)
     return of_torch or isinstance(module, Threshold)
+
+
+def starts_layer(module: nn.Module) -> bool:
+    """Whether a module with parameters begins a layer of a chain: one that is no normalization and no activation."""
+    belongs = isinstance(module, (*WRAPPED_NORMALIZATIONS, *ACTIVATIONS)) or is_activation(module)
+    return not belongs and any(True for _ in module.parameters())
 
 
 def normalizations(model: nn.Module) -> dict[str, nn.Module]:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ class FiltersRemoved(Change):
         return "\n".join(["filters left:", *lines])
 
 
-def remove_filters(model: Model, keep: Mapping[str, Sequence[int]]) -> Model:
+def remove_filters(model: Model, keep: Mapping[str, Sequence[int]], example: Any = None) -> Model:
     """Remove filters of convolutions, or units of linear layers, in place, with all that reads them.
 
     What came from filters whose output is zero is the same afterwards. The same call on a new model makes one that the
@@ -47,8 +48,9 @@ def remove_filters(model: Model, keep: Mapping[str, Sequence[int]]) -> Model:
             parameters that keep channels apart or rearrange them.
         keep: by the name of a layer the filters that stay, counted from 0. Filters that cannot be removed, since what
             follows mixes or sums them, are an error, and nothing is removed then.
+        example: a few inputs, for a model that is no nn.Sequential, such as torchvision's VGG.
     """
-    network = as_network(model)
+    network = as_network(model, example)
     chain = leaves(network.stem, *network.layers, network.head)
     named = {name: m for name, m in model.named_modules() if isinstance(m, FilterLayer) and m in chain}
     removals = []

@@ -5,17 +5,17 @@ block returns is its answer; the hook hands on the next query in its place, and 
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .._support.errors import MinimandError, MisuseError, unknown_name
+from .._support.errors import MinimandError, MisuseError
 from .._support.torch_internals import close_forward, reopen_forward, version
 from ..algorithms import Algorithm, as_algorithm, is_proximal
-from ..networks.kinds import CONTAINERS, check_model
+from ..networks import repeated
+from ..networks.kinds import check_model
 from ..networks.realization.program import Execution
 from ..networks.skeletons import WiringHook, skeletons
 from ..networks.unrolled import clamped, initial_vectors, learned, program_of, project
@@ -79,7 +79,7 @@ def rewire(
         if skeleton.is_wired:
             raise MinimandError(f"{name} is rewired already; undo it first: mm.changes(model).undo().")
         raise MinimandError(f"{name} runs an algorithm already; give mm.create_model or mm.unroll another.")
-    runs = [BlockRun(algorithm, names, model.get_submodule(names[0])) for names in _runs(model, where)]
+    runs = [BlockRun(algorithm, names, model.get_submodule(names[0])) for names in repeated.runs(model, where)]
     if not runs:
         raise MinimandError(_nothing_to_rewire(model, where))
     handles = [handle for run in runs for handle in run.attach([model.get_submodule(name) for name in run.names])]
@@ -223,39 +223,10 @@ def _tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
     return [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
 
 
-def _runs(model: nn.Module, where: str | Iterable[str] | None) -> Iterator[list[str]]:
-    for name, container in _containers(model, where):
-        prefix = f"{name}." if name else ""
-        for signature, children in groupby(container.named_children(), key=lambda child: _signature(child[1])):
-            names = [prefix + child for child, _ in children]
-            if signature is not None and len(names) > 1:
-                yield names
-
-
-def _containers(model: nn.Module, where: str | Iterable[str] | None) -> Iterator[tuple[str, nn.Module]]:
-    modules = dict(model.named_modules())
-    if where is None:
-        yield from ((n, m) for n, m in modules.items() if isinstance(m, CONTAINERS))
-        return
-    names = [where] if isinstance(where, str) else where
-    if not isinstance(names, Iterable) or not names:
-        raise MinimandError(f"where is {where!r}; expected names of containers, or None to look at all.")
-    for name in names:
-        if name not in modules:
-            raise unknown_name(f"module of {type(model).__name__}", name, modules)
-        yield name, modules[name]
-
-
-def _signature(block: nn.Module) -> Any:
-    """The class and parameter shapes that the blocks of a run share; None of a module without modules inside."""
-    shapes = tuple((name, tuple(p.shape)) for name, p in block.named_parameters())
-    return (type(block), shapes) if shapes and any(True for _ in block.children()) else None
-
-
 def _nothing_to_rewire(model: nn.Module, where: Any) -> str:
     looked = [
         f"{name or '(the model)'}: {', '.join(dict.fromkeys(type(child).__name__ for child in container.children()))}"
-        for name, container in _containers(model, where)
+        for name, container in repeated.containers(model, where)
     ]
     listed = [*looked[:_LISTED], *(["..."] if len(looked) > _LISTED else [])]
     return (

@@ -228,7 +228,7 @@ def test_bad_input_is_named() -> None:
             "has 3 layers, of which 3 modules of 1 can be made; expected layers for 9 modules",
         ),
         (models()["chain"], mm.Decoupled(buffer=2), "buffer is 2, but in one process modules take turns"),
-        (nn.Linear(64, 10), mm.Decoupled(), "model is Linear; expected a network with stem"),
+        (nn.Linear(64, 10), mm.Decoupled(), "Linear has no repeated blocks"),
     ):
         before = {key: value.clone() for key, value in model.state_dict().items()}
         with pytest.raises((TypeError, ValueError), match=message):

@@ -325,7 +325,7 @@ def test_bad_input_is_named() -> None:
     cases: list[tuple[nn.Module, str]] = [
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "1 children with parameters"),
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.Linear(9, 10)), "1 layers, which is 1 block of 1"),
-        (nn.Linear(64, 10), "model is Linear; expected a network with stem"),
+        (nn.Linear(64, 10), "Linear has no repeated blocks"),
         (Unreadable(), r"read\(0, state\) of Unreadable gives list"),
     ]
     for model, message in cases:

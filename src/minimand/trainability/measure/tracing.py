@@ -3,7 +3,7 @@
 import copy
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 from ..._support.errors import MinimandError, unknown_name
-from ..._support.torch_internals import NormBase, own_buffers, own_parameters
+from ..._support.torch_internals import NormBase, own_parameters
 from ...blocks import DenseLayer, Prox, Skip
 from ...blocks.convnext import ConvNeXtBranch
 from ...blocks.transformer import TransformerBranch
 from ...layers.thresholds import Threshold
 from ...networks.kinds import layers, normalizations
 from ...networks.skeletons import Skeleton, skeletons
+from ...networks.undisturbed import undisturbed as undisturbed
 from ...theory.dynamics.response import block_gains, gains
 from .flow import BATCH, AppliedActivation, Cut, DataFlowMode, LayerCall, LayerVisitor, Origins, tensors
 
@@ -116,34 +117,6 @@ def trace(model: nn.Module, batch: Any, visit: LayerVisitor | None = None) -> Tr
 def _note(ran: set[str], name: str, module: nn.Module, args: Any) -> None:
     """A forward pre-hook that notes the name of its module."""
     ran.add(name)
-
-
-@contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Put back, at the end, the mode of every module, the buffers, and torch's random state."""
-    modes = {module: module.training for module in model.modules()}
-    put_buffers_back = buffers_back(model)
-    devices = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.is_cuda}
-    try:
-        with torch.random.fork_rng(devices=list(devices)):
-            yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-        put_buffers_back()
-
-
-def buffers_back(model: nn.Module) -> Callable[[], None]:
-    """A function that puts the buffers of a model back as they are now, the same tensors with the same values."""
-    tables = [own_buffers(module) for module in model.modules()]
-    saved = [(table, name, b, b.clone()) for table in tables for name, b in table.items() if b is not None]
-
-    def put_back() -> None:
-        with torch.no_grad():
-            for table, name, buffer, value in saved:
-                table[name] = buffer.copy_(value)
-
-    return put_back
 
 
 def measured(model: nn.Module) -> None:

@@ -14,8 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..._support.errors import MinimandError
 from ..._support.extras import require
+from ...networks.undisturbed import buffers_back, undisturbed
 from ..measure.flow import first_output
-from ..measure.tracing import buffers_back, undisturbed
 
 # The most samples of a batch on which a diagnosis measures.
 _SAMPLES = 64

@@ -184,7 +184,7 @@ class Shallow(Block):
 
     def state(self, x: Tensor | StateBatch) -> Any:
         """The state above the block."""
-        (network,) = self._network
+        network = self.network
         if isinstance(x, StateBatch):
             return super().through(x.state)
         state: Any = x
@@ -197,7 +197,7 @@ class Shallow(Block):
 
     def through_the_rest(self, state: Any) -> Tensor:
         """Outputs of the network's own head, through later layers that learn nothing by it."""
-        (network,) = self._network
+        network = self.network
         layers = [network.layers[j] for j in range(self.block.stop, len(network.layers))]
         state = tree_map_only(Tensor, torch.clone, state)  # they may work in place, and the classifier keeps it
         with _fixed([*layers, network.head, *coefficients(layers)]):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ...._support.errors import MinimandError
 from ...._support.modes import evaluation_mode
 from ....networks import Network, UnrolledLayer
+from ....networks.arguments import as_arguments
 from ....networks.as_network import learns, states
 
 
@@ -25,6 +26,11 @@ class Block(nn.Module):
         self.coefficients = nn.ModuleList(coefficients(self.layers))
         self.head = network.head if head is None else head
 
+    @property
+    def network(self) -> Network:
+        """The network that the block is part of."""
+        return self._network[0]
+
     def through(self, state: Any) -> Any:
         """The state above the block, from the batch or the state below it."""
         if self.stem is not None:
@@ -35,7 +41,7 @@ class Block(nn.Module):
 
     def seen(self, state: Any) -> Any:
         """What the classifier looks at of the state above the block."""
-        return state if self.is_last else self._network[0].read(self.block.stop - 1, state)
+        return state if self.is_last else self.network.read(self.block.stop - 1, state)
 
 
 def coefficients(layers: Iterable[nn.Module]) -> list[nn.Module]:
@@ -53,7 +59,8 @@ def divided(model: nn.Module, network: Network, size: int, x: Tensor) -> tuple[l
     blocks, shapes = [], []
     with evaluation_mode(model):
         with torch.no_grad():
-            model(x)  # a model says itself what it cannot take
+            args, kwargs = as_arguments(x)
+            model(*args, **kwargs)  # a model says itself what it cannot take
             state: Any = network.stem(x)
         start, learning = 0, 0
         above: Any = None

@@ -216,7 +216,7 @@ def backward_by_pieces(target_pass: TargetPass) -> tuple[Tensor, Tensor]:
 
     Buffers such as running statistics move once, and what is drawn is the same twice.
     """
-    network, device = as_network(target_pass.model), target_pass.x.device
+    network, device = as_network(target_pass.model, target_pass.x), target_pass.x.device
     pieces: list[_Piece] = []
     state: Any = target_pass.x
     with target_pass.running(), torch.no_grad():

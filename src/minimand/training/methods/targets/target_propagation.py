@@ -1,8 +1,9 @@
 """Target propagation through hard thresholds (Friesen & Domingos 2018): FTPROP-MB."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError, unknown_name
 from ...._support.torch_internals import uncompiled
+from ....networks import as_network
 from ...loop.losses import Loss
+from ...loop.problems import Plan, Problem
 from .._registry import METHODS
 from ..method import Method
 from .passes import TargetPass, TargetRule, TargetRules, backward_by_pieces
@@ -74,6 +77,12 @@ class TargetPropagation(Method):
                 f"the model by themselves, and there are {world_size} processes; expected recompute=False and 'sign', "
                 "or one process."
             )
+
+    def plan(self, model: nn.Module, example: Callable[[], Any], num_outputs: int, epochs: int) -> Plan:
+        trained = model
+        if self.recompute and not isinstance(model, nn.Sequential):  # what has to be cut is cut once, not at every step
+            trained = cast(nn.Module, as_network(model, example()))
+        return Plan([Problem(trained, trained, epochs)], model)
 
     def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss | None = None) -> tuple[Tensor, Tensor]:
         """Fill the `.grad` of every parameter; returns the loss and the outputs. Without `loss` it is `output_loss`."""

@@ -1,0 +1,89 @@
+"""The repeated blocks of any model: what `mm.rewire` wires, and where `mm.as_network` cuts."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any
+
+from torch import nn
+
+from .._support.errors import MinimandError, unknown_name
+from .kinds import CONTAINERS, NORMALIZATIONS
+
+
+def containers(model: nn.Module, where: str | Iterable[str] | None = None) -> Iterator[tuple[str, nn.Module]]:
+    """The containers whose children may be blocks, by name: those named, or every nn.Sequential and nn.ModuleList."""
+    modules = dict(model.named_modules())
+    if where is None:
+        yield from ((n, m) for n, m in modules.items() if isinstance(m, CONTAINERS))
+        return
+    names = [where] if isinstance(where, str) else where
+    if not isinstance(names, Iterable) or not names:
+        raise MinimandError(f"where is {where!r}; expected names of containers, or None to look at all.")
+    for name in names:
+        if name not in modules:
+            raise unknown_name(f"module of {type(model).__name__}", name, modules)
+        yield name, modules[name]
+
+
+def runs(model: nn.Module, where: str | Iterable[str] | None = None, same_shapes: bool = True) -> Iterator[list[str]]:
+    """Two or more consecutive children of a container, of one class and parameters of the same shapes, by name."""
+    for name, container in containers(model, where):
+        prefix = f"{name}." if name else ""
+        children_and_signatures = ((n, _signature(child, same_shapes)) for n, child in container.named_children())
+        for signature, children in groupby(children_and_signatures, key=lambda pair: pair[1]):
+            names = [prefix + child for child, _ in children]
+            if signature is not None and len(names) > 1:
+                yield names
+
+
+def _signature(block: nn.Module, same_shapes: bool) -> Any:
+    """The class and parameter shapes that the blocks of a run share; None of a module without modules inside."""
+    shapes = tuple((name, tuple(p.shape)) for name, p in block.named_parameters())
+    composed = bool(shapes) and any(True for _ in block.children())
+    return (type(block), shapes if same_shapes else ()) if composed else None
+
+
+def blocks(model: nn.Module) -> dict[str, nn.Module]:
+    """The outermost blocks of a model by name.
+
+    Those of `runs`, of different shapes too if there are no others, and what else is of their classes, such as the
+    block that begins a stage. Without any run, the modules of classes of which there are several, torch's own left out;
+    and without those the children of lists, as one that stands there alone may be called again and again.
+    """
+    modules = dict(model.named_modules())
+    in_runs = [*runs(model)] or [*runs(model, same_shapes=False)]
+    of_runs = _outermost({name: modules[name] for names in in_runs for name in names})
+    kinds = {type(m) for m in of_runs.values() if not _is_of_torch(m)}
+    alike = {name: m for name, m in modules.items() if type(m) in kinds}
+    if not of_runs:
+        candidates = _outermost({n: m for n, m in modules.items() if n and not _is_of_torch(m) and _is_composed(m)})
+        counts = Counter(type(m) for m in candidates.values())
+        while candidates and max(counts.values()) < 2:  # look inside of what there is only one of
+            inside = {f"{n}.{k}": m for n, c in candidates.items() for k, m in c.named_modules() if k}
+            candidates = _outermost({n: m for n, m in inside.items() if not _is_of_torch(m) and _is_composed(m)})
+            counts = Counter(type(m) for m in candidates.values())
+        alike = {name: m for name, m in candidates.items() if counts[type(m)] > 1} or _in_lists(model)
+    both = {**of_runs, **alike}
+    return _outermost({name: both[name] for name in modules if name in both})
+
+
+def _in_lists(model: nn.Module) -> dict[str, nn.Module]:
+    lists = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.ModuleList)]
+    inside = {f"{n}.{k}".removeprefix("."): child for n, m in lists for k, child in m.named_children()}
+    return {name: child for name, child in inside.items() if _is_composed(child)}
+
+
+def _outermost(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    inside = {m for outer in modules.values() for m in outer.modules() if m is not outer}
+    return {name: module for name, module in modules.items() if module not in inside}
+
+
+def _is_of_torch(module: nn.Module) -> bool:
+    return type(module).__module__.split(".")[0] == "torch"
+
+
+def _is_composed(module: nn.Module) -> bool:
+    """Whether a module has children, of which one has parameters, and is no normalization with an activation."""
+    has_parts = any(True for child in module.children() for _ in child.parameters())
+    return has_parts and not isinstance(module, NORMALIZATIONS)
