@@ -256,7 +256,7 @@ def test_local_methods_train_models_of_other_libraries(method: mm.Method) -> Non
         for block in model.blocks:
             block.mlp.act = mm.Sign()
     before = {name: p.clone() for name, p in model.named_parameters()}
-    mm.fit(model, (digits(), digits(64)), method, recipe())
+    mm.fit(model, (digits(), digits(64)), method=method, recipe=recipe())
     assert all(not torch.equal(p, before[name]) for name, p in model.named_parameters())
 
 

@@ -149,9 +149,9 @@ def probe(
         model.to(as_device(device))
     where = next((p.device for p in model.parameters()), torch.device("cpu"))
     before = random_state(where)
-    network = as_network(model, data.example(where, 4))
-    name = f"{type(model).__name__} of {len(network.layers)} layers"
     try:
+        network = _network(model, data, where)
+        name = f"{type(model).__name__} of {len(network.layers)} layers"
         with undisturbed(model):
             model.eval()
             shapes = _shapes(network, data, where)
@@ -163,6 +163,15 @@ def probe(
         restore_random_state(where, *before)
 
 
+def _network(model: nn.Module, data: Data, device: torch.device) -> Network:
+    """The network that a model is, cut by a few samples of the data."""
+    x = data.example(device)
+    try:
+        return as_network(model, x)
+    except (RuntimeError, IndexError) as error:
+        raise _misfit(model, data, x, error) from error
+
+
 @torch.no_grad()
 def _shapes(network: Network, data: Data, device: torch.device) -> list[tuple[int, ...]]:
     """The shapes of one sample of the features of each layer."""
@@ -170,10 +179,14 @@ def _shapes(network: Network, data: Data, device: torch.device) -> list[tuple[in
     try:
         return [tuple(features.shape[1:]) for features in _features(network, x)]
     except (RuntimeError, IndexError) as error:
-        raise MinimandError(
-            f"{type(network).__name__} fails on samples of {data.name}, which have the shape {tuple(x.shape[1:])}: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
+        raise _misfit(network, data, x, error) from error
+
+
+def _misfit(model: Any, data: Data, x: Tensor, error: Exception) -> MinimandError:
+    return MinimandError(
+        f"{type(model).__name__} fails on samples of {data.name}, which have the shape {tuple(x.shape[1:])}: "
+        f"{str(error).splitlines()[0]}"
+    )
 
 
 def _features(network: Network, x: Tensor) -> Iterator[Tensor]:

@@ -40,8 +40,10 @@ class SwitchNorm(NormBase):
     y = weight (x - mean) / sqrt(variance + eps) + bias. The mean is a convex combination of those over the positions
     of a sample and channel, over a sample, and over the batch; the variance another one, of the three variances.
     Each combination is the softmax of three numbers, equal at first. (N, C) has no positions, and the weights of the
-    instance drop out. Variances are the biased ones; at evaluation running averages, in which the newest batch has the
-    share `momentum`, stand in for those of the batch.
+    instance drop out. Variances are as in the authors' code: that over the positions is the unbiased one, those over a
+    sample and over the batch are its mean and the biased variance of the means. Of (N, C) both are unbiased; that of a
+    single number is 0. At evaluation running averages, in which the newest batch has the share `momentum`, stand in
+    for those of the batch.
     """
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
@@ -56,21 +58,22 @@ class SwitchNorm(NormBase):
         values = len(x) * positions.shape[2]
         if self.training and values < 2:
             raise MinimandError(f"SwitchNorm was given {tuple(x.shape)}; training needs two values for each channel.")
-        variance, mean = torch.var_mean(positions, 2, correction=0)  # (N, C)
+        has_positions = positions.shape[2] > 1
+        variance, mean = torch.var_mean(positions, 2, correction=int(has_positions))  # (N, C)
         means, variances = [mean], [variance]
         for axis in (1, 0):  # of a sample and of the batch: the mean of the variances and the variance of the means
-            between, middle = torch.var_mean(mean, axis, correction=0, keepdim=True)
+            unbiased = int(not has_positions and mean.shape[axis] > 1)
+            between, middle = torch.var_mean(mean, axis, correction=unbiased, keepdim=True)
             means.append(middle)
             variances.append(variance.mean(axis, keepdim=True) + between)
         running_mean, running_var = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
         if self.training:
-            with torch.no_grad():  # the unbiased variance, as torch's batch normalization keeps
+            with torch.no_grad():
                 running_mean.lerp_(means[2][0].to(running_mean.dtype), cast(float, self.momentum))
-                unbiased = variances[2][0] * values / (values - 1)
-                running_var.lerp_(unbiased.to(running_var.dtype), cast(float, self.momentum))
+                running_var.lerp_(variances[2][0].to(running_var.dtype), cast(float, self.momentum))
         else:
             means[2], variances[2] = running_mean[None], running_var[None]
-        first = 1 if positions.shape[2] == 1 else 0
+        first = 0 if has_positions else 1
         mean = _mixed(means[first:], self.mean_weights[first:])
         scale = (_mixed(variances[first:], self.variance_weights[first:]) + self.eps).rsqrt()
         scale = scale if self.weight is None else scale * self.weight

@@ -1,5 +1,6 @@
 """One normalization for another, in any model: modules between the layers, or the weights of the layers."""
 
+import copy
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -10,10 +11,10 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from .._support.errors import MinimandError
-from .._support.torch_internals import own_modules, own_parameters
+from .._support.torch_internals import ConvTransposeNd, NormBase, own_modules, own_parameters
 from ..layers.normalization import ByChannel, ByPosition
 from ..networks.kinds import LINEAR_OR_CONVOLUTION, WRAPPED_NORMALIZATIONS, check_model
-from .changes import Change, Model, move_like
+from .changes import Change, Model, changes, move_like
 from .normalizations import NORMALIZATIONS, BetweenLayers, Normalization, OfWeights, Place, as_normalization
 
 _LISTED = 12  # modules in an error or a report
@@ -122,16 +123,22 @@ def _places(model: nn.Module, normalization: BetweenLayers) -> tuple[dict[str, A
     channels: dict[str, int] = {}
     groups = normalization.groups
     inside: set[nn.Module] = set()
+    originals = _originals(model)
     ours = tuple(c for kind in NORMALIZATIONS.values() if issubclass(kind, BetweenLayers) for c in kind.makes)
     for name, module in model.named_modules():
         if module in inside:
+            continue
+        original = originals.get(module)
+        if original is not None and (back := _back(original, module, normalization, model)) is not None:
+            inside.update(module.modules())
+            modules[name] = (module, *back)
             continue
         if not isinstance(module, (*WRAPPED_NORMALIZATIONS, *ours)):
             if "norm" in type(module).__name__.lower() and ".parametrizations." not in f".{name}":
                 left.append((name, f"{type(module).__name__} is not known here"))
             continue
         inside.update(module.modules())
-        place = _read(module)
+        place = _read(module, original)
         if isinstance(place, str):
             left.append((name, place))
             continue
@@ -156,15 +163,42 @@ def _places(model: nn.Module, normalization: BetweenLayers) -> tuple[dict[str, A
     return modules, left
 
 
-def _read(module: nn.Module) -> Place | str:
-    """What is known of a normalization; text says why it is left."""
+def _originals(model: nn.Module) -> dict[nn.Module, nn.Module]:
+    """The normalization that stood there at first, for each that `normalize` put into a model."""
+    originals: dict[nn.Module, nn.Module] = {}
+    for record in changes(model):
+        if isinstance(record, _NormalizedBetween):
+            for old, norm, new in record.replaced:
+                originals[norm] = originals[new] = originals.get(old, old)
+    return originals
+
+
+def _back(
+    original: nn.Module, now: nn.Module, normalization: BetweenLayers, model: nn.Module
+) -> tuple[nn.Module, nn.Module] | None:
+    """A normalization such as stood there at first, by the same names, if that is what is asked for; twice."""
+    groups = getattr(_inner(original), "num_groups", 1)
+    norm = next((m for m in now.modules() if isinstance(m, WRAPPED_NORMALIZATIONS)), now)
+    if not isinstance(_inner(original), normalization.makes) or groups != normalization.groups:
+        return None
+    if isinstance(_inner(norm), normalization.makes) and getattr(_inner(norm), "num_groups", 1) == groups:
+        return None  # it is there already
+    new = copy.deepcopy(original).train(now.training)
+    if isinstance(inner := _inner(new), NormBase):
+        inner.reset_running_stats()
+    _take_values(new, norm, model)
+    return new, new
+
+
+def _read(module: nn.Module, original: nn.Module | None = None) -> Place | str:
+    """What is known of a normalization, perhaps by the one that stood there at first; text says why it is left."""
     norm = _inner(module)
     if isinstance(norm, nn.LayerNorm | nn.RMSNorm):
         size, *further = norm.normalized_shape
         if further:
             return f"{_title(module)} is over several axes"
         last = not isinstance(module, ByPosition) and "2d" not in type(module).__name__.lower()
-        return Place(norm, size, last, None)
+        return Place(norm, size, last, None if original is None else _dimensions(original))
     size = next((getattr(norm, name) for name in ("num_features", "num_channels") if hasattr(norm, name)), None)
     if size is None:
         return f"{_title(module)} does not tell its channels: it has neither num_features nor num_channels"
@@ -172,8 +206,12 @@ def _read(module: nn.Module) -> Place | str:
         return f"{_title(module)} has no size yet: give the model a batch first"
     if isinstance(module, ByChannel):
         return Place(norm, size, module.channels_last, None)
-    dimensions = re.search(r"([123])d", type(norm).__name__)
-    return Place(norm, size, False, int(dimensions[1]) if dimensions else None)
+    return Place(norm, size, False, _dimensions(original or norm))
+
+
+def _dimensions(norm: nn.Module) -> int | None:
+    dimensions = re.search(r"([123])d", type(_inner(norm)).__name__)
+    return int(dimensions[1]) if dimensions else None
 
 
 def _is_same(norm: nn.Module, new: nn.Module, normalization: BetweenLayers) -> bool:
@@ -231,6 +269,8 @@ def _layers(model: nn.Module, normalization: OfWeights) -> tuple[dict[str, Any],
         weight = module.weight
         if isinstance(weight, nn.parameter.UninitializedParameter):
             left.append((name, f"{title} has no size yet: give the model a batch first"))
+        elif not bool(weight.isfinite().all()):
+            raise MinimandError(f"the weight of {name or 'the model'} is not finite, in {_not_finite(module)}.")
         elif len(owners[id(weight)]) > 1:
             raise MinimandError(
                 f"{' and '.join(owners[id(weight)])} share a weight; a normalized one would be shared no longer. "
@@ -241,6 +281,14 @@ def _layers(model: nn.Module, normalization: OfWeights) -> tuple[dict[str, Any],
         else:
             modules[name] = module
     return modules, left
+
+
+def _not_finite(layer: nn.Module) -> str:
+    """The filters of a layer that have entries which are not finite, in words."""
+    axis = 1 if isinstance(layer, ConvTransposeNd) else 0
+    rows = cast(nn.Linear, layer).weight.detach().movedim(axis, 0).flatten(1)
+    numbers = (~rows.isfinite()).any(1).nonzero().flatten().tolist()
+    return f"filter {numbers[0]}" + (f" and {len(numbers) - 1} more" if len(numbers) > 1 else "")
 
 
 def _nothing_to_normalize(model: nn.Module, kind: str, between: bool, left: Left) -> str:

@@ -13,7 +13,8 @@ class OperatorNormalization(SpectralNormalization):
     """Spectral normalization by the norm of a convolution as a map of images; linear layers by their matrix."""
 
     def why_not(self, layer: nn.Module) -> str:
-        return f"{type(layer).__name__} is transposed" if isinstance(layer, ConvTransposeNd) else ""
+        transposed = f"{type(layer).__name__} is transposed" if isinstance(layer, ConvTransposeNd) else ""
+        return transposed or super().why_not(layer)
 
     def parametrize(self, layer: nn.Module) -> None:
         if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):

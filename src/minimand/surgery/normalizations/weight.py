@@ -16,8 +16,22 @@ class WeightNormalization(OfWeights):
 
     references = ("salimans2016weightnorm",)
 
+    @torch.no_grad()
     def parametrize(self, layer: nn.Module) -> None:
-        parametrizations.weight_norm(layer, dim=1 if isinstance(layer, ConvTransposeNd) else 0)
+        axis = 1 if isinstance(layer, ConvTransposeNd) else 0
+        parametrizations.weight_norm(layer, dim=axis)
+        parametrized = cast(Any, layer).parametrizations.weight
+        length, direction = parametrized.original0, parametrized.original1
+        others = tuple(i for i in range(direction.ndim) if i != axis)
+        # A filter of length 0 has no direction: it gets one, and stays 0. One too small or too large to be squared is
+        # scaled before.
+        generator = torch.Generator().manual_seed(0)
+        largest = direction.abs().amax(others, keepdim=True)
+        drawn = torch.randn(direction.shape, generator=generator).to(direction)
+        scaled = torch.where(largest > 0, direction / largest, drawn)
+        sound = (length > torch.finfo(length.dtype).tiny ** 0.5) & length.isfinite()
+        length.copy_(torch.where(sound, length, largest * torch.linalg.vector_norm(scaled, dim=others, keepdim=True)))
+        direction.copy_(torch.where(sound, direction, scaled))
 
     @torch.no_grad()
     def remove(self, layer: nn.Module) -> None:
