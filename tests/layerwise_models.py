@@ -44,7 +44,7 @@ def models() -> dict[str, nn.Module]:
 
 
 def recipe(epochs: int = 1) -> mm.Recipe:
-    return mm.Recipe(epochs, 64, mm.SGD(0.05), mm.StepDecay(at=()))
+    return mm.Recipe(epochs, 64, mm.SGD(0.05), mm.StepDecay(at=()), precision="fp32")
 
 
 def same(a: nn.Module, b: nn.Module) -> bool:

@@ -8,7 +8,7 @@ from torch.nn.utils import parametrizations
 
 from . import NORMALIZATIONS, OfWeights
 
-# Torch takes vectors shorter than 1e-12 for 0, and squares overflow: outside of this the norm comes out as 0 or infinite.
+# Torch takes vectors shorter than 1e-12 for 0, and squares overflow: outside of this the norm is not found.
 _SMALLEST, _LARGEST = 1e-9, 1e12
 
 
