@@ -56,9 +56,9 @@ class _Places:
 def _places(model: nn.Module) -> _Places:
     repeated = blocks(model)
     wired = {name for name, block in repeated.items() if _is_wired(block)}
-    found = frozenset(block for name, block in repeated.items() if name not in wired)
-    if found:
-        return _Places(found, True)
+    free = frozenset(block for name, block in repeated.items() if name not in wired)
+    if free:
+        return _Places(free, True)
     if wired:
         raise MinimandError(
             f"{type(model).__name__} is rewired: its algorithm carries a state of its own from block to block, which "

@@ -31,7 +31,7 @@ class Carried:
         return x if self.rows == 1 else x.unflatten(0, (batch_size, self.rows))
 
     def unpack(self, x: Tensor) -> Tensor:
-        """The inverse of `pack`."""
+        """The tensor as the code of the model knows it, from what `pack` gave."""
         if self.axis is None:
             return x[0]
         x = x if self.rows == 1 else x.flatten(0, 1)
