@@ -8,20 +8,19 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from .errors import MinimandError
 
 _DIGITS = 32
 _JSON, _YAML, _TENSORS = b'{"checksum": "', b"checksum: ", b'{"__metadata__":{"checksum":"'
-_HEADER_LIMIT = 2**26
-_CHUNK = 2**20
+_HEADER_LIMIT = 2**24
 
 
 class SealError(MinimandError):
@@ -69,21 +68,32 @@ def write_tensors(kind: str, form: int, tensors: Mapping[str, Tensor], metadata:
 
 
 def read_tensors(path: Path, kind: str, form: int) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and metadata of a sealed safetensors file of a kind and format; raises SealError, or OSError."""
+    """The tensors and metadata of a sealed safetensors file of a kind and format; raises SealError, or OSError.
+
+    They are read before they are checked, and stay what they are when the file changes.
+    """
     with open_plain(path) as file:
-        _check(file, path, kind)
+        head = file.read(8 + len(_TENSORS))
+        length = int.from_bytes(head[:8], "little")
+        if head[8:] != _TENSORS or length > _HEADER_LIMIT:
+            raise SealError(f"{path} is cut short or no {kind} of minimand: it does not begin with a checksum.")
+        content = head + file.read()
+    end = len(head) + _DIGITS
+    if content[len(head) : end] != _checksum([head, memoryview(content)[end:]]):
+        raise SealError(f"{path} is cut short, damaged or was changed: its checksum is not that of its content.")
     try:
-        with safe_open(path, "pt") as content:
-            metadata = content.metadata() or {}
-            if metadata.get("kind") != kind:
-                raise SealError(f"{path} is a {metadata.get('kind')} of minimand; expected a {kind}.")
-            if metadata.get("format") != str(form):
-                raise SealError(
-                    f"{path} is of format {metadata.get('format')}, which minimand {metadata.get('minimand')} wrote; "
-                    f"this version reads format {form}: make it anew, or use that version."
-                )
-            return {name: content.get_tensor(name) for name in content.keys()}, metadata  # noqa: SIM118
-    except (SafetensorError, AttributeError, TypeError) as error:
+        metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+        if metadata.get("kind") != kind:
+            raise SealError(f"{path} is a {metadata.get('kind')} of minimand; expected a {kind}.")
+        if metadata.get("format") != str(form):
+            raise SealError(
+                f"{path} is of format {metadata.get('format')}, which minimand {metadata.get('minimand')} wrote; "
+                f"this version reads format {form}: make it anew, or use that version."
+            )
+        return load(content), metadata
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, SealError):
+            raise
         raise SealError(f"{path} is no {kind} that can be read ({error}).") from None
 
 
@@ -96,26 +106,11 @@ def open_plain(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _check(file: BinaryIO, path: Path, kind: str) -> None:
-    head = file.read(8 + len(_TENSORS))
-    checksum = file.read(_DIGITS)
-    length = int.from_bytes(head[:8], "little")
-    if head[8:] != _TENSORS or length > _HEADER_LIMIT:
-        raise SealError(f"{path} is cut short or no {kind} of minimand: it does not begin with a checksum.")
-    if _checksum([head, *_chunks(file)]) != checksum:
-        raise SealError(f"{path} is cut short, damaged or was changed: its checksum is not that of its content.")
-
-
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
-    while chunk := file.read(_CHUNK):
-        yield chunk
-
-
 def _sealed_text(head: bytes, tail: str) -> str:
     return (head + _checksum([head, tail.encode()])).decode() + tail
 
 
-def _checksum(parts: Any) -> bytes:
+def _checksum(parts: Iterable[Any]) -> bytes:
     digest = hashlib.blake2b(digest_size=_DIGITS // 2)
     for part in parts:
         digest.update(part)
