@@ -56,7 +56,8 @@ def write_tensors(kind: str, form: int, tensors: Mapping[str, Tensor], metadata:
     """The parts, as bytes, of a sealed safetensors file of a kind, in the format of a number."""
     content = memoryview(save(dict(tensors)))
     start = 8 + int.from_bytes(content[:8], "little")
-    marks = {"checksum": "0" * _DIGITS, "kind": kind, "format": str(form), **metadata}
+    marks = {"checksum": "0" * _DIGITS, "kind": kind, "format": str(form)}
+    marks = {**marks, **metadata, **marks}
     # The metadata come first, and the checksum first of them; a header ends at a multiple of 8 bytes.
     header = json.dumps({"__metadata__": marks, **json.loads(bytes(content[8:start]))}, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)

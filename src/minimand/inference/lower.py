@@ -37,6 +37,7 @@ from .values import (
     padding_of,
     pooling_of,
     shaped,
+    writes_of,
 )
 
 Value = Real | Levels | MonotoneChain
@@ -237,7 +238,7 @@ def _cut_real(links: tuple[Any, ...], threshold: Threshold, channels: int, last:
         return threshold.codes(threshold.values(applied(shaped(float_of(keys), maps), links))).view(-1)
 
     keys, flip = jumps_of(below, torch.full((channels,), LARGEST), rises, threshold.levels - 1)
-    return PackReal(float_of(keys), flip ^ after, after, pooling, last)
+    return PackReal(float_of(keys), flip ^ after, after, pooling, last, writes_of(links, threshold))
 
 
 def _cut_sums(base: Sums, links: tuple[Any, ...], threshold: Threshold) -> tuple[nn.Module, list[Levels]]:
@@ -258,7 +259,8 @@ def _cut_sums(base: Sums, links: tuple[Any, ...], threshold: Threshold) -> tuple
 
     limits, flips = zip(*map(jumps_with, rows), strict=True)
     thresholds = torch.stack(limits).int()
-    step = packed_layer(base, thresholds=thresholds, flip=flips[0] ^ after, after=after, pooling=pooling)
+    writes = ("scale", *writes_of(links, threshold))
+    step = packed_layer(base, thresholds=thresholds, flip=flips[0] ^ after, after=after, pooling=pooling, writes=writes)
     return step, [base.levels, *shortcuts]
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .._support.errors import MinimandError
 from .kernels.bits import Bits, pack_above, pool_any, unpack
 from .kernels.convolution import Convolution, PackedWeights, pack_weights, prepare
+from .memory import Write, is_channels_last, laid_out, order_after
 
 Pair = tuple[int, int]
 Pooling = tuple[Pair, Pair, Pair]
@@ -31,7 +32,7 @@ class BitActivations:
     leading: tuple[int, ...] | None
     """The axes of vectors before their last one (their bits may still have a height and a width); None for maps."""
     channels_last: bool
-    """Whether the real activations would lie in channels-last memory."""
+    """Whether torch would take the real activations to lie in channels-last memory."""
 
     def map(self, function: Callable[[Bits], Bits]) -> "BitActivations":
         """Activations whose planes are a function of these planes."""
@@ -61,9 +62,8 @@ class BitActivations:
         else:
             above = sum(unpack(plane, 0, 1, torch.int32) for plane in self.planes)
             x = levels.expand(-1, self.channels)[above, torch.arange(self.channels)[:, None, None]]
-        if not self.channels_last:
-            x = x.contiguous()
-        return x if self.leading is None else x.reshape(*self.leading, -1)
+        x = laid_out(x, self.channels_last)
+        return x if self.leading is None else x.reshape(*self.leading, x.shape[1:].numel())
 
 
 class _Cutting(nn.Module):
@@ -74,13 +74,19 @@ class _Cutting(nn.Module):
     after: Tensor | None
 
     def __init__(
-        self, thresholds: Tensor | None, flip: Tensor | None, after: Tensor | None, pooling: Pooling | None
+        self,
+        thresholds: Tensor | None,
+        flip: Tensor | None,
+        after: Tensor | None,
+        pooling: Pooling | None,
+        writes: tuple[Write, ...],
     ) -> None:
         super().__init__()
         self.register_buffer("thresholds", thresholds)
         for name, mask in {"flip": flip, "after": after}.items():
             self.register_buffer(name, mask if mask is not None and mask.any() else None)
         self.pooling: Pooling | None = pooling
+        self.writes = writes
 
     def finish(self, bits: Bits) -> Bits:
         """The bits of one jump after pooling and turning over."""
@@ -98,21 +104,29 @@ class PackReal(_Cutting):
     """
 
     def __init__(
-        self, thresholds: Tensor | None, flip: Tensor | None, after: Tensor | None, pooling: Pooling | None, last: bool
+        self,
+        thresholds: Tensor | None,
+        flip: Tensor | None,
+        after: Tensor | None,
+        pooling: Pooling | None,
+        last: bool,
+        writes: tuple[Write, ...],
     ) -> None:
-        super().__init__(thresholds, flip, after, pooling)
+        super().__init__(thresholds, flip, after, pooling, writes)
         self.last = last
 
     def forward(self, z: Tensor) -> BitActivations:
         leading = tuple(z.shape[:-1]) if self.last or z.ndim == 2 else None
         if leading is None and z.ndim != 4:
             raise MinimandError(f"a threshold was given {tuple(z.shape)}; packed layers take (N, C) or (N, C, H, W).")
-        channels_last = leading is None and not z.is_contiguous()
+        shape, is_last = tuple(z.shape), leading is None and is_channels_last(z)
         z = z if leading is None else z.reshape(-1, z.shape[-1])
         channels, limits = z.shape[1], cast(Tensor, self.thresholds)
         flip = None if self.flip is None else self.flip.expand(channels).contiguous()
         planes = [self.finish(pack_above(z, t.expand(channels).contiguous(), flip)) for t in limits]
-        return BitActivations(tuple(planes), leading, channels_last)
+        if leading is None:
+            is_last = order_after(self.writes, (shape, planes[0].shape), is_last)
+        return BitActivations(tuple(planes), leading, is_last)
 
 
 class PackedLayer(_Cutting):
@@ -126,6 +140,8 @@ class PackedLayer(_Cutting):
         bits: the bits of each weight.
         geometry: None for a linear layer.
         low: what a bit that is not set stands for, -1 or 0.
+        reads, writes: what wrote the real activations before and after the convolution, in the model that was packed.
+        weight_last: whether the weight lay in channels-last memory there.
     """
 
     integers: Tensor
@@ -144,12 +160,15 @@ class PackedLayer(_Cutting):
         bits: int,
         geometry: Geometry | None,
         low: int,
+        reads: tuple[Write, ...],
+        writes: tuple[Write, ...],
+        weight_last: bool,
     ) -> None:
-        super().__init__(thresholds, flip, after, pooling)
+        super().__init__(thresholds, flip, after, pooling, writes)
         self.register_buffer("integers", integers)
         self.register_buffer("scale", scale)
         self.register_buffer("bias", bias)
-        self.bits, self.low = bits, low
+        self.bits, self.low, self.reads, self.weight_last = bits, low, reads, weight_last
         self.geometry: Geometry | None = geometry
         self._laid_out: dict[Pair, PackedWeights] = {}
         self._prepared: dict[tuple[tuple[int, ...], bool], Convolution] = {}
@@ -169,8 +188,11 @@ class PackedLayer(_Cutting):
         else:
             sums = self._sums(digits, convolution)
             planes = [self._above(sums, limits[:, j], shortcut) for j in range(jumps)]
-        leading = None if self.geometry else x.leading
-        return BitActivations(tuple(map(self.finish, planes)), leading, x.channels_last)
+        planes = tuple(map(self.finish, planes))
+        if self.geometry is None:
+            return BitActivations(planes, x.leading, x.channels_last)
+        other = shortcut is not None and shortcut.channels_last
+        return BitActivations(planes, None, self._is_last(x, convolution.shape, planes[0].shape, other))
 
     def operations(self, x: BitActivations) -> int:
         """The multiplications for one sample of such activations: for each weight, position and bit of the levels."""
@@ -232,8 +254,17 @@ class PackedLayer(_Cutting):
         y = sums.float() * self.scale.view(-1, 1, 1)
         y = y if self.bias is None else y + self.bias.view(-1, 1, 1)
         if self.geometry is None:
-            return y.reshape(*cast(tuple[int, ...], x.leading), -1)
-        return y if x.channels_last else y.contiguous()
+            return y.reshape(*cast(tuple[int, ...], x.leading), y.shape[1:].numel())
+        shape = tuple(y.shape)
+        return laid_out(y, self._is_last(x, shape, shape))
+
+    def _is_last(
+        self, x: BitActivations, before: tuple[int, ...], pooled: tuple[int, ...], other: bool = False
+    ) -> bool:
+        """Whether the real activations would lie in channels-last memory; `other`, whether those of the shortcut do."""
+        shape = x.planes[0].shape
+        is_last = self.weight_last or order_after(self.reads, (shape, shape), x.channels_last)
+        return order_after(self.writes, (before, pooled), is_last, other)
 
 
 class Unpack(nn.Module):
@@ -257,7 +288,9 @@ class Pool(nn.Module):
         self.pooling = pooling
 
     def forward(self, x: BitActivations) -> BitActivations:
-        return x.map(lambda bits: pool_any(bits, *self.pooling))
+        pooled = x.map(lambda bits: pool_any(bits, *self.pooling))
+        shapes = x.planes[0].shape, pooled.planes[0].shape
+        return replace(pooled, channels_last=order_after(("pool",), shapes, x.channels_last))
 
 
 class AsVectors(nn.Module):

@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 
 from ..layers.thresholds import Threshold
 from ..layers.weight_bits import FewBitLayer
+from .memory import Write, is_channels_last
 from .steps import Geometry, PackedLayer, Pooling
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -68,16 +69,30 @@ def packed_layer(base: Sums, thresholds: Tensor | None = None, **cut: Any) -> Pa
     if isinstance(layer, nn.Conv2d):
         geometry = cast(Geometry, (layer.stride, padding_of(layer), layer.dilation, layer.groups))
     is_real = thresholds is None
+    integers = layer.integers()
     return PackedLayer(
-        layer.integers().to(torch.int8),
+        integers.to(torch.int8),
         (layer.unit * layer.scale()).flatten() if is_real else None,
         layer.bias.detach() if is_real and layer.bias is not None else None,
         thresholds,
-        **{"flip": None, "after": None, "pooling": None, **cut},
+        **{"flip": None, "after": None, "pooling": None, "writes": ("scale",), **cut},
         bits=layer.bits,
         geometry=geometry,
         low=cast(int, lowest(base.levels.threshold)),
+        reads=() if layer.unit == 1 else ("units",),
+        weight_last=integers.ndim == 4 and is_channels_last(integers),
     )
+
+
+def writes_of(links: tuple[Any, ...], threshold: Threshold) -> tuple[Write, ...]:
+    """What writes the real activation of a threshold behind links."""
+    names: list[Write] = [
+        "add" if isinstance(link, Levels) else "pool" if isinstance(link, nn.MaxPool2d) else "norm" for link in links
+    ]
+    # Some thresholds write into their input, others a new tensor; where it matters is where all sides are 1.
+    strides = (3, 1, 3, 3)
+    z = torch.empty_strided((2, 3, 1, 1), strides).zero_()
+    return (*names, *(["new"] if threshold.values(z).stride() != strides else []))
 
 
 def bound_of(layer: FewBitLayer, threshold: Threshold) -> Tensor:
