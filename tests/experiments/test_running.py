@@ -1,12 +1,15 @@
 """Studies are measured once, kept, and gone on with."""
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from minimand._support.files import locked
+from minimand._support.sealed import sealed_json
 from minimand.experiments.running import read_study, run_study
 from minimand.experiments.study import STUDIES, Column, Study
 from minimand.training.hooks.nonfinite import NonFiniteLossError
@@ -30,6 +33,10 @@ def measured_cells(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     assert "made" not in STUDIES
     monkeypatch.setitem(STUDIES._things, "made", study)
     return measured
+
+
+def _reseal(file: Path, change: Callable[[str], str]) -> None:
+    file.write_text(sealed_json(change("{" + file.read_text().split('", ', 1)[1])))
 
 
 def test_the_table_has_mean_spread_and_what_is_published(measured_cells: list, tmp_path: Path) -> None:
@@ -73,7 +80,7 @@ def test_an_interrupted_study_goes_on(measured_cells: list, tmp_path: Path) -> N
 def test_a_cell_that_has_changed_is_measured_anew(measured_cells: list, tmp_path: Path) -> None:
     run_study("made", "cpu", seeds=1, run=tmp_path)
     file = tmp_path / "results.json"
-    file.write_text(file.read_text().replace('"x": 2', '"x": 20'))
+    _reseal(file, lambda text: text.replace('"x": 2', '"x": 20'))
     assert len(read_study("made", "cpu", tmp_path).rows()) == 2
     measured_cells.clear()
     lines: list[str] = []
@@ -88,8 +95,8 @@ def test_a_recipe_that_has_more_fields_than_then_is_the_same(tmp_path: Path) -> 
     run_study("parity", "smoke", run=tmp_path)
     file = tmp_path / "results.json"
     text = file.read_text()
-    file.write_text(text.replace('"mixup": 0.0, ', ""))
-    assert file.read_text() != text
+    _reseal(file, lambda body: body.replace('"mixup": 0.0, ', ""))
+    assert len(file.read_text()) < len(text)
     assert len(read_study("parity", "smoke", tmp_path).rows()) == 6
 
 
@@ -115,8 +122,15 @@ def test_a_folder_of_something_else_is_refused(measured_cells: list, tmp_path: P
         run_study("made", "cpu", run=tmp_path)
     file = tmp_path / "results.json"
     content = json.loads(file.read_text())
-    del content["measurements"][0]["seed"]
-    for text in ("{", "[]", json.dumps(content)):
+    del content["measurements"][0]["seed"], content["checksum"]
+    (tmp_path / "results.before.json").unlink()
+    for text in ("{", "[]", '{"checksum": "' + 32 * "0"):
+        file.write_text(text)
+        with pytest.raises(ValueError, match="checksum"):
+            run_study("made", "smoke", run=tmp_path)
+        assert file.read_text() == text
+    for body in ("{", "{}", json.dumps(content)):
+        text = sealed_json(body)
         file.write_text(text)
         with pytest.raises(ValueError, match="holds no study's results"):
             run_study("made", "smoke", run=tmp_path)
@@ -142,3 +156,38 @@ def test_what_is_not_measured_cannot_be_read(measured_cells: list, tmp_path: Pat
         read_study("made", "cpu", tmp_path)
     with pytest.raises(ValueError, match="scale is 'tiny'"):
         read_study("made", "tiny", tmp_path)  # pyright: ignore[reportArgumentType]
+
+
+class _Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("call", range(6))
+def test_a_study_killed_at_any_write_goes_on_to_the_same_table(
+    measured_cells: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    whole = run_study("made", "cpu", seeds=1, run=tmp_path / "whole")
+    replace, calls = os.replace, []
+
+    def kill(*paths: Any) -> None:
+        calls.append(paths)
+        if len(calls) == call + 1:
+            raise _Killed  # no clean-up: what a kill leaves
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", kill)
+    with pytest.raises(_Killed):
+        run_study("made", "cpu", seeds=1, run=tmp_path / "killed")
+    assert run_study("made", "cpu", seeds=1, run=tmp_path / "killed").rows() == whole.rows()
+
+
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.6, 0.99])
+def test_damaged_results_are_noticed_and_those_before_used(measured_cells: list, tmp_path: Path, place: float) -> None:
+    whole = run_study("made", "cpu", seeds=1, run=tmp_path)
+    content = bytearray((tmp_path / "results.json").read_bytes())
+    content[int(place * len(content))] ^= 1
+    (tmp_path / "results.json").write_bytes(content)
+    measured_cells.clear()
+    with pytest.warns(UserWarning, match=r"results.json .*checksum.* The results before them are used"):
+        assert run_study("made", "cpu", seeds=1, run=tmp_path).rows() == whole.rows()
+    assert measured_cells == [(3, 0)]

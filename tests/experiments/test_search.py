@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,43 @@ def test_a_search_that_was_broken_off_makes_the_trials_that_it_would_have_made(
     assert len(lines) == 3
     assert _trials(tmp_path / "parts", 5) == parts
     assert len(calls) == 4
+
+
+@pytest.mark.usefixtures("only_trials")
+def test_a_search_killed_inside_any_trial_makes_the_same_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder as a kill leaves it while a trial is under way."""
+    train, copies = Task.train, []
+
+    def copying(*arguments: Any) -> mm.training.FitResult:
+        copies.append(tmp_path / f"killed{len(copies)}")
+        shutil.copytree(tmp_path / "whole", copies[-1])
+        return train(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Task, "train", copying)
+        whole = _trials(tmp_path / "whole", 5)
+    for folder in copies:
+        assert [(t.method, t.outcome, t.loss) for t in _trials(folder, 5)] == [
+            (t.method, t.outcome, t.loss) for t in whole
+        ]
+
+
+@pytest.mark.usefixtures("only_trials")
+def test_a_damaged_database_is_what_the_last_trial_left(tmp_path: Path) -> None:
+    before = _trials(tmp_path / "search", 2)
+    for name in ("study.db", "study.sealed"):
+        content = bytearray((tmp_path / "search" / name).read_bytes())
+        flipped = content.copy()
+        flipped[len(content) // 2] ^= 1
+        for number, damaged in enumerate((content[:1000], flipped, b"")):
+            folder = tmp_path / f"{name}{number}"
+            shutil.copytree(tmp_path / "search", folder)
+            (folder / name).write_bytes(damaged)
+            lines: list[str] = []
+            assert _trials(folder, 2, tell=lines.append) == before
+            assert ("study.sealed is damaged" in lines[0]) == (name == "study.sealed")
 
 
 @pytest.mark.usefixtures("only_trials")

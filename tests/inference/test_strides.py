@@ -42,7 +42,7 @@ class _Network(nn.Module):
             "linear": lambda: nn.Sequential(
                 nn.Conv2d(c, 7, 1), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(28, 3)
             ),
-            "normalization": lambda: nn.Sequential(nn.GroupNorm(1, c), nn.Conv2d(c, 5, 1)),
+            "normalization": lambda: nn.Sequential(nn.BatchNorm2d(c), nn.Conv2d(c, 5, 1)),
         }[end]()
 
     def forward(self, x: Tensor) -> Any:

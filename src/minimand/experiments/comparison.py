@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .._support.files import write_whole
+from .._support.sealed import sealed_json
 from .._support.style import COLORS, Figure, draw_mean_and_range, legend_below, new_figure, plain
 from .._support.tables import markdown, spread, table_html, table_text
 from ..report import Figures, write_page
@@ -145,7 +146,9 @@ class Comparison:
         write_whole(folder / "table.md", self.markdown())
         results = asdict(replace(self, certificates={}))
         results["certificates"] = {name: certificate.to_dict() for name, certificate in self.certificates.items()}
-        write_whole(folder / "comparison.json", json.dumps(results, indent=1))
+        write_whole(
+            folder / "comparison.json", sealed_json(json.dumps({"format": "comparison 1", **results}, indent=1))
+        )
         content = {
             "title": f"{len(self.entries)} algorithms on {self.data}",
             "subtitle": "The same data, blocks and first weights; only the skeleton differs.",

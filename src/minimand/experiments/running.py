@@ -3,7 +3,9 @@
 import json
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import torch
 from .._support.environment import as_device, environment
 from .._support.errors import MinimandError
 from .._support.files import locked, write_whole
+from .._support.sealed import SealError, read_sealed_text, sealed_json
 from .._support.style import Figure
 from .._support.tables import markdown, spread, table_text
 from ..recipes import as_config, from_config
@@ -21,7 +24,9 @@ from ..training import NonFiniteLossError
 from .study import SCALES, STUDIES, Bench, CallbacksByLabel, Cell, Column, Measurement, Scale, Study
 
 _SEEDS: dict[Scale, int] = {"smoke": 1, "cpu": 3, "paper": 3}
-_FILE = "results.json"
+_FILE, _BEFORE = "results.json", "results.before.json"  # of which the second is read where the first is damaged
+_FORMAT = "study 1"
+_LIMIT = 2**28  # bytes
 
 
 @dataclass(frozen=True)
@@ -109,8 +114,8 @@ def run_study(
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise MinimandError(f"seeds is {seeds!r}; expected an integer of at least 1.")
     device = as_device(device)
-    is_study = (folder / _FILE).exists() or (folder / "runs").exists()
-    if folder.is_dir() and any(folder.iterdir()) and not is_study:
+    is_study = any((folder / name).exists() for name in (_FILE, _BEFORE, "runs"))
+    if folder.is_dir() and any(path.suffix != ".part" for path in folder.iterdir()) and not is_study:
         raise MinimandError(f"{folder} holds files but no study; name an empty or a new folder.")
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder) as free:
@@ -125,7 +130,7 @@ def run_study(
         bench = Bench(folder / "runs", data_folder, device, callbacks)
         for i, (cell, seed) in enumerate(missing):
             measurements.append(_measure(study, cell, seed, bench))
-            write_whole(folder / _FILE, _json(study, scale, measurements))
+            _keep(folder, _json(study, scale, measurements))
             tell(f"{i + 1}/{len(missing)}  {_line(study, measurements[-1])}")
         result = _result(study, scale, measurements)
         _write(result, folder)
@@ -191,22 +196,49 @@ def _measure(study: Study, cell: Cell, seed: int, bench: Bench) -> Measurement:
 def _json(study: Study, scale: Scale, measurements: Sequence[Measurement]) -> str:
     # One measurement a line: readable, and a difference shows what was measured anew.
     lines = ",\n".join(json.dumps(asdict(m)) for m in measurements)
-    return f'{{"study": {json.dumps(study.name)}, "scale": {json.dumps(scale)}, "measurements": [\n{lines}\n]}}\n'
+    head = f'{{"format": "{_FORMAT}", "study": {json.dumps(study.name)}, "scale": {json.dumps(scale)}'
+    return sealed_json(f'{head}, "measurements": [\n{lines}\n]}}\n')
+
+
+def _keep(folder: Path, text: str) -> None:
+    """Write the results, and keep those before them, if they are whole."""
+    with suppress(SealError, FileNotFoundError):
+        write_whole(folder / _BEFORE, read_sealed_text(folder / _FILE, _LIMIT))
+    write_whole(folder / _FILE, text)
 
 
 def _read(folder: Path, study: Study, scale: Scale) -> list[Measurement]:
-    """The measurements that a folder holds."""
-    file = folder / _FILE
-    if not file.is_file():
-        return []
+    """The measurements that a folder holds; where the last results are damaged, those before them, with a warning."""
+    problems: list[str] = []
+    for file in (folder / _FILE, folder / _BEFORE):
+        try:
+            measurements = _measurements(file, read_sealed_text(file, _LIMIT), study, scale)
+        except FileNotFoundError:
+            continue
+        except SealError as error:
+            problems.append(str(error))
+            continue
+        if problems:
+            warnings.warn(f"{problems[0]} The results before them are used.", stacklevel=4)
+        return measurements
+    if problems:
+        raise MinimandError(f"{' '.join(problems)} Delete {folder / _FILE} to measure again.")
+    return []
+
+
+def _measurements(file: Path, text: str, study: Study, scale: Scale) -> list[Measurement]:
     try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
+        content: Any = json.loads(text)
         name, scale_there = content["study"], content["scale"]
         measurements = [Measurement(**{**m, "cell": _completed(m["cell"])}) for m in content["measurements"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise MinimandError(f"{file} holds no study's results ({error}).") from None
+    if content.get("format") != _FORMAT:
+        raise MinimandError(f"{file} is of format {content.get('format')!r}; this version reads {_FORMAT!r}.")
     if (name, scale_there) != (study.name, scale):
-        raise MinimandError(f"{folder} holds {name} at {scale_there} scale; expected {study.name} at {scale} scale.")
+        raise MinimandError(
+            f"{file.parent} holds {name} at {scale_there} scale; expected {study.name} at {scale} scale."
+        )
     return measurements
 
 

@@ -87,8 +87,8 @@ def search(
     folder = Path(run)
     with Run(folder).claimed():
         _check_folder(folder)
-        with opened_study(folder, storage, settings, recipe.epochs) as study:
-            all_trials = make_trials(study, task, steps, trials, callbacks, tell)
+        with opened_study(folder, storage, settings, recipe.epochs, tell) as (study, keep):
+            all_trials = make_trials(study, keep, task, steps, trials, callbacks, tell)
         return _conclude(task, all_trials, data, folder, seeds, callbacks)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .._support.files import write_whole
+from .._support.sealed import sealed_json
 from .._support.style import COLORS, Figure, one_panel
 from .._support.tables import table_html, table_text
 from ..report import Figures, write_page
@@ -110,7 +111,7 @@ class SearchResult:
     def write(self, references: str) -> None:
         """Write search.json and report.html into the folder of the search; `references` is BibTeX."""
         figures = Figures()
-        write_whole(self.run / FILE, json.dumps(self.to_dict(), indent=1))
+        write_whole(self.run / FILE, sealed_json(json.dumps({"format": "search 1", **self.to_dict()}, indent=1)))
         content = {
             "title": f"A search on {self.data}",
             "subtitle": self.best.method.formula,

@@ -1,5 +1,6 @@
 """The trials of a search: methods that Optuna suggests, certified, trained and judged on held-out samples."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._support.errors import MinimandError
+from .._support.files import write_whole
 from .._support.seeds import derived_seed
 from ..models import UnrolledNetwork
 from ..theory import Certificate, certify
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     import optuna
 
 DATABASE = "study.db"  # Optuna's study, in the folder of a search
+_COPY = "study.sealed"  # the study after the last trial that ended, with its checksum
+_COPY_KIND = "minimand search 1"
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,20 @@ class TrialTask(Task):
 
 
 @contextmanager
-def opened_study(folder: Path, storage: str | None, settings: dict[str, Any], epochs: int) -> Iterator["optuna.Study"]:
-    """Optuna's study of a folder, new or as it was left; raises MinimandError if it has other settings."""
+def opened_study(
+    folder: Path, storage: str | None, settings: dict[str, Any], epochs: int, tell: Callable[[str], None]
+) -> Iterator[tuple["optuna.Study", Callable[[], None]]]:
+    """Optuna's study of a folder, new or as the last trial left it, and a function that keeps it after a trial.
+
+    Raises MinimandError if it has other settings. What becomes of a database of one's own is its own matter.
+    """
     import optuna
 
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url, name = (f"sqlite:///{folder / DATABASE}", "search") if storage is None else (storage, str(folder))
+    if storage is None:
+        _restore(folder, tell)
     try:
         database = _open_database(url)
         try:
@@ -82,7 +93,7 @@ def opened_study(folder: Path, storage: str | None, settings: dict[str, Any], ep
                     "compare; name another folder."
                 )
             study.set_user_attr("settings", settings)
-            yield study
+            yield study, lambda: _keep(folder) if storage is None else None
         except optuna.exceptions.StorageInternalError as error:
             raise MinimandError(
                 f"the trials cannot be kept in {url} ({_first_line(error.__cause__ or error)}); free some space or "
@@ -93,6 +104,29 @@ def opened_study(folder: Path, storage: str | None, settings: dict[str, Any], ep
             database.engine.dispose()
     finally:
         optuna.logging.set_verbosity(verbosity)
+
+
+def _keep(folder: Path) -> None:
+    content = (folder / DATABASE).read_bytes()
+    write_whole(folder / _COPY, f"{_COPY_KIND} {_digest(content)}\n", content)
+
+
+def _restore(folder: Path, tell: Callable[[str], None]) -> None:
+    """Let the database be what it was after the last trial that ended: a kill may have come at any moment after it."""
+    copy, database = folder / _COPY, folder / DATABASE
+    if not copy.is_file():
+        return
+    head, _, content = copy.read_bytes().partition(b"\n")
+    if head != f"{_COPY_KIND} {_digest(content)}".encode():
+        tell(f"{copy} is damaged: its checksum is not that of its content. {DATABASE} is used as it is")
+        return
+    if not database.is_file() or database.read_bytes() != content:
+        (folder / f"{DATABASE}-journal").unlink(missing_ok=True)
+        write_whole(database, content)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _open_database(url: str) -> "optuna.storages.RDBStorage":
@@ -113,6 +147,7 @@ def _first_line(error: BaseException) -> str:
 
 def make_trials(
     study: "optuna.Study",
+    keep: Callable[[], None],
     task: TrialTask,
     steps: int,
     count: int,
@@ -121,7 +156,8 @@ def make_trials(
 ) -> list[Trial]:
     """Make the trials that a study lacks of `count` trials, and return all that it has, in the order of their ends.
 
-    A method reads `steps` past states and answers; `tell` is given a line after each trial.
+    A method reads `steps` past states and answers; after each trial `keep` is called and `tell` is given a line. The
+    trials are those of a search that was never broken off: the known methods first, each in its place.
     """
     from optuna.distributions import BaseDistribution, FloatDistribution
     from optuna.samplers import TPESampler
@@ -149,6 +185,7 @@ def make_trials(
             outcome, loss = _try(method, task, trial.report, trial.should_prune, watched)
             trial.set_user_attr("outcome", outcome)
             study.tell(trial, loss, state=TrialState.PRUNED if loss is None else TrialState.COMPLETE)
+        keep()
         news = outcome if loss is None else f"validation loss {loss:.4f}"
         tell(f"trial {number + 1}/{count}  {method.formula}: {news}")
     in_order = sorted(study.get_trials(states=ended), key=lambda t: (t.datetime_complete, t.number))
