@@ -74,7 +74,7 @@ def _argument(module: nn.Module, name: str) -> Any:
 
 
 def make_module(description: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
-    """The module that `describe_module` described; raises MinimandError where its tensors are not those of its arguments.
+    """The module of a description; raises MinimandError where the tensors are not those of its arguments.
 
     Nothing is allocated for what the arguments claim: the file's tensors become the module's.
     """

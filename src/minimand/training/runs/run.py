@@ -16,7 +16,7 @@ from ..._support.sealed import SealError, open_plain, read_sealed_text, sealed_y
 from . import checkpoint
 
 FORMAT = "run 1"
-_CONFIG_LIMIT = 2**17  # bytes, of which a configuration has a few thousand
+_CONFIG_LIMIT = 2**19  # bytes, of which a configuration has a few thousand, and more with many classes
 # What a configuration says of itself, and of what does not decide the result.
 _NOT_COMPARED = {"run", "command", "environment"}
 
