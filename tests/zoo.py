@@ -9,10 +9,17 @@ from torch import Tensor, nn
 from minimand._support.torchvision import require_torchvision
 
 Made = tuple[nn.Module, Any]
-_SIZES = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 128}
-_TEXT = {"vocab_size": 100, "max_position_embeddings": 64, **_SIZES}
-_KEYS = {"num_key_value_heads": 2}
-_GPT2 = {"vocab_size": 100, "n_embd": 64, "n_head": 4, "n_positions": 64, "bos_token_id": 0, "eos_token_id": 0}
+_SIZES: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 128}
+_TEXT: dict[str, Any] = {"vocab_size": 100, "max_position_embeddings": 64, **_SIZES}
+_KEYS: dict[str, Any] = {"num_key_value_heads": 2}
+_GPT2: dict[str, Any] = {
+    "vocab_size": 100,
+    "n_embd": 64,
+    "n_head": 4,
+    "n_positions": 64,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
 
 
 def images(size: int) -> Tensor:
@@ -65,12 +72,29 @@ def _of_timm() -> dict[str, Callable[[], Made]]:
 
 
 def _of_transformers() -> dict[str, Callable[[], Made]]:
-    named = {"Bert": _TEXT, "Roberta": _TEXT, "Electra": _TEXT, "DebertaV2": _TEXT, "Albert": _TEXT}
-    causal = {"Llama": _TEXT, "Qwen2": {**_TEXT, **_KEYS}, "Mistral": {**_TEXT, **_KEYS}, "GPTNeoX": _TEXT}
-    t5 = {"vocab_size": 100, "d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 4, "num_heads": 4}
+    named: dict[str, dict[str, Any]] = {
+        "Bert": _TEXT,
+        "Roberta": _TEXT,
+        "Electra": _TEXT,
+        "DebertaV2": _TEXT,
+        "Albert": _TEXT,
+    }
+    causal: dict[str, dict[str, Any]] = {
+        "Llama": _TEXT,
+        "Qwen2": {**_TEXT, **_KEYS},
+        "Mistral": {**_TEXT, **_KEYS},
+        "GPTNeoX": _TEXT,
+    }
+    t5: dict[str, Any] = {"vocab_size": 100, "d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 4, "num_heads": 4}
     sides = [(f"{side}_{key}", n) for side in ("encoder", "decoder") for key, n in (("layers", 4), ("ffn_dim", 128))]
-    bart = {"vocab_size": 100, "d_model": 64, "encoder_attention_heads": 4, "decoder_attention_heads": 4, **dict(sides)}
-    vit = {**_SIZES, "image_size": 32, "patch_size": 8}
+    bart: dict[str, Any] = {
+        "vocab_size": 100,
+        "d_model": 64,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        **dict(sides),
+    }
+    vit: dict[str, Any] = {**_SIZES, "image_size": 32, "patch_size": 8}
     return {
         **{
             name.lower(): _transformers(f"{name}ForSequenceClassification", f"{name}Config", **options)

@@ -243,6 +243,17 @@ def test_batch_norm_makes_gradients_explode_by_the_known_factor() -> None:
     assert math.exp(mean_log) == pytest.approx(math.pi / (math.pi - 1), abs=0.05)
 
 
+@pytest.mark.parametrize(("depth", "severities"), [(20, ("none", "warning")), (70, ("fatal",))])
+def test_plain_layers_with_batch_normalization_are_judged_by_their_depth(
+    depth: int, severities: tuple[str, ...], digits: Any
+) -> None:
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = chain(nn.ReLU, 2.0, norm=nn.BatchNorm1d, depth=depth)
+        verdict = mm.diagnose(model, digits[0][:64], theory=False).verdict
+        assert verdict.severity in severities, str(verdict)
+
+
 def test_statistics_are_those_of_a_pass_by_hand(digits: Any) -> None:
     """A net of two layers: everything can be written down."""
     model = nn.Sequential(nn.Linear(64, 7), nn.ReLU(), nn.Linear(7, 10)).double()
