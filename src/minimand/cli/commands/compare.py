@@ -24,6 +24,7 @@ class Compare(TrainingOptions):
 
     def __call__(self, console: Console) -> None:
         from ...experiments.compare import compare
+        from ...experiments.comparison import ABOUT_DIFFERENCES
 
         with resumable("the same command goes on from the last checkpoint"):
             comparison = compare(
@@ -36,4 +37,8 @@ class Compare(TrainingOptions):
             )
         console.print(make_table(comparison.columns(), comparison.rows()))
         console.print(comparison.note)
+        if comparison.difference_rows():
+            console.print()
+            console.print(make_table(comparison.difference_columns(), comparison.difference_rows()))
+            console.print(ABOUT_DIFFERENCES)
         console.print(f"report: {self.run}/report.html")

@@ -67,7 +67,15 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
         model = nn.Sequential(nn.Flatten(), _network(cell, seed, inputs, len(data.classes)))
         steps: list[float] = []
         try:
-            fit(model, data, recipe=recipe, seed=seed, device=bench.device, callbacks=[_losses_into(steps)])
+            fit(
+                model,
+                data,
+                recipe=recipe,
+                seed=seed,
+                device=bench.device,
+                callbacks=[_losses_into(steps)],
+                progress=False,
+            )
         except NonFiniteLossError:
             losses.append(None)
         else:

@@ -1,0 +1,91 @@
+"""Paired differences against scipy, a brute-force power, and properties."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+from scipy import stats
+
+from minimand.experiments.comparison import Comparison, ComparisonEntry
+from minimand.experiments.paired import PairedDifference, corrected
+
+VALUES = st.lists(st.floats(-5, 5), min_size=2, max_size=8)
+
+
+@given(st.data())
+def test_interval_and_p_are_those_of_scipys_paired_test(data: st.DataObject) -> None:
+    first = data.draw(VALUES)
+    second = data.draw(st.lists(st.floats(-5, 5), min_size=len(first), max_size=len(first)))
+    difference = PairedDifference.of(first, second)
+    if difference.deviation < 1e-6:
+        return
+    theirs = stats.ttest_rel(first, second)
+    assert difference.p == pytest.approx(theirs.pvalue, abs=1e-9)  # pyright: ignore[reportAttributeAccessIssue]
+    interval = theirs.confidence_interval(0.95)  # pyright: ignore[reportAttributeAccessIssue]
+    assert difference.interval == pytest.approx((interval.low, interval.high), abs=1e-9)
+
+
+def test_the_number_of_seeds_has_the_power_that_simulation_finds() -> None:
+    rng = np.random.default_rng(0)
+    seeds = PairedDifference.of([0.0, 1.0], [1.0, 0.0]).seeds_to_show(1.0)  # deviation sqrt 2
+    assert seeds is not None
+    samples = rng.normal(1.0, math.sqrt(2), (20_000, seeds))
+    power = float((stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.05).mean())  # pyright: ignore
+    fewer = float((stats.ttest_1samp(samples[:, :-1], 0, axis=1).pvalue < 0.05).mean())  # pyright: ignore
+    assert fewer < 0.8 <= power + 0.01
+
+
+def test_holm_is_the_step_down_of_bonferroni() -> None:
+    rng = np.random.default_rng(1)
+    arms = [PairedDifference.of(list(rng.normal(d, 1, 6)), [0.0] * 6) for d in (0.0, 1.0, 2.0, 3.0)]
+    p = [arm.raw_p for arm in corrected(arms)]
+    ours = [arm.p for arm in corrected(arms)]
+    by_size = sorted(range(4), key=lambda i: p[i])
+    assert ours[by_size[0]] == pytest.approx(min(1, 4 * p[by_size[0]]))
+    assert all(a >= b for a, b in zip(ours, p, strict=True))
+    assert sorted(ours) == [ours[i] for i in by_size]
+    assert corrected(arms[:1])[0].p == arms[0].raw_p
+
+
+@given(VALUES, st.floats(0.01, 10))
+def test_equality_is_shown_where_the_ninety_percent_interval_is_within_the_margin(
+    values: list[float], m: float
+) -> None:
+    difference = PairedDifference.of(values, [0.0] * len(values))
+    if difference.deviation < 1e-6:
+        return
+    half = stats.t.ppf(0.95, len(values) - 1) * difference.deviation / math.sqrt(len(values))
+    within = -m < difference.mean - half and difference.mean + half < m
+    assert (difference.equivalence_p(m) < 0.05) == within
+
+
+def test_arms_that_are_equal_or_cannot_be_paired() -> None:
+    same = PairedDifference.of([0.5, 0.5], [0.5, 0.5])
+    assert same.p == 1.0
+    assert not same.is_shown
+    with pytest.raises(ValueError, match="3 and 2 seeds"):
+        PairedDifference.of([1, 2, 3], [1, 2])
+    with pytest.raises(ValueError, match="two at least"):
+        PairedDifference.of([1], [1])
+
+
+def entry(name: str, accuracies: list[float], diverged: list[int]) -> ComparisonEntry:
+    return ComparisonEntry(name, 1, None, accuracies, [1.0] * len(accuracies), [1.0], [], diverged)
+
+
+def test_a_comparison_pairs_the_seeds_that_both_arms_finished() -> None:
+    first, second = [0.80, 0.81, 0.82, 0.83], [0.71, 0.725, 0.73]  # the second diverged at seed 0
+    machine = {"hardware": "a machine", "torch": "2", "date": "today"}
+    entries = [entry("a", first, []), entry("b", second, [0]), entry("c", [0.80, 0.80, 0.83, 0.83], [])]
+    comparison = Comparison("data", "model", "recipe", [0, 1, 2, 3], machine, entries, {})
+    differences = comparison.differences
+    assert differences["b"].differences == pytest.approx((-0.10, -0.095, -0.10))
+    assert differences["b"].p == pytest.approx(2 * stats.ttest_rel(second, first[1:]).pvalue)  # pyright: ignore
+    assert comparison.verdict == "b differs from a."
+    assert "-9.83" in str(comparison)
+    for text in (str(comparison), comparison.markdown()):
+        assert "Paired by seed" in text or "95% interval" in text
+    alone = Comparison("data", "model", "recipe", [0], machine, [entry("a", [0.8], []), entry("b", [0.7], [])], {})
+    assert "may be luck" in alone.verdict
+    assert alone.difference_rows() == []
