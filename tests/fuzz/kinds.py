@@ -1,6 +1,7 @@
 """The kinds of files that the library reads: a good one of each, what it says, and what an independent reader says."""
 
 import contextlib
+import csv
 import gzip
 import hashlib
 import io
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 
 
 @dataclass(frozen=True)
@@ -245,6 +247,80 @@ def _independent_parquet(folder: Path) -> Any:
     return _decoded(parts)
 
 
+def _csv(folder: Path) -> None:
+    random = np.random.default_rng(2)
+    rows = [f"{a:.4f},{b:.4f},{('cat', 'dog')[i % 2]}" for i, (a, b) in enumerate(random.normal(size=(20, 2)))]
+    (folder / "table.csv").write_text("\n".join(["width,height,label", *rows, ""]))
+
+
+def _numpy(suffix: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        (folder / "arrays").mkdir()
+        x = np.random.default_rng(3).normal(size=(20, 3)).astype(np.float32)
+        y = np.arange(20) % 2
+        if suffix == "npz":
+            np.savez(folder / "arrays.npz", x=x, y=y)
+        else:
+            np.save(folder / "arrays" / "x.npy", x)
+            np.save(folder / "arrays" / "y.npy", y)
+
+    return make
+
+
+def _rows(name: str) -> Callable[[Path], Any]:
+    """A reader of vectors with their classes, of whatever part they are."""
+
+    def read(folder: Path) -> Any:
+        import minimand as mm
+
+        data = mm.load_data(str(folder / name))
+        rows = []
+        for samples in (data.train, data.test):
+            x, y = next(iter(samples.batches(len(samples))))
+            rows += [[repr(v), _label(data, label)] for v, label in zip(x.double().tolist(), y, strict=True)]
+        return sorted(rows)
+
+    return read
+
+
+def _label(data: Any, label: torch.Tensor) -> str:
+    return _name(data.classes, label) if data.task == "classification" else repr(label.tolist())
+
+
+def _independent_csv(folder: Path) -> Any:
+    lines = list(csv.reader((folder / "table.csv").read_text(encoding="utf-8").splitlines()))
+    if lines[0] != ["width", "height", "label"]:
+        return None
+    return sorted([repr([float(np.float32(a)), float(np.float32(b))]), label] for a, b, label in lines[1:])
+
+
+def _independent_numpy(folder: Path) -> Any:
+    x, y = (np.load(folder / "arrays" / f"{name}.npy", allow_pickle=False) for name in "xy")
+    x = x.astype(np.float32) if x.dtype.kind == "f" else x
+    assert len(x) == len(y)
+    return sorted([repr(row.astype(np.float64).tolist()), str(label)] for row, label in zip(x, y, strict=True))
+
+
+def _options(folder: Path) -> None:
+    lines = ("data: digits", "model: mlp(depth=2,width=4)", "epochs: 1", "batch_size: 512", "seed: 3", "")
+    (folder / "options.yaml").write_text("\n".join(lines))
+
+
+def _with_options(folder: Path) -> Any:
+    """What the command line makes of a file of options, short of training."""
+    from minimand.cli.commands.train import Train
+    from minimand.cli.configuration import with_config
+
+    command = vars(with_config(Train(config=str(folder / "options.yaml")))[0])
+    usual = vars(Train())
+    return {key: repr(value) for key, value in command.items() if key != "config" and value != usual[key]}
+
+
+def _independent_options(folder: Path) -> Any:
+    options = yaml.safe_load((folder / "options.yaml").read_text())
+    return {key.replace("-", "_"): repr(value) for key, value in options.items() if value is not None}
+
+
 def kinds() -> dict[str, Kind]:
     """Every kind by its name."""
     newest, older = "run/checkpoints/*4.safetensors", "run/checkpoints/*3.safetensors"
@@ -261,5 +337,9 @@ def kinds() -> dict[str, Kind]:
         "compressed IDX": Kind(f"{idx[0]}.gz", _idx(True), _samples),
         "PNG": Kind("images/train/cat/0.png", _image_folder("png"), _images, _independent_images),
         "JPEG": Kind("images/train/cat/0.jpg", _image_folder("jpg"), _images, _independent_images),
+        "CSV": Kind("table.csv", _csv, _rows("table.csv"), _independent_csv),
+        ".npy": Kind("arrays/x.npy", _numpy("npy"), _rows("arrays"), _independent_numpy),
+        ".npz": Kind("arrays.npz", _numpy("npz"), _rows("arrays.npz")),
+        "options": Kind("options.yaml", _options, _with_options, _independent_options),
         "Parquet": Kind("table/train.parquet", _parquet, _table_of_images, _independent_parquet),
     }
