@@ -28,7 +28,6 @@ from fuzz.mutate import mutated
 from soak.warm import call, warm_up
 
 SECONDS, MEGABYTES = 2.0, 500
-_LONGEST_MESSAGE = 1000
 
 
 @dataclass
@@ -57,13 +56,13 @@ class Target:
 
     def verdict(self, content: bytes) -> str:
         """What comes of a damaged file: one of `same`, `refused`, `replaced`, `read rightly`, or what is wrong."""
-        from minimand._support.errors import MinimandError
+        from minimand._support.errors import LONGEST_MESSAGE, MinimandError
 
         self.file.write_bytes(content)
         try:
             said = json.loads(json.dumps(self.kind.read(self.place)))
         except MinimandError as error:
-            unclear = not str(error).strip() or len(str(error)) > _LONGEST_MESSAGE or "\n" in str(error)
+            unclear = not str(error).strip() or len(str(error)) > LONGEST_MESSAGE or "\n" in str(error)
             return f"UNCLEAR: {str(error)[:1500]!r}" if unclear else "refused"
         except BaseException:
             return f"TRACEBACK: {traceback.format_exc()[-1500:]}"

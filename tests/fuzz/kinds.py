@@ -288,7 +288,7 @@ def _label(data: Any, label: torch.Tensor) -> str:
 
 
 def _independent_csv(folder: Path) -> Any:
-    lines = list(csv.reader((folder / "table.csv").read_text(encoding="utf-8").splitlines()))
+    lines = [line for line in csv.reader((folder / "table.csv").read_text(encoding="utf-8").splitlines()) if line]
     if lines[0] != ["width", "height", "label"]:
         return None
     return sorted([repr([float(np.float32(a)), float(np.float32(b))]), label] for a, b, label in lines[1:])

@@ -4,12 +4,21 @@ import re
 from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches
 
+LONGEST_MESSAGE = 2000
+"""The characters of a message that is read as a whole."""
+
 
 class MinimandError(ValueError):
     """An error that minimand raises on purpose, whose message is meant for the person who reads it.
 
-    The command line shows it as one line; any other error is a fault of minimand and shows its traceback.
+    The command line shows it as one line; any other error is a fault of minimand and shows its traceback. A message
+    that repeats something very long loses its middle.
     """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        half = LONGEST_MESSAGE // 2
+        return text if len(text) <= LONGEST_MESSAGE else f"{text[: half - 5]} ... {text[-half:]}"
 
 
 class WrongTypeError(MinimandError, TypeError):
