@@ -1,11 +1,15 @@
 """Steps in the place of activations."""
 
+import copy
+import pickle
+
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 import minimand as mm
-from minimand._support.torchvision import require_torchvision
+from minimand._support.torchvision import require_timm, require_torchvision
 from minimand.surgery.harden import Hardened
 
 
@@ -83,3 +87,114 @@ def test_mistakes_in_a_name() -> None:
         mm.create_model("resnet20", activation="quantized_relu(level=4)")
     with pytest.raises(ValueError, match="weight_bits is 1, but activation is None"):
         mm.create_model("resnet20", weight_bits=1)
+
+
+class Functional(nn.Module):
+    """A residual block of somebody, whose activations are functions, and which draws as its mode says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        h = F.dropout(F.gelu(self.first(x)), 0.5, self.training)
+        h = torch.relu(self.second(h)) if mask is None else mask * self.second(h)
+        return (x + h).relu()
+
+
+class Unreadable(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.linear(x)) if x.sum() > 0 else F.relu(-self.linear(x))
+        return F.relu(x + h)
+
+
+def _values_after(model: nn.Module) -> int:
+    return sum(isinstance(m, mm.Sign) for m in model.modules())
+
+
+def test_activations_called_as_functions_become_thresholds_and_come_back() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), Functional(), nn.Linear(6, 6), nn.ReLU(), Functional(), nn.Linear(6, 2))
+    reference, x = copy.deepcopy(model).eval(), torch.randn(5, 4)
+    names = list(model.state_dict())
+    mm.harden(model, "sign")
+    assert _values_after(model) == 7
+    assert list(model.state_dict()) == names
+    assert "1.threshold_0: gelu, called as a function" in str(mm.changes(model))
+    hard = model.eval()(x)
+
+    def by_hand(block: nn.Module, h: Tensor) -> Tensor:
+        sign = mm.Sign().values
+        inner = sign(block.second(sign(block.first(h))))  # pyright: ignore[reportCallIssue]
+        return sign(h + inner)
+
+    h = by_hand(model[1], model[0](x))
+    expected = model[5](by_hand(model[4], mm.Sign().values(model[2](h))))
+    torch.testing.assert_close(hard, expected)
+    copied = copy.deepcopy(model)
+    assert torch.equal(copied(x), hard)
+    assert copied[1].forward.module is copied[1]
+    torch.manual_seed(0)
+    assert not torch.equal(model.train()(x), model(x))  # dropout still follows the mode
+    again = pickle.loads(pickle.dumps(model)).eval()
+    assert torch.equal(again(x), hard)
+    with pytest.raises(ValueError, match="was hardened as it runs without mask"):
+        model[1](torch.randn(2, 6), torch.ones(2, 6))
+    mm.changes(model).undo()
+    assert torch.equal(model.eval()(x), reference(x))
+    assert _values_after(model) == 0
+
+
+def test_a_model_whose_own_forward_calls_functions() -> None:
+    model = Functional()
+    mm.harden(model, "sign")
+    assert set(model.eval()(torch.randn(3, 6)).unique().tolist()) <= {-1.0, 1.0}
+    mm.changes(model).undo()
+    assert "forward" not in vars(model)
+
+
+def test_what_cannot_be_read_stays_real_and_it_is_said() -> None:
+    with pytest.raises(
+        ValueError, match="no activation to harden.*The model has 3 activations called as functions; tor"
+    ):
+        mm.harden(Unreadable(), "sign")
+    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), Unreadable())
+    with pytest.warns(UserWarning, match="3 activations of Sequential .* cannot read, and stay real \\(2\\); 1 become"):
+        mm.harden(model, "sign")
+    assert "stays real: 2: 3 activations called as functions" in str(mm.changes(model))
+
+
+def test_functions_that_a_module_holds() -> None:
+    """As torch's encoder does, whose fast path must not run the function that was replaced."""
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2).eval()
+    x = torch.randn(2, 3, 8)
+    with torch.no_grad():
+        before = encoder(x)
+        mm.harden(encoder, "sign")
+        assert _values_after(encoder) == 2
+        hard = encoder(x)
+    torch.testing.assert_close(hard, encoder(x))  # with gradients there is no fast path
+    assert not torch.allclose(hard, before)
+    mm.changes(encoder).undo()
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(x), before)
+
+
+def test_activations_of_timm_and_transformers() -> None:
+    vit = require_timm().create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=24, depth=3)
+    mm.harden(vit, "sign")
+    assert _values_after(vit) == 3
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
+    bert = transformers.BertForSequenceClassification(transformers.BertConfig(vocab_size=50, **sizes))
+    mm.harden(bert, "sign")
+    assert _values_after(bert) == 4  # one for each map, and the pooler's
+    assert bert(torch.randint(50, (2, 5))).logits.shape == (2, 2)
+    mm.changes(bert).undo()
+    assert _values_after(bert) == 0

@@ -32,6 +32,9 @@ _RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.S
 ACTIVATIONS = (*_RECTIFIERS, nn.Hardswish, nn.Hardtanh, nn.Tanh, nn.Softplus, nn.Softsign)
 """Activation modules that a hard threshold can take the place of."""
 
+_OF_OTHERS = ("timm.layers.activations", "transformers.activations")
+_KINDS_OF_OTHERS = ("elu", "silu", "swish", "mish", "tanh", "softplus", "laplace")  # "elu" is in relu and gelu too
+
 _FUNCTIONAL = "celu elu gelu hardswish hardtanh leaky_relu mish relu relu6 selu silu softplus softsign"
 ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     **{name: getattr(F, name) for name in _FUNCTIONAL.split()},
@@ -73,6 +76,15 @@ def layers(model: nn.Module) -> dict[str, nn.Module]:
             outermost[name] = module
             inside.update(module.modules())
     return outermost
+
+
+def takes_a_threshold(module: nn.Module) -> bool:
+    """Whether a hard threshold can take the place of a module: an activation of torch, timm or transformers."""
+    kind = type(module)
+    of_others = kind.__module__.startswith(_OF_OTHERS) and any(
+        word in kind.__name__.lower() for word in _KINDS_OF_OTHERS
+    )
+    return kind in ACTIVATIONS or of_others
 
 
 def is_activation(module: nn.Module) -> bool:
