@@ -53,11 +53,13 @@ if TYPE_CHECKING:
     )
     from .training import (
         Backpropagation as Backpropagation,
+        CSVLogger as CSVLogger,
         Decoupled as Decoupled,
         FeasibleTargetPropagation as FeasibleTargetPropagation,
         Layerwise as Layerwise,
         Method as Method,
         TargetPropagation as TargetPropagation,
+        TensorBoardLogger as TensorBoardLogger,
         evaluate as evaluate,
         fit as fit,
         list_methods as list_methods,
@@ -91,8 +93,8 @@ _NAMES = {
     "surgery": "changes harden list_normalizations normalize remove_filters rewire",
     "theory": "certify equivalent identify",
     "trainability": "InitReport diagnose initialize list_schemes prepare",
-    "training": "Backpropagation Decoupled FeasibleTargetPropagation Layerwise Method TargetPropagation "
-    "evaluate fit list_methods",
+    "training": "Backpropagation CSVLogger Decoupled FeasibleTargetPropagation Layerwise Method TargetPropagation "
+    "TensorBoardLogger evaluate fit list_methods",
 }
 _PACKAGES = [*(package for package in _NAMES if "." not in package), "studies"]
 _PUBLIC = {name: package for package, names in _NAMES.items() for name in names.split()}

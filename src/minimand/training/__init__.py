@@ -2,6 +2,7 @@
 
 from .distributed.processes import LostProcessError as LostProcessError
 from .fit import fit as fit
+from .hooks.loggers import CSVLogger as CSVLogger, TensorBoardLogger as TensorBoardLogger
 from .hooks.nonfinite import NonFiniteLossError as NonFiniteLossError
 from .hooks.progress import ShowProgress as ShowProgress
 from .hooks.watch import DoomedRunError as DoomedRunError
