@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .recipes import Augmentation as Augmentation, Recipe as Recipe
     from .recipes.optimizers import SGD as SGD, Adam as Adam, AdamW as AdamW, Muon as Muon
     from .recipes.schedules import Cosine as Cosine, OneCycle as OneCycle, StepDecay as StepDecay
-    from .report import explain as explain
+    from .report import explain as explain, summary as summary
     from .surgery import (
         changes as changes,
         harden as harden,
@@ -89,7 +89,7 @@ _NAMES = {
     "recipes": "Augmentation Recipe",
     "recipes.optimizers": "SGD Adam AdamW Muon",
     "recipes.schedules": "Cosine OneCycle StepDecay",
-    "report": "explain",
+    "report": "explain summary",
     "surgery": "changes harden list_normalizations normalize remove_filters rewire",
     "theory": "certify equivalent identify",
     "trainability": "InitReport diagnose initialize list_schemes prepare",

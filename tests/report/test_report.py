@@ -196,3 +196,38 @@ def test_a_rewired_model_says_what_it_is(tmp_path: Path) -> None:
     page = result.run.report.read_text()
     assert "0 ... 2  (3 blocks) by HeavyBall" in page
     assert "Polyak" in page
+
+
+def _contrast(a: str, b: str) -> float:
+    """The contrast ratio of two colors, as WCAG 2 defines it."""
+
+    def luminance(color: str) -> float:
+        channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(a), luminance(b)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_of_pages_can_be_read_in_light_and_dark(scheme: str) -> None:
+    from minimand._support.style import PALETTE
+
+    colors = PALETTE[scheme]
+    for text in ("ink", "faint", "link"):
+        for background in ("page", "code"):
+            assert _contrast(colors[text], colors[background]) >= 4.5
+
+
+def test_pages_have_colors_of_the_palette_only_and_figures_no_background(tmp_path: Path) -> None:
+    from importlib.resources import files
+
+    for template in (files("minimand.report") / "templates").iterdir():
+        if template.name.endswith(".html"):
+            assert not re.search(r"#[0-9a-fA-F]{3,8}\b(?=[;\s}])", template.read_text())
+    model = mm.create_model("mlp(width=4)", in_channels=2, num_classes=2)
+    mm.fit(model, "nested_rings", recipe=mm.Recipe(epochs=1), run=tmp_path / "run", progress=False)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "prefers-color-scheme: dark" in page
+    assert page.count('class="plot"') >= 2

@@ -14,6 +14,18 @@ else:
 INK, GRID = "#1f2328", "#d0d7de"
 COLORS = ("#1f6feb", "#cf222e", "#1a7f37", "#9a6700", "#8250df", "#0a7ea4", "#bf3989", "#57606a")
 BLUE, RED = COLORS[:2]
+PALETTE = {
+    "light": {"ink": INK, "page": "#ffffff", "grid": GRID, "faint": "#57606a", "code": "#f6f8fa", "link": "#0a58ca"},
+    "dark": {
+        "ink": "#e6edf3",
+        "page": "#0d1117",
+        "grid": "#30363d",
+        "faint": "#9198a1",
+        "code": "#161b22",
+        "link": "#58a6ff",
+    },
+}
+"""The colors of a page, by light and dark."""
 
 
 def new_figure(width: float, height: float) -> Figure:

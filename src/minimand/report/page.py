@@ -10,7 +10,7 @@ from torch import nn
 
 from .._support.errors import MinimandError
 from .._support.files import write_whole
-from .._support.style import Figure
+from .._support.style import PALETTE, Figure
 from ..data import Data
 from ..models import NamedModel, UnrolledNetwork
 from ..networks import count_parameters, skeletons
@@ -97,6 +97,7 @@ def write_page(template: str, path: Path, content: dict[str, Any], figures: Figu
     loader = jinja2.PackageLoader("minimand.report")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     content = content | {"bibliography": references, "missing": figures.missing, "version": __version__}
+    content["palette"] = PALETTE
     date = time.strftime("%Y-%m-%d %H:%M")
     write_whole(path, environment.get_template(template).render(**content, date=date))
 

@@ -1,0 +1,62 @@
+"""`minimand explain`: a model in words, by layer."""
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from rich.console import Console
+from tyro.conf import Positional, arg
+
+from ..._support.errors import MinimandError
+from ..._support.tables import make_table
+from ..options import Binding, DataFolder, OfOwn, OwnModel, Text
+from ..shared import read_data, reopen_trained
+from ._registry import command
+
+
+@command("explain")
+class Explain:
+    """Explain a model: what its skeleton does, its certificate, and each layer with shapes, parameters and MACs."""
+
+    takes: ClassVar[tuple[str, ...]] = ("models", "data", "algorithms")
+    model: Positional[str]
+    """A named model; path/to/file.py:Net, your own; or the folder of a run."""
+    data: Text = None
+    """The data that the model is for, as for train; by default the digits or another small data set that is there."""
+    data_folder: DataFolder = None
+    shape: Annotated[tuple[int, ...], arg(metavar="N [N ...]", help_behavior_hint="")] = ()
+    """The shape of one sample in place of data, as in --shape 3 32 32."""
+    algorithm: OfOwn = None
+    binding: Binding = None
+    own_model: OwnModel = None
+
+    def __call__(self, console: Console) -> None:
+        from ...networks import skeletons
+        from ...report import explain
+        from ...report.summary import summary
+
+        model, example = self._read(console)
+        if skeletons(model):
+            explanation = explain(model)
+            console.print("\n".join([explanation.title, *(f"  {line}" for line in explanation.lines), ""]))
+            console.print(make_table(["", "", ""], explanation.certificate.rows(), explanation.certificate.title))
+            console.print()
+        table = summary(model, example)
+        console.print(make_table(table.columns(), table.rows(), labels=3))
+        console.print(table.note)
+
+    def _read(self, console: Console) -> tuple[Any, Any]:
+        """The model and a batch for it."""
+        import torch
+
+        from ...data.registry import default_data
+        from ...models.registry import create_for
+
+        if Path(self.model).is_dir():
+            opened = reopen_trained(self.model, self.algorithm, console, self.own_model)
+            return opened.model, torch.zeros(2, *opened.inputs.shape)
+        if any(size < 1 for size in self.shape):
+            raise MinimandError(f"--shape is {self.shape}; expected positive sizes, as in --shape 3 32 32.")
+        if self.shape:
+            return create_for(self.model, self.shape, 10, self.algorithm, self.binding), torch.zeros(2, *self.shape)
+        data = read_data(self.data or default_data(), self.data_folder)
+        return create_for(self.model, data.shape, data.num_outputs, self.algorithm, self.binding), data
