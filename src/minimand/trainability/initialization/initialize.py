@@ -16,6 +16,7 @@ from ..._support.checks import check_number
 from ..._support.errors import MinimandError, WrongTypeError, unknown_name
 from ..._support.torch_internals import children_and_hooks
 from ...networks.kinds import check_model
+from ...networks.undisturbed import buffers_back, undisturbed
 from ..measure import tracing
 from ..measure.statistics import LossChoice, as_function
 from .report import InitReport
@@ -84,7 +85,7 @@ def _layers_and_branches(
 ) -> tuple[list[WeightedLayer], list[tracing.Branch]]:
     model_trace = None
     if batch is not None and traced:
-        with tracing.undisturbed(model), torch.no_grad():
+        with undisturbed(model), torch.no_grad():
             tracing.measured(model)
             model_trace = tracing.trace(model, batch)
     layers = [layer for layer in weighted_layers(model, model_trace, activation, traced) if layer.name not in excluded]
@@ -151,7 +152,7 @@ def _unmentioned(job: Job) -> dict[str, str]:
 def _as_it_was_if_refused(model: nn.Module) -> Iterator[None]:
     """Put back parameters, buffers, parametrizations, children and hooks of a model if an error is raised."""
     values = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
-    put_buffers_back = tracing.buffers_back(model)
+    put_buffers_back = buffers_back(model)
     before = {(module, leaf) for module in model.modules() for leaf in _parametrized(module)}
     tables = [(table, dict(table)) for module in model.modules() for table in children_and_hooks(module)]
     try:
