@@ -501,3 +501,25 @@ def _data_or_error(name: str, **options: Any) -> tuple[mm.Data | None, str]:
         return mm.load_data(name, **options), ""
     except ValueError as error:
         return None, str(error)
+
+
+def test_data_of_the_hub_are_read_from_its_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def split(names: list[str] | None, cells: list[Any]) -> Any:
+        label = datasets.ClassLabel(names=names) if names else datasets.Value("string")
+        labels: list[Any] = [i % 2 for i in range(len(cells))] if names else ["no", "yes"] * (len(cells) // 2)
+        features = datasets.Features({"picture": datasets.Image(), "kind": label})
+        return datasets.Dataset.from_dict({"picture": cells, "kind": labels}, features=features)
+
+    cells = [{"bytes": _png(i), "path": f"{i}.png"} for i in range(10)]
+    for names in (["cat", "dog"], None):
+        splits = datasets.DatasetDict({"Train": split(names, cells), "validation": split(names, cells[:4])})
+        monkeypatch.setattr(datasets, "load_dataset", lambda repository, splits=splits: splits)
+        data = mm.load_data("someone/pictures", image_size=4)
+        assert (len(data.train), len(data.test), data.classes) == (10, 4, tuple(names or ["no", "yes"]))
+        assert data.shape == (1, 4, 4)
+    outside = [{"bytes": None, "path": str(_picture(tmp_path / "secret.png"))}] * 4
+    monkeypatch.setattr(datasets, "load_dataset", lambda repository: {"train": split(["a", "b"], outside)})
+    with pytest.raises(ValueError, match="train row [1-4]: the path .* leads out of"):
+        mm.load_data("someone/pictures")

@@ -86,7 +86,7 @@ def _is_pair_of_arrays(value: Any) -> bool:
 def _as_samples(part: Any, which: str) -> Samples:
     if part is None and which == "test":
         return NoSamples()
-    if _is_pair_of_arrays(part):
+    if part is not None and _is_pair_of_arrays(part):
         inputs = dict(part[0]) if isinstance(part[0], Mapping) else part[0]
         inputs = each(torch.as_tensor, tuple(inputs) if isinstance(inputs, list) else inputs)
         targets = torch.as_tensor(part[1])

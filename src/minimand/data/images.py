@@ -42,17 +42,15 @@ class Undecoded(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass
 class Chosen(Undecoded):
     """A part of other images, by their numbers."""
 
     images: Undecoded
     indices: Tensor
 
-    @property
-    def labels(self) -> Tensor:
-        """The labels of those chosen."""
-        return self.images.labels[self.indices]
+    def __post_init__(self) -> None:
+        self.labels = self.images.labels[self.indices]
 
     def content(self, i: int) -> bytes:
         return self.images.content(int(self.indices[i]))

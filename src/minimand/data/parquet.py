@@ -198,7 +198,7 @@ class ParquetImages(Undecoded):
             file, group = self._groups[number]
             self._unpacked = (number, file.group(group, self.column))
         cell = self._unpacked[1][i - self._ends[number]].as_py()  # counted from the end of the group
-        held = cell if isinstance(cell, dict) else {"path" if isinstance(cell, str) else "bytes": cell}
+        held: dict[str, Any] = cell if isinstance(cell, dict) else {"path" if isinstance(cell, str) else "bytes": cell}
         if (content := held.get("bytes")) is not None:
             if len(content) > MOST_BYTES:
                 raise MinimandError(

@@ -169,7 +169,7 @@ def _entry(
         count_parameters(contestant.model),
         count_flops(contestant.model, shape),
         [r.test_accuracy for r in results if r.test_accuracy is not None],
-        [r.test_loss for r in results],
+        [r.test_loss for r in results if r.test_loss is not None],
         [sum(record["seconds"] for record in r.history) for r in results],
         [r.history for r in results],
         diverged,

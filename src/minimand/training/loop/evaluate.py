@@ -59,13 +59,13 @@ def evaluate(
     there are no samples.
     """
     data = as_data(data).for_model(model)
-    samples = data.test if samples is None else samples
-    if len(samples) == 0:
+    judged = data.test if samples is None else samples
+    if len(judged) == 0:
         raise MinimandError(f"{data.name} has no test samples; expected some, or samples=data.train.")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with autocast(device, as_precision(precision, data, model, device)):
         judge = as_loss(loss, data)
-        return evaluate_batches(model, data, as_prepared(data, samples, device), judge, World(), check_metrics(metrics))
+        return evaluate_batches(model, data, as_prepared(data, judged, device), judge, World(), check_metrics(metrics))
 
 
 def check_metrics(metrics: Any, processes: int = 1) -> Metrics:
