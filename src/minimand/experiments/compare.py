@@ -12,6 +12,7 @@ import torch
 from .._support.calls import file_name
 from .._support.environment import as_device, environment
 from .._support.errors import MinimandError, WrongTypeError
+from .._support.seeds import seeded_apart
 from ..algorithms import Algorithm, as_algorithm, specification
 from ..data import Data, as_data
 from ..models import UnrolledNetwork, create_for
@@ -44,9 +45,9 @@ class Task:
         self, algorithm: Algorithm, seed: int, callbacks: Sequence[Callback], run: Path | None = None
     ) -> FitResult:
         """Train the model that an algorithm wires; the seed decides its first weights and every random choice."""
-        torch.manual_seed(seed)
-        model, device = self.network(algorithm), self.device
-        how: dict[str, Any] = {"recipe": self.recipe, "device": device, "callbacks": callbacks, "progress": False}
+        with seeded_apart(seed, torch.device("cpu")):
+            model = self.network(algorithm)
+        how: dict[str, Any] = {"recipe": self.recipe, "device": self.device, "callbacks": callbacks, "progress": False}
         return fit(model, self.data, run=run, seed=seed, **how)
 
 
