@@ -271,7 +271,7 @@ def test_a_lost_rank_ends_the_others_and_the_run_goes_on(tmp_path: Path) -> None
     assert found[1] is None
     for rank in (0, 2):
         message, seconds = found[rank]
-        assert f"does not answer any more, so training ends here too" in message
+        assert "does not answer any more, so training ends here too" in message
         assert "goes on from the last checkpoint" in message
         assert seconds < 10
     kept = sorted((tmp_path / "run" / "checkpoints").glob("*.safetensors"))
