@@ -1,14 +1,18 @@
 """What text may stand for an algorithm, and what code it may run."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
 import minimand as mm
+from minimand._support.errors import MinimandError
 from minimand.algorithms import as_algorithm, is_own, specification
 
 OWN = """
 import minimand as mm
+from contextlib import suppress
 from pathlib import Path
 Path(__file__).with_name("ran").touch()
 class HeavyBall(mm.algorithms.HeavyBall):
@@ -88,3 +92,36 @@ def test_a_file_that_ends_the_process_does_not(tmp_path: Path) -> None:
 def test_each_argument_once(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         as_algorithm(text)
+
+
+_LITERALS = st.recursive(
+    st.sampled_from(
+        ["0.5", "-1", "1e999", "'a'", "b'x'", "None", "1+1j", "Learnable", "f'{1}'", "10**10", "\0", "9" * 5000]
+    ),
+    lambda part: st.one_of(
+        st.lists(part, max_size=3).map(lambda parts: f"({', '.join(parts)},)"),
+        part.map("{{{}}}".format),
+        part.map("{{{0}: {0}}}".format),
+        part.map("Learnable({0}, {0}, {0})".format),
+        part.map("Learnable(initial={0})".format),
+    ),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    name=st.sampled_from(["momentum", "rho", "tableau", "step_size", "cap"]), literal=_LITERALS, cut=st.integers(0, 3)
+)
+def test_any_text_is_an_algorithm_or_one_error(name: str, literal: str, cut: int) -> None:
+    for algorithm in ("heavy_ball", "linear_multistep", "runge_kutta", "fista"):
+        text = f"{algorithm}({name}={literal})"
+        with suppress(MinimandError):
+            assert isinstance(as_algorithm(text[: len(text) - cut]), mm.Algorithm)
+
+
+@pytest.mark.parametrize("text", ["(" * 9000, "-" * 9000 + "1", "[" * 5000 + "]" * 5000, "x" * 100_000, "{" * 9000])
+def test_text_that_is_nested_deep_or_long_is_one_short_error(text: str) -> None:
+    with pytest.raises(MinimandError) as caught:
+        as_algorithm(f"heavy_ball(momentum={text})")
+    assert len(str(caught.value)) < 1000

@@ -1,5 +1,6 @@
 import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 import minimand as mm
+from minimand.data import as_data
 from minimand.experiments.study import STUDIES
 from minimand.report.size import count_flops
 from minimand.trainability.initialization.scheme import SCHEMES
@@ -75,6 +77,20 @@ def test_what_a_caller_named_is_escaped(tmp_path: Path) -> None:
     text = result.run.report.read_text()
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
+
+
+ODD_NAMES = ("$\\frac{$", "$$", "a\udcffb", '<b>&"', "{{x}}", "\\", "\u65e5\u672c", "a\nb", "x" * 300, "plain")
+
+
+def test_classes_of_any_name_are_drawn_and_told(tmp_path: Path) -> None:
+    inputs, targets = torch.randn(40, 2), torch.arange(40) % len(ODD_NAMES)
+    data = replace(as_data(((inputs, targets), (inputs, targets))), classes=ODD_NAMES)
+    result = _fit(tmp_path / "run", nn.Linear(2, len(ODD_NAMES)), data)
+    assert result.run is not None
+    page = result.run.report.read_text(encoding="utf-8")
+    assert page.count("<img") == 2
+    again = _fit(tmp_path / "run", nn.Linear(2, len(ODD_NAMES)), data)
+    assert again.test_loss == result.test_loss
 
 
 def test_a_model_of_one_s_own_has_a_page_too(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from .errors import MinimandError, WrongTypeError, unknown_name
 
 Makers = Mapping[str, Callable[..., Any]]
+_LONGEST = 10_000  # characters of a specification
 
 
 def parse_call(text: str, what: str, makers: Makers | None = None) -> tuple[str, dict[str, Any]]:
@@ -19,16 +20,19 @@ def parse_call(text: str, what: str, makers: Makers | None = None) -> tuple[str,
     expected = "expected a name, or a name with literals such as name(key=0.9)"
     if not isinstance(text, str):
         raise WrongTypeError(f"the {what} is {text!r}; {expected}.")
+    if len(text) > _LONGEST:
+        raise MinimandError(f"the {what} has {len(text):,} characters; expected at most {_LONGEST:,}.")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-    except SyntaxError:
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # of text that is nested deep, or has null bytes
         tree = None
     match tree:
         case ast.Name(name):
             return name, {}
         case ast.Call(ast.Name(name), []):
             return name, _named(tree, text, makers or {})
-    raise MinimandError(f"cannot read the {what} {text!r}; {expected}.")
+    shown = text if len(text) <= 200 else f"{text[:200]}..."
+    raise MinimandError(f"cannot read the {what} {shown!r}; {expected}.")
 
 
 def file_name(text: str) -> str:
@@ -56,7 +60,7 @@ def _literal(node: ast.expr, text: str, makers: Makers) -> Any:
             raise MinimandError(f"cannot read {ast.unparse(node)!r}: {error}.") from None
     try:
         return ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError, RecursionError, MemoryError):  # a TypeError of {{}}, which cannot be in a set
         also = f", in quotes {ast.unparse(node)!r}" if isinstance(node, ast.Name) else ""
         also += "".join(f" or {name}(...)" for name in makers)
         raise MinimandError(f"cannot read {ast.unparse(node)!r} in {text!r}; expected a literal{also}.") from None

@@ -74,3 +74,8 @@ def legend_below(figure: Figure, columns: int = 1, side: Literal["left", "center
     lines, labels = figure.axes[0].get_legend_handles_labels()
     loc: Any = f"outside lower {side}"
     figure.legend(lines, labels, loc=loc, ncols=columns, frameon=False, fontsize=8)
+
+
+def literal(text: str) -> str:
+    """Text for a figure that is drawn as it is: dollars are no formulas, and what is no UTF-8 has its code."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")

@@ -9,7 +9,7 @@ from typing import Any
 
 from .._support.files import write_whole
 from .._support.sealed import sealed_json
-from .._support.style import COLORS, Figure, draw_mean_and_range, legend_below, new_figure, plain
+from .._support.style import COLORS, Figure, draw_mean_and_range, legend_below, literal, new_figure, plain
 from .._support.tables import markdown, spread, table_html, table_text
 from ..report import Figures, write_page
 from ..theory import Certificate
@@ -158,7 +158,7 @@ class Comparison:
             for e, color in zip(finished, COLORS * len(finished), strict=False):
                 by_epoch = list(zip(*[[scale * r[key] for r in h] for h in e.histories], strict=True))
                 epochs = range(1, len(by_epoch) + 1)
-                draw_mean_and_range(axes, epochs, by_epoch, color, e.algorithm, style="-", alpha=0.15)
+                draw_mean_and_range(axes, epochs, by_epoch, color, literal(e.algorithm), style="-", alpha=0.15)
             axes.set(xlabel="epoch", ylabel=label)
             axes.locator_params("x", integer=True)
         if finished:

@@ -1,10 +1,13 @@
 """Figures of runs (extra `plots`)."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from .._support.style import COLORS, INK, Figure, new_figure, one_panel, plain
+from .._support.style import COLORS, INK, Figure, literal, new_figure, one_panel, plain
+
+_LONGEST = 24  # characters of a class in a figure
 
 
 def draw_curves(history: Sequence[dict[str, Any]]) -> Figure:
@@ -29,7 +32,7 @@ def draw_curves(history: Sequence[dict[str, Any]]) -> Figure:
 
 def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
     """Draw the share of each class (row) that was taken for another (column), in percent of the row."""
-    n = len(classes)
+    n, classes = len(classes), [literal(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}...") for name in classes]
     size = min(2.2 + 0.42 * n, 9)
     figure = new_figure(size + 0.8, size)
     axes = figure.subplots()
@@ -68,6 +71,7 @@ def svg(figure: Figure) -> str:
     import matplotlib
 
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "minimand"}):
+    with matplotlib.rc_context({"svg.hashsalt": "minimand"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box is drawn for it, and the page has the name
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)  # pages are dark too
     return buffer.getvalue()

@@ -99,7 +99,8 @@ def write_page(template: str, path: Path, content: dict[str, Any], figures: Figu
     content = content | {"bibliography": references, "missing": figures.missing, "version": __version__}
     content["palette"] = PALETTE
     date = time.strftime("%Y-%m-%d %H:%M")
-    write_whole(path, environment.get_template(template).render(**content, date=date))
+    text = environment.get_template(template).render(**content, date=date)
+    write_whole(path, text.encode("utf-8", "backslashreplace"))
 
 
 def _facts(result: "FitResult", data: Data, model: nn.Module) -> list[tuple[str, str]]:
