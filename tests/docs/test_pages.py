@@ -68,6 +68,7 @@ PRINTED = {
     "initialize": r"7 branches, each times 0\.2173",
     "models": r"resnet50\(depth=19, width=70\) 258",
     "normalize": "",
+    "predict": r"'0', '1'(.|\n)*sample +class(.|\n)*Linear",
     "processes": "",
     "recipes": r"test accuracy \d+(.|\n)*\d+\.\d+ 0\.\d+",
     "rewire": r"rewired_momentum",
