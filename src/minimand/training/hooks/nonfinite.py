@@ -30,6 +30,8 @@ class NonFiniteHook(Hook):
     """
 
     norm: Tensor
+    batch: tuple[Any, Tensor, Loss]
+    """The inputs, targets and loss of the present step."""
 
     @classmethod
     def is_wanted(cls, training: Training) -> bool:
