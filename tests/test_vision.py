@@ -131,3 +131,21 @@ with warnings.catch_warnings(record=True) as caught:
 print(*[str(w.message) for w in caught])
 """
     assert _run(stand_in, code).startswith("minimand's models are not in timm's registry: ImportError: cannot import")
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_file_of_ones_own_that_meets_the_error_is_told_what_mends_it(stand_in: Path, chained: bool) -> None:
+    """In transformers it is the cause of another error."""
+    error = "raise RuntimeError('operator torchvision::nms does not exist')"
+    wrapped = f"try:\n    {error}\nexcept RuntimeError as e:\n    raise ImportError('Could not import module') from e"
+    (stand_in / "torchvision.py").write_text(wrapped if chained else error)
+    (stand_in / "net.py").write_text("import torchvision\nclass Net(torchvision.Net): pass\n")
+    code = f"""
+from pathlib import Path
+from minimand._support.own_file import name_in_file
+try:
+    name_in_file(Path({str(stand_in / "net.py")!r}), "Net", "model")
+except ValueError as error:
+    print(error)
+"""
+    assert "write `import minimand.vision` before torchvision, timm and transformers" in _run(stand_in, code)

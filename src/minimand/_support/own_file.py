@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from .errors import MinimandError, unknown_name
+from .torchvision import MENDED, is_torchvision_without_cuda
 
 _Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 _executed: dict[str, set[int]] = {}
@@ -50,7 +51,8 @@ def name_in_file(path: Path, name: str, what: str) -> Any:
         exec(compile(tree, path, "exec"), vars(module))
     except (Exception, SystemExit) as error:
         del sys.modules[module_name], _executed[module_name]
-        raise MinimandError(f"{path} does not import: {type(error).__name__}: {error}") from error
+        remedy = f" {MENDED}" if is_torchvision_without_cuda(error) else ""
+        raise MinimandError(f"{path} does not import: {type(error).__name__}: {error}{remedy}") from error
     _executed[module_name] |= numbers
     return getattr(module, name)
 

@@ -9,6 +9,21 @@ _libraries: list[Any] = []
 """The libraries of torch that declare the schemas, which go with them."""
 
 
+MENDED = (
+    "torchvision's compiled operators need CUDA libraries, which this torch has not: write `import minimand.vision` "
+    "before torchvision, timm and transformers."
+)
+
+
+def is_torchvision_without_cuda(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, is that of torchvision beside a torch without CUDA."""
+    while error is not None:
+        if "torchvision::nms does not exist" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def require_timm() -> Any:
     """Import timm, and before it torchvision, which it needs."""
     require_torchvision("by timm")
@@ -24,7 +39,7 @@ def require_torchvision(purpose: str) -> Any:
     try:
         return require("torchvision", "vision", purpose)
     except RuntimeError as error:
-        if "torchvision::nms does not exist" not in str(error):
+        if not is_torchvision_without_cuda(error):
             raise
     import torch
 
