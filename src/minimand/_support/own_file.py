@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from .errors import MinimandError, unknown_name
-from .torchvision import MENDED, is_torchvision_without_cuda
+from .torchvision_error import MENDED, is_torchvision_without_cuda
 
 _Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 _executed: dict[str, set[int]] = {}
