@@ -24,7 +24,7 @@ def _compare(folder: Path, algorithms: list[Any] | None = None, seeds: int = 2) 
 def test_a_comparison_keeps_runs_table_and_page(tmp_path: Path) -> None:
     comparison = _compare(tmp_path)
     assert {p.name for p in tmp_path.iterdir() if p.is_file()} == {
-        "comparison.json", "table.md", "figure.svg", "report.html",
+        "comparison.json", "table.md", "figure.svg", "report.html", "plan.yaml",
     }  # fmt: skip
     assert len([p for p in tmp_path.iterdir() if p.is_dir()]) == 4
     written = json.loads((tmp_path / "comparison.json").read_text())
@@ -114,3 +114,42 @@ def test_bad_input(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message):
             mm.compare(**{"data": "nested_rings", "model": "mlp", "run": str(tmp_path / "new"), **arguments})
         assert not (tmp_path / "new").exists()
+
+
+def _tuned(folder: Path, **options: Any) -> mm.experiments.Comparison:
+    recipe = mm.Recipe(epochs=2, batch_size=50, optimizer="adamw(lr=0.01, weight_decay=0)", schedule="cosine")
+    settings: dict[str, Any] = {"model": "mlp(width=8, depth=2)", "seeds": 2, "tune": 3, "progress": False, **options}
+    algorithms = ["gradient_descent", "heavy_ball(momentum=0.5)"]
+    return mm.compare(algorithms, "nested_rings(samples=200)", recipe=recipe, run=folder, **settings)
+
+
+def test_each_arm_gets_the_rate_that_is_best_on_held_out_samples(tmp_path: Path) -> None:
+    comparison = _tuned(tmp_path)
+    for entry in comparison.entries:
+        assert sorted(entry.tried) == pytest.approx([0.005, 0.01, 0.02])
+        assert entry.rate in entry.tried
+        scores = {rate: score for rate, score in entry.tried.items() if score is not None}
+        assert scores[entry.rate] == max(scores.values())
+    judged = [run for run in tmp_path.iterdir() if run.is_dir() and run.name != "tuning"]
+    for run in judged:
+        lr = mm.load(run).recipe.optimizer.lr
+        assert lr in {entry.rate for entry in comparison.entries}
+    tuning = next((tmp_path / "tuning").glob("*/*/config.yaml"))
+    assert "train: 160" in tuning.read_text()  # of 200
+    assert "learning rate" in comparison.columns()
+    assert "were chosen among 3 on 20%" in comparison.note
+
+
+def test_a_plan_is_kept_and_another_one_is_refused_before_training(tmp_path: Path) -> None:
+    _tuned(tmp_path, hypothesis="heavy ball is ahead")
+    plan = (tmp_path / "plan.yaml").read_text()
+    assert "hypothesis: heavy ball is ahead" in plan
+    assert "Holm" in plan
+    _tuned(tmp_path, hypothesis="heavy ball is ahead")  # the same plan goes on
+    changes: dict[str, Any] = {"seeds": 5, "tune": 5, "hypothesis": "none"}
+    for change, value in changes.items():
+        with pytest.raises(ValueError, match="tuning.rates" if change == "tune" else change):
+            _tuned(tmp_path, **{"hypothesis": "heavy ball is ahead", change: value})
+    with pytest.raises(ValueError, match="tune is 1"):
+        _tuned(tmp_path / "other", tune=1)
+    assert not (tmp_path / "other").exists()

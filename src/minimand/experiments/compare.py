@@ -18,13 +18,15 @@ from ..data import Data, as_data
 from ..models import UnrolledNetwork, create_for
 from ..networks import count_parameters
 from ..networks.fingerprint import model_fingerprint
-from ..recipes import Recipe, default_recipe
+from ..recipes import Recipe, as_config, default_recipe
 from ..report import bibtex, certify_model, count_flops
 from ..theory import Binding, Certificate
 from ..training import Callback, FitResult, NonFiniteLossError, fit
 from ..training.hooks.progress import with_progress
 from .comparison import Comparison, ComparisonEntry
+from .plan import keep_plan
 from .study import CallbacksByLabel
+from .tuning import HELD_OUT, SEED, rates, tune as tune_rate
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ def compare(
     seeds: int = 3,
     recipe: Recipe | None = None,
     binding: Binding | None = None,
+    tune: int = 0,
+    hypothesis: str = "",
     run: str | Path = "runs/comparison",
     callbacks: CallbacksByLabel = lambda label: (),
     device: str | torch.device | None = None,
@@ -76,13 +80,16 @@ def compare(
         seeds: the number of trainings of each algorithm; their seeds are 0, 1, ...
         recipe: by default a short one that suits the data.
         binding: by default the model's own.
-        run: a folder for the run of each training, comparison.json, table.md, figure.svg and report.html.
+        tune: the number of learning rates, a factor of two apart around the recipe's, among which each algorithm gets
+            the best on a fifth of the training samples, before the judged trainings; 0 for the recipe's.
+        hypothesis: a sentence for the plan on what is expected.
+        run: a folder for plan.yaml, the run of each training, comparison.json, table.md, figure.svg and report.html.
         callbacks: makes the callbacks of each training from its label.
         device: by default a GPU where there is one, else the CPU.
         progress: show each training as it goes, as `mm.fit` does.
 
     Raises:
-        ValueError: no algorithms, or one given twice; nothing is trained then.
+        ValueError: no algorithms, or one given twice, or the folder has a plan of something else; nothing is trained.
     """
     if isinstance(algorithms, str | Algorithm):
         raise WrongTypeError(f"algorithms is {algorithms!r}, a single one; expected a list: [{algorithms!r}].")
@@ -95,8 +102,25 @@ def compare(
         raise MinimandError(f"{data.name} has no test samples, by which algorithms are compared; expected some.")
     device = as_device(device)
     recipe = recipe or default_recipe(data, create_for(model, data.shape, data.num_outputs))
-    task = Task(data, model, binding, recipe, device)
-    return _compare(task, _contestants(algorithms, task), range(seeds), Path(run), shown(callbacks, progress))
+    if tune:
+        rates(recipe, tune)
+    task, folder = Task(data, model, binding, recipe, device), Path(run)
+    contestants = _contestants(algorithms, task)
+    keep_plan(
+        folder,
+        {
+            "hypothesis": hypothesis,
+            "arms": [contestant.label for contestant in contestants],
+            "seeds": list(range(seeds)),
+            "judged": "test accuracy" if data.task == "classification" else "test loss",
+            "tuning": {"rates": rates(recipe, tune), "held out": HELD_OUT, "seed": SEED} if tune else "none",
+            "data": dict(data.loaded) or data.name,
+            "model": model,
+            "binding": binding,
+            "recipe": as_config(recipe),
+        },
+    )
+    return _compare(task, contestants, range(seeds), tune, folder, shown(callbacks, progress))
 
 
 def shown(callbacks: CallbacksByLabel, progress: bool) -> CallbacksByLabel:
@@ -138,7 +162,12 @@ def _label(contestant: _Contestant, alone: bool) -> str:
 
 
 def _compare(
-    task: Task, contestants: Sequence[_Contestant], seeds: Sequence[int], folder: Path, callbacks: CallbacksByLabel
+    task: Task,
+    contestants: Sequence[_Contestant],
+    seeds: Sequence[int],
+    tries: int,
+    folder: Path,
+    callbacks: CallbacksByLabel,
 ) -> Comparison:
     entries: list[ComparisonEntry] = []
     run_pages: list[tuple[str, str]] = []
@@ -146,20 +175,39 @@ def _compare(
         results: list[FitResult] = []
         diverged: list[int] = []
         name = f"{file_name(specification(contestant.algorithm))}-{contestant.fingerprint[:8]}"
+        arm, scores = (task, {}) if tries == 0 else _tuned(task, contestant, tries, folder / "tuning" / name, callbacks)
         for seed in seeds:
             run = folder / f"{name}-seed{seed}"
             label = f"{contestant.label} seed {seed}"
             try:
-                results.append(task.train(contestant.algorithm, seed, callbacks(label), run))
+                results.append(arm.train(contestant.algorithm, seed, callbacks(label), run))
                 run_pages.append((f"{run.name}/report.html", label))
             except NonFiniteLossError:
                 diverged.append(seed)
-        entries.append(_entry(contestant, results, diverged, task.data.shape))
+        entries.append(
+            replace(
+                _entry(contestant, results, diverged, task.data.shape),
+                tried=scores,
+                rate=arm.recipe.optimizer.lr if scores else None,
+            )
+        )
     certificates = {contestant.label: contestant.certificate for contestant in contestants}
     machine, recipe = environment(task.device), _describe(task.recipe)
     comparison = Comparison(task.data.name, task.model, recipe, list(seeds), machine, entries, certificates)
     comparison.write(folder, run_pages, bibtex(*[contestant.model for contestant in contestants], task.data))
     return comparison
+
+
+def _tuned(
+    task: Task, contestant: _Contestant, tries: int, folder: Path, callbacks: CallbacksByLabel
+) -> tuple[Task, dict[float, float | None]]:
+    """The task with the best learning rate for a contestant, and the scores of those that were tried."""
+
+    def train(data: Data, recipe: Recipe, seed: int, callbacks: Sequence[Callback], run: Path) -> FitResult:
+        return replace(task, data=data, recipe=recipe).train(contestant.algorithm, seed, callbacks, run)
+
+    recipe, scores = tune_rate(train, task.data, task.recipe, tries, folder, contestant.label, callbacks)
+    return replace(task, recipe=recipe), scores
 
 
 def _entry(

@@ -14,6 +14,7 @@ from .._support.tables import markdown, spread, table_html, table_text
 from ..report import Figures, write_page
 from ..theory import Certificate
 from .paired import CONFIDENCE, PairedDifference, corrected
+from .tuning import HELD_OUT, at_the_edge
 
 ABOUT_DIFFERENCES = (
     "Paired by seed: Student's intervals, p after Holm's correction; the last column says how many seeds would show a "
@@ -40,6 +41,10 @@ class ComparisonEntry:
     """The records of all epochs, by seed."""
     diverged: list[int] = field(default_factory=list)
     """The seeds whose loss became NaN or infinite; the other lists leave them out."""
+    tried: dict[float, float | None] = field(default_factory=dict)
+    """The score on held-out data of each learning rate that was tried; None where it diverged; empty without tuning."""
+    rate: float | None = None
+    """The learning rate that was chosen among those; None without tuning."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,18 @@ class Comparison:
     certificates: dict[str, Certificate] = field(repr=False)
 
     @property
+    def _is_tuned(self) -> bool:
+        return any(e.tried for e in self.entries)
+
+    @property
     def _has_accuracy(self) -> bool:
         return any(e.accuracies for e in self.entries)
 
     def columns(self) -> list[str]:
         """The column heads of the table."""
         accuracy = ["test accuracy %"] if self._has_accuracy else []
-        return ["algorithm", *accuracy, "test loss", "training s", "parameters", "MFLOPs"]
+        rate = ["learning rate"] if self._is_tuned else []
+        return ["algorithm", *accuracy, "test loss", *rate, "training s", "parameters", "MFLOPs"]
 
     def rows(self) -> list[list[str]]:
         """A row for each algorithm: mean and deviation over the seeds that did not diverge, and how many did."""
@@ -71,7 +81,9 @@ class Comparison:
             flops = "unknown" if e.flops is None else f"{e.flops / 1e6:.1f}"
             lost = f" ({len(e.diverged)} of {len(self.seeds)} diverged)" if e.diverged and e.losses else ""
             seconds = f"{statistics.mean(e.seconds):.0f}" if e.seconds else "diverged"
-            rows.append([e.algorithm, *accuracy, _over_seeds(e.losses, 4) + lost, seconds, f"{e.parameters:,}", flops])
+            rate = [f"{e.rate:.3g}"] if e.rate is not None else []
+            loss = _over_seeds(e.losses, 4) + lost
+            rows.append([e.algorithm, *accuracy, loss, *rate, seconds, f"{e.parameters:,}", flops])
         return rows
 
     @property
@@ -80,7 +92,17 @@ class Comparison:
         statistic = "mean and standard deviation over seeds" if len(self.seeds) > 1 else "seed"
         seeds = ", ".join(map(str, self.seeds))
         where = f"{self.environment['hardware']}, torch {self.environment['torch']}, {self.environment['date']}"
-        return f"{self.model} on {self.data}; {self.recipe}; {statistic} {seeds}; {where}. {self.verdict}"
+        return f"{self.model} on {self.data}; {self.recipe}; {statistic} {seeds}; {where}. {self._tuning}{self.verdict}"
+
+    @property
+    def _tuning(self) -> str:
+        """A sentence on how learning rates were chosen, and where they may not be the best; empty without tuning."""
+        if not self._is_tuned:
+            return ""
+        edge = [e.algorithm for e in self.entries if at_the_edge(e.tried)]
+        beyond = f" The best of {' and '.join(edge)} is at the edge of those tried." if edge else ""
+        tries = len(self.entries[0].tried)
+        return f"Learning rates were chosen among {tries} on {HELD_OUT:.0%} of the training samples.{beyond} "
 
     @property
     def differences(self) -> dict[str, PairedDifference]:

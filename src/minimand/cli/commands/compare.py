@@ -19,6 +19,10 @@ class Compare(TrainingOptions):
     """The algorithms, as for train."""
     seeds: int = 3
     """Trainings of each algorithm; they are seeded 0, 1, ..."""
+    tune: int = 0
+    """Learning rates, a factor of two apart, among which each algorithm gets the best on held-out data; 0 for none."""
+    hypothesis: str = ""
+    """A sentence on what is expected, for the plan that is written before the first training."""
     run: str = "runs/comparison"
     """The folder; the same command on the same folder goes on where it was."""
 
@@ -30,6 +34,8 @@ class Compare(TrainingOptions):
             comparison = compare(
                 self.algorithm,
                 seeds=self.seeds,
+                tune=self.tune,
+                hypothesis=self.hypothesis,
                 run=self.run,
                 callbacks=lambda label: progress(console, self.quiet, label),
                 progress=False,

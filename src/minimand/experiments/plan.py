@@ -1,0 +1,38 @@
+"""The plan of a comparison: what is compared and how it is judged, written before the first training."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .._support.errors import MinimandError
+from .._support.files import write_whole
+from .._support.sealed import read_sealed_text, sealed_yaml
+from ..training.runs.run import differences
+
+TEST = "paired t test over seeds, each arm against the first, two-sided at 5 %, Holm's correction over the arms"
+"""How a comparison is judged."""
+_MOST_BYTES = 2**20
+
+
+def keep_plan(folder: Path, plan: Mapping[str, Any]) -> None:
+    """Write plan.yaml into a folder, or see that the plan there is the same.
+
+    Raises:
+        MinimandError: the plan there is another: what was planned is not changed once there may be results.
+    """
+    import yaml
+
+    plan = json.loads(json.dumps({"format": "plan 1", **plan, "test": TEST}))
+    path = folder / "plan.yaml"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, sealed_yaml(yaml.safe_dump(plan, sort_keys=False, allow_unicode=True)))
+        return
+    before = yaml.safe_load(read_sealed_text(path, _MOST_BYTES))
+    before.pop("checksum", None)
+    if changed := differences(before, plan):
+        raise MinimandError(
+            f"{path} was written before the trainings there, and is another plan: {'; '.join(changed)}. Name another "
+            "folder."
+        )
