@@ -102,25 +102,28 @@ def compare(
         raise MinimandError(f"{data.name} has no test samples, by which algorithms are compared; expected some.")
     device = as_device(device)
     recipe = recipe or default_recipe(data, create_for(model, data.shape, data.num_outputs))
-    if tune:
-        rates(recipe, tune)
+    tried = rates(recipe, tune) if tune else []
     task, folder = Task(data, model, binding, recipe, device), Path(run)
     contestants = _contestants(algorithms, task)
-    keep_plan(
-        folder,
-        {
-            "hypothesis": hypothesis,
-            "arms": [contestant.label for contestant in contestants],
-            "seeds": list(range(seeds)),
-            "judged": "test accuracy" if data.task == "classification" else "test loss",
-            "tuning": {"rates": rates(recipe, tune), "held out": HELD_OUT, "seed": SEED} if tune else "none",
-            "data": dict(data.loaded) or data.name,
-            "model": model,
-            "binding": binding,
-            "recipe": as_config(recipe),
-        },
-    )
+    keep_plan(folder, _plan(task, contestants, seeds, tried, hypothesis))
     return _compare(task, contestants, range(seeds), tune, folder, shown(callbacks, progress))
+
+
+def _plan(
+    task: Task, contestants: Sequence["_Contestant"], seeds: int, tried: list[float], hypothesis: str
+) -> dict[str, Any]:
+    """What is planned: arms, seeds, what is judged, tuning, and what all arms have in common."""
+    return {
+        "hypothesis": hypothesis,
+        "arms": [contestant.label for contestant in contestants],
+        "seeds": list(range(seeds)),
+        "judged": "test accuracy" if task.data.task == "classification" else "test loss",
+        "tuning": {"rates": tried, "held out": HELD_OUT, "seed": SEED} if tried else "none",
+        "data": dict(task.data.loaded) or task.data.name,
+        "model": task.model,
+        "binding": task.binding,
+        "recipe": as_config(task.recipe),
+    }
 
 
 def shown(callbacks: CallbacksByLabel, progress: bool) -> CallbacksByLabel:
