@@ -205,7 +205,7 @@ def test_bad_input(arguments: dict, error: type[Exception], message: str) -> Non
         (lambda: mm.Recipe(epochs=0), "Recipe.epochs is 0; expected an integer, at least 1"),
         (lambda: mm.Recipe(epochs=1.5), "Recipe.epochs is 1.5; expected an integer"),  # type: ignore[arg-type]
         (lambda: mm.Recipe(ema=1.0), "Recipe.ema is 1.0; expected 0 to below 1"),
-        (lambda: mm.Recipe(optimizer=mm.AdamW), r"expected 'sgd', 'adam', 'adamw', or one such as mm.SGD\("),  # type: ignore[arg-type]
+        (lambda: mm.Recipe(optimizer=mm.AdamW), r"expected 'sgd', 'adam', 'adamw', .*or one such as mm.SGD\("),  # type: ignore[arg-type]
         (lambda: mm.Recipe(optimizer="adamv"), "unknown optimizer 'adamv'. Did you mean 'adam'"),  # type: ignore[arg-type]
         (lambda: mm.Recipe(schedule="cosin"), "unknown schedule 'cosin'. Did you mean 'cosine'"),  # type: ignore[arg-type]
         (lambda: mm.Recipe(precision="bf32"), "unknown precision of Recipe 'bf32'. Did you mean 'fp32'"),  # type: ignore[arg-type]

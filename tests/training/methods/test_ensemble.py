@@ -36,7 +36,7 @@ def test_it_is_there_after_training_and_after_a_resumed_run(tmp_path: Path) -> N
     evaluation = result.ensemble_evaluation
     assert result.ensemble is not None
     assert evaluation is not None
-    assert mm.evaluate(result.ensemble, data).loss == pytest.approx(evaluation.loss)
+    assert mm.evaluate(result.ensemble, data, precision="fp32").loss == pytest.approx(evaluation.loss)
     assert f"all classifiers together: {100 * cast(float, evaluation.accuracy):.2f} %" in str(result)
     again = mm.fit(models()["momentum"], data, method=method, recipe=recipe(2), run=tmp_path / "run")
     assert again.ensemble is not None

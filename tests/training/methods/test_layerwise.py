@@ -126,7 +126,7 @@ def test_a_run_that_stops_in_any_layer_goes_on_to_the_same_bits(at: int, tmp_pat
     data, method = (digits(), digits(64)), mm.Layerwise(hidden_layers=2)
     options: dict[str, Any] = {
         "method": method,
-        "recipe": mm.Recipe(2, 64, mm.SGD(0.05), ema=0.9),
+        "recipe": mm.Recipe(2, 64, mm.SGD(0.05), ema=0.9, precision="fp32"),
         "checkpoint_every": 0,
     }
     whole = models()["momentum"]
