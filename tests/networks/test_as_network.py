@@ -171,7 +171,7 @@ def test_the_parts_of_many_models_are_the_model(name: str) -> None:
 def test_parts_run_on_any_number_of_samples_and_in_any_order_of_names(name: str) -> None:
     model, x = FEW[name][0]()
     network = mm.as_network(model.eval(), x)
-    several = x.repeat(2, 1, 1, 1)[:7] if isinstance(x, Tensor) else {k: v.repeat(2, 1)[:7] for k, v in x.items()}
+    several: Any = x.repeat(2, 1, 1, 1)[:7] if isinstance(x, Tensor) else {k: v.repeat(2, 1)[:7] for k, v in x.items()}
     other = several if isinstance(x, Tensor) else dict(reversed(several.items()))
     args, kwargs = ((several,), {}) if isinstance(x, Tensor) else ((), several)
     with torch.no_grad():
@@ -221,7 +221,7 @@ def test_a_convolution_its_normalization_and_its_activation_are_one_layer() -> N
     assert kinds == [[nn.Conv2d, nn.BatchNorm2d, nn.ReLU]] * 3
     linear = nn.Sequential(nn.Linear(4, 5), nn.LayerNorm(5), nn.PReLU(), nn.Linear(5, 5), nn.GELU(), nn.Linear(5, 2))
     assert [len(cast(nn.Sequential, layer)) for layer in mm.as_network(linear).layers] == [3, 2]
-    before = nn.Sequential(nn.BatchNorm2d(1), nn.ReLU(), nn.Conv2d(1, 6, 3), *triples(2)[3:], *head)
+    before = nn.Sequential(nn.BatchNorm2d(1), nn.ReLU(), nn.Conv2d(1, 6, 3), *list(triples(2))[3:], *head)
     assert [len(cast(nn.Sequential, layer)) for layer in mm.as_network(before).layers] == [3, 3]
     network = mm.as_network(Triples(), torch.randn(4, 1, 8, 8))
     assert [[type(m) for m in cast(nn.Sequential, layer)] for layer in network.layers] == kinds[:2]
@@ -352,6 +352,7 @@ def test_what_comes_between_blocks_follows_the_batch_size() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.blocks = nn.ModuleList(Block() for _ in range(3))
+            self.table: Tensor
             self.register_buffer("table", torch.randn(9, 4))
             self.scale = nn.Parameter(torch.ones(4))
             self.last = nn.Linear(4, 2)

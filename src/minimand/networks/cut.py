@@ -96,7 +96,8 @@ def _parts(model: nn.Module, places: _Places, inputs: tuple[Any, Any], size: int
     channels_last: list[bool] = []
     for training in (False, True):
         model.train(training)
-        one, other = (record(model, closed, *_rows(inputs, size, n), n) for n in (2, 3))
+        (args, kwargs), (more, more_kwargs) = (_rows(inputs, size, n) for n in (2, 3))
+        one, other = record(model, closed, args, kwargs, 2), record(model, closed, more, more_kwargs, 3)
         whole = merged(one, other)
         cuts = _cuts(whole, places)
         of_mode[training] = programs(one, other, whole, cuts)

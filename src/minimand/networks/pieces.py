@@ -84,8 +84,8 @@ class Program:
                     tensors[number] = leaf
         if self.exit is None:
             return mapped(self.output, value)
-        states = tuple(c.pack(tensors[c.number], size) for c in self.exit)
-        return states if len(states) > 1 else states[0]
+        states = [c.pack(tensors[c.number], size) for c in self.exit]
+        return tuple(states) if len(states) > 1 else states[0]
 
     @property
     def chain(self) -> list[nn.Module] | None:
