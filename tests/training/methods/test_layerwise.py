@@ -155,7 +155,7 @@ def test_a_run_that_stops_in_any_layer_goes_on_to_the_same_bits(at: int, tmp_pat
 
 def trained(tmp: Path | None = None, **options: Any) -> tuple[nn.Module, mm.training.FitResult]:
     model = models()["momentum"]
-    how = mm.Recipe(2, 64, mm.SGD(0.05), mm.StepDecay(at=()), augmentation=mm.Augmentation())
+    how = mm.Recipe(2, 64, mm.SGD(0.05), mm.StepDecay(at=()), augmentation=mm.Augmentation(), precision="fp32")
     return model, mm.fit(model, (digits(), digits(64)), method=mm.Layerwise(**options), recipe=how, run=tmp)
 
 
