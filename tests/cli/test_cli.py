@@ -55,7 +55,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_train_evaluate_and_cite(capsys: pytest.CaptureFixture) -> None:
     text = _run(capsys, "train", *RINGS, "--algorithm", "heavy_ball")
-    assert "data: nested_rings: 100 + 100 samples of 2, 2 classes" in text
+    assert "data: nested_rings: 200 samples of 2, 2 classes, 100 to train, 100 to test" in text
     assert "epoch 2/2" in text
     assert "HeavyBall(step_size=1.0, momentum=0.5)" in text
     assert "report: runs/1/report.html" in text
@@ -230,7 +230,7 @@ def test_list_names_everything(capsys: pytest.CaptureFixture, kind: str) -> None
         (["train", "--data", "digits", "--model", "resnet_20"], "Did you mean 'resnet20'"),
         (["train", "--data", "digits", "--algorithm", "heavy_ball(momentum=2)"], "momentum is 2, outside [-1, 1]"),
         (["train", "--data", "nested_rings", "--model", "resnet20"], "resnet20 takes images"),
-        (["train", "--data", "digits", "--epochs", "0"], "Recipe.epochs is 0"),
+        (["train", "--data", "digits", "--epochs", "0"], "--epochs is 0"),
         (["train", "--epoch", "3"], "Unrecognized"),
         (["evaluate", "nowhere"], "'nowhere' is no run: it does not exist"),
         (["evaluate", "."], "'.' is no run: it holds no config.yaml"),
@@ -239,7 +239,7 @@ def test_list_names_everything(capsys: pytest.CaptureFixture, kind: str) -> None
         (["train", "--data", "digits", "--device", "foo"], "device is 'foo'; expected 'cpu'"),
         (["train", "--data", "digits", "--device", "cuda:99"], "device is 'cuda:99', but this machine has"),
         (["train", "--data", "digits", "--seed", "99999999999999999999"], "expected an integer from 0 to 2^63 - 1"),
-        (["train", "--data", "digits", "--checkpoint-every", "-1"], "checkpoint_every is -1.0; expected seconds"),
+        (["train", "--data", "digits", "--checkpoint-every", "-1"], "--checkpoint-every is -1.0; expected seconds"),
         (["train", "--data", "digits", "--model", "mlp(width=2.5)"], "width is 2.5; expected an integer"),
         (["train", "--data", "digits", "--model", "mlp(width=4,width=5)"], "it has width twice"),
         (["train", "--data", "digits", "--lr", "nan"], "lr is nan; expected a positive number"),
@@ -474,7 +474,7 @@ def test_probe_a_trained_network(capsys: pytest.CaptureFixture) -> None:
         (["resnet20", "--data", "digits"], "expected the folder of a run, or path/to/file.py:name"),
         (["net.py:Net", "--data", "digits"], "expected a network with stem, layers, head"),
         (["net.py:plain", "--data", "nested_rings"], "fails on samples of nested_rings"),
-        (["net.py:plain", "--data", "digits", "--kind", "cnn", "--epochs", "0"], "Recipe.epochs is 0"),
+        (["net.py:plain", "--data", "digits", "--kind", "cnn", "--epochs", "0"], "--epochs is 0"),
         (["net.py:plain", "--data", "digits", "--plot", "nowhere/x.svg"], "expected a file in a folder that exists"),
     ]
     for arguments, message in cases:

@@ -67,11 +67,12 @@ def _deep() -> nn.Sequential:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_loaded_run_is_what_fit_returned(kind: str, tmp_path: Path) -> None:
-    make, options, again = KINDS[kind]
+    make, options, _ = KINDS[kind]
+    again: dict[str, Any] = dict(KINDS[kind][2])
     options = {"recipe": mm.Recipe(2, 20), **options}
     result = mm.fit(make(), _rings(), run=tmp_path / "run", progress=False, **options)
     if again.get("model") == "given":
-        again = {"model": make()}
+        again["model"] = make()
     run = mm.load(tmp_path / "run", **again)
     torch.testing.assert_close(run.model.eval()(_samples()), result.model.eval()(_samples()), rtol=0, atol=0)
     assert run.classes == result.data.classes == ("inner", "outer")

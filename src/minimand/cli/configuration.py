@@ -69,7 +69,7 @@ def _of_run(content: dict[str, Any], command: TrainingOptions) -> dict[str, Any]
 
 def _converted(what: str, value: Any, hint: Any) -> Any:
     """A value of YAML as the type of an option: whole numbers are decimals too, and 1e-3 is a number."""
-    if get_origin(hint) is tuple or tuple in map(get_origin, get_args(hint)):
+    if get_origin(hint) is tuple or any(get_origin(kind) is tuple for kind in get_args(hint)):
         return tuple(value) if isinstance(value, list) else (value,)
     kinds = [kind for kind in (get_args(hint) or (hint,)) if kind is not NoneType]
     if value is None or any(not isinstance(kind, type) for kind in kinds):  # a Literal: tyro's work is done by checks
