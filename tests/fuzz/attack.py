@@ -6,6 +6,7 @@ One property: a clear error, or the same answer, within two seconds of the proce
 
 import argparse
 import json
+import math
 import os
 import random
 import resource
@@ -127,6 +128,7 @@ def attack(mutants: int, seed: int, only: list[str], say: Callable[[str], None],
     """Damage each kind's share of so many files and read them; the files that went wrong are kept in a folder."""
     report = Report()
     chosen = {name: kind for name, kind in kinds().items() if not only or name in only}
+    all_shares = sum(kind.share for kind in chosen.values())
     warm_up()
     with tempfile.TemporaryDirectory() as folder:
         for place, (name, kind) in enumerate(chosen.items()):
@@ -141,7 +143,8 @@ def attack(mutants: int, seed: int, only: list[str], say: Callable[[str], None],
             def content(number: int, target: Target = target, name: str = name) -> bytes:
                 return mutated(target.content, random.Random(f"{seed} {name} {number}"))
 
-            for number, verdict in verdicts(target, content, range(-(-mutants // len(chosen)))):
+            share = math.ceil(mutants * kind.share / all_shares)
+            for number, verdict in verdicts(target, content, range(share)):
                 what, _, text = verdict.partition(": ")
                 counts[what] += 1
                 if text:

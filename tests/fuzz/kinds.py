@@ -30,6 +30,8 @@ class Kind:
     files may be good ones with other content. Raises for what is no good file; None where it cannot tell."""
     without: bool = False
     """Whether another file may stand in for a damaged one, if that is said."""
+    share: float = 1.0
+    """The share of damaged files that it gets: less where reading takes long."""
 
 
 def digest(*values: Any) -> str:
@@ -326,17 +328,17 @@ def kinds() -> dict[str, Kind]:
     newest, older = "run/checkpoints/*4.safetensors", "run/checkpoints/*3.safetensors"
     idx = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
     return {
-        "checkpoint": Kind(newest, _train, _weights, without=True),
-        "checkpoint, evaluated": Kind(newest, _train, _evaluation, without=True),
-        "older checkpoint": Kind(older, _train, _weights),
-        "configuration of a run": Kind("run/config.yaml", _train, _weights, without=True),
+        "checkpoint": Kind(newest, _train, _weights, without=True, share=0.2),
+        "checkpoint, evaluated": Kind(newest, _train, _evaluation, without=True, share=0.05),
+        "older checkpoint": Kind(older, _train, _weights, share=0.1),
+        "configuration of a run": Kind("run/config.yaml", _train, _weights, without=True, share=0.2),
         "packed model": Kind("packed.mm", _pack, _packed_outputs),
-        "results of a study": Kind("study/results.json", _study, _table),
+        "results of a study": Kind("study/results.json", _study, _table, share=0.3),
         "IDX images": Kind(idx[0], _idx(False), _samples, _independent_idx),
         "IDX labels": Kind(idx[1], _idx(False), _samples, _independent_idx),
         "compressed IDX": Kind(f"{idx[0]}.gz", _idx(True), _samples),
-        "PNG": Kind("images/train/cat/0.png", _image_folder("png"), _images, _independent_images),
-        "JPEG": Kind("images/train/cat/0.jpg", _image_folder("jpg"), _images, _independent_images),
+        "PNG": Kind("images/train/cat/0.png", _image_folder("png"), _images, _independent_images, share=0.4),
+        "JPEG": Kind("images/train/cat/0.jpg", _image_folder("jpg"), _images, _independent_images, share=0.4),
         "CSV": Kind("table.csv", _csv, _rows("table.csv"), _independent_csv),
         ".npy": Kind("arrays/x.npy", _numpy("npy"), _rows("arrays"), _independent_numpy),
         ".npz": Kind("arrays.npz", _numpy("npz"), _rows("arrays.npz")),
