@@ -5,7 +5,7 @@ BIN = .venv/bin
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 SETTINGS = pyproject.toml constraints.txt Makefile
 
-.PHONY: demo test soak check docs bench clean
+.PHONY: demo test soak wheel check docs bench clean
 
 demo: .venv/demo
 	$(BIN)/minimand certify gradient_descent heavy_ball nesterov_y --depth 3
@@ -15,9 +15,21 @@ test: .venv/dev
 	$(BIN)/pytest -n 2
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-# The full products of the registries: two minutes on two cores.
+# The full products of the registries, then kills, full disks and damaged files: about an hour on two cores.
 soak: .venv/dev
 	$(BIN)/pytest -n 2 -m soak
+	$(BIN)/python tests/soak/soak.py
+
+# Wheel and sdist, and the tests beside what was built from the sdist, with core dependencies only;
+# PYTHON=python3.13 takes another version.
+wheel: $(SETTINGS)
+	rm -rf dist
+	$(PYTHON) -m venv dist/venv
+	dist/venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	dist/venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt hatchling hypothesis pytest
+	dist/venv/bin/hatchling build -d dist
+	dist/venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.tar.gz
+	dist/venv/bin/pytest
 
 check: .venv/dev
 	$(BIN)/ruff format --check .
@@ -43,7 +55,7 @@ bench: .venv/dev
 	$(BIN)/python benchmarks/initialization.py
 
 clean:
-	rm -rf .venv site runs
+	rm -rf .venv dist site runs
 
 .venv/pip: $(SETTINGS)
 	$(PYTHON) -m venv .venv

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_TIMES = {"seconds", "date", "environment", "datetime", "speed"}
+_TIMES = {"checksum", "seconds", "date", "environment", "datetime", "speed"}
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _SMALL = ("--data", "digits", "--quiet", "--batch-size", "256")
 _MLP = ("--model", "mlp(depth=2,width=8)")
