@@ -47,7 +47,19 @@ def pytest_runtest_makereport(
     return report
 
 
-def _missing(error: BaseException | None, report: pytest.TestReport) -> str | None:
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Skip the tests of a file that imports an optional package which is missing."""
+    report = yield
+    missing = _missing(None, report)
+    if report.failed and missing:
+        report.outcome, report.longrepr = "skipped", (str(collector.path), 0, f"Skipped: {missing} is not installed")
+    return report
+
+
+def _missing(error: BaseException | None, report: pytest.TestReport | pytest.CollectReport) -> str | None:
     """The optional package whose absence a test failed for, as an exception or in the output of a command says."""
     while error is not None:
         if isinstance(error, ModuleNotFoundError) and (name := (error.name or "").partition(".")[0]) in _OPTIONAL:
