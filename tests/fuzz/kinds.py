@@ -103,6 +103,7 @@ def _study(folder: Path) -> None:
 
 def _table(folder: Path) -> Any:
     with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         table = command("study", "table", "rings", "--scale", "smoke", "--run", str(folder / "study"))
     return f"told {table}" if said else table
 
