@@ -14,7 +14,6 @@ FAULTS = {
     "kills": "killed",
     "full disks": "disk full",
     "pairs of processes": "two processes",
-    "stopped ranks": "stopped ranks",
     "silent differences": "silent differences",
 }
 VERDICTS = ("refused", "same", "replaced", "read rightly")
