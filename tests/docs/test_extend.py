@@ -65,7 +65,7 @@ SHOWN = {
     "normalization": r"Filter response(.|\n)*BatchNorm2d -> FilterResponseNorm",
     "block": r"Linear-GLU-Linear(.|\n)*\[2, 64\]",
     "model": r"'tower': '3 x 3 convolutions(.|\n)*test accuracy",
-    "data": r"spirals: 400 \+ 400 samples of 2, 2 classes(.|\n)*test accuracy 9",
+    "data": r"spirals: 800 samples of 2, 2 classes, 400 to train, 400 to test(.|\n)*test accuracy 9",
     "study": r"How much momentum(.|\n)*0\.0(.|\n)*0\.9(.|\n)*momentum at smoke scale",
     "command": r"in all: ",
     "hook": r"\[\d+\.\d+, \d+\.\d+\]",
