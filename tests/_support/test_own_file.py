@@ -1,5 +1,6 @@
 """Of somebody's file only what a name needs is run."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,36 @@ def test_what_a_name_needs_is_defined_and_nothing_else_is_run(tmp_path: Path, ca
     assert name_in_file(tmp_path / "own.py", "Thing", "thing") is thing  # once
     assert name_in_file(tmp_path / "own.py", "Base", "thing") is thing.__mro__[1]  # and the same for another name
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "THINGS.append(2)",
+        "THINGS += [2]",
+        "THINGS[1:] = [2]",
+        "for i in (2,):\n    THINGS.append(i)",
+        "with open(__file__):\n    THINGS.insert(1, 2)",
+    ],
+)
+def test_what_changes_a_name_in_place_belongs_to_it(change: str, tmp_path: Path) -> None:
+    text = (
+        f"THINGS = [1]\n{change}\nclass Net:\n    sizes = THINGS\nNet.more = 3\nsetattr(Net, 'most', 4)\nNet().fit()\n"
+    )
+    (tmp_path / "own.py").write_text(text)
+    net = name_in_file(tmp_path / "own.py", "Net", "thing")
+    assert (net.sizes, net.more, net.most) == ([1, 2], 3, 4)
+
+
+def test_a_file_that_says_where_its_modules_are_is_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.path", [*sys.path])
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside/only_found_beside.py").write_text("size = 3\n")
+    (tmp_path / "own.py").write_text(
+        "import sys\nfrom pathlib import Path\nsys.path.insert(0, str(Path(__file__).parent / 'beside'))\n"
+        "from only_found_beside import size\ndef net(): return size\n"
+    )
+    assert name_in_file(tmp_path / "own.py", "net", "thing")() == 3
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,10 @@ def test_images_of_several_small_sizes_stay_small(tmp_path: Path) -> None:
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=80))
 def test_a_fifth_of_every_class_is_set_aside(labels: list[int]) -> None:
     y = torch.tensor(labels)
+    if max(map(labels.count, labels)) == 1:
+        with pytest.raises(ValueError, match="has a class of its own.*task='regression'"):
+            fifth_aside(y)
+        return
     train, test = fifth_aside(y)
     assert sorted([*train.tolist(), *test.tolist()]) == list(range(len(y)))
     for c, count in enumerate(y.bincount().tolist()):
@@ -326,11 +330,16 @@ def test_csv_files_of_images_and_of_parts(tmp_path: Path) -> None:
         ("a,label\n1,x\nb,y\n", r"x.csv, row 2: column 'a' has 'b'; expected a finite number"),
         ("a,label\n1,x\n,y\n", r"x.csv, row 2: 'a' is missing"),
         ("a,label\n1,x\nnan,y\n", r"x.csv, row 2: column 'a' has 'nan'"),
+        ("a,label\n1,x\n1e39,y\n", r"x.csv, row 2: column 'a' has '1e39'; expected a finite number of float32"),
         ("a,label\n1,x\n2,\n", r"x.csv, row 2: the label is missing"),
+        ("a,label\n1,0.5\n2,inf\n", r"x.csv, row 2: the label is inf; expected a finite number"),
+        ("a,label\n1,0.5\n2,1e39\n", r"x.csv, row 2: the label is 1e\+39; expected a finite number"),
+        ("a,label\n1,x\n2,x\n", r"x.csv, row 1 and all others have the label 'x'; expected two classes"),
+        ("a,label\n1,10\n2,11\n3,14\n", "each of the 3 samples has a class of its own"),
         ("label\nx\ny\n", "no column beside the label"),
         ("a,label\n1,x\0\n", "is no text of a CSV file"),
         ('a,label\n1,"x\n', "is no CSV file that can be read"),
-        ("path,label\n/etc/passwd.png,a\n../b.png,b\n", "leads out of"),
+        ("path,label\n/etc/passwd.png,a\n../b.png,b\n../c.png,b\n", "leads out of"),
     ],
 )
 def test_what_is_wrong_in_a_csv_file_is_named(tmp_path: Path, text: str, message: str) -> None:

@@ -1,6 +1,8 @@
 """What people have as data: each kind is trained on, and learned."""
 
+import math
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -172,6 +174,8 @@ def test_dictionaries_with_labels_are_trained_by_the_model_s_own_loss() -> None:
     assert own == pytest.approx(3 * mm.evaluate(model, (rows, rows), loss="cross_entropy").loss, rel=1e-5)
     result = _fit(model, (rows, DataLoader(rows, batch_size=16)))
     assert (result.test_accuracy or 0) > 0.9
+    with pytest.raises(ValueError, match="Recipe.label_smoothing is 0.1, but the loss is the model's own"):
+        _fit(model, (rows, rows), mm.Recipe(1, label_smoothing=0.1))
     with pytest.raises(TypeError, match="in train a batch, dict of 'input_ids', has no 'labels'"):
         as_data(([{"input_ids": ids}], None))
 
@@ -233,6 +237,21 @@ def test_token_ids_stay_integers_and_other_integers_become_floats(dtype: torch.d
     assert as_data(((ids, y), None)).prepare(torch.ones(1, 1, 2, 2, dtype=torch.uint8)).dtype == torch.float32
 
 
+def test_bytes_of_images_are_no_ids_where_a_model_embeds_positions() -> None:
+    class Embedded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.positions, self.head = nn.Conv2d(3, 8, 4, 4), nn.Embedding(4, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head((self.patches(x).flatten(2).mT + self.positions.weight).mean(1))
+
+    x, y = torch.randint(0, 256, (8, 3, 8, 8), dtype=torch.uint8), torch.arange(8) % 2
+    data = as_data(((x, y), (x, y)))
+    assert _fit(Embedded(), data, mm.Recipe(1)).test_accuracy is not None
+    assert torch.equal(data.for_model(Embedded()).example(), data.example())
+
+
 def test_ids_above_2_to_the_24_are_what_they_were() -> None:
     ids = torch.tensor([[2**24 + 1], [2**40 + 1]])
     data = as_data(((ids, torch.tensor([0, 1])), None)).for_model(nn.Embedding(2, 2))
@@ -263,11 +282,28 @@ def test_metrics_that_cannot_be_are_named(metrics: Any, message: str) -> None:
         _fit(nn.Linear(6, 2), (_linear(), _linear()), mm.Recipe(1), metrics=metrics)
 
 
-def test_a_validation_part_of_the_data_is_what_early_stopping_judges_by() -> None:
+def test_a_metric_that_has_no_value_is_none_and_the_run_goes_on(tmp_path: Path) -> None:
+    folder, metrics = tmp_path / "run", {"f1": lambda outputs, targets: 0 * outputs.sum() / 0}
+    for _ in range(2):
+        result = _fit(nn.Linear(6, 2), (_linear(), _linear()), mm.Recipe(2), metrics=metrics, run=folder)
+        assert [record["f1"] for record in result.history] == [None, None]
+
+
+def test_a_validation_loss_that_is_nan_ends_the_training() -> None:
+    x, y = _linear()
+    part = as_data(((x, y), (x, y)))
+    broken = as_data((x * math.inf, y)).train
+    data = mm.Data("d", part.train, part.test, (6,), classes=("a", "b"), validation=broken)
+    with pytest.raises(mm.training.NonFiniteLossError, match="the validation loss is nan"):
+        _fit(nn.Linear(6, 2), data, mm.Recipe(1))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1])
+def test_a_validation_part_of_the_data_is_what_early_stopping_judges_by(share: float) -> None:
     x, y = _linear()
     part = as_data(((x, y), (x, y)))
     data = mm.Data("d", part.train, part.test, (6,), classes=("a", "b"), validation=as_data((x[:30], 1 - y[:30])).train)
-    result = _fit(nn.Linear(6, 2), data, mm.Recipe(20, 20, mm.Adam(0.1), validation=0.1, early_stopping=2))
+    result = _fit(nn.Linear(6, 2), data, mm.Recipe(20, 20, mm.Adam(0.1), validation=share, early_stopping=2))
     assert len(result.history) < 20  # the labels of validation are turned around, and its loss rises from the start
     assert result.history[0]["validation_accuracy"] < 0.5
 

@@ -17,6 +17,9 @@ from .torchvision_error import MENDED, is_torchvision_without_cuda
 _Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 _executed: dict[str, set[int]] = {}
 """The numbers of the statements of each module that were run."""
+_CHANGING = {"add", "append", "clear", "discard", "extend", "insert", "load_state_dict", "pop", "popitem", "remove"}
+_CHANGING |= {"reverse", "setdefault", "sort", "update"}
+"""The methods of containers and modules that change what they are called on."""
 
 
 def name_in_file(path: Path, name: str, what: str) -> Any:
@@ -76,14 +79,44 @@ def _needed(name: str, statements: list[ast.stmt], bound: list[set[str]]) -> set
 
 
 def _is_always_run(statement: ast.stmt) -> bool:
-    """Whether a statement binds names that it does not spell out, or decides how the others are read."""
+    """Whether a statement binds names that it does not spell out, or decides how the others are read or found."""
     if isinstance(statement, ast.ImportFrom):
         return statement.module == "__future__" or any(alias.name == "*" for alias in statement.names)
-    return False
+    return any(ast.unparse(part).startswith("sys.path") for part in _changed(statement))
+
+
+def _changed(statement: ast.stmt) -> Iterator[ast.expr]:
+    """What a statement changes in place: `X` of `X[0] = 1`, of `X.a = 1`, of `X.append(1)` and of `setattr(X, "a", 1)`.
+
+    Calls of other methods and functions change nothing here: a script calls its model to train it.
+    """
+    if isinstance(statement, _Definition):
+        return
+    for node in _same_scope(statement):
+        match node:
+            case ast.Attribute(ctx=ast.Store() | ast.Del()):
+                yield node
+            case ast.Subscript(value=part, ctx=ast.Store() | ast.Del()):
+                yield part
+            case ast.Call(ast.Attribute(part, name)) if name in _CHANGING:
+                yield part
+            case ast.Call(ast.Name("setattr" | "delattr"), [part, *_]):
+                yield part
+
+
+def _root(part: ast.expr) -> str:
+    """The name that an attribute or an item of something begins with."""
+    while isinstance(part, ast.Attribute | ast.Subscript):
+        part = part.value
+    return part.id if isinstance(part, ast.Name) else ""
 
 
 def _bound(statement: ast.stmt) -> set[str]:
-    """The names that a statement at the top of a file binds."""
+    """The names that a statement at the top of a file binds, or whose value it changes in place."""
+    return _assigned(statement) | {_root(part) for part in _changed(statement)} - {""}
+
+
+def _assigned(statement: ast.AST) -> set[str]:
     if isinstance(statement, _Definition):
         return {statement.name}
     if isinstance(statement, ast.Import | ast.ImportFrom):
@@ -94,7 +127,7 @@ def _bound(statement: ast.stmt) -> set[str]:
         for name in (
             {node.id}
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-            else _bound(node)
+            else _assigned(node)
             if isinstance(node, _Definition | ast.Import | ast.ImportFrom)
             else set[str]()
         )

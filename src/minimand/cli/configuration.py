@@ -6,6 +6,7 @@ from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from .._support.errors import MinimandError, WrongTypeError, unknown_name
+from .._support.plain_yaml import YamlError, read_yaml
 from .options import TrainingOptions
 
 Command = TypeVar("Command", bound=TrainingOptions)
@@ -41,14 +42,12 @@ def with_config(command: Command) -> tuple[Command, Any]:
 
 
 def _read(path: str) -> dict[str, Any]:
-    import yaml
-
     if not Path(path).is_file():
         raise FileNotFoundError(f"--config: no file {path!r}.")
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise MinimandError(f"--config {path} is no YAML ({str(error).splitlines()[0]}).") from None
+        content = read_yaml(Path(path).read_text(encoding="utf-8"))
+    except (YamlError, UnicodeDecodeError) as error:
+        raise MinimandError(f"--config {path} is no YAML of options ({error}).") from None
     if not isinstance(content, dict) or not content:
         raise MinimandError(f"--config {path} holds no options; expected lines such as 'epochs: 5'.")
     return content

@@ -1,7 +1,6 @@
 """CSV files: a row for each sample, of numbers or of the path of an image, with its label."""
 
 import csv
-import math
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from .splitting import files_by_part
 
 _DELIMITERS = ",;\t"
 _LONGEST_LINE = 2**22
+_LARGEST = torch.finfo(torch.float32).max
 _IMAGE_NAMES = ("image", "img", "path", "file", "file_name", "filename", "filepath", "image_path")
 _INDEX_NAMES = ("", "unnamed: 0")
 
@@ -175,11 +175,13 @@ class _Table:
             self.paths.append(row[self.image])
         else:
             for i in self.features:
-                if not _is_number(row[i]) or not math.isfinite(float(row[i])):
+                if not _is_number(row[i]) or not abs(float(row[i])) <= _LARGEST:
                     wrong = (
                         f"column {self.columns[i]!r} has {row[i]!r}" if row[i] else f"{self.columns[i]!r} is missing"
                     )
-                    raise MinimandError(f"{self.where(len(self.labels))}: {wrong}; expected a finite number.")
+                    raise MinimandError(
+                        f"{self.where(len(self.labels))}: {wrong}; expected a finite number of float32."
+                    )
                 self.values.append(float(row[i]))
         self.labels.append(_value(row[self.label].strip()))
 

@@ -49,7 +49,7 @@ class Data:
     validation: Samples | None = None
     """The samples that training is watched by, where the data bring a part for it."""
     integers: bool = False
-    """Whether inputs that are integers stay integers, as token ids have to."""
+    """Whether inputs that are integers, but for bytes of images, stay integers, as token ids have to."""
     notes: tuple[str, ...] = ()
     """What was left out, set aside or assumed when the samples were read, a sentence each."""
 
@@ -61,11 +61,12 @@ class Data:
     def prepare(self, inputs: Any) -> Any:
         """What a model sees: floats, normalized; images in channels-last layout. (N, ...) to (N, ...).
 
-        Token ids stay integers (`integers`). Of several inputs each keeps its kind, and none is normalized.
+        Token ids stay integers (`integers`), bytes of images do not. Of several inputs each keeps its kind, and none is
+        normalized.
         """
         if not isinstance(inputs, Tensor):
             return each(_plain, inputs)
-        if self.integers and not inputs.is_floating_point():
+        if self.integers and not inputs.is_floating_point() and not _is_image(inputs):
             return inputs.long()
         inputs = inputs.float().div_(255) if inputs.dtype == torch.uint8 else inputs.float()
         mean, std = _constants(self.mean, self.std, inputs.ndim, inputs.device)
@@ -104,9 +105,14 @@ class Data:
 
 def _plain(x: Tensor) -> Tensor:
     """One of several inputs as a model sees it: bytes of images from 0 to 1, other integers as they are."""
-    if x.dtype == torch.uint8 and x.ndim == 4:
+    if _is_image(x):
         x = x.float().div_(255)
     return x.float() if x.is_floating_point() else x
+
+
+def _is_image(x: Tensor) -> bool:
+    """Whether a batch is one of images as bytes, (N, C, H, W)."""
+    return x.dtype == torch.uint8 and x.ndim == 4
 
 
 @lru_cache
@@ -205,6 +211,6 @@ def _chosen(samples: Samples, indices: Tensor) -> Samples:
     if isinstance(samples, Items):
         return Items(Subset(samples.dataset, indices.tolist()), samples.workers)
     raise WrongTypeError(
-        f"the training samples are a {type(samples).__name__}, whose batches are given; expected tensors or a data "
-        "set, of which a part can be held out."
+        f"the training samples are a {type(samples).__name__}, which is read in its own order; expected tensors or a "
+        "data set that is indexed, of which a part can be held out."
     )

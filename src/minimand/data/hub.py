@@ -26,9 +26,10 @@ def hub(
     try:
         splits = datasets.load_dataset(repository)
     except Exception as error:  # the library raises its own, httpx's and the file system's errors
+        line = str(error).partition("\n")[0]
         raise MinimandError(
-            f"cannot load {repository!r} from the hub ({type(error).__name__}: {str(error).splitlines()[0]}). Without "
-            "a network, name a folder that holds the data."
+            f"cannot load {repository!r} from the hub ({type(error).__name__}: {line}). Without a network, name a "
+            "folder that holds the data."
         ) from error
     names = as_parts(splits)
     if "train" not in names:

@@ -16,6 +16,7 @@ Where = Callable[[int], str]
 """A function from the number of a row, from 0, to where it is: its file and its row, counted from 1."""
 Task = Literal["classification", "regression"]
 _MANY = 50
+_LARGEST = torch.finfo(torch.float32).max
 
 
 def label_column(
@@ -68,6 +69,10 @@ def as_targets(
         return {part: _numbers(values, where[part]) for part, values in labels.items()}, (), ()
     else:
         distinct = sorted(set(train), key=lambda value: (isinstance(value, str), value))
+        if len(distinct) < 2:
+            raise MinimandError(
+                f"{where['train'](0)} and all others have the label {train[0]!r}; expected two classes."
+            )
         known, classes = {value: i for i, value in enumerate(distinct)}, tuple(map(str, distinct))
     targets = {}
     for part, values in labels.items():
@@ -87,7 +92,10 @@ def _numbers(values: Sequence[Any], where: Where) -> Tensor:
     numbers = []
     for i, value in enumerate(values):
         try:
-            numbers.append(float(value))
+            number = float(value)
         except (TypeError, ValueError):
-            raise MinimandError(f"{where(i)}: the label is {value!r}; expected a number.") from None
+            number = math.nan
+        if not abs(number) <= _LARGEST:
+            raise MinimandError(f"{where(i)}: the label is {value!r}; expected a finite number of float32.")
+        numbers.append(number)
     return torch.tensor(numbers)

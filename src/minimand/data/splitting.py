@@ -66,7 +66,8 @@ def as_parts(names: Iterable[str]) -> dict[str, str]:
 def fifth_aside(labels: Tensor) -> tuple[Tensor, Tensor]:
     """The indices of four fifths of the samples and of a fifth, drawn by a fixed seed; of each class as near a fifth.
 
-    Labels are classes (n,); those of a regression are all one class. A class of one sample stays in training.
+    Labels are classes (n,); those of a regression are all one class. A class of one sample stays in training; raises
+    MinimandError where all do.
     """
     n = len(labels)
     if n < 2:
@@ -79,6 +80,11 @@ def fifth_aside(labels: Tensor) -> tuple[Tensor, Tensor]:
     remainder = torch.where(counts > taken + 1, quotas - taken, -1.0)
     more = min(max(round(n / 5), 1) - int(taken.sum()), int((remainder >= 0).sum()))
     taken[remainder.argsort(descending=True, stable=True)[:more]] += 1
+    if not taken.any():
+        raise MinimandError(
+            f"each of the {n} samples has a class of its own, so that none can be set aside to test; expected two of a "
+            "class, a part for testing, or task='regression' for labels that are quantities."
+        )
     order = torch.randperm(n, generator=generator)
     rank = torch.empty(n, dtype=torch.long)
     for c in counts.nonzero().flatten():

@@ -7,6 +7,7 @@ from typing import Any
 
 from .._support.errors import MinimandError
 from .._support.files import write_whole
+from .._support.plain_yaml import read_yaml
 from .._support.sealed import read_sealed_text, sealed_yaml
 from ..training.runs.run import differences
 
@@ -29,7 +30,7 @@ def keep_plan(folder: Path, plan: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(path, sealed_yaml(yaml.safe_dump(plan, sort_keys=False, allow_unicode=True)))
         return
-    before = yaml.safe_load(read_sealed_text(path, _MOST_BYTES))
+    before = read_yaml(read_sealed_text(path, _MOST_BYTES))
     before.pop("checksum", None)
     if changed := differences(before, plan):
         raise MinimandError(

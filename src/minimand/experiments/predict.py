@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .._support.environment import as_device
 from .._support.errors import MinimandError, WrongTypeError
+from .._support.modes import evaluation_mode
 from .._support.tables import table_html, table_text
 from ..algorithms import Algorithm
 from ..data import Data, as_data, call, tensor_of
@@ -20,7 +21,6 @@ from ..data.pictures import read_picture
 from ..inference import PackedModel, load_packed
 from ..recipes.recipe import Precision, from_config
 from ..training import FitResult
-from ..training.distributed.sharding import evaluation_mode
 from ..training.loop.evaluate import autocast
 from .reopen import LoadedRun, load
 

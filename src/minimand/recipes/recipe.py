@@ -82,9 +82,11 @@ class Recipe:
     accumulate: int = 1
     """Batches whose gradients are summed in one update: that of a batch so many times larger, in the memory of one."""
     validation: float = 0.0
-    """The share of the training samples that is kept out of training and evaluated after each epoch; 0 for none."""
+    """The share of the training samples that is kept out of training and evaluated after each epoch; 0 for none. Data
+    with a validation part are judged by that instead."""
     early_stopping: int = 0
-    """Epochs without a lower validation loss after which training stops and the best weights are kept; 0 for never."""
+    """Epochs without a lower validation loss after which training stops and the best weights are kept; 0 for never. It
+    needs `validation`, or data with a validation part."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate"):
@@ -98,11 +100,6 @@ class Recipe:
         if self.clip and self.adaptive_clip:
             both = f"Recipe.clip is {self.clip} and Recipe.adaptive_clip {self.adaptive_clip}"
             raise MinimandError(f"{both}; expected one of them to be 0.")
-        if self.early_stopping and not self.validation:
-            raise MinimandError(
-                f"Recipe.early_stopping is {self.early_stopping}, but validation is 0: there is nothing to judge by; "
-                "expected a share of the training samples, such as validation=0.1."
-            )
         if self.precision not in get_args(Precision):
             raise unknown_name("precision of Recipe", str(self.precision), get_args(Precision))
         if not isinstance(self.augmentation, Augmentation | None):

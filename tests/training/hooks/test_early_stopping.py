@@ -97,8 +97,8 @@ def test_a_run_that_was_stopped_early_goes_on_to_the_same_bits(method: str, tmp_
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(ValueError, match="Recipe.early_stopping is 3, but validation is 0.*validation=0.1"):
-        mm.Recipe(early_stopping=3)
+    with pytest.raises(ValueError, match="Recipe.early_stopping is 3, but validation is 0 and .*validation=0.1"):
+        mm.fit(_model(), (_data(), _data()), recipe=mm.Recipe(early_stopping=3))
     with pytest.raises(ValueError, match="Recipe.validation is 1; expected 0 to below 1"):
         mm.Recipe(validation=1)
     with pytest.raises(ValueError, match="has 9 training samples; expected at least"):

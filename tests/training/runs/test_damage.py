@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from torch import nn
 import minimand as mm
 from minimand._support.plain_yaml import YamlError, read_yaml
 from minimand._support.sealed import sealed_yaml
+from minimand.data.conversion import as_data
+from minimand.data.description import described
 from minimand.training.loop.events import Event, Saved, Warned
 from minimand.training.runs import checkpoint as checkpoints
 from minimand.training.runs.checkpoint import CheckpointError
@@ -257,4 +260,12 @@ def test_plain_yaml_is_what_safe_yaml_is_or_one_error(text: str) -> None:
         value = read_yaml(text)
     except YamlError:
         return
-    assert repr(value) == repr(yaml.safe_load(text))
+    assert repr(value) == repr(yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+
+
+def test_a_table_of_12_000_columns_is_a_run(tmp_path: Path) -> None:
+    x, y = torch.randn(8, 12_000), torch.arange(8) % 2
+    columns = {"mean": tuple(x.double().mean(0).tolist()), "std": tuple(x.double().std(0).tolist())}
+    data = replace(as_data(((x, y), (x, y))), **columns)
+    mm.fit(nn.Linear(12_000, 2), data, recipe=mm.Recipe(1), run=tmp_path / "run", progress=False)
+    assert described(Run(tmp_path / "run").config()["inputs"]).mean == data.mean

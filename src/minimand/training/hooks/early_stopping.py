@@ -8,10 +8,12 @@ from typing import Any
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from ..._support.errors import MinimandError
 from ...data import Data, hold_out
 from ..loop.events import Warned
 from ..loop.training import Training
 from .hook import HOOKS, Hook
+from .nonfinite import NonFiniteLossError
 
 
 @HOOKS.register("early_stopping")
@@ -27,7 +29,14 @@ class EarlyStoppingHook(Hook):
 
     @classmethod
     def is_wanted(cls, training: Training) -> bool:
-        return training.recipe.validation > 0 or training.data.validation is not None
+        recipe, is_wanted = training.recipe, training.recipe.validation > 0 or training.data.validation is not None
+        if recipe.early_stopping and not is_wanted:
+            raise MinimandError(
+                f"Recipe.early_stopping is {recipe.early_stopping}, but validation is 0 and the data "
+                f"{training.data.name!r} have no validation part: there is nothing to judge by; expected a share of "
+                "the training samples, such as validation=0.1."
+            )
+        return is_wanted
 
     def select_data(self, data: Data) -> Data:
         if data.validation is not None:  # which is what such a part is for
@@ -48,6 +57,8 @@ class EarlyStoppingHook(Hook):
         training = self.training
         evaluation = training.evaluate(judged, self.validation)
         assert evaluation is not None  # there are samples
+        if not math.isfinite(evaluation.loss):
+            raise NonFiniteLossError(f"the validation loss is {evaluation.loss} after step {training.step}.")
         if self.best is not None:
             if evaluation.loss < self.best_loss:
                 self.best_loss, self.epochs_since = evaluation.loss, 0

@@ -1,5 +1,6 @@
 """Loss, accuracy and confusion of a model on samples."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -40,8 +41,8 @@ class Evaluation:
     accuracy: float | None = None
     confusion: list[list[int]] | None = None
     """None for a regression, and where the classes are too many to count in pairs."""
-    metrics: dict[str, float] = field(default_factory=dict)
-    """The caller's own metrics."""
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    """The caller's own metrics; None for one that is NaN or infinite, as of samples without any of a class."""
 
 
 def evaluate(
@@ -130,18 +131,19 @@ def _confused(confusion: Tensor, counted: Tensor, outputs: Tensor, y: Tensor) ->
     return pairs if len(confusion) == 0 else confusion + pairs
 
 
-def _measured(metrics: Metrics, judged: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """The value of each metric on all outputs and targets together."""
+def _measured(metrics: Metrics, judged: list[tuple[Tensor, Tensor]]) -> dict[str, float | None]:
+    """The value of each metric on all outputs and targets together; None where it is NaN or infinite."""
     if not metrics:
         return {}
     outputs, targets = (torch.cat(parts) for parts in zip(*judged, strict=True))
-    values = {}
+    values: dict[str, float | None] = {}
     for name, metric in metrics.items():
         try:
-            values[name] = float(metric(outputs, targets))
+            value = float(metric(outputs, targets))
         except Exception as error:
             shapes = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
             raise MinimandError(
                 f"the metric {name!r} fails on {shapes} ({type(error).__name__}: {error}); expected a number."
             ) from error
+        values[name] = value if math.isfinite(value) else None
     return values

@@ -1,6 +1,6 @@
 """Losses by name, and the checks of what they are given and return."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -41,12 +41,17 @@ def as_loss(loss: str | Loss | None, data: Data, recipe: Recipe | None = None) -
         chosen = one_hot_mse if data.task == "classification" else mse
     elif isinstance(chosen, str):
         raise unknown_name("loss", chosen, ("cross_entropy", "mse"))
-    return partial(_checked, chosen, data, loss is None and not any(softened.values()))
+    return partial(_checked, chosen, data, loss is None, softened)
 
 
-def _checked(loss: Loss, data: Data, takes_own: bool, outputs: Any, targets: Tensor) -> Tensor:
-    own = getattr(outputs, "loss", None)
-    value = own if takes_own and isinstance(own, Tensor) else loss(*aligned(tensor_of(outputs), targets, data))
+def _checked(
+    loss: Loss, data: Data, takes_own: bool, softened: Mapping[str, float], outputs: Any, targets: Tensor
+) -> Tensor:
+    own = getattr(outputs, "loss", None) if takes_own else None
+    for part, value in softened.items() if isinstance(own, Tensor) else ():
+        if value:  # a cross entropy of ours would not be the model's, which may shift its labels
+            raise MinimandError(f"Recipe.{part} is {value}, but the loss is the model's own; expected {part}=0.")
+    value = own if isinstance(own, Tensor) else loss(*aligned(tensor_of(outputs), targets, data))
     if not isinstance(value, Tensor) or value.ndim:
         shape = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise WrongTypeError(f"loss returned {shape}; expected a scalar tensor: the mean over the batch.")

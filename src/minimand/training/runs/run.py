@@ -16,7 +16,7 @@ from ..._support.sealed import SealError, open_plain, read_sealed_text, sealed_y
 from . import checkpoint
 
 FORMAT = "run 1"
-_CONFIG_LIMIT = 2**19  # bytes, of which a configuration has a few thousand, and more with many classes
+_CONFIG_LIMIT = 2**22  # bytes, of which a configuration has a few thousand, and more with many columns or classes
 # What a configuration says of itself, and of what does not decide the result.
 _NOT_COMPARED = {"run", "command", "environment"}
 
@@ -33,7 +33,7 @@ class Run:
         self.folder, self._command = Path(folder), command
         self.checkpoints, self.report = self.folder / "checkpoints", self.folder / "report.html"
         self._metrics, self._config = self.folder / "metrics.jsonl", self.folder / "config.yaml"
-        self._text = ""  # of config.yaml, since it was read or written
+        self._text = self._id = ""  # of config.yaml, since it was read or written
         self._place: tuple[int, int] | None = None  # the device and inode of the folder while it is claimed
         self.notes: list[str] = []
         """Sentences on what was damaged in the folder and could be repaired."""
@@ -76,7 +76,9 @@ class Run:
             note = f"{problem} Its copy in a checkpoint is used."
             if note not in self.notes:
                 self.notes.append(note)
-        return self._parsed(self._text)
+        config = self._parsed(self._text)
+        self._id = config["run"]
+        return config
 
     def _saved_text(self) -> str:
         for path in reversed(checkpoint.paths(self.checkpoints)):
@@ -152,9 +154,10 @@ class Run:
             if self.is_new and any(p for p in self.folder.iterdir() if p.suffix != ".part" and p != self.checkpoints):
                 raise RunError(f"{self.folder} holds files but no run; name an empty or a new folder.")
             command = {} if self._command is None else {"command": dict(self._command)}
-            name = f"{file_name(self.folder.absolute().name) or 'run'}-{secrets.token_hex(4)}"
-            plain = {"format": FORMAT, "run": name, **config, **command, "environment": environment}
-            self._text = sealed_yaml(yaml.safe_dump(json.loads(json.dumps(plain)), sort_keys=False))
+            self._id = f"{file_name(self.folder.absolute().name) or 'run'}-{secrets.token_hex(4)}"
+            dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+            plain = {"format": FORMAT, "run": self._id, **config, **command, "environment": environment}
+            self._text = sealed_yaml(yaml.dump(json.loads(json.dumps(plain)), Dumper=dumper, sort_keys=False))
             if len(self._text) > _CONFIG_LIMIT:
                 raise RunError(f"the run's configuration has {len(self._text):,} bytes; expected {_CONFIG_LIMIT:,}.")
             write_whole(self._config, self._text)
@@ -192,7 +195,7 @@ class Run:
     def save(self, contents: checkpoint.Checkpoint, step: int) -> Path:
         """Write a checkpoint with the id and the configuration of the run."""
         self.check_place()
-        own = {"run": self._parsed(self._text)["run"], "config": self._text}
+        own = {"run": self._id, "config": self._text}
         return checkpoint.save(replace(contents, state={**own, **contents.state}), self.checkpoints, step)
 
     def last_checkpoint(self) -> tuple[checkpoint.Checkpoint | None, list[str]]:
