@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from .. import layers
 from .._support.errors import MinimandError
+from ..layers.normalization import InstanceNormOfMaps
 from ..layers.reshaping import FlattenOf
 from ..layers.weight_bits import FEW_BIT_LAYERS, check_bits
 from . import steps
@@ -31,7 +32,7 @@ _TORCH_NAMES = [
     for name in _TORCH.split()
     for size in (("1d", "2d", "3d") if "{" in name else ("",))
 ]
-_OWN = (*_STEPS, *_THRESHOLDS, *FEW_BIT_LAYERS.values(), FlattenOf)
+_OWN = (*_STEPS, *_THRESHOLDS, *FEW_BIT_LAYERS.values(), FlattenOf, InstanceNormOfMaps)
 # Files name a class as it is called, two of our own excepted.
 _NAMES: dict[type[nn.Module], str] = {kind: kind.__name__ for kind in (*_OWN, *(getattr(nn, n) for n in _TORCH_NAMES))}
 _NAMES |= {steps.PackReal: "Pack", steps.PackedLayer: "Layer"}

@@ -33,6 +33,18 @@ class ByChannel(nn.Module):
         return y.movedim(1, -1) if self.channels_last else y
 
 
+class InstanceNormOfMaps(nn.InstanceNorm1d):
+    """Instance normalization of (N, C, L) alone: vectors (N, C), which torch's reads as (C, L), have no positions."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim != 3:
+            raise MinimandError(
+                f"an instance normalization was given {tuple(input.shape)}; expected (N, {self.num_features}, L): a "
+                "vector has no positions to normalize over. mm.normalize(model, 'layer') normalizes each vector."
+            )
+        return super().forward(input)
+
+
 # As one of torch's normalizations it is known to whatever asks what a block contains.
 class SwitchNorm(NormBase):
     """A mixture of instance, layer and batch normalization with learned weights: (N, C, ...) to the same.

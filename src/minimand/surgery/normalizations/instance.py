@@ -3,6 +3,7 @@
 from torch import nn
 
 from ..._support.torch_internals import InstanceNorm
+from ...layers.normalization import InstanceNormOfMaps
 from . import NORMALIZATIONS, BetweenLayers, Place
 
 
@@ -14,4 +15,4 @@ class InstanceNormalization(BetweenLayers):
     makes = (InstanceNorm,)
 
     def module(self, place: Place) -> nn.Module:
-        return place.over_positions((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d))
+        return place.over_positions((InstanceNormOfMaps, nn.InstanceNorm2d, nn.InstanceNorm3d))
