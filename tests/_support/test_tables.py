@@ -37,6 +37,14 @@ def test_a_table_fits_and_its_numbers_and_words_stay_whole(rows: list[tuple[str,
         assert all(word in text for word in re.findall(r"\w+", name))
 
 
+def test_deviations_go_to_a_line_of_their_own_before_words_break() -> None:
+    heads = ["algorithm", "test accuracy %", "test loss", "learning rate", "training s", "parameters", "MFLOPs"]
+    numbers = ["65.56 ± 3.14", "1.2043 ± 0.0463 (1 of 3 diverged)", "0.005", "0", "71,370", "0.1"]
+    text = _printed(80, heads, [["GradientDescent(step_size=1.0)", *numbers]])
+    assert max(map(len, text.splitlines())) <= 80
+    assert all(part in text for part in ("GradientDescent(", "training", "65.56 ±", "1.2043 ±", "0.0463", "diverged)"))
+
+
 @pytest.mark.parametrize("width", [40, 60, 80])
 def test_descriptions_wrap_between_words(width: int) -> None:
     text = _printed(width, ["name", "description"], [["target_propagation", "Every threshold unit gets a target."]])

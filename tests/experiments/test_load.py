@@ -189,3 +189,33 @@ def test_a_packed_file_knows_its_classes(tmp_path: Path) -> None:
     expected = mm.predict(model, images, data=data)
     for name in (packed, str(tmp_path / "packed"), mm.load_packed(tmp_path / "packed")):
         assert mm.predict(name, images).labels == expected.labels
+
+
+def test_outputs_beyond_the_known_classes_are_no_answers() -> None:
+    x, y = torch.randn(60, 2), torch.arange(60) % 2
+    model = nn.Linear(2, 5)
+    with torch.no_grad():
+        model.bias[4] = 50.0
+    result = mm.fit(model, (x, y), recipe=mm.Recipe(1, 20), progress=False)
+    predictions = mm.predict(result, x)
+    assert set(predictions.labels) <= {"0", "1"}
+    assert predictions.probabilities is not None
+    assert predictions.probabilities.shape == (60, 2)
+    assert [len(choices) for choices in predictions.top(5)] == [2] * 60
+    assert len(predictions.rows(2)) == 120
+    assert "58" not in str(predictions)  # rows are of samples, as many as are shown
+    with pytest.raises(ValueError, match="gives 1 outputs, and there are 3 classes"):
+        mm.predict(nn.Linear(2, 1), x, data=((x, torch.arange(60) % 3), (x, torch.arange(60) % 3)))
+    digits = mm.load_data("digits")
+    with pytest.raises(ValueError, match="gives 11 outputs, and there are 10 classes"):
+        mm.predict(nn.Sequential(nn.Flatten(), nn.Linear(64, 11)), _inputs(digits)[:2], data=digits)
+
+
+def test_predictions_that_are_nan_are_none(tmp_path: Path) -> None:
+    inputs = torch.randn(3, 2)
+    inputs[1, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"outputs for 1 are NaN \(1 of 3 samples\)"):
+        mm.predict(nn.Linear(2, 2), inputs)
+    result = mm.fit(Own(), _rings(), recipe=mm.Recipe(1, 20), progress=False)
+    with pytest.raises(ValueError, match="device is 'tpu'"):
+        mm.predict(result, torch.randn(3, 2), device="tpu")

@@ -1,6 +1,7 @@
 """Paired differences against scipy, a brute-force power, and properties."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -64,10 +65,20 @@ def test_arms_that_are_equal_or_cannot_be_paired() -> None:
     same = PairedDifference.of([0.5, 0.5], [0.5, 0.5])
     assert same.p == 1.0
     assert not same.is_shown
+    assert not math.isfinite(same.excluded_beyond)
     with pytest.raises(ValueError, match="3 and 2 seeds"):
         PairedDifference.of([1, 2, 3], [1, 2])
     with pytest.raises(ValueError, match="two at least"):
         PairedDifference.of([1], [1])
+
+
+@pytest.mark.parametrize("seeds", range(2, 9))
+def test_the_same_difference_at_every_seed_is_no_certainty(seeds: int) -> None:
+    second = [0.6555 + 0.0139 * i for i in range(seeds)]
+    difference = PairedDifference.of([value + 1 / 360 for value in second], second)  # equal but for rounding
+    assert difference.p == 2 * 0.5**seeds
+    assert difference.is_shown == (seeds > 5)
+    assert difference.equivalence_p(0.1) == 0.5**seeds
 
 
 def entry(name: str, accuracies: list[float], diverged: list[int]) -> ComparisonEntry:
@@ -89,3 +100,23 @@ def test_a_comparison_pairs_the_seeds_that_both_arms_finished() -> None:
     alone = Comparison("data", "model", "recipe", [0], machine, [entry("a", [0.8], []), entry("b", [0.7], [])], {})
     assert "may be luck" in alone.verdict
     assert alone.difference_rows() == []
+
+
+@pytest.mark.parametrize(
+    ("diverged", "verdict"),
+    [
+        ({"c": [0, 1]}, "No difference from a is shown at 3 seeds; .* c cannot be compared with a: too many"),
+        ({"b": [0, 1], "c": [0, 1, 2]}, "^b and c cannot be compared with a: too many trainings diverged.$"),
+        ({"a": [0, 1, 2]}, "^b and c cannot be compared with a"),
+    ],
+)
+def test_a_verdict_names_the_arms_that_diverged(diverged: dict[str, list[int]], verdict: str) -> None:
+    values = {"a": [0.8, 0.7, 0.75], "b": [0.7, 0.8, 0.75], "c": [0.6, 0.7, 0.6]}
+    machine = {"hardware": "a machine", "torch": "2", "date": "today"}
+    entries = [
+        entry(name, [v for i, v in enumerate(values[name]) if i not in diverged.get(name, [])], diverged.get(name, []))
+        for name in values
+    ]
+    comparison = Comparison("data", "model", "recipe", [0, 1, 2], machine, entries, {})
+    assert re.search(verdict, comparison.verdict)
+    assert str(comparison)

@@ -16,7 +16,7 @@ _LEAST = 12  # letters of a text in a narrow table
 
 @dataclass(frozen=True)
 class Fitted:
-    """A table without lines, as wide as the console at most: heads and names wrap between words, numbers never."""
+    """A table without lines, as wide as the console at most: heads and names wrap between words, then deviations."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -51,6 +51,12 @@ class Fitted:
             return wanted
         needed = [max(map(len, [*name.split(), *column, ""])) for name, column in zip(self.columns, cells, strict=True)]
         texts = [i for i in range(len(self.columns)) if not self._is_number(i)]
+        if most - sum(needed[i] for i in range(len(needed)) if i not in texts) < sum(
+            max(map(len, [*_pieces("".join(f"{cell} " for cell in cells[i])), ""])) for i in texts
+        ):  # numbers with their deviation take two lines
+            for i in set(range(len(needed))) - set(texts):
+                words = [word for cell in cells[i] for word in cell.replace(" ±", "_±").split(" ")]
+                needed[i] = max(map(len, [*self.columns[i].split(), *words, ""]))
         left = most - sum(width for i, width in enumerate(needed) if i not in texts)
         for count, i in enumerate(sorted(texts, key=lambda i: wanted[i])):  # short texts have what they want
             share = max(left // (len(texts) - count), _LEAST)
@@ -62,11 +68,16 @@ class Fitted:
 def _wrapped(text: str, width: int) -> str:
     """Text in lines of a width, broken after spaces, commas, brackets, slashes and dots; elsewhere only if it must."""
     lines = [""]
-    for piece in re.split(r"(?<=[ ,(\[/=])|(?<=\.)(?!\d)", text):
+    for piece in _pieces(text):
         if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > width:
             lines.append("")
         lines[-1] += piece
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _pieces(text: str) -> list[str]:
+    """Text between the places where a line may end."""
+    return re.split(r"(?<=[ ,(\[/=])|(?<=\.)(?!\d)", text)
 
 
 def make_table(

@@ -35,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if is_main:
             print("\n" + "; ".join(["stopped", *map(str, interrupt.args)]), file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # whoever read the output has read enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except (MinimandError, OSError) as error:
         if not is_main:
             time.sleep(_PATIENCE)

@@ -25,7 +25,7 @@ Plot = Annotated[Text, arg(help="Write the figure to this file.")]
 Quiet = Annotated[bool, arg(help="Print the result and nothing before it.")]
 Output = Annotated[str, arg(aliases=["-o"])]
 Binding = Annotated[Literal["residual", "operator"] | None, arg(metavar="{residual,operator}", help_behavior_hint="")]
-Precision = Annotated[Literal["fp32", "bf16"] | None, arg(metavar="{fp32,bf16}", help_behavior_hint="")]
+Precision = Annotated[Literal["auto", "fp32", "bf16"] | None, arg(metavar="{auto,fp32,bf16}", help_behavior_hint="")]
 Parallel = Annotated[Literal["ddp", "fsdp"] | None, arg(metavar="{ddp,fsdp}", help_behavior_hint="")]
 
 
@@ -34,8 +34,8 @@ class TrainingOptions:
     """The options that every command that trains has."""
 
     data: Text = None
-    """A named data set, a folder of Parquet files or of images by class, or owner/name on the hub. By default
-    Fashion-MNIST if it is on the machine, else the digits."""
+    """A named data set; a table (.csv, .parquet) or arrays (.npz); a folder of such files or of images by class; or
+    owner/name on the hub. By default Fashion-MNIST if it is on the machine, else the digits."""
     data_folder: DataFolder = None
     model: Text = None
     """A named model, with settings as in "mlp(width=32)"; or your own: path/to/file.py:Net, a class or function that
@@ -74,7 +74,8 @@ class TrainingOptions:
     clip: Decimal = None
     """The norm that gradients are scaled down to; 0, none, by default."""
     precision: Precision = None
-    """The precision of the passes; by default bf16 (autocast) for images where the hardware has it."""
+    """The precision of the passes; auto, the default, is bf16 (autocast) for images where the hardware is fast at it,
+    and fp32 elsewhere."""
     device: Device = None
     compile: bool = False
     """Run the model through torch.compile."""

@@ -141,25 +141,34 @@ class Comparison:
         factor, digits = (100, 2) if self._has_accuracy else (1, 4)
         rows = []
         for name, difference in self.differences.items():
+            mean, p = f"{factor * difference.mean:+.{digits}f}", f"{difference.p:.2g}"
+            if not difference.has_spread:  # the same difference at every seed
+                rows.append([name, mean, "no spread", p, "", ""])
+                continue
             low, high = (f"{factor * end:+.{digits}f}" for end in difference.interval)
-            numbers = [f"{factor * difference.mean:+.{digits}f}", f"{low} to {high}", f"{difference.p:.2g}"]
             seeds = difference.seeds_to_show(abs(difference.mean)) if difference.mean else None
             beyond = f"{factor * difference.excluded_beyond:.{digits}f}"
-            rows.append([name, *numbers, beyond, "" if seeds is None else str(seeds)])
+            rows.append([name, mean, f"{low} to {high}", p, beyond, "" if seeds is None else str(seeds)])
         return rows
 
     @property
     def verdict(self) -> str:
-        """A sentence on which differences from the first algorithm the seeds show."""
+        """What the seeds show of differences from the first algorithm, and of which algorithms they cannot tell."""
         if len(self.entries) < 2:
             return "There is nothing to compare with."
         differences, first = self.differences, self.entries[0].algorithm
-        if not differences:
+        if len(self.seeds) < 2:
             return "One training of an algorithm shows no spread: any difference may be luck."
+        untold = [e.algorithm for e in self.entries[1:] if e.algorithm not in differences]
+        few = f"{' and '.join(untold)} cannot be compared with {first}: too many trainings diverged."
+        if not differences:
+            return few
         different = [name for name, difference in differences.items() if difference.is_shown]
         if different:
-            return f"{' and '.join(different)} differ{'s' if len(different) == 1 else ''} from {first}."
-        return f"No difference from {first} is shown at {len(self.seeds)} seeds; smaller ones than below may be there."
+            shown = f"{' and '.join(different)} differ{'s' if len(different) == 1 else ''} from {first}."
+        else:
+            shown = f"No difference from {first} is shown at {len(self.seeds)} seeds; smaller ones may be there."
+        return f"{shown} {few}" if untold else shown
 
     def markdown(self) -> str:
         """The table and its note in Markdown."""

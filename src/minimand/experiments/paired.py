@@ -51,10 +51,17 @@ class PairedDifference:
         return statistics.stdev(self.differences)
 
     @property
+    def has_spread(self) -> bool:
+        """Whether the differences are not all the same, as accuracies of few samples by chance may be."""
+        return self.deviation > 1e-9 * max(map(abs, self.differences))
+
+    @property
     def interval(self) -> tuple[float, float]:
-        """Student's interval of the mean difference, by `CONFIDENCE`."""
+        """Student's interval of the mean difference, by `CONFIDENCE`; all numbers where there is no spread to tell."""
         from scipy.stats import t
 
+        if not self.has_spread:
+            return -math.inf, math.inf
         half = float(t.ppf((1 + CONFIDENCE) / 2, len(self.differences) - 1)) * self._standard_error
         return self.mean - half, self.mean + half
 
@@ -65,11 +72,11 @@ class PairedDifference:
 
     @property
     def raw_p(self) -> float:
-        """The p value of no difference by the paired t test, two-sided."""
+        """The p value of no difference by the paired t test, two-sided; by the sign test where there is no spread."""
         from scipy.stats import t
 
-        if self._standard_error == 0:
-            return 1.0 if self.mean == 0 else 0.0
+        if not self.has_spread:
+            return 1.0 if self.mean == 0 else 2 * 0.5 ** len(self.differences)
         return 2 * float(t.sf(abs(self.mean) / self._standard_error, len(self.differences) - 1))
 
     @property
@@ -83,12 +90,15 @@ class PairedDifference:
         return max(map(abs, self.interval))
 
     def equivalence_p(self, margin: float) -> float:
-        """The p value of a difference of `margin` or more, by two one-sided tests (Schuirmann 1987)."""
+        """The p value of a difference of `margin` or more, by two one-sided tests (Schuirmann 1987).
+
+        Where there is no spread, by the sign test.
+        """
         from scipy.stats import t
 
         check_number("margin", margin, 0, math.inf)
-        if self._standard_error == 0:
-            return 0.0 if abs(self.mean) < margin else 1.0
+        if not self.has_spread:
+            return 0.5 ** len(self.differences) if abs(self.mean) < margin else 1.0
         above, below = ((margin - self.mean) / self._standard_error, (margin + self.mean) / self._standard_error)
         return float(max(t.sf(above, len(self.differences) - 1), t.sf(below, len(self.differences) - 1)))
 
@@ -97,7 +107,7 @@ class PairedDifference:
         from scipy.stats import nct, t
 
         check_number("difference", difference, 0, math.inf)
-        if self.deviation == 0:
+        if not self.has_spread:
             return 2
         for seeds in range(2, _MOST_SEEDS):
             bound = float(t.ppf((1 + CONFIDENCE) / 2, seeds - 1))

@@ -41,13 +41,16 @@ class Predictions:
 
     @property
     def probabilities(self) -> Tensor | None:
-        """The softmax of the outputs (N, classes), or of one output its sigmoid; None for a regression."""
+        """The softmax of the outputs (N, classes), or of one output its sigmoid; None for a regression.
+
+        Outputs beyond the known classes, which a model may have, take their share and are left out.
+        """
         if not self.classes:
             return None
         if self.outputs.ndim == 1 or self.outputs.shape[1] < len(self.classes) == 2:
             positive = self.outputs.reshape(len(self), 1).sigmoid()
             return torch.cat([1 - positive, positive], 1)
-        return self.outputs.softmax(1)
+        return self.outputs.softmax(1)[:, : len(self.classes)]
 
     @property
     def labels(self) -> list[str]:
@@ -70,35 +73,43 @@ class Predictions:
             for row, shares in zip(indices.tolist(), values.tolist(), strict=True)
         ]
 
-    def columns(self, k: int = 1) -> list[str]:
-        """The column heads of the table of the k likeliest classes."""
-        if not self.classes:
-            return ["sample", "output"]
-        return ["sample", *(["class", "%"] * min(k, len(self.classes)))]
+    def columns(self) -> list[str]:
+        """The column heads of the table of likeliest classes, or of outputs."""
+        return ["sample", "class", "%"] if self.classes else ["sample", "output"]
 
     def rows(self, k: int = 1) -> list[list[str]]:
-        """A row for each sample: its name, and the k likeliest classes with their probabilities in percent."""
+        """A row for each of the k likeliest classes of each sample, with its probability in percent.
+
+        The name of a sample is in its first row alone. For a regression a row of each sample's outputs.
+        """
         if not self.classes:
             flat = self.outputs.reshape(len(self), -1).tolist()
             return [
                 [name, " ".join(f"{value:.4g}" for value in row)] for name, row in zip(self.names, flat, strict=True)
             ]
-        rows = zip(self.names, self.top(k), strict=True)
-        return [[name, *(text for label, p in row for text in (label, f"{100 * p:.1f}"))] for name, row in rows]
+        return [
+            ["" if rank else name, label, f"{100 * p:.1f}"]
+            for name, choices in zip(self.names, self.top(k), strict=True)
+            for rank, (label, p) in enumerate(choices)
+        ]
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __str__(self) -> str:
         more = f"... and {len(self) - _ROWS:,} more" if len(self) > _ROWS else ""
-        return table_text(self.columns(3), self.rows(3)[:_ROWS], note=more)
+        return table_text(self.columns(), self._first_rows(), note=more, labels=2)
 
     def __repr__(self) -> str:
         what = f"of {len(self.classes)} classes" if self.classes else "of numbers"
         return f"<{len(self)} predictions {what}>"
 
     def _repr_html_(self) -> str:
-        return table_html(self.columns(3), self.rows(3)[:_ROWS])
+        return table_html(self.columns(), self._first_rows())
+
+    def _first_rows(self) -> list[list[str]]:
+        each = min(3, len(self.classes)) or 1
+        return self.rows(3)[: _ROWS * each]
 
 
 def predict(
@@ -126,7 +137,7 @@ def predict(
         device: by default that of the model; for a run a GPU where there is one.
 
     Raises:
-        MinimandError: inputs that do not fit the model, or are none. FileNotFoundError: no such file.
+        MinimandError: inputs that do not fit the model, or are none, or give NaN. FileNotFoundError: no such file.
     """
     module, about, precision = _opened(model, own, algorithm, device)
     about = as_data(data) if data is not None else about
@@ -143,6 +154,8 @@ def predict(
     if not outputs:
         raise MinimandError("inputs are empty; expected at least one sample.")
     whole = torch.cat(outputs)
+    if undefined := [name for name, output in zip(names, whole, strict=True) if output.isnan().any()]:
+        raise MinimandError(f"the outputs for {undefined[0]} are NaN ({len(undefined)} of {len(names)} samples).")
     if about is not None:
         _check_outputs(whole, about)
         return Predictions(tuple(names), whole, about.classes)
@@ -150,12 +163,15 @@ def predict(
 
 
 def _check_outputs(outputs: Tensor, about: Data) -> None:
-    """Raise MinimandError for outputs that are not one for each class, or of two classes one for the second."""
-    width = outputs.shape[1] if outputs.ndim > 1 else 1
-    if about.classes and width != len(about.classes) and not (width == 1 and len(about.classes) == 2):
+    """Raise MinimandError for outputs that are not one for each class, or of two classes one for the second.
+
+    As for `mm.fit` there may be more where the classes are those that were seen, and not all that a data set has.
+    """
+    width, classes = outputs.shape[1] if outputs.ndim > 1 else 1, len(about.classes)
+    is_more = width > classes and not about.loaded
+    if classes and width != classes and not is_more and not (width == 1 and classes == 2):
         raise MinimandError(
-            f"the model gives {width} outputs, and there are {len(about.classes)} classes; expected the data it was "
-            "trained on."
+            f"the model gives {width} outputs, and there are {classes} classes; expected the data it was trained on."
         )
 
 
@@ -167,18 +183,23 @@ def _opened(
         model = load_packed(model)
     elif isinstance(model, str | Path):
         model = load(model, model=own, algorithm=algorithm, device=device)
+    about: Data | None = None
+    precision: Precision = "fp32"
     if isinstance(model, FitResult):
-        precision = "fp32" if model.run is None else from_config(model.run.config()["recipe"]).precision
-        return model.model, model.data, precision
-    if isinstance(model, LoadedRun):
-        return model.model, model.inputs, model.recipe.precision
-    if not isinstance(model, nn.Module):
+        module, about = model.model, model.data
+        if model.run is not None:
+            precision = from_config(model.run.config()["recipe"]).precision
+    elif isinstance(model, LoadedRun):
+        module, about, precision = model.model, model.inputs, model.recipe.precision
+    elif isinstance(model, nn.Module):
+        module, about = model, model.inputs if isinstance(model, PackedModel) else None
+    else:
         raise WrongTypeError(
             f"model is {type(model).__name__}; expected a run's folder, a packed file, mm.load(run) or a module."
         )
     if device is not None:
-        model.to(as_device(device))
-    return model, model.inputs if isinstance(model, PackedModel) else None, "fp32"
+        module.to(as_device(device))
+    return module, about, precision
 
 
 def _samples(inputs: Any, about: Data | None) -> Iterator[tuple[str, Tensor]]:

@@ -8,6 +8,7 @@ from torch import fx, nn
 from torch.fx.proxy import TraceError
 
 from .._support.errors import MinimandError
+from ..layers.normalization import InstanceNormOfMaps
 from ..layers.reshaping import FlattenOf
 from ..layers.thresholds import Opaque, Threshold
 from ..layers.weight_bits import FewBitLayer
@@ -17,7 +18,7 @@ _IN_PLACE = {operator.iadd: operator.add, operator.isub: operator.sub, operator.
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        is_whole = isinstance(m, FewBitLayer | Threshold | FlattenOf | Opaque)
+        is_whole = isinstance(m, FewBitLayer | Threshold | FlattenOf | InstanceNormOfMaps | Opaque)
         return is_whole or super().is_leaf_module(m, module_qualified_name)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:

@@ -27,9 +27,16 @@ class Compare(TrainingOptions):
     """The folder; the same command on the same folder goes on where it was."""
 
     def __call__(self, console: Console) -> None:
+        from ..._support.checks import check_number
+        from ...algorithms import as_algorithm
         from ...experiments.compare import compare
         from ...experiments.comparison import ABOUT_DIFFERENCES
 
+        check_number("--seeds", self.seeds, 1, float("inf"), whole=True)
+        if self.tune:
+            check_number("--tune", self.tune, 2, float("inf"), whole=True)
+        for algorithm in self.algorithm:
+            as_algorithm(algorithm)
         with resumable("the same command goes on from the last checkpoint"):
             comparison = compare(
                 self.algorithm,

@@ -1,9 +1,10 @@
 """`minimand predict`: what a trained model says of images."""
 
 from pathlib import Path
+from typing import Annotated
 
 from rich.console import Console
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from ..._support.checks import check_number
 from ..._support.errors import MinimandError
@@ -18,7 +19,7 @@ class Predict:
 
     run: Positional[str]
     """The run's folder, or a file that `minimand pack` wrote."""
-    files: Positional[tuple[str, ...]]
+    files: Positional[Annotated[tuple[str, ...], arg(metavar="FILE [FILE ...]", help_behavior_hint="")]]
     """Images, folders of images, or arrays of samples (.npy)."""
     top: int = 1
     """The number of classes that are shown of each image, the likeliest first."""
@@ -37,4 +38,4 @@ class Predict:
                 raise FileNotFoundError(f"no file or folder {path!r}.")
         options = {"own": self.model, "algorithm": self.algorithm, "device": self.device}
         predictions = predict(self.run, list(self.files), **options)
-        console.print(make_table(predictions.columns(self.top), predictions.rows(self.top)))
+        console.print(make_table(predictions.columns(), predictions.rows(self.top), labels=2))
