@@ -219,3 +219,23 @@ def test_predictions_that_are_nan_are_none(tmp_path: Path) -> None:
     result = mm.fit(Own(), _rings(), recipe=mm.Recipe(1, 20), progress=False)
     with pytest.raises(ValueError, match="device is 'tpu'"):
         mm.predict(result, torch.randn(3, 2), device="tpu")
+
+
+@pytest.mark.parametrize("change", [lambda x: x.float(), lambda x: x.long(), lambda x: x.float().numpy()])
+def test_images_from_0_to_255_that_are_no_bytes_are_refused(change: Callable[[Tensor], Any]) -> None:
+    data = mm.load_data("digits")
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    images = _inputs(data)[:4]
+    with pytest.raises(ValueError, match=r"inputs go up to 255, .* expected bytes \(uint8\), or floats from 0 to 1"):
+        mm.predict(model, change(images), data=data)
+    ones = mm.predict(model, change(images) / 255.0, data=data)
+    torch.testing.assert_close(ones.outputs, mm.predict(model, images, data=data).outputs)
+
+
+def test_one_output_of_a_bare_module_is_a_number() -> None:
+    predictions = mm.predict(nn.Linear(2, 1), torch.randn(3, 2))
+    assert predictions.classes == ()
+    assert predictions.columns() == ["sample", "output"]
+    assert len(str(predictions).splitlines()) == 4
+    with pytest.raises(TypeError, match="no array of numbers"):
+        mm.predict(nn.Linear(2, 1), [[1.0, 2.0], [1.0]])

@@ -376,3 +376,22 @@ def test_what_comes_between_blocks_follows_the_batch_size() -> None:
     assert whole.keys() == parts.keys()
     for key, value in whole.items():
         torch.testing.assert_close(value, parts[key])
+
+
+@pytest.mark.parametrize("chain", [True, False])
+def test_an_example_on_which_the_model_fails_is_named(chain: bool) -> None:
+    layers = [nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)]
+    model = nn.Sequential(*layers) if chain else _Blocks()
+    with pytest.raises(ValueError, match=r"fails on an example of the shape \(3, 5\)"):
+        mm.as_network(model, torch.randn(3, 5))
+
+
+class _Blocks(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(3)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = x + block(x)
+        return x

@@ -66,3 +66,12 @@ def test_what_cannot_be_summarized_is_named() -> None:
         mm.summary(nn.Linear(4, 4), "digits")
     with pytest.raises(TypeError, match="model is str; expected a module"):
         mm.summary("mlp", torch.zeros(2, 3))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="an empty batch"):
+        mm.summary(nn.Linear(4, 4), torch.zeros(0, 4))
+    with pytest.raises(TypeError, match="model is str; expected a module"):
+        mm.explain("mlp")  # pyright: ignore[reportArgumentType]
+
+
+def test_few_multiplications_are_not_rounded_to_none() -> None:
+    rows = mm.summary(nn.Sequential(nn.Linear(8, 64), nn.Linear(64, 4000)), torch.zeros(3, 8)).rows()
+    assert [row[4] for row in rows] == ["0.00051", "0.26"]

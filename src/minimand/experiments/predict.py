@@ -26,6 +26,7 @@ from .reopen import LoadedRun, load
 
 _BATCH = 64
 _ROWS = 20
+_BEYOND_ONE = 16.0  # 30 deviations of numbers from 0 to 1 above their mean, at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +160,8 @@ def predict(
     if about is not None:
         _check_outputs(whole, about)
         return Predictions(tuple(names), whole, about.classes)
-    return Predictions(tuple(names), whole, tuple(map(str, range(whole.shape[1]))) if whole.ndim == 2 else ())
+    classes = range(whole.shape[1]) if whole.ndim == 2 and whole.shape[1] > 1 else ()
+    return Predictions(tuple(names), whole, tuple(map(str, classes)))
 
 
 def _check_outputs(outputs: Tensor, about: Data) -> None:
@@ -204,10 +206,12 @@ def _opened(
 
 def _samples(inputs: Any, about: Data | None) -> Iterator[tuple[str, Tensor]]:
     """Named samples, as data have them: tensors of the shape of one."""
-    if _is_numbers(inputs):
-        inputs = torch.as_tensor(inputs)
-    if isinstance(inputs, np.ndarray | Tensor):
-        yield from _numbered(torch.as_tensor(inputs), about, "")
+    if isinstance(inputs, np.ndarray | Tensor) or _is_numbers(inputs):
+        try:
+            samples = torch.as_tensor(inputs)
+        except (TypeError, ValueError) as error:
+            raise WrongTypeError(f"inputs are no array of numbers ({error}).") from None
+        yield from _numbered(samples, about, "")
     elif isinstance(inputs, str | Path) and Path(inputs).is_dir():
         yield from _samples(picture_files(Path(inputs)), about)
     elif isinstance(inputs, str | Path) and Path(inputs).suffix == ".npy":
@@ -246,8 +250,22 @@ def _numbered(samples: Tensor, about: Data | None, prefix: str) -> Iterator[tupl
             f"inputs have the shape {shape}; the model takes samples of the shape {about.shape}: expected "
             f"(N, {', '.join(map(str, about.shape))})."
         )
+    if about is not None and (most := _beyond_one(samples, about)):
+        raise MinimandError(
+            f"inputs go up to {most:g}, and the model was trained on images from 0 to 1; expected bytes (uint8), or "
+            "floats from 0 to 1."
+        )
     for i, sample in enumerate(samples):
         yield f"{prefix}{i}", sample
+
+
+def _beyond_one(samples: Tensor, about: Data) -> float:
+    """The largest number of images that are no bytes, and far beyond those from 0 to 1 of the training; else 0."""
+    is_of_ones = all(0 <= m <= 1 for m in about.mean) and all(0 < s <= 0.5 for s in about.std)
+    if samples.dtype == torch.uint8 or len(about.shape) != 3 or not is_of_ones or samples.numel() == 0:
+        return 0.0
+    most = float(samples.max())
+    return most if most > _BEYOND_ONE else 0.0
 
 
 def _read_array(path: Path) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from .._support.environment import as_device
+from .._support.errors import WrongTypeError
 from ..algorithms import ALGORITHMS, Algorithm, as_algorithm, specification
 from ..data import Data, as_data, list_data, load_data
 from ..data.data import Arrays
@@ -134,6 +135,8 @@ def load(
 
 def load_run(run: str | Path, model: Any = None, algorithm: Algorithm | str | None = None) -> LoadedRun:
     """The run that `load` opens, on the CPU; what was wrong with newer checkpoints is only noted."""
+    if not isinstance(run, str | Path):
+        raise WrongTypeError(f"run is {type(run).__name__}; expected the folder of a run.")
     folder = Run.existing(run)
     config = folder.config()
     try:

@@ -68,7 +68,11 @@ def _without_derivative(module: nn.Module, children: Sequence[nn.Module], x: Ten
     """The positions of children without parameters that no gradient goes through."""
     with undisturbed(module):
         module.eval()
-        reached = [passed for _, passed in states(children, x)]
+        try:
+            reached = [passed for _, passed in states(children, x)]
+        except RuntimeError as error:
+            shape = tuple(getattr(x, "shape", ()))
+            raise MinimandError(f"the chain fails on an example of the shape {shape} ({error}).") from error
     return [i for i, child in enumerate(children) if not (reached[i] or learns(child))]
 
 

@@ -42,6 +42,11 @@ def cut(model: nn.Module, example: Any) -> SplitNetwork:
             _check(model, network, _rows(inputs, len(tensors[0]), 4))
     except Unrecordable as error:
         raise MinimandError(f"{name} cannot be cut into stem, layers and head: {error}. {_HELP}") from error
+    except (RuntimeError, TypeError) as error:
+        if isinstance(error, MinimandError | torch.OutOfMemoryError):
+            raise
+        shapes = " and ".join(str(tuple(x.shape)) for x in tensors)
+        raise MinimandError(f"{name} fails on an example of the shape {shapes} ({error}).") from error
     return network
 
 

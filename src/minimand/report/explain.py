@@ -8,6 +8,7 @@ from torch import nn
 from .._support.errors import WrongTypeError
 from ..models import UnrolledNetwork
 from ..networks import Skeleton, Unrolled, count_parameters, skeletons
+from ..networks.kinds import check_model
 from ..theory import Certificate, certify, identify
 
 
@@ -32,6 +33,7 @@ def explain(model: nn.Module) -> Explanation:
     Raises:
         TypeError: a module without an algorithm.
     """
+    check_model(model)
     runs = skeletons(model)
     if not runs:
         kind = type(model).__name__

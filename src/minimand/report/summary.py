@@ -13,7 +13,7 @@ from .._support.tables import table_html, table_text
 from ..data import Data, call, tensor_of
 from ..data.batches import first_tensor
 from ..networks import count_parameters, skeletons
-from ..networks.kinds import LAYERS
+from ..networks.kinds import LAYERS, check_model
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ModelSummary:
                 layer.kind,
                 " x ".join(map(str, layer.output)),
                 f"{layer.parameters:,}" if layer.parameters else "",
-                f"{layer.macs / 1e6:.2f}" if layer.macs else "",
+                _millions(layer.macs) if layer.macs else "",
                 layer.place,
             ]
             for layer in self.layers
@@ -71,7 +71,7 @@ class ModelSummary:
     @property
     def note(self) -> str:
         """A sentence on the whole model, and on what did not run."""
-        whole = f"{self.model}: {self.parameters:,} parameters, {self.macs / 1e6:,.2f} M MACs a sample."
+        whole = f"{self.model}: {self.parameters:,} parameters, {_millions(self.macs)} M MACs a sample."
         return whole + (f" Did not run: {', '.join(self.unused)}." if self.unused else "")
 
     def __str__(self) -> str:
@@ -96,12 +96,13 @@ def summary(model: nn.Module, example: Any) -> ModelSummary:
     Raises:
         MinimandError: a batch on which the model fails, or without a tensor.
     """
-    if not isinstance(model, nn.Module):
-        raise WrongTypeError(f"model is {type(model).__name__}; expected a module.")
+    check_model(model)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     batch = example.for_model(model).example(device) if isinstance(example, Data) else example
     if not isinstance(first := first_tensor(batch), Tensor) or first.ndim == 0:
         raise WrongTypeError(f"example is {type(example).__name__}; expected a batch as the model takes it, or data.")
+    if len(first) == 0:
+        raise MinimandError("example is an empty batch; expected at least one sample.")
     watch = _Watch(model, len(first))
     try:
         with evaluation_mode(model), torch.no_grad(), watch.counter:
@@ -160,6 +161,10 @@ class _Watch:
             place = next((text for block, text in self.places.items() if f"{name}.".startswith(f"{block}.")), "")
             layers.append(LayerSummary(name, type(module).__name__, shape, size, macs, calls, place))
         return tuple(layers)
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:,.2f}" if count >= 1e5 or not count else f"{count / 1e6:.2g}"
 
 
 def _leaves(model: nn.Module, name: str = "") -> list[tuple[str, nn.Module]]:

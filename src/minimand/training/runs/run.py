@@ -49,6 +49,7 @@ class Run:
         run = cls(folder)
         if run.is_new:
             what = "holds no config.yaml" if run.folder.is_dir() else "does not exist"
+            what = "is a file, and no folder" if run.folder.is_file() else what
             raise RunError(f"{str(folder)!r} is no run: it {what}.")
         return run
 
