@@ -220,6 +220,19 @@ def test_features_change_alike_at_every_width() -> None:
     assert plain.slope > 0.3
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seeds": 0}, "seeds is 0; expected an integer, at least 1"),
+        ({"steps": 0}, "steps is 0; expected an integer, at least 1"),
+        ({"depths": (4, 4)}, r"depths is \(4,\).*; expected two depths or two widths"),
+    ],
+)
+def test_a_check_of_nothing_is_refused(options: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        mm.trainability.coordinate_check(lambda depth, width: nn.Linear(depth, width), **options)
+
+
 def test_the_diverse_rule_and_the_complete_one_at_their_definitions() -> None:
     sums = GainSums(linear=20.0, square=5.0, mean=2.0)
     complete, diverse = DepthScale.by("complete", sums), DepthScale.by("diverse", sums)

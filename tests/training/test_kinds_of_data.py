@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -314,3 +315,55 @@ def test_outputs_that_fit_nothing_are_named() -> None:
     for shape, message in (((3,), "targets.float"), ((3, 3, 2), "expected"), ((2, 3), "expected")):
         with pytest.raises(ValueError, match=message):
             aligned(torch.randn(shape), y, data)
+
+
+class Promised(IterableDataset):
+    """Data that promise a length and have another one."""
+
+    def __init__(self, promised: int, has: int) -> None:
+        self.promised, self.has = promised, has
+
+    def __len__(self) -> int:
+        return self.promised
+
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        return ((torch.full((6,), float(i)), i % 2) for i in range(self.has))
+
+
+@pytest.mark.parametrize("promised", [40, 80, 100])
+@pytest.mark.parametrize("is_loader", [True, False])
+@pytest.mark.filterwarnings("ignore:Length of IterableDataset")
+def test_an_epoch_is_as_long_as_data_promise_or_an_error(promised: int, is_loader: bool) -> None:
+    data = Promised(promised, 80)
+    part = DataLoader(data, 20) if is_loader else data
+    if promised > 80:
+        with pytest.raises(ValueError, match="ended after 4 batches, and by its length it has 5|ended after 1 batches"):
+            _fit(nn.Linear(6, 2), (part, None))
+        return
+    seen: list[int] = []
+    model = nn.Linear(6, 2)
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    _fit(model, (part, None), mm.Recipe(2, 20))
+    assert seen == [20] * (2 * promised // 20)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ((np.zeros((4, 6)), np.array(list("abab"))), "train has an array that is no tensor.*str_"),
+        ((torch.ones(4, 6, dtype=torch.complex64), torch.arange(4) % 2), "inputs of train are torch.complex64"),
+        ((torch.tensor(1.0), torch.tensor(1)), "train has 0 inputs with 0 targets"),
+        (Promised(0, 0), "train is an empty Promised"),
+        (DataLoader(Promised(0, 0), 2), "train is an empty DataLoader"),
+    ],
+)
+def test_what_is_no_data_is_named(part: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        as_data((part, None))
+
+
+def test_a_loss_and_samples_of_the_wrong_kind_are_named() -> None:
+    with pytest.raises(TypeError, match=r"loss is the class MSELoss; expected one of it: MSELoss\(\)"):
+        _fit(nn.Linear(6, 2), (_linear(), None), loss=nn.MSELoss)
+    with pytest.raises(TypeError, match="samples is tuple; expected those of some mm.Data"):
+        mm.evaluate(nn.Linear(6, 2), (_linear(), None), samples=_linear())  # pyright: ignore[reportArgumentType]

@@ -111,6 +111,15 @@ def test_the_parameters_of_a_loss_are_trained_and_come_back_from_a_checkpoint(tm
     assert torch.equal(other.weight, first.weight)
 
 
+def test_gradients_of_a_loss_are_clipped_with_those_of_the_model() -> None:
+    model, loss = nn.Linear(6, 3), _Scaled()
+    before = torch.cat([p.detach().flatten().clone() for p in (*model.parameters(), *loss.parameters())])
+    sgd = mm.SGD(lr=1.0, momentum=0.0, weight_decay=0.0)
+    mm.fit(model, _data(), recipe=mm.Recipe(1, 10**6, sgd, mm.StepDecay(at=()), clip=0.01), loss=loss)
+    after = torch.cat([p.detach().flatten() for p in (*model.parameters(), *loss.parameters())])
+    assert float((after - before).norm()) == pytest.approx(0.01, rel=1e-3)
+
+
 def test_checkpoints_of_a_compiled_model_have_its_own_names(tmp_path: Any) -> None:
     torch.manual_seed(0)
     model = nn.Linear(6, 3)

@@ -88,8 +88,11 @@ def _as_samples(part: Any, which: str) -> Samples:
         return NoSamples()
     if part is not None and _is_pair_of_arrays(part):
         inputs = dict(part[0]) if isinstance(part[0], Mapping) else part[0]
-        inputs = each(torch.as_tensor, tuple(inputs) if isinstance(inputs, list) else inputs)
-        targets = torch.as_tensor(part[1])
+        try:
+            inputs = each(torch.as_tensor, tuple(inputs) if isinstance(inputs, list) else inputs)
+            targets = torch.as_tensor(part[1])
+        except TypeError as error:  # numpy's words and objects
+            raise WrongTypeError(f"{which} has an array that is no tensor: {error}") from None
         try:
             return Arrays(inputs, targets if targets.is_floating_point() else targets.long())
         except MinimandError as error:
@@ -112,9 +115,13 @@ def _as_samples(part: Any, which: str) -> Samples:
 
 def _first_batch(samples: Samples, which: str) -> Batch:
     try:
-        inputs, targets = next(iter(samples.batches(2)))
+        batch = next(iter(samples.batches(2)), None)
     except WrongTypeError as error:
         raise WrongTypeError(f"in {which} {error}") from None
+    if batch is None:
+        raise MinimandError(f"{which} is empty; expected some samples.")
+    inputs, targets = batch
+    each(lambda x: _check_real(x, which), inputs)
     n = len(first_tensor(inputs))
     column = targets.ndim == 2 and targets.shape[1] == 1 and not targets.is_floating_point()
     if targets.ndim == 0 or column or len(targets) != n:
@@ -125,6 +132,14 @@ def _first_batch(samples: Samples, which: str) -> Batch:
             f"expected {expected}{remedy}."
         )
     return inputs, targets
+
+
+def _check_real(x: Tensor, which: str) -> None:
+    if x.is_complex():
+        raise WrongTypeError(
+            f"the inputs of {which} are {x.dtype}, which no layer here takes; expected real and imaginary parts beside "
+            "each other: torch.view_as_real(x)."
+        )
 
 
 def _check_alike(inputs: Any, targets: Tensor, test_inputs: Any, test_targets: Tensor) -> None:

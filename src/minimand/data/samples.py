@@ -55,9 +55,10 @@ class Arrays(Samples):
         if isinstance(self.inputs, Mapping | list):
             object.__setattr__(self, "inputs", each(lambda x: x, as_batch((self.inputs, self.targets))[0]))
         counts: list[int] = []
-        each(lambda x: counts.append(len(x)), self.inputs)
-        if {*counts} != {len(self.targets)} or 0 in counts:
-            shown = f"{' and '.join(map(str, counts))} inputs with {len(self.targets)} targets"
+        each(lambda x: counts.append(len(x) if x.ndim else 0), self.inputs)
+        targets = len(self.targets) if self.targets.ndim else 0
+        if {*counts} != {targets} or 0 in counts:
+            shown = f"{' and '.join(map(str, counts))} inputs with {targets} targets"
             raise MinimandError(f"{shown}; expected as many of both, and some.")
 
     def __len__(self) -> int:
@@ -126,14 +127,11 @@ class Stream(Samples):
         if seed is not None:
             seed_everything(seed)
         samples = iter(self.dataset)
-        for _ in range(first * size):
-            next(samples)
-        return self._read(samples, size, range(first, self.count(size, seed is not None)), share)
-
-    @staticmethod
-    def _read(samples: Iterator[Any], size: int, numbers: range, share: slice) -> Iterator[Batch]:
-        for _ in numbers:
-            yield as_batch(default_collate(list(islice(samples, size))[share]))
+        for _ in islice(samples, first * size):
+            pass
+        rows = iter(lambda: list(islice(samples, size)), [])
+        batches = (as_batch(default_collate(batch[share])) for batch in rows)
+        return _whole(batches, range(first, self.count(size, seed is not None)), self.dataset)
 
 
 @dataclass(frozen=True)
@@ -180,9 +178,11 @@ class Loader(Samples):
                 if isinstance(generator, torch.Generator):
                     generator.manual_seed(seed)
         iterator = iter(self.loader)
-        for _ in range(first):  # now, not when the first batch is asked for: skipping draws random numbers
-            next(iterator)
+        for _ in islice(iterator, first):  # now, not when the first batch is asked for: skipping draws random numbers
+            pass
         batches = map(as_batch, iterator)
+        if seed is not None:  # an epoch of training has as many steps as were counted on
+            batches = _whole(batches, range(first, self.length), self.loader)
         return batches if share == WHOLE else ((each(lambda x: x[share], x), y[share]) for x, y in batches)
 
     def count(self, size: int, shuffled: bool) -> int:
@@ -203,6 +203,17 @@ def class_range(targets: Tensor) -> tuple[int, int]:
         return 0, 0
     classes = targets[targets != NO_CLASS] if targets.ndim > 1 else targets
     return (0, 0) if classes.numel() == 0 else (int(classes.min()), int(classes.max()))
+
+
+def _whole(batches: Iterator[Batch], numbers: range, source: Any) -> Iterator[Batch]:
+    """As many batches as there are numbers; raises MinimandError where a source ends before its length says so."""
+    for number in numbers:
+        if (batch := next(batches, None)) is None:
+            raise MinimandError(
+                f"{type(source).__name__} ended after {number} batches, and by its length it has {numbers.stop}; "
+                "expected a __len__ that is right, or none."
+            )
+        yield batch
 
 
 def _check_rereadable(source: Any) -> None:

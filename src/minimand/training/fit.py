@@ -160,6 +160,8 @@ def _check_arguments(model: Any, recipe: Any, loss: Any, callbacks: Any, checkpo
         raise MinimandError(f"model {type(model).__name__} has no parameters to train; expected at least one.")
     if not isinstance(recipe, Recipe | None):
         raise WrongTypeError(f"recipe is {_shown(recipe)}; expected one such as mm.Recipe(epochs=10).")
+    if isinstance(loss, type):
+        raise WrongTypeError(f"loss is the class {loss.__name__}; expected one of it: {loss.__name__}().")
     if loss is not None and not isinstance(loss, str) and not callable(loss):
         raise WrongTypeError(
             f"loss is {_shown(loss)}; expected 'cross_entropy', 'mse' or a function of (outputs, targets)."

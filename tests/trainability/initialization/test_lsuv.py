@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import minimand as mm
+from minimand.networks.undisturbed import undisturbed
 from minimand.trainability.measure.flow import LayerCall
-from minimand.trainability.measure.tracing import measured, trace, undisturbed
+from minimand.trainability.measure.tracing import measured, trace
 
 
 def deviations(model: nn.Module, batch: Tensor) -> dict[str, float]:

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 import minimand as mm
 from minimand.networks.kinds import layers
-from minimand.trainability.measure.tracing import measured, trace, undisturbed
+from minimand.networks.undisturbed import undisturbed
+from minimand.trainability.measure.tracing import measured, trace
 
 
 class Disordered(nn.Module):

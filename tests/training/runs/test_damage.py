@@ -195,6 +195,13 @@ def test_damaged_files_beside_the_checkpoints_are_written_again(
     assert _goes_on(folder)[1] == ""
 
 
+def test_a_run_without_its_checkpoints_says_that_it_begins_again(run: tuple[Path, Any]) -> None:
+    folder, _ = run
+    shutil.rmtree(folder / "checkpoints")
+    assert "metrics.jsonl has epochs and" in _goes_on(folder)[1]
+    assert _goes_on(folder)[1] == ""
+
+
 def test_a_link_in_place_of_the_checkpoints_is_not_followed(run: tuple[Path, Any], tmp_path: Path) -> None:
     folder, _ = run
     shutil.move(folder / "checkpoints", tmp_path / "elsewhere")

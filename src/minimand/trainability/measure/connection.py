@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...networks.undisturbed import undisturbed
 from .flow import BATCH, OUTSIDE, Cut, LayerCall, tensors
 from .layer_stat import Measured
-from .tracing import Trace, arguments, undisturbed
+from .tracing import Trace, arguments
 
 # Uses of a tensor that are innocent most of the time, so that another cut of the same tensor is blamed first.
 _COMPARISONS = ("gt", "lt", "ge", "le", "eq", "ne", "greater", "less", "isnan", "isfinite", "logical_not", "bool")

@@ -15,12 +15,13 @@ from ..._support.errors import MinimandError, WrongTypeError, unknown_name
 from ..._support.torch_internals import tree_map, version, without_torch_function
 from ...layers.thresholds import Threshold
 from ...networks.kinds import layers
+from ...networks.undisturbed import undisturbed
 from .connection import Reached, reached_by
 from .flow import LayerCall, first_output, tensors
 from .layer_stat import LayerStat, Measured
 from .reading import NO_GRADIENT, NOT_MEASURED, Missing, Reading, ratio
 from .signals import PendingSignal, Signal, wide
-from .tracing import Trace, measured, trace, undisturbed
+from .tracing import Trace, measured, trace
 
 LossChoice = str | Callable[..., Tensor]
 """A name, or a function of (outputs, targets), or of the outputs alone where there is no target."""

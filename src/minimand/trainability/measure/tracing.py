@@ -19,7 +19,7 @@ from ...blocks.transformer import TransformerBranch
 from ...layers.thresholds import Threshold
 from ...networks.kinds import layers, normalizations
 from ...networks.skeletons import Skeleton, skeletons
-from ...networks.undisturbed import undisturbed as undisturbed
+from ...networks.undisturbed import undisturbed
 from ...theory.dynamics.response import block_gains, gains
 from .flow import BATCH, AppliedActivation, Cut, DataFlowMode, LayerCall, LayerVisitor, Origins, tensors
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..._support.checks import check_number
 from ..._support.errors import MinimandError
 from ..._support.style import COLORS, INK, Figure, draw_mean_and_range, new_figure, plain
 from ..._support.tables import table_text
@@ -141,11 +142,13 @@ def coordinate_check(
         seeds: how often each network is drawn and trained.
 
     Raises:
-        MinimandError: fewer than two sizes to compare, or a batch that is needed.
+        MinimandError: fewer than two sizes to compare, no step or no seed, or a batch that is needed.
     """
+    for name, value in {"steps": steps, "seeds": seeds}.items():
+        check_number(name, value, 1, math.inf, whole=True)
     optimizer = optimizer or AdamW(lr=5e-4, betas=(0.9, 0.95), weight_decay=0.0)
-    depths = tuple(sorted(depths or (_DEPTHS if widths is None else (_DEPTH,))))
-    widths = tuple(sorted(widths or (_WIDTH,)))
+    depths = tuple(sorted({*depths} if depths else (_DEPTHS if widths is None else (_DEPTH,))))
+    widths = tuple(sorted({*widths} if widths else (_WIDTH,)))
     by_axis: dict[Axis, list[tuple[int, dict[str, int]]]] = {
         "depth": [(depth, {"depth": depth, "width": widths[0]}) for depth in depths],
         "width": [(width, {"depth": depths[0], "width": width}) for width in widths],

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from ..._support.errors import MinimandError
 from ..._support.torch_internals import ConvNd
 from ...networks.kinds import layers
+from ...networks.undisturbed import undisturbed
 from ...recipes.parameter_groups import ScalingFactors, set_factors, trainable_parameters
 from ..initialization.scheme import Job
 from ..initialization.schemes.variance import kaiming
 from ..initialization.weighted_layers import weight_blocks
-from ..measure.tracing import Branch, branches, trace, undisturbed
+from ..measure.tracing import Branch, branches, trace
 from .rules import UNIT, DepthRule, DepthScale, GainSums, WidthRatios
 
 # Without a base network, rates are those of one whose layers read and give so many numbers.

@@ -13,8 +13,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..._support.checks import check_choice, check_number
 from ..._support.errors import MinimandError, WrongTypeError
 from ..._support.torch_internals import ConvNd, tree_map
+from ...networks.undisturbed import undisturbed
 from ..measure.flow import first_output, tensors
-from ..measure.tracing import arguments, undisturbed
+from ..measure.tracing import arguments
 
 WhichValues = Literal["LM", "all"]
 

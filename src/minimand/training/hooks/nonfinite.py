@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
 from ...data import call
+from ...networks.undisturbed import undisturbed
 from ...recipes.recipe import Precision
-from ...trainability.measure.tracing import undisturbed
 from ..loop.evaluate import autocast
 from ..loop.losses import Loss
 from ..loop.training import Training

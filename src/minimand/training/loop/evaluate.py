@@ -61,6 +61,11 @@ def evaluate(
     """
     data = as_data(data).for_model(model)
     judged = data.test if samples is None else samples
+    if not hasattr(judged, "batches"):
+        raise WrongTypeError(
+            f"samples is {type(judged).__name__}; expected those of some mm.Data, such as data.train. Others are data "
+            "by themselves: mm.evaluate(model, (train, test))."
+        )
     if len(judged) == 0:
         raise MinimandError(f"{data.name} has no test samples; expected some, or samples=data.train.")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))

@@ -186,7 +186,9 @@ class Run:
             content = b""
         if content == lines and not self._metrics.is_symlink():
             return
-        if not content.startswith(lines):
+        if content and not lines:
+            self.notes.append(f"{self._metrics} has epochs and {self.checkpoints} no checkpoint: the run begins again.")
+        elif not content.startswith(lines):
             self.notes.append(f"{self._metrics} is not what the run logged; it was written again from the checkpoint.")
         if lines:
             write_whole(self._metrics, lines)

@@ -12,7 +12,8 @@ from ...._support.checks import check_choice, check_number
 from ...._support.errors import MinimandError
 from ...._support.torch_internals import tree_leaves, tree_map
 from ....networks.kinds import normalizations
-from ...measure.tracing import arguments, measured, undisturbed
+from ....networks.undisturbed import undisturbed
+from ...measure.tracing import arguments, measured
 from ..scheme import Job, scheme
 from ..weights import read
 

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError
+from ....networks.undisturbed import undisturbed
 from ...measure.flow import LayerCall, tensors
-from ...measure.tracing import broken_parameters, measured, trace, undisturbed
+from ...measure.tracing import broken_parameters, measured, trace
 from ..scheme import Job, scheme
 from ..weighted_layers import WeightedLayer
 from ..weights import read, sources
