@@ -1,6 +1,7 @@
 """Scaling rules: gains against closed forms, base networks, ties, and the coordinate check with and without them."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from minimand.recipes.parameter_groups import UpdateRule, parameter_groups, trai
 from minimand.theory.dynamics.response import block_gains, gains
 from minimand.trainability import coordinate_check
 from minimand.trainability.scaling.rules import DepthScale, GainSums
+from minimand.training import EpochDone
 
 BATCH = torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
 NOISE = torch.randn(128, 16, generator=torch.Generator().manual_seed(1))
@@ -267,3 +269,28 @@ def test_a_rule_is_kept_by_the_configuration_and_random_state_stays() -> None:
     assert model.config["parametrization"] == "complete_p"
     again = type(model)(**model.config)
     assert [e.factors for e in trainable_parameters(again)] == [e.factors for e in trainable_parameters(model)]
+
+
+def test_a_run_goes_on_only_with_the_factors_that_it_began_with(tmp_path: Path) -> None:
+    data = (torch.randn(40, 16), torch.arange(40) % 2)
+    recipe = mm.Recipe(3, 20, optimizer="adamw(lr=0.004)")
+
+    def make(rule: str | None) -> nn.Module:
+        torch.manual_seed(0)
+        model = mm.create_model("mlp(depth=4)", in_channels=16, num_classes=2)
+        if rule:
+            mm.prepare(model, rule, BATCH)
+        return model
+
+    def stop(event: Any) -> None:
+        if isinstance(event, EpochDone) and event.epoch == 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        mm.fit(make("complete_p"), data, recipe=recipe, run=tmp_path / "run", callbacks=[stop], progress=False)
+    for rule in (None, "mup", "complete_p(rule='diverse')"):
+        with pytest.raises(ValueError, match="the scaling of rates is not what it was"):
+            mm.fit(make(rule), data, recipe=recipe, run=tmp_path / "run", progress=False)
+    broken_off = mm.fit(make("complete_p"), data, recipe=recipe, run=tmp_path / "run", progress=False)
+    at_once = mm.fit(make("complete_p"), data, recipe=recipe, progress=False)
+    assert broken_off.history[-1]["train_loss"] == at_once.history[-1]["train_loss"]

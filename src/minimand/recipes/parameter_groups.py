@@ -1,11 +1,12 @@
 """The parameters of a model in groups for an optimizer, each with its share of the learning rate."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Literal
 
 from torch import nn
 
+from ..networks.fingerprint import digest
 from ..networks.kinds import LINEAR_OR_CONVOLUTION, WRAPPED_NORMALIZATIONS, layers
 
 UpdateRule = Literal["sgd", "adam", "muon"]
@@ -70,6 +71,14 @@ def trainable_parameters(model: nn.Module) -> Iterator[NamedParameter]:
                 yield NamedParameter(
                     f"{path}.{leaf}".lstrip("."), module, parameter, scaling.get(leaf, ScalingFactors())
                 )
+
+
+def factors_fingerprint(model: nn.Module) -> str | None:
+    """The fingerprint of what a scaling rule set for a model, which its weights do not tell; None if there was none."""
+    factors = {entry.name: entry.factors for entry in trainable_parameters(model)}
+    if all(value == ScalingFactors() for value in factors.values()):
+        return None
+    return digest([(name, *(f"{float(x):.6g}" for x in astuple(value))) for name, value in factors.items()])
 
 
 def parameter_groups(

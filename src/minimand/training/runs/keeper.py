@@ -17,6 +17,7 @@ from ...data.description import describe
 from ...models.own import source_of
 from ...networks import skeletons
 from ...networks.fingerprint import model_fingerprint
+from ...recipes.parameter_groups import factors_fingerprint
 from ...recipes.recipe import Recipe, as_config
 from ..hooks.nonfinite import check_weights
 from ..loop.evaluate import Evaluation
@@ -170,6 +171,7 @@ def configuration(
     config = getattr(model, "config", None)
     own_loss = None if isinstance(loss, str | None) else loss
     prints = {"algorithm": model_fingerprint(model), "data": fingerprint.of_data(data)}
+    prints["scaling of rates"] = factors_fingerprint(model)
     if not data.loaded and prints["data"] is None:
         prints["data"] = _UNKNOWN
     if own_loss is not None:

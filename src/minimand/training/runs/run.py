@@ -145,7 +145,7 @@ class Run:
                 longer = " To train its weights for longer: mm.fit(mm.load(run).model, ..., run=another folder)."
                 raise RunError(
                     f"{self.folder} holds a run with another configuration: {'; '.join(changed)}. What a run was begun "
-                    "with decides all of it, its schedule too, which has come to its end with the last epoch; name "
+                    "with decides all of it, its schedule too, which ends with the last epoch; name "
                     f"another folder.{longer if any('.epochs was' in change for change in changed) else ''}"
                 )
             if self.notes:
