@@ -189,6 +189,8 @@ def test_a_packed_file_knows_its_classes(tmp_path: Path) -> None:
     expected = mm.predict(model, images, data=data)
     for name in (packed, str(tmp_path / "packed"), mm.load_packed(tmp_path / "packed")):
         assert mm.predict(name, images).labels == expected.labels
+        with pytest.raises(ValueError, match="algorithm is 'fista', which only the folder of a run needs"):
+            mm.predict(name, images, algorithm="fista")
 
 
 def test_outputs_beyond_the_known_classes_are_no_answers() -> None:

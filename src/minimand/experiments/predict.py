@@ -181,6 +181,10 @@ def _opened(
     model: Any, own: Any, algorithm: Algorithm | str | None, device: str | torch.device | None
 ) -> tuple[nn.Module, Data | None, Precision]:
     """The module, what it takes and gives if that is known, and the precision in which it was judged."""
+    is_folder = isinstance(model, str | Path) and not Path(model).is_file()
+    for name, value in (("model", own), ("algorithm", algorithm)):
+        if value is not None and not is_folder:
+            raise MinimandError(f"{name} is {value!r}, which only the folder of a run needs; expected none here.")
     if isinstance(model, str | Path) and Path(model).is_file():
         model = load_packed(model)
     elif isinstance(model, str | Path):

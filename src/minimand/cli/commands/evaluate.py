@@ -66,6 +66,9 @@ class Evaluate:
         model = load_packed(self.run)
         if self.data is None:
             raise MinimandError("a packed file does not hold samples; expected --data.")
+        for option, value in (("--model", self.model), ("--algorithm", self.algorithm)):
+            if value is not None:
+                raise MinimandError(f"{option} is {value!r}, which only the folder of a run needs; expected none here.")
         data = read_data(self.data, self.data_folder)
         if model.inputs is not None:  # normalized as for training
             data = replace(data, mean=model.inputs.mean, std=model.inputs.std)
