@@ -29,7 +29,7 @@ FACTS = ROOT.parent / "shared" / "facts" / "architectures.md"
 
 def test_every_file_of_the_folder_holds_a_study() -> None:
     files = {path.stem for path in Path(mm.studies.__file__).parent.rglob("[!_]*.py")}
-    assert {study.cells.__module__.rpartition(".")[2] for study in STUDIES.values()} == files
+    assert {study.measure.__module__.rpartition(".")[2] for study in STUDIES.values()} == files
     assert all(name == study.name for name, study in STUDIES.items())
 
 

@@ -13,7 +13,7 @@ import minimand as mm
 from minimand._support.torchvision import require_timm
 from minimand.blocks.convnext import LayerNorm2d
 from minimand.layers.normalization import SwitchNorm
-from minimand.recipes.optimizers import parameter_groups as _groups
+from minimand.recipes.parameter_groups import parameter_groups, trainable_parameters
 from minimand.surgery.normalizations import NORMALIZATIONS, BetweenLayers, OfWeights, Place
 from minimand.surgery.normalizations.group import GroupNormalization
 from minimand.theory.block import block_structure
@@ -134,7 +134,9 @@ def test_models_are_kept(name: str, kind: str, tmp_path: Path) -> None:
     torch.testing.assert_close(made.head(state), made(x), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(made.forward_head(made.forward_features(x)), made(x), rtol=1e-4, atol=1e-5)
     if kind != "none":
-        decay, rest = (sum(p.numel() for p in group["params"]) for group in _groups(model, 0.1, 1.0))
+        decay, rest = (
+            sum(p.numel() for p in group["params"]) for group in parameter_groups(trainable_parameters(model), 0.1)
+        )
         matrices = sum(p.numel() for p in model.parameters() if sum(length > 1 for length in p.shape) > 1)
         assert 0.9 * matrices <= decay <= matrices
         assert decay + rest == sum(p.numel() for p in model.parameters())

@@ -30,7 +30,8 @@ def _states() -> list[Any]:
 
 
 def _network() -> nn.Sequential:
-    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.1), mm.Sign(), nn.Linear(8, 3))
+    first = (nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.1))
+    return nn.Sequential(*first, nn.Linear(8, 8), mm.Sign(), nn.Linear(8, 3))
 
 
 def _stops(event: Event) -> None:

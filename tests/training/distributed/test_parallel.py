@@ -216,7 +216,7 @@ def test_the_death_of_a_process_ends_the_others_and_not_the_run(tmp_path: Path) 
 
     def deadly(outputs: Tensor, targets: Tensor) -> Tensor:
         calls.append(0)
-        if len(calls) == 4 and os.environ.get("RANK") == "1" and not mark.exists():
+        if len(calls) == 5 and os.environ.get("RANK") == "1" and not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return nn.functional.cross_entropy(outputs, targets)
@@ -236,7 +236,7 @@ def test_the_death_of_a_process_ends_the_others_and_not_the_run(tmp_path: Path) 
     assert "another of the 2 processes does not answer any more" in message
     saved, _ = Run(tmp_path / "run").last_checkpoint()
     assert saved is not None
-    assert saved.state["step"] == 2, "one call was for the fingerprint"
+    assert saved.state["step"] == 2, "two calls were for fingerprints"
     assert together(train, tmp_path) == ["came to its end"] * 2
 
 

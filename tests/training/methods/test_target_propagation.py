@@ -278,7 +278,7 @@ def test_recomputing_changes_nothing_but_memory(net: str, targets: Any) -> None:
 
 
 def test_recomputing_needs_layers() -> None:
-    with pytest.raises(TypeError, match="expected a network with stem, layers"):
+    with pytest.raises(ValueError, match="a network with stem, layers"):
         mm.TargetPropagation(recompute=True).backward(mm.Sign(), torch.randn(2, 3), torch.zeros(2).long())
 
 
