@@ -66,7 +66,7 @@ def work(rank: int, options: argparse.Namespace, folder: str, turn: Any) -> None
             if ranks > 1:
                 dist.init_process_group("gloo", f"file://{folder}/{number}", world_size=ranks, rank=rank)
             began = time.process_time()
-            result = fit(network(options.width), few, method(), recipe)
+            result = fit(network(options.width), few, method=method(), recipe=recipe)
             rounds[-1][name] = {
                 # In the first epoch memory is taken for the first time.
                 "seconds": statistics.median(record["seconds"] for record in result.history[1:]),

@@ -29,7 +29,7 @@ def main() -> None:
     for label, (name, data_name) in MODELS.items():
         data = mm.load_data(data_name)
         epochs = max(1, options.steps * 128 // len(data.train))
-        recipe = replace(default_recipe(data, make(name, data), torch.device("cpu")), epochs=epochs, batch_size=128)
+        recipe = replace(default_recipe(data, make(name, data)), epochs=epochs, batch_size=128)
 
         def train(diagnose: bool, name: str = name, data: mm.Data = data, recipe: mm.Recipe = recipe) -> None:
             torch.manual_seed(0)

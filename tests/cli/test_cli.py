@@ -425,7 +425,9 @@ def test_diagnose_saves_the_repaired_weights_and_a_page(capsys: pytest.CaptureFi
 
 def test_diagnose_keeps_within_the_width_of_the_terminal() -> None:
     names = {f"a_long_name_of_a_layer_number_{i}": nn.Linear(16, 16) for i in range(3)}
-    parts = OrderedDict([pair for i, p in enumerate(names.items()) for pair in (p, (f"act{i}", nn.Tanh()))])
+    parts: OrderedDict[str, nn.Module] = OrderedDict(
+        [pair for i, p in enumerate(names.items()) for pair in (p, (f"act{i}", nn.Tanh()))]
+    )
     report = mm.diagnose(nn.Sequential(parts), torch.randn(8, 16))
     for width in (60, 80, 110):
         text = report.text(width)

@@ -29,7 +29,7 @@ FACTS = ROOT.parent / "shared" / "facts" / "architectures.md"
 
 def test_every_file_of_the_folder_holds_a_study() -> None:
     files = {path.stem for path in Path(mm.studies.__file__).parent.rglob("[!_]*.py")}
-    assert {study.measure.__module__.rpartition(".")[2] for study in STUDIES.values()} == files
+    assert {study.cells.__module__.rpartition(".")[2] for study in STUDIES.values()} == files
     assert all(name == study.name for name, study in STUDIES.items())
 
 
@@ -37,7 +37,7 @@ def test_every_file_of_the_folder_holds_a_study() -> None:
 def test_a_study_runs(name: str, tmp_path: Path) -> None:
     """At smoke scale: a row for every cell, with a value in every column."""
     result = run_study(name, "smoke", run=tmp_path)
-    assert len(result.rows()) == len(result.study.cells("smoke"))
+    assert len(result.rows()) == len(result.study.cells_at("smoke"))
     assert all(cell for row in result.rows() for cell in row[:-1])
     for caption, figure in result.figures().items():
         assert caption
@@ -49,7 +49,7 @@ def test_the_cells_of_a_study(name: str) -> None:
     """At every scale they are plain, differ in what the table shows, and name models and recipes that exist."""
     study = STUDIES.named(name)
     for scale in SCALES:
-        cells = study.cells(scale)
+        cells = study.cells_at(scale)
         assert json.loads(json.dumps(cells)) == cells
         assert len({tuple(str(cell[label]) for label in study.labels) for cell in cells}) == len(cells)
         for cell in cells:
@@ -67,9 +67,9 @@ def test_the_results_in_the_repository_are_those_of_the_study(name: str) -> None
     """Whoever changes a study measures it again."""
     result = read_study(name, "cpu", ROOT / "results" / "studies" / f"{name}-cpu")
     study = result.study
-    assert len(result.rows()) == len(study.cells("cpu"))
+    assert len(result.rows()) == len(study.cells_at("cpu"))
     assert {m.seed for m in result.measurements} >= {0, 1, 2}
-    assert len(result.measurements) >= 3 * len(study.cells("cpu"))
+    assert len(result.measurements) >= 3 * len(study.cells_at("cpu"))
     assert f"{{{{ study_{name} }}}}" in (ROOT / "docs" / "studies.md").read_text()
     assert sum(m.seconds for m in result.measurements) < 45 * 60  # half an hour on two cores
 
@@ -79,7 +79,7 @@ def test_the_results_in_the_repository_are_those_of_the_study(name: str) -> None
 def test_published_numbers_are_as_published(name: str) -> None:
     study, text = STUDIES.named(name), FACTS.read_text()
     assert study.published is not None
-    published = [study.published(cell) for cell in study.cells("paper")]
+    published = [study.published(cell) for cell in study.cells_at("paper")]
     facts = {float(n) for n in re.findall(r"\d+\.?\d*", text)}
     assert published
     assert set(map(float, published)) <= facts
@@ -127,7 +127,7 @@ def test_gradient_descent_of_the_chain(layers: int) -> None:
 
 def test_networks_of_the_initialization_study_are_equally_deep() -> None:
     data = mm.load_data("digits")
-    for cell in STUDIES.named("initialization").cells("smoke"):
+    for cell in STUDIES.named("initialization").cells_at("smoke"):
         model = initialization._network(cell, 0, data)
         assert sum(isinstance(m, nn.Linear) for m in model.modules()) == cell["depth"]
         assert model(torch.zeros(2, *data.shape)).shape == (2, 10)
@@ -188,7 +188,7 @@ def test_pre_training_keeps_more_of_the_images() -> None:
 def test_without_skips_nothing_passes_a_dead_branch() -> None:
     data = mm.load_data("digits")
     x = data.prepare(cast(Arrays, data.train).inputs[:8])
-    for cell in STUDIES.named("no_normalization").cells("smoke"):
+    for cell in STUDIES.named("no_normalization").cells_at("smoke"):
         model = cast(Any, no_normalization._network(cell, 0, data))[1]
         with torch.no_grad():
             for p in model.layers[0].parameters():

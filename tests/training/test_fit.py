@@ -37,6 +37,7 @@ def test_a_model_learns_the_rings() -> None:
     assert result.test_accuracy is not None
     assert result.test_accuracy > 0.97
     assert result.history[-1]["test_accuracy"] == result.test_accuracy
+    assert result.evaluation is not None
     confusion = torch.tensor(result.evaluation.confusion)
     assert float(confusion.diagonal().sum() / confusion.sum()) == pytest.approx(result.test_accuracy)
 
@@ -46,6 +47,7 @@ def test_a_regression_is_judged_by_its_squared_error() -> None:
     model = mm.create_model("mlp", num_classes=1, in_channels=1, width=16, depth=3, hidden=16)
     result = mm.fit(model, "telgarsky(folds=1)", recipe=mm.Recipe(100, 64, mm.AdamW(lr=1e-2, weight_decay=0)))
     assert result.test_accuracy is None
+    assert result.test_loss is not None
     assert result.test_loss < 1e-3
     outputs = model(torch.tensor([[0.25], [0.5]])).flatten().tolist()
     assert outputs == pytest.approx([0.5, 1.0], abs=0.1)

@@ -71,7 +71,7 @@ def test_a_normalization_in_evaluation_mode_stays_frozen(method: str) -> None:
     before, notes = mean.clone(), list[str]()
     mm.fit(model, _data(), method=method, recipe=RECIPE, callbacks=[_noting(notes)])
     assert torch.equal(mean, before)
-    assert [m.training for m in model] == [True, False, True, True, True, True]
+    assert [m.training for m in model] == [True, False, True, True, True, True, True]
     assert not notes
 
 

@@ -45,7 +45,7 @@ class StudyResult:
     def rows(self) -> list[list[str]]:
         """A row for each measured cell: mean and standard deviation over the seeds."""
         rows = []
-        for cell in self.study.cells(self.scale):
+        for cell in self.study.cells_at(self.scale):
             measured = [m for m in self.measurements if m.cell == cell]
             if measured:
                 labels = [str(cell[name]) for name in self.study.labels]
@@ -57,7 +57,7 @@ class StudyResult:
     @property
     def note(self) -> str:
         """A sentence on the seeds, machine and versions behind the table, and on what is missing."""
-        expected = len(self.study.cells(self.scale))
+        expected = len(self.study.cells_at(self.scale))
         missing = expected - len(self.rows())
         still_missing = f" {missing} of {expected} rows are not measured yet." if missing else ""
         seeds = sorted({m.seed for m in self.measurements})
@@ -122,7 +122,7 @@ def run_study(
         if not free:
             raise MinimandError(f"another process measures in {folder}; wait for its end or name another folder.")
         measurements = _read(folder, study, scale)
-        cells = study.cells(scale)
+        cells = study.cells_at(scale)
         if others := sum(m.cell not in cells for m in measurements):
             tell(f"{others} measurements of other settings stay in {folder / _FILE} and count for nothing")
         done = [(m.cell, m.seed) for m in measurements]
@@ -164,7 +164,7 @@ def _study_and_folder(name: str, scale: Any, run: str | Path | None) -> tuple[St
 
 
 def _result(study: Study, scale: Scale, measurements: Sequence[Measurement]) -> StudyResult:
-    cells = study.cells(scale)
+    cells = study.cells_at(scale)
     return StudyResult(study, scale, [m for m in measurements if m.cell in cells])
 
 

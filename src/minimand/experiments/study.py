@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args
@@ -137,13 +136,9 @@ class Study:
     figures: Callable[[Measurements], FiguresByCaption] = field(default=lambda measurements: {})
     """A function that draws figures of the measurements, by their captions."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "cells", partial(_in_one_precision, self.cells))
-
-
-def _in_one_precision(cells: Callable[[Scale], Sequence[Cell]], scale: Scale) -> list[Cell]:
-    """The cells of a scale; recipes that do not name a precision are in float32, whatever the hardware is fast at."""
-    return [_settled(cell) for cell in cells(scale)]
+    def cells_at(self, scale: Scale) -> list[Cell]:
+        """The cells of a scale; recipes that name no precision are in float32, whatever the hardware is fast at."""
+        return [_settled(cell) for cell in self.cells(scale)]
 
 
 def _settled(cell: Cell) -> Cell:

@@ -71,6 +71,7 @@ def test_training_on_mixed_samples(precision: Literal["fp32", "bf16"]) -> None:
     recipe = mm.Recipe(8, 64, mm.AdamW(lr=1e-2), mm.Cosine(), mixup=0.8, cutmix=1.0, precision=precision)
     result = mm.fit(model, "digits", recipe=recipe)
     assert result.test_accuracy is not None
+    assert result.test_loss is not None
     assert result.test_accuracy > 0.8
     assert {record["train_accuracy"] for record in result.history} == {None}
     assert result.history[-1]["train_loss"] > 1.5 * result.test_loss
