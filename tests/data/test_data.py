@@ -102,6 +102,7 @@ def test_fashion_mnist_from_debian() -> None:
     assert data.std[0] == pytest.approx(0.3530, abs=1e-4)
 
 
+@pytest.mark.soak
 def test_cifar10_from_parquet(shared: Path) -> None:
     data = mm.load_data("cifar10", data_folder=str(shared / "data" / "cifar10"))
     assert (len(data.train), len(data.test), data.shape) == (50_000, 10_000, (3, 32, 32))

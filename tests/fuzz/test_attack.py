@@ -18,7 +18,7 @@ KINDS = kinds()
 def test_a_damaged_file_is_refused_or_read_as_it_was(name: str, tmp_path: Path) -> None:
     target = Target(KINDS[name], tmp_path / "place")
 
-    @settings(max_examples=20)
+    @settings(max_examples=8)
     @given(st.randoms(use_true_random=False))
     def check(random: Random) -> None:
         content = mutated(target.content, random)

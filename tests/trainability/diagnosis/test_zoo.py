@@ -9,7 +9,7 @@ import minimand as mm
 from sweeps import thin
 from zoo import ZOO
 
-_EACH_RUN = ("alexnet", "resnet18", "nfnet_l0", "vit_tiny_patch16_224", "bert", "gpt2")
+_EACH_RUN = ("squeezenet1_0", "resnet18", "nfnet_l0", "vit_tiny_patch16_224", "bert", "gpt2")
 _PACKAGES = all(map(find_spec, ("timm", "torchvision", "transformers")))
 
 
