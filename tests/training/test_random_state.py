@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import minimand as mm
 from minimand.training import list_methods
@@ -58,6 +59,14 @@ def test_random_states_are_as_before_whether_training_ends_or_is_stopped(method:
 def test_replicates_differ() -> None:
     losses = [mm.fit(nn.Linear(6, 3), _data(), recipe=RECIPE).test_loss for _ in range(4)]
     assert len(set(losses)) == 4
+
+
+def test_the_generator_of_a_loader_is_left_as_it_was() -> None:
+    generator = torch.Generator().manual_seed(3)
+    loader = DataLoader(TensorDataset(*_data()[0]), 20, shuffle=True, generator=generator)
+    before = generator.get_state()
+    mm.fit(_network(), (loader, None), recipe=RECIPE)
+    assert torch.equal(generator.get_state(), before)
 
 
 @pytest.mark.parametrize("method", ["backpropagation", "target_propagation", "layerwise", "decoupled"])

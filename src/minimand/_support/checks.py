@@ -1,9 +1,9 @@
-"""Checks of numbers that a person chose."""
+"""Checks of values that a person chose."""
 
 import math
 from typing import Any, get_args
 
-from .errors import MinimandError, unknown_name
+from .errors import MinimandError, WrongTypeError, unknown_name
 
 
 def check_number(name: str, value: Any, low: float, high: float, whole: bool = False, below: bool = False) -> None:
@@ -13,6 +13,12 @@ def check_number(name: str, value: Any, low: float, high: float, whole: bool = F
         return
     bounds = f"at least {low:g}" if high == math.inf else f"{low:g} to {'below ' if below else ''}{high:g}"
     raise MinimandError(f"{name} is {value!r}; expected {'an integer, ' if whole else ''}{bounds}.")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raise WrongTypeError unless a value is True or False."""
+    if not isinstance(value, bool):
+        raise WrongTypeError(f"{name} is {value!r}; expected True or False.")
 
 
 def check_choice(what: str, value: Any, choices: Any) -> None:

@@ -14,7 +14,7 @@ from .._support.errors import MinimandError, WrongTypeError
 from .batches import Batch, each, first_tensor
 from .data import Data
 from .registry import load_data
-from .samples import Arrays, Items, Loader, NoSamples, Samples, Stream, class_range, length_of
+from .samples import Arrays, Items, Loader, NoSamples, Samples, Stream, class_range, generators_kept, length_of
 
 _PART = "a pair (inputs, targets) of tensors, a data set of such pairs, or a loader of batches"
 _MANY_BATCHES = 256
@@ -38,7 +38,14 @@ def as_data(value: Any) -> Data:
         return value
     if isinstance(value, str | PathLike):
         return load_data(fspath(value))
-    train, test = (_as_samples(part, which) for part, which in zip(_parts(value), ("train", "test"), strict=True))
+    parts = _parts(value)
+    with generators_kept(*parts):
+        return _of_parts(*parts)
+
+
+def _of_parts(train_part: Any, test_part: Any) -> Data:
+    """The data of training samples and of test samples, which may be None."""
+    train, test = _as_samples(train_part, "train"), _as_samples(test_part, "test")
     inputs, targets = _first_batch(train, "train")
     shape = tuple(first_tensor(inputs).shape[1:])
     if len(test):
@@ -169,7 +176,7 @@ def _warn_of_gaps(data: Data) -> None:
     counts = torch.bincount(data.train.targets, minlength=len(data.classes))
     if missing := [str(c) for c in (counts == 0).nonzero().flatten().tolist()]:
         shown = ", ".join(missing[:10]) + (" ..." if len(missing) > 10 else "")
-        warnings.warn(f"no training sample has the class {shown}: its output learns to be never right.", stacklevel=4)
+        warnings.warn(f"no training sample has the class {shown}: its output learns to be never right.", stacklevel=5)
 
 
 def _range_of_classes(samples: Samples) -> tuple[int, int]:

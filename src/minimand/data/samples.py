@@ -1,6 +1,7 @@
 """Samples, in memory or not, as a sequence of batches that can be entered anywhere."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -173,10 +174,8 @@ class Loader(Samples):
     def batches(self, size: int, seed: int | None = None, first: int = 0, share: slice = WHOLE) -> Iterator[Batch]:
         if seed is not None:
             seed_everything(seed)
-            for part in (self.loader, getattr(self.loader, "sampler", None)):
-                generator = getattr(part, "generator", None)
-                if isinstance(generator, torch.Generator):
-                    generator.manual_seed(seed)
+            for generator in _generators_of(self.loader):
+                generator.manual_seed(seed)
         iterator = iter(self.loader)
         for _ in islice(iterator, first):  # now, not when the first batch is asked for: skipping draws random numbers
             pass
@@ -187,6 +186,24 @@ class Loader(Samples):
 
     def count(self, size: int, shuffled: bool) -> int:
         return self.length
+
+
+def _generators_of(loader: Any) -> list[torch.Generator]:
+    """The generators of a loader's own, which decide the order of its samples."""
+    own = [getattr(owner, "generator", None) for owner in (loader, getattr(loader, "sampler", None))]
+    return [generator for generator in own if isinstance(generator, torch.Generator)]
+
+
+@contextmanager
+def generators_kept(*sources: Any) -> Iterator[None]:
+    """After it the generators of loaders, or of samples that have a loader, are as before, also after an error."""
+    generators = [g for source in sources for g in _generators_of(getattr(source, "loader", source))]
+    states = [generator.get_state() for generator in generators]
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
 
 
 def length_of(source: Any) -> int | None:

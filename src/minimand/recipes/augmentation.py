@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._support.checks import check_number
+from .._support.checks import check_flag, check_number
 from .._support.errors import MinimandError
 from .._support.torchvision import require_torchvision
 
@@ -40,6 +40,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         check_number("Augmentation.pad", self.pad, 0, math.inf, whole=True)
+        check_flag("Augmentation.flip", self.flip)
         check_number("Augmentation.randaugment", self.randaugment, 0, 10)
         check_number("Augmentation.cutout", self.cutout, 0, math.inf, whole=True)
         check_number("Augmentation.erase", self.erase, 0, 1)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._support.checks import check_number
+from .._support.checks import check_flag, check_number
 from .._support.errors import MinimandError, WrongTypeError
 from .muon import MuonOptimizer
 from .parameter_groups import hidden_matrices, parameter_groups, trainable_parameters
@@ -28,6 +28,7 @@ class SGD:
     def __post_init__(self) -> None:
         _check_rate("SGD", self.lr, self.weight_decay)
         check_number("SGD.momentum", self.momentum, 0, 1, below=True)
+        check_flag("SGD.nesterov", self.nesterov)
 
     def build(self, model: nn.Module, scalars: float = 1.0) -> torch.optim.Optimizer:
         """The optimizer of a model's parameters; `scalars` as in `Recipe`."""
@@ -45,6 +46,8 @@ class AdamW:
 
     def __post_init__(self) -> None:
         _check_rate("AdamW", self.lr, self.weight_decay)
+        if not isinstance(self.betas, tuple | list) or len(self.betas) != 2:
+            raise WrongTypeError(f"AdamW.betas is {self.betas!r}; expected two numbers, such as (0.9, 0.999).")
         for i in range(2):
             check_number(f"AdamW.betas[{i}]", self.betas[i], 0, 1, below=True)
 
@@ -111,5 +114,5 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": Ada
 
 def _check_rate(name: str, lr: Any, weight_decay: Any) -> None:
     check_number(f"{name}.weight_decay", weight_decay, 0, math.inf, below=True)
-    if not (isinstance(lr, int | float) and 0 < lr < math.inf):
+    if not (isinstance(lr, int | float) and not isinstance(lr, bool) and 0 < lr < math.inf):
         raise MinimandError(f"{name}.lr is {lr!r}; expected a positive number.")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .._support.calls import call_with, make_named
-from .._support.checks import check_number
+from .._support.checks import check_flag, check_number
 from .._support.errors import MinimandError, WrongTypeError, unknown_name
 from .._support.torch_internals import BatchNorm
 from ..layers.thresholds import Threshold
@@ -97,6 +97,7 @@ class Recipe:
         for name in ("ema", "validation"):
             check_number(f"Recipe.{name}", getattr(self, name), 0, 1, below=True)
         check_number("Recipe.early_stopping", self.early_stopping, 0, math.inf, whole=True)
+        check_flag("Recipe.compile", self.compile)
         if self.clip and self.adaptive_clip:
             both = f"Recipe.clip is {self.clip} and Recipe.adaptive_clip {self.adaptive_clip}"
             raise MinimandError(f"{both}; expected one of them to be 0.")

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from .._support.checks import check_number
+from .._support.errors import WrongTypeError
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class StepDecay:
     by: float = 0.1
 
     def __post_init__(self) -> None:
+        if not isinstance(self.at, tuple | list):
+            raise WrongTypeError(f"StepDecay.at is {self.at!r}; expected fractions of training, such as (0.5, 0.75).")
         for i, milestone in enumerate(self.at):
             check_number(f"StepDecay.at[{i}]", milestone, 0, 1)
         check_number("StepDecay.by", self.by, 0, 1)

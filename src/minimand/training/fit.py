@@ -15,6 +15,7 @@ from .._support.seeds import random_state_kept
 from .._support.torch_internals import uncompiled
 from ..data.conversion import as_data
 from ..data.data import Data
+from ..data.samples import generators_kept
 from ..recipes.recipe import Recipe, as_precision, default_recipe, from_config
 from ..report.page import write_report
 from .distributed.processes import check_same, code_and_versions, world_size
@@ -83,6 +84,7 @@ def fit(
     device = next(model.parameters()).device if device is None else as_device(device)
     with random_state_kept(device), ExitStack() as stack:
         data = _checked_data(data, model, method)
+        stack.enter_context(generators_kept(data.train, data.validation, data.test))
         world = _joined_world(model, method, parallel, diagnose, device)
         check_same(lambda: _settings(model, data, method, recipe, loss, seed, parallel, run))
         stack.enter_context(world.failures())

@@ -499,3 +499,9 @@ def test_bad_input_is_named() -> None:
     for arguments, options, message in cases:
         with pytest.raises((ValueError, TypeError), match=message):
             mm.diagnose(*arguments, **options)
+
+
+def test_a_compiled_model_is_diagnosed_as_it_is() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    x: Any = torch.randn(8, 6)
+    assert str(mm.diagnose(cast(nn.Module, torch.compile(model, backend="eager")), x)) == str(mm.diagnose(model, x))

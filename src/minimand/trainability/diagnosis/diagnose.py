@@ -13,6 +13,7 @@ from torch import nn
 from ..._support.checks import check_number
 from ..._support.style import BLUE, GRID, INK, RED, new_figure
 from ..._support.tables import table_text
+from ..._support.torch_internals import uncompiled
 from ...networks.kinds import check_model
 from ..measure.connection import Disconnection
 from ..measure.layer_stat import LayerStat
@@ -174,6 +175,7 @@ def diagnose(
             spectrum (extra `curvature`); of a batch that is one tensor.
     """
     check_model(model)
+    model = uncompiled(model)
     check_number("probes", probes, 1, math.inf, whole=True)
     with explained(model, batch):
         measured, evidence, verdict = examine(model, batch, loss, target, probes)
