@@ -83,8 +83,7 @@ def fit(
     method, callbacks = _checked_method(method, diagnose), with_progress(callbacks, progress)
     device = next(model.parameters()).device if device is None else as_device(device)
     with random_state_kept(device), ExitStack() as stack:
-        data = _checked_data(data, model, method)
-        stack.enter_context(generators_kept(data.train, data.validation, data.test))
+        data = _checked_data(data, model, method, stack)
         world = _joined_world(model, method, parallel, diagnose, device)
         check_same(lambda: _settings(model, data, method, recipe, loss, seed, parallel, run))
         stack.enter_context(world.failures())
@@ -175,9 +174,13 @@ def _check_arguments(model: Any, recipe: Any, loss: Any, callbacks: Any, checkpo
     check_seed(seed)
 
 
-def _checked_data(data: Any, model: nn.Module, method: Method) -> Data:
-    """The data as the model needs them; a method that takes the model apart takes no inputs in several tensors."""
+def _checked_data(data: Any, model: nn.Module, method: Method, stack: ExitStack) -> Data:
+    """The data as the model needs them, whose generators are put back when the stack is closed.
+
+    A method that takes the model apart takes no inputs in several tensors.
+    """
     data = as_data(data).for_model(model)
+    stack.enter_context(generators_kept(data.train, data.validation, data.test))
     if isinstance(method, Backpropagation):
         return data
     if not isinstance(example := data.example(), torch.Tensor):
