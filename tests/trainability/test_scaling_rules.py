@@ -11,6 +11,7 @@ from torch import nn
 
 import minimand as mm
 from minimand.algorithms import ALGORITHMS, as_algorithm, is_proximal
+from minimand.blocks import Skip
 from minimand.recipes.parameter_groups import UpdateRule, parameter_groups, trainable_parameters
 from minimand.theory.dynamics.response import block_gains, gains
 from minimand.trainability import coordinate_check
@@ -171,6 +172,10 @@ def test_features_change_alike_under_every_skeleton(name: str, optimizer: str) -
     assert abs(check.slope) < 0.2, str(check)
 
 
+def with_skip(branch: nn.Module) -> nn.Module:
+    return Skip(branch, nn.Identity(), nn.Identity())
+
+
 def without_rule(algorithm: str, by_depth: bool):
     def make(depth: int, width: int) -> nn.Module:
         blocks = [Normalized(width, depth if by_depth else 1.0) for _ in range(depth)]
@@ -249,6 +254,10 @@ def test_a_rule_refuses_ties_and_what_it_cannot_size() -> None:
         mm.prepare(tied, "mup", torch.randn(2, 8))
     with pytest.raises(ValueError, match="branches"):
         mm.prepare(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)), "complete_p", torch.randn(2, 8))
+    blocks = [with_skip(Normalized(16, 1.0)) for _ in range(3)]
+    rewired = mm.rewire(nn.Sequential(*blocks, nn.Linear(16, 10)), "heavy_ball(momentum=0.5)")
+    with pytest.raises(ValueError, match="was rewired by HeavyBall"):
+        mm.initialize(rewired, "complete_p", batch=BATCH)
     with pytest.raises(ValueError, match="base has nothing like"):
         mm.prepare(network(), "mup", BATCH, base=nn.Sequential(nn.Linear(16, 8)))
     with pytest.raises(ValueError, match="base goes with"):

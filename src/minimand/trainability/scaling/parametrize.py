@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..._support.errors import MinimandError
 from ..._support.torch_internals import ConvNd
 from ...networks.kinds import layers
+from ...networks.skeletons import skeletons
 from ...networks.undisturbed import undisturbed
 from ...recipes.parameter_groups import ScalingFactors, set_factors, trainable_parameters
 from ..initialization.scheme import Job
@@ -34,9 +35,12 @@ def parametrize_model(job: Job, depth_rule: DepthRule | None, base: nn.Module | 
             of layers that read 64 numbers, and of one branch of gain 1.
 
     Raises:
-        MinimandError: tied weights, which need a multiplier of the logits; a base that lacks a kind of layer.
+        MinimandError: tied weights, which need a multiplier of the logits; a rewired model, for depth; a base that
+            lacks a kind of layer.
     """
     _refuse_ties(job.model)
+    if depth_rule is not None:
+        _refuse_wirings(job.model)
     kaiming(job)
     sizes = _Sizes(job, base)
     widths = {entry.name: sizes.ratios(entry.name, entry.parameter) for entry in trainable_parameters(job.model)}
@@ -154,6 +158,15 @@ def _gains_of(base: nn.Module | None, batch: Any) -> GainSums:
     if not parts:
         raise MinimandError(f"base {type(base).__name__} has no residual branches; expected a network like the model.")
     return GainSums.of(parts)
+
+
+def _refuse_wirings(model: nn.Module) -> None:
+    wired = [str(skeleton.algorithm) for skeleton in skeletons(model) if skeleton.is_wired]
+    if wired:
+        raise MinimandError(
+            f"{type(model).__name__} was rewired by {wired[0]}, whose gains are those of whole blocks, skips included; "
+            "expected a model as it was made, or stages of mm.unroll. 'mup' scales by width alone."
+        )
 
 
 def _refuse_ties(model: nn.Module) -> None:
