@@ -162,11 +162,21 @@ def test_a_class_may_be_called_train_and_parts_have_to_be_whole(tmp_path: Path) 
             _picture(tmp_path / "half" / "val" / kind / f"{i}.png")
             _picture(tmp_path / "twice" / "val" / kind / f"{i}.png")
             _picture(tmp_path / "twice" / "valid" / kind / f"{i}.png")
-    assert mm.load_data(str(tmp_path / "vehicles")).classes == ("plane", "train")
+    data = mm.load_data(str(tmp_path / "vehicles"))
+    assert (data.classes, data.notes) == (("plane", "train"), ())
     with pytest.raises(ValueError, match="has the part val and no folder train"):
         mm.load_data(str(tmp_path / "half"))
     with pytest.raises(ValueError, match="val and valid are both the validation part"):
         mm.load_data(str(tmp_path / "twice"))
+
+
+@pytest.mark.parametrize("names", [("Training", "Testing"), ("train_set", "val_set"), ("train", "test")])
+def test_classes_that_sound_like_parts_are_said(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        for i in range(3):
+            _picture(tmp_path / name / f"{i}.png")
+    with pytest.warns(UserWarning, match="classes are called .*; folders of parts are called train, test and val"):
+        assert set(mm.load_data(str(tmp_path)).classes) == {*names}
 
 
 def test_images_of_several_small_sizes_stay_small(tmp_path: Path) -> None:
@@ -269,6 +279,11 @@ def test_tables_name_their_columns_and_other_classes(tmp_path: Path) -> None:
         mm.load_data(folder, label="knd")
 
 
+def test_columns_that_are_not_read_are_said(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"left out of .*train.parquet: 'size'\."):
+        mm.load_data(_write(tmp_path, size=[1, 2] * 3))
+
+
 def test_links_do_not_lead_out_of_a_table_s_folder(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "secret.png").write_bytes(_png())
@@ -366,6 +381,16 @@ def test_files_of_numpy(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=np.array([{}], dtype=object), y=y[:1])
     with pytest.raises(ValueError, match="it holds object, no numbers"):
         mm.load_data(str(tmp_path / "d.npz"))
+    dense = np.stack([y, y], 1)
+    np.savez(tmp_path / "e.npz", x=x, y=np.where(dense == 0, -100, dense))
+    assert mm.load_data(str(tmp_path / "e.npz")).num_outputs == 4
+    for wrong, message in (
+        (dense - 5, "a target is the class -5"),
+        (np.where(dense == 1, np.inf, dense), "train have a value that is not finite"),
+    ):
+        np.savez(tmp_path / "f.npz", x=x, y=wrong)
+        with pytest.raises(ValueError, match=message):
+            mm.load_data(str(tmp_path / "f.npz"))
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.npz", "x.parquet", "y.txt", "folder/x.csv"])
@@ -414,7 +439,7 @@ def test_images_that_unpack_to_gigabytes_are_refused(tmp_path: Path, side: int) 
 
 def test_tables_that_unpack_to_gigabytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("minimand.data.parquet._MUCH", 2**24)
-    rows = pa.table({"image": [bytes(10_000_000)] * 2, "label": [0, 1]})
+    rows = pa.table({"image": [bytes(5_000_000)] * 4, "label": [0, 1] * 2})
     pq.write_table(rows, tmp_path / "train.parquet", compression="zstd", use_dictionary=False)
     with pytest.raises(ValueError, match=r"train.parquet unpacks 0.02 GB at once from"):
         mm.load_data(str(tmp_path))

@@ -137,9 +137,10 @@ def image_folder(data_folder: str, image_size: int | None = None) -> Data:
                 f"{', '.join(classes)}."
             )
     parts = {part: _as_files(images, classes) for part, images in by_part.items() if images}
-    return data_of_images(
-        parts, classes, shown(place.resolve().name), shown(place), image_size=image_size, notes=reader.notes()
-    )
+    notes = reader.notes()
+    if all(name.lower().startswith(tuple(PARTS)) for name in classes):
+        notes += (f"the classes are called {', '.join(classes)}; folders of parts are called train, test and val.",)
+    return data_of_images(parts, classes, shown(place.resolve().name), shown(place), image_size=image_size, notes=notes)
 
 
 def _holds_folders(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from .csv_files import data_of_rows
 from .data import Data, image_data
 from .labels import Task, as_targets
 from .pictures import shown
-from .samples import Arrays
+from .samples import NO_CLASS, Arrays, class_range
 from .splitting import PARTS, visible
 
 _INPUTS = ("x", "inputs", "images", "features", "data", "arr_0")
@@ -111,9 +111,18 @@ def _targets(
         where = {part: (lambda i, part=part: f"{shown(place)}, {part} row {i + 1}") for part in labels}
         return as_targets({part: array.tolist() for part, array in labels.items()}, where, (), task)
     targets = {part: torch.from_numpy(np.ascontiguousarray(array)) for part, array in labels.items()}
+    for part, y in targets.items():
+        if not bool(y.isfinite().all()):
+            raise MinimandError(
+                f"{shown(place)}: the targets of {part} have a value that is not finite; expected none."
+            )
     if task == "regression" or targets["train"].is_floating_point():
         return {part: y.float() for part, y in targets.items()}, (), ()
-    highest = max(int(y.max()) for y in targets.values())
+    low, highest = class_range(torch.cat([y.flatten()[None] for y in targets.values()], 1))
+    if low < 0:
+        raise MinimandError(
+            f"{shown(place)}: a target is the class {low}; expected 0 and more, or {NO_CLASS} for no class."
+        )
     return {part: y.long() for part, y in targets.items()}, tuple(map(str, range(highest + 1))), ()
 
 

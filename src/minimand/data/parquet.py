@@ -64,6 +64,8 @@ def parquet(
     targets, classes, notes = as_targets(labels, where, first.class_names(column))
     for part, rows in images.items():
         rows.labels = targets[part]
+    if unused := [name for name in first.columns if name not in (image, column)]:
+        notes += (f"left out of {shown(first.path)}: {', '.join(map(repr, unused))}.",)
     notes += tuple(f"left out, as neither train, test nor val: {other}." for other in others)
     name = name or shown(place.resolve().stem)
     return data_of_images(images, classes, name, shown(place), augmentation, image_size, notes)

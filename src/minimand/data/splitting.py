@@ -66,13 +66,13 @@ def as_parts(names: Iterable[str]) -> dict[str, str]:
 def fifth_aside(labels: Tensor) -> tuple[Tensor, Tensor]:
     """The indices of four fifths of the samples and of a fifth, drawn by a fixed seed; of each class as near a fifth.
 
-    Labels are classes (n,); those of a regression are all one class. A class of one sample stays in training; raises
-    MinimandError where all do.
+    Labels are classes (n,); those of a regression, and dense ones (n, ...), are all one class. A class of one sample
+    stays in training; raises MinimandError where all do.
     """
     n = len(labels)
     if n < 2:
         raise MinimandError(f"there is {n} sample; expected at least two, of which one is set aside to test.")
-    classes = torch.zeros(n, dtype=torch.long) if labels.is_floating_point() else labels
+    classes = torch.zeros(n, dtype=torch.long) if labels.is_floating_point() or labels.ndim > 1 else labels
     generator = torch.Generator().manual_seed(0)
     counts = torch.bincount(classes)
     quotas = counts / 5
