@@ -45,7 +45,7 @@ WRONG = {
     "lr": "-1",
     "weight-decay": "-1",
     "validation": "2",
-    "early-stopping": "3",
+    "early-stopping": "-3",  # whether there is a validation part, the data say
     "label-smoothing": "2",
     "mixup": "-1",
     "cutmix": "-1",
