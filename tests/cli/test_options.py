@@ -202,3 +202,21 @@ def test_shells_complete(
     (written,) = (path for path in tmp_path.rglob("*") if path.is_file())
     assert written.read_text() == script.removesuffix("\n")
     assert "unknown shell 'zhs'. Did you mean 'zsh'?" in _fails(capsys, "completion", "zhs")
+
+
+def test_diagnose_looks_at_the_batch_that_is_named(capsys: pytest.CaptureFixture) -> None:
+    Path("net.py").write_text(
+        "from torch import nn\n"
+        "def net(num_classes, in_features):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(in_features, 9), nn.Linear(9, num_classes))\n"
+    )
+    main(["diagnose", "net.py:net", "--shape", "5", "--batch-size", "8"])
+    assert "8 samples" in capsys.readouterr().out
+    message = _fails(capsys, "diagnose", "mlp", "--data", "digits", "--shape", "3")
+    assert "--shape is (3,), and --data 'digits' is given too" in message
+    assert "--shape is (0, 3)" in _fails(capsys, "diagnose", "mlp", "--shape", "0", "3")
+    main(["train", "--data", "digits", "--model", "mlp(width=4)", "--epochs", "1", "--run", "run", "--quiet"])
+    assert "was trained with samples of the shape" in _fails(capsys, "diagnose", "run", "--data", "nested_rings")
+    main(["train", "--data", "digits", "--model", "net.py:net", "--epochs", "1", "--run", "own", "--quiet"])
+    assert "--own-model path/to/net.py:net" in _fails(capsys, "diagnose", "own")
+    main(["diagnose", "own", "--own-model", "net.py:net"])

@@ -21,6 +21,8 @@ def in_options(message: str, command: Any) -> str:
     def of_value(match: re.Match[str]) -> str:
         return f"{option(match[1])} {match[2]}" if match[1] in names else match[0]
 
+    if "own_model" in names:  # where the model that is asked for again has another option
+        message = message.replace("--model path/to/", "--own-model path/to/")
     message = re.sub(r"(?<![\w.])[A-Z]\w*\.([a-z_]+)\b(?!\.)", of_class, message)
     message = re.sub(r"(?<=such as )([a-z_]+)=([\w.]*\w)", of_value, message)
     first = re.match(r"([a-z_]+)(?= (is|has|takes) )", message)

@@ -8,8 +8,8 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from ..._support.errors import MinimandError
-from ..options import DataFolder, Device, Plot, Text, Whole, check_file
-from ..shared import read_data, read_own_model, reopen_trained, save_figure
+from ..options import DataFolder, Device, OwnModel, Plot, Text, Whole, check_file
+from ..shared import read_data, reopen_trained, save_figure
 from ._registry import command
 
 
@@ -21,7 +21,7 @@ class Diagnose:
     model: Positional[str]
     """path/to/file.py:name, a module, a class or a function that makes one; the folder of a run; or a named model."""
     data: Text = None
-    """The batch is from this data, as for train; for a named model the same default."""
+    """The batch is from this data, as for train; by default the run's, or for a named model the same as for train."""
     data_folder: DataFolder = None
     shape: Annotated[tuple[int, ...], arg(metavar="N [N ...]", help_behavior_hint="")] = ()
     """The shape of one sample, for a batch of random numbers instead; smooth ones for images. Random numbers tell less
@@ -30,6 +30,7 @@ class Diagnose:
     """The size of a vocabulary: with --shape, random integers below this instead, as language models read."""
     algorithm: Text = None
     """The algorithm of a named model, as for train; or of a run, if it is your own."""
+    own_model: OwnModel = None
     batch_size: int = 64
     """The number of samples in the batch."""
     seed: int = 0
@@ -105,19 +106,25 @@ class Diagnose:
         from ...data.registry import default_data
         from ...models.registry import create_for
 
-        if ".py:" in self.model:
-            model = read_own_model(self.model)
-            if self.shape:
-                return model, self._random(), None
-            if not self.data:
-                raise MinimandError(
-                    f"{self.model} needs a batch; expected --shape, the shape of one sample as in --shape 3 32 32, or "
-                    "--data."
-                )
-            return model, *self._batch(read_data(self.data, self.data_folder))
+        if any(size < 1 for size in self.shape):
+            raise MinimandError(f"--shape is {self.shape}; expected positive sizes, as in --shape 3 32 32.")
+        if self.data and self.shape:
+            raise MinimandError(
+                f"--shape is {self.shape}, and --data {self.data!r} is given too; expected one of them."
+            )
         if Path(self.model).is_dir():
-            opened = reopen_trained(self.model, self.algorithm, console)
-            return opened.model, *self._batch(opened.data)
+            opened = reopen_trained(self.model, self.algorithm, console, self.own_model)
+            if self.shape:
+                return opened.model, self._random(), None
+            data = opened.fitting(read_data(self.data, self.data_folder)) if self.data else opened.data
+            return opened.model, *self._batch(data)
+        if self.shape:
+            return create_for(self.model, self.shape, 10, self.algorithm), self._random(), None
+        if ".py:" in self.model and not self.data:
+            raise MinimandError(
+                f"{self.model} needs a batch; expected --shape, the shape of one sample as in --shape 3 32 32, or "
+                "--data."
+            )
         data = read_data(self.data or default_data(), self.data_folder)
         return create_for(self.model, data.shape, data.num_outputs, self.algorithm), *self._batch(data)
 
@@ -129,8 +136,6 @@ class Diagnose:
         import torch
         from torch.nn.functional import interpolate
 
-        if any(size < 1 for size in self.shape):
-            raise MinimandError(f"--shape is {self.shape}; expected positive sizes, as in --shape 3 32 32.")
         if self.tokens is not None:
             if self.tokens < 1:
                 raise MinimandError(f"--tokens is {self.tokens}; expected the size of the vocabulary, at least 1.")
