@@ -220,3 +220,16 @@ def test_diagnose_looks_at_the_batch_that_is_named(capsys: pytest.CaptureFixture
     main(["train", "--data", "digits", "--model", "net.py:net", "--epochs", "1", "--run", "own", "--quiet"])
     assert "--own-model path/to/net.py:net" in _fails(capsys, "diagnose", "own")
     main(["diagnose", "own", "--own-model", "net.py:net"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--shape", "3"], "--shape is (3,), and a run has its own shape"),
+        (["run", "--data", "digits"], "--data is 'digits', and a run has its own"),
+        (["mlp", "--data", "digits", "--shape", "3"], "--shape is (3,), and --data 'digits' is given too"),
+    ],
+)
+def test_explain_ignores_no_option(arguments: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
+    Path("run").mkdir()
+    assert message in _fails(capsys, "explain", *arguments)

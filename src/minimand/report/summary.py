@@ -164,7 +164,7 @@ class _Watch:
 
 
 def _millions(count: int) -> str:
-    return f"{count / 1e6:,.2f}" if count >= 1e5 or not count else f"{count / 1e6:.2g}"
+    return f"{count / 1e6:,.2f}" if count >= 1e5 or not count else f"{count / 1e6:.1g}"
 
 
 def _leaves(model: nn.Module, name: str = "") -> list[tuple[str, nn.Module]]:

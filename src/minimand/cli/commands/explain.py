@@ -51,7 +51,13 @@ class Explain:
         from ...data.registry import default_data
         from ...models.registry import create_for
 
-        if Path(self.model).is_dir():
+        is_run = Path(self.model).is_dir()
+        if self.shape and (is_run or self.data):
+            other = "a run has its own shape" if is_run else f"--data {self.data!r} is given too"
+            raise MinimandError(f"--shape is {self.shape}, and {other}; expected one of them.")
+        if is_run and self.data:
+            raise MinimandError(f"--data is {self.data!r}, and a run has its own; expected none beside a run.")
+        if is_run:
             opened = reopen_trained(self.model, self.algorithm, console, self.own_model)
             return opened.model, torch.zeros(2, *opened.inputs.shape)
         if any(size < 1 for size in self.shape):

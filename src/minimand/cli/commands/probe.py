@@ -1,5 +1,6 @@
 """`minimand probe`: how well classes can be told apart at each layer."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -69,4 +70,7 @@ class Probe:
         if not Path(self.model).is_dir():
             raise MinimandError(f"model is {self.model!r}; expected the folder of a run, or path/to/file.py:name.")
         opened = reopen_trained(self.model, self.algorithm, console, self.own_model)
-        return opened.model, data or opened.data
+        # Other samples, of other classes perhaps, are normalized as the run's were.
+        return opened.model, opened.data if data is None else replace(
+            data, mean=opened.inputs.mean, std=opened.inputs.std
+        )
