@@ -475,7 +475,7 @@ def test_probe_a_trained_network(capsys: pytest.CaptureFixture) -> None:
         (["net.py:plain"], "needs samples; expected --data"),
         (["resnet20", "--data", "digits"], "expected the folder of a run, or path/to/file.py:name"),
         (["net.py:Net", "--data", "digits"], "a network with stem, layers, head"),
-        (["net.py:plain", "--data", "nested_rings"], "fails on samples of nested_rings"),
+        (["net.py:plain", "--data", "nested_rings"], "fails on an example of the shape (4, 2)"),
         (["net.py:plain", "--data", "digits", "--kind", "cnn", "--epochs", "0"], "--epochs is 0"),
         (["net.py:plain", "--data", "digits", "--plot", "nowhere/x.svg"], "expected a file in a folder that exists"),
     ]
