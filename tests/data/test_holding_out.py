@@ -32,5 +32,5 @@ def test_the_parts_are_all_training_samples_and_no_test_sample(train: object) ->
 def test_what_cannot_be_split() -> None:
     with pytest.raises(ValueError, match="given has 2 training samples; expected at least 5"):
         hold_out(as_data(((INPUTS[:2], TARGETS[:2]), TEST)), 0.2, seed=0)
-    with pytest.raises(TypeError, match="Loader, whose batches are given; expected tensors or a data set"):
+    with pytest.raises(TypeError, match="Loader, which is read in its own order; expected tensors or a data set"):
         hold_out(as_data((DataLoader(TensorDataset(INPUTS, TARGETS), 4), TEST)), 0.2, seed=0)
