@@ -68,6 +68,7 @@ class Quadratic(mm.Algorithm):
         return state
 
 
+@pytest.mark.soak
 def test_algorithms_that_read_alike_have_their_own_runs(tmp_path: Path) -> None:
     comparison = _compare(
         tmp_path,

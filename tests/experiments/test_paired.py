@@ -49,18 +49,6 @@ def test_holm_is_the_step_down_of_bonferroni() -> None:
     assert corrected(arms[:1])[0].p == arms[0].raw_p
 
 
-@given(VALUES, st.floats(0.01, 10))
-def test_equality_is_shown_where_the_ninety_percent_interval_is_within_the_margin(
-    values: list[float], m: float
-) -> None:
-    difference = PairedDifference.of(values, [0.0] * len(values))
-    if difference.deviation < 1e-6:
-        return
-    half = stats.t.ppf(0.95, len(values) - 1) * difference.deviation / math.sqrt(len(values))
-    within = -m < difference.mean - half and difference.mean + half < m
-    assert (difference.equivalence_p(m) < 0.05) == within
-
-
 def test_arms_that_are_equal_or_cannot_be_paired() -> None:
     same = PairedDifference.of([0.5, 0.5], [0.5, 0.5])
     assert same.p == 1.0

@@ -234,6 +234,7 @@ def test_every_name_stands_in_the_file_of_its_family() -> None:
     assert [name for name in mm.list_models() if f'"{name}"' not in text] == []
 
 
+@pytest.mark.soak
 def test_the_models_of_imagenet_have_its_classes_by_default() -> None:
     with torch.device("meta"):
         for name in mm.list_models():

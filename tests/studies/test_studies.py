@@ -17,12 +17,15 @@ from minimand.data.samples import Arrays
 from minimand.data.sets.nested_rings import nested_rings
 from minimand.experiments import trained
 from minimand.experiments.running import read_study, run_study
-from minimand.experiments.study import SCALES, STUDIES
+from minimand.experiments.study import SCALES, STUDIES, Bench
 from minimand.models.registry import create_for
 from minimand.recipes.recipe import from_config
 from minimand.studies.depth import explosion, initialization, no_normalization, regularization, trainable_depth
 from minimand.studies.skeletons import rings
+from sweeps import thin
 
+# Studies of many networks, which take ten seconds at smoke scale.
+_LONG = ("gallery", "initialization", "rewired", "transfer")
 ROOT = Path(__file__).parents[2]
 FACTS = ROOT.parent / "shared" / "facts" / "architectures.md"
 
@@ -33,7 +36,7 @@ def test_every_file_of_the_folder_holds_a_study() -> None:
     assert all(name == study.name for name, study in STUDIES.items())
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", thin(STUDIES, [name for name in STUDIES if name not in _LONG]))
 def test_a_study_runs(name: str, tmp_path: Path) -> None:
     """At smoke scale: a row for every cell, with a value in every column."""
     result = run_study(name, "smoke", run=tmp_path)
@@ -125,6 +128,7 @@ def test_gradient_descent_of_the_chain(layers: int) -> None:
     assert explosion._slope(0.8, layers) == pytest.approx(2 * layers * (0.8**layers - 1) * 0.8 ** (layers - 1))
 
 
+@pytest.mark.soak
 def test_networks_of_the_initialization_study_are_equally_deep() -> None:
     data = mm.load_data("digits")
     for cell in STUDIES.named("initialization").cells_at("smoke"):
@@ -144,16 +148,17 @@ def test_the_line_of_trainable_depth_is_the_shorter_scale() -> None:
 
 def test_a_measurement_is_what_fit_gives(tmp_path: Path) -> None:
     """The last cell of a study, trained by hand."""
-    measured = run_study("gallery", "smoke", run=tmp_path).measurements[-1]
-    cell, data = measured.cell, mm.load_data("digits")
+    study = STUDIES.named("gallery")
+    cell, data = study.cells_at("smoke")[-1], mm.load_data("digits")
+    values = study.measure(cell, 0, Bench(tmp_path, None, torch.device("cpu"), lambda label: ()))
     first = mm.data.Arrays(data.train.inputs[:100], data.train.targets[:100])  # pyright: ignore[reportAttributeAccessIssue]
     torch.manual_seed(0)
     model = create_for(cell["model"], data.shape, data.num_outputs, cell["algorithm"])
     mm.fit(model, replace(data, train=first), recipe=from_config(cell["recipe"]), seed=0)
     evaluation = mm.evaluate(model, data)
     assert evaluation.accuracy is not None
-    assert measured.values["error"] == pytest.approx(1 - evaluation.accuracy)
-    assert measured.values["loss"] == pytest.approx(evaluation.loss, rel=1e-4)
+    assert values["error"] == pytest.approx(1 - evaluation.accuracy)
+    assert values["loss"] == pytest.approx(evaluation.loss, rel=1e-4)
 
 
 def test_attacked_images_are_as_far_as_said_and_worse() -> None:

@@ -89,19 +89,6 @@ class PairedDifference:
         """The size beyond which the seeds exclude a difference, either way."""
         return max(map(abs, self.interval))
 
-    def equivalence_p(self, margin: float) -> float:
-        """The p value of a difference of `margin` or more, by two one-sided tests (Schuirmann 1987).
-
-        Where there is no spread, by the sign test.
-        """
-        from scipy.stats import t
-
-        check_number("margin", margin, 0, math.inf)
-        if not self.has_spread:
-            return 0.5 ** len(self.differences) if abs(self.mean) < margin else 1.0
-        above, below = ((margin - self.mean) / self._standard_error, (margin + self.mean) / self._standard_error)
-        return float(max(t.sf(above, len(self.differences) - 1), t.sf(below, len(self.differences) - 1)))
-
     def seeds_to_show(self, difference: float) -> int | None:
         """The number of seeds that would show a difference four times in five, at this spread; None beyond 10,000."""
         from scipy.stats import nct, t
