@@ -209,7 +209,7 @@ RINGS = TensorDataset(torch.randn(8, 2), torch.arange(8) % 2)
         ({"data": "nested_ring"}, "Did you mean 'nested_rings'"),
         ({"model": "resnet20"}, "resnet20 takes images"),
         ({"data": "nested_rings(samples=2)"}, "nested_rings has 2 training samples; expected at least 5"),
-        ({"data": (DataLoader(RINGS, 4), RINGS)}, "the training samples are a Loader, whose batches are given"),
+        ({"data": (DataLoader(RINGS, 4), RINGS)}, "the training samples are a Loader, which is read in its own order"),
         ({"storage": "nowhere"}, "storage is 'nowhere', which Optuna cannot open"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 from .._support.errors import MinimandError
 from .._support.files import write_whole
-from .._support.plain_yaml import read_yaml
+from .._support.plain_yaml import read_yaml, write_yaml
 from .._support.sealed import read_sealed_text, sealed_yaml
 from ..training.runs.run import differences
 
@@ -22,13 +22,11 @@ def keep_plan(folder: Path, plan: Mapping[str, Any]) -> None:
     Raises:
         MinimandError: the plan there is another: what was planned is not changed once there may be results.
     """
-    import yaml
-
     plan = json.loads(json.dumps({"format": "plan 1", **plan, "test": TEST}))
     path = folder / "plan.yaml"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, sealed_yaml(yaml.safe_dump(plan, sort_keys=False, allow_unicode=True)))
+        write_whole(path, sealed_yaml(write_yaml(plan)))
         return
     before = read_yaml(read_sealed_text(path, _MOST_BYTES))
     before.pop("checksum", None)

@@ -11,7 +11,7 @@ from typing import Any
 from ..._support.calls import file_name
 from ..._support.errors import MinimandError
 from ..._support.files import append_line, locked, write_whole
-from ..._support.plain_yaml import YamlError, read_yaml
+from ..._support.plain_yaml import YamlError, read_yaml, write_yaml
 from ..._support.sealed import SealError, open_plain, read_sealed_text, sealed_yaml
 from . import checkpoint
 
@@ -135,8 +135,6 @@ class Run:
 
     def begin(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Begin in the claimed folder, or raise RunError where it holds something else, with checkpoints to be lost."""
-        import yaml
-
         self.check_place()
         if checkpoint.paths(self.checkpoints):
             before = {k: v for k, v in self.config().items() if k not in _NOT_COMPARED}
@@ -156,9 +154,8 @@ class Run:
                 raise RunError(f"{self.folder} holds files but no run; name an empty or a new folder.")
             command = {} if self._command is None else {"command": dict(self._command)}
             self._id = f"{file_name(self.folder.absolute().name) or 'run'}-{secrets.token_hex(4)}"
-            dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
             plain = {"format": FORMAT, "run": self._id, **config, **command, "environment": environment}
-            self._text = sealed_yaml(yaml.dump(json.loads(json.dumps(plain)), Dumper=dumper, sort_keys=False))
+            self._text = sealed_yaml(write_yaml(json.loads(json.dumps(plain))))
             if len(self._text) > _CONFIG_LIMIT:
                 raise RunError(f"the run's configuration has {len(self._text):,} bytes; expected {_CONFIG_LIMIT:,}.")
             write_whole(self._config, self._text)
