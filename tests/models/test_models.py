@@ -12,6 +12,7 @@ from helpers import BINDINGS
 from minimand.models.info import MODELS, ModelInfo
 from minimand.models.network import Bridge, UnrolledNetwork
 from minimand.models.registry import create_for
+from minimand.networks.protocol import is_network
 from minimand.networks.unrolled import Unrolled, UnrolledLayer
 from minimand.theory.kernel import Binding
 
@@ -47,7 +48,7 @@ def test_every_model_is_a_network(name: str, binding: Binding) -> None:
     """stem, layers and head, step by step, are the fast forward pass; every parameter learns."""
     model = _create(name, "nesterov_y(momentum=0.3)", binding).eval()
     network: mm.Network = model
-    assert isinstance(network, mm.Network)
+    assert is_network(network)
     x = _batch(name)
     state = network.stem(x)
     for j, layer in enumerate(network.layers):

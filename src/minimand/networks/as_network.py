@@ -11,7 +11,7 @@ from .._support.errors import MinimandError, WrongTypeError
 from .._support.torch_internals import tree_flatten, tree_map, tree_unflatten, uncompiled
 from .cut import cut, unfolded
 from .kinds import POOLS, check_model, starts_layer
-from .protocol import Network, SplitNetwork
+from .protocol import Network, SplitNetwork, is_network
 from .repeated import blocks
 from .undisturbed import undisturbed
 
@@ -33,7 +33,7 @@ def as_network(model: nn.Module, example: Any = None) -> Network:
     """
     check_model(model)
     model = uncompiled(model)
-    if isinstance(model, Network):
+    if is_network(model):
         return model
     is_chain = type(model).forward is nn.Sequential.forward
     children = unfolded(model) if is_chain else []

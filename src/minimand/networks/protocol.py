@@ -1,12 +1,11 @@
 """The protocol of a network that can be trained by any method: stem, layers and head."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 
 from torch import Tensor, nn
 
 
-@runtime_checkable
 class Network(Protocol):
     """A network of a stem, layers from state to state, and a head: what can be trained by any method."""
 
@@ -28,6 +27,11 @@ class Network(Protocol):
     def read(self, j: int, state: Any) -> Tensor:
         """The tensor that an auxiliary head or a probe of layer j looks at, from the state after that layer."""
         ...
+
+
+def is_network(model: Any) -> TypeGuard[Network]:
+    """Whether a model has stem, layers, head and read; modules inside it count, which isinstance would not see."""
+    return all(hasattr(model, part) for part in ("stem", "layers", "head", "read"))
 
 
 class SplitNetwork(nn.Module):
