@@ -188,3 +188,15 @@ def test_what_cannot_be_compressed_is_refused_before_anything_is_trained() -> No
             call()
     with pytest.raises(TypeError, match="model is str; expected a module"):
         compress(cast(Any, "resnet20"), data)
+
+
+def test_normalizations_of_every_block_learn_but_those_that_are_frozen() -> None:
+    def block(a: int, b: int) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU())
+
+    net = nn.Sequential(block(1, 4), block(4, 4), block(4, 4), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 10))
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms[1].eval()
+    mm.compress(net, "digits", keep=1.0, recipe=mm.Recipe(epochs=1, optimizer=mm.SGD(0.05)), tuning_epochs=1)
+    steps = [int(n.num_batches_tracked or 0) for n in net.modules() if isinstance(n, nn.BatchNorm2d)]
+    assert [count > 0 for count in steps] == [True, False, True]

@@ -19,7 +19,7 @@ from ..data.data import as_prepared
 from ..networks.as_network import as_network
 from ..networks.kinds import check_model, count_parameters
 from ..networks.undisturbed import undisturbed
-from ..recipes.recipe import Recipe, default_recipe
+from ..recipes.recipe import Recipe, as_precision, default_recipe
 from ..surgery.remove_filters import FilterLayer, FiltersRemoved, Removal, filters, leaves, origins_through
 from ..training import Method, evaluate, fit
 from ..training.loop.events import Callback
@@ -122,7 +122,11 @@ def compress(
         model.to(as_device(device))
     as_network(model, data.example(next(model.parameters()).device))
     recipe = recipe or default_recipe(data, model)
-    return _Compressor(model, data, method, recipe, run, seed, tuple(callbacks)).compress(keep, tuning_epochs)
+    # One precision for all problems, that in which `mm.evaluate` judges the whole model.
+    place = next(model.parameters()).device
+    recipe = replace(recipe, precision=as_precision(recipe.precision, data, model, place))
+    frozen = frozenset(part for part in model.modules() if model.training and not part.training)
+    return _Compressor(model, data, method, recipe, run, seed, tuple(callbacks), frozen).compress(keep, tuning_epochs)
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,8 @@ class _Compressor:
     run: str | Path | None
     seed: int
     callbacks: Sequence[Callback]
+    frozen: frozenset[nn.Module]
+    """The modules that the caller put in evaluation mode, in a model that is in training mode."""
 
     def compress(self, keep: float, tuning_epochs: int | None) -> Compression:
         """Train, prune and tune the blocks one after another."""
@@ -171,6 +177,10 @@ class _Compressor:
         """The test accuracy of a module after a training in a folder of that name."""
         folder = None if self.run is None else Path(self.run) / name
         method, recipe = _WholeModule(self.method), replace(self.recipe, epochs=epochs)
+        # Planning put what lies below any problem in evaluation mode, in which `fit` would leave it as frozen.
+        module.train()
+        for part in self.frozen.intersection(module.modules()):
+            part.training = False
         result = fit(
             module,
             self.data,
