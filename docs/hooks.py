@@ -15,7 +15,7 @@ from mkdocs.structure.files import File, Files
 from torch import nn
 
 import minimand as mm
-from minimand.experiments.running import StudyResult, read_study
+from minimand.experiments import StudyResult, read_study
 from minimand.experiments.study import STUDIES
 from minimand.recipes.optimizers import OPTIMIZERS
 from minimand.recipes.schedules import SCHEDULES

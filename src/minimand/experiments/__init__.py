@@ -3,7 +3,7 @@
 from .compare import compare as compare
 from .comparison import Comparison as Comparison, ComparisonEntry as ComparisonEntry
 from .panels import draw_sweep as draw_sweep, rows as rows, sweep as sweep, values_by as values_by
-from .running import StudyResult as StudyResult, read_study as read_study, run_study as run_study
+from .running import read_study as read_study, run_study as run_study
 from .search import search as search
 from .search_result import SearchResult as SearchResult
 from .study import (
@@ -17,3 +17,4 @@ from .study import (
     Values as Values,
     list_studies as list_studies,
 )
+from .study_result import StudyResult as StudyResult

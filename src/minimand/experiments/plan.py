@@ -1,4 +1,4 @@
-"""The plan of a comparison: what is compared and how it is judged, written before the first training."""
+"""The plan of a comparison or a study: what is compared and how it is judged, written before the first training."""
 
 import json
 from collections.abc import Mapping
@@ -13,6 +13,8 @@ from ..training.runs.run import differences
 
 TEST = "paired t test over seeds, each arm against the first, two-sided at 5 %, Holm's correction over the arms"
 """How a comparison is judged."""
+PLAN = "plan.yaml"
+"""The file of a plan in the folder of a comparison or a study."""
 _MOST_BYTES = 2**20
 
 
@@ -22,8 +24,8 @@ def keep_plan(folder: Path, plan: Mapping[str, Any]) -> None:
     Raises:
         MinimandError: the plan there is another: what was planned is not changed once there may be results.
     """
-    plan = json.loads(json.dumps({"format": "plan 1", **plan, "test": TEST}))
-    path = folder / "plan.yaml"
+    plan = json.loads(json.dumps({"format": "plan 1", "test": TEST, **plan}))
+    path = folder / PLAN
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(path, sealed_yaml(write_yaml(plan)))

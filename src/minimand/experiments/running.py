@@ -1,12 +1,11 @@
 """Studies are run here: what is not measured yet is measured, and the results are JSON files."""
 
 import json
-import statistics
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,72 +15,16 @@ from .._support.environment import as_device, environment
 from .._support.errors import MinimandError
 from .._support.files import locked, write_whole
 from .._support.sealed import SealError, read_sealed_text, sealed_json
-from .._support.style import Figure
-from .._support.tables import markdown, spread, table_text
 from ..recipes import as_config, from_config
 from ..report import Figures, bibtex, write_page
 from ..training import NonFiniteLossError
-from .study import SCALES, STUDIES, Bench, CallbacksByLabel, Cell, Column, Measurement, Scale, Study
+from .plan import PLAN, keep_plan
+from .study import SCALES, STUDIES, Bench, CallbacksByLabel, Cell, Measurement, Scale, Study
+from .study_result import StudyResult, column_text
 
-_SEEDS: dict[Scale, int] = {"smoke": 1, "cpu": 3, "paper": 3}
 _FILE, _BEFORE = "results.json", "results.before.json"  # of which the second is read where the first is damaged
 _FORMAT = "study 1"
 _LIMIT = 2**28  # bytes
-
-
-@dataclass(frozen=True)
-class StudyResult:
-    """The measurements of a study so far, as a table and figures."""
-
-    study: Study
-    scale: Scale
-    measurements: list[Measurement]
-
-    def columns(self) -> list[str]:
-        """The column heads of the table."""
-        published = ["published"] if self.study.published else []
-        return [*self.study.labels, *(c.heading for c in self.study.columns), *published]
-
-    def rows(self) -> list[list[str]]:
-        """A row for each measured cell: mean and standard deviation over the seeds."""
-        rows = []
-        for cell in self.study.cells_at(self.scale):
-            measured = [m for m in self.measurements if m.cell == cell]
-            if measured:
-                labels = [str(cell[name]) for name in self.study.labels]
-                values = [_text(measured, c) for c in self.study.columns]
-                published = [self.study.published(cell)] if self.study.published else []
-                rows.append([*labels, *values, *published])
-        return rows
-
-    @property
-    def note(self) -> str:
-        """A sentence on the seeds, machine and versions behind the table, and on what is missing."""
-        expected = len(self.study.cells_at(self.scale))
-        missing = expected - len(self.rows())
-        still_missing = f" {missing} of {expected} rows are not measured yet." if missing else ""
-        seeds = sorted({m.seed for m in self.measurements})
-        machines = [m.environment for m in self.measurements]
-        hardware, versions, dates = (sorted({m[key] for m in machines}) for key in ("hardware", "torch", "date"))
-        minutes = sum(m.seconds for m in self.measurements) / 60
-        statistic = "mean and standard deviation over seeds" if len(seeds) > 1 else "seed"
-        machine = f"{', '.join(hardware)}, torch {', '.join(versions)}"
-        period = " to ".join(dict.fromkeys((dates[0][:10], dates[-1][:10])))
-        return (
-            f"{self.study.name} at {self.scale} scale; {statistic} {', '.join(map(str, seeds))}; {machine}, {period}, "
-            f"{minutes:.0f} min in all.{still_missing}"
-        )
-
-    def markdown(self) -> str:
-        """The table and its note in Markdown."""
-        return f"{markdown(self.columns(), self.rows(), len(self.study.labels))}\n\n{self.note}\n"
-
-    def figures(self) -> dict[str, Figure]:
-        """The figures of the study by their captions."""
-        return dict(self.study.figures(self.measurements))
-
-    def __str__(self) -> str:
-        return table_text(self.columns(), self.rows(), note=self.note, labels=len(self.study.labels))
 
 
 def run_study(
@@ -96,10 +39,12 @@ def run_study(
 ) -> StudyResult:
     """Measure every cell of a study with every seed. The same call goes on where it was.
 
+    A study with a plan writes plan.yaml first, and refuses a folder with another one.
+
     Args:
         name: a name of `mm.list_studies()`.
         scale: `smoke` takes seconds, `cpu` at most half an hour on two cores, `paper` is the published size.
-        seeds: the number of seeds, which are 0, 1, ...; by default three, and one at `smoke` scale.
+        seeds: the number of seeds, which are 0, 1, ...; by default the study's own.
         run: a folder for results.json, table.md and report.html; by default runs/studies/<name>-<scale>.
         data_folder: the folder of the files of named data, such as cifar10's; at `paper` scale, ImageNet's.
         device: by default a GPU where there is one, else the CPU.
@@ -110,11 +55,11 @@ def run_study(
         MinimandError: an unknown study or scale; the folder holds another study, or another process measures there.
     """
     study, folder = _study_and_folder(name, scale, run)
-    count = _SEEDS[scale] if seeds is None else seeds
+    count = study.seeds_at(scale) if seeds is None else seeds
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise MinimandError(f"seeds is {seeds!r}; expected an integer of at least 1.")
     device = as_device(device)
-    is_study = any((folder / name).exists() for name in (_FILE, _BEFORE, "runs"))
+    is_study = any((folder / name).exists() for name in (_FILE, _BEFORE, PLAN, "runs"))
     if folder.is_dir() and any(path.suffix != ".part" for path in folder.iterdir()) and not is_study:
         raise MinimandError(f"{folder} holds files but no study; name an empty or a new folder.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,16 +67,18 @@ def run_study(
         if not free:
             raise MinimandError(f"another process measures in {folder}; wait for its end or name another folder.")
         measurements = _read(folder, study, scale)
-        cells = study.cells_at(scale)
-        if others := sum(m.cell not in cells for m in measurements):
+        if (plan := study.plan(scale, count)) is not None:
+            keep_plan(folder, plan)
+        if others := len(measurements) - len(study.own(scale, measurements)):
             tell(f"{others} measurements of other settings stay in {folder / _FILE} and count for nothing")
-        done = [(m.cell, m.seed) for m in measurements]
-        missing = [(cell, seed) for seed in range(count) for cell in cells if (cell, seed) not in done]
         bench = Bench(folder / "runs", data_folder, device, callbacks)
-        for i, (cell, seed) in enumerate(missing):
-            measurements.append(_measure(study, cell, seed, bench))
-            _keep(folder, _json(study, scale, measurements))
-            tell(f"{i + 1}/{len(missing)}  {_line(study, measurements[-1])}")
+        while missing := study.missing(scale, count, measurements):  # what is measured may decide what comes next
+            for i, (cell, seed) in enumerate(missing):
+                measurements.append(_measure(study, cell, seed, bench))
+                _keep(folder, _json(study, scale, measurements))
+                tell(f"{i + 1}/{len(missing)}  {_line(study, measurements[-1])}")
+            for line in study.decided(scale, measurements):
+                tell(line)
         result = _result(study, scale, measurements)
         _write(result, folder)
         return result
@@ -164,8 +111,7 @@ def _study_and_folder(name: str, scale: Any, run: str | Path | None) -> tuple[St
 
 
 def _result(study: Study, scale: Scale, measurements: Sequence[Measurement]) -> StudyResult:
-    cells = study.cells_at(scale)
-    return StudyResult(study, scale, [m for m in measurements if m.cell in cells])
+    return StudyResult(study, scale, study.own(scale, measurements))
 
 
 def _write(result: StudyResult, folder: Path) -> None:
@@ -247,23 +193,7 @@ def _completed(cell: dict[str, Any]) -> dict[str, Any]:
     return cell | {"recipe": as_config(from_config(cell["recipe"]))} if "recipe" in cell else cell
 
 
-def _text(measured: Sequence[Measurement], column: Column) -> str:
-    """The text of a column for the measurements of one cell."""
-    values = [m.values[column.key] for m in measured if column.key in m.values]
-    if not values:
-        return "diverged" if any("diverged" in m.values for m in measured) else ""
-    if isinstance(values[0], str):
-        return ", ".join(dict.fromkeys(values))
-    values = [column.factor * value for value in values]
-    if all(value == values[0] for value in values):
-        text = f"{statistics.mean(values):,.{column.digits}{column.style}}"
-    else:
-        text = spread(values, column.digits, column.style)
-    diverged = len(measured) - len(values)
-    return f"{text} ({diverged} of {len(measured)} diverged)" if diverged else text
-
-
 def _line(study: Study, measurement: Measurement) -> str:
     settings = ", ".join(f"{name} {measurement.cell[name]}" for name in study.labels)
-    values = ", ".join(f"{c.heading} {_text([measurement], c)}" for c in study.columns)
+    values = ", ".join(f"{c.heading} {column_text([measurement], c)}" for c in study.columns)
     return f"{settings}, seed {measurement.seed}: {values} ({measurement.seconds:.0f} s)"

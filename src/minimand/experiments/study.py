@@ -140,6 +140,29 @@ class Study:
         """The cells of a scale; recipes that name no precision are in float32, whatever the hardware is fast at."""
         return [_settled(cell) for cell in self.cells(scale)]
 
+    def seeds_at(self, scale: Scale) -> int:
+        """The number of seeds at a scale where no other is named: three, and one at smoke scale."""
+        return 1 if scale == "smoke" else 3
+
+    def plan(self, scale: Scale, seeds: int) -> dict[str, Any] | None:
+        """What is written before the first measurement; None for a study that decides nothing."""
+        return None
+
+    def own(self, scale: Scale, measurements: Measurements) -> list[Measurement]:
+        """The measurements of cells of this scale, without those of settings that the study had before."""
+        cells = self.cells_at(scale)
+        return [m for m in measurements if m.cell in cells]
+
+    def missing(self, scale: Scale, seeds: int, measurements: Measurements) -> list[tuple[Cell, int]]:
+        """The cells and seeds to be measured next, in their order; when all are, there may be more."""
+        done = [(m.cell, m.seed) for m in measurements]
+        cells = self.cells_at(scale)
+        return [(cell, seed) for seed in range(seeds) for cell in cells if (cell, seed) not in done]
+
+    def decided(self, scale: Scale, measurements: Measurements) -> list[str]:
+        """Lines on what the measurements that were just made decided about those that come next."""
+        return []
+
 
 def _settled(cell: Cell) -> Cell:
     recipe = cell.get("recipe", {}).get("Recipe", {})
