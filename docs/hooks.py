@@ -111,6 +111,9 @@ def _measured(name: str) -> str:
 
 
 def _study_section(name: str) -> str:
+    if not _is_measured(name):
+        study = STUDIES.named(name)
+        return f"## {study.title}\n\n{study.about}\n\nBeing measured: `minimand study run {name}`."
     result = _study(name)
     study, table = result.study, result.markdown()
     if len(result.rows()) > 24:

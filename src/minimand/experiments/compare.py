@@ -24,9 +24,10 @@ from ..theory import Binding, Certificate
 from ..training import Callback, FitResult, NonFiniteLossError, fit
 from ..training.hooks.progress import with_progress
 from .comparison import Comparison, ComparisonEntry
+from .held_out import HELD_OUT, SEED
 from .plan import keep_plan
 from .study import CallbacksByLabel
-from .tuning import HELD_OUT, SEED, rates, tune as tune_rate
+from .tuning import rates, tune as tune_rate
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from .._support.style import COLORS, Figure, draw_mean_and_range, legend_below, 
 from .._support.tables import markdown, spread, table_html, table_text
 from ..report import Figures, write_page
 from ..theory import Certificate
+from .held_out import HELD_OUT
 from .paired import CONFIDENCE, PairedDifference, corrected
-from .tuning import HELD_OUT, at_the_edge
+from .tuning import at_the_edge
 
 ABOUT_DIFFERENCES = (
     "Paired by seed: Student's intervals, p after Holm's correction; the last column says how many seeds would show a "

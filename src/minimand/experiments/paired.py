@@ -6,7 +6,7 @@ spread less than the arms do. Intervals and p values are Student's, for few seed
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .._support.checks import check_number
@@ -26,6 +26,8 @@ class PairedDifference:
     """The first arm less the second, by seed."""
     corrected_p: float | None = None
     """The p value after Holm's correction for several comparisons; None where there is one."""
+    tests: int = 1
+    """The number of comparisons that the p value is corrected for."""
 
     @classmethod
     def of(cls, first: Sequence[float], second: Sequence[float]) -> "PairedDifference":
@@ -86,8 +88,24 @@ class PairedDifference:
 
     @property
     def excluded_beyond(self) -> float:
-        """The size beyond which the seeds exclude a difference, either way."""
-        return max(map(abs, self.interval))
+        """The size beyond which the seeds exclude a difference: the smallest margin within which equality is shown."""
+        from scipy.stats import t
+
+        if not self.has_spread:
+            return math.inf
+        return abs(self.mean) + float(t.ppf(CONFIDENCE, len(self.differences) - 1)) * self._standard_error
+
+    def equality_p(self, margin: float) -> float:
+        """The p value of a difference of `margin` or more, either way, by two one-sided t tests.
+
+        Where there is no spread to tell, by the sign test.
+        """
+        from scipy.stats import t
+
+        inside = margin - abs(self.mean)
+        if not self.has_spread:
+            return 0.5 ** len(self.differences) if inside > 0 else 1.0
+        return float(t.sf(inside / self._standard_error, len(self.differences) - 1))
 
     def seeds_to_show(self, difference: float) -> int | None:
         """The number of seeds that would show a difference four times in five, at this spread; None beyond 10,000."""
@@ -96,15 +114,37 @@ class PairedDifference:
         check_number("difference", difference, 0, math.inf)
         if not self.has_spread:
             return 2
-        for seeds in range(2, _MOST_SEEDS):
-            bound = float(t.ppf((1 + CONFIDENCE) / 2, seeds - 1))
-            if float(nct.sf(bound, seeds - 1, math.sqrt(seeds) * difference / self.deviation)) >= _POWER:
-                return seeds
-        return None
+
+        def suffices(seeds: int) -> bool:
+            bound = float(t.ppf(1 - (1 - CONFIDENCE) / 2 / self.tests, seeds - 1))
+            return float(nct.sf(bound, seeds - 1, math.sqrt(seeds) * difference / self.deviation)) >= _POWER
+
+        return _smallest(suffices)
+
+    def seeds_to_exclude(self, margin: float) -> int | None:
+        """The number of seeds that would show equality within a margin, at this mean and spread; None beyond 10,000."""
+        from scipy.stats import t
+
+        check_number("margin", margin, 0, math.inf)
+        if not self.has_spread:
+            return None
+        inside = (margin - abs(self.mean)) / self.deviation
+        return _smallest(lambda seeds: float(t.ppf(CONFIDENCE, seeds - 1)) <= inside * math.sqrt(seeds))
 
     @property
     def _standard_error(self) -> float:
         return self.deviation / math.sqrt(len(self.differences))
+
+
+def interval_of(values: Sequence[float]) -> tuple[float, float]:
+    """Student's interval of the mean of values, by `CONFIDENCE`; the value alone where there is one."""
+    from scipy.stats import t
+
+    mean = statistics.mean(values)
+    if len(values) < 2:
+        return mean, mean
+    half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    return mean - half, mean + half
 
 
 def corrected(differences: Sequence[PairedDifference]) -> list[PairedDifference]:
@@ -113,6 +153,20 @@ def corrected(differences: Sequence[PairedDifference]) -> list[PairedDifference]
     result = list(differences)
     largest = 0.0
     for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(differences) - rank) * differences[i].raw_p))
-        result[i] = PairedDifference(differences[i].differences, largest)
+        tests = len(differences) - rank
+        largest = max(largest, min(1.0, tests * differences[i].raw_p))
+        result[i] = PairedDifference(differences[i].differences, largest, tests)
     return result
+
+
+def _smallest(suffices: Callable[[int], bool]) -> int | None:
+    """The smallest number of seeds that suffices, of which all larger ones do; None beyond the most."""
+    low, high = 1, 2  # one is too few
+    while not suffices(high):
+        low, high = high, 2 * high
+        if low >= _MOST_SEEDS:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if suffices(middle) else (middle, high)
+    return high

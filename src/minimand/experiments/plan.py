@@ -9,10 +9,13 @@ from .._support.errors import MinimandError
 from .._support.files import write_whole
 from .._support.plain_yaml import read_yaml, write_yaml
 from .._support.sealed import read_sealed_text, sealed_yaml
+from ..recipes import as_config, from_config
 from ..training.runs.run import differences
 
 TEST = "paired t test over seeds, each arm against the first, two-sided at 5 %, Holm's correction over the arms"
 """How a comparison is judged."""
+EQUALITY_TEST = "equality within the margin by two one-sided paired t tests at 5 %"
+"""How it is judged that there is no difference to speak of."""
 PLAN = "plan.yaml"
 """The file of a plan in the folder of a comparison or a study."""
 _MOST_BYTES = 2**20
@@ -31,9 +34,17 @@ def keep_plan(folder: Path, plan: Mapping[str, Any]) -> None:
         write_whole(path, sealed_yaml(write_yaml(plan)))
         return
     before = read_yaml(read_sealed_text(path, _MOST_BYTES))
-    before.pop("checksum", None)
+    before = completed({key: value for key, value in before.items() if key != "checksum"})
     if changed := differences(before, plan):
         raise MinimandError(
             f"{path} was written before the trainings there, and is another plan: {'; '.join(changed)}. Name another "
             "folder."
         )
+
+
+def completed(value: Any) -> Any:
+    """Plain values whose recipes have, by default, the fields that recipes have gained since they were written."""
+    if isinstance(value, dict):
+        is_recipe = value.keys() == {"Recipe"}
+        return as_config(from_config(value)) if is_recipe else {key: completed(part) for key, part in value.items()}
+    return [completed(part) for part in value] if isinstance(value, list) else value

@@ -15,10 +15,11 @@ from .._support.environment import as_device, environment
 from .._support.errors import MinimandError
 from .._support.files import locked, write_whole
 from .._support.sealed import SealError, read_sealed_text, sealed_json
-from ..recipes import as_config, from_config
 from ..report import Figures, bibtex, write_page
 from ..training import NonFiniteLossError
-from .plan import PLAN, keep_plan
+from .decided import DecisiveResult
+from .decisive import DecisiveStudy
+from .plan import PLAN, completed, keep_plan
 from .study import SCALES, STUDIES, Bench, CallbacksByLabel, Cell, Measurement, Scale, Study
 from .study_result import StudyResult, column_text
 
@@ -76,7 +77,7 @@ def run_study(
             for i, (cell, seed) in enumerate(missing):
                 measurements.append(_measure(study, cell, seed, bench))
                 _keep(folder, _json(study, scale, measurements))
-                tell(f"{i + 1}/{len(missing)}  {_line(study, measurements[-1])}")
+                tell(f"{i + 1}/{len(missing)}  {_line(study, scale, measurements[-1])}")
             for line in study.decided(scale, measurements):
                 tell(line)
         result = _result(study, scale, measurements)
@@ -111,22 +112,27 @@ def _study_and_folder(name: str, scale: Any, run: str | Path | None) -> tuple[St
 
 
 def _result(study: Study, scale: Scale, measurements: Sequence[Measurement]) -> StudyResult:
-    return StudyResult(study, scale, study.own(scale, measurements))
+    own = study.own(scale, measurements)
+    return DecisiveResult(study, scale, own) if isinstance(study, DecisiveStudy) else StudyResult(study, scale, own)
 
 
 def _write(result: StudyResult, folder: Path) -> None:
     """Write table.md and report.html."""
     study, figures = result.study, Figures()
     write_whole(folder / "table.md", result.markdown())
-    content = {
+    content: dict[str, Any] = {
         "title": study.title,
         "about": study.about.split("\n\n"),
         "labels": len(study.labels),
+        "claims": None,
         "columns": result.columns(),
         "rows": result.rows(),
         "note": result.note,
         "figures": figures.embed_all(result.figures),
     }
+    if isinstance(result, DecisiveResult):
+        table = {"columns": result.claim_columns(), "rows": result.claim_rows(), "labels": result.claim_labels}
+        content["claims"] = table | {"note": result.about_claims()}
     write_page("study.html", folder / "report.html", content, figures, bibtex(study))
 
 
@@ -176,7 +182,7 @@ def _measurements(file: Path, text: str, study: Study, scale: Scale) -> list[Mea
     try:
         content: Any = json.loads(text)
         name, scale_there = content["study"], content["scale"]
-        measurements = [Measurement(**{**m, "cell": _completed(m["cell"])}) for m in content["measurements"]]
+        measurements = [Measurement(**{**m, "cell": completed(m["cell"])}) for m in content["measurements"]]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise MinimandError(f"{file} holds no study's results ({error}).") from None
     if content.get("format") != _FORMAT:
@@ -188,12 +194,7 @@ def _measurements(file: Path, text: str, study: Study, scale: Scale) -> list[Mea
     return measurements
 
 
-def _completed(cell: dict[str, Any]) -> dict[str, Any]:
-    """A cell whose recipe has, by default, the fields that recipes have gained since it was written."""
-    return cell | {"recipe": as_config(from_config(cell["recipe"]))} if "recipe" in cell else cell
-
-
-def _line(study: Study, measurement: Measurement) -> str:
-    settings = ", ".join(f"{name} {measurement.cell[name]}" for name in study.labels)
+def _line(study: Study, scale: Scale, measurement: Measurement) -> str:
+    settings = study.described(measurement.cell, scale)
     values = ", ".join(f"{c.heading} {column_text([measurement], c)}" for c in study.columns)
     return f"{settings}, seed {measurement.seed}: {values} ({measurement.seconds:.0f} s)"

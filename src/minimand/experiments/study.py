@@ -13,6 +13,7 @@ from .._support.registry import Registry, instance_of
 from .._support.style import Figure
 from ..data import Arrays, Data, load_data
 from ..training import Callback
+from .held_out import judged_part
 
 Scale = Literal["smoke", "cpu", "paper"]
 """The size of a study: seconds, to see that it runs; at most half an hour on two cores; as published."""
@@ -53,8 +54,11 @@ class Bench:
         return data if enlarged == 1 else _enlarge(data, enlarged)
 
     def data_of(self, cell: Cell) -> Data:
-        """The data that a cell names: its `data`, `train`, `test` and `enlarged` are the arguments of `data`."""
-        return self.data(cell["data"], cell.get("train"), cell.get("test"), cell.get("enlarged", 1))
+        """The data that a cell names: its `data`, `train`, `test` and `enlarged` are the arguments of `data`.
+
+        While the settings of an arm are tuned, a held-out part of the training samples is in place of the test samples.
+        """
+        return judged_part(self.data(cell["data"], cell.get("train"), cell.get("test"), cell.get("enlarged", 1)), cell)
 
     def _load(self, name: str) -> Data:
         if name == "imagenet":
@@ -158,6 +162,10 @@ class Study:
         done = [(m.cell, m.seed) for m in measurements]
         cells = self.cells_at(scale)
         return [(cell, seed) for seed in range(seeds) for cell in cells if (cell, seed) not in done]
+
+    def described(self, cell: Cell, scale: Scale) -> str:
+        """The settings of a cell that a line of progress names."""
+        return ", ".join(f"{name} {cell[name]}" for name in self.labels)
 
     def decided(self, scale: Scale, measurements: Measurements) -> list[str]:
         """Lines on what the measurements that were just made decided about those that come next."""

@@ -43,17 +43,21 @@ class StudyResult:
         """A sentence on the seeds, machine and versions behind the table, and on what is missing."""
         expected = len(self.cells())
         missing = expected - len(self.rows())
-        still_missing = f" {missing} of {expected} rows are not measured yet." if missing else ""
-        seeds = sorted({m.seed for m in self.measurements})
-        machines = [m.environment for m in self.measurements]
+        return self._provenance(self.measurements) + (
+            f" {missing} of {expected} rows are not measured yet." if missing else ""
+        )
+
+    def _provenance(self, measurements: Sequence[Measurement]) -> str:
+        seeds = sorted({m.seed for m in measurements})
+        machines = [m.environment for m in measurements]
         hardware, versions, dates = (sorted({m[key] for m in machines}) for key in ("hardware", "torch", "date"))
-        minutes = sum(m.seconds for m in self.measurements) / 60
+        minutes = sum(m.seconds for m in measurements) / 60
         statistic = "mean and standard deviation over seeds" if len(seeds) > 1 else "seed"
         machine = f"{', '.join(hardware)}, torch {', '.join(versions)}"
         period = " to ".join(dict.fromkeys((dates[0][:10], dates[-1][:10])))
         return (
             f"{self.study.name} at {self.scale} scale; {statistic} {', '.join(map(str, seeds))}; {machine}, {period}, "
-            f"{minutes:.0f} min in all.{still_missing}"
+            f"{minutes:.0f} min in all."
         )
 
     def markdown(self) -> str:

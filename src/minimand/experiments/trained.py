@@ -17,6 +17,7 @@ from ..networks import count_parameters
 from ..recipes import SGD, Augmentation, Recipe, StepDecay, as_config, from_config
 from ..report import count_flops
 from ..training import FitResult, Method, NonFiniteLossError, fit
+from .held_out import STAGE
 from .study import Bench, Cell, Column, Scale, Values
 
 ACCURACY = Column("accuracy", "test accuracy %", 1, 100)
@@ -76,16 +77,23 @@ def seeded_network(name: str, data: Data, cell: Cell, seed: int) -> UnrolledNetw
 
 
 def train(
-    model: nn.Module, data: Data, cell: Cell, seed: int, bench: Bench, resume: bool = True, method: Method | None = None
+    model: nn.Module,
+    data: Data,
+    cell: Cell,
+    seed: int,
+    bench: Bench,
+    resume: bool = True,
+    method: Method | None = None,
+    recipe: Recipe | None = None,
 ) -> FitResult:
-    """Train a model in place by the recipe in its cell; the seed decides the order of samples and every random choice.
+    """Train a model in place by a recipe, by default the one in its cell; the seed decides every random choice.
 
     With `resume` there are checkpoints, from which an interrupted training goes on.
     """
-    recipe = from_config(cell["recipe"])
+    recipe = recipe or from_config(cell["recipe"])
     name = f"{zlib.crc32(json.dumps(cell, sort_keys=True).encode()):08x}-seed{seed}"
     run = bench.runs / name if resume else None
-    callbacks = bench.callbacks(f"{cell.get('model', '')} {cell.get('algorithm', '')} seed {seed}".strip())
+    callbacks = bench.callbacks(f"{_named_in(cell)} seed {seed}".strip())
     return fit(
         model,
         data,
@@ -97,6 +105,12 @@ def train(
         callbacks=callbacks,
         progress=False,
     )
+
+
+def _named_in(cell: Cell) -> str:
+    """The words of a cell for a line of progress: its arm, or its model and algorithm."""
+    names = ("group", "arm") if "arm" in cell else ("model", "algorithm")
+    return " ".join(str(cell[name]) for name in (*names, STAGE) if name in cell)
 
 
 def best_of_rates(

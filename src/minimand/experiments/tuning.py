@@ -10,12 +10,8 @@ from .._support.errors import MinimandError
 from ..data.data import Data, hold_out
 from ..recipes import Recipe
 from ..training import Callback, FitResult, NonFiniteLossError
+from .held_out import HELD_OUT, SEED
 from .study import CallbacksByLabel
-
-HELD_OUT = 0.2
-"""The share of the training samples by which rates are chosen; the judged trainings use all of them."""
-SEED = 1_000_003
-"""The seed of tuning, of first weights and of the held-out part, which no judged training has."""
 
 
 class Training(Protocol):

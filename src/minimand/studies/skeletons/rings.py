@@ -31,7 +31,17 @@ def _cells(scale: Scale) -> list[Cell]:
 
 def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data = nested_rings(cell["samples"], seed)
+    stage = network(cell, seed)
+    result = train(stage, data, cell, seed, bench, resume=False)
+    values: Values = {"accuracy": result.test_accuracy, "margin": margin_on(stage, data)}
+    values["parameters"] = count_parameters(stage)
+    if seed == 0:
+        values["boundary"] = [round(v, 2) for v in _gap(stage, _grid(_SHOWN)).clamp(-99, 99).tolist()]
+    return values
 
+
+def network(cell: Cell, seed: int) -> nn.Module:
+    """The narrow network of a cell, whose weights are drawn from the seed."""
     hidden, depth = cell["hidden"], cell["depth"]
 
     def blocks() -> list[nn.Module]:
@@ -40,15 +50,13 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     torch.manual_seed(seed)
     if cell["algorithm"] == "linearized_admm":
         pairs = [{"gradient_f": f, "gradient_g": g} for f, g in zip(blocks(), blocks(), strict=True)]
-        stage = unroll(cell["algorithm"], pairs)
-    else:
-        stage = unroll(cell["algorithm"], blocks())
-    result = train(stage, data, cell, seed, bench, resume=False)
-    values: Values = {"accuracy": result.test_accuracy, "margin": _margin(stage, *_points(data))}
-    values["parameters"] = count_parameters(stage)
-    if seed == 0:
-        values["boundary"] = [round(v, 2) for v in _gap(stage, _grid(_SHOWN)).clamp(-99, 99).tolist()]
-    return values
+        return unroll(cell["algorithm"], pairs)
+    return unroll(cell["algorithm"], blocks())
+
+
+def margin_on(stage: nn.Module, data: Data) -> float:
+    """The margin of a network on the test samples of the rings."""
+    return _margin(stage, *_points(data))
 
 
 def _points(data: Data) -> tuple[Tensor, Tensor]:

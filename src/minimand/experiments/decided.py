@@ -1,0 +1,208 @@
+"""The result of a decisive study: its arms, the differences of its claims, and their verdicts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from .._support.style import Figure
+from .._support.tables import markdown, table_text
+from .decided_figures import draw_against_flops, draw_learning_curves
+from .decisive import Claim, DecisiveStudy, row_label
+from .held_out import HELD_OUT, STAGE
+from .paired import CONFIDENCE, PairedDifference, corrected
+from .study import Cell, Measurement
+from .study_result import StudyResult
+from .verdict import verdict
+
+NOT_YET = "being measured"
+ABOUT_CLAIMS = (
+    "Paired by seed: Student's intervals; p of no difference after Holm's correction over all claims; p of equality "
+    "is that of a difference beyond the margin, by two one-sided t tests."
+)
+"""The note below a table of claims."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A claim in one group of a study, the difference of its arms, and the verdict."""
+
+    claim: Claim
+    group: str | None
+    difference: PairedDifference | None
+    """The arm less the baseline, in the unit of the table; None while fewer than two seeds are in both."""
+    seeds: int
+    """The number of seeds that both arms have and neither diverged with."""
+    verdict: str
+
+
+@dataclass(frozen=True)
+class DecisiveResult(StudyResult):
+    """The measurements of a decisive study so far: a table of arms, a table of claims, and figures."""
+
+    study: DecisiveStudy
+
+    @cached_property
+    def judged(self) -> list[tuple[Cell, list[Measurement]]]:
+        """The cells of the arms with their judged measurements; an arm that is not tuned yet is left out."""
+        measured = [m for m in self.measurements if STAGE not in m.cell]
+        cells = self.study.judged_cells(self.scale, self.measurements)
+        return [(cell, [m for m in measured if m.cell == cell]) for cell in cells]
+
+    def cells(self) -> list[Cell]:
+        return [cell for cell, _ in self.judged]
+
+    def columns(self) -> list[str]:
+        flops = ["training FLOPs"] if self._has_flops else []
+        tuned = ["chosen"] if self._is_tuned else []
+        return [*super().columns(), "seeds", *flops, *tuned]
+
+    def rows(self) -> list[list[str]]:
+        """A row for each arm with a judged seed: mean and standard deviation, FLOPs of a training, what was chosen."""
+        measured = [(cell, runs) for cell, runs in self.judged if runs]
+        rows = []
+        for row, (cell, runs) in zip(super().rows(), measured, strict=True):
+            flops = [f"{_flops(runs):.3g}"] if self._has_flops else []
+            tuned = [self._chosen_text(cell)] if self._is_tuned else []
+            rows.append([*row, str(len(runs)), *flops, *tuned])
+        return rows
+
+    @property
+    def _is_tuned(self) -> bool:
+        return bool(self.study.tuning_cells(self.scale))
+
+    @property
+    def _has_flops(self) -> bool:
+        return any(_flops(runs) for _, runs in self.judged)
+
+    def _chosen_text(self, cell: Cell) -> str:
+        arm = next(arm for arm in self.study.cells_at(self.scale) if row_label(arm) == row_label(cell))
+        return str(self.study.chosen(arm, self.scale, self.measurements))
+
+    @property
+    def note(self) -> str:
+        """A sentence on seeds, machine and versions behind the tables, on tuning, and on what is missing."""
+        judged = [m for m in self.measurements if STAGE not in m.cell]
+        text = self._provenance(judged or self.measurements) + self._missing()
+        tuning = [m for m in self.measurements if STAGE in m.cell]
+        if tuning:
+            minutes = sum(m.seconds for m in tuning) / 60
+            text += (
+                f" Settings were chosen by {len(tuning)} trainings on {HELD_OUT:.0%} of the training samples, "
+                f"{minutes:.0f} min more."
+            )
+        return text
+
+    def _missing(self) -> str:
+        arms = self.study.cells_at(self.scale)
+        trials = self.study.tuning_cells(self.scale)
+        tuned, expected = sum(STAGE in m.cell for m in self.measurements), len(trials) * self.study.tuning_seeds
+        if tuned < expected:
+            return f" {expected - tuned} of {expected} trials are not made yet."
+        labels = {row_label(cell) for cell, runs in self.judged if runs}
+        lost = [row_label(arm) for arm in arms if row_label(arm) not in set(map(row_label, self.cells()))]
+        diverged = f" Diverged at every trial: {', '.join(lost)}." if lost else ""
+        waiting = len(arms) - len(lost) - len(labels)
+        return diverged + (f" {waiting} of {len(arms)} rows are not measured yet." if waiting else "")
+
+    @cached_property
+    def decisions(self) -> list[Decision]:
+        """The verdict on each claim in each group that has its arms; p values after Holm's correction over all."""
+        groups = list(dict.fromkeys(arm.get("group") for arm in self.study.cells_at(self.scale)))
+        arms = {(arm.get("group"), arm["arm"]) for arm in self.study.cells_at(self.scale)}
+        tested = [
+            (claim, group, self._paired(claim, group))
+            for claim in self.study.claims
+            for group in groups
+            if (group, claim.arm) in arms and (group, claim.baseline) in arms
+        ]
+        differences = iter(corrected([PairedDifference(pairs) for *_, pairs in tested if len(pairs) > 1]))
+        decisions = []
+        for claim, group, pairs in tested:
+            difference = next(differences) if len(pairs) > 1 else None
+            decisions.append(Decision(claim, group, difference, len(pairs), self._verdict(claim, difference)))
+        return decisions
+
+    def _paired(self, claim: Claim, group: Any) -> tuple[float, ...]:
+        """The differences of a claim's arms by the seeds that both have, in the unit of the table."""
+        column = self.study.columns[0]
+        by_arm: list[dict[int, float]] = []
+        for name in (claim.arm, claim.baseline):
+            runs = [m for cell, runs in self.judged if (cell.get("group"), cell["arm"]) == (group, name) for m in runs]
+            by_arm.append({m.seed: column.factor * m.values[column.key] for m in runs if column.key in m.values})
+        first, second = by_arm
+        return tuple(first[seed] - second[seed] for seed in sorted(first.keys() & second.keys()))
+
+    def _verdict(self, claim: Claim, difference: PairedDifference | None) -> str:
+        if difference is None:
+            return NOT_YET
+        return verdict(difference, claim.expected, self.study.margin, self._size)
+
+    def _size(self, value: float) -> str:
+        return f"{value:.{self._digits}f} {self.study.unit}".rstrip()
+
+    @property
+    def _digits(self) -> int:
+        return self.study.columns[0].digits + 1
+
+    def claim_columns(self) -> list[str]:
+        """The column heads of the table of claims."""
+        group = ["group"] if any(decision.group is not None for decision in self.decisions) else []
+        difference = f"difference, {self.study.unit}".removesuffix(", ")
+        return ["claim", *group, "verdict", difference, f"{CONFIDENCE:.0%} interval", "p", "p of equality", "seeds"]
+
+    @property
+    def claim_labels(self) -> int:
+        """The number of columns of the table of claims that are words; the others are numbers."""
+        return self.claim_columns().index("verdict") + 1
+
+    def claim_rows(self) -> list[list[str]]:
+        """A row for each decision."""
+        has_group = any(decision.group is not None for decision in self.decisions)
+        rows = []
+        for d in self.decisions:
+            labels = [f"{d.claim.hypothesis} ({d.claim.arm} less {d.claim.baseline})"]
+            labels += [str(d.group)] if has_group else []
+            rows.append([*labels, d.verdict, *self._numbers(d.difference), str(d.seeds)])
+        return rows
+
+    def _numbers(self, difference: PairedDifference | None) -> list[str]:
+        if difference is None:
+            return ["", "", "", ""]
+        digits = self._digits
+        low, high = difference.interval
+        interval = f"{low:+.{digits}f} to {high:+.{digits}f}" if difference.has_spread else "no spread"
+        equality = difference.equality_p(self.study.margin)
+        return [f"{difference.mean:+.{digits}f}", interval, f"{difference.p:.2g}", f"{equality:.2g}"]
+
+    def about_claims(self) -> str:
+        """The note below the table of claims."""
+        return f"{ABOUT_CLAIMS} The margin is {self._size(self.study.margin)}."
+
+    def markdown(self) -> str:
+        """Both tables and their notes in Markdown."""
+        claims = markdown(self.claim_columns(), self.claim_rows(), self.claim_labels)
+        return f"{super().markdown()}\n{claims}\n\n{self.about_claims()}\n"
+
+    def figures(self) -> dict[str, Figure]:
+        """What was measured against FLOPs, learning curves where they were kept, and the figures of the study."""
+        figures: dict[str, Figure] = {}
+        runs = [(cell, [m for m in runs if self.study.columns[0].key in m.values]) for cell, runs in self.judged]
+        measured = [(cell, of_arm) for cell, of_arm in runs if of_arm]
+        heading = self.study.columns[0].heading
+        if measured and self._has_flops:
+            caption = f"{heading} against the operations of a training: mean and {CONFIDENCE:.0%} interval over seeds"
+            figures[caption] = draw_against_flops(measured, self.study.columns[0])
+        curves = [(cell, of_arm) for cell, of_arm in measured if all("curve" in m.values for m in of_arm)]
+        if curves:
+            caption = f"{heading} over a training: mean and range over seeds"
+            figures[caption] = draw_learning_curves(curves, self.study.columns[0])
+        return figures | super().figures()
+
+    def __str__(self) -> str:
+        claims = table_text(self.claim_columns(), self.claim_rows(), note=self.about_claims(), labels=self.claim_labels)
+        return f"{super().__str__()}\n\n{claims}"
+
+
+def _flops(runs: Sequence[Measurement]) -> float:
+    return next((m.values["flops"] for m in runs if m.values.get("flops")), 0.0)
