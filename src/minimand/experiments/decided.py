@@ -157,7 +157,7 @@ class DecisiveResult(StudyResult):
         return self.claim_columns().index("verdict") + 1
 
     def claim_rows(self) -> list[list[str]]:
-        """A row for each decision."""
+        """The rows of the table of claims: one for each claim in each group that has its arms."""
         has_group = any(decision.group is not None for decision in self.decisions)
         rows = []
         for d in self.decisions:
