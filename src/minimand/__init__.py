@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         Backpropagation as Backpropagation,
         CSVLogger as CSVLogger,
         Decoupled as Decoupled,
+        DeepSupervision as DeepSupervision,
         FeasibleTargetPropagation as FeasibleTargetPropagation,
         Layerwise as Layerwise,
         Method as Method,
@@ -93,8 +94,8 @@ _NAMES = {
     "surgery": "changes harden list_normalizations normalize remove_filters rewire",
     "theory": "certify equivalent identify",
     "trainability": "InitReport diagnose initialize list_schemes prepare",
-    "training": "Backpropagation CSVLogger Decoupled FeasibleTargetPropagation Layerwise Method TargetPropagation "
-    "TensorBoardLogger evaluate fit list_methods",
+    "training": "Backpropagation CSVLogger Decoupled DeepSupervision FeasibleTargetPropagation Layerwise Method "
+    "TargetPropagation TensorBoardLogger evaluate fit list_methods",
 }
 _PACKAGES = [*(package for package in _NAMES if "." not in package), "studies"]
 _PUBLIC = {name: package for package, names in _NAMES.items() for name in names.split()}

@@ -1,9 +1,10 @@
 """An algorithm run for L steps with L blocks: one stage of a network, tensor to tensor."""
 
+import copy
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from itertools import zip_longest
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +79,14 @@ class Unrolled(nn.Module):
     def learned(self) -> Algorithm:
         """The algorithm with the current values of its coefficients as numbers, to certify."""
         return learned(self.algorithm, self._vectors())
+
+    def without_layers(self) -> Self:
+        """The stage without its layers and with coefficients of its own: what copies of single layers refer to."""
+        twin = type(self).__new__(type(self))
+        nn.Module.__init__(twin)
+        twin.algorithm, twin.binding, twin._learnable = self.algorithm, self.binding, self._learnable
+        twin.coefficients, twin.layers, twin._execution = copy.deepcopy(self.coefficients), nn.ModuleList(), None
+        return twin
 
     def project(self) -> None:
         """Bring the learnable coefficients back within their bounds; training does so after each step."""

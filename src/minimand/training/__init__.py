@@ -11,6 +11,7 @@ from .loop.events import Callback as Callback, EpochDone as EpochDone, Event as 
 from .loop.result import FitResult as FitResult
 from .methods._registry import list_methods as list_methods
 from .methods.backpropagation import Backpropagation as Backpropagation
+from .methods.deep_supervision import DeepSupervision as DeepSupervision
 from .methods.feasible.feasible_target_propagation import (
     FeasibleTargetPropagation as FeasibleTargetPropagation,
     Solution as Solution,

@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...._support.checks import check_number
-from ...._support.errors import MinimandError, unknown_name
+from ...._support.errors import MinimandError
 from ...._support.modes import evaluation_mode
 from ...._support.seeds import seeded_apart
-from ...._support.torch_internals import BatchNorm, tree_flatten, tree_leaves, tree_map, uncompiled
+from ...._support.torch_internals import tree_flatten, tree_leaves, tree_map, uncompiled
 from ....layers import PredictionSimilarity
-from ....layers.heads import AUXILIARIES, Auxiliary, auxiliary
-from ....networks import Network, as_network, compiled
+from ....networks import as_network, compiled
 from ...distributed.pipeline import Buffer, Pipeline, SentState
 from ...distributed.processes import broadcast_object, world_size
 from ...loop.losses import Loss
@@ -26,7 +25,8 @@ from ...loop.problems import Plan, Problem
 from ...loop.state_batch import StateBatch
 from .._registry import METHODS
 from ..method import Method
-from .partition import Block, divided
+from .heads import Heads, LocalAuxiliary, check_auxiliary, check_processes
+from .partition import Block, divided_into
 
 
 @METHODS.register("decoupled")
@@ -44,7 +44,7 @@ class Decoupled(Method):
     """
 
     hidden_layers: int = 1
-    auxiliary: Auxiliary = "mlp_sr"
+    auxiliary: LocalAuxiliary = "mlp_sr"
     auxiliary_width: int | None = None
     """The channels, or units, of its hidden layers; by default those of what it looks at."""
     block_size: int = 1
@@ -72,12 +72,11 @@ class Decoupled(Method):
                 )
         if self.max_reuse is not None and self.buffer is None:
             raise MinimandError(f"Decoupled.max_reuse is {self.max_reuse}, but nothing is kept; expected a buffer.")
-        if self.auxiliary not in AUXILIARIES:
-            raise unknown_name("auxiliary of Decoupled", str(self.auxiliary), AUXILIARIES)
-        if self.auxiliary == "predsim":
-            object.__setattr__(self, "references", (*self.references, *PredictionSimilarity.references))
+        if sources := check_auxiliary("Decoupled", self.auxiliary):
+            object.__setattr__(self, "references", (*self.references, *sources))
 
     def check(self, world_size: int) -> None:
+        check_processes("Decoupled", self.auxiliary, world_size)
         if world_size == 1 and self.buffer is not None:
             raise MinimandError(
                 f"Decoupled.buffer is {self.buffer}, but in one process modules take turns and none waits; expected "
@@ -88,15 +87,15 @@ class Decoupled(Method):
         """The one problem of training all modules at once; under torchrun those of this rank."""
         x, ranks = example(), world_size()
         network = as_network(model, x)
-        blocks, shapes = self._modules(model, network, x)
+        blocks, shapes = divided_into(model, network, self.block_size, self.modules, x)
         if ranks > len(blocks):
             raise MinimandError(
                 f"torchrun started {ranks} processes, but {type(model).__name__} has {len(blocks)} modules to spread "
                 f"over them; expected --nproc-per-node {len(blocks)} or fewer."
             )
-        norm = any(isinstance(module, BatchNorm) for module in model.modules())
-        options = (num_outputs, self.hidden_layers - 1, self.auxiliary_width, norm)
-        heads = nn.ModuleList(auxiliary(self.auxiliary, shape, *options).to(x.device) for shape in shapes)
+        options = (num_outputs, self.hidden_layers, self.auxiliary_width)
+        maker = Heads(self.auxiliary, model, network, blocks, shapes, x, *options)
+        heads = nn.ModuleList(maker.make(j) for j in range(len(blocks) - 1))
         parts = [Part(network, block, head) for block, head in zip(blocks, [*heads, None], strict=True)]
         saved = nn.ModuleDict({"model": model, "heads": heads})
         if ranks == 1:
@@ -105,20 +104,6 @@ class Decoupled(Method):
         pipeline, group = self._placed(parts, x, ranks, num_outputs)
         saved.load_state_dict(broadcast_object(saved.state_dict()))
         return Plan([Problem(group, group, epochs)], saved, world=pipeline)
-
-    def _modules(self, model: nn.Module, network: Network, x: Tensor) -> tuple[list[range], list[tuple[int, ...]]]:
-        """The layers of each module, and the shape of a sample of what is read above each but the last."""
-        blocks, shapes = divided(model, network, self.block_size, x)
-        if len(blocks) < (self.modules or 2):
-            raise MinimandError(
-                f"{type(model).__name__} has {len(network.layers)} layers, of which {len(blocks)} modules of "
-                f"{self.block_size} can be made; expected layers for {self.modules or '2 or more'} modules."
-            )
-        if self.modules is None:
-            return blocks, shapes
-        ends = [len(blocks) * i // self.modules for i in range(self.modules + 1)]
-        joined = [range(blocks[a].start, blocks[b - 1].stop) for a, b in pairwise(ends)]
-        return joined, [shapes[end - 1] for end in ends[1:-1]]
 
     def _placed(self, parts: Sequence["Part"], x: Tensor, ranks: int, num_outputs: int) -> tuple[Pipeline, "Group"]:
         costs, specs = _costs(parts, x)

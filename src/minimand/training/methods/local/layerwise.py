@@ -11,19 +11,18 @@ from torch import Tensor, nn
 
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError, unknown_name
-from ...._support.torch_internals import BatchNorm, tree_map_only
+from ...._support.torch_internals import tree_map_only
 from ....layers import PredictionSimilarity
-from ....layers.heads import AUXILIARIES, Auxiliary, auxiliary
 from ....networks import Network, as_network
 from ....networks.compiled import unwrapped
-from ....networks.kinds import count_parameters
 from ...loop.losses import Loss
 from ...loop.problems import Plan, Problem
 from ...loop.state_batch import StateBatch
 from .._registry import METHODS
 from ..method import Method, chain_rule, descend
 from .activations import DTYPES, Cache, StoredPrecision, free_memory
-from .partition import Block, coefficients, divided
+from .heads import Heads, LocalAuxiliary, check_auxiliary
+from .partition import Block, coefficients, divided, seen_by
 
 Averaged = Literal["logits", "probabilities"]
 
@@ -44,7 +43,7 @@ class Layerwise(Method):
     """
 
     hidden_layers: int = 1
-    auxiliary: Auxiliary = "cnn"
+    auxiliary: LocalAuxiliary = "cnn"
     auxiliary_width: int | None = None
     """The channels, or units, of its hidden layers; by default those of what it looks at."""
     block_size: int = 1
@@ -84,15 +83,19 @@ class Layerwise(Method):
             "cache": ("off", "memory", "disk"),
             "cache_precision": get_args(StoredPrecision),
             "ensemble": get_args(Averaged),
-            "auxiliary": AUXILIARIES,
         }
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise unknown_name(f"{name} of Layerwise", str(getattr(self, name)), known)
         if self.views > 1 and self.cache == "off":
             raise MinimandError(f"Layerwise.views is {self.views}, but nothing is kept; expected a cache.")
-        if self.auxiliary == "predsim":
-            object.__setattr__(self, "references", (*self.references, *PredictionSimilarity.references))
+        if sources := check_auxiliary("Layerwise", self.auxiliary):
+            object.__setattr__(self, "references", (*self.references, *sources))
+        if self.auxiliary == "momentum":
+            raise MinimandError(
+                "Layerwise.auxiliary is 'momentum', which follows the next layer as it learns, and layer by layer that "
+                "one rests; expected 'auglocal', which copies it, or mm.Decoupled."
+            )
 
     def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
         """The problems of training one block after another, each below its auxiliary classifier."""
@@ -110,9 +113,9 @@ class Layerwise(Method):
                 f"Layerwise.start is {self.start}, and there are {count} blocks; expected {-count} to {count - 1}."
             )
         start = self.start % count
-        norm = any(isinstance(module, BatchNorm) for module in model.modules())
-        device = next(model.parameters()).device
-        heads = nn.ModuleList(self._head(j, shapes[j], num_outputs, norm, device) for j in range(start, count - 1))
+        options = (num_outputs, self.hidden_layers, self.auxiliary_width)
+        maker = Heads(self.auxiliary, model, network, blocks, shapes, x, *options)
+        heads = nn.ModuleList(self._head(maker, j) for j in range(start, count - 1))
         pairs = zip(blocks[start:], [*heads, None], strict=True)
         problems = [Shallow(model, network, block, head) for block, head in pairs]
         ends = [block.stop - 1 for block in blocks[start:-1]]
@@ -123,23 +126,20 @@ class Layerwise(Method):
             Ensemble(model, network, ends, heads, self.ensemble) if ends else None,
         )
 
-    def _head(
-        self, number: int, shape: tuple[int, ...], num_outputs: int, norm: bool, device: torch.device
-    ) -> nn.Module:
-        options = (self.auxiliary, shape, num_outputs, self.hidden_layers - 1, self.auxiliary_width, norm)
-        with torch.device("meta"):
-            count = count_parameters(auxiliary(*options))
+    def _head(self, maker: Heads, number: int) -> nn.Module:
+        count = maker.parameters(number)
         limit = math.inf if self.memory is None else 1e9 * self.memory
-        allowed = min(limit, free_memory(device))
+        allowed = min(limit, free_memory(next(maker.model.parameters()).device))
         if _TRAINED * count > allowed:
             larger = ", or more memory" if limit == allowed else ""
             raise MinimandError(
-                f"Layerwise.auxiliary {self.auxiliary!r} of block {number}, on {' x '.join(map(str, shape))}, has "
-                f"{count:,} parameters, which take {_TRAINED * count / 1e9:.3g} GB in training (weights, gradients and "
-                f"two moments); {'asked for' if limit == allowed else 'free'} are {allowed / 1e9:.3g} GB. Expected "
+                f"Layerwise.auxiliary {self.auxiliary!r} of block {number}, on "
+                f"{' x '.join(map(str, maker.shapes[number]))}, has {count:,} parameters, which take "
+                f"{_TRAINED * count / 1e9:.3g} GB in training (weights, gradients and two moments); "
+                f"{'asked for' if limit == allowed else 'free'} are {allowed / 1e9:.3g} GB. Expected "
                 f"a smaller auxiliary_width, 'mlp_sr' or 'linear'{larger}."
             )
-        return auxiliary(*options).to(device)
+        return maker.make(number)
 
     def _cache(self, model: nn.Module, network: Network, problems: list["Shallow"], x: Tensor) -> Cache | None:
         if self.cache == "off":
@@ -249,7 +249,8 @@ class Ensemble(nn.Module):
         for j, layer in enumerate(network.layers):
             state = layer(state)
             if j in self._ends:
-                outputs.append(self.heads[len(outputs)](network.read(j, state)))
+                head = self.heads[len(outputs)]
+                outputs.append(head(seen_by(head, network, j, state)))
         return [*outputs, network.head(state)]
 
 

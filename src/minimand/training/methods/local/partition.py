@@ -1,6 +1,7 @@
-"""How the layers of a network are divided into blocks, each of which learns by a classifier of its own."""
+"""How the layers of a network are divided into blocks, each of which learns by a head of its own."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -11,6 +12,10 @@ from ...._support.modes import evaluation_mode
 from ....networks import Network, UnrolledLayer
 from ....networks.arguments import as_arguments
 from ....networks.as_network import learns, states
+
+
+class StateHead(nn.Module):
+    """An auxiliary head that takes the whole state above a block, as later layers do, not what is read of it."""
 
 
 class Block(nn.Module):
@@ -41,7 +46,12 @@ class Block(nn.Module):
 
     def seen(self, state: Any) -> Any:
         """What the classifier looks at of the state above the block."""
-        return state if self.is_last else self.network.read(self.block.stop - 1, state)
+        return state if self.is_last else seen_by(self.head, self.network, self.block.stop - 1, state)
+
+
+def seen_by(head: nn.Module, network: Network, j: int, state: Any) -> Any:
+    """What an auxiliary head takes of the state above layer j."""
+    return state if isinstance(head, StateHead) else network.read(j, state)
 
 
 def coefficients(layers: Iterable[nn.Module]) -> list[nn.Module]:
@@ -74,6 +84,26 @@ def divided(model: nn.Module, network: Network, size: int, x: Tensor) -> tuple[l
             learning += learns(layer)
             above = after
     return [*blocks, range(start, len(network.layers))], shapes
+
+
+def divided_into(
+    model: nn.Module, network: Network, size: int, count: int | None, x: Tensor
+) -> tuple[list[range], list[tuple[int, ...]]]:
+    """Modules of `size` layers, or `count` of about as many layers each, and the shapes that `divided` gives.
+
+    Raises MinimandError where there are too few layers.
+    """
+    blocks, shapes = divided(model, network, size, x)
+    if len(blocks) < (count or 2):
+        raise MinimandError(
+            f"{type(model).__name__} has {len(network.layers)} layers, of which {len(blocks)} modules of {size} can be "
+            f"made; expected layers for {count or '2 or more'} modules."
+        )
+    if count is None:
+        return blocks, shapes
+    ends = [len(blocks) * i // count for i in range(count + 1)]
+    joined = [range(blocks[a].start, blocks[b - 1].stop) for a, b in pairwise(ends)]
+    return joined, [shapes[end - 1] for end in ends[1:-1]]
 
 
 def as_read(network: Network, j: int, state: Any) -> Tensor:
