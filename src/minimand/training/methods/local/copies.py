@@ -170,9 +170,9 @@ def _writes(layer: nn.Module, state: Any) -> bool:
 
 
 def pyramid(depth: int, number: int, blocks: int) -> int:
-    """How many layers the head of block `number` copies: at first `depth`, linearly fewer, half way to 1 at the last.
+    """The number of layers that the head of block `number` copies: at first `depth`, half way to 1 at the last.
 
-    The half is the published commands' `--pyramid_coeff 0.5`.
+    It falls linearly; the half is the published commands' `--pyramid_coeff 0.5`.
     """
     share = 0.5 * number / (blocks - 2) if blocks > 2 else 0.0
     return max(1, round(depth + share * (1 - depth)))
