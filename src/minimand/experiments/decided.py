@@ -161,7 +161,7 @@ class DecisiveResult(StudyResult):
         has_group = any(decision.group is not None for decision in self.decisions)
         rows = []
         for d in self.decisions:
-            labels = [f"{d.claim.hypothesis} ({d.claim.arm} less {d.claim.baseline})"]
+            labels = [d.claim.hypothesis if d.claim.names_both else f"{d.claim.hypothesis} ({d.claim.pair})"]
             labels += [str(d.group)] if has_group else []
             rows.append([*labels, d.verdict, *self._numbers(d.difference), str(d.seeds)])
         return rows

@@ -32,6 +32,16 @@ class Claim:
     source: str = ""
     """The source that claims it, a key of references.bib; empty for a question of ours."""
 
+    @property
+    def names_both(self) -> bool:
+        """Whether the hypothesis names the arm and the baseline as the table does."""
+        return self.arm in self.hypothesis and self.baseline in self.hypothesis
+
+    @property
+    def pair(self) -> str:
+        """The difference that is tested, in words."""
+        return f"{self.arm} less {self.baseline}"
+
 
 @dataclass(frozen=True)
 class Trials:

@@ -60,5 +60,5 @@ def training_flops(model: nn.Module, data: Data, recipe: Recipe, method: Method 
     short = replace(recipe, epochs=1, batch_size=count, accumulate=1, compile=False, validation=0.0, early_stopping=0)
     with FlopCounterMode(display=False) as counter:
         one = replace(data, train=batch, test=NoSamples())
-        fit(copy.deepcopy(model), one, method=method, recipe=short, device="cpu", progress=False)
+        fit(copy.deepcopy(model), one, method=copy.deepcopy(method), recipe=short, device="cpu", progress=False)
     return round(counter.get_total_flops() / count * len(train) * recipe.epochs)

@@ -67,10 +67,16 @@ class Threshold(nn.Module):
                 stacklevel=4,
             )
 
-    def straight_through(self, z: Tensor, gradient: Tensor) -> Tensor:
-        """The saturated straight-through gradient: what of `gradient` goes on to z."""
-        near = (z >= self.jumps[0] - self.window) & (z <= self.jumps[-1] + self.window)
-        return gradient * near
+    @property
+    def reach(self) -> tuple[float, float]:
+        """The least and the largest z that saturated straight-through gradients pass."""
+        return self.jumps[0] - self.window, self.jumps[-1] + self.window
+
+    def straight_through(self, z: Tensor, gradient: Tensor, width: float = 1.0) -> Tensor:
+        """The saturated straight-through gradient: what of `gradient` goes on to z, within `width` times the reach."""
+        low, high = self.reach
+        beyond = (width - 1) * (high - low) / 2
+        return gradient * ((z >= low - beyond) & (z <= high + beyond))
 
     def codes(self, h: Tensor) -> Tensor:
         """The number of jumps that are below, as bytes, from the activation."""
@@ -105,8 +111,9 @@ class Heaviside(Threshold):
     def __init__(self) -> None:
         super().__init__(0.0, 1.0, (0.0,))
 
-    def straight_through(self, z: Tensor, gradient: Tensor) -> Tensor:
-        return gradient * ((z >= 0) & (z <= 1))  # as published for steps from 0 to 1
+    @property
+    def reach(self) -> tuple[float, float]:
+        return 0.0, 1.0  # as published for steps from 0 to 1
 
 
 @THRESHOLDS.register("staircase")

@@ -14,7 +14,7 @@ from minimand.layers.thresholds import Threshold
 from minimand.training.methods.targets import search as target_search
 from minimand.training.methods.targets.passes import TargetPass, TargetRules
 from minimand.training.methods.targets.saved_bits import SavedActivations
-from minimand.training.methods.targets.unit_losses import LOSSES
+from minimand.training.methods.targets.unit_losses import LOSSES, as_unit_loss
 
 
 class _Surrogate(torch.autograd.Function):
@@ -104,6 +104,25 @@ def test_losses_equal_their_surrogate_gradients_on_whole_nets(net: str, loss: An
     expected = _gradients(net, mm.Backpropagation(), _As(mm.Sign(), _SLOPES[loss]))
     assert len(gradients) == len(expected) > 3
     torch.testing.assert_close(gradients, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("threshold", [mm.Sign(), mm.Heaviside(), mm.QuantizedReLU(4), mm.Staircase(7, -2.0, 3.0)])
+def test_a_width_stretches_the_slope_about_the_middle_of_the_jumps(threshold: Threshold, width: float) -> None:
+    z = torch.linspace(-9, 9, 7201)
+    middle = 0.5 if isinstance(threshold, mm.Heaviside) else (threshold.jumps[0] + threshold.jumps[-1]) / 2
+
+    def slope(loss: str, width: float, z: Tensor) -> Tensor:
+        rules = TargetRules(as_unit_loss(loss, width), "sign", True, 4, width)
+        return TargetPass(rules, threshold, z, z, F.mse_loss, False).gradient(0, threshold, z, torch.ones_like(z))
+
+    center = middle if threshold.levels > 2 else 0.0  # a soft hinge of one step is that of its input
+    torch.testing.assert_close(
+        slope("soft_hinge", width, z), slope("soft_hinge", 1.0, center + (z - center) / width), rtol=1e-3, atol=1e-5
+    )
+    passed = [(slope("saturated_hinge", w, z) != 0).sum() for w in (1.0, width)]
+    assert int(passed[1]) == pytest.approx(width * int(passed[0]), rel=0.01)
+    assert torch.equal(slope("linear", width, z), torch.ones_like(z))
 
 
 @pytest.mark.parametrize("net", ["several uses", "resnet", "preactivation"])
@@ -245,6 +264,9 @@ def test_mistakes() -> None:
         mm.TargetPropagation(targets=None)  # pyright: ignore
     with pytest.raises(ValueError, match="unknown loss of thresholds '3'"):
         mm.TargetPropagation(3)  # pyright: ignore
+    for width in (0, -1.0, float("inf"), "wide"):
+        with pytest.raises(ValueError, match="TargetPropagation.width is "):
+            mm.TargetPropagation(width=width)  # pyright: ignore
 
 
 class _Layers(nn.Sequential):

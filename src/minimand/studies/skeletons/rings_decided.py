@@ -48,7 +48,7 @@ STUDY = DecisiveStudy(
     ("group", "arm"),
     (Column("margin", "margin", 3), Column("accuracy", "test accuracy %", 2, 100), PARAMETERS),
     claims=tuple(
-        Claim(f"{arm} has a larger margin than ResNet", arm, _RESNET, "higher", "wu2024optdnn") for arm in _OTHERS
+        Claim(f"{arm} has a larger margin than {_RESNET}", arm, _RESNET, "higher", "wu2024optdnn") for arm in _OTHERS
     ),
     trials=_trials,
     unit="",

@@ -35,6 +35,8 @@ class TargetRules:
     weighted: bool
     """Whether the loss of a unit is weighted by |g|, and not by one over the batch size."""
     budget: int
+    width: float = 1.0
+    """The width of the loss, which is in `loss` already: a staircase's saturated hinge is not by its derivative."""
 
 
 class TargetPass:
@@ -150,7 +152,7 @@ class TargetPass:
     def _derivative(self, threshold: Threshold, z: Tensor, loss_input: Tensor, t: Tensor) -> Tensor:
         is_step = threshold.levels == 2 and not isinstance(threshold, Heaviside)
         if self.rules.loss.name == "saturated_hinge" and not is_step:
-            return threshold.straight_through(z, -t)
+            return threshold.straight_through(z, -t, self.rules.width)
         return self.rules.loss.derivative(loss_input, t)
 
     def _measure(self, number: int, threshold: Threshold, loss_input: Tensor, t: Tensor, weight: Tensor) -> None:

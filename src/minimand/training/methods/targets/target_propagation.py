@@ -40,6 +40,8 @@ class TargetPropagation(Method):
     Args:
         loss: the loss of a unit: "linear", "perceptron", "hinge", "saturated_hinge", "soft_hinge", "logistic",
             "adaline", or a function of (z, t) that gives a loss for every unit.
+        width: how much wider than published the loss is around the jumps: l becomes width l(z / width, t), where z of
+            a staircase is measured from the middle of its jumps.
         targets: "sign" for -sign(g); "search" or "beam" (guided random local search, beam search) for only those of
             them that lower the loss of the layers above when tried out; or a function of (z, g) that gives targets.
         weighting: "gradient" for |g| before each loss, "none" for 1 / N instead, N the batch.
@@ -51,6 +53,7 @@ class TargetPropagation(Method):
     """
 
     loss: str | UnitLossFunction = "soft_hinge"
+    width: float = 1.0
     targets: Literal["sign"] | Search | TargetRule = "sign"
     weighting: Literal["gradient", "none"] = "gradient"
     output_loss: Literal["cross_entropy"] | Loss = "cross_entropy"
@@ -62,6 +65,9 @@ class TargetPropagation(Method):
     def __post_init__(self) -> None:
         self.load_state({})
         as_unit_loss(self.loss)
+        check_number("TargetPropagation.width", self.width, 0, math.inf, below=True)
+        if self.width == 0:
+            raise MinimandError("TargetPropagation.width is 0; expected a positive number.")
         if not callable(self.targets) and self.targets not in ("sign", *SEARCHES):
             raise unknown_name("rule for targets", str(self.targets), ("sign", *SEARCHES))
         check_number("TargetPropagation.budget", self.budget, 2, math.inf, whole=True)
@@ -88,7 +94,8 @@ class TargetPropagation(Method):
         """Fill the `.grad` of every parameter; returns the loss and the outputs. Without `loss` it is `output_loss`."""
         if loss is None:
             loss = F.cross_entropy if isinstance(self.output_loss, str) else self.output_loss
-        rules = TargetRules(as_unit_loss(self.loss), self.targets, self.weighting == "gradient", self.budget)
+        unit_loss = as_unit_loss(self.loss, self.width)
+        rules = TargetRules(unit_loss, self.targets, self.weighting == "gradient", self.budget, self.width)
         measuring = self._steps % _STEPS_PER_MEASUREMENT == 0
         # The graph is cut by Python, which torch.compile cannot take.
         target_pass = TargetPass(rules, uncompiled(model), x, y, loss, measuring)

@@ -1,7 +1,7 @@
 """Losses of a threshold unit: of its input z against its target t, -1 or 1, and 0 for a unit that is ignored."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -45,8 +45,22 @@ LOSSES: Mapping[str, UnitLoss] = {loss.name: loss for loss in _LOSSES}
 """The losses of threshold units by name; every one is 0 or constant where the target is 0."""
 
 
-def as_unit_loss(loss: str | UnitLossFunction) -> UnitLoss:
-    """The loss that a name or a function of (z, t) stands for; a function is differentiated by autograd."""
+def as_unit_loss(loss: str | UnitLossFunction, width: float = 1.0) -> UnitLoss:
+    """The loss that a name or a function of (z, t) stands for; a function is differentiated by autograd.
+
+    With a width w it is w l(z / w, t), whose derivative is that of l at z / w.
+    """
+    plain = _as_unit_loss(loss)
+    if width == 1:
+        return plain
+    return replace(
+        plain,
+        value=lambda z, t: width * plain.value(z / width, t),
+        derivative=lambda z, t: plain.derivative(z / width, t),
+    )
+
+
+def _as_unit_loss(loss: str | UnitLossFunction) -> UnitLoss:
     if not callable(loss):
         if loss not in LOSSES:
             raise unknown_name("loss of thresholds", str(loss), LOSSES)
