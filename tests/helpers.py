@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import minimand as mm
-from minimand.algorithms import Algorithm, is_proximal
+from minimand.algorithms import Algorithm, is_map, is_proximal
 from minimand.blocks.convolutional import bottleneck
 from minimand.blocks.densely_connected import DenseLayer
 from minimand.blocks.highway import HighwayBranch
@@ -65,14 +65,19 @@ class Shrink(mm.blocks.Prox):
         return point / (1 + step_size * self.c)
 
 
+def _of(cls: type[Algorithm], **coefficients: Any) -> Algorithm:
+    """An algorithm that starts from one input."""
+    return cls(**coefficients, **({"first_velocity": "zero"} if "first_velocity" in cls.__annotations__ else {}))
+
+
 def _learnable(cls: type[Algorithm]) -> Algorithm:
-    return cls(**{name: mm.Learnable(0.5, low=-0.5, high=0.9) for name in cls.coefficient_names()})
+    return _of(cls, **{name: mm.Learnable(0.5, low=-0.5, high=0.9) for name in cls.coefficient_names()})
 
 
 A = mm.algorithms
 
 ALGORITHMS: dict[str, Algorithm] = {
-    **{name: cls() for name, cls in mm.algorithms.ALGORITHMS.items()},
+    **{name: _of(cls) for name, cls in mm.algorithms.ALGORITHMS.items()},
     **{f"{name} learnable": _learnable(cls) for name, cls in mm.algorithms.ALGORITHMS.items()},
     "fista capped": A.Fista(cap=0.4),
     "dense_nesterov capped": A.DenseNesterov(cap=0.4),
@@ -83,6 +88,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "heavy_ball slow": A.HeavyBall(step_size=0.01, momentum=0.9),
     "heavy_ball scheduled": A.HeavyBall(momentum=lambda k: k / (k + 3)),
     "nesterov scheduled": A.Nesterov(momentum=lambda k: k / (k + 3)),
+    "hyper_connections doubly stochastic": A.HyperConnections(streams=3, doubly_stochastic=True),
     "two oracles": TwoOracles(),
     "two oracles learnable": _learnable(TwoOracles),
     "growing": Growing(),
@@ -117,18 +123,25 @@ FAMILIES: dict[str, Family] = {
 
 def make_blocks(algorithm: Algorithm, depth: int, family: str = "two_layer") -> list[Any]:
     """Blocks for `depth` layers, one for each oracle."""
-    _, block, prox = FAMILIES[family]
+    shape, block, prox = FAMILIES[family]
     if len(algorithm.oracles) == 1:
         return [block() for _ in range(depth)]
-    return [{o: prox() if is_proximal(o) else block() for o in algorithm.oracles} for _ in range(depth)]
+
+    def answer(oracle: str) -> nn.Module:
+        if is_map(oracle):
+            return nn.LayerNorm(shape[-1], bias=False)
+        return prox() if is_proximal(oracle) else block()
+
+    return [{oracle: answer(oracle) for oracle in algorithm.oracles} for _ in range(depth)]
 
 
 def make_stage(
     algorithm: Algorithm, binding: Binding, depth: int = 4, family: str = "two_layer", seed: int = 0
 ) -> Unrolled:
-    """A stage in double precision."""
+    """A stage in double precision; in evaluation where coefficients would be drawn in training."""
     torch.manual_seed(seed)
-    return mm.unroll(algorithm, make_blocks(algorithm, depth, family), binding).double()
+    stage = mm.unroll(algorithm, make_blocks(algorithm, depth, family), binding).double()
+    return stage.eval() if algorithm.drawn() else stage
 
 
 def by_layers(stage: Unrolled, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from ._support.errors import unknown_name
 
 if TYPE_CHECKING:
     from . import studies as studies
-    from .algorithms import Algorithm as Algorithm, Coefficient as Coefficient, Learnable as Learnable
+    from .algorithms import Algorithm as Algorithm, Coefficient as Coefficient, Drawn as Drawn, Learnable as Learnable
     from .algorithms._registry import list_algorithms as list_algorithms
     from .analysis import compress as compress, probe as probe
     from .blocks import list_blocks as list_blocks
@@ -71,7 +71,7 @@ __version__ = version("minimand")
 # The public names by what exports them; `minimand list` reads here which kinds there are. They are imported when first
 # used: `import minimand` is light.
 _NAMES = {
-    "algorithms": "Algorithm Coefficient Learnable",
+    "algorithms": "Algorithm Coefficient Drawn Learnable",
     "algorithms._registry": "list_algorithms",
     "analysis": "compress probe",
     "blocks": "list_blocks",

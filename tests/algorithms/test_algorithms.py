@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, strategies as st
 
 import minimand as mm
-from minimand.algorithms import ALGORITHMS, as_algorithm, specification
+from minimand.algorithms import ALGORITHMS, as_algorithm, is_map, specification
 from minimand.report.citing import bibtex
 
 A = mm.algorithms
@@ -39,8 +39,10 @@ _half_square: dict[str, Any] = {"gradient": lambda x: x, "prox": lambda v, s: v 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_minimizes_a_quadratic(name: str) -> None:
     """With small steps on f = |x|^2 / 2 the distance to the minimum shrinks, leapfrog's weak instability apart."""
-    algorithm = ALGORITHMS[name]().rebind(step_size=0.05)
-    if name == "leapfrog":
+    algorithm = ALGORITHMS[name]()
+    if "step_size" in algorithm.coefficient_names():
+        algorithm = algorithm.rebind(step_size=0.05)
+    if name in ("leapfrog", "input_injection") or any(map(is_map, algorithm.oracles)):
         pytest.skip("not a minimizer, as its text says")
     x = np.ones(3)
     state = algorithm.start(x)
@@ -56,9 +58,28 @@ def test_every_file_says_what_it_has_to(cls: type[mm.Algorithm]) -> None:
     assert "Converges:" in text
     assert "Network:" in text
     assert bibtex(cls())
-    assert set(cls.coefficient_names()) <= {"step_size", "momentum", "damping", "weight", "lookahead"}
+    assert set(cls.coefficient_names()) <= COEFFICIENTS
     assert getattr(A, cls.__name__) is cls
-    assert float(cls().coefficients()["step_size"](0)) == 1.0
+    step_size = cls().coefficients().get("step_size", lambda k: 1.0)
+    assert float(step_size(0)) == (0.6931 if any(map(is_map, cls.oracles)) else 1.0)  # as published
+
+
+COEFFICIENTS = {
+    *("step_size", "momentum", "damping", "weight", "lookahead", "readout", "progress", "sign", "retained", "injected"),
+    *("weights", "mixing", "writing", "reading"),
+}
+
+
+def test_input_injection_converges_to_the_minimum_of_its_text() -> None:
+    """f(z) + (1 - r) / (2 s r) |z - x_0|^2 for f = |z - 3|^2 / 2, solved by hand."""
+    r, s, first = 0.8, 0.25, -1.0
+    algorithm = A.InputInjection(step_size=s, retained=r, injected=1 - r)
+    state = algorithm.start(first)
+    for k in range(200):
+        asked: list[float] = []
+        state = algorithm.step(state, lambda z, asked=asked: asked.append(z) or z - 3, k)
+    weight = (1 - r) / (s * r)
+    assert asked[0] == pytest.approx((3 + weight * first) / (1 + weight))
 
 
 _values = st.one_of(

@@ -3,13 +3,18 @@
 from typing import Any
 
 from .._support.errors import unknown_name
-from ._algorithm import Algorithm as Algorithm, is_proximal as is_proximal
+from ._algorithm import Algorithm as Algorithm, is_map as is_map, is_proximal as is_proximal
 from ._coefficient import (
     Coefficient as Coefficient,
+    Drawn as Drawn,
     Learnable as Learnable,
     Learned as Learned,
     Read as Read,
     Schedule as Schedule,
+    Table as Table,
+    as_table as as_table,
+    each_entry as each_entry,
+    filled as filled,
 )
 from ._registry import (
     ALGORITHMS as ALGORITHMS,

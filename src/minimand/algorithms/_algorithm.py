@@ -8,10 +8,10 @@ from numbers import Real
 from typing import Any, ClassVar, dataclass_transform
 
 from .._support.errors import WrongTypeError
-from ._coefficient import Coefficient, Learnable, as_coefficient
+from ._coefficient import Coefficient, Drawn, Learnable, Table, as_coefficient, as_table
 
 # How the names of oracles mostly begin: in another place such a name is a mistake.
-_ORACLES = ("gradient", "prox")
+_ORACLES = ("gradient", "prox", "normalize")
 
 
 @dataclass_transform(frozen_default=True)
@@ -26,7 +26,8 @@ class Algorithm:
     multiplies them by coefficients, nothing else: it runs on tensors and on symbols, and must not ask which.
     Its first parameter is the state and its last the number of the step, whatever they are called. Those between
     name the oracles, as `gradient, prox` or `gradient_f, gradient_g`: one whose name begins with `prox` takes a point
-    and a step size, any other one takes a point.
+    and a step size, any other one takes a point. One whose name begins with `normalize` is a map oracle: a known
+    nonlinear map of a part of the state, which answers as it is, no gradient.
     """
 
     references: ClassVar[tuple[str, ...]] = ()
@@ -57,13 +58,34 @@ class Algorithm:
             value = as_coefficient(f"{type(self).__name__}.{name}", getattr(self, name))
             object.__setattr__(self, name, value)
 
-    def start(self, x: Any) -> Any:
-        """The first state, from the input x."""
+    def _no_start(self, *inputs: Any) -> Any:
         raise WrongTypeError(f"{type(self).__name__} has no method start(self, x).")
 
-    # The oracles' names and number are the subclass's own.
+    # The names and number of inputs and oracles are the subclass's own.
+    start: ClassVar[Callable[..., Any]] = _no_start
+    """start(x): the first state, from the input x; start(x, velocity) from two inputs, a stage's stem giving both."""
     step: ClassVar[Callable[..., Any]]
     """step(state, gradient, k): the state after step k, counted from 0."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of what `start` takes; the first is the input of the network's own."""
+        return tuple(inspect.signature(self.start).parameters)
+
+    def start_alone(self, x: Any) -> Any:
+        """The first state from the input x, where whatever else `start` takes is zero."""
+        return self.start(x, *[0 * x for _ in self.inputs[1:]])
+
+    def shape(self, name: str, k: int) -> tuple[int, ...]:
+        """The shape of a coefficient's table at step k: () for a scalar, as all are unless a subclass says otherwise.
+
+        The tables of a coefficient may differ in their sizes by step, not in how many dimensions they have.
+        """
+        return ()
+
+    def table(self, name: str, k: int) -> Table:
+        """A coefficient at step k as a table of its shape; a scalar that was given stands in every entry."""
+        return as_table(getattr(self, name)(k), self.shape(name, k))
 
     def read(self, state: Any) -> Any:
         """The output, from the last state."""
@@ -81,6 +103,10 @@ class Algorithm:
     def learnable(self) -> dict[str, Learnable]:
         """The coefficients that are trained, by name."""
         return {name: c for name, c in self.coefficients().items() if isinstance(c, Learnable)}
+
+    def drawn(self) -> dict[str, Drawn]:
+        """The coefficients that are drawn for each sample in training, by name."""
+        return {name: c for name, c in self.coefficients().items() if isinstance(c, Drawn)}
 
     def rebind(self, **coefficients: Any) -> "Algorithm":
         """A copy of the algorithm with other coefficients."""
@@ -102,6 +128,11 @@ def _is_coefficient(annotation: Any) -> bool:
 def is_proximal(oracle: str) -> bool:
     """Whether an oracle is asked for a proximal step, as its name begins with `prox`; all others give gradients."""
     return oracle.startswith("prox")
+
+
+def is_map(oracle: str) -> bool:
+    """Whether an oracle is a known map of a part of the state, as its name begins with `normalize`."""
+    return oracle.startswith("normalize")
 
 
 def _oracles(cls: type[Algorithm]) -> tuple[str, ...]:

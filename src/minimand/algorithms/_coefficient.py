@@ -1,4 +1,7 @@
-"""Coefficients: the named scalars of an algorithm, as a constant, a schedule of the step, or learnable."""
+"""Coefficients: the named numbers of an algorithm, as a constant, a schedule of the step, learnable, or drawn.
+
+A coefficient has at each step a scalar, or a table: nested tuples of scalars of the shape that the algorithm says.
+"""
 
 import math
 from collections.abc import Callable
@@ -8,26 +11,47 @@ from typing import Annotated, Any
 
 from .._support.errors import MinimandError, WrongTypeError
 
-# Given as a number, a function of k or a Learnable; kept as a function of k. The annotation marks the fields
-# of an algorithm that are coefficients, so it has to exist at run time, and Any lets both types check.
+# Given as a number, a table, a function of k, a Learnable or a Drawn; kept as a function of k. The annotation marks
+# the fields of an algorithm that are coefficients, so it has to exist at run time, and Any lets both types check.
 Coefficient = Annotated[Any, "coefficient"]
 
 # A momentum beyond these lets the states grow like |momentum|^k whatever the gradient does.
 _RANGES = {"momentum": (-1.0, 1.0)}
 
 
+Table = Any
+"""A scalar, or a tuple of tables, all of one depth."""
+
+
+def each_entry(function: Callable[[Any], Any], value: Table) -> Table:
+    """A table with a function applied to each of its entries."""
+    return tuple(each_entry(function, row) for row in value) if isinstance(value, tuple) else function(value)
+
+
+def filled(shape: tuple[int, ...], entry: Callable[[tuple[int, ...]], Any], index: tuple[int, ...] = ()) -> Table:
+    """The table of a shape whose entries a function gives from their indices."""
+    if not shape:
+        return entry(index)
+    return tuple(filled(shape[1:], entry, (*index, i)) for i in range(shape[0]))
+
+
+def as_table(value: Table, shape: tuple[int, ...]) -> Table:
+    """A table of a shape: a scalar in each of its entries, or the table itself."""
+    return filled(shape, lambda _: value) if shape and not isinstance(value, tuple) else value
+
+
 @dataclass(frozen=True)
 class Constant:
-    """A coefficient with one value at every step."""
+    """A coefficient with one value, or one table, at every step."""
 
-    value: Real
+    value: Table
 
     def __call__(self, k: int) -> Any:
         return self.value
 
     def __repr__(self) -> str:
         # A literal, that reads back: a fraction is recovered from its float.
-        return repr(self.value if isinstance(self.value, int | float) else float(self.value))
+        return repr(each_entry(lambda v: v if isinstance(v, int | float) else float(v), self.value))
 
 
 @dataclass(frozen=True)
@@ -42,10 +66,10 @@ class Schedule:
             result = self.function(k)
         except Exception as error:  # the user's own code
             raise MinimandError(f"{self.name}({k}) raised {type(error).__name__}: {error}") from error
-        value = as_number(result)
+        value = _numbers(result)
         if value is None:
             raise WrongTypeError(f"{self.name}({k}) is {result!r}; expected a number.")
-        check_range(f"{self.name}({k})", value)
+        each_entry(lambda entry: check_range(f"{self.name}({k})", entry), value)
         return value
 
     def __repr__(self) -> str:
@@ -64,14 +88,16 @@ class Read:
 
 @dataclass(frozen=True)
 class Learnable:
-    """A coefficient that is trained: one parameter per layer, kept within [low, high].
+    """A coefficient that is trained: one parameter per layer, or per entry of its table, kept within [low, high].
 
-    It starts at `initial`, which may be one of the bounds.
+    It starts at `initial`, which may be one of the bounds. With `channels` each is a vector over the channels: the
+    second dimension of states (N, C, H, W), the last one of all others.
     """
 
     initial: float
     low: float
     high: float
+    channels: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("initial", "low", "high"):
@@ -79,6 +105,8 @@ class Learnable:
             if value is None or not math.isfinite(value):
                 raise WrongTypeError(f"Learnable.{name} is {getattr(self, name)!r}; expected a finite number.")
             object.__setattr__(self, name, value)
+        if self.channels is not None and not (isinstance(self.channels, int) and self.channels > 0):
+            raise MinimandError(f"Learnable.channels is {self.channels!r}; expected a positive integer or None.")
         if self.low > self.high:
             raise MinimandError(f"Learnable(low={self.low}, high={self.high}): expected low <= high; swap them.")
         if not self.low <= self.initial <= self.high:
@@ -91,17 +119,45 @@ class Learnable:
         return self.initial
 
     def __repr__(self) -> str:
-        return f"Learnable({self.initial}, low={self.low}, high={self.high})"
+        channels = "" if self.channels is None else f", channels={self.channels}"
+        return f"Learnable({self.initial}, low={self.low}, high={self.high}{channels})"
 
 
 @dataclass(frozen=True, repr=False)
 class Learned(Learnable):
-    """A learnable coefficient with the values that a stage has now, one per layer."""
+    """A learnable coefficient with the values that a stage has now, one per layer; of channels their mean."""
 
-    values: tuple[float, ...]
+    values: tuple[Table, ...] = ()
 
     def __call__(self, k: int) -> Any:
         return self.values[min(k, len(self.values) - 1)]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A coefficient that is one of two values with probability 1/2, drawn in training for each sample and layer.
+
+    In evaluation it is `rest`, by default their mean.
+    """
+
+    low: float
+    high: float
+    rest: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high", "rest"):
+            value = as_number(getattr(self, name))
+            if name == "rest" and self.rest is None:
+                value = (self.low + self.high) / 2
+            if value is None or not math.isfinite(value):
+                raise WrongTypeError(f"Drawn.{name} is {getattr(self, name)!r}; expected a finite number.")
+            object.__setattr__(self, name, value)
+
+    def __call__(self, k: int) -> Any:
+        return self.rest
+
+    def __repr__(self) -> str:
+        return f"Drawn({self.low}, {self.high}, rest={self.rest})"
 
 
 def as_number(value: Any) -> Any:
@@ -132,12 +188,24 @@ def as_coefficient(name: str, value: Any) -> Callable[[int], Any]:
         check_range(name, value.low)
         check_range(name, value.high)
         return value
+    if isinstance(value, Drawn):
+        for end in (value.low, value.high, value.rest):
+            check_range(name, end)
+        return value
     if isinstance(value, Constant | Schedule | Read):
         return value
-    number = as_number(value)
+    number = _numbers(value)
     if number is not None:
-        check_range(name, number)
+        each_entry(lambda entry: check_range(name, entry), number)
         return Constant(number)
     if callable(value):
         return Schedule(value, name)
     raise WrongTypeError(f"{name} is {value!r}; expected a number, a function of the step k, or mm.Learnable(...).")
+
+
+def _numbers(value: Any) -> Table | None:
+    """A number, or a table of numbers, as Python's own; None for anything else."""
+    if not isinstance(value, tuple | list):
+        return as_number(value)
+    entries = tuple(map(_numbers, value))
+    return None if not entries or any(entry is None for entry in entries) else entries

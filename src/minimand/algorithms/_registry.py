@@ -9,7 +9,7 @@ from .._support.errors import MinimandError, WrongTypeError
 from .._support.own_file import name_in_file
 from .._support.registry import Registry, subclass_of
 from ._algorithm import Algorithm
-from ._coefficient import Learnable
+from ._coefficient import Drawn, Learnable
 
 
 def _members(module: ModuleType) -> dict[str, type[Algorithm]]:
@@ -79,7 +79,7 @@ def _from_text(text: str, allow_files: bool) -> Algorithm:
     if not source and ":" in text:
         raise MinimandError(f"cannot read the algorithm {text!r}; expected a name, or path/to/file.py:MyMethod.")
     try:
-        name, coefficients = parse_call(call, "algorithm", {"Learnable": Learnable})
+        name, coefficients = parse_call(call, "algorithm", {"Learnable": Learnable, "Drawn": Drawn})
     except ValueError as error:
         if allow_files:
             raise

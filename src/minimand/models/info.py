@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .._support.errors import MinimandError, unknown_name
 from .._support.registry import Registry, instance_of
-from ..algorithms import ALGORITHMS, is_proximal
+from ..algorithms import ALGORITHMS, Algorithm, is_map, is_proximal
 from ..blocks.convolutional import Skip, initialize
 from ..theory.kernel import Binding
 
@@ -31,6 +31,8 @@ class Parts:
     """Normalization if need be, pooling, and last the classifier, a Linear."""
     as_map: Callable[[Tensor], Tensor] | None = None
     """Turns the state of blocks that work on tokens into a map (N, C, H, W)."""
+    normalize: Callable[[], nn.Module] | None = None
+    """Makes the map that answers an oracle named `normalize`, which some algorithms ask; None where there is none."""
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -191,8 +193,12 @@ def without_skeleton(info: ModelInfo) -> str:
 
 def prefixed_names() -> list[str]:
     """Names with an algorithm's before them, of every algorithm that runs with learned blocks alone."""
-    prefixes = [prefix for prefix, name in _prefixes().items() if not any(map(is_proximal, ALGORITHMS[name].oracles))]
+    prefixes = [prefix for prefix, name in _prefixes().items() if _runs_alone(ALGORITHMS[name])]
     return [prefix + name for prefix in prefixes for name, info in MODELS.items() if info.binding is not None]
+
+
+def _runs_alone(algorithm: type[Algorithm]) -> bool:
+    return not any(is_proximal(o) or is_map(o) for o in algorithm.oracles)
 
 
 def _prefixes() -> dict[str, str]:

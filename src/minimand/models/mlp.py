@@ -1,6 +1,7 @@
 """Fully connected networks of constant width."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -29,7 +30,8 @@ def highway(*, width: int, depth: int, binding: Binding, num_classes: int, in_ch
 
 def _around(blocks: Sequence[nn.Module], width: int, num_classes: int, in_channels: int) -> Parts:
     stem = nn.Sequential(nn.Flatten(), nn.Linear(in_channels, width))
-    return Parts(stem, [(None, blocks)], nn.Sequential(nn.Linear(width, num_classes)))
+    head = nn.Sequential(nn.Linear(width, num_classes))
+    return Parts(stem, [(None, blocks)], head, normalize=partial(nn.LayerNorm, width, bias=False))
 
 
 _VECTORS: dict[str, Any] = {"takes_vectors": True, "num_classes": 10}

@@ -1,6 +1,7 @@
 """The network that an algorithm gives: a named model with an algorithm for its skeleton, and timm's interface."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from inspect import signature
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self, cast
@@ -10,12 +11,12 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from .._support.errors import MinimandError
-from ..algorithms import Algorithm, as_algorithm, specification
+from ..algorithms import Algorithm, as_algorithm, is_map, specification
 from ..layers.stochastic_depth import DropPath
 from ..networks.kinds import WRAPPED_NORMALIZATIONS
 from ..networks.unrolled import Blocks, Unrolled, unroll
 from ..theory.kernel import Binding
-from .info import Parts, integer, model_info, without_skeleton
+from .info import ModelInfo, Parts, integer, model_info, without_skeleton
 from .named import NamedModel
 
 
@@ -74,8 +75,10 @@ class UnrolledNetwork(NamedModel):
         self._describe(model, num_classes, in_channels, settings, **skeleton)
         sizes = {name: value for name, value in self._config.items() if name not in ("model", *skeleton)}
         sizes["num_classes"] = self.num_classes or 1
-        # As many blocks in a layer as it asks oracles.
-        self._assemble(*[cast(Parts, info.build(binding=self.binding, **sizes)) for _ in self.algorithm.oracles])
+        # As many blocks in a layer as it asks oracles that are learned.
+        learned = [oracle for oracle in self.algorithm.oracles if not is_map(oracle)]
+        sizes |= self._inputs(info)
+        self._assemble(*[cast(Parts, info.build(binding=self.binding, **sizes)) for _ in learned])
         if self.num_classes == 0:
             self.reset_classifier(0)
         self._change(normalization, activation, weight_bits, parametrization)
@@ -106,7 +109,7 @@ class UnrolledNetwork(NamedModel):
         """Make the network of a family's parts for each oracle; stem, transitions and head are those of the first."""
         parts = parts_by_oracle[0]
         stages = [
-            unroll(self.algorithm, self._by_oracle(*blocks), self.binding) if blocks[0] else None
+            unroll(self.algorithm, self._by_oracle(parts.normalize, *blocks), self.binding) if blocks[0] else None
             for blocks in zip(*[[blocks for _, blocks in p.stages] for p in parts_by_oracle], strict=True)
         ]
         body: list[Part] = []
@@ -123,10 +126,33 @@ class UnrolledNetwork(NamedModel):
         self.num_features = cast(nn.Linear, parts.head[-1]).in_features
         self._as_map = parts.as_map
 
-    def _by_oracle(self, *blocks: Sequence[nn.Module]) -> Blocks:
-        if len(blocks) == 1:
+    def _inputs(self, info: ModelInfo) -> dict[str, int]:
+        """The argument of a family that says how many inputs its stem has to give, where it is more than one."""
+        names = self.algorithm.inputs
+        if len(names) == 1:
+            return {}
+        if "inputs" not in signature(info.build).parameters:
+            zero = " or first_velocity='zero'" if hasattr(self.algorithm, "first_velocity") else ""
+            raise MinimandError(
+                f"{self.algorithm} starts from {len(names)} inputs ({', '.join(names)}), but the stem of {info.name} "
+                f"gives one; expected a family of language models{zero}."
+            )
+        return {"inputs": len(names)}
+
+    def _by_oracle(self, normalize: Callable[[], nn.Module] | None, *blocks: Sequence[nn.Module]) -> Blocks:
+        oracles = self.algorithm.oracles
+        if len(oracles) == 1:
             return blocks[0]
-        return [dict(zip(self.algorithm.oracles, layer, strict=True)) for layer in zip(*blocks, strict=True)]
+        if normalize is None and any(map(is_map, oracles)):
+            raise MinimandError(
+                f"{self.algorithm} normalizes a part of its state, for which {self.info.name} has no normalization; "
+                "expected a model of tokens or vectors, such as gpt_nano, vit_tiny or mlp."
+            )
+
+        def layer(answers: Iterator[nn.Module]) -> dict[str, nn.Module]:
+            return {name: normalize() if normalize is not None and is_map(name) else next(answers) for name in oracles}
+
+        return [layer(iter(answers)) for answers in zip(*blocks, strict=True)]
 
     @property
     def _parts(self) -> list[Part]:

@@ -1,6 +1,7 @@
 """Vision transformers (Dosovitskiy et al. 2021; sizes of Touvron et al. 2021)."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +76,8 @@ def vit(
                 nn.init.zeros_(module.bias)
     blocks = [bound(branch, binding) for branch in branches]
     head = nn.Sequential(nn.LayerNorm(width, eps=1e-6), ClassToken(), nn.Linear(width, num_classes))
-    return Parts(Patches(in_channels, width, patch, image_size), [(None, blocks)], head, as_map)
+    stem, normalize = Patches(in_channels, width, patch, image_size), partial(nn.LayerNorm, width, eps=1e-6, bias=False)
+    return Parts(stem, [(None, blocks)], head, as_map, normalize)
 
 
 for _name, _width, _heads in (("vit_tiny", 192, 3), ("vit_small", 384, 6), ("vit_base", 768, 12)):

@@ -1,12 +1,11 @@
 """Short fingerprints of algorithms: what a run's configuration cannot spell out of code."""
 
 import hashlib
-from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
-from ..algorithms import Algorithm
+from ..algorithms import Algorithm, Read, Table, each_entry, filled
 from ..theory.kernel import kernel
 from ..theory.symbols import Combination
 from .skeletons import skeletons
@@ -16,13 +15,18 @@ _LAYERS = 16
 
 def algorithm_fingerprint(algorithm: Algorithm, depth: int) -> str:
     """The fingerprint of what an algorithm computes in its first layers, and of all its coefficients."""
-    learnable = algorithm.learnable()
+    free = {**algorithm.learnable(), **algorithm.drawn()}
     # At their initial values two different uses of a coefficient may look the same.
-    generic = {name: _between(c.low, c.high) for name, c in learnable.items()}
+    generic = {name: _between(algorithm, name, c.low, c.high) for name, c in free.items()}
     first_layers = kernel(algorithm.rebind(**generic), min(depth, _LAYERS))
     parts = [f"{query.answer} at {_text(query.point)}" for query in first_layers.queries]
-    values = {name: [f"{float(c(k)):.9g}" for k in range(depth)] for name, c in algorithm.coefficients().items()}
-    return digest([*parts, _text(first_layers.output), values, {n: (c.low, c.high) for n, c in learnable.items()}])
+    values = {
+        name: [str(each_entry(lambda v: f"{float(v):.9g}", c(k))) for k in range(depth)]
+        for name, c in algorithm.coefficients().items()
+    }
+    bounds = {name: (c.low, c.high) for name, c in free.items()}
+    own = {name: c.channels for name, c in algorithm.learnable().items() if c.channels is not None}
+    return digest([*parts, _text(first_layers.output), values, bounds, *([own] if own else [])])
 
 
 def model_fingerprint(model: nn.Module) -> str | None:
@@ -41,8 +45,13 @@ def digest(parts: list[Any]) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
-def _between(low: float, high: float) -> Callable[[int], float]:
-    return lambda k: low + (high - low) * ((37 * k + 11) % 101) / 101
+def _between(algorithm: Algorithm, name: str, low: float, high: float) -> Read:
+    def value(k: int) -> Table:
+        return filled(
+            algorithm.shape(name, k), lambda i: low + (high - low) * ((37 * k + 11 + 29 * sum(i)) % 101) / 101
+        )
+
+    return Read(value)
 
 
 def _text(combination: Combination) -> str:

@@ -12,11 +12,12 @@ from torch.fx import Proxy
 
 from .._support.errors import MinimandError
 from .._support.torch_internals import version
-from ..algorithms import Algorithm, Learnable, Learned, Read, as_algorithm, is_proximal
+from ..algorithms import Algorithm, as_algorithm, is_map, is_proximal, leaves
 from ..blocks.proximal import Prox
 from ..blocks.registry import as_block
 from ..theory.kernel import Binding, check_binding, exactly
-from ..theory.scalars import Number, UnknownCoefficientError
+from ..theory.scalars import UnknownCoefficientError
+from .coefficients import Coefficients, Values
 from .realization.cheapest import cheapest_program
 from .realization.program import Execution
 
@@ -41,44 +42,54 @@ class Unrolled(nn.Module):
         modules = [_as_block(block, k, algorithm) for k, block in enumerate(blocks)]
         if not modules:
             raise MinimandError("blocks is empty; expected one block per layer.")
-        self._learnable = algorithm.learnable()
-        self.coefficients = nn.ParameterDict(initial_vectors(self._learnable, len(modules)))
+        self._tensors = Coefficients(algorithm, len(modules))
+        self.coefficients = nn.ParameterDict(self._tensors.initial())
         self.layers = nn.ModuleList(UnrolledLayer(module, k, self) for k, module in enumerate(modules))
         self._execution = program_of(algorithm, len(modules), binding)
-        if self._execution is None and self._learnable:
+        if self._execution is None and self._tensors.learnable:
             self._check_that_coefficients_learn()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any) -> Tensor:
+        """The output for an input, (x, velocity) where the algorithm starts from two: tensors of one shape."""
+        inputs = self._inputs(x)
         if self._execution is None:
             state = self.start(x)
             for layer in self.layers:
                 state = layer(state)
             return self.read(state)
-        return self._execution(self._ask, x, self._values() if self._learnable else {})
+        return self._execution(self._ask, inputs, self._values(inputs[0]) if self._tensors.names else {})
 
-    def start(self, x: Tensor) -> Any:
-        """The first state, from the stage's input."""
-        return self.bound().start(x)
+    def start(self, x: Any) -> Any:
+        """The first state, from the stage's input, or inputs in a tuple."""
+        inputs = self._inputs(x)
+        return self.bound(inputs[0]).start(*inputs)
 
     def read(self, state: Any) -> Tensor:
         """The stage's output, from its last state; at an earlier one, what a probe looks at."""
-        return self.bound().read(state)
+        return self.bound(leaves(state)[0]).read(state)
+
+    def _inputs(self, x: Any) -> tuple[Tensor, ...]:
+        inputs = tuple(x) if isinstance(x, tuple | list) else (x,)
+        names = self.algorithm.inputs
+        if len(inputs) != len(names):
+            received = f"{len(inputs)} tensors" if len(inputs) > 1 else "one tensor"
+            raise MinimandError(
+                f"a stage of {self.algorithm} was given {received}; expected {len(names)}: ({', '.join(names)})."
+            )
+        return inputs
 
     @property
     def blocks(self) -> list[nn.Module]:
         """The block of each layer; an nn.ModuleDict where a step asks several oracles."""
         return [cast(UnrolledLayer, layer).block for layer in self.layers]
 
-    def bound(self) -> Algorithm:
-        """The algorithm with the parameters of this stage as its learnable coefficients."""
-        if not self._learnable:
-            return self.algorithm
-        values = self._values()
-        return self.algorithm.rebind(**{name: _entry(values[name]) for name in self.coefficients})
+    def bound(self, like: Tensor | None = None) -> Algorithm:
+        """The algorithm with the tensors of this stage as its coefficients, for states of a tensor's shape."""
+        return self._tensors.bound(self._values(like)) if self._tensors.names else self.algorithm
 
     def learned(self) -> Algorithm:
         """The algorithm with the current values of its coefficients as numbers, to certify."""
-        return learned(self.algorithm, self._vectors())
+        return self._tensors.learned(self._vectors())
 
     def without_layers(self) -> Self:
         """The stage without its layers and with coefficients of its own: what copies of single layers refer to."""
@@ -90,7 +101,7 @@ class Unrolled(nn.Module):
 
     def project(self) -> None:
         """Bring the learnable coefficients back within their bounds; training does so after each step."""
-        project(self._learnable, self._vectors())
+        self._tensors.project(self._vectors())
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_execution": None}  # closures cannot be pickled; they are made again
@@ -105,10 +116,10 @@ class Unrolled(nn.Module):
     def _check_that_coefficients_learn(self) -> None:
         """A step that turns a coefficient into a plain number, by math.sqrt say, would never train it."""
         vectors = {name: vector.detach().requires_grad_() for name, vector in self._vectors().items()}
-        algorithm = self.algorithm.rebind(**{name: _entry(vector.unbind()) for name, vector in vectors.items()})
+        algorithm = self._tensors.bound(self._tensors.values(vectors))
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")  # torch's own, on the very conversion that is looked for
-            state = algorithm.start(torch.ones(()))
+            state = algorithm.start(*[torch.ones(())] * len(algorithm.inputs))
             for k in range(len(self.layers)):
                 state = algorithm.step(state, *map(_shrinking, algorithm.oracles), k)
             output = algorithm.read(state)
@@ -128,8 +139,8 @@ class Unrolled(nn.Module):
     def _vectors(self) -> dict[str, Tensor]:
         return {name: self.coefficients[name] for name in self.coefficients}
 
-    def _values(self) -> dict[str, tuple[Tensor, ...]]:
-        return {name: vector.unbind() for name, vector in clamped(self._learnable, self._vectors()).items()}
+    def _values(self, like: Tensor | None) -> Values:
+        return self._tensors.values(self._vectors(), like, self.training)
 
 
 class UnrolledLayer(nn.Module):
@@ -146,7 +157,7 @@ class UnrolledLayer(nn.Module):
 
     def forward(self, state: Any) -> Any:
         oracles = [self._oracle(name, self.stage.binding) for name in self.stage.algorithm.oracles]
-        return self.stage.bound().step(state, *oracles, self.k)
+        return self.stage.bound(leaves(state)[0]).step(state, *oracles, self.k)
 
     def _oracle(self, name: str, binding: Binding) -> Callable[..., Tensor]:
         def gradient(x: Tensor) -> Tensor:
@@ -156,7 +167,10 @@ class UnrolledLayer(nn.Module):
         def prox(x: Tensor, step_size: float | Tensor) -> Tensor:
             return ask(self.block, name, x, self.k, step_size)
 
-        return prox if is_proximal(name) else gradient
+        def known(x: Tensor) -> Tensor:
+            return ask(self.block, name, x, self.k)
+
+        return known if is_map(name) else prox if is_proximal(name) else gradient
 
 
 def unroll(algorithm: Algorithm | str, blocks: Blocks, binding: Binding = "residual") -> Unrolled:
@@ -165,7 +179,8 @@ def unroll(algorithm: Algorithm | str, blocks: Blocks, binding: Binding = "resid
     Args:
         algorithm: a first-order method, or its name.
         blocks: one module per layer, or the name of one such as "two_layer(width=6)", each keeping the shape of its
-            input; for a step that asks several oracles, one mapping from the oracles' names to modules per layer.
+            input; for a step that asks several oracles, one mapping from the oracles' names to modules per layer. A
+            map oracle, such as `normalize`, is answered by its module as it is.
         binding: `residual`, gradient(x) = -T(x), so that gradient descent is ResNet; `operator`,
             gradient(x) = x - T(x), so that gradient descent is a plain feedforward net.
 
@@ -216,50 +231,11 @@ def _shrinking(oracle: str) -> Callable[..., Tensor]:
     return (lambda x, step_size: x / (1 + step_size)) if is_proximal(oracle) else (lambda x: 0.5 * x)
 
 
-def _entry(vector: tuple[Tensor, ...]) -> Read:
-    # Steps may look one ahead, as y_next = x_next + m(k + 1) (...) does; the last value then serves again.
-    return Read(lambda k: vector[min(k, len(vector) - 1)])
-
-
 def program_of(algorithm: Algorithm, depth: int, binding: Binding) -> Execution | None:
     """The cheapest program; None where the step asks a prox, or needs the value of a learnable coefficient."""
     if any(map(is_proximal, algorithm.oracles)):
         return None
-    unknown = {name: _unknown(name, depth) for name in algorithm.learnable()}
     try:
-        return Execution(cheapest_program(exactly(algorithm.rebind(**unknown)), depth, binding))
+        return Execution(cheapest_program(exactly(Coefficients(algorithm, depth).unknown()), depth, binding))
     except UnknownCoefficientError:
         return None
-
-
-def _unknown(name: str, depth: int) -> Read:
-    return Read(lambda k: Number.unknown((name, min(k, depth - 1))))
-
-
-def initial_vectors(learnable: Mapping[str, Learnable], layers: int) -> dict[str, nn.Parameter]:
-    """A parameter for each learnable coefficient, an entry per layer at its initial value."""
-    return {name: nn.Parameter(torch.full((layers,), float(c.initial))) for name, c in learnable.items()}
-
-
-def clamped(learnable: Mapping[str, Learnable], vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The vectors of learnable coefficients, brought within their bounds."""
-    within = {}
-    for name, c in learnable.items():
-        vector = vectors[name]
-        # The gradient passes the clamp, or a coefficient at its bound could never leave it.
-        within[name] = vector + (vector.clamp(float(c.low), float(c.high)) - vector).detach()
-    return within
-
-
-def learned(algorithm: Algorithm, vectors: Mapping[str, Tensor]) -> Algorithm:
-    """The algorithm with the current values of its coefficients as numbers, to certify."""
-    learnable = algorithm.learnable()
-    values = {name: vector.detach().tolist() for name, vector in clamped(learnable, vectors).items()}
-    return algorithm.rebind(**{n: Learned(c.initial, c.low, c.high, tuple(values[n])) for n, c in learnable.items()})
-
-
-@torch.no_grad()
-def project(learnable: Mapping[str, Learnable], vectors: Mapping[str, Tensor]) -> None:
-    """Bring the vectors of learnable coefficients back within their bounds, in place."""
-    for name, c in learnable.items():
-        vectors[name].clamp_(float(c.low), float(c.high))

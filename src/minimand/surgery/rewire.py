@@ -15,10 +15,11 @@ from .._support.errors import MinimandError, MisuseError
 from .._support.torch_internals import close_forward, reopen_forward, version
 from ..algorithms import Algorithm, as_algorithm, is_proximal
 from ..networks import repeated
+from ..networks.coefficients import Coefficients, Values
 from ..networks.kinds import check_model
 from ..networks.realization.program import Execution
 from ..networks.skeletons import WiringHook, skeletons
-from ..networks.unrolled import clamped, initial_vectors, learned, program_of, project
+from ..networks.unrolled import program_of
 from ..theory.kernel import consistency, kernel
 from .changes import Change, Model
 
@@ -39,7 +40,7 @@ class Rewired(Change):
         for run in self.runs:
             for name in run.names:
                 close_forward(self.model.get_submodule(name))
-            for coefficient in run.learnable:
+            for coefficient in run.coefficients.learnable:
                 delattr(run.first, _parameter_name(coefficient))
 
     def __str__(self) -> str:
@@ -92,7 +93,7 @@ class BlockRun:
 
     def __init__(self, algorithm: Algorithm, names: list[str], first: nn.Module) -> None:
         self.algorithm, self.names, self.first = algorithm, names, first
-        self.learnable = dict(algorithm.learnable())
+        self.coefficients = Coefficients(algorithm, len(names))
         self.execution = self._execution()
         # Versions of what the first block was given, and of what the next one has to be asked at.
         self.before: dict[int, int] = {}
@@ -102,7 +103,7 @@ class BlockRun:
     def attach(self, blocks: list[nn.Module]) -> Iterator[RemovableHandle]:
         """Put the hooks on the blocks, and the learnable coefficients into the first one; the handles of the hooks."""
         like = next(self.first.parameters())
-        for name, vector in initial_vectors(self.learnable, len(blocks)).items():
+        for name, vector in self.coefficients.initial().items():
             like_first = vector.detach().to(like.device, like.dtype if like.is_floating_point() else vector.dtype)
             self.first.register_parameter(_parameter_name(name), nn.Parameter(like_first))
         yield self.first.register_forward_pre_hook(self.note_versions, with_kwargs=True)
@@ -115,17 +116,17 @@ class BlockRun:
         self.before = {} if _traced() else {id(v): version(v) for v in _tensors(args, kwargs)}
 
     def learned(self) -> Algorithm:
-        return learned(self.algorithm, self._vectors())
+        return self.coefficients.learned(self._vectors())
 
     def project(self) -> None:
-        project(self.learnable, self._vectors())
+        self.coefficients.project(self._vectors())
 
     def after(self, k: int, query: Tensor, answer: Tensor) -> Tensor:
         """The next query, or the output, from the answer of block k."""
         if k == 0:
             self._reset()
             self.registers[0] = query
-            self.values = self._values() if self.learnable else {}
+            self.values = self._values(query) if self.coefficients.names else {}
         elif k != self.position:
             raise MisuseError(
                 f"{self.names[k]} was called out of order, without {self.names[k - 1]} before it. Rewired blocks have "
@@ -159,15 +160,15 @@ class BlockRun:
         self.registers: list[Any] = [None] * self.execution.registers
         self.position = 0
         self.handed_on: Tensor | None = None
-        self.values: dict[str, tuple[Tensor, ...]] = {}
+        self.values: Values = {}
 
-    def _values(self) -> dict[str, tuple[Tensor, ...]]:
+    def _values(self, query: Tensor) -> Values:
         if self.first.training and not _traced():
             self.project()
-        return {name: vector.unbind() for name, vector in clamped(self.learnable, self._vectors()).items()}
+        return self.coefficients.values(self._vectors(), query, self.first.training)
 
     def _vectors(self) -> dict[str, Tensor]:
-        return {name: getattr(self.first, _parameter_name(name)) for name in self.learnable}
+        return {name: getattr(self.first, _parameter_name(name)) for name in self.coefficients.learnable}
 
     def _execution(self) -> Execution:
         execution = program_of(self.algorithm, len(self.names), "operator")

@@ -12,8 +12,9 @@ from .._support.tables import table_html, table_text
 from ..algorithms import Algorithm, as_algorithm
 from .dynamics.inverse import Inverse, inverse
 from .dynamics.linear_system import Pole
-from .dynamics.stability import order, tail, zero_stability
-from .kernel import INPUT, AlgorithmLike, Binding, Kernel, check_binding, consistency, extended, kernel
+from .dynamics.stability import Order, Stability, order, tail, zero_stability
+from .kernel import AlgorithmLike, Answer, Binding, Kernel, check_binding, consistency, extended, kernel
+from .promises import NORMALIZED, boundedness, second_input, what_is_drawn
 from .rate import Rate, rate as worst_case
 from .scalars import sum_text
 from .universality import Evidence, Statement, statements
@@ -38,7 +39,8 @@ class Certificate:
     depth: int
     binding: Binding
     consistent: bool
-    zero_stable: bool
+    zero_stable: bool | None
+    """None where a part of the state is normalized, of which linear theory says nothing."""
     growth: float | None
     """The largest response to one answer, over 4 x depth, where `zero_stable` is a numerical verdict."""
     order: int | None
@@ -102,19 +104,20 @@ class Certificate:
         """Draw the poles in the unit disc, the gains by layer and the wiring diagram (extra `plots`)."""
         from .drawing import draw_certificate
 
-        return draw_certificate(self.title, self.poles, self.zero_stable, self.gains, self.kernel)
+        return draw_certificate(self.title, self.poles, self.zero_stable is True, self.gains, self.kernel)
 
     def rows(self) -> list[Row]:
         """The certificate as rows of (property, verdict, reason)."""
         first, last = self.memory
         rows = [
             ("consistent", _yes(self.consistent), self.reasons["consistent"]),
-            ("zero-stable", _yes(self.zero_stable), self.reasons["zero_stable"]),
+            ("zero-stable", "-" if self.zero_stable is None else _yes(self.zero_stable), self.reasons["zero_stable"]),
             ("order", "-" if self.order is None else str(self.order), self.reasons["order"]),
         ]
         if self.multistep is not None:
             rho, sigma = map(_polynomial_text, self.multistep)
             rows.append(("multistep form", "", f"rho = {rho},  sigma = {sigma}"))
+        rows += [(name, "", self.reasons[name]) for name in ("bounded", "second input", "drawn") if self.reasons[name]]
         rows.append(("gains", *_gains_text(self.gains)))
         if self.binding == "operator":
             rows.append(("  of T - identity", *_gains_text(_gains_by_layer(self.gradients, -1))))
@@ -134,7 +137,8 @@ class Certificate:
         """The verdicts of the certificate in a line."""
         universal = ", ".join(statement.name for statement in self.universal) or "no"
         return (
-            f"consistent {_yes(self.consistent)}, zero-stable {_yes(self.zero_stable)}, "
+            f"consistent {_yes(self.consistent)}, "
+            f"zero-stable {'-' if self.zero_stable is None else _yes(self.zero_stable)}, "
             f"reversible {_yes(self.reversible)}, universal {universal}"
         )
 
@@ -190,9 +194,9 @@ def certify(
 
         structure = block_structure(block)
     name, algorithm = str(algorithm), extended(algorithm, depth)
-    learnable = algorithm.learnable()
     # At either bound of one learnable coefficient the others are functions: their ends are not certified in turn.
-    current = {coefficient: c.__call__ for coefficient, c in learnable.items()}
+    free = {**algorithm.learnable(), **algorithm.drawn()}
+    current = {coefficient: c.__call__ for coefficient, c in free.items()}
     return replace(
         _certificate(name, algorithm, depth, binding, (width, d_in, d_out), structure),
         rate=None if rate is None else worst_case(algorithm, *rate, steps=depth),
@@ -200,7 +204,8 @@ def certify(
             f"{coefficient} = {value:g}": certify(
                 algorithm.rebind(**{**current, coefficient: value}), depth, binding, width, d_in, d_out, block
             )
-            for coefficient, c in learnable.items()
+            for coefficient, c in free.items()
+            if not algorithm.shape(coefficient, 0)  # a table with a bound in every entry tells nothing of those between
             for value in (c.low, c.high)
         },
     )
@@ -222,8 +227,10 @@ def _certificate(
     constant = tail(algorithm, depth)
     oracles = [query.answer.oracle for query in gradients.queries if query.answer.layer == depth - 1]
     consistent, why_consistent = consistency(gradients)
-    stability = zero_stability(algorithm, depth, constant)
-    accuracy = order(constant, oracles)
+    if gradients.maps:
+        stability, accuracy = Stability(None, NORMALIZED), Order(None, NORMALIZED)
+    else:
+        stability, accuracy = zero_stability(algorithm, depth, constant), order(constant, oracles)
     backwards = inverse(algorithm, depth, binding, constant)
     evidence = Evidence(algorithm, binding, gradients, consistent, stability, accuracy, constant, *sizes, structure)
     return Certificate(
@@ -239,8 +246,8 @@ def _certificate(
         reversible=backwards.kind == "closed form" and not backwards.stored,
         inverse=backwards,
         statements=statements(evidence),
-        poles=None if constant is None else constant.system.poles,
-        multistep=None if constant is None else constant.system.multistep,
+        poles=None if constant is None or gradients.maps else constant.system.poles,
+        multistep=None if constant is None or gradients.maps else constant.system.multistep,
         memory=(gradients.memory[0], gradients.memory[-1]),
         exact=gradients.exact,
         reasons={
@@ -248,6 +255,9 @@ def _certificate(
             "zero_stable": stability.reason,
             "order": accuracy.reason + _start_note(gradients, accuracy.order, accuracy.speed),
             "block": "" if structure is None else structure.reason,
+            "bounded": boundedness(gradients),
+            "second input": second_input(algorithm, gradients),
+            "drawn": what_is_drawn(algorithm, depth),
         },
         kernel=bound,
         gradients=gradients,
@@ -261,7 +271,7 @@ def _start_note(gradients: Kernel, method_order: int | None, speed: Fraction | N
     for depth in {gradients.depth, gradients.depth - 1} - {0}:
         later = (query.point for query in gradients.queries if query.answer.layer == depth)
         point = next(later, gradients.output)  # where the next step first asks
-        travelled = sum((-c.value for atom, c in point.terms.items() if atom != INPUT), Fraction(0))
+        travelled = sum((-c.value for atom, c in point.terms.items() if isinstance(atom, Answer)), Fraction(0))
         if travelled != speed * depth:
             return f"the method's; its start is of order 1, and so is the network of {gradients.depth} layers"
     return ""
@@ -277,11 +287,12 @@ def _universality_rows(statements: Sequence[Statement]) -> list[Row]:
         shortened = replace(statement, provided=tuple(p for p in statement.provided if p not in shared))
         rows.append(("universal", shortened.name, str(shortened).partition(": ")[2]))
     rows += [("  provided", "", condition) for condition in shared]
-    failures: dict[str, list[str]] = {}
+    failures: dict[tuple[str, str], list[str]] = {}
     for statement in statements:
         if not statement.holds:
-            failures.setdefault(str(statement).partition(": ")[2], []).append(statement.name)
-    return rows + [("not universal", ", ".join(names), reason) for reason, names in failures.items()]
+            verdict = "not universal" if statement.covered else "not covered"
+            failures.setdefault((verdict, str(statement).partition(": ")[2]), []).append(statement.name)
+    return rows + [(verdict, ", ".join(names), reason) for (verdict, reason), names in failures.items()]
 
 
 def _gains_by_layer(kernel: Kernel, sign: int = 1) -> Gains:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .._support.errors import MinimandError
-from ..algorithms import Algorithm, as_algorithm, is_proximal
+from ..algorithms import Algorithm, as_algorithm, is_map, is_proximal
 from ..blocks.proximal import Prox
 from .kernel import AlgorithmLike, Binding, check_binding, consistency, kernel
 
@@ -53,6 +53,8 @@ def construct(shallow: nn.Sequential, algorithm: AlgorithmLike, binding: Binding
 
     check_binding(binding)
     algorithm = as_algorithm(algorithm)
+    if any(map(is_map, algorithm.oracles)):
+        raise MinimandError(f"{algorithm} normalizes a part of its state; no construction is known for it.")
     first, activation, last = _parts(shallow)
     neurons, d_in, d_out = first.out_features, first.in_features, last.out_features
     gains = _gains(algorithm, neurons)

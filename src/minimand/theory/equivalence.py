@@ -3,13 +3,13 @@
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from ..algorithms import ALGORITHMS, Algorithm, as_algorithm
+from ..algorithms import ALGORITHMS, Algorithm, as_algorithm, is_map
 from .dynamics.response import response
-from .kernel import INPUT, AlgorithmLike, Binding, Kernel, Query, extended, kernel
+from .kernel import INPUT, AlgorithmLike, Binding, Kernel, Query, extended, input_atoms, kernel
 from .scalars import Number
 from .symbols import Combination
 
@@ -98,19 +98,27 @@ def _aligned(first: Algorithm, second: Algorithm, a: Kernel, b: Kernel) -> list[
 
     Oracles correspond by their place in the signature: their names, and the order they are asked in, may differ.
     """
+    if _interface(first) != _interface(second):
+        return None
     first_queries, second_queries = _by_place(a, first.oracles), _by_place(b, second.oracles)
     if first_queries.keys() != second_queries.keys():
         return None
-    atoms = {q.answer: first_queries[place].answer for place, q in second_queries.items()}
+    atoms: dict[Hashable, Hashable] = dict(zip(input_atoms(second), input_atoms(first), strict=True))
+    atoms |= {q.answer: first_queries[place].answer for place, q in second_queries.items()}
     points = [(q.point, _renamed(second_queries[place].point, atoms)) for place, q in first_queries.items()]
     return [*points, (a.output, _renamed(b.output, atoms))]
+
+
+def _interface(algorithm: Algorithm) -> tuple[int, tuple[bool, ...]]:
+    """How many inputs an algorithm takes, and of each oracle whether it is a known map."""
+    return len(algorithm.inputs), tuple(map(is_map, algorithm.oracles))
 
 
 def _by_place(k: Kernel, oracles: tuple[str, ...]) -> dict[tuple[int, int, int], Query]:
     return {(q.answer.layer, oracles.index(q.answer.oracle), q.answer.call): q for q in k.queries}
 
 
-def _renamed(combination: Combination, atoms: Mapping[Any, Hashable]) -> Combination:
+def _renamed(combination: Combination, atoms: Mapping[Hashable, Hashable]) -> Combination:
     return Combination({atoms.get(atom, atom): c for atom, c in combination.terms.items()})
 
 
@@ -175,11 +183,11 @@ _FITTED_LAYERS = 6
 def _fit(cls: type[Algorithm], target: Algorithm) -> Algorithm | None:
     from scipy.optimize import least_squares
 
-    if len(cls.oracles) != len(target.oracles):
+    default = cls()
+    names = cls.coefficient_names()
+    if _interface(default) != _interface(target) or default.drawn() or any(default.shape(n, 0) for n in names):
         return None
     goal = response(target, _FITTED_LAYERS)
-    names = cls.coefficient_names()
-    default = cls()
     if response(default, _FITTED_LAYERS).shape != goal.shape:
         return None
     bounds = [(-1.0, 1.0) if name == "momentum" else (-np.inf, np.inf) for name in names]

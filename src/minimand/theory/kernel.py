@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from .._support.errors import MinimandError, WrongTypeError, unknown_name
-from ..algorithms import Algorithm, Read, Schedule, is_proximal, leaves
+from ..algorithms import Algorithm, Read, Schedule, each_entry, is_map, is_proximal, leaves
 from .scalars import Number
 from .symbols import Combination, NonlinearStepError
 
@@ -30,7 +30,7 @@ class Answer(NamedTuple):
 
 
 INPUT = "x"
-"""The atom that stands for the input."""
+"""The atom that stands for the input; a second one has the atom of its name."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ class Kernel:
         return self.output.exact and all(query.point.exact for query in self.queries)
 
     @property
+    def maps(self) -> tuple[Query, ...]:
+        """The queries of map oracles, whose answers are known functions of them."""
+        return tuple(query for query in self.queries if is_map(query.answer.oracle))
+
+    @property
     def gains(self) -> dict[Answer, float]:
         """How strongly each answer reaches the output: the impulse response."""
         return {q.answer: float(self.output.coefficient(q.answer)) for q in self.queries}
@@ -80,7 +85,7 @@ def kernel(algorithm: Algorithm, depth: int, binding: Binding | None = None) -> 
     check_binding(binding)
     algorithm = exactly(algorithm)
     queries: list[Query] = []
-    first = state = guarded(algorithm, algorithm.start, Combination.atom(INPUT))
+    first = state = first_state(algorithm)
     memory = [len(leaves(state))]
     rests = True
     for k in range(depth):
@@ -97,11 +102,19 @@ def kernel(algorithm: Algorithm, depth: int, binding: Binding | None = None) -> 
 
 
 def consistency(gradients: Kernel) -> tuple[bool, str]:
-    """Whether, with zero answers, the state rests and every query and the output equal x; and why."""
+    """Whether, with zero answers, the state rests and every query and the output equal x; and why.
+
+    A map of zero is zero, and a second input counts as zero.
+    """
     for query in gradients.queries:
+        where = f"layer {query.answer.layer}"
         share = query.point.coefficient(INPUT)
+        if is_map(query.answer.oracle):
+            if not share.same(0):
+                return False, f"with zero answers {query.answer.oracle} of {where} is asked at {share} x, not at 0"
+            continue
         if not share.same(1):
-            return False, f"with zero answers the query of layer {query.answer.layer} is {share} x, not x"
+            return False, f"with zero answers the query of {where} is {share} x, not x"
     share = gradients.output.coefficient(INPUT)
     if not share.same(1):
         return False, f"with zero answers the output is {share} x, not x"
@@ -110,11 +123,21 @@ def consistency(gradients: Kernel) -> tuple[bool, str]:
     return True, "with zero answers the state rests; every query and the output equal x"
 
 
+def first_state(algorithm: Algorithm) -> Any:
+    """The state that an algorithm starts with, from an atom for each of its inputs."""
+    return guarded(algorithm, algorithm.start, *map(Combination.atom, input_atoms(algorithm)))
+
+
+def input_atoms(algorithm: Algorithm) -> list[str]:
+    """The atoms of an algorithm's inputs: `INPUT`, and of the others their names."""
+    return [INPUT, *(name if name != INPUT else f"{INPUT}'" for name in algorithm.inputs[1:])]
+
+
 def exactly(algorithm: Algorithm) -> Algorithm:
     """The algorithm with coefficients that give exact numbers; learnable ones have their initial value."""
 
     def exact(coefficient: Callable[[int], Any]) -> Read:
-        return Read(lambda k: Number.of(coefficient(k)))
+        return Read(lambda k: each_entry(Number.of, coefficient(k)))
 
     return algorithm.rebind(**{name: exact(c) for name, c in algorithm.coefficients().items()})
 
@@ -145,6 +168,8 @@ def symbolic_oracles(
                 record(Query(answer, p))
                 return p
             record(Query(answer, point))
+            if is_map(name):
+                return atom
             return {None: atom, "residual": -atom, "operator": point - atom}[binding]
 
         return ask

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .._support.errors import MinimandError, unknown_name
 from .._support.extras import require
-from ..algorithms import Algorithm, as_algorithm, is_proximal
+from ..algorithms import Algorithm, as_algorithm, is_map, is_proximal
 from .kernel import INPUT, AlgorithmLike, kernel
 from .symbols import Combination
 
@@ -72,6 +72,8 @@ def rate(
     if measure not in get_args(Measure):
         raise unknown_name("measure", str(measure), get_args(Measure))
     algorithm = as_algorithm(algorithm)
+    if any(map(is_map, algorithm.oracles)) or len(algorithm.inputs) > 1:
+        raise MinimandError(f"{algorithm} has a normalization or a second input; rates are known of neither.")
     bound, status = _worst_case(algorithm, mu, L, steps, measure)
     return Rate(str(algorithm), mu, L, steps, measure, len(algorithm.oracles), bound, status)
 

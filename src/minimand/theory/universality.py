@@ -30,11 +30,14 @@ class Statement:
     provided: tuple[str, ...] = ()
     fails: str = ""
     repair: str = ""
+    covered: bool = True
+    """Whether the theorem speaks of networks of this kind at all."""
 
     def __str__(self) -> str:
         if self.holds:
             return f"{self.name}: {self.claim}" + (f", provided {' and '.join(self.provided)}" if self.provided else "")
-        return f"not {self.name}: {self.fails}" + (f"; repair: {self.repair}" if self.repair else "")
+        verdict = f"not {self.name}" if self.covered else f"{self.name} does not cover it"
+        return f"{verdict}: {self.fails}" + (f"; repair: {self.repair}" if self.repair else "")
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,10 @@ class Evidence:
 
 def statements(evidence: Evidence) -> tuple[Statement, ...]:
     """U1 to U5 for one network; those that do not apply to its kind are left out."""
+    if evidence.gradients.maps:
+        why = "answers reach the output through a normalization, which mixes all channels: open"
+        claims = (("U1", "equals any shallow net"), ("U2", "is dense in L^p"))
+        return tuple(Statement(name, claim, "", False, fails=why, covered=False) for name, claim in claims)
     theorems = (_shallow_nets, _flows, _second_order, _contains_resnet, _explicit_part)
     decided = [theorem(evidence) for theorem in theorems]
     return tuple(statement for statement in decided if statement is not None)
@@ -116,6 +123,8 @@ def _contains_resnet(e: Evidence) -> Statement | None:
     learnable = e.algorithm.learnable()
     if not learnable:
         return None
+    if any(e.algorithm.shape(name, 0) for name in learnable):
+        return _contains_resnet_at_start(e)
     values = [sorted({v for v in (c.low, c.high, c.initial, 0, 1) if c.low <= v <= c.high}) for c in learnable.values()]
     for chosen in product(*values):
         setting = dict(zip(learnable, chosen, strict=True))
@@ -127,6 +136,15 @@ def _contains_resnet(e: Evidence) -> Statement | None:
     bounds = ", ".join(f"{name} in [{c.low:g}, {c.high:g}]" for name, c in learnable.items())
     why = f"of {bounds}, no bound, start, 0 or 1 gives gradient descent"
     return _failed(Statement("U4", "contains ResNet", _LI_LIN_SHEN, True), why, "let the momentum reach 0")
+
+
+def _contains_resnet_at_start(e: Evidence) -> Statement:
+    """U4 where a learnable coefficient is a table: whether its initial values give ResNet."""
+    start = e.algorithm.rebind(**{name: c.initial for name, c in e.algorithm.learnable().items()})
+    statement = Statement("U4", "contains ResNet, at the start, so inherits its universality", _LI_LIN_SHEN, True)
+    if equivalent(start, "gradient_descent", depth=4):
+        return _needs_flow(statement, e)
+    return _failed(statement, "its initial tables do not give gradient descent", "")
 
 
 def _explicit_part(e: Evidence) -> Statement | None:

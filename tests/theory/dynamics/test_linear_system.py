@@ -33,13 +33,17 @@ TABLE: list[tuple[Any, Any, Any, Any, bool, int | None, Any]] = [
     (A.OrderTwoMomentum(momentum=0.6), M, (3 - M) / 2, -(1 + M) / 2, True, 2, 1),
     (A.QuasiHyperbolic(momentum=0.6, weight=0.25), M, 1 - M / 4, -3 * M / 4, True, 1, 1),
     (A.TripleMomentum(rate=0.5), Fraction(1, 6), Fraction(5, 3), Fraction(-1, 6), True, 1, Fraction(9, 5)),
+    (A.GeneralMomentum(momentum=0.6, lookahead=0.5, readout=2), M, 1 + HALF, -HALF, True, 1, 1 / (1 - M)),
+    (A.BDIA(), 0, 1, 0, True, 1, 1),
     (A.LinearMultistep(rho=(1, -1.6, 0.6), sigma=(0.8, -0.4)), M, 2 * (1 - M), M - 1, True, 1, 1),
 ]
 
 # Several answers in a step, varying coefficients or growing memory: tested in test_stability.py.
 NO_MULTISTEP = {
     *(A.RungeKutta, A.Extragradient, A.LinearizedADMM, A.MultiplierFreeADMM, A.SharedADMM, A.Ista, A.MergeAndRun),
-    *(A.OptimizedGradient, A.DenseNesterov),
+    *(A.OptimizedGradient, A.DenseNesterov, A.DenseFormer, A.HyperConnections),
+    # Normalized states, and no pole at 1.
+    *(A.YuriiFormer, A.TripleMomentumFormer, A.InputInjection),
 }
 
 

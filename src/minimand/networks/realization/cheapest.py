@@ -13,7 +13,7 @@ from itertools import product
 from operator import itemgetter
 from typing import Literal, cast, get_args
 
-from ...algorithms import Algorithm, leaves, rebuild
+from ...algorithms import Algorithm, is_map, leaves, rebuild
 from ...theory.kernel import Binding
 from ...theory.scalars import Number
 from ...theory.symbols import Combination
@@ -43,6 +43,8 @@ def cheapest_program(algorithm: Algorithm, depth: int, binding: Binding) -> Prog
         return pilot.cost + growth * (depth - long), pilot.cancellation
 
     written = program(_AS_WRITTEN, depth)
+    if any(algorithm.shape(name, 0) for name in algorithm.coefficient_names()):
+        return written  # products of tables of unknowns have more terms than the passes that they would save
     allowed = max(_ALLOWED_CANCELLATION, 2 * written.cancellation)
     # What cancels too much early is dropped early: its numbers may grow without bound.
     sound = (policy for policy in _policies() if all(program(policy, n).cancellation <= allowed for n in (short, long)))
@@ -80,26 +82,32 @@ class _Machine:
     replaced: dict[Hashable, Combination] = field(default_factory=dict)
 
     def run(self, depth: int) -> Program:
-        state = self.algorithm.start(Combination.atom(0))
+        state = self.algorithm.start(*map(Combination.atom, range(self.inputs)))
         for k in range(depth):
             state = self.algorithm.step(state, *[self._oracle(k, name) for name in self.algorithm.oracles], k)
             if k < depth - 1:
                 keep = self._computed if self.as_written else self._current
                 state = rebuild(state, [keep(leaf) for leaf in leaves(state)])
         output = self._register(self.algorithm.read(state))
-        return Program(_without_unread(self.instructions, output), output, self.binding)
+        return Program(_without_unread(self.instructions, output), output, self.binding, self.inputs)
 
     def _oracle(self, layer: int, name: str) -> Callable[[Combination], Combination]:
         def ask(point: Combination) -> Combination:
             self.query = register = self._register(point)
             answer = Combination.atom(self._emit(Ask(self._next, layer, name, register)))
+            if is_map(name):
+                return answer
             return -answer if self.binding == "residual" else Combination.atom(register) - answer
 
         return ask
 
     @property
+    def inputs(self) -> int:
+        return len(self.algorithm.inputs)
+
+    @property
     def _next(self) -> int:
-        return len(self.instructions) + 1  # every instruction fills one register; 0 is the input
+        return len(self.instructions) + self.inputs  # every instruction fills one register, the inputs the first ones
 
     def _emit(self, instruction: Instruction) -> int:
         self.instructions.append(instruction)

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 from torch.fx import Proxy
 
+from ...algorithms import is_map
 from ...theory.kernel import Binding
 from ...theory.scalars import Number
 
 AskBlock = Callable[[int, str, Tensor], Tensor]
 """A function from (layer, oracle, point) to the answer of the block."""
-Learned = dict[str, tuple[Tensor, ...]]
-"""The values of learnable coefficients by name and layer."""
+Learned = Mapping[str, tuple[Any, ...]]
+"""The values of learnable and drawn coefficients by name and layer: a tensor or number, or tuples of such."""
 Factor = float | Tensor
 
 
@@ -60,11 +61,12 @@ Instruction = Ask | Add | Scale
 
 @dataclass(frozen=True)
 class Program:
-    """Instructions that compute a stage; register 0 holds the input."""
+    """Instructions that compute a stage; the first registers hold its inputs."""
 
     instructions: tuple[Instruction, ...]
     output: int
     binding: Binding
+    inputs: int = 1
 
     @property
     def cost(self) -> int:
@@ -93,7 +95,7 @@ class Program:
         return max(self._cancellation_in_sums(), self._cancellation_at_rest())
 
     def _cancellation_in_sums(self) -> float:
-        vectors: dict[int, dict[int, float]] = {0: {0: 1.0}}
+        vectors: dict[int, dict[int, float]] = {i: {i: 1.0} for i in range(self.inputs)}
         worst = 1.0
         for instruction in self.instructions:
             match instruction:
@@ -111,7 +113,7 @@ class Program:
         return worst
 
     def _cancellation_at_rest(self) -> float:
-        values, worst = {0: 1.0}, 1.0
+        values, worst = {i: float(i == 0) for i in range(self.inputs)}, 1.0
         for instruction in self.instructions:
             values[instruction.target] = sum(values[r] * f for r, f in self._at_rest(instruction))
         influence = dict.fromkeys(values, 0.0) | {self.output: 1.0}
@@ -126,7 +128,8 @@ class Program:
         """The registers an instruction reads with their factors, where blocks are 0 or the identity."""
         match instruction:
             case Ask():
-                return [(instruction.point, 1.0 if self.binding == "operator" else 0.0)]
+                is_identity = self.binding == "operator" and not is_map(instruction.oracle)
+                return [(instruction.point, 1.0 if is_identity else 0.0)]
             case Add(_, left, right, a, b):
                 return [(left, _typical(a)), (right, _typical(b))]
             case Scale():
@@ -173,14 +176,14 @@ class Execution:
         self.output = program.output
         self.asks = [n for n, i in enumerate(program.instructions) if isinstance(i, Ask)]
         self.queries = [i.point for i in program.instructions if isinstance(i, Ask)]
-        self.registers = 1 + max((i.target for i in program.instructions), default=0)
+        self.inputs = program.inputs
+        self.registers = 1 + max((i.target for i in program.instructions), default=program.inputs - 1)
         passes = zip(program.instructions, program.overwritten(), program.last_uses(), strict=True)
         self.passes = [(_runner(i, overwritten), i.target, dead) for i, overwritten, dead in passes]
 
-    def __call__(self, ask: AskBlock, x: Tensor, learned: Learned) -> Tensor:
-        """The output of the program for the input x."""
-        registers: list[Any] = [None] * self.registers
-        registers[0] = x
+    def __call__(self, ask: AskBlock, inputs: Sequence[Tensor], learned: Learned) -> Tensor:
+        """The output of the program for its inputs."""
+        registers: list[Any] = [*inputs, *[None] * (self.registers - self.inputs)]
         self._run(range(len(self.passes)), ask, registers, learned)
         return registers[self.output]
 
@@ -236,8 +239,11 @@ def _factor(number: Number) -> Callable[[Learned], Factor]:
         for c, monomial in terms:
             product: Any = c
             for unknown, power in monomial:
-                name, k = cast(tuple[str, int], unknown)
-                product = product * learned[name][k] ** power
+                name, *indices = cast(tuple[str, int], unknown)
+                value: Any = learned[name]
+                for index in indices:
+                    value = value[index]
+                product = product * value**power
             total = total + product
         return total
 

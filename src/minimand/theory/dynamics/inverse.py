@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING, Literal
 
-from ...algorithms import Algorithm
-from ..kernel import Binding
+from ...algorithms import Algorithm, is_map
+from ..kernel import Binding, kernel
 from .linear_system import (
     LinearSystem,
     exact_matrix,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Inverse:
     """The way in which a state follows from the next one.
 
-    closed form: by evaluating blocks, whatever they are. fixed point: by iterating, if every block has a
+    closed form: by evaluating blocks and maps, whatever they are. fixed point: by iterating, if every block has a
     Lipschitz constant below `lipschitz`. none: not without inverting a block.
     """
 
@@ -50,16 +50,18 @@ def inverse(algorithm: Algorithm, depth: int, binding: Binding, constant: Tail |
     systems = [linear_system(algorithm, k) for k in range(head)]
     if None in systems:
         return Inverse("none", reason="memory grows with depth" if grows(algorithm) else "a step asks nothing")
+    answers = [query.answer for query in kernel(algorithm, 1).queries]
+    maps = frozenset(i for i, answer in enumerate(answers) if is_map(answer.oracle))
     steps: list[tuple[Inverse, int]] = []
     if head > 0:
         after = linear_system(algorithm, head)
-        steps = [(step, 1) for step in _head([s for s in systems if s is not None], after, binding)]
+        steps = [(step, 1) for step in _head([s for s in systems if s is not None], after, binding, maps)]
     if constant is not None and head < depth:
         from sympy.polys.matrices import DomainMatrix
 
         A, B, C, D = constant.system.exact_matrices
         everything = DomainMatrix.eye(constant.system.size, A.domain)
-        steps.append((_step(A, B, C, D, everything, binding), depth - head))
+        steps.append((_step(A, B, C, D, everything, binding, maps), depth - head))
     lost = tuple(k for k, (step, _) in enumerate(steps) if step.kind == "none")
     invertible = [step for step, _ in steps if step.kind != "none"]
     if 2 * sum(steps[k][1] for k in lost) >= depth or not invertible:
@@ -68,7 +70,9 @@ def inverse(algorithm: Algorithm, depth: int, binding: Binding, constant: Tail |
     return Inverse("fixed point" if bounds else "closed form", min(bounds, default=None), lost)
 
 
-def _head(systems: list[LinearSystem], after: LinearSystem | None, binding: Binding) -> list[Inverse]:
+def _head(
+    systems: list[LinearSystem], after: LinearSystem | None, binding: Binding, maps: frozenset[int]
+) -> list[Inverse]:
     """The inverse of each step on the part of the state that is reached before it and still seen after it."""
     last = systems[-1] if after is None else after
     # Rows: what of the state the later queries and the output see; after the last step, what the next system does.
@@ -81,15 +85,23 @@ def _head(systems: list[LinearSystem], after: LinearSystem | None, binding: Bind
         A, B, C, D = system.exact_matrices
         rows = row_basis(seen[k] * reached)
         distinguished = reached * rows.transpose() * (rows * rows.transpose()).to_dense().inv()
-        inverses.append(_step(seen[k + 1] * A, seen[k + 1] * B, C, D, distinguished, binding))
+        inverses.append(_step(seen[k + 1] * A, seen[k + 1] * B, C, D, distinguished, binding, maps))
         reached = independent_columns((A * reached).hstack(B))
     return inverses
 
 
 def _step(
-    A: DomainMatrix, B: DomainMatrix, C: DomainMatrix, D: DomainMatrix, reached: DomainMatrix, binding: Binding
+    A: DomainMatrix,
+    B: DomainMatrix,
+    C: DomainMatrix,
+    D: DomainMatrix,
+    reached: DomainMatrix,
+    binding: Binding,
+    maps: frozenset[int],
 ) -> Inverse:
     """Invert next = A P u + B a, where the state P u is known to lie in the columns of P, `reached`.
+
+    `maps` are the answers that known maps give.
 
     The solutions (u, a) form a plane with directions N = (N_u, N_a); on it the queries move with the answers
     by K = (C P N_u + D N_a) N_a^-1, and a(query) closes the loop: query = known + K a(query).
@@ -102,28 +114,34 @@ def _step(
     N_u, N_a = (N.extract(rows, list(range(free))).to_dense() for rows in (list(range(n)), list(range(n, n + m))))
     if free > m or N_a.rank() < free:
         moved = C * reached * N_u + D * N_a
-        why = "part of the state is lost" if moved.is_zero_matrix else "T itself would have to be inverted"
-        return Inverse("none", reason=why)
+        return Inverse("none", reason="part of the state is lost" if moved.is_zero_matrix else _inverted(maps))
     left_inverse = (N_a.transpose() * N_a).inv() * N_a.transpose()
     K = (C * reached * N_u + D * N_a) * left_inverse
-    return _loop(K.to_dense(), binding)
+    return _loop(K.to_dense(), binding, maps)
 
 
-def _loop(K: DomainMatrix, binding: Binding) -> Inverse:
+def _inverted(maps: frozenset[int]) -> str:
+    return f"{'the normalization' if maps else 'T'} itself would have to be inverted"
+
+
+def _loop(K: DomainMatrix, binding: Binding, maps: frozenset[int]) -> Inverse:
     """The solution of query = known + K a(query): one query after the other where K is triangular, else all at once."""
     rows = K.to_list()
     m = len(rows)
     for p in permutations(range(m)):
         if all(rows[p[i]][p[j]] == 0 for i in range(m) for j in range(i + 1, m)):
-            loops = [K.extract([i], [i]) for i in range(m)]
+            loops = [((i,), K.extract([i], [i])) for i in range(m)]
             break
     else:
-        loops = [K]
-    bounds = [_contraction(loop, binding) for loop in loops if not loop.is_zero_matrix]
-    if not bounds:
+        loops = [(tuple(range(m)), K)]
+    loops = [(answers, loop) for answers, loop in loops if not loop.is_zero_matrix]
+    if not loops:
         return Inverse("closed form")
+    if any(not maps.isdisjoint(answers) for answers, _ in loops):
+        return Inverse("none", reason=_inverted(maps))
+    bounds = [_contraction(loop, binding) for _, loop in loops]
     if None in bounds:
-        return Inverse("none", reason="T itself would have to be inverted")
+        return Inverse("none", reason=_inverted(frozenset()))
     return Inverse("fixed point", min(bound for bound in bounds if bound is not None))
 
 

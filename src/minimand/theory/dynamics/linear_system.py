@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ...algorithms import Algorithm, leaves, rebuild
-from ..kernel import INPUT, Query, exactly, guarded, symbolic_oracles
+from ..kernel import Query, exactly, first_state, guarded, input_atoms, symbolic_oracles
 from ..scalars import TOLERANCE
 from ..symbols import Combination
 
@@ -34,7 +34,7 @@ class LinearSystem:
     """next = A state + B answers, query = C state + D answers, state_0 = start x, output = read state.
 
     Shapes for n state tensors and m calls of oracles in a step: A (n, n), B (n, m), C (m, n), D (m, m),
-    start (n, 1), read (1, n). The answers are those of the gradients.
+    start (n, inputs), read (1, n). The answers are those of the gradients, and of the known maps.
     """
 
     A: Matrix
@@ -115,7 +115,7 @@ class LinearSystem:
 def linear_system(algorithm: Algorithm, k: int = 0) -> LinearSystem | None:
     """The linear system of step k; None where the state grows, or the step asks nothing."""
     algorithm = exactly(algorithm)
-    first = guarded(algorithm, algorithm.start, Combination.atom(INPUT))
+    first = first_state(algorithm)
     size = len(leaves(first))
     if grows(algorithm):
         return None
@@ -134,7 +134,7 @@ def linear_system(algorithm: Algorithm, k: int = 0) -> LinearSystem | None:
         B=_rows(leaves(after), answers),
         C=_rows(points, states),
         D=_rows(points, answers),
-        start=_rows(leaves(first), [INPUT]),
+        start=_rows(leaves(first), input_atoms(algorithm)),
         read=_rows([output], states),
         exact=all(c.exact for c in (*leaves(after), *points, *leaves(first), output)),
     )
@@ -142,7 +142,7 @@ def linear_system(algorithm: Algorithm, k: int = 0) -> LinearSystem | None:
 
 def grows(algorithm: Algorithm) -> bool:
     """Whether the first step adds to the state."""
-    first = algorithm.start(0.0)
+    first = algorithm.start_alone(0.0)
     after = algorithm.step(first, *[lambda point, step_size=None: point] * len(algorithm.oracles), 0)
     return len(leaves(after)) != len(leaves(first))
 

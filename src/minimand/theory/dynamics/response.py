@@ -11,7 +11,8 @@ from ...algorithms import Algorithm
 def response(algorithm: Algorithm, depth: int) -> np.ndarray:
     """The responses of every query, and last of the output, to the input and to the answers of the gradients.
 
-    (queries + 1, 1 + queries): column 0 is the input, column 1 + j the answer to query j. The algorithm's step runs
+    (queries + 1, 1 + queries): column 0 is the input, column 1 + j the answer to query j; a second
+    input is zero. The algorithm's step runs
     unchanged on coordinate vectors, so memory may grow and oracles may be several.
     """
     calls = 0
@@ -38,7 +39,7 @@ def response(algorithm: Algorithm, depth: int) -> np.ndarray:
 
 def _last_state(algorithm: Algorithm, depth: int, x: Any, oracle: Callable[..., Any]) -> Any:
     """The state after `depth` steps from an input, where every oracle is the same function."""
-    state = algorithm.start(x)
+    state = algorithm.start_alone(x)
     for k in range(depth):
         state = algorithm.step(state, *[oracle] * len(algorithm.oracles), k)
     return state
@@ -57,7 +58,7 @@ def growth(algorithm: Algorithm, depth: int) -> float:
 def block_gains(algorithm: Algorithm, depth: int) -> np.ndarray:
     """How strongly each block reaches the output, (layers, oracles): what a block answers in one step adds up first."""
     callers: list[tuple[int, int]] = []
-    state = algorithm.start(0.0)
+    state = algorithm.start_alone(0.0)
     for k in range(depth):
 
         def asking(oracle: int, k: int = k) -> Callable[..., float]:

@@ -40,9 +40,9 @@ def tail(algorithm: Algorithm, depth: int) -> Tail | None:
 
 @dataclass(frozen=True)
 class Stability:
-    """Whether perturbations of the answers stay bounded at any depth."""
+    """Whether perturbations of the answers stay bounded at any depth; None where that is not defined."""
 
-    stable: bool
+    stable: bool | None
     reason: str
     bound: float | None = None
     """The growth that was measured, where the verdict is numerical."""
@@ -90,7 +90,7 @@ def order(constant: Tail | None, oracles: Sequence[str]) -> Order:
     if not any(sigma):
         return Order(None, "sigma = 0: gradients move nothing")
     if not zero(_moment(rho, 0)):
-        return Order(None, "no pole at 1: a constant drift is forgotten")
+        return Order(None, "no pole at 1 in what answers reach: a constant drift is forgotten")
     if zero(_moment(sigma, 0)):
         return Order(None, "sigma(1) = 0: a constant gradient moves nothing")
     slope = _moment(rho, 1)
@@ -117,7 +117,7 @@ def _order_of_several(constant: Tail, oracles: Sequence[str]) -> Order:
     moved = A - DomainMatrix.eye(system.size, A.domain)
     at_rest, conserved = moved.to_dense().nullspace().transpose(), moved.transpose().to_dense().nullspace()
     if at_rest.shape[1] == 0:
-        return Order(None, "no pole at 1: a constant drift is forgotten")
+        return Order(None, "no pole at 1 in what answers reach: a constant drift is forgotten")
     if at_rest.shape[1] > 1 or (conserved * at_rest).is_zero_matrix:
         return Order(None, "the pole at 1 is not simple")
     # What a constant answer adds to the output in each step, once the other poles have died out.
