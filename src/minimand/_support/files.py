@@ -36,6 +36,19 @@ def write_whole(path: Path, *content: str | bytes | memoryview) -> None:
         raise
 
 
+def cache_folder(name: str) -> Path:
+    """A folder of minimand's in the user's cache, made if need be; raises OSError where it cannot be."""
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError as error:  # a user without a home
+        raise OSError(str(error)) from None
+    folder = home / "minimand" / name
+    if not folder.is_absolute():
+        raise OSError(f"the folder {folder} depends on the current one; a full path is expected")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def append_line(path: Path, line: str) -> None:
     """Append a line to a file that is made if need be; raises OSError where a link stands in its place."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)

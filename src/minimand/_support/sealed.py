@@ -9,9 +9,11 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -96,6 +98,40 @@ def read_tensors(path: Path, kind: str, form: int) -> tuple[dict[str, Tensor], d
         if isinstance(error, SealError):
             raise
         raise SealError(f"{path} is no {kind} that can be read ({error}).") from None
+
+
+def map_tensors(path: Path, kind: str, form: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """As `read_tensors`, but as arrays that are read from the file when they are used; raises SealError, or OSError.
+
+    The checksum is that of the file as it is now.
+    """
+    with open_plain(path) as file:
+        head = file.read(8 + len(_TENSORS))
+        length = int.from_bytes(head[:8], "little")
+        checksum = file.read(_DIGITS)
+        if head[8:] != _TENSORS or length > _HEADER_LIMIT:
+            raise SealError(f"{path} is cut short or no {kind} of minimand: it does not begin with a checksum.")
+        pieces = iter(lambda: file.read(2**20), b"")
+        header = file.read(length + 8 - file.tell())
+        if checksum != _checksum(chain([head, header], pieces)):
+            raise SealError(f"{path} is cut short, damaged or was changed: its checksum is not that of its content.")
+    try:
+        entries = json.loads(head[8:] + checksum + header)
+        metadata = entries.pop("__metadata__")
+        if (metadata["kind"], metadata["format"]) != (kind, str(form)):
+            raise SealError(f"{path} is a {metadata['kind']} of format {metadata['format']}; expected a {kind}, {form}.")
+        return {name: _mapped(path, 8 + length, **entry) for name, entry in entries.items()}, metadata
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, SealError):
+            raise
+        raise SealError(f"{path} is no {kind} that can be read ({error}).") from None
+
+
+def _mapped(path: Path, start: int, dtype: str, shape: list[int], data_offsets: list[int]) -> np.ndarray:
+    kind = {"U8": np.uint8, "I16": np.int16, "I32": np.int32, "I64": np.int64}[dtype]
+    if 0 in shape:  # which cannot be mapped
+        return np.zeros(shape, dtype=kind)
+    return np.memmap(path, dtype=kind, mode="r", offset=start + data_offsets[0], shape=tuple(shape))
 
 
 def open_plain(path: Path) -> BinaryIO:

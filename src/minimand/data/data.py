@@ -1,5 +1,6 @@
 """Training and test samples with what a person and a model need to know about them."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -13,16 +14,44 @@ from .._support.errors import MinimandError, WrongTypeError
 from ..recipes.augmentation import Augmentation
 from .batches import Batch, each
 from .samples import WHOLE, Arrays, Items, Samples, class_range
+from .text.tokenizers import Tokenizer, digest_of
+from .text.windows import Windows
 
 Task = Literal["classification", "regression"]
+
+
+@dataclass(frozen=True)
+class Text:
+    """What is known of samples that are windows of a text: inputs (T,) are token ids, targets the tokens that follow.
+
+    They are judged by their loss, in nats a token, not by the share of right guesses.
+    """
+
+    tokenizer: Tokenizer
+    bytes_per_token: float
+    """Bytes of the test part, in UTF-8, for each of its tokens."""
+    characters_per_token: float
+
+    def measures(self, loss: float) -> dict[str, float | None]:
+        """A loss in nats a token as bits a byte and nats a character, which texts in other tokens can be compared by."""
+        nats_per_byte = loss / self.bytes_per_token
+        return {
+            "bits_per_byte": nats_per_byte / math.log(2),
+            "nats_per_character": loss / self.characters_per_token,
+        }
+
+    def fits(self, other: "Text | None") -> bool:
+        """Whether a model of this text can read another one: whether both have the same tokens."""
+        return other is not None and digest_of(self.tokenizer) == digest_of(other.tokenizer)
 
 
 @dataclass(frozen=True)
 class Data:
     """Named training and test samples, perhaps with a validation part.
 
-    Inputs are images (C, H, W), as bytes or as floats from 0 to 1, vectors (d,), or several tensors in a tuple or
-    dictionary. Targets are classes from 0, or vectors (outputs,) for a regression; dense ones have one for each place.
+    Inputs are images (C, H, W), as bytes or as floats from 0 to 1, vectors (d,), windows of a text (T,), or several
+    tensors in a tuple or dictionary. Targets are classes from 0, or vectors (outputs,) for a regression; dense ones
+    have one for each place.
     """
 
     name: str
@@ -52,6 +81,8 @@ class Data:
     """Whether inputs that are integers, but for bytes of images, stay integers, as token ids have to."""
     notes: tuple[str, ...] = ()
     """What was left out, set aside or assumed when the samples were read, a sentence each."""
+    text: Text | None = None
+    """The tokenizer, where samples are windows of a text; the classes are its tokens then."""
 
     @property
     def num_outputs(self) -> int:
@@ -90,17 +121,34 @@ class Data:
             )
 
     def for_model(self, model: nn.Module) -> "Data":
-        """The data as a model needs them: integers stay integers for one that looks them up in an embedding."""
+        """The data as a model needs them: integers stay integers for one that looks them up in an embedding.
+
+        Raises MinimandError for a text and a model without one.
+        """
         embeds = any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in model.modules())
+        if self.text is not None and not embeds:
+            raise MinimandError(
+                f"{self.name} is a text, and {type(model).__name__} has no embedding that looks tokens up; expected a "
+                f"language model of {self.num_outputs} tokens, such as gpt_nano."
+            )
         return replace(self, integers=True) if embeds and not self.integers else self
 
     def __str__(self) -> str:
         parts = {"to train": self.train, "for validation": self.validation or (), "to test": self.test}
         counts = [f"{len(samples):,} {purpose}" for purpose, samples in parts.items() if len(samples)]
+        if self.text is not None:
+            return self._about_text(counts)
         total, kind = sum(map(len, parts.values())), "images" if len(self.shape) == 3 else "samples"
         what = f"{len(self.classes)} classes" if self.task == "classification" else f"regression to {self.outputs}"
         shape = f" of {' x '.join(map(str, self.shape))}" if self.shape else ""
         return f"{self.name}: {total:,} {kind}{shape}, {what}, {', '.join(counts)}, from {self.source}"
+
+    def _about_text(self, counts: list[str]) -> str:
+        assert self.text is not None
+        every = [part for part in (self.train, self.validation, self.test) if isinstance(part, Windows)]
+        length = f"{sum(len(part.tokens) for part in every):,} tokens" if every else "a text"
+        kinds = f"{self.num_outputs:,} different ones ({self.text.tokenizer.name})"
+        return f"{self.name}: {length}, {kinds}, in windows of {self.shape[0]}: {', '.join(counts)}, from {self.source}"
 
 
 def _plain(x: Tensor) -> Tensor:
@@ -191,10 +239,15 @@ def as_prepared(data: Data, samples: Any, device: torch.device) -> Any:
 def hold_out(data: Data, share: float, seed: int) -> Data:
     """The data with a random share of its training samples in place of the test samples, which stay unseen.
 
+    Of a text it is the end of the training part, so that no window reads what another one is judged by.
+
     Raises:
         MinimandError: too few samples for both parts. WrongTypeError: samples that come in somebody else's batches.
     """
     n = len(data.train)
+    if isinstance(data.train, Windows):
+        rest, aside = data.train.held_out(share)
+        return replace(data, train=rest, test=aside, loaded={})
     count = round(share * n)
     if not 0 < count < n:
         raise MinimandError(

@@ -47,7 +47,7 @@ def parquet(
             f"no train*.parquet in {shown(place)!r}; expected train.parquet and, if there is one, test.parquet."
         )
     root = place.parent if place.is_file() else place
-    tables = {part: [_File.open(file) for file in files] for part, files in by_part.items()}
+    tables = {part: [ParquetFile.open(file) for file in files] for part, files in by_part.items()}
     first = tables["train"][0]
     image = first.image_column()
     likely = [name for name in first.columns if first.class_names(name)]
@@ -72,7 +72,7 @@ def parquet(
 
 
 @dataclass(frozen=True)
-class _File:
+class ParquetFile:
     """What is known of a Parquet file before its rows are read; it is opened again for these, by any process."""
 
     path: Path
@@ -81,7 +81,7 @@ class _File:
     """The number of rows of each group."""
 
     @classmethod
-    def open(cls, path: Path) -> "_File":
+    def open(cls, path: Path) -> "ParquetFile":
         module = require("pyarrow.parquet", "data", "to read Parquet files")
         if not path.is_file():
             raise MinimandError(f"{shown(path)} is no regular file; expected a Parquet file.")
@@ -117,9 +117,16 @@ class _File:
         if not (names := structs + plain + paths):
             raise MinimandError(
                 f"{shown(self.path)} has the columns {', '.join(self.columns)}; expected one of images: bytes, or "
-                "{bytes, path}, or paths in a column called image; and a label column."
+                "{bytes, path}, or paths in a column called image; and a label column. A column of text is read with "
+                "tokens='character', say."
             )
         return names[0]
+
+    def text_columns(self) -> list[str]:
+        """The columns of text."""
+        types = require("pyarrow", "data", "to read Parquet files").types
+        columns = zip(self.schema.names, self.schema.types, strict=True)
+        return [name for name, kind in columns if types.is_string(kind) or types.is_large_string(kind)]
 
     def class_names(self, column: str) -> Sequence[str]:
         """The names of classes that the library `datasets` wrote for a column."""
@@ -181,7 +188,7 @@ class ParquetImages(Undecoded):
 
     root: Path
     column: str
-    files: list[_File]
+    files: list[ParquetFile]
     labels: Tensor = field(init=False)
 
     def __post_init__(self) -> None:

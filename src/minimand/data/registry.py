@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .._support.calls import call_with, parse_call
-from .._support.errors import MinimandError, unknown_name
+from .._support.errors import MinimandError, MissingPackageError, unknown_name
 from .._support.registry import Registry, instance_of
 from .csv_files import csv_data
 from .data import Data
@@ -16,8 +16,9 @@ from .folders import image_folder
 from .hub import hub
 from .numpy_files import numpy_data
 from .parquet import parquet
-from .pictures import shown
+from .pictures import shown, suffixes
 from .splitting import visible
+from .text.text import text_data, text_of_hub
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 """The folder in which the Debian package dataset-fashion-mnist puts the files of Fashion-MNIST."""
@@ -68,8 +69,9 @@ def load_data(name: str, **options: Any) -> Data:
 
     Args:
         name: a key of `list_data()`; a folder of images by class; a folder of Parquet, CSV or .npy files, or one of
-            them or an .npz file; or a data set of the hub, `owner/name`. Options may stand in the name:
-            `"parity(bits=10)"`, `"table.csv(label='kind')"`.
+            them or an .npz file; a text file or a folder of such; or a data set of the hub, `owner/name`. Options may
+            stand in the name: `"parity(bits=10)"`, `"table.csv(label='kind')"`. With `tokens` or `context` any file,
+            folder or data set of the hub is read as text.
         **options: the options of the data set, such as `data_folder` of cifar10, or those of a reader: `image_size`,
             `label`, `task`.
 
@@ -84,12 +86,15 @@ def load_data(name: str, **options: Any) -> Data:
         return replace(data, references=DATA[bare].references, loaded={"name": bare, **options})
     path, in_name = _path_and_options(name)
     if path is not None:
-        reader = _reader(path)
+        reader = text_data if _TEXT & {*in_name, *options} else _reader(path)
         data = call_with(reader, {"data_folder": str(path), **in_name, **options}, reader.__name__)
         for note in data.notes:
             warnings.warn(f"{data.name}: {note}", DataNote, stacklevel=2)
     elif name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        data = call_with(hub, {"repository": name, **options}, "hub")
+        bare, in_name = _hub_and_options(name)
+        options = {**in_name, **options}
+        reader = text_of_hub if _TEXT & {*options} else hub
+        data = call_with(reader, {"repository": bare, **options}, "hub")
     elif "/" in name or Path(bare).suffix.lower() in _READERS:
         raise FileNotFoundError(f"no file or folder {name!r}.")
     else:
@@ -104,8 +109,12 @@ class DataNote(UserWarning):
     """What was left out or assumed when data were read (`Data.notes`)."""
 
 
+_TEXT = {"tokens", "context"}
+"""The options that say that a file, a folder or a data set of the hub is read as text."""
 _READERS = {".csv": csv_data, ".tsv": csv_data, ".parquet": parquet, ".npz": numpy_data, ".npy": numpy_data}
 """The function that reads files of an ending."""
+_TEXTS = {".txt", ".md", ".rst", ".tex", ".html", ".xml", ".json", ".jsonl", ".py", ".c", ".h", ".cpp", ".js", ".java"}
+"""The endings of files by which a folder without images, tables or arrays is one of texts."""
 
 
 def _path_and_options(name: str) -> tuple[Path | None, dict[str, Any]]:
@@ -118,6 +127,11 @@ def _path_and_options(name: str) -> tuple[Path | None, dict[str, Any]]:
     return None, {}
 
 
+def _hub_and_options(name: str) -> tuple[str, dict[str, Any]]:
+    bare, bracket, rest = name.partition("(")
+    return bare, parse_call(f"data({rest}", "data set")[1] if bracket else {}
+
+
 def _exists(name: str) -> bool:
     try:
         return bool(name) and Path(name).expanduser().exists()
@@ -126,17 +140,27 @@ def _exists(name: str) -> bool:
 
 
 def _reader(path: Path) -> Callable[..., Data]:
-    """The function that reads a file or a folder, by what it holds."""
+    """The function that reads a file or a folder, by what it holds: text where nothing is known of it."""
     if not path.is_dir():
-        if (suffix := path.suffix.lower()) not in _READERS:
-            raise MinimandError(f"{shown(path)} is a file; expected a folder, or a file {', '.join(_READERS)}.")
-        return _READERS[suffix]
+        if path.suffix.lower() in suffixes_of_pictures():
+            raise MinimandError(f"{shown(path)} is one image; expected a folder of them, or a file {', '.join(_READERS)}.")
+        return _READERS.get(path.suffix.lower(), text_data)
     below = {Path(name).suffix.lower() for name in _names_below(path) if name[0] != "."}
     if ".parquet" in below:
         return parquet
+    if below & _TEXTS and not below & suffixes_of_pictures() and not below & {".csv", ".npy"}:
+        return text_data
     if any(inner.is_dir() for inner in visible(path)):
         return image_folder
     return next((_READERS[suffix] for suffix in (".csv", ".npy") if suffix in below), image_folder)
+
+
+def suffixes_of_pictures() -> frozenset[str]:
+    """The endings of image files; without Pillow the usual ones."""
+    try:
+        return suffixes()
+    except MissingPackageError:
+        return frozenset((".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"))
 
 
 def _names_below(path: Path) -> Iterator[str]:
