@@ -20,9 +20,10 @@ from minimand.recipes.augmentation import Augmentation
 def test_every_data_set_has_a_line_and_references_that_can_be_cited() -> None:
     lines = mm.list_data()
     named = {"cifar10", "cifar100", "digits", "fashion_mnist", "nested_rings", "parity", "telgarsky"}
+    named |= {"bible", "python_stdlib", "tinyshakespeare"}
     assert set(lines) == named
     assert all(len(line) > 25 for line in lines.values())
-    assert [name for name in lines if not mm.bibliography(name)] == ["parity"]
+    assert [name for name in lines if not mm.bibliography(name)] == ["bible", "parity", "python_stdlib"]
 
 
 def test_a_package_of_somebody_else_brings_a_data_set(monkeypatch: pytest.MonkeyPatch) -> None:

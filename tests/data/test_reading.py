@@ -398,7 +398,7 @@ def test_files_that_are_not_there_or_not_read_are_named(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     if name == "y.txt":
         Path(name).write_text("")
-        with pytest.raises(ValueError, match=r"y.txt is a file; expected a folder, or a file .csv"):
+        with pytest.raises(ValueError, match=r"y is empty; expected some text"):
             mm.load_data(name)
         return
     with pytest.raises(FileNotFoundError if "/" not in name else ValueError, match="no file or folder|cannot load"):

@@ -101,9 +101,9 @@ def read_tensors(path: Path, kind: str, form: int) -> tuple[dict[str, Tensor], d
 
 
 def map_tensors(path: Path, kind: str, form: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """As `read_tensors`, but as arrays that are read from the file when they are used; raises SealError, or OSError.
+    """The tensors and metadata as of `read_tensors`, as arrays that are read from the file when they are used.
 
-    The checksum is that of the file as it is now.
+    The checksum is that of the file as it is now; raises SealError, or OSError.
     """
     with open_plain(path) as file:
         head = file.read(8 + len(_TENSORS))
@@ -119,7 +119,9 @@ def map_tensors(path: Path, kind: str, form: int) -> tuple[dict[str, np.ndarray]
         entries = json.loads(head[8:] + checksum + header)
         metadata = entries.pop("__metadata__")
         if (metadata["kind"], metadata["format"]) != (kind, str(form)):
-            raise SealError(f"{path} is a {metadata['kind']} of format {metadata['format']}; expected a {kind}, {form}.")
+            raise SealError(
+                f"{path} is a {metadata['kind']} of format {metadata['format']}; expected a {kind}, {form}."
+            )
         return {name: _mapped(path, 8 + length, **entry) for name, entry in entries.items()}, metadata
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, SealError):

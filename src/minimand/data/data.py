@@ -33,7 +33,7 @@ class Text:
     characters_per_token: float
 
     def measures(self, loss: float) -> dict[str, float | None]:
-        """A loss in nats a token as bits a byte and nats a character, which texts in other tokens can be compared by."""
+        """A loss in nats a token as bits a byte and nats a character, which do not depend on the tokens."""
         nats_per_byte = loss / self.bytes_per_token
         return {
             "bits_per_byte": nats_per_byte / math.log(2),
@@ -88,6 +88,11 @@ class Data:
     def num_outputs(self) -> int:
         """The length of a model's output."""
         return len(self.classes) if self.task == "classification" else self.outputs
+
+    @property
+    def judged_by_accuracy(self) -> bool:
+        """Whether the share of right classes says how well a model does, beside its loss; of a text it does not."""
+        return self.task == "classification" and self.text is None
 
     def prepare(self, inputs: Any) -> Any:
         """What a model sees: floats, normalized; images in channels-last layout. (N, ...) to (N, ...).

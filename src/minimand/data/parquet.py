@@ -123,7 +123,7 @@ class ParquetFile:
         return names[0]
 
     def text_columns(self) -> list[str]:
-        """The columns of text."""
+        """The names of the columns that hold text."""
         types = require("pyarrow", "data", "to read Parquet files").types
         columns = zip(self.schema.names, self.schema.types, strict=True)
         return [name for name, kind in columns if types.is_string(kind) or types.is_large_string(kind)]

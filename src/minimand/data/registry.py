@@ -143,7 +143,9 @@ def _reader(path: Path) -> Callable[..., Data]:
     """The function that reads a file or a folder, by what it holds: text where nothing is known of it."""
     if not path.is_dir():
         if path.suffix.lower() in suffixes_of_pictures():
-            raise MinimandError(f"{shown(path)} is one image; expected a folder of them, or a file {', '.join(_READERS)}.")
+            raise MinimandError(
+                f"{shown(path)} is one image; expected a folder of them, or a file {', '.join(_READERS)}."
+            )
         return _READERS.get(path.suffix.lower(), text_data)
     below = {Path(name).suffix.lower() for name in _names_below(path) if name[0] != "."}
     if ".parquet" in below:

@@ -118,7 +118,7 @@ def _plan(
         "hypothesis": hypothesis,
         "arms": [contestant.label for contestant in contestants],
         "seeds": list(range(seeds)),
-        "judged": "test accuracy" if task.data.task == "classification" else "test loss",
+        "judged": "test accuracy" if task.data.judged_by_accuracy else "test loss",
         "tuning": {"rates": tried, "held out": HELD_OUT, "seed": SEED} if tried else "none",
         "data": dict(task.data.loaded) or task.data.name,
         "model": task.model,
@@ -190,7 +190,7 @@ def _compare(
                 diverged.append(seed)
         entries.append(
             replace(
-                _entry(contestant, results, diverged, task.data.shape),
+                _entry(contestant, results, diverged, task.data),
                 tried=scores,
                 rate=arm.recipe.optimizer.lr if scores else None,
             )
@@ -214,13 +214,11 @@ def _tuned(
     return replace(task, recipe=recipe), scores
 
 
-def _entry(
-    contestant: _Contestant, results: Sequence[FitResult], diverged: list[int], shape: tuple[int, ...]
-) -> ComparisonEntry:
+def _entry(contestant: _Contestant, results: Sequence[FitResult], diverged: list[int], data: Data) -> ComparisonEntry:
     return ComparisonEntry(
         contestant.label,
         count_parameters(contestant.model),
-        count_flops(contestant.model, shape),
+        count_flops(contestant.model, data.shape, data.text is not None),
         [r.test_accuracy for r in results if r.test_accuracy is not None],
         [r.test_loss for r in results if r.test_loss is not None],
         [sum(record["seconds"] for record in r.history) for r in results],

@@ -78,6 +78,14 @@ class LoadedRun:
     def fitting(self, data: Data) -> Data:
         """Other data, normalized as the run's; raises RunError unless the model can read and tell them apart."""
         own = self.inputs
+        if own.text is not None:
+            if own.text.fits(data.text) and data.shape[0] <= own.shape[0]:
+                return data
+            theirs = "is no text" if data.text is None else f"has windows of {data.shape[0]} tokens ({_tokens(data)})"
+            raise RunError(
+                f"{self.run.folder} was trained on windows of {own.shape[0]} tokens ({_tokens(own)}), and {data.name} "
+                f"{theirs}; expected mm.load_data(..., tokens={str(self.run.folder)!r}, context={own.shape[0]})."
+            )
         for what, mine, theirs in (
             ("samples of the shape", own.shape, data.shape),
             ("the task", own.task, data.task),
@@ -97,7 +105,8 @@ class LoadedRun:
 
     def __repr__(self) -> str:
         name = type(self.model).__name__
-        return f"<run {self.run.folder}: {name}, step {self.step:,}, {len(self.classes) or 'no'} classes>"
+        outputs = "tokens" if self.inputs.text else "classes"
+        return f"<run {self.run.folder}: {name}, step {self.step:,}, {len(self.classes) or 'no'} {outputs}>"
 
 
 def load(
@@ -142,8 +151,12 @@ def load_run(run: str | Path, model: Any = None, algorithm: Algorithm | str | No
     try:
         stored, prints, loaded = dict(config["model"]), dict(config["fingerprints"]), dict(config["data"])
         recipe, loss, seed = from_config(config["recipe"]), config["loss"], config["seed"]
-        method, inputs = method_from_config(config["method"]), described(config["inputs"], str(loaded.get("name", "")))
+        tokenizer = folder.tokenizer() if "text" in config["inputs"] else None
+        method = method_from_config(config["method"])
+        inputs = described(config["inputs"], str(loaded.get("name", "")), tokenizer)
     except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, RunError):
+            raise
         raise RunError(f"{run}/config.yaml is not a run's configuration ({error}).") from None
     if "class" in stored:
         built = _rewired(_own(run, stored, inputs, model, algorithm), config.get("rewired", []))
@@ -220,8 +233,14 @@ def _load_trained(
         load_weights(plan.problems[checkpoint.state["problem"]].module, weights, where)
 
 
+def _tokens(data: Data) -> str:
+    return f"{data.num_outputs:,} of {data.text.tokenizer.name}" if data.text else ""
+
+
 def _blank(inputs: Data) -> Arrays:
     """A few samples of zeros, of which a method sees the shapes."""
+    if inputs.text is not None:
+        return Arrays(torch.zeros(4, *inputs.shape, dtype=torch.long), torch.zeros(4, *inputs.shape, dtype=torch.long))
     targets = torch.zeros(4, dtype=torch.long) if inputs.task == "classification" else torch.zeros(4, inputs.outputs)
     return Arrays(torch.zeros(4, *inputs.shape), targets)
 

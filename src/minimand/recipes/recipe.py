@@ -73,8 +73,9 @@ class Recipe:
     """The factor on the learning rate of parameters that are one number: a tenth for Fixup (Zhang et al. 2019)."""
     precision: Precision = "auto"
     """The number format of the forward pass: "bf16" is bfloat16 autocast, weights and updates stay in float32. "auto"
-    is bf16 for images and networks with batch normalization and without thresholds, where the hardware is fast at it,
-    else fp32. A run's configuration says which it became, and a run that goes on keeps it."""
+    is bf16 where the hardware is fast at it, for images and networks with batch normalization and without thresholds,
+    and for language models, on a CPU those of a width of 128 and more; else fp32. A run's configuration says which it
+    became, and a run that goes on keeps it."""
     compile: bool = False
     """Whether the model runs through torch.compile."""
     augmentation: Augmentation | None = None
@@ -120,14 +121,19 @@ class Recipe:
 # A first look at any data set in about the same time: how many samples are seen, at most and at least how often.
 _SAMPLES_SEEN = 120_000
 _EPOCHS = (2, 30)
+# Of text: the tokens seen, those of an update, and the rate at a width of 128, which falls as width grows.
+_TOKENS_SEEN, _TOKENS_PER_UPDATE = 1_300_000, 2048
+_TEXT_RATE, _TEXT_WIDTH = 3e-3, 128
 
 
 def default_recipe(data: "Data", model: nn.Module) -> Recipe:
     """A short recipe for a first look: few epochs of large data, many of small.
 
     SGD for networks with normalization, which bear its learning rate, on images; Adam for all others, and for networks
-    of thresholds, which learn little by SGD in so few steps.
+    of thresholds, which learn little by SGD in so few steps. AdamW with a warm-up, clipped, for language models.
     """
+    if data.text is not None:
+        return _for_text(data, model)
     low, high = _EPOCHS
     epochs = min(max(round(_SAMPLES_SEEN / len(data.train)), low), high)
     has_thresholds = _has_thresholds(model)
@@ -135,6 +141,24 @@ def default_recipe(data: "Data", model: nn.Module) -> Recipe:
         return Recipe(epochs=epochs)
     adam = AdamW(lr=3e-3 if has_thresholds else 5e-3, weight_decay=0.0)
     return Recipe(epochs=epochs, batch_size=min(128, len(data.train)), optimizer=adam, schedule=Cosine())
+
+
+def _for_text(data: "Data", model: nn.Module) -> Recipe:
+    context = data.shape[0]
+    epochs = min(max(round(_TOKENS_SEEN / (len(data.train) * context)), 1), _EPOCHS[1])
+    rate = _TEXT_RATE * min(_TEXT_WIDTH / max(_text_width(model), 1), 1)
+    return Recipe(
+        epochs=epochs,
+        batch_size=min(max(_TOKENS_PER_UPDATE // context, 1), len(data.train)),
+        optimizer=AdamW(lr=rate, betas=(0.9, 0.99), weight_decay=0.1),
+        schedule=Cosine(warmup=0.05, floor=0.1),
+        clip=1.0,
+    )
+
+
+def _text_width(model: nn.Module) -> int:
+    """The length of the vectors that a model looks tokens up as; 0 for a model without an embedding."""
+    return max((module.embedding_dim for module in model.modules() if isinstance(module, nn.Embedding)), default=0)
 
 
 def as_precision(precision: Precision, data: "Data", model: nn.Module, device: torch.device) -> Precision:
@@ -147,7 +171,10 @@ def as_precision(precision: Precision, data: "Data", model: nn.Module, device: t
         return precision
     if (only := getattr(model, "only_precision", None)) in ("fp32", "bf16"):
         return only
-    gains = has_bf16(device) and _is_normalized_on_images(data, model) and not _has_thresholds(model)
+    pays = _is_normalized_on_images(data, model)
+    if data.text is not None:  # in narrow models a CPU spends more on casts than it gains
+        pays = device.type != "cpu" or _text_width(model) >= _TEXT_WIDTH
+    gains = pays and has_bf16(device) and not _has_thresholds(model)
     return "bf16" if gains else "fp32"
 
 

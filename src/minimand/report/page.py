@@ -109,12 +109,27 @@ def _facts(result: "FitResult", data: Data, model: nn.Module) -> list[tuple[str,
         results.insert(0, (f"{100 * result.test_accuracy:.2f} %", "test accuracy"))
     if result.ensemble_evaluation and result.ensemble_evaluation.accuracy is not None:
         results.append((f"{100 * result.ensemble_evaluation.accuracy:.2f} %", "all classifiers together"))
-    flops = count_flops(model, data.shape)
+    flops = count_flops(model, data.shape, data.text is not None)
+    operations, unit = "unknown" if flops is None else f"{flops / 1e6:,.1f} M", "sample"
+    if data.text is not None:
+        results, unit = [*results, *_facts_of_text(result.history[-1])], "token"
+        operations = operations if flops is None else f"{flops / data.shape[0] / 1e6:,.2f} M"
     return [
         *results,
         (f"{count_parameters(model):,}", "parameters"),
-        ("unknown" if flops is None else f"{flops / 1e6:,.1f} M", "FLOPs a sample, forward"),
+        (operations, f"FLOPs a {unit}, forward"),
         (f"{sum(record['seconds'] for record in result.history):.0f} s", f"for {len(result.history)} epochs"),
+    ]
+
+
+def _facts_of_text(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the last epoch of a training on text measured, but for its loss."""
+    named = {"bits_per_byte": "bits a byte, test", "nats_per_character": "nats a character, test"}
+    measures = [(f"{record[name]:.4f}", words) for name, words in named.items() if record.get(name) is not None]
+    return [
+        *measures,
+        (f"{record['tokens']:,}", "tokens seen"),
+        (f"{record['tokens_per_second']:,}", "tokens a second"),
     ]
 
 

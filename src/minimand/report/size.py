@@ -10,15 +10,17 @@ from .._support.modes import evaluation_mode
 from .._support.torch_internals import storage_id, uncompiled
 
 
-def count_flops(model: nn.Module, shape: tuple[int, ...]) -> int | None:
+def count_flops(model: nn.Module, shape: tuple[int, ...], tokens: bool = False) -> int | None:
     """Floating-point operations of a forward pass of one sample: two for each multiplication with its addition.
 
-    Only matrix products and convolutions count, as is usual. None if the model does not run on a batch of one.
+    Only matrix products and convolutions count, as is usual. A sample may be one of token ids. None if the model does
+    not run on a batch of one.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     try:
         with evaluation_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
-            uncompiled(model)(torch.zeros(1, *shape, device=device))
+            kind = torch.long if tokens else torch.float
+            uncompiled(model)(torch.zeros(1, *shape, device=device, dtype=kind))
     except (RuntimeError, ValueError, TypeError):  # somebody else's model may want another batch
         return None
     return counter.get_total_flops()

@@ -51,20 +51,21 @@ def documents_of_folder(place: Path) -> tuple[Parts, tuple[str, ...]]:
 
     Files called train, test, val, valid or validation, or in folders called so, are parts.
     """
-    files, _ = files_by_part(place, "")
-    paths = sorted(path for part in files.values() for path in part)
+    paths = [Path(folder, name) for folder, _, names in os.walk(place) for name in names]
+    insides = sorted(path.relative_to(place) for path in paths)
     parts: Parts = {}
     left_out: list[str] = []
     size = 0
-    for path in paths:
-        inside = path.relative_to(place)
+    for inside in insides:
+        if any(name.startswith(".") for name in inside.parts):
+            continue
         try:
-            text = read_text(path, MOST_BYTES - size)
+            text = read_text(place / inside, MOST_BYTES - size)
         except MinimandError:
             left_out.append(shown(inside))
             continue
         size += len(text)
-        words = [path.stem.lower(), *(folder.name.lower() for folder in inside.parents)]
+        words = [inside.stem.lower(), *(folder.name.lower() for folder in inside.parents)]
         part = next((PARTS[word] for word in words if word in PARTS), "")
         if text:
             parts.setdefault(part, []).append(text)
@@ -114,7 +115,9 @@ def documents_of_hub(repository: str, column: str | None) -> tuple[Parts, tuple[
     parts: Parts = {}
     for part, split in names.items():
         features = splits[split].features
-        of_text = [key for key, feature in features.items() if getattr(feature, "dtype", "") in ("string", "large_string")]
+        of_text = [
+            key for key, feature in features.items() if getattr(feature, "dtype", "") in ("string", "large_string")
+        ]
         chosen = text_column(list(features), of_text, column, repository)
         parts[part] = _texts(splits[split][chosen], repository)
     unused = sorted({*splits} - {*names.values()})
@@ -132,7 +135,11 @@ def text_column(columns: Sequence[str], of_text: Sequence[str], column: str | No
     usual = [name for name in _COLUMNS if name in of_text]
     if usual or len(of_text) == 1:
         return (usual or list(of_text))[0]
-    what = f"several columns of text: {', '.join(of_text)}" if of_text else f"the columns {', '.join(columns)}, none of text"
+    what = (
+        f"several columns of text: {', '.join(of_text)}"
+        if of_text
+        else f"the columns {', '.join(columns)}, none of text"
+    )
     raise MinimandError(f"{where} has {what}; expected one of text, or column= with its name.")
 
 

@@ -103,7 +103,7 @@ def make_text(
     notes: tuple[str, ...] = (),
 ) -> Data:
     """Documents by part as data of windows of tokens; arguments as of `text_data`, parts as `documents` has them."""
-    check_number("context", context, 1, 2**20, whole=True)
+    check_number("context", context, 1, math.inf, whole=True)
     for option, value in (("windows", windows), ("test_windows", test_windows)):
         if value is not None:
             check_number(option, value, 1, math.inf, whole=True)

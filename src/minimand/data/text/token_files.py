@@ -96,7 +96,9 @@ def _encoded(texts: Sequence[str], tokenizer: Tokenizer) -> TokenPart:
         pieces += own
     all_tokens = np.concatenate(pieces) if pieces else np.zeros(0, dtype=kind)
     length = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
-    return TokenPart(all_tokens, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), sum(map(len, texts)), length)
+    return TokenPart(
+        all_tokens, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), sum(map(len, texts)), length
+    )
 
 
 def _pieces(text: str) -> list[str]:

@@ -19,7 +19,7 @@ class Tokenizer(Protocol):
     """What makes token ids of text: every token has a number from 0 to `size - 1`."""
 
     name: str
-    """What it is called, as in `load_data(..., tokens=name)`."""
+    """The name of the tokenizer, as in `load_data(..., tokens=name)`."""
     separator: int | None
     """The token at the end of each of several documents; None where a text is one document."""
 
@@ -145,7 +145,12 @@ def tokenizer_of(config: Any) -> Tokenizer:
             return Characters(alphabet, separator)
         case {"kind": "byte", "separator": bool(separator)}:
             return Bytes(separator)
-        case {"kind": "subword", "name": str(name), "json": str(text), "separator": int(separator) | (None as separator)}:
+        case {
+            "kind": "subword",
+            "name": str(name),
+            "json": str(text),
+            "separator": int(separator) | (None as separator),
+        }:
             return Subwords(name, text, separator)
     kind = config.get("kind") if isinstance(config, dict) else type(config).__name__
     raise WrongTypeError(f"{kind!r} describes no tokenizer; expected character, byte or subword with its settings.")

@@ -76,4 +76,8 @@ def describe(metrics: dict[str, Any]) -> str:
         text += f", test loss {metrics['test_loss']:.4f}"
     if metrics.get("test_accuracy") is not None:
         text += f", test accuracy {100 * metrics['test_accuracy']:.2f} %"
+    if metrics.get("bits_per_byte") is not None:
+        text += f", {metrics['bits_per_byte']:.3f} bits a byte"
+    if "tokens_per_second" in metrics:
+        text += f", {metrics['tokens_per_second']:,} tokens/s"
     return f"{text}, {metrics['seconds']:.0f} s"

@@ -19,6 +19,7 @@ from ..distributed.world import World
 from .losses import Loss, aligned, as_loss, predicted
 
 _BATCH = 512
+_LOGITS = 2**26  # of a batch of windows of a text, at most
 _COLUMNS = (
     "epoch",
     "step",
@@ -38,11 +39,13 @@ class Evaluation:
     """How well a model does on samples; accuracy from 0 to 1 and confusion (true, predicted) for classes only."""
 
     loss: float
+    """The mean over the samples, or, of a class for each place, over the places: nats a token of a text."""
     accuracy: float | None = None
     confusion: list[list[int]] | None = None
     """None for a regression, and where the classes are too many to count in pairs."""
     metrics: dict[str, float | None] = field(default_factory=dict)
-    """The caller's own metrics; None for one that is NaN or infinite, as of samples without any of a class."""
+    """The caller's own metrics; None for one that is NaN or infinite, as of samples without any of a class. Of a text
+    also its bits a byte and nats a character."""
 
 
 def evaluate(
@@ -100,18 +103,20 @@ def evaluate_batches(
     model: nn.Module, data: Data, samples: Samples, judge: Loss, world: World, metrics: Metrics = MappingProxyType({})
 ) -> Evaluation:
     """Run a model over samples whose batches are prepared, shared by the processes of a world."""
-    share, counts = world.evaluation_share(samples, _BATCH)
+    size = _BATCH if data.text is None else max(min(_LOGITS // (data.shape[0] * data.num_outputs), _BATCH), 1)
+    share, counts = world.evaluation_share(samples, size)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     counted = torch.zeros(4, dtype=torch.double, device=device)
     confusion = torch.zeros(0, 0, dtype=torch.long, device=device)
     judged: list[tuple[Tensor, Tensor]] = []
     with evaluation_mode(model), torch.inference_mode():
-        for x, y in samples.batches(_BATCH, share=share):
+        for x, y in samples.batches(size, share=share):
             returned = call(model, x)
             outputs = tensor_of(returned).float()
             loss = judge(outputs if isinstance(returned, Tensor) else returned, y)
-            counted[:2] += torch.stack([loss.double(), torch.ones_like(loss, dtype=torch.double)]) * len(y)
-            if data.task == "classification" and (y.ndim == 1 or not isinstance(x, dict)):
+            weight = _weight(y, isinstance(x, dict))
+            counted[:2] += torch.stack([torch.where(weight > 0, loss.double() * weight, 0.0), weight])
+            if data.judged_by_accuracy and (y.ndim == 1 or not isinstance(x, dict)):
                 confusion = _confused(confusion, counted, *aligned(outputs, y, data))
             if metrics:
                 judged.append((outputs.cpu(), y.cpu()))
@@ -121,7 +126,17 @@ def evaluate_batches(
     accuracy = right / places if places else None
     n = len(confusion)
     rows = [list(map(int, confused[c * n : (c + 1) * n])) for c in range(n)] or None
-    return Evaluation(total / count, accuracy, rows, _measured(metrics, judged))
+    loss, measures = total / count, {} if data.text is None else data.text.measures(total / count)
+    return Evaluation(loss, accuracy, rows, measures | _measured(metrics, judged))
+
+
+def _weight(y: Tensor, has_own_loss: bool) -> Tensor:
+    """How much the mean loss of a batch counts: by its samples, or, of a class for each place, by places that have one.
+
+    A model that is given its targets may count other places, so that its batches count by samples.
+    """
+    is_dense = y.ndim > 1 and not y.is_floating_point() and not has_own_loss
+    return (y != NO_CLASS).sum().double() if is_dense else torch.tensor(len(y), dtype=torch.double, device=y.device)
 
 
 def _confused(confusion: Tensor, counted: Tensor, outputs: Tensor, y: Tensor) -> Tensor:

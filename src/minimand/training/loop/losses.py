@@ -38,6 +38,8 @@ def as_loss(loss: str | Loss | None, data: Data, recipe: Recipe | None = None) -
             raise MinimandError(f"loss is 'cross_entropy', but {data.name} is a regression; expected 'mse'.")
         chosen = partial(cross_entropy, label_smoothing=softened["label_smoothing"])
     elif chosen == "mse":
+        if data.text is not None:
+            raise MinimandError(f"loss is 'mse', but {data.name} is a text; expected 'cross_entropy'.")
         chosen = one_hot_mse if data.task == "classification" else mse
     elif isinstance(chosen, str):
         raise unknown_name("loss", chosen, ("cross_entropy", "mse"))
@@ -61,6 +63,8 @@ def _checked(
 def cross_entropy(outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Cross entropy of `aligned` outputs and classes, or shares of classes; of one logit the binary one."""
     if outputs.shape != targets.shape or (outputs.ndim > 1 and outputs.shape[1] > 1):
+        if (rows := outputs.movedim(1, -1)).ndim > 2 and rows.is_contiguous() and not targets.is_floating_point():
+            outputs, targets = rows.flatten(0, -2), targets.flatten()  # a place a row is faster, and the same mean
         return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
     return F.binary_cross_entropy_with_logits(outputs, targets * (1 - label_smoothing) + label_smoothing / 2)
 
@@ -81,6 +85,8 @@ def aligned(outputs: Tensor, targets: Tensor, data: Data) -> tuple[Tensor, Tenso
         MinimandError: outputs that do not fit the targets or the classes, of which a caller's may not show all.
     """
     n, shape, classes = len(targets), tuple(outputs.shape), len(data.classes)
+    if data.text is not None:
+        return _aligned_tokens(outputs, targets, data)
     if data.task == "regression":
         if _without_ones(shape) == _without_ones(targets.shape):
             return outputs, targets.reshape(shape).to(outputs.dtype)
@@ -99,6 +105,17 @@ def aligned(outputs: Tensor, targets: Tensor, data: Data) -> tuple[Tensor, Tenso
     ):
         raise _misfit(data, n, shape, f"{classes} classes", (n, classes, *places))
     return outputs, F.pad(targets, (0, outputs.shape[1] - classes)) if shares else targets
+
+
+def _aligned_tokens(outputs: Tensor, targets: Tensor, data: Data) -> tuple[Tensor, Tensor]:
+    """Logits (N, T, tokens) of a language model turned to (N, tokens, T), whatever T is; targets (N, T) as they are."""
+    expected = (*targets.shape, data.num_outputs)
+    if outputs.shape[:-1] != targets.shape or outputs.shape[-1] < data.num_outputs:
+        raise MinimandError(
+            f"the model's outputs for {len(targets)} windows have the shape {tuple(outputs.shape)}; {data.name} has "
+            f"{data.num_outputs} tokens: expected {expected}, logits of the token that follows at each place."
+        )
+    return outputs.movedim(-1, 1), targets
 
 
 def predicted(outputs: Tensor) -> Tensor:

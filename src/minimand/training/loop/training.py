@@ -14,6 +14,7 @@ from ..._support.seeds import derived_seed
 from ..._support.torch_internals import uncompiled
 from ...data import Arrays, Data, Loader, Samples
 from ...data.data import PreparedSamples, as_prepared
+from ...data.text.windows import Windows
 from ...recipes.recipe import Recipe
 from ..distributed.world import World
 from ..hooks.hook import HOOKS
@@ -72,7 +73,7 @@ class Training:
         self.hooks = {name: hook(self) for name, hook in HOOKS.items() if hook.is_wanted(self)}
         self.data = data = reduce(lambda data, hook: hook.select_data(data), self.hooks.values(), data)
         self._prepare_samples()
-        self.counts_right = data.task == "classification" and not any(h.hides_accuracy for h in self.hooks.values())
+        self.counts_right = data.judged_by_accuracy and not any(h.hides_accuracy for h in self.hooks.values())
         if self.plan.cache is not None:
             check_cached(data, recipe, self.world)
             self.plan.cache.check(len(data.train), len(data.test), None if run is None else run.folder)
@@ -86,7 +87,7 @@ class Training:
     def _prepare_samples(self) -> None:
         data, recipe = self.data, self.recipe
         augmentation = recipe.augmentation or data.augmentation
-        unchecked = not isinstance(data.train, Arrays)  # arrays were checked when they became data
+        unchecked = not isinstance(data.train, Arrays | Windows)  # which were checked when they became data
         self.train_samples = data.train.to(self.device)
         if not getattr(data.train, "is_prepared", False):
             self.train_samples = PreparedSamples(data, self.train_samples, self.device, augmentation, unchecked)

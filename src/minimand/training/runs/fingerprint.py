@@ -4,7 +4,8 @@ import hashlib
 
 import torch
 
-from ...data import Arrays, Data
+from ...data import Arrays, Data, NoSamples
+from ...data.text.windows import Windows
 from ...networks.fingerprint import digest
 from ..loop.losses import Loss
 
@@ -12,7 +13,9 @@ _ROWS = 64
 
 
 def of_data(data: Data) -> str | None:
-    """The fingerprint of some training and test samples; None where they are not in memory."""
+    """The fingerprint of some training and test samples; None where they are not in memory and no text."""
+    if isinstance(data.train, Windows) and isinstance(data.test, Windows | NoSamples):
+        return digest([data.train.key, getattr(data.test, "key", ""), data.train.context])
     if not (isinstance(data.train, Arrays) and isinstance(data.test, Arrays)):
         return None
     return digest([_rows(data.train), _rows(data.test), data.mean, data.std, data.augmentation])
@@ -23,7 +26,9 @@ def of_loss(loss: Loss, data: Data, device: torch.device) -> str | None:
     generator = torch.Generator().manual_seed(0)
     outputs = torch.randn(32, data.num_outputs, generator=generator).to(device)
     targets = torch.randn(32, data.num_outputs, generator=generator)
-    if data.task == "classification":
+    if data.text is not None:
+        outputs, targets = outputs[None], (torch.arange(32) % data.num_outputs)[None]
+    elif data.task == "classification":
         targets = torch.arange(32) % data.num_outputs
     try:
         with torch.no_grad(), torch.random.fork_rng():

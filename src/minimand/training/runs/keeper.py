@@ -75,7 +75,7 @@ class Keeper:
             self.config = configuration(
                 training.model, whole, training.method, training.recipe, loss, training.seed, training.device, stages
             )
-            training.world.on_main(lambda: run.begin(self.config, environment(training.device)))
+            training.world.on_main(lambda: run.begin(self.config, environment(training.device), whole.text))
 
     @property
     def is_due(self) -> bool:

@@ -13,6 +13,9 @@ from ..._support.errors import MinimandError
 from ..._support.files import append_line, locked, write_whole
 from ..._support.plain_yaml import YamlError, read_yaml, write_yaml
 from ..._support.sealed import SealError, open_plain, read_sealed_text, sealed_yaml
+from ...data.data import Text
+from ...data.text.kept import TOKENIZER_FILE, keep_tokenizer, read_tokenizer
+from ...data.text.tokenizers import Tokenizer
 from . import checkpoint
 
 FORMAT = "run 1"
@@ -133,8 +136,26 @@ class Run:
         if self.checkpoints.is_symlink():
             raise RunError(f"{self.checkpoints} is a link, and a run writes in its folder only; put the folder there.")
 
-    def begin(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-        """Begin in the claimed folder, or raise RunError where it holds something else, with checkpoints to be lost."""
+    def begin(self, config: Mapping[str, Any], environment: Mapping[str, Any], text: Text | None = None) -> None:
+        """Begin in the claimed folder, or raise RunError where it holds something else, with checkpoints to be lost.
+
+        The tokenizer of a text is kept beside the configuration, which has its digest.
+        """
+        self._begin(config, environment)
+        if text is not None:
+            try:
+                keep_tokenizer(text.tokenizer, self.folder)
+            except OSError as error:
+                raise OSError(f"cannot write the run to {str(self.folder)!r} ({error.strerror}).") from None
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of a run on text; raises RunError where it is missing or damaged."""
+        try:
+            return read_tokenizer(self.folder)
+        except (OSError, ValueError) as error:
+            raise RunError(f"{error} The run {self.folder} needs it to read text.") from None
+
+    def _begin(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         self.check_place()
         if checkpoint.paths(self.checkpoints):
             before = {k: v for k, v in self.config().items() if k not in _NOT_COMPARED}
@@ -167,6 +188,7 @@ class Run:
         if not checkpoint.paths(self.checkpoints):
             self._config.unlink(missing_ok=True)
             self._metrics.unlink(missing_ok=True)
+            (self.folder / TOKENIZER_FILE).unlink(missing_ok=True)
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append a record to the metrics."""
