@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 from minimand._support.errors import MinimandError
 from minimand.data.text import subwords
-from minimand.data.text.kept import keep_tokenizer, read_tokenizer
+from minimand.data.text.kept import keep_tokenizer, read_tokenizer, tokenizer_of
 from minimand.data.text.tokenizers import (
     END_OF_TEXT,
     Bytes,
@@ -18,7 +18,6 @@ from minimand.data.text.tokenizers import (
     alphabet_of,
     digest_of,
     size_of,
-    tokenizer_of,
 )
 
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=60)

@@ -1,12 +1,14 @@
-"""The tokenizer in the folder of a run, so that what the run trained can be asked and judged later."""
+"""Tokenizers as plain values, and in the folder of a run, so that what it trained can be asked and judged later."""
 
 import json
 from pathlib import Path
+from typing import Any
 
-from ..._support.errors import MinimandError
+from ..._support.errors import MinimandError, WrongTypeError
 from ..._support.files import write_whole
 from ..._support.sealed import read_sealed_text, sealed_json
-from .tokenizers import Tokenizer, tokenizer_of
+from .subwords import Subwords
+from .tokenizers import Bytes, Characters, Tokenizer
 
 TOKENIZER_FILE = "tokenizer.json"
 """The name of the file in the folder of a run."""
@@ -35,3 +37,25 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         raise MinimandError(f"{path} holds no tokenizer.")
     config.pop("checksum", None)
     return tokenizer_of(config)
+
+
+def tokenizer_of(config: Any) -> Tokenizer:
+    """The tokenizer that `config` of another describes.
+
+    Raises:
+        MinimandError: values that are none of a tokenizer. MissingPackageError: its package is not installed.
+    """
+    match config:
+        case {"kind": "character", "alphabet": str(alphabet), "separator": bool(separator)} if alphabet:
+            return Characters(alphabet, separator)
+        case {"kind": "byte", "separator": bool(separator)}:
+            return Bytes(separator)
+        case {
+            "kind": "subword",
+            "name": str(name),
+            "json": str(text),
+            "separator": int(separator) | (None as separator),
+        }:
+            return Subwords(name, text, separator)
+    kind = config.get("kind") if isinstance(config, dict) else type(config).__name__
+    raise WrongTypeError(f"{kind!r} describes no tokenizer; expected character, byte or subword with its settings.")

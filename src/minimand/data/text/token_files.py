@@ -15,7 +15,8 @@ from torch import Tensor
 from ..._support.errors import MinimandError
 from ..._support.files import cache_folder, write_whole
 from ..._support.sealed import SealError, map_tensors, write_tensors
-from .tokenizers import Tokenizer, size_of, tokenizer_of
+from .kept import tokenizer_of
+from .tokenizers import Tokenizer, size_of
 
 _FORMAT = 1
 _KIND = "token file"

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..._support.errors import MinimandError, WrongTypeError
+from ..._support.errors import MinimandError
 
 END_OF_TEXT = "<|endoftext|>"
 """How the separator of documents is shown."""
@@ -130,30 +130,6 @@ class Bytes:
 
     def config(self) -> dict[str, Any]:
         return {"kind": "byte", "separator": self.has_separator}
-
-
-def tokenizer_of(config: Any) -> Tokenizer:
-    """The tokenizer that `config` of another describes.
-
-    Raises:
-        MinimandError: values that are none of a tokenizer. MissingPackageError: its package is not installed.
-    """
-    from .subwords import Subwords
-
-    match config:
-        case {"kind": "character", "alphabet": str(alphabet), "separator": bool(separator)} if alphabet:
-            return Characters(alphabet, separator)
-        case {"kind": "byte", "separator": bool(separator)}:
-            return Bytes(separator)
-        case {
-            "kind": "subword",
-            "name": str(name),
-            "json": str(text),
-            "separator": int(separator) | (None as separator),
-        }:
-            return Subwords(name, text, separator)
-    kind = config.get("kind") if isinstance(config, dict) else type(config).__name__
-    raise WrongTypeError(f"{kind!r} describes no tokenizer; expected character, byte or subword with its settings.")
 
 
 def alphabet_of(texts: Sequence[str]) -> str:
