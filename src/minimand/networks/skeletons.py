@@ -1,7 +1,7 @@
 """The algorithms inside a model: stages that run one, and runs of blocks that one is wired around."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import nn
 
@@ -15,6 +15,7 @@ class Wiring(Protocol):
     """An algorithm that runs between the blocks of a model by hooks on them; its methods are those of `Unrolled`."""
 
     algorithm: Algorithm
+    binding: ClassVar[Binding]
 
     def learned(self) -> Algorithm: ...
 
@@ -56,8 +57,8 @@ class Skeleton:
 
     @property
     def binding(self) -> Binding:
-        """How a block becomes a gradient; the blocks of a rewired model are whole answers, bound as operators."""
-        return self.source.binding if isinstance(self.source, Unrolled) else "operator"
+        """How a block becomes a gradient; of a rewired model whole blocks are operators, branches residual."""
+        return self.source.binding
 
     @property
     def is_wired(self) -> bool:
@@ -72,12 +73,14 @@ class Skeleton:
 def skeletons(model: nn.Module) -> list[Skeleton]:
     """The algorithms inside a model: its unrolled stages in their order, then the runs of blocks that hooks wire."""
     stages: list[Skeleton] = []
-    wired: dict[Wiring, dict[str, nn.Module]] = {}
+    wired: dict[Wiring, dict[int, tuple[str, nn.Module]]] = {}
     for name, module in model.named_modules():
         if isinstance(module, Unrolled):
             names = tuple(f"{name}.layers.{k}.block".removeprefix(".") for k in range(len(module.layers)))
             stages.append(Skeleton(module, names, tuple(module.blocks)))
         for hook in forward_hooks(module):
             if isinstance(hook, WiringHook):
-                wired.setdefault(hook.wiring, {})[name] = module
-    return stages + [Skeleton(wiring, tuple(blocks), tuple(blocks.values())) for wiring, blocks in wired.items()]
+                wired.setdefault(hook.wiring, {})[hook.k] = name, module
+    # By step, as one module may answer several.
+    in_order = [(wiring, zip(*[blocks[k] for k in sorted(blocks)], strict=True)) for wiring, blocks in wired.items()]
+    return stages + [Skeleton(wiring, *blocks) for wiring, blocks in in_order]

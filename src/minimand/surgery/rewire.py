@@ -1,36 +1,40 @@
 """The skeleton of an algorithm around the blocks of any model, by forward hooks.
 
-The binding is the operator's, T = the block as it stands, skip included: with momentum 0 nothing changes. What a
-block returns is its answer; the hook hands on the next query in its place, and after the last block the output.
+Of whole blocks the binding is the operator's, T = the block as it stands, skip included: with momentum 0 nothing
+changes. What a block returns is its answer; the hook hands on the next query in its place, and after the last block
+the output. Branches inside of blocks are wired by `branches`.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Literal, Self
 
-import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .._support.errors import MinimandError, MisuseError
+from .._support.errors import MinimandError, MisuseError, unknown_name
 from .._support.torch_internals import close_forward, reopen_forward, version
 from ..algorithms import Algorithm, as_algorithm, is_proximal
 from ..networks import repeated
-from ..networks.coefficients import Coefficients, Values
+from ..networks.coefficients import Values
 from ..networks.kinds import check_model
 from ..networks.realization.program import Execution
 from ..networks.skeletons import WiringHook, skeletons
 from ..networks.unrolled import program_of
-from ..theory.kernel import consistency, kernel
+from ..theory.kernel import Binding, consistency, kernel
+from .branches import BranchRun
 from .changes import Change, Model
+from .wired import Wired, first_tensor, is_traced, tensors, with_first
 
 _LISTED = 12  # containers in an error
 _WHERE = "Name the containers to rewire by `where`."
 
 
 class Rewired(Change):
-    """A record of `rewire`: the runs of blocks that an algorithm wires now."""
+    """A record of `rewire`: the runs of blocks, or of branches, that an algorithm wires now."""
 
-    def __init__(self, model: nn.Module, runs: list["BlockRun"], handles: list[RemovableHandle]) -> None:
+    def __init__(
+        self, model: nn.Module, runs: Sequence["BlockRun | BranchRun"], handles: list[RemovableHandle]
+    ) -> None:
         super().__init__(model)
         self.runs, self._handles, self.references = runs, handles, runs[0].algorithm.references
 
@@ -38,22 +42,26 @@ class Rewired(Change):
         for handle in self._handles:
             handle.remove()
         for run in self.runs:
-            for name in run.names:
+            for name in run.hooked:
                 close_forward(self.model.get_submodule(name))
-            for coefficient in run.coefficients.learnable:
-                delattr(run.first, _parameter_name(coefficient))
+            run.unregister()
 
     def __str__(self) -> str:
         lines = [f"{type(self.model).__name__} rewired:"]
         for run in self.runs:
-            lines.append(f"  {run.names[0]} ... {run.names[-1]}  ({len(run.names)} blocks) by {run.learned()}")
+            lines.append(f"  {run.names[0]} ... {run.names[-1]}  ({len(run.names)} {run.what}) by {run.learned()}")
         return "\n".join(lines)
 
 
 def rewire(
-    model: Model, algorithm: Algorithm | type[Algorithm] | str, where: str | Iterable[str] | None = None
+    model: Model,
+    algorithm: Algorithm | type[Algorithm] | str,
+    where: str | Iterable[str] | None = None,
+    at: Literal["blocks", "branches"] = "blocks",
 ) -> Model:
-    """Wire the blocks of any model as an algorithm does, in place and without touching its code.
+    """Wire the blocks of any model, or the branches inside of them, as an algorithm does, in place.
+
+    No code of the model is touched.
 
     A run is two or more consecutive children of one container, of the same class and parameter shapes, each with
     modules inside. A block must not write into its input (no `inplace=True` on it). Names in the state dict stay;
@@ -65,8 +73,13 @@ def rewire(
         algorithm: consistent, asks one gradient once a step. With momentum 0 (gradient descent) the model is as it was.
         where: names of containers; by default every nn.Sequential and nn.ModuleList. Where nothing matches, the error
             lists what was looked at.
+        at: `blocks`, each a step, T the block with its skip (operator binding); or `branches`, the residual additions
+            inside the layers of a pre-norm transformer (GPT-2, Llama, ViT, torch's encoder layer ...), each a half
+            step, T the branch (residual binding): attention and map take turns, Lie-Trotter splitting.
     """
     check_model(model)
+    if at not in ("blocks", "branches"):
+        raise unknown_name("at of rewire", str(at), ("blocks", "branches"))
     algorithm = as_algorithm(algorithm)
     read = kernel(algorithm, 2)
     if not read.single or is_proximal(algorithm.oracles[0]):
@@ -80,62 +93,68 @@ def rewire(
         if skeleton.is_wired:
             raise MinimandError(f"{name} is rewired already; undo it first: mm.changes(model).undo().")
         raise MinimandError(f"{name} runs an algorithm already; give mm.create_model or mm.unroll another.")
-    runs = [BlockRun(algorithm, names, model.get_submodule(names[0])) for names in repeated.runs(model, where)]
-    if not runs:
+    names_by_run = list(repeated.runs(model, where))
+    if not names_by_run:
         raise MinimandError(_nothing_to_rewire(model, where))
-    handles = [handle for run in runs for handle in run.attach([model.get_submodule(name) for name in run.names])]
+    kind = BlockRun if at == "blocks" else BranchRun
+    runs = [kind.of(algorithm, model, names) for names in names_by_run]
+    handles = [handle for run in runs for handle in run.attach(model)]
     Rewired(model, runs, handles)
     return model
 
 
-class BlockRun:
+class BlockRun(Wired):
     """A run of blocks one after another, and the program that an algorithm runs between them."""
 
+    binding: ClassVar[Binding] = "operator"
+    what = "blocks"
+
     def __init__(self, algorithm: Algorithm, names: list[str], first: nn.Module) -> None:
-        self.algorithm, self.names, self.first = algorithm, names, first
-        self.coefficients = Coefficients(algorithm, len(names))
+        super().__init__(algorithm, names, first)
         self.execution = self._execution()
         # Versions of what the first block was given, and of what the next one has to be asked at.
         self.before: dict[int, int] = {}
         self.version = 0
         self._reset()
 
-    def attach(self, blocks: list[nn.Module]) -> Iterator[RemovableHandle]:
+    @classmethod
+    def of(cls, algorithm: Algorithm, model: nn.Module, names: list[str]) -> Self:
+        """The run of the blocks of these names."""
+        return cls(algorithm, names, model.get_submodule(names[0]))
+
+    @property
+    def hooked(self) -> list[str]:
+        """The names of the modules that have hooks."""
+        return self.names
+
+    def attach(self, model: nn.Module) -> Iterator[RemovableHandle]:
         """Put the hooks on the blocks, and the learnable coefficients into the first one; the handles of the hooks."""
-        like = next(self.first.parameters())
-        for name, vector in self.coefficients.initial().items():
-            like_first = vector.detach().to(like.device, like.dtype if like.is_floating_point() else vector.dtype)
-            self.first.register_parameter(_parameter_name(name), nn.Parameter(like_first))
+        self.register()
         yield self.first.register_forward_pre_hook(self.note_versions, with_kwargs=True)
-        for k, block in enumerate(blocks):
+        for k, name in enumerate(self.names):
+            block = model.get_submodule(name)
             yield block.register_forward_hook(_After(self, k), with_kwargs=True)
             reopen_forward(block)
 
     def note_versions(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note the versions of what the first block is given, to see whether it writes into it."""
-        self.before = {} if _traced() else {id(v): version(v) for v in _tensors(args, kwargs)}
-
-    def learned(self) -> Algorithm:
-        return self.coefficients.learned(self._vectors())
-
-    def project(self) -> None:
-        self.coefficients.project(self._vectors())
+        self.before = {} if is_traced() else {id(v): version(v) for v in tensors(args, kwargs)}
 
     def after(self, k: int, query: Tensor, answer: Tensor) -> Tensor:
         """The next query, or the output, from the answer of block k."""
         if k == 0:
             self._reset()
             self.registers[0] = query
-            self.values = self._values(query) if self.coefficients.names else {}
+            self.current = self.values(query)
         elif k != self.position:
             raise MisuseError(
                 f"{self.names[k]} was called out of order, without {self.names[k - 1]} before it. Rewired blocks have "
                 "to run one after another; activation checkpointing of single blocks, which runs them again, "
                 "cannot be combined with rewiring."
             )
-        if not _traced():
+        if not is_traced():
             self._check(k, query, answer)
-        following = self.execution.answer(self.registers, k, answer, self.values)
+        following = self.execution.answer(self.registers, k, answer, self.current)
         self.position, self.handed_on, self.version = k + 1, following, version(following)
         if self.position == len(self.names):
             self._reset()
@@ -160,15 +179,7 @@ class BlockRun:
         self.registers: list[Any] = [None] * self.execution.registers
         self.position = 0
         self.handed_on: Tensor | None = None
-        self.values: Values = {}
-
-    def _values(self, query: Tensor) -> Values:
-        if self.first.training and not _traced():
-            self.project()
-        return self.coefficients.values(self._vectors(), query, self.first.training)
-
-    def _vectors(self) -> dict[str, Tensor]:
-        return {name: getattr(self.first, _parameter_name(name)) for name in self.coefficients.learnable}
+        self.current: Values = {}
 
     def _execution(self) -> Execution:
         execution = program_of(self.algorithm, len(self.names), "operator")
@@ -194,13 +205,12 @@ class _After(WiringHook):
         self.run = run
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        several = isinstance(output, tuple | list)  # transformers: (hidden, ...)
-        answer = output[0] if several and output else output
+        answer, _ = first_tensor(output)
         name = self.run.names[self.k]
         if not isinstance(answer, Tensor):
             expected = "a rewired block has to return a tensor, or a tuple that begins with one"
             raise MisuseError(f"{name} returned {type(output).__name__}; {expected}. {_WHERE}")
-        inputs = _tensors(args, kwargs)
+        inputs = tensors(args, kwargs)
         if not inputs:
             raise MisuseError(f"{name} was given no tensor; a rewired block has to be asked at one.")
         if self.k == 0:
@@ -208,20 +218,7 @@ class _After(WiringHook):
             self.run.version = self.run.before.get(id(query), 0)
         else:
             query = next((v for v in inputs if v is self.run.handed_on), inputs[0])
-        following = self.run.after(self.k, query, answer)
-        if not several:
-            return following
-        outputs = [following, *output[1:]]
-        return type(output)(*outputs) if hasattr(output, "_fields") else type(output)(outputs)
-
-
-def _traced() -> bool:
-    # What is recorded is run again: no checks of the example it was recorded on, no writing into parameters.
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-
-
-def _tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-    return [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        return with_first(output, self.run.after(self.k, query, answer))
 
 
 def _nothing_to_rewire(model: nn.Module, where: Any) -> str:
@@ -234,7 +231,3 @@ def _nothing_to_rewire(model: nn.Module, where: Any) -> str:
         f"nothing to rewire in {type(model).__name__}: expected two or more consecutive children of one container, of "
         f"the same class and parameter shapes. Looked at {'; '.join(listed) or 'no container'}."
     )
-
-
-def _parameter_name(coefficient: str) -> str:
-    return f"rewired_{coefficient}"

@@ -210,7 +210,7 @@ def _runner(instruction: Ask | Add | Scale, overwritten: int | None) -> Runner:
         case Ask(_, layer, oracle, point):
             return lambda ask, r, _: ask(layer, oracle, r[point])
         case Scale(_, source, factor):
-            value = _factor(factor)
+            value = factor_of(factor)
             return lambda _, r, learned: r[source] * value(learned)
         case Add():
             return _sum(instruction, overwritten)
@@ -219,7 +219,7 @@ def _runner(instruction: Ask | Add | Scale, overwritten: int | None) -> Runner:
 def _sum(add: Add, overwritten: int | None) -> Runner:
     # The term without a factor comes first, and of two such the one whose memory the sum may take.
     (u, a), (v, b) = sorted(add.terms, key=lambda term: (not term[1].same(1), term[0] != overwritten))
-    first, second = _factor(a), _factor(b)
+    first, second = factor_of(a), factor_of(b)
     if a.same(1):
         in_place = u == overwritten
         return lambda _, r, learned: _add(r[u], r[v], second(learned), in_place)
@@ -228,7 +228,8 @@ def _sum(add: Add, overwritten: int | None) -> Runner:
     return lambda _, r, learned: _add(r[u] * first(learned), r[v], second(learned), True)
 
 
-def _factor(number: Number) -> Callable[[Learned], Factor]:
+def factor_of(number: Number) -> Callable[[Learned], Factor]:
+    """A scalar as a function of the learnable and drawn coefficients."""
     if number.is_constant:
         value = float(number)
         return lambda _: value
