@@ -1,5 +1,6 @@
 """The size of a model: the operations of a forward pass, and the bytes kept for a backward pass."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -24,6 +25,39 @@ def count_flops(model: nn.Module, shape: tuple[int, ...], tokens: bool = False) 
     except (RuntimeError, ValueError, TypeError):  # somebody else's model may want another batch
         return None
     return counter.get_total_flops()
+
+
+def peak_saved_bytes(compute: Callable[[], object], model: nn.Module) -> int:
+    """Bytes that autograd keeps at once, at the most, while `compute` runs forward and backward passes.
+
+    Each storage counts once while any graph holds it; a model's own tensors do not count.
+    """
+    own = {storage_id(t.untyped_storage()) for t in [*model.parameters(), *model.buffers()]}
+    holders: Counter[int] = Counter()
+    sizes: dict[int, int] = {}
+    peak = 0
+
+    class Kept:
+        """A saved tensor, which counts until the graph lets go of it."""
+
+        def __init__(self, t: Tensor) -> None:
+            nonlocal peak
+            storage = t.untyped_storage()
+            self.tensor, self.key = t, storage_id(storage)
+            if self.key not in own:
+                holders[self.key] += 1
+                sizes[self.key] = storage.nbytes()
+                peak = max(peak, sum(sizes.values()))
+
+        def __del__(self) -> None:
+            if self.key not in own:
+                holders[self.key] -= 1
+                if not holders[self.key]:
+                    del sizes[self.key]
+
+    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+        compute()
+    return peak
 
 
 def saved_bytes(compute: Callable[[], object], model: nn.Module) -> int:

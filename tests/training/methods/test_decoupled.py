@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_map
 import minimand as mm
 from minimand.experiments.reopen import load_run
 from minimand.layers.heads import PredictionSimilarity
+from minimand.report import peak_saved_bytes
 from minimand.training.distributed.pipeline import Buffer
 from minimand.training.methods.local.decoupled import Decoupled, Group, balanced
 from minimand.training.runs import checkpoint
@@ -114,28 +115,9 @@ def test_activations_are_kept_of_one_module_at_a_time() -> None:
     model = models()["momentum"]
     group, _ = planned(model)
     x, y = digits(64)
-    own = {t.untyped_storage().data_ptr() for t in [*group.parameters(), *group.buffers()]}
-    alive: dict[int, int] = {}
-    peak = 0
-
-    class Kept:
-        def __init__(self, t: Tensor) -> None:
-            nonlocal peak
-            self.t, self.key = t, t.untyped_storage().data_ptr()
-            if self.key not in own:
-                alive[self.key] = t.untyped_storage().nbytes()
-                peak = max(peak, sum(alive.values()))
-
-        def __del__(self) -> None:
-            alive.pop(self.key, None)
 
     def highest(run: Callable[[], Any]) -> int:
-        nonlocal peak
-        peak = 0
-        alive.clear()
-        with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.t):
-            run()
-        return peak
+        return peak_saved_bytes(run, group)
 
     loss = nn.functional.cross_entropy
     decoupled = highest(lambda: mm.Decoupled().backward(group, x, y, loss))
