@@ -55,7 +55,7 @@ def peak_saved_bytes(compute: Callable[[], object], model: nn.Module) -> int:
                 if not holders[self.key]:
                     del sizes[self.key]
 
-    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda saved: saved.tensor):
         compute()
     return peak
 

@@ -99,8 +99,8 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     data, (method, _) = bench.data_of(cell), ARMS[cell["arm"]]
     torch.manual_seed(seed)
     model = network(cell["width"], data)
-    kept = {} if STAGE in cell else {"kept": kept_bytes(cell, data)}
-    return train_judged(model, data, cell, seed, bench, method) | kept
+    values = train_judged(model, data, cell, seed, bench, method, resume=cell["data"] != "digits")
+    return values if STAGE in cell else values | {"kept": kept_bytes(cell, data)}
 
 
 def kept_bytes(cell: Cell, data: Data) -> int:
@@ -134,9 +134,9 @@ def _against_memory(judged: Measurements) -> Figure:
             ]
             if not values:
                 continue
-            kept = next(m.values["kept"] for m in judged if (m.cell["group"], m.cell["arm"]) == (group, arm))
+            size = next(m.values["kept"] for m in judged if (m.cell["group"], m.cell["arm"]) == (group, arm))
             mean, (low, _) = sum(values) / len(values), interval_of(values)
-            axes.errorbar([kept / 1e6], [mean], [mean - low], fmt="o", color=color, capsize=3, label=literal(arm))
+            axes.errorbar([size / 1e6], [mean], [mean - low], fmt="o", color=color, capsize=3, label=literal(arm))
         axes.set_title(group, fontsize=9)
         axes.set_xlabel("MB kept")
         axes.set_xlim(0, None)
