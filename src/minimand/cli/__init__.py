@@ -25,8 +25,8 @@ _ALIASES = {"--install-completion": ["completion", "--install"], "--show-complet
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; a mistake in its options ends it with a message and the exit status 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    console = Console(highlight=False, markup=False)
     is_main = int(os.environ.get("RANK", 0)) == 0  # as training.distributed tells it, without loading torch
+    console = Console(highlight=False, markup=False, quiet=not is_main)
     command: Callable[[Console], None] | None = None
     try:
         command = _read(words, console)

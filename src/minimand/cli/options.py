@@ -28,6 +28,17 @@ Binding = Annotated[Literal["residual", "operator"] | None, arg(metavar="{residu
 Precision = Annotated[Literal["auto", "fp32", "bf16"] | None, arg(metavar="{auto,fp32,bf16}", help_behavior_hint="")]
 Parallel = Annotated[Literal["ddp", "fsdp"] | None, arg(metavar="{ddp,fsdp}", help_behavior_hint="")]
 
+Jobs = Annotated[Whole, arg(help="The most trainings at a time, in processes of their own that share the cores; 1 by "
+                            "default, and with --engine as many as it has room for.")]  # fmt: skip
+Engine = Annotated[
+    Literal["ray"] | None,
+    arg(
+        help="What spreads trainings over machines: ray, the cluster of RAY_ADDRESS, or a new one on this machine.",
+        metavar="{ray}",
+        help_behavior_hint="",
+    ),
+]
+
 
 @dataclass(frozen=True)
 class TrainingOptions:

@@ -12,7 +12,7 @@ from .._support.errors import MinimandError
 from .options import TrainingOptions
 
 # Options that say where and how a training runs, not what it computes: they are not kept with a run.
-NOT_KEPT = {"run", "quiet", "device", "checkpoint_every", "diagnose", "parallel", "config"}
+NOT_KEPT = {"run", "quiet", "device", "checkpoint_every", "diagnose", "parallel", "config", "jobs", "engine"}
 
 
 def merge_options(command: TrainingOptions, earlier: dict[str, Any]) -> dict[str, Any]:
@@ -148,3 +148,12 @@ def progress(console: Console, quiet: bool, label: str = "") -> tuple[Any, ...]:
     from ..training.hooks.progress import with_progress
 
     return with_progress((), not quiet, label, console)
+
+
+def queue_options(command: Any, console: Console, quiet: bool) -> dict[str, Any]:
+    """How a command with --jobs and --engine does its trainings, and what shows those of this process as they go."""
+    from ..experiments.queue import as_queue, no_callbacks
+
+    is_here = as_queue(command.jobs, command.engine).is_here
+    callbacks = (lambda label: progress(console, quiet, label)) if is_here else no_callbacks
+    return {"jobs": command.jobs, "engine": command.engine, "callbacks": callbacks}

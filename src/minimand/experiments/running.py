@@ -1,11 +1,13 @@
 """Studies are run here: what is not measured yet is measured, and the results are JSON files."""
 
+import hashlib
 import json
+import platform
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,14 @@ from .._support.files import locked, write_whole
 from .._support.sealed import SealError, read_sealed_text, sealed_json
 from ..report import Figures, bibtex, write_page
 from ..training import NonFiniteLossError
-from .decided import DecisiveResult
-from .decisive import DecisiveStudy
-from .plan import PLAN, completed, keep_plan
+from ..training.distributed.world import World
+from .plan import PLAN, keep_plan
+from .queue import Engine, Queue, Record, Records, Work, as_queue, no_callbacks, only_main
 from .study import SCALES, STUDIES, Bench, CallbacksByLabel, Cell, Measurement, Scale, Study
 from .study_result import StudyResult, column_text
 
 _FILE, _BEFORE = "results.json", "results.before.json"  # of which the second is read where the first is damaged
+_PARTS = "measurements"  # the folder of those that are not among the results yet
 _FORMAT = "study 1"
 _LIMIT = 2**28  # bytes
 
@@ -35,8 +38,11 @@ def run_study(
     run: str | Path | None = None,
     data_folder: str | None = None,
     device: str | torch.device | None = None,
-    callbacks: CallbacksByLabel = lambda label: (),
+    callbacks: CallbacksByLabel = no_callbacks,
     tell: Callable[[str], None] = lambda line: None,
+    *,
+    jobs: int | None = None,
+    engine: Engine | None = None,
 ) -> StudyResult:
     """Measure every cell of a study with every seed. The same call goes on where it was.
 
@@ -51,38 +57,43 @@ def run_study(
         device: by default a GPU where there is one, else the CPU.
         callbacks: makes the callbacks of each training from its label.
         tell: is given a line after each measurement.
+        jobs: the most measurements at a time; more than one are made in processes of their own, which share the cores.
+        engine: "ray" makes the measurements on a cluster (extra `cluster`), as many at a time as it has room for.
 
     Raises:
         MinimandError: an unknown study or scale; the folder holds another study, or another process measures there.
+        FailedTasksError: measurements failed in other processes; the others are kept.
     """
     study, folder = _study_and_folder(name, scale, run)
     count = study.seeds_at(scale) if seeds is None else seeds
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise MinimandError(f"seeds is {seeds!r}; expected an integer of at least 1.")
     device = as_device(device)
-    is_study = any((folder / name).exists() for name in (_FILE, _BEFORE, PLAN, "runs"))
-    if folder.is_dir() and any(path.suffix != ".part" for path in folder.iterdir()) and not is_study:
-        raise MinimandError(f"{folder} holds files but no study; name an empty or a new folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder) as free:
-        if not free:
-            raise MinimandError(f"another process measures in {folder}; wait for its end or name another folder.")
-        measurements = _read(folder, study, scale)
+    queue, world = as_queue(jobs, engine, callbacks), World()
+    if not world.is_main:
+        tell = _tell_nobody
+    data_folder = str(Path(data_folder).absolute()) if data_folder else None
+    bench = Bench(folder.absolute() / "runs", data_folder, device, callbacks)
+    with ExitStack() as stack:
+        world.on_main(lambda: stack.enter_context(_claimed(folder)))
+        measurements = world.on_main(lambda: _read(folder, study, scale))
         if (plan := study.plan(scale, count)) is not None:
-            keep_plan(folder, plan)
+            world.on_main(lambda: keep_plan(folder, plan))
         if others := len(measurements) - len(study.own(scale, measurements)):
             tell(f"{others} measurements of other settings stay in {folder / _FILE} and count for nothing")
-        bench = Bench(folder / "runs", data_folder, device, callbacks)
+        keeper = _Keeper(_Measuring(study, bench), scale, folder, measurements, tell)
         while missing := study.missing(scale, count, measurements):  # what is measured may decide what comes next
-            for i, (cell, seed) in enumerate(missing):
-                measurements.append(_measure(study, cell, seed, bench))
-                _keep(folder, _json(study, scale, measurements))
-                tell(f"{i + 1}/{len(missing)}  {_line(study, scale, measurements[-1])}")
+            keeper.measure(queue, missing)
             for line in study.decided(scale, measurements):
                 tell(line)
+        keeper.finish(count)
         result = _result(study, scale, measurements)
-        _write(result, folder)
+        world.on_main(lambda: _write(result, folder))
         return result
+
+
+def _tell_nobody(line: str) -> None:
+    """Say nothing, in processes that are not the main one."""
 
 
 def read_study(name: str, scale: Scale = "cpu", run: str | Path | None = None) -> StudyResult:
@@ -97,6 +108,96 @@ def read_study(name: str, scale: Scale = "cpu", run: str | Path | None = None) -
         command = f"minimand study run {name} --scale {scale}"
         raise FileNotFoundError(f"no results of {name} in {folder}; `{command}` measures them.")
     return result
+
+
+@dataclass(frozen=True)
+class _Measuring(Work[tuple[Cell, int]]):
+    """The measurement of a cell with a seed."""
+
+    study: Study
+    bench: Bench
+
+    @property
+    def device(self) -> torch.device:
+        return self.bench.device
+
+    def do(self, task: tuple[Cell, int], callbacks: CallbacksByLabel) -> Record:
+        (cell, seed), began = task, time.monotonic()
+        try:
+            values = self.study.measure(cell, seed, replace(self.bench, callbacks=callbacks))
+        except NonFiniteLossError:
+            values = {"diverged": 1}
+        return {"values": values, "seconds": time.monotonic() - began, "environment": environment(self.device)}
+
+    def key(self, task: tuple[Cell, int]) -> str:
+        cell, seed = task
+        return f"{hashlib.sha256(json.dumps(cell, sort_keys=True).encode()).hexdigest()[:16]}-seed{seed}"
+
+    def label(self, task: tuple[Cell, int]) -> str:
+        cell, seed = task
+        return f"{', '.join(f'{name} {cell[name]}' for name in self.study.labels)}, seed {seed}"
+
+    def check(self) -> None:
+        folder = self.bench.data_folder
+        if folder is not None and not Path(folder).is_dir():
+            raise MinimandError(
+                f"data_folder is {folder!r}, which is no folder on {platform.node()}; expected one that every worker "
+                "sees."
+            )
+
+
+@dataclass
+class _Keeper:
+    """Takes what was measured into the results of a study, in whatever order it comes."""
+
+    work: _Measuring
+    scale: Scale
+    folder: Path
+    measurements: list[Measurement]
+    tell: Callable[[str], None]
+
+    @property
+    def records(self) -> Records:
+        """The folder of measurements that are not among the results yet."""
+        return Records(self.folder / _PARTS)
+
+    def measure(self, queue: Queue, missing: list[tuple[Cell, int]]) -> None:
+        """Measure cells and seeds."""
+        study, count = self.work.study, 0
+
+        def keep(task: tuple[Cell, int], record: Record) -> None:
+            nonlocal count
+            count += 1
+            self.measurements.append(Measurement(dict(task[0]), task[1], **record))
+            only_main(lambda: _keep(self.folder, _json(study, self.scale, self.measurements)))
+            only_main(lambda: self.records.remove(self.work.key(task)))
+            self.tell(f"{count}/{len(missing)}  {_line(study, self.scale, self.measurements[-1])}")
+
+        queue.run(self.work, missing, self.records, keep)
+
+    def finish(self, seeds: int) -> None:
+        """Put the measurements in the order of their cells and seeds, however they were made."""
+        study, others, ordered = self.work.study, list(self.measurements), list[Measurement]()
+        while missing := study.missing(self.scale, seeds, ordered):
+            places = [(m.cell, m.seed) for m in others]
+            ordered += [others[places.index(task)] for task in missing]
+            others = [m for m in self.measurements if m not in ordered]
+        if self.measurements != [*others, *ordered]:
+            self.measurements[:] = [*others, *ordered]
+            only_main(lambda: _keep(self.folder, _json(study, self.scale, self.measurements)))
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """A folder in which no other process measures, made if need be; raises MinimandError where it is another's."""
+    is_study = any((folder / name).exists() for name in (_FILE, _BEFORE, _PARTS, PLAN, "runs"))
+    if folder.is_dir() and any(path.suffix != ".part" for path in folder.iterdir()) and not is_study:
+        raise MinimandError(f"{folder} holds files but no study; name an empty or a new folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder) as free:
+        if not free:
+            raise MinimandError(f"another process measures in {folder}; wait for its end or name another folder.")
+        yield
 
 
 def default_folder(name: str, scale: Scale) -> Path:
@@ -134,15 +235,6 @@ def _write(result: StudyResult, folder: Path) -> None:
         table = {"columns": result.claim_columns(), "rows": result.claim_rows(), "labels": result.claim_labels}
         content["claims"] = table | {"note": result.about_claims()}
     write_page("study.html", folder / "report.html", content, figures, bibtex(study))
-
-
-def _measure(study: Study, cell: Cell, seed: int, bench: Bench) -> Measurement:
-    began = time.monotonic()
-    try:
-        values = study.measure(cell, seed, bench)
-    except NonFiniteLossError:
-        values = {"diverged": 1}
-    return Measurement(dict(cell), seed, values, time.monotonic() - began, environment(bench.device))
 
 
 def _json(study: Study, scale: Scale, measurements: Sequence[Measurement]) -> str:

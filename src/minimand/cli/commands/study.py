@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 from rich.console import Console
 from tyro.conf import Positional, arg, subcommand
 
-from ..options import Device, Quiet, Text, Whole, resumable
-from ..shared import progress
+from ..options import Device, Engine, Jobs, Quiet, Text, Whole, resumable
+from ..shared import queue_options
 from ._registry import command
 from .list import List
 
@@ -37,6 +37,8 @@ class _Run:
     run: Text = None
     """The folder of results; by default runs/studies/NAME-SCALE."""
     device: Device = None
+    jobs: Jobs = None
+    engine: Engine = None
     quiet: Quiet = False
 
     def __call__(self, console: Console) -> None:
@@ -50,8 +52,8 @@ class _Run:
                 self.run,
                 self.data_folder,
                 self.device,
-                callbacks=lambda label: progress(console, self.quiet or not console.is_terminal, label),
                 tell=lambda line: None if self.quiet else console.print(line, soft_wrap=True),
+                **queue_options(self, console, self.quiet or not console.is_terminal),
             )
         console.print(str(result), soft_wrap=True)
         console.print(f"report: {self.run or default_folder(self.name, self.scale)}/report.html", soft_wrap=True)

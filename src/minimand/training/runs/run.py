@@ -28,6 +28,10 @@ class RunError(MinimandError):
     """A folder that is no run, a run of something else, or one that was damaged or taken away."""
 
 
+class RunInUseError(RunError):
+    """The folder of a run in which another process trains."""
+
+
 class Run:
     """The folder of a training run, made or opened again."""
 
@@ -110,7 +114,7 @@ class Run:
             raise OSError(f"cannot write the run to {str(self.folder)!r} ({error.strerror}).") from None
         with locked(self.folder) as free:
             if not free:
-                raise RunError(f"another process trains in {self.folder}; wait for its end or name another folder.")
+                raise RunInUseError(f"another process trains in {self.folder}; wait for its end or name another folder.")
             self._place = self._present_place()
             try:
                 yield
