@@ -20,7 +20,9 @@ from .._support.sealed import SealError, read_sealed_text, sealed_json
 from ..report import Figures, bibtex, write_page
 from ..training import NonFiniteLossError
 from ..training.distributed.world import World
-from .plan import PLAN, keep_plan
+from .decided import DecisiveResult
+from .decisive import DecisiveStudy
+from .plan import PLAN, completed, keep_plan
 from .queue import Engine, Queue, Record, Records, Work, as_queue, no_callbacks, only_main
 from .study import SCALES, STUDIES, Bench, CallbacksByLabel, Cell, Measurement, Scale, Study
 from .study_result import StudyResult, column_text
@@ -81,12 +83,13 @@ def run_study(
             world.on_main(lambda: keep_plan(folder, plan))
         if others := len(measurements) - len(study.own(scale, measurements)):
             tell(f"{others} measurements of other settings stay in {folder / _FILE} and count for nothing")
-        keeper = _Keeper(_Measuring(study, bench), scale, folder, measurements, tell)
+        keeper = _Keeper(_Measuring(study, scale, bench), folder, measurements, tell)
+        keeper.order(count)
         while missing := study.missing(scale, count, measurements):  # what is measured may decide what comes next
             keeper.measure(queue, missing)
+            keeper.order(count)
             for line in study.decided(scale, measurements):
                 tell(line)
-        keeper.finish(count)
         result = _result(study, scale, measurements)
         world.on_main(lambda: _write(result, folder))
         return result
@@ -115,6 +118,7 @@ class _Measuring(Work[tuple[Cell, int]]):
     """The measurement of a cell with a seed."""
 
     study: Study
+    scale: Scale
     bench: Bench
 
     @property
@@ -135,7 +139,7 @@ class _Measuring(Work[tuple[Cell, int]]):
 
     def label(self, task: tuple[Cell, int]) -> str:
         cell, seed = task
-        return f"{', '.join(f'{name} {cell[name]}' for name in self.study.labels)}, seed {seed}"
+        return f"{self.study.described(cell, self.scale)}, seed {seed}"
 
     def check(self) -> None:
         folder = self.bench.data_folder
@@ -151,7 +155,6 @@ class _Keeper:
     """Takes what was measured into the results of a study, in whatever order it comes."""
 
     work: _Measuring
-    scale: Scale
     folder: Path
     measurements: list[Measurement]
     tell: Callable[[str], None]
@@ -163,28 +166,34 @@ class _Keeper:
 
     def measure(self, queue: Queue, missing: list[tuple[Cell, int]]) -> None:
         """Measure cells and seeds."""
-        study, count = self.work.study, 0
+        count = 0
 
         def keep(task: tuple[Cell, int], record: Record) -> None:
             nonlocal count
             count += 1
             self.measurements.append(Measurement(dict(task[0]), task[1], **record))
-            only_main(lambda: _keep(self.folder, _json(study, self.scale, self.measurements)))
+            only_main(self._keep)
             only_main(lambda: self.records.remove(self.work.key(task)))
-            self.tell(f"{count}/{len(missing)}  {_line(study, self.scale, self.measurements[-1])}")
+            line = _line(self.work.study, self.work.scale, self.measurements[-1])
+            self.tell(f"{count}/{len(missing)}  {line}")
 
         queue.run(self.work, missing, self.records, keep)
 
-    def finish(self, seeds: int) -> None:
-        """Put the measurements in the order of their cells and seeds, however they were made."""
-        study, others, ordered = self.work.study, list(self.measurements), list[Measurement]()
-        while missing := study.missing(self.scale, seeds, ordered):
-            places = [(m.cell, m.seed) for m in others]
-            ordered += [others[places.index(task)] for task in missing]
-            others = [m for m in self.measurements if m not in ordered]
-        if self.measurements != [*others, *ordered]:
-            self.measurements[:] = [*others, *ordered]
-            only_main(lambda: _keep(self.folder, _json(study, self.scale, self.measurements)))
+    def order(self, seeds: int) -> None:
+        """Put the measurements in the order in which one process makes them, those of other settings first."""
+        study, ordered = self.work.study, list[Measurement]()
+        while missing := study.missing(self.work.scale, seeds, ordered):
+            measured = [m for task in missing for m in self.measurements if (m.cell, m.seed) == task]
+            if not measured:
+                break
+            ordered += measured
+        ordered = [*(m for m in self.measurements if m not in ordered), *ordered]
+        if self.measurements != ordered:
+            self.measurements[:] = ordered
+            only_main(self._keep)
+
+    def _keep(self) -> None:
+        _keep(self.folder, _json(self.work.study, self.work.scale, self.measurements))
 
 
 @contextmanager

@@ -178,9 +178,9 @@ class LocalWorkers:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._threads.shutdown(cancel_futures=True)
         for process in self._processes:
             process.end()
-        self._threads.shutdown()
 
     def submit(self, number: int) -> "Future[Mapping[str, str]]":
         """Do the task of a number in a process that has nothing to do."""
@@ -196,12 +196,12 @@ class LocalWorkers:
     def interrupt(self) -> None:
         """Ask all processes to write their checkpoints and stop."""
         for process in self._processes:
-            process.signal("terminate")
+            process.terminate()
 
     def kill(self) -> None:
         """End all processes at once."""
         for process in self._processes:
-            process.signal("kill")
+            process.kill()
 
 
 class _Process:
@@ -210,13 +210,13 @@ class _Process:
     def __init__(self, number: int, threads: int) -> None:
         self._number, self._threads = number, threads
         self._process: subprocess.Popen[str] | None = None
-        self._is_ended = False
+        self._is_killed = False
 
     def perform(self, message: Mapping[str, Any]) -> Mapping[str, str]:
         """Do a task; raises LostWorkerError where the process ends in the middle."""
-        process = self._process
-        if process is None or process.poll() is not None:
-            process = self._process = self._start()
+        process = self._process = self._process or self._start()
+        if self._is_killed:
+            process.kill()
         assert process.stdin is not None
         assert process.stdout is not None
         with suppress(BrokenPipeError):
@@ -225,7 +225,7 @@ class _Process:
         answer = process.stdout.readline()
         if answer:
             return json.loads(answer)
-        status = process.wait()
+        status = self.end()
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"it ended with status {status}"
         raise LostWorkerError(how)
 
@@ -241,18 +241,25 @@ class _Process:
             start_new_session=True,  # a Ctrl-C of the terminal comes through the one that waits for it
         )
 
-    def signal(self, name: str) -> None:
-        """Call `terminate` or `kill` of the process."""
+    def terminate(self) -> None:
+        """Ask the process to stop."""
         if self._process is not None:
-            getattr(self._process, name)()
+            self._process.terminate()
 
-    def end(self) -> None:
-        """Let the process end, and wait for it."""
+    def kill(self) -> None:
+        """End the process at once, and all that come after it."""
+        self._is_killed = True
         if self._process is not None:
-            assert self._process.stdin is not None
-            with suppress(BrokenPipeError):
-                self._process.stdin.close()
-            self._process.wait()
+            self._process.kill()
+
+    def end(self) -> int:
+        """Let the process end, wait for it, and return its status."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        with suppress(BrokenPipeError), process:  # closes its pipes, then waits
+            pass
+        return process.wait()
 
 
 _NUMBER = "MINIMAND_WORKER"  # the environment variable with the number of a worker of this machine

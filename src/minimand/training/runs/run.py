@@ -114,7 +114,9 @@ class Run:
             raise OSError(f"cannot write the run to {str(self.folder)!r} ({error.strerror}).") from None
         with locked(self.folder) as free:
             if not free:
-                raise RunInUseError(f"another process trains in {self.folder}; wait for its end or name another folder.")
+                raise RunInUseError(
+                    f"another process trains in {self.folder}; wait for its end or name another folder."
+                )
             self._place = self._present_place()
             try:
                 yield
