@@ -16,6 +16,7 @@ import minimand as mm
 from minimand.experiments.queue import FailedTasksError
 from minimand.experiments.running import read_study, run_study
 from minimand.experiments.study import STUDIES, Column, Study
+from minimand.training.loop.events import Saved, StepDone
 
 
 def _made(place: Path) -> Study:
@@ -37,9 +38,9 @@ def _made(place: Path) -> Study:
         steps = []
 
         def watch(event: Any) -> None:
-            if isinstance(event, mm.training.loop.events.StepDone):
+            if isinstance(event, StepDone):
                 steps.append(event.step)
-            if isinstance(event, mm.training.loop.events.Saved) and cell["x"] == 1 and len(steps) >= 4 and once("die"):
+            if isinstance(event, Saved) and cell["x"] == 1 and len(steps) >= 4 and once("die"):
                 os.kill(os.getpid(), signal.SIGKILL)
 
         torch.manual_seed(seed)

@@ -41,7 +41,10 @@ class FailedTasksError(MinimandError):
 class Work(ABC, Generic[T]):
     """What is done for each task of a queue, in whatever process: it and its tasks can be pickled."""
 
-    device: torch.device
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """The device that tasks use."""
 
     @abstractmethod
     def do(self, task: T, callbacks: CallbacksByLabel) -> Record:
@@ -108,7 +111,7 @@ class Workers(Protocol):
         ...
 
     def kill(self) -> None:
-        """End all workers at once."""
+        """End the processes of all workers at once."""
         ...
 
 
@@ -255,7 +258,7 @@ class _Loop(Generic[T]):
 
 
 def as_queue(
-    jobs: int | None, engine: str | None, callbacks: CallbacksByLabel = no_callbacks, progress: bool = False
+    jobs: int | None, engine: Engine | None, callbacks: CallbacksByLabel = no_callbacks, progress: bool = False
 ) -> Queue:
     """The queue of the arguments that studies, comparisons and searches have in common.
 

@@ -53,7 +53,7 @@ class RayWorkers:
         self._cancel(force=False)
 
     def kill(self) -> None:
-        """End all workers at once."""
+        """End the processes of all workers at once."""
         self._cancel(force=True)
 
     def _cancel(self, force: bool) -> None:
