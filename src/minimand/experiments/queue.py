@@ -1,100 +1,34 @@
 """Many runs: the tasks of a study, a comparison or a search, done here, by several processes or by a cluster."""
 
-import json
 import warnings
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
-
-import torch
+from typing import Generic, Literal, Protocol, TypeVar, get_args
 
 from .._support.checks import check_number
 from .._support.errors import MinimandError
 from .._support.extras import require
-from .._support.files import write_whole
-from .._support.sealed import SealError, read_sealed_text, sealed_json
 from ..training.distributed.processes import is_launched
 from ..training.distributed.world import World
 from ..training.runs.interrupts import Interrupts, deferred_interrupts
+from .ray_workers import RayWorkers
 from .study import CallbacksByLabel
+from .work import Record, Records, Work
+from .workers import LocalWorkers, Package, packed
 
 Engine = Literal["ray"]
 """What spreads tasks over several machines."""
-Record = dict[str, Any]
-"""What a task came to, as plain values."""
 T = TypeVar("T")
 
-_LIMIT = 2**28  # bytes of a record
 _MOST_LOSSES = 5  # workers that are lost at one task before it is given up
 _PATIENCE = 30.0  # seconds that workers have to write their checkpoints after an interrupt
 
 
 class FailedTasksError(MinimandError):
     """Tasks of a queue that failed by their own errors; what the others came to is kept."""
-
-
-class Work(ABC, Generic[T]):
-    """What is done for each task of a queue, in whatever process: it and its tasks can be pickled."""
-
-    @property
-    @abstractmethod
-    def device(self) -> torch.device:
-        """The device that tasks use."""
-
-    @abstractmethod
-    def do(self, task: T, callbacks: CallbacksByLabel) -> Record:
-        """The record of a task; the callbacks are told of each training in it."""
-
-    @abstractmethod
-    def key(self, task: T) -> str:
-        """The name of a task in the folder of records."""
-
-    @abstractmethod
-    def label(self, task: T) -> str:
-        """The name of a task for a person."""
-
-    def check(self) -> None:
-        """Raise MinimandError where this machine lacks what the tasks need, such as a folder of data."""
-
-
-class Records:
-    """A folder with a sealed JSON file for the record of each task, written whole or not at all."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def read(self, key: str) -> Record | None:
-        """The record of a key; None where there is none, or, with a warning, where it is damaged."""
-        try:
-            text = read_sealed_text(self._path(key), _LIMIT)
-        except FileNotFoundError:
-            return None
-        except SealError as error:
-            warnings.warn(f"{error} It is made again.", stacklevel=2)
-            return None
-        record: Record = json.loads(text)["record"]
-        return record
-
-    def write(self, key: str, record: Mapping[str, Any]) -> Record:
-        """Write the record of a key, and return it as it will be read."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"record": record})
-        write_whole(self._path(key), sealed_json(text))
-        return json.loads(text)["record"]
-
-    def remove(self, key: str) -> None:
-        """Remove the record of a key, and the folder with the last one."""
-        self._path(key).unlink(missing_ok=True)
-        with suppress(OSError):  # it is not empty
-            self.folder.rmdir()
-
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.json"
 
 
 class Workers(Protocol):
@@ -167,18 +101,12 @@ class Queue:
                 done(task, record)
         if not missing:
             return
-        from .workers import packed
-
         with packed(work, missing, records, self.progress) as package, self._workers(package, work) as workers:
             _Loop(work, missing, records, done, workers).run()
 
-    def _workers(self, package: Any, work: Work[T]) -> AbstractContextManager[Workers]:
+    def _workers(self, package: Package, work: Work[T]) -> AbstractContextManager[Workers]:
         if self.engine == "ray":
-            from .ray_workers import RayWorkers
-
             return RayWorkers(package, self.jobs, work.device)
-        from .workers import LocalWorkers
-
         assert self.jobs is not None
         return LocalWorkers(package, self.jobs)
 

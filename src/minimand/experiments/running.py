@@ -23,9 +23,10 @@ from ..training.distributed.world import World
 from .decided import DecisiveResult
 from .decisive import DecisiveStudy
 from .plan import PLAN, completed, keep_plan
-from .queue import Engine, Queue, Record, Records, Work, as_queue, no_callbacks, only_main
+from .queue import Engine, Queue, as_queue, no_callbacks, only_main
 from .study import SCALES, STUDIES, Bench, CallbacksByLabel, Cell, Measurement, Scale, Study
 from .study_result import StudyResult, column_text
+from .work import Record, Records, Work
 
 _FILE, _BEFORE = "results.json", "results.before.json"  # of which the second is read where the first is damaged
 _PARTS = "measurements"  # the folder of those that are not among the results yet

@@ -28,7 +28,7 @@ from .._support.files import write_whole
 from ..training.distributed.processes import code_and_versions
 from ..training.hooks.progress import ShowProgress
 from ..training.runs.run import RunInUseError
-from .queue import Records, Work
+from .work import Records, Work
 
 _START = "from minimand.experiments.workers import serve; serve()"
 _PATIENCE = 60.0  # seconds in which a worker that is lost but not dead may let go of a run
