@@ -41,9 +41,10 @@ def test_every_model_is_scaled_and_phi_of_0_changes_nothing(name: str) -> None:
     info = mm.model_info(name)
     same = scale(name, 0)
     assert (str(same), same.settings) == (name, info.settings)
-    assert same.image_size == (None if info.takes_vectors else info.image_size)
+    assert same.image_size == (info.image_size if info.takes_images else None)
     larger = scale(name, 2).settings
-    grown = {n for n, value in larger.items() if value > info.settings[n]}
+    grown = {n for n, value in larger.items() if value != info.settings[n]}
+    assert all(larger[n] > info.settings[n] for n in grown)
     assert {"depth"} < grown
     assert larger == {n: value if n in grown else info.settings[n] for n, value in larger.items()}
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from inspect import signature
 from numbers import Real
 from types import NoneType
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from torch import Tensor, nn
 
@@ -17,6 +17,8 @@ from ..blocks.convolutional import Skip, initialize
 from ..theory.kernel import Binding
 
 Setting = int | float | str | None
+Block = nn.Module | Mapping[str, nn.Module]
+"""The block of a layer; by oracle, where a family has one of its own for each."""
 F = TypeVar("F", bound=Callable[..., nn.Sequential])
 
 
@@ -25,7 +27,7 @@ class Parts:
     """What a family makes an unrolled network from."""
 
     stem: nn.Module
-    stages: Sequence[tuple[nn.Module | None, Sequence[nn.Module]]]
+    stages: Sequence[tuple[nn.Module | None, Sequence[Block]]]
     """Pairs (transition, blocks): only the first may do without a transition, and blocks may be none."""
     head: nn.Sequential
     """Normalization if need be, pooling, and last the classifier, a Linear."""
@@ -37,8 +39,12 @@ class Parts:
     @property
     def modules(self) -> list[nn.Module]:
         """The stem, the head, and all transitions and blocks."""
-        stages = [module for change, blocks in self.stages for module in (change, *blocks) if module is not None]
-        return [self.stem, self.head, *stages]
+        modules = [self.stem, self.head]
+        for transition, blocks in self.stages:
+            modules += [] if transition is None else [transition]
+            for block in blocks:
+                modules += [block] if isinstance(block, nn.Module) else block.values()
+        return modules
 
     def initialized(self) -> "Parts":
         """The parts, the weights of their convolutions drawn by He's rule."""
@@ -54,15 +60,19 @@ class ModelInfo:
     name: str
     description: str
     build: Callable[..., Parts | nn.Sequential]
-    """The family's function of `num_classes`, `in_channels` and the settings; of `binding` too where there is one."""
+    """The family's function of the settings; of `num_classes` and `in_channels` unless the model takes tokens; of
+    `binding` where there is one. One that takes `oracles`, their names, makes blocks for all of an algorithm's; any
+    other is called once for each oracle."""
     settings: Mapping[str, Setting]
-    """The model's settings with their defaults: positive integers, as floats probabilities below 1, or, where `build`
-    has annotations that say so, None or texts."""
+    """The model's settings with their defaults: positive integers, as floats probabilities below 1, booleans, or, where
+    `build` has annotations that say so, None or texts."""
     binding: Binding | None
     """How a block becomes a gradient by default; None for a plain sequence of layers, which has no skeleton."""
     references: tuple[str, ...]
     takes_vectors: bool = False
     """Whether a sample is a vector (images are flattened) and `in_channels` its length."""
+    takes_tokens: bool = False
+    """Whether a sample is integers (`context`), each below `num_tokens`; outputs are logits for each position."""
     smallest: int = 1
     """The least side of an image that the model takes, in pixels."""
     image_size: int = 224
@@ -74,27 +84,43 @@ class ModelInfo:
     multiples: Mapping[str, int] = field(default_factory=dict)
     """Settings that have to be multiples of a number."""
 
+    @property
+    def takes_images(self) -> bool:
+        return not (self.takes_vectors or self.takes_tokens)
+
     def complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """All settings of the model: those of a caller, and the defaults of the others.
 
         Raises:
             MinimandError: a setting that the model does not have, or a value of another kind.
         """
+        sizes = () if self.takes_tokens else ("num_classes", "in_channels")
         for name in settings:
             if name not in self.settings:
-                raise unknown_name(f"setting of {self.name}", name, {*self.settings, "num_classes", "in_channels"})
+                raise unknown_name(f"setting of {self.name}", name, {*self.settings, *sizes})
         return {name: self._checked(name, settings.get(name, default)) for name, default in self.settings.items()}
 
     def _checked(self, name: str, value: Any) -> Setting:
         parameter = signature(self.build, eval_str=True).parameters.get(name)
-        kinds = () if parameter is None else get_args(parameter.annotation)
-        if isinstance(self.settings[name], str):
-            if value not in kinds:
-                raise MinimandError(f"{name} is {value!r}; expected one of {', '.join(map(repr, kinds))}.")
-            return value
+        kinds = () if parameter is None else _kinds(parameter.annotation)
         if value is None and NoneType in kinds:
             return None
+        texts = [kind for kind in kinds if isinstance(kind, str)]
+        if texts:
+            if value not in texts:
+                raise MinimandError(f"{name} is {value!r}; expected one of {', '.join(map(repr, texts))}.")
+            return value
+        if isinstance(self.settings[name], bool):
+            if not isinstance(value, bool):
+                raise MinimandError(f"{name} is {value!r}; expected True or False.")
+            return value
         return _probability(name, value) if isinstance(self.settings[name], float) else integer(name, value)
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """The alternatives of an annotation: its types, and the values of literals among them."""
+    parts = get_args(annotation)
+    return [kind for part in parts for kind in (get_args(part) if get_origin(part) is Literal else [part])]
 
 
 def integer(name: str, value: Any, least: int = 1) -> int:

@@ -6,7 +6,7 @@ from typing import Any, Self, cast
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
-from torch import nn
+from torch import Tensor, nn
 
 from .._support.calls import parse_call
 from .._support.errors import MinimandError, unknown_name
@@ -26,13 +26,28 @@ class NamedModel(nn.Module, PyTorchModelHubMixin, library_name="minimand", tags=
     _config: dict[str, Any]
 
     def _describe(
-        self, name: str, num_classes: int | None, in_channels: int, settings: Mapping[str, Any], **skeleton: str
+        self,
+        name: str,
+        num_classes: int | None,
+        in_channels: int | None,
+        settings: Mapping[str, Any],
+        **skeleton: str,
     ) -> None:
         """Set what is known of the model."""
         self.info = model_info(name)
-        self.num_classes = self.info.num_classes if num_classes is None else integer("num_classes", num_classes, 0)
-        self.in_channels = integer("in_channels", in_channels)
-        sizes = {"num_classes": self.num_classes, "in_channels": self.in_channels, **self.info.complete(settings)}
+        sizes = self.info.complete(settings)
+        if self.info.takes_tokens:
+            for argument, value in (("num_classes", num_classes), ("in_channels", in_channels)):
+                if value is not None:
+                    raise MinimandError(
+                        f"{argument} is {value}, but {name} takes tokens; expected none: num_tokens is the size of the "
+                        "vocabulary, of inputs and outputs."
+                    )
+            self.num_classes, self.in_channels = sizes["num_tokens"], 1
+        else:
+            self.num_classes = self.info.num_classes if num_classes is None else integer("num_classes", num_classes, 0)
+            self.in_channels = 3 if in_channels is None else integer("in_channels", in_channels)
+            sizes = {"num_classes": self.num_classes, "in_channels": self.in_channels, **sizes}
         self._config = {"model": name, **skeleton, **sizes}
 
     def _change(
@@ -54,15 +69,23 @@ class NamedModel(nn.Module, PyTorchModelHubMixin, library_name="minimand", tags=
         if parametrization is not None:
             if parse_call(parametrization, "parametrization")[0] not in ("mup", "complete_p"):
                 raise unknown_name("parametrization", parametrization, ("mup", "complete_p"))
-            noise = torch.randn(4, *self.input_shape, generator=torch.Generator().manual_seed(0))
-            initialize(self, parametrization, batch=noise)
+            initialize(self, parametrization, batch=self.noise(4, torch.Generator().manual_seed(0)))
             self._config["parametrization"] = parametrization
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of a sample: (in_channels,), or (in_channels, side, side) of the images that it was made for."""
+        """The shape of a sample: (in_channels, side, side), of vectors (in_channels,), of tokens (context,)."""
+        if self.info.takes_tokens:
+            return (self._config["context"],)
         side = self._config.get("image_size", self.info.image_size)
         return (self.in_channels,) if self.info.takes_vectors else (self.in_channels, side, side)
+
+    def noise(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """A batch of random samples: normal numbers, or tokens."""
+        shape = (count, *self.input_shape)
+        if self.info.takes_tokens:
+            return torch.randint(self.num_classes, shape, generator=generator)
+        return torch.randn(shape, generator=generator)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -92,7 +115,7 @@ class PlainNetwork(nn.Sequential, NamedModel):  # pyright: ignore[reportIncompat
         self,
         model: str,
         num_classes: int | None = None,
-        in_channels: int = 3,
+        in_channels: int | None = None,
         normalization: str | Sequence[str] = (),
         activation: str | None = None,
         weight_bits: int | None = None,

@@ -1,6 +1,7 @@
 """The network that an algorithm gives: a named model with an algorithm for its skeleton, and timm's interface."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from inspect import signature
 from itertools import takewhile
 from pathlib import Path
@@ -16,7 +17,9 @@ from ..layers.stochastic_depth import DropPath
 from ..networks.kinds import WRAPPED_NORMALIZATIONS
 from ..networks.unrolled import Blocks, Unrolled, unroll
 from ..theory.kernel import Binding
-from .info import ModelInfo, Parts, integer, model_info, without_skeleton
+from .generation import generate
+from .info import Block, ModelInfo, Parts, integer, model_info, without_skeleton
+from .language import check_tokens
 from .named import NamedModel
 
 
@@ -57,7 +60,7 @@ class UnrolledNetwork(NamedModel):
         algorithm: Algorithm | type[Algorithm] | str | None = None,
         binding: Binding | None = None,
         num_classes: int | None = None,
-        in_channels: int = 3,
+        in_channels: int | None = None,
         normalization: str | Sequence[str] = (),
         activation: str | None = None,
         weight_bits: int | None = None,
@@ -74,11 +77,9 @@ class UnrolledNetwork(NamedModel):
         skeleton = {"algorithm": specification(self.algorithm), "binding": self.binding}
         self._describe(model, num_classes, in_channels, settings, **skeleton)
         sizes = {name: value for name, value in self._config.items() if name not in ("model", *skeleton)}
-        sizes["num_classes"] = self.num_classes or 1
-        # As many blocks in a layer as it asks oracles that are learned.
-        learned = [oracle for oracle in self.algorithm.oracles if not is_map(oracle)]
-        sizes |= self._inputs(info)
-        self._assemble(*[cast(Parts, info.build(binding=self.binding, **sizes)) for _ in learned])
+        if not info.takes_tokens:
+            sizes["num_classes"] = self.num_classes or 1
+        self._assemble(*self._built(sizes | self._inputs(info)))
         if self.num_classes == 0:
             self.reset_classifier(0)
         self._change(normalization, activation, weight_bits, parametrization)
@@ -104,6 +105,13 @@ class UnrolledNetwork(NamedModel):
     def references(self) -> tuple[str, ...]:
         """Keys into references.bib of what neither the family nor the algorithm names: stochastic depth."""
         return DropPath.references if self._config.get("drop_path") else ()
+
+    def _built(self, sizes: Mapping[str, Any]) -> list[Parts]:
+        """The family's parts: for each oracle that is learned, or once where the family cuts its layers for them."""
+        build = partial(self.info.build, binding=self.binding, **sizes)
+        if "oracles" in signature(self.info.build).parameters:
+            return [cast(Parts, build(oracles=self._learned))]
+        return [cast(Parts, build()) for _ in self._learned]
 
     def _assemble(self, *parts_by_oracle: Parts) -> None:
         """Make the network of a family's parts for each oracle; stem, transitions and head are those of the first."""
@@ -139,7 +147,7 @@ class UnrolledNetwork(NamedModel):
             )
         return {"inputs": len(names)}
 
-    def _by_oracle(self, normalize: Callable[[], nn.Module] | None, *blocks: Sequence[nn.Module]) -> Blocks:
+    def _by_oracle(self, normalize: Callable[[], nn.Module] | None, *blocks: Sequence[Block]) -> Blocks:
         oracles = self.algorithm.oracles
         if len(oracles) == 1:
             return blocks[0]
@@ -149,10 +157,16 @@ class UnrolledNetwork(NamedModel):
                 "expected a model of tokens or vectors, such as gpt_nano, vit_tiny or mlp."
             )
 
-        def layer(answers: Iterator[nn.Module]) -> dict[str, nn.Module]:
-            return {name: normalize() if normalize is not None and is_map(name) else next(answers) for name in oracles}
+        def layer(answers: Sequence[Block]) -> dict[str, nn.Module]:
+            by_name = answers[0] if isinstance(answers[0], Mapping) else dict(zip(self._learned, answers, strict=True))
+            return {name: normalize() if normalize is not None and is_map(name) else by_name[name] for name in oracles}
 
-        return [layer(iter(answers)) for answers in zip(*blocks, strict=True)]
+        return [layer(answers) for answers in zip(*blocks, strict=True)]
+
+    @property
+    def _learned(self) -> list[str]:
+        """The oracles that learned blocks answer."""
+        return [oracle for oracle in self.algorithm.oracles if not is_map(oracle)]
 
     @property
     def _parts(self) -> list[Part]:
@@ -174,7 +188,10 @@ class UnrolledNetwork(NamedModel):
         return state if stage is None else stage.read(state)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, num_classes) of a batch: images (N, in_channels, H, W), or vectors where the model takes them."""
+        """Logits (N, num_classes) of a batch: images (N, in_channels, H, W), or vectors where the model takes them.
+
+        Of tokens (N, T) where it takes those, logits (N, T, num_tokens), of the token that follows each.
+        """
         return self.head.module(_through(self._parts, self._begin(x)))
 
     def _begin(self, x: Tensor) -> Tensor:
@@ -184,6 +201,9 @@ class UnrolledNetwork(NamedModel):
 
     def _check(self, x: Tensor) -> None:
         info = self.info
+        if info.takes_tokens:
+            values = not torch.compiler.is_compiling()
+            return check_tokens(info.name, x, self._config["context"], self.num_classes, values)
         if not info.takes_vectors and x.ndim == 4 and min(x.shape[2:]) < info.smallest:
             least, size = f"{info.smallest} x {info.smallest}", f"{x.shape[2]} x {x.shape[3]}"
             raise MinimandError(f"{info.name} was given images of {size}; expected at least {least}.")
@@ -192,6 +212,30 @@ class UnrolledNetwork(NamedModel):
             expected = "(N, ...) with {} numbers per sample" if info.takes_vectors else "(N, {}, H, W)"
             expected = expected.format(self.in_channels)
             raise MinimandError(f"{info.name} was given a batch of shape {tuple(x.shape)}; expected {expected}.")
+
+    def generate(
+        self,
+        tokens: Tensor,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Continue tokens (N, T): (N, T + max_new_tokens), each new token drawn from the model's distribution.
+
+        Keys and values are remembered, so that a new token costs one position; beyond the context, the window of the
+        last `context` tokens is read anew for each. The mode of the model stays as it was.
+
+        Args:
+            tokens: prompts of equal length, at least one token each.
+            temperature: divides the logits; 0 takes the likeliest token.
+            top_k: the number of likeliest tokens that are drawn from; by default all.
+            generator: by default torch's own random state.
+
+        Raises:
+            MinimandError: a model that takes no tokens, a prompt that it does not take, settings out of range.
+        """
+        return generate(self, tokens, max_new_tokens, temperature, top_k, generator)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """What `forward_head` pools: (N, num_features, H, W), or the tokens; normalized where the head begins so."""
@@ -231,8 +275,9 @@ class UnrolledNetwork(NamedModel):
     @property
     def feature_info(self) -> list[dict[str, Any]]:
         """For each map of `forward_intermediates` its channels, input pixels to one of its own, and module."""
-        if self.info.takes_vectors:
-            raise MinimandError(f"{self.info.name} takes vectors; features are of models that take images.")
+        if self.info.takes_vectors or self.info.takes_tokens:
+            kind = "vectors" if self.info.takes_vectors else "tokens"
+            raise MinimandError(f"{self.info.name} takes {kind}; features are of models that take images.")
         side = self._config.get("image_size", self.info.image_size)
         with torch.device("meta"):  # shapes alone; no algorithm changes them
             twin = cast(Any, type(self))(**{**self.config, "algorithm": "gradient_descent"}).eval()
@@ -262,6 +307,11 @@ class UnrolledNetwork(NamedModel):
 
     def reset_classifier(self, num_classes: int) -> None:
         """Put a new classifier on, in place; with 0 none: the network then gives its `num_features` features."""
+        if self.info.takes_tokens:
+            raise MinimandError(
+                f"num_classes is {num_classes}, but {self.info.name} gives logits of its vocabulary; expected a model "
+                "made with another num_tokens."
+            )
         self.num_classes = self._config["num_classes"] = integer("num_classes", num_classes, 0)
         like = next(self.parameters())
         classifier: nn.Module = nn.Identity()

@@ -31,7 +31,7 @@ def create_model(
     algorithm: Algorithm | type[Algorithm] | str | None = None,
     binding: Binding | None = None,
     num_classes: int | None = None,
-    in_channels: int = 3,
+    in_channels: int | None = None,
     normalization: str | Sequence[str] = (),
     parametrization: str | None = None,
     **settings: Any,
@@ -45,8 +45,9 @@ def create_model(
             gradient descent for most.
         binding: how a block becomes a gradient; by default what the family is known for.
         num_classes: the length of the output, by default 1,000 for ImageNet's models and 10 for others; 0 for no
-            classifier, so that an `UnrolledNetwork` gives its features.
-        in_channels: the channels of an image, or the numbers in a sample where the model takes vectors.
+            classifier, so that an `UnrolledNetwork` gives its features. None of a model that takes tokens: its setting
+            `num_tokens` is the size of the vocabulary, of inputs and outputs.
+        in_channels: the channels of an image, 3 by default, or the numbers in a sample where the model takes vectors.
         normalization: kinds of `mm.normalize`, one after another; by default what the family is known for.
         parametrization: a scaling rule, "mup" or "complete_p", by which a learning rate fits any width, or any width,
             depth and skeleton: weights are those of `mm.initialize` by that name.
@@ -63,7 +64,8 @@ def create_model(
     algorithm = None if algorithm is None else as_algorithm(algorithm)
     options = {"algorithm": algorithm, "binding": binding, "normalization": normalization or None}
     options["parametrization"] = parametrization
-    config = {"model": name, "num_classes": num_classes, "in_channels": in_channels, **settings_in_name, **settings}
+    options |= {"num_classes": num_classes, "in_channels": in_channels}
+    config = {"model": name, **settings_in_name, **settings}
     return model_from_config(config | {option: value for option, value in options.items() if value is not None})
 
 
@@ -80,8 +82,10 @@ def model_from_config(config: Mapping[str, Any]) -> UnrolledNetwork | Any:
     return PlainNetwork(**config)
 
 
-def default_model(data_shape: tuple[int, ...]) -> str:
-    """The name of a small model for samples of a shape."""
+def default_model(data_shape: tuple[int, ...], tokens: bool = False) -> str:
+    """The name of a small model for samples of a shape, or of tokens."""
+    if tokens:
+        return "gpt_nano"
     return "resnet20" if len(data_shape) == 3 else "mlp"
 
 
@@ -92,17 +96,20 @@ def create_for(
     algorithm: Algorithm | type[Algorithm] | str | None = None,
     binding: Binding | None = None,
     weight_bits: int | None = None,
+    tokens: bool = False,
 ) -> UnrolledNetwork | Any:
     """A model for samples of a shape: a named one, as `create_model` takes it, or one's own.
 
     Args:
         name: a name with settings; a class or function that makes a module, or text that names one in a file, as in
             "path/to/file.py:Net(width=64)". An algorithm rewires a model of one's own (`mm.rewire`).
-        data_shape: (C, H, W) of images or (d,) of vectors.
-        num_outputs: the number of classes, or the length of a target.
+        data_shape: (C, H, W) of images, (d,) of vectors, or (T,) of tokens.
+        num_outputs: the number of classes, the length of a target, or the number of tokens that there are.
+        tokens: whether a sample is tokens, T of them in a row.
 
     Raises:
-        MinimandError: a model of images for vectors; unknown names; settings that follow from the data.
+        MinimandError: a model of images for vectors, or for text one of anything else; unknown names; settings that
+            follow from the data.
     """
     if not isinstance(name, str) or is_own(name):
         for option, value in (("binding", binding), ("weight_bits", weight_bits)):
@@ -117,6 +124,13 @@ def create_for(
     for setting in settings:
         if setting not in known:
             raise unknown_name(f"setting of {name}", setting, known)
+    if tokens != info.takes_tokens:
+        kind = "takes tokens, but a sample is no text" if info.takes_tokens else "takes no tokens, but a sample is text"
+        other = default_model(data_shape, tokens)
+        raise MinimandError(f"{name} {kind} (its shape is {data_shape}); {other} takes it.")
+    if tokens:
+        settings = {"num_tokens": num_outputs, "context": data_shape[0], **settings}
+        return create_model(name, algorithm, binding, **settings)
     if len(data_shape) != 3 and not info.takes_vectors:
         raise MinimandError(f"{name} takes images, but a sample has the shape {data_shape}; mlp takes vectors.")
     if len(data_shape) == 3 and min(data_shape[1:]) < info.smallest:

@@ -21,7 +21,7 @@ class Scaled:
     settings: Mapping[str, Any]
     """All settings of the model, for `mm.create_model(name, **settings)`."""
     image_size: int | None
-    """The side of the images that it is for, in pixels; None where it takes vectors."""
+    """The side of the images that it is for, in pixels; None where it takes others."""
 
     def __str__(self) -> str:
         defaults = model_info(self.name).settings
@@ -57,4 +57,4 @@ def scale(name: str, phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: f
 
     settings |= {setting: scaled(setting, value) for setting, value in settings.items() if setting in factors}
     side = settings.get("image_size") or scaled("image_size", info.image_size)
-    return Scaled(name, settings, None if info.takes_vectors else int(side))
+    return Scaled(name, settings, int(side) if info.takes_images else None)

@@ -29,7 +29,7 @@ def register_in_timm() -> None:
         from timm.models import generate_default_cfgs, is_model, register_model
 
         ours = {name: model_info(name) for name in [*MODELS, *prefixed_names()] if not is_model(name)}
-        ours = {name: info for name, info in ours.items() if info.binding is not None and not info.takes_vectors}
+        ours = {name: info for name, info in ours.items() if info.binding is not None and info.takes_images}
         default_cfgs.update(generate_default_cfgs({name: _timm_config(info) for name, info in ours.items()}))
         for name in ours:
             register_model(_entry(name))

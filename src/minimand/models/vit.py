@@ -1,16 +1,18 @@
 """Vision transformers (Dosovitskiy et al. 2021; sizes of Touvron et al. 2021)."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from .._support.errors import MinimandError
-from ..blocks.transformer import TransformerBranch
+from ..blocks.transformer import vision_branches
 from ..layers.stochastic_depth import growing_rates
 from ..theory.kernel import Binding
-from .info import ModelInfo, Parts, bound, register
+from .info import ModelInfo, Parts, register
+from .splitting import Splitting, split
 
 
 class Patches(nn.Module):
@@ -56,25 +58,28 @@ def vit(
     patch: int,
     image_size: int,
     drop_path: float,
+    splitting: Splitting | None,
+    oracles: Sequence[str],
     binding: Binding,
     num_classes: int,
     in_channels: int,
 ) -> Parts:
-    """One stage of `depth` transformer blocks on tokens of `width` channels, for patches and images of sides in pixels.
+    """One stage of `depth` transformer layers on tokens of `width` channels, for patches and images of sides in pixels.
 
     `drop_path` is the probability of dropping the last block in training; it grows linearly from 0 in the first.
+    An algorithm of one gradient asks whole layers, unless a splitting says otherwise.
     """
     if image_size % patch:
         raise MinimandError(f"patch is {patch}; expected a divisor of image_size = {image_size}.")
     if width % heads:
         raise MinimandError(f"width is {width}; expected a multiple of heads = {heads}.")
-    branches = [TransformerBranch(width, heads, rate) for rate in growing_rates(drop_path, depth)]
-    for branch in branches:
+    layers = [vision_branches(width, heads, rate) for rate in growing_rates(drop_path, depth)]
+    for branch in (branch for layer in layers for branch in layer):
         for module in branch.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-    blocks = [bound(branch, binding) for branch in branches]
+    blocks = split(layers, splitting, "whole", oracles, binding)
     head = nn.Sequential(nn.LayerNorm(width, eps=1e-6), ClassToken(), nn.Linear(width, num_classes))
     stem, normalize = Patches(in_channels, width, patch, image_size), partial(nn.LayerNorm, width, eps=1e-6, bias=False)
     return Parts(stem, [(None, blocks)], head, as_map, normalize)
@@ -83,5 +88,6 @@ def vit(
 for _name, _width, _heads in (("vit_tiny", 192, 3), ("vit_small", 384, 6), ("vit_base", 768, 12)):
     _line = f"vision transformer of 12 blocks, {_width} channels, {_heads} heads; T(z) = A(z) + M(z + A(z))"
     _settings = {"width": _width, "depth": 12, "heads": _heads, "patch": 16, "image_size": 224, "drop_path": 0.0}
+    _settings["splitting"] = None
     _references, _multiples = ("dosovitskiy2021vit", "touvron2021deit"), {"width": _heads, "image_size": 16}
     register(ModelInfo(_name, _line, vit, _settings, "residual", _references, multiples=_multiples))

@@ -15,7 +15,7 @@ from ..._support.errors import MinimandError, unknown_name
 from ..._support.torch_internals import NormBase, own_parameters
 from ...blocks import DenseLayer, Prox, Skip
 from ...blocks.convnext import ConvNeXtBranch
-from ...blocks.transformer import TransformerBranch
+from ...blocks.transformer import ParallelLayer, WholeLayer
 from ...layers.thresholds import Threshold
 from ...networks.kinds import layers, normalizations
 from ...networks.skeletons import Skeleton, skeletons
@@ -220,10 +220,10 @@ def _ending_last(name: str, module: nn.Module, gain: float = 1.0, reach: float =
     if not inside:
         raise MinimandError(f"{name} has no layer; branches names modules whose output is added to a skip.")
     ends = [inside[-1]]
-    if isinstance(module, TransformerBranch):
-        ends.insert(0, f"{name}.attention.project")
+    if isinstance(module, WholeLayer | ParallelLayer):
+        ends.insert(0, f"{name}.attend.inner.project")
     norm = None
-    if not isinstance(module, TransformerBranch | ConvNeXtBranch):
+    if not isinstance(module, WholeLayer | ParallelLayer | ConvNeXtBranch):
         order = [f"{name}.{inner}".rstrip(".") for inner, _ in module.named_modules()]
         norms = {f"{name}.{inner}" for inner in normalizations(module)}
         norm = next((path for path in reversed(order[order.index(inside[-1]) + 1 :]) if path in norms), None)
