@@ -117,10 +117,11 @@ def test_a_splitting_is_what_it_says(splitting: Any) -> None:
 def test_two_gradients_are_attention_and_map(name: str) -> None:
     vision: dict[str, Any] = {"image_size": 16, "patch": 8, "width": 12, "depth": 2}
     model = _small(name, "merge_and_run") if name in NANO else mm.create_model(name, "linearized_admm", **vision)
-    for attend, map in ([*layer.values()] for layer in model.stages[0].blocks):
+    layers: list[Any] = model.stages[0].blocks
+    for attend, map in ([*layer.values()] for layer in layers):
         assert type(attend.inner).__name__ == "Attention"
         assert type(map.inner).__name__ == "Map"
-    assert len(model.stages[0].blocks) == 2
+    assert len(layers) == 2
 
 
 def test_the_second_half_of_strang_stays_the_first(tmp_path: Path) -> None:
@@ -157,9 +158,9 @@ def test_a_tied_head_is_the_table_through_every_store(tied: bool, tmp_path: Path
 
 @pytest.mark.parametrize("embedding", get_args(Embedding))
 def test_an_embedding_is_what_it_says(embedding: Any) -> None:
-    stem: Any = _small("gpt_nano", embedding=embedding).stem.module
+    stem = _small("gpt_nano", embedding=embedding).stem.module
     tokens = _tokens()
-    tables = [t for t in (stem.table, stem.second) if t is not None]
+    tables: list[Any] = [t for t in (stem.table, stem.second) if t is not None]
     e, *rest = [t.tokens.weight[tokens] + t.positions.weight[:CONTEXT] for t in tables]
     normalized = [nn.functional.layer_norm(y, (16,)) for y in (e, *rest)]
     expected = {

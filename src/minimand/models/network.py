@@ -158,7 +158,9 @@ class UnrolledNetwork(NamedModel):
             )
 
         def layer(answers: Sequence[Block]) -> dict[str, nn.Module]:
-            by_name = answers[0] if isinstance(answers[0], Mapping) else dict(zip(self._learned, answers, strict=True))
+            by_name: Any = answers[0]
+            if isinstance(by_name, nn.Module):
+                by_name = dict(zip(self._learned, answers, strict=True))
             return {name: normalize() if normalize is not None and is_map(name) else by_name[name] for name in oracles}
 
         return [layer(answers) for answers in zip(*blocks, strict=True)]

@@ -38,16 +38,16 @@ def split(
     Raises:
         MinimandError: an algorithm that asks a prox or more than two gradients; a splitting for one of two.
     """
-    asked = ", ".join(oracles)
+    names = ", ".join(oracles)
     if any(map(is_proximal, oracles)) or len(oracles) > 2:
         raise MinimandError(
-            f"the algorithm asks {asked}, but the layers of a transformer are attention and a map; expected an "
+            f"the algorithm asks {names}, but the layers of a transformer are attention and a map; expected an "
             "algorithm that asks one gradient, or two."
         )
     if len(oracles) == 2:
         if splitting is not None:
             raise MinimandError(
-                f"splitting is {splitting!r}, but the algorithm asks {asked}: attention and the map are its oracles, a "
+                f"splitting is {splitting!r}, but the algorithm asks {names}: attention and the map are its oracles, a "
                 "step a layer; expected None, or an algorithm that asks one gradient."
             )
         return [{name: bound(branch, binding) for name, branch in zip(oracles, layer, strict=True)} for layer in layers]
