@@ -1,4 +1,5 @@
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import pytest
 import torch
 
 import minimand as mm
+from minimand.experiments.tuning import at_the_edge, trials
 
 RECIPE = mm.Recipe(epochs=2, batch_size=50)
 
@@ -110,6 +112,8 @@ def test_bad_input(tmp_path: Path) -> None:
         ({"algorithms": []}, "algorithms is empty"),
         ({"algorithms": ["heavyball"]}, "Did you mean 'heavy_ball'"),
         ({"algorithms": ["heavy_ball"], "seeds": 0}, "seeds is 0"),
+        ({"algorithms": ["heavy_ball"], "budget": "step"}, "Did you mean 'steps'"),
+        ({"algorithms": ["heavy_ball"], "margin": -1.0}, "margin is -1.0"),
         ({"algorithms": ["heavy_ball"], "model": "resnet20"}, "resnet20 takes images"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -127,18 +131,60 @@ def _tuned(folder: Path, **options: Any) -> mm.experiments.Comparison:
 def test_each_arm_gets_the_rate_that_is_best_on_held_out_samples(tmp_path: Path) -> None:
     comparison = _tuned(tmp_path)
     for entry in comparison.entries:
-        assert sorted(entry.tried) == pytest.approx([0.005, 0.01, 0.02])
-        assert entry.rate in entry.tried
-        scores = {rate: score for rate, score in entry.tried.items() if score is not None}
-        assert scores[entry.rate] == max(scores.values())
+        assert [tried.rate for tried in entry.tried] == pytest.approx([0.005, 0.01, 0.02])
+        assert entry.chosen in entry.tried
+        assert entry.chosen.score == max(tried.score for tried in entry.tried if tried.score is not None)
     judged = [run for run in tmp_path.iterdir() if run.is_dir() and run.name != "tuning"]
     for run in judged:
         lr = mm.load(run).recipe.optimizer.lr
-        assert lr in {entry.rate for entry in comparison.entries}
+        assert lr in {entry.chosen.rate for entry in comparison.entries if entry.chosen}
     tuning = next((tmp_path / "tuning").glob("*/*/config.yaml"))
     assert "train: 160" in tuning.read_text()  # of 200
-    assert "learning rate" in comparison.columns()
+    assert "chosen" in comparison.columns()
     assert "were chosen among 3 on 20%" in comparison.note
+
+
+@pytest.mark.parametrize("budget", ["time", "flops"])
+def test_arms_of_an_equal_budget_have_the_epochs_for_it(
+    tmp_path: Path, budget: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With two blocks a layer a step costs more; what was measured is in the plan, and is not measured again."""
+    recipe = mm.Recipe(epochs=5, batch_size=50)
+    how: dict[str, Any] = {"model": "mlp(width=32, depth=3)", "seeds": 1, "recipe": recipe, "progress": False}
+    arms = ["gradient_descent", "runge_kutta"]
+    comparison = mm.compare(arms, "nested_rings(samples=200)", budget=budget, run=tmp_path, **how)
+    first, second = comparison.entries
+    assert first.epochs == 5
+    assert first.cost is not None
+    assert second.cost is not None
+    assert second.epochs == max(1, round(5 * first.cost / second.cost)) == len(second.histories[0])
+    assert f"{'Time' if budget == 'time' else 'Training FLOPs'}" in comparison.note
+    assert "epochs" in comparison.columns()
+    module = import_module("minimand.experiments.compare")
+    monkeypatch.setattr(module, "costs", lambda *_: pytest.fail("measured again"))
+    again = mm.compare(arms, "nested_rings(samples=200)", budget=budget, run=tmp_path, **how)
+    assert again.rows() == comparison.rows()
+    with pytest.raises(ValueError, match=r"budget.equal was .* and is 'steps'"):
+        mm.compare(arms, "nested_rings(samples=200)", run=tmp_path, **how)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "tries", "momenta"),
+    [("sgd", 8, None), ("sgd", 9, [0.8, 0.9, 0.95]), ("sgd(momentum=0.3)", 10, [0.0, 0.3, 0.65]),
+     ("muon", 9, [0.9, 0.95, 0.975]), ("adamw", 12, None), ("sgd(momentum=0.0)", 12, None)],
+)  # fmt: skip
+def test_trials_are_as_many_as_said_and_tune_momentum_from_nine_on(
+    optimizer: Any, tries: int, momenta: list[float] | None
+) -> None:
+    recipe = mm.Recipe(optimizer=optimizer)
+    tried = trials(recipe, tries)
+    assert len({(t.rate, t.momentum) for t in tried}) == tries
+    assert list(dict.fromkeys(t.momentum for t in tried)) == (momenta or [None])
+    middle = next(t for t in tried if t.applied(recipe) == recipe)  # the recipe itself is tried
+    assert at_the_edge(middle, tried) is False
+    if momenta and optimizer.startswith("sgd"):
+        steps = {t.momentum: t.rate / (1 - (t.momentum or 0)) for t in tried if tried.index(t) % 3 == 1 and tries == 9}
+        assert len({round(step, 9) for step in steps.values()}) <= 1
 
 
 def test_a_plan_is_kept_and_another_one_is_refused_before_training(tmp_path: Path) -> None:
@@ -149,7 +195,7 @@ def test_a_plan_is_kept_and_another_one_is_refused_before_training(tmp_path: Pat
     _tuned(tmp_path, hypothesis="heavy ball is ahead")  # the same plan goes on
     changes: dict[str, Any] = {"seeds": 5, "tune": 5, "hypothesis": "none"}
     for change, value in changes.items():
-        with pytest.raises(ValueError, match="tuning.rates" if change == "tune" else change):
+        with pytest.raises(ValueError, match="tuning.trials" if change == "tune" else change):
             _tuned(tmp_path, **{"hypothesis": "heavy ball is ahead", change: value})
     with pytest.raises(ValueError, match="tune is 1"):
         _tuned(tmp_path / "other", tune=1)

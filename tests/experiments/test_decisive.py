@@ -9,8 +9,9 @@ import pytest
 import minimand as mm
 from minimand._support.plain_yaml import read_yaml
 from minimand.experiments import Claim, Column, DecisiveResult, DecisiveStudy, Trials, read_study, run_study
+from minimand.experiments.budget import training_flops
 from minimand.experiments.held_out import SEED, judged_part
-from minimand.experiments.judged import recipe_of, training_flops
+from minimand.experiments.judged import recipe_of
 from minimand.experiments.paired import PairedDifference
 from minimand.experiments.study import STUDIES
 from minimand.experiments.verdict import verdict

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,9 +79,12 @@ def test_a_comparison_pairs_the_seeds_that_both_arms_finished() -> None:
     entries = [entry("a", first, []), entry("b", second, [0]), entry("c", [0.80, 0.80, 0.83, 0.83], [])]
     comparison = Comparison("data", "model", "recipe", [0, 1, 2, 3], machine, entries, {})
     differences = comparison.differences
-    assert differences["b"].differences == pytest.approx((-0.10, -0.095, -0.10))
+    assert differences["b"].differences == pytest.approx((-10, -9.5, -10))
     assert differences["b"].p == pytest.approx(2 * stats.ttest_rel(second, first[1:]).pvalue)  # pyright: ignore
-    assert comparison.verdict == "b differs from a."
+    assert re.fullmatch(r"A difference from a: b: confirmed; c: undecided at this size \(.*\).", comparison.verdict)
+    excluding = replace(comparison, margin=2.0)
+    assert re.search(r"c: not seen \(difference beyond 0\.96 points excluded\)", excluding.verdict)
+    assert "p of equality" in excluding.markdown()
     assert "-9.83" in str(comparison)
     for text in (str(comparison), comparison.markdown()):
         assert "Paired by seed" in text or "95% interval" in text
@@ -92,7 +96,7 @@ def test_a_comparison_pairs_the_seeds_that_both_arms_finished() -> None:
 @pytest.mark.parametrize(
     ("diverged", "verdict"),
     [
-        ({"c": [0, 1]}, "No difference from a is shown at 3 seeds; .* c cannot be compared with a: too many"),
+        ({"c": [0, 1]}, "A difference from a: b: undecided at this size .* c cannot be compared with a: too many"),
         ({"b": [0, 1], "c": [0, 1, 2]}, "^b and c cannot be compared with a: too many trainings diverged.$"),
         ({"a": [0, 1, 2]}, "^b and c cannot be compared with a"),
     ],

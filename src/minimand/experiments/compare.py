@@ -1,5 +1,6 @@
 """Algorithms side by side: same data, same blocks, several seeds."""
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from .._support.calls import file_name
+from .._support.checks import check_number
 from .._support.environment import as_device, environment
 from .._support.errors import MinimandError, WrongTypeError
 from .._support.seeds import seeded_apart
@@ -23,11 +25,12 @@ from ..report import bibtex, certify_model, count_flops
 from ..theory import Binding, Certificate
 from ..training import Callback, FitResult, NonFiniteLossError, fit
 from ..training.hooks.progress import with_progress
+from .budget import Budget, as_budget, costs, epochs_for
 from .comparison import Comparison, ComparisonEntry
 from .held_out import HELD_OUT, SEED
-from .plan import keep_plan
+from .plan import EQUALITY_TEST, TEST, keep_plan, read_plan
 from .study import CallbacksByLabel
-from .tuning import rates, tune as tune_rate
+from .tuning import Tried, trials, tune as tune_arm
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ def compare(
     recipe: Recipe | None = None,
     binding: Binding | None = None,
     tune: int = 0,
+    budget: Budget = "steps",
+    margin: float | None = None,
     hypothesis: str = "",
     run: str | Path = "runs/comparison",
     callbacks: CallbacksByLabel = lambda label: (),
@@ -82,7 +87,11 @@ def compare(
         recipe: by default a short one that suits the data.
         binding: by default the model's own.
         tune: the number of learning rates, a factor of two apart around the recipe's, among which each algorithm gets
-            the best on a fifth of the training samples, before the judged trainings; 0 for the recipe's.
+            the best on a fifth of the training samples, before the judged trainings; 0 for the recipe's. From 9 on, a
+            third of them each at three momenta, where the optimizer has one.
+        budget: what the trainings of all algorithms have in common with the first one's, by other numbers of epochs:
+            "steps", "flops" (counted) or "time" (that of a step in one thread, measured before the start).
+        margin: the difference that counts as none, in points of accuracy, or in the loss of a regression.
         hypothesis: a sentence for the plan on what is expected.
         run: a folder for plan.yaml, the run of each training, comparison.json, table.md, figure.svg and report.html.
         callbacks: makes the callbacks of each training from its label.
@@ -92,38 +101,63 @@ def compare(
     Raises:
         ValueError: no algorithms, or one given twice, or the folder has a plan of something else; nothing is trained.
     """
+    data = _checked(algorithms, data, seeds, margin)
+    device = as_device(device)
+    recipe = recipe or default_recipe(data, create_for(model, data.shape, data.num_outputs))
+    task, folder = Task(data, model, binding, recipe, device), Path(run)
+    tried = trials(recipe, tune) if tune else []
+    contestants = _on_budget(_contestants(algorithms, task), task, as_budget(budget), folder)
+    design = _Design(range(seeds), tune, as_budget(budget), margin)
+    keep_plan(folder, _plan(task, contestants, design, tried, hypothesis))
+    return _compare(task, contestants, design, folder, shown(callbacks, progress))
+
+
+def _checked(algorithms: Any, data: Any, seeds: int, margin: float | None) -> Data:
+    """The data of a comparison; raises MinimandError for arguments that nothing can be compared by."""
     if isinstance(algorithms, str | Algorithm):
         raise WrongTypeError(f"algorithms is {algorithms!r}, a single one; expected a list: [{algorithms!r}].")
     if not algorithms:
         raise MinimandError("algorithms is empty; expected at least one.")
     if seeds < 1:
         raise MinimandError(f"seeds is {seeds}; expected at least 1.")
+    if margin is not None:
+        check_number("margin", margin, 0, math.inf, below=True)
     data = as_data(data)
     if len(data.test) == 0:
         raise MinimandError(f"{data.name} has no test samples, by which algorithms are compared; expected some.")
-    device = as_device(device)
-    recipe = recipe or default_recipe(data, create_for(model, data.shape, data.num_outputs))
-    tried = rates(recipe, tune) if tune else []
-    task, folder = Task(data, model, binding, recipe, device), Path(run)
-    contestants = _contestants(algorithms, task)
-    keep_plan(folder, _plan(task, contestants, seeds, tried, hypothesis))
-    return _compare(task, contestants, range(seeds), tune, folder, shown(callbacks, progress))
+    return data
+
+
+@dataclass(frozen=True)
+class _Design:
+    """How a comparison is made: seeds, trials of each arm, the budget, and the margin of equality."""
+
+    seeds: Sequence[int]
+    tries: int
+    budget: Budget
+    margin: float | None
 
 
 def _plan(
-    task: Task, contestants: Sequence["_Contestant"], seeds: int, tried: list[float], hypothesis: str
+    task: Task, contestants: Sequence["_Contestant"], design: "_Design", tried: Sequence[Tried], hypothesis: str
 ) -> dict[str, Any]:
     """What is planned: arms, seeds, what is judged, tuning, and what all arms have in common."""
+    has_accuracy = task.data.judged_by_accuracy
+    measured = {c.label: {"epochs": c.epochs, "cost of an epoch": c.cost} for c in contestants if c.cost is not None}
+    settings = [{"rate": t.rate} | ({} if t.momentum is None else {"momentum": t.momentum}) for t in tried]
     return {
         "hypothesis": hypothesis,
         "arms": [contestant.label for contestant in contestants],
-        "seeds": list(range(seeds)),
-        "judged": "test accuracy" if task.data.judged_by_accuracy else "test loss",
-        "tuning": {"rates": tried, "held out": HELD_OUT, "seed": SEED} if tried else "none",
+        "seeds": list(design.seeds),
+        "judged": "test accuracy, points" if has_accuracy else "test loss",
+        "margin": "none" if design.margin is None else design.margin,
+        "budget": {"equal": design.budget, **measured},
+        "tuning": {"trials": settings, "held out": HELD_OUT, "seed": SEED} if tried else "none",
         "data": dict(task.data.loaded) or task.data.name,
         "model": task.model,
         "binding": task.binding,
         "recipe": as_config(task.recipe),
+        "test": TEST if design.margin is None else f"{TEST}; {EQUALITY_TEST}",
     }
 
 
@@ -141,6 +175,14 @@ class _Contestant:
     certificate: Certificate
     fingerprint: str
     label: str = ""
+    epochs: int = 0
+    """The epochs of a training; 0 for the recipe's."""
+    cost: float | None = None
+    """The FLOPs or seconds of an epoch; None for equal steps."""
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """A recipe with the epochs of this arm."""
+        return replace(recipe, epochs=self.epochs or recipe.epochs)
 
 
 def _contestants(algorithms: Sequence[Algorithm | str], task: Task) -> list[_Contestant]:
@@ -165,13 +207,21 @@ def _label(contestant: _Contestant, alone: bool) -> str:
     return f"{contestant.algorithm} [{file} {contestant.fingerprint[:4]}]"
 
 
+def _on_budget(contestants: Sequence[_Contestant], task: Task, budget: Budget, folder: Path) -> Sequence[_Contestant]:
+    """The contestants with the epochs of an equal budget; what a plan there has measured is not measured again."""
+    if budget == "steps":
+        return contestants
+    planned = (read_plan(folder) or {}).get("budget", {})
+    if planned.get("equal") == budget and all(c.label in planned for c in contestants):
+        measured = {c.label: planned[c.label]["cost of an epoch"] for c in contestants}
+    else:
+        measured = costs(budget, {c.label: c.model for c in contestants}, task.data, task.recipe, task.device)
+    epochs = epochs_for(measured, task.recipe.epochs)
+    return [replace(c, epochs=epochs[c.label], cost=measured[c.label]) for c in contestants]
+
+
 def _compare(
-    task: Task,
-    contestants: Sequence[_Contestant],
-    seeds: Sequence[int],
-    tries: int,
-    folder: Path,
-    callbacks: CallbacksByLabel,
+    task: Task, contestants: Sequence[_Contestant], design: "_Design", folder: Path, callbacks: CallbacksByLabel
 ) -> Comparison:
     entries: list[ComparisonEntry] = []
     run_pages: list[tuple[str, str]] = []
@@ -179,8 +229,12 @@ def _compare(
         results: list[FitResult] = []
         diverged: list[int] = []
         name = f"{file_name(specification(contestant.algorithm))}-{contestant.fingerprint[:8]}"
-        arm, scores = (task, {}) if tries == 0 else _tuned(task, contestant, tries, folder / "tuning" / name, callbacks)
-        for seed in seeds:
+        arm = replace(task, recipe=contestant.recipe(task.recipe))
+        chosen, tried = None, list[Tried]()
+        if design.tries:
+            chosen, tried = _tuned(arm, contestant, design.tries, folder / "tuning" / name, callbacks)
+            arm = replace(arm, recipe=chosen.applied(arm.recipe))
+        for seed in design.seeds:
             run = folder / f"{name}-seed{seed}"
             label = f"{contestant.label} seed {seed}"
             try:
@@ -188,30 +242,34 @@ def _compare(
                 run_pages.append((f"{run.name}/report.html", label))
             except NonFiniteLossError:
                 diverged.append(seed)
-        entries.append(
-            replace(
-                _entry(contestant, results, diverged, task.data),
-                tried=scores,
-                rate=arm.recipe.optimizer.lr if scores else None,
-            )
-        )
+        entry = _entry(contestant, results, diverged, task.data)
+        entries.append(replace(entry, tried=tried, chosen=chosen, epochs=arm.recipe.epochs, cost=contestant.cost))
     certificates = {contestant.label: contestant.certificate for contestant in contestants}
     machine, recipe = environment(task.device), _describe(task.recipe)
-    comparison = Comparison(task.data.name, task.model, recipe, list(seeds), machine, entries, certificates)
+    comparison = Comparison(
+        task.data.name,
+        task.model,
+        recipe,
+        list(design.seeds),
+        machine,
+        entries,
+        certificates,
+        design.budget,
+        design.margin,
+    )
     comparison.write(folder, run_pages, bibtex(*[contestant.model for contestant in contestants], task.data))
     return comparison
 
 
 def _tuned(
     task: Task, contestant: _Contestant, tries: int, folder: Path, callbacks: CallbacksByLabel
-) -> tuple[Task, dict[float, float | None]]:
-    """The task with the best learning rate for a contestant, and the scores of those that were tried."""
+) -> tuple[Tried, list[Tried]]:
+    """The best settings for a contestant, and all that were tried with their scores."""
 
     def train(data: Data, recipe: Recipe, seed: int, callbacks: Sequence[Callback], run: Path) -> FitResult:
         return replace(task, data=data, recipe=recipe).train(contestant.algorithm, seed, callbacks, run)
 
-    recipe, scores = tune_rate(train, task.data, task.recipe, tries, folder, contestant.label, callbacks)
-    return replace(task, recipe=recipe), scores
+    return tune_arm(train, task.data, task.recipe, tries, folder, contestant.label, callbacks)
 
 
 def _entry(contestant: _Contestant, results: Sequence[FitResult], diverged: list[int], data: Data) -> ComparisonEntry:

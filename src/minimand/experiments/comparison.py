@@ -13,13 +13,16 @@ from .._support.style import COLORS, Figure, draw_mean_and_range, legend_below, 
 from .._support.tables import markdown, spread, table_html, table_text
 from ..report import Figures, write_page
 from ..theory import Certificate
+from .budget import Budget
 from .held_out import HELD_OUT
 from .paired import CONFIDENCE, PairedDifference, corrected
-from .tuning import at_the_edge
+from .tuning import Tried, at_the_edge
+from .verdict import verdict
 
 ABOUT_DIFFERENCES = (
-    "Paired by seed: Student's intervals, p after Holm's correction; the last column says how many seeds would show a "
-    "difference of this size four times in five."
+    "Paired by seed: Student's intervals; p of no difference after Holm's correction over the algorithms; what is "
+    "excluded, and p of equality, by two one-sided t tests. Seeds that would show a difference do so four times in "
+    "five."
 )
 """The note below a table of differences."""
 
@@ -42,10 +45,14 @@ class ComparisonEntry:
     """The records of all epochs, by seed."""
     diverged: list[int] = field(default_factory=list)
     """The seeds whose loss became NaN or infinite; the other lists leave them out."""
-    tried: dict[float, float | None] = field(default_factory=dict)
-    """The score on held-out data of each learning rate that was tried; None where it diverged; empty without tuning."""
-    rate: float | None = None
-    """The learning rate that was chosen among those; None without tuning."""
+    tried: list[Tried] = field(default_factory=list)
+    """The learning rates, and momenta, that were tried, with their scores on held-out data; empty without tuning."""
+    chosen: Tried | None = None
+    """The best of those; None without tuning."""
+    epochs: int = 0
+    """The epochs of each training."""
+    cost: float | None = None
+    """The FLOPs of an epoch, or its seconds in one thread, where these were made equal; None for equal steps."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,10 @@ class Comparison:
     environment: dict[str, Any]
     entries: list[ComparisonEntry]
     certificates: dict[str, Certificate] = field(repr=False)
+    budget: Budget = "steps"
+    """What the trainings of all algorithms have in common: steps, time or FLOPs."""
+    margin: float | None = None
+    """The difference that counts as none, in points of accuracy or in the loss of a regression; None if none does."""
 
     @property
     def _is_tuned(self) -> bool:
@@ -71,8 +82,9 @@ class Comparison:
     def columns(self) -> list[str]:
         """The column heads of the table."""
         accuracy = ["test accuracy %"] if self._has_accuracy else []
-        rate = ["learning rate"] if self._is_tuned else []
-        return ["algorithm", *accuracy, "test loss", *rate, "training s", "parameters", "MFLOPs"]
+        chosen = ["chosen"] if self._is_tuned else []
+        spent = {"steps": [], "time": ["epochs", "planned s"], "flops": ["epochs", "training TFLOPs"]}[self.budget]
+        return ["algorithm", *accuracy, "test loss", *chosen, *spent, "training s", "parameters", "MFLOPs"]
 
     def rows(self) -> list[list[str]]:
         """A row for each algorithm: mean and deviation over the seeds that did not diverge, and how many did."""
@@ -82,9 +94,11 @@ class Comparison:
             flops = "unknown" if e.flops is None else f"{e.flops / 1e6:.1f}"
             lost = f" ({len(e.diverged)} of {len(self.seeds)} diverged)" if e.diverged and e.losses else ""
             seconds = f"{statistics.mean(e.seconds):.0f}" if e.seconds else "diverged"
-            rate = [f"{e.rate:.3g}"] if e.rate is not None else []
+            chosen = [str(e.chosen)] if self._is_tuned else []
+            unit = 1.0 if self.budget == "time" else 1e12
+            spent = [] if e.cost is None else [str(e.epochs), f"{e.epochs * e.cost / unit:.3g}"]
             loss = _over_seeds(e.losses, 4) + lost
-            rows.append([e.algorithm, *accuracy, loss, *rate, seconds, f"{e.parameters:,}", flops])
+            rows.append([e.algorithm, *accuracy, loss, *chosen, *spent, seconds, f"{e.parameters:,}", flops])
         return rows
 
     @property
@@ -93,23 +107,38 @@ class Comparison:
         statistic = "mean and standard deviation over seeds" if len(self.seeds) > 1 else "seed"
         seeds = ", ".join(map(str, self.seeds))
         where = f"{self.environment['hardware']}, torch {self.environment['torch']}, {self.environment['date']}"
-        return f"{self.model} on {self.data}; {self.recipe}; {statistic} {seeds}; {where}. {self._tuning}{self.verdict}"
+        return f"{self.model} on {self.data}; {self.recipe}; {statistic} {seeds}; {where}. {self._how}{self.verdict}"
+
+    @property
+    def _how(self) -> str:
+        return f"{self._spending}{self._tuning}"
+
+    @property
+    def _spending(self) -> str:
+        """A sentence on what was made equal by other numbers of epochs, and how closely; empty for equal steps."""
+        spent = [e.epochs * e.cost for e in self.entries if e.cost is not None]
+        if not spent:
+            return ""
+        what = {"time": "Time in one thread, measured before", "flops": "Training FLOPs, counted"}.get(self.budget)
+        off = max(abs(value / spent[0] - 1) for value in spent)
+        return f"{what}, is that of the first algorithm to {off:.0%}, by whole epochs. "
 
     @property
     def _tuning(self) -> str:
         """A sentence on how learning rates were chosen, and where they may not be the best; empty without tuning."""
         if not self._is_tuned:
             return ""
-        edge = [e.algorithm for e in self.entries if at_the_edge(e.tried)]
+        edge = [e.algorithm for e in self.entries if e.chosen and at_the_edge(e.chosen, e.tried)]
         beyond = f" The best of {' and '.join(edge)} is at the edge of those tried." if edge else ""
         tries = len(self.entries[0].tried)
-        return f"Learning rates were chosen among {tries} on {HELD_OUT:.0%} of the training samples.{beyond} "
+        what = "Rates and momenta" if self.entries[0].tried[0].momentum is not None else "Learning rates"
+        return f"{what} were chosen among {tries} on {HELD_OUT:.0%} of the training samples.{beyond} "
 
     @property
     def differences(self) -> dict[str, PairedDifference]:
         """How far each algorithm is from the first, paired by seed, p values after Holm's correction.
 
-        In accuracy, or for a regression in test loss. Algorithms with fewer than two seeds in common are left out.
+        In points of accuracy, or of a regression in test loss; without algorithms that have not two seeds in common.
         """
         measured = [self._by_seed(entry) for entry in self.entries]
         pairs = {}
@@ -121,36 +150,40 @@ class Comparison:
         return dict(zip(pairs, corrected(list(pairs.values())), strict=True))
 
     def _by_seed(self, entry: ComparisonEntry) -> dict[int, float]:
-        """Accuracies, or losses where there are none, by the seeds that did not diverge."""
+        """Accuracies in percent, or losses where there are none, by the seeds that did not diverge."""
         finished = [seed for seed in self.seeds if seed not in entry.diverged]
-        return dict(zip(finished, entry.accuracies if self._has_accuracy else entry.losses, strict=True))
+        values = [100 * a for a in entry.accuracies] if self._has_accuracy else entry.losses
+        return dict(zip(finished, values, strict=True))
 
     def difference_columns(self) -> list[str]:
         """The column heads of the table of differences."""
         what = "accuracy, points" if self._has_accuracy else "test loss"
-        return [
-            f"less {self.entries[0].algorithm}",
-            what,
-            f"{CONFIDENCE:.0%} interval",
-            "p",
-            "excluded beyond",
-            "seeds for it",
-        ]
+        equality = [] if self.margin is None else ["p of equality"]
+        interval = f"{CONFIDENCE:.0%} interval"
+        return [f"less {self.entries[0].algorithm}", "it differs", what, interval, "p", *equality, "excluded beyond"]
 
     def difference_rows(self) -> list[list[str]]:
-        """A row for each algorithm but the first: its difference, its interval, p, and the seeds that would show it."""
-        factor, digits = (100, 2) if self._has_accuracy else (1, 4)
+        """A row for each algorithm but the first: the verdict, its difference, interval, p, and what is excluded."""
         rows = []
         for name, difference in self.differences.items():
-            mean, p = f"{factor * difference.mean:+.{digits}f}", f"{difference.p:.2g}"
-            if not difference.has_spread:  # the same difference at every seed
-                rows.append([name, mean, "no spread", p, "", ""])
-                continue
-            low, high = (f"{factor * end:+.{digits}f}" for end in difference.interval)
-            seeds = difference.seeds_to_show(abs(difference.mean)) if difference.mean else None
-            beyond = f"{factor * difference.excluded_beyond:.{digits}f}"
-            rows.append([name, mean, f"{low} to {high}", p, beyond, "" if seeds is None else str(seeds)])
+            mean, p = self._signed(difference.mean), f"{difference.p:.2g}"
+            equality = [] if self.margin is None else [f"{difference.equality_p(self.margin):.2g}"]
+            interval, beyond = "no spread", ""
+            if difference.has_spread:  # else the same difference at every seed
+                interval = " to ".join(map(self._signed, difference.interval))
+                beyond = self._size(difference.excluded_beyond)
+            rows.append([name, self._verdict(difference), mean, interval, p, *equality, beyond])
         return rows
+
+    def _verdict(self, difference: PairedDifference) -> str:
+        unit = " points" if self._has_accuracy else ""
+        return verdict(difference, "different", self.margin, lambda size: f"{self._size(size)}{unit}")
+
+    def _size(self, size: float) -> str:
+        return f"{size:.{2 if self._has_accuracy else 4}f}"
+
+    def _signed(self, difference: float) -> str:
+        return f"{difference:+.{2 if self._has_accuracy else 4}f}"
 
     @property
     def verdict(self) -> str:
@@ -164,21 +197,21 @@ class Comparison:
         few = f"{' and '.join(untold)} cannot be compared with {first}: too many trainings diverged."
         if not differences:
             return few
-        different = [name for name, difference in differences.items() if difference.is_shown]
-        if different:
-            shown = f"{' and '.join(different)} differ{'s' if len(different) == 1 else ''} from {first}."
-        else:
-            shown = f"No difference from {first} is shown at {len(self.seeds)} seeds; smaller ones may be there."
+        by_verdict: dict[str, list[str]] = {}
+        for name, difference in differences.items():
+            by_verdict.setdefault(self._verdict(difference), []).append(name)
+        words = "; ".join(f"{' and '.join(names)}: {verdict}" for verdict, names in by_verdict.items())
+        shown = f"A difference from {first}: {words}."
         return f"{shown} {few}" if untold else shown
 
     def markdown(self) -> str:
         """The table and its note in Markdown."""
         differences = self.difference_rows()
-        below = f"\n{markdown(self.difference_columns(), differences)}\n" if differences else ""
+        below = f"\n{markdown(self.difference_columns(), differences, 2)}\n" if differences else ""
         return f"{markdown(self.columns(), self.rows())}\n\n{self.note}\n{below}"
 
     def plot(self) -> Figure:
-        """Test loss and accuracy over the epochs: the mean over seeds, and their range."""
+        """Test loss and accuracy over the epochs, or over an equal budget: the mean over seeds, and their range."""
         measures = [("test_loss", "test loss", 1.0)]
         if self._has_accuracy:
             measures.append(("test_accuracy", "test accuracy in %", 100.0))
@@ -189,10 +222,12 @@ class Comparison:
             plain(axes)
             for e, color in zip(finished, COLORS * len(finished), strict=False):
                 by_epoch = list(zip(*[[scale * r[key] for r in h] for h in e.histories], strict=True))
-                epochs = range(1, len(by_epoch) + 1)
-                draw_mean_and_range(axes, epochs, by_epoch, color, literal(e.algorithm), style="-", alpha=0.15)
-            axes.set(xlabel="epoch", ylabel=label)
-            axes.locator_params("x", integer=True)
+                length = 1 if self.budget == "steps" else len(by_epoch)
+                x = [(k + 1) / length for k in range(len(by_epoch))]
+                draw_mean_and_range(axes, x, by_epoch, color, literal(e.algorithm), style="-", alpha=0.15)
+            axes.set(xlabel="epoch" if self.budget == "steps" else "share of the budget", ylabel=label)
+            if self.budget == "steps":
+                axes.locator_params("x", integer=True)
         if finished:
             legend_below(figure)
         return figure
@@ -201,7 +236,7 @@ class Comparison:
         text, differences = table_text(self.columns(), self.rows(), note=self.note), self.difference_rows()
         if not differences:
             return text
-        below = table_text(self.difference_columns(), differences, note=ABOUT_DIFFERENCES)
+        below = table_text(self.difference_columns(), differences, note=ABOUT_DIFFERENCES, labels=2)
         return f"{text}\n\n{below}"
 
     def __repr__(self) -> str:
@@ -231,7 +266,7 @@ class Comparison:
             "columns": self.columns(),
             "rows": self.rows(),
             "note": self.note,
-            "differences": {"columns": self.difference_columns(), "rows": self.difference_rows()},
+            "differences": {"columns": self.difference_columns(), "rows": self.difference_rows(), "labels": 2},
             "about_differences": ABOUT_DIFFERENCES,
             "curves": curves,
             "certificates": [

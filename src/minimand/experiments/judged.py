@@ -1,17 +1,15 @@
 """The measurement of an arm of a decisive study by training a network: its recipe, its result, its operations."""
 
-import copy
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from ..data import Arrays, Data
-from ..data.samples import NoSamples
+from ..data import Data
 from ..networks import count_parameters
 from ..recipes import Recipe, from_config
-from ..training import Method, fit
+from ..training import Method
+from .budget import training_flops
 from .held_out import STAGE
 from .study import Bench, Cell, Values
 from .trained import train
@@ -46,19 +44,3 @@ def train_judged(
     curve = {"curve": [round(record[key], 5) for record in result.history]} if is_judged else {}
     values = {"accuracy": result.test_accuracy, "loss": result.test_loss, "parameters": count_parameters(model)}
     return {name: value for name, value in values.items() if value is not None} | flops | curve
-
-
-def training_flops(model: nn.Module, data: Data, recipe: Recipe, method: Method | None = None) -> int:
-    """Floating-point operations of a training, forward and backward, without evaluations.
-
-    Those of one epoch over one batch are counted, by a copy of the model, and multiplied by samples and epochs.
-    """
-    train = data.train
-    assert isinstance(train, Arrays)
-    count = min(recipe.batch_size, len(train))
-    batch = Arrays(train.inputs[:count], train.targets[:count])
-    short = replace(recipe, epochs=1, batch_size=count, accumulate=1, compile=False, validation=0.0, early_stopping=0)
-    with FlopCounterMode(display=False) as counter:
-        one = replace(data, train=batch, test=NoSamples())
-        fit(copy.deepcopy(model), one, method=copy.deepcopy(method), recipe=short, device="cpu", progress=False)
-    return round(counter.get_total_flops() / count * len(train) * recipe.epochs)

@@ -33,13 +33,24 @@ def keep_plan(folder: Path, plan: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(path, sealed_yaml(write_yaml(plan)))
         return
-    before = read_yaml(read_sealed_text(path, _MOST_BYTES))
-    before = completed({key: value for key, value in before.items() if key != "checksum"})
-    if changed := differences(before, plan):
+    if changed := differences(read_plan(folder), plan):
         raise MinimandError(
             f"{path} was written before the trainings there, and is another plan: {'; '.join(changed)}. Name another "
             "folder."
         )
+
+
+def read_plan(folder: Path) -> dict[str, Any] | None:
+    """The plan in a folder; None where there is none.
+
+    Raises:
+        SealError: the plan was changed by hand or is damaged.
+    """
+    try:
+        plan = read_yaml(read_sealed_text(folder / PLAN, _MOST_BYTES))
+    except FileNotFoundError:
+        return None
+    return completed({key: value for key, value in plan.items() if key != "checksum"})
 
 
 def completed(value: Any) -> Any:

@@ -1,17 +1,20 @@
-"""The learning rate of each arm of a comparison, chosen by the same budget on held-out data."""
+"""The learning rate, and the momentum, of each arm of a comparison, chosen by the same budget on held-out data."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from .._support.errors import MinimandError
 from ..data.data import Data, hold_out
-from ..recipes import Recipe
+from ..recipes import SGD, Recipe
+from ..recipes.optimizers import Muon
 from ..training import Callback, FitResult, NonFiniteLossError
 from .held_out import HELD_OUT, SEED
 from .study import CallbacksByLabel
+
+_WITH_MOMENTUM = 9
+"""The number of trials from which momentum is tuned too: three rates for each of three momenta."""
 
 
 class Training(Protocol):
@@ -22,46 +25,86 @@ class Training(Protocol):
     ) -> FitResult: ...
 
 
-def rates(recipe: Recipe, tries: int) -> list[float]:
-    """The rates that are tried, a factor of two apart, the recipe's own in the middle, or just above it.
+@dataclass(frozen=True)
+class Tried:
+    """A learning rate, and the momentum where it is tuned, with what came of it on held-out data."""
+
+    rate: float
+    momentum: float | None = None
+    score: float | None = None
+    """The accuracy, or minus the loss; None where the training diverged, or is still to come."""
+
+    def __str__(self) -> str:
+        return f"rate {self.rate:.3g}" + ("" if self.momentum is None else f", momentum {self.momentum:.3g}")
+
+    @property
+    def file_name(self) -> str:
+        """The name of the folder of its run."""
+        return f"rate-{self.rate:.6g}" + ("" if self.momentum is None else f"-momentum-{self.momentum:.6g}")
+
+    def applied(self, recipe: Recipe) -> Recipe:
+        """A recipe with this rate and momentum."""
+        changes: dict[str, Any] = {"lr": self.rate} | ({} if self.momentum is None else {"momentum": self.momentum})
+        return replace(recipe, optimizer=replace(recipe.optimizer, **changes))
+
+
+def trials(recipe: Recipe, tries: int) -> list[Tried]:
+    """What is tried: rates a factor of two apart, the recipe's own in the middle, or just above it.
+
+    From nine trials on, where the optimizer has a momentum m, a third of them each with the memory 1 / (1 - m) halved,
+    as it is, and doubled; rates of SGD are those at which its steps become as long.
 
     Raises:
         MinimandError: fewer than two tries.
     """
     if tries < 2:
         raise MinimandError(f"tune is {tries}; expected 0, or at least 2 rates to choose among.")
-    return [recipe.optimizer.lr * 2.0**k for k in range(-(tries // 2), tries - tries // 2)]
+    optimizer = recipe.optimizer
+    if tries < _WITH_MOMENTUM or not isinstance(optimizer, SGD | Muon) or not optimizer.momentum:
+        return [Tried(rate) for rate in _rates(optimizer.lr, tries)]
+    tried = []
+    for factor, count in ((2.0, tries // 3), (1.0, tries - 2 * (tries // 3)), (0.5, tries // 3)):
+        momentum = round(max(0.0, 1 - factor * (1 - optimizer.momentum)), 6)
+        longer = (1 - momentum) / (1 - optimizer.momentum) if isinstance(optimizer, SGD) else 1.0
+        tried += [Tried(rate, momentum) for rate in _rates(optimizer.lr * longer, count)]
+    return tried
+
+
+def _rates(middle: float, count: int) -> list[float]:
+    return [middle * 2.0**k for k in range(-(count // 2), count - count // 2)]
 
 
 def tune(
     train: Training, data: Data, recipe: Recipe, tries: int, folder: Path, label: str, callbacks: CallbacksByLabel
-) -> tuple[Recipe, dict[float, float | None]]:
-    """The recipe with the best rate, and the held-out accuracy (or minus the loss) by rate; None where it diverged.
+) -> tuple[Tried, list[Tried]]:
+    """The best of the trials, and all of them with their scores on held-out data.
 
     Raises:
-        MinimandError: every rate diverged, or there are too few samples to hold some out.
+        MinimandError: every trial diverged, or there are too few samples to hold some out.
     """
     held_out = hold_out(data, HELD_OUT, SEED)
-    scores: dict[float, float | None] = {}
-    order: dict[float, tuple[float, float]] = {}
-    for rate in rates(recipe, tries):
-        at_rate = replace(recipe, optimizer=replace(recipe.optimizer, lr=rate))
+    scored: list[Tried] = []
+    order: dict[Tried, tuple[float, float]] = {}
+    for tried in trials(recipe, tries):
+        run = folder / tried.file_name
         try:
-            result = train(held_out, at_rate, SEED, callbacks(f"{label} rate {rate:.3g}"), folder / f"rate-{rate:.6g}")
+            result = train(held_out, tried.applied(recipe), SEED, callbacks(f"{label} {tried}"), run)
         except NonFiniteLossError:
-            scores[rate] = None
+            scored.append(tried)
             continue
         assert result.test_loss is not None  # the held-out part has samples
         score = -result.test_loss if result.test_accuracy is None else result.test_accuracy
-        scores[rate], order[rate] = score, (score, -result.test_loss)
+        scored.append(replace(tried, score=score))
+        order[scored[-1]] = score, -result.test_loss
     if not order:
-        tried = ", ".join(f"{rate:.3g}" for rate in scores)
-        raise MinimandError(f"{label} diverged at every rate, {tried}; expected a smaller learning rate to begin with.")
-    best = max(order, key=lambda rate: order[rate])
-    return replace(recipe, optimizer=replace(recipe.optimizer, lr=best)), scores
+        listed = "; ".join(map(str, scored))
+        raise MinimandError(
+            f"{label} diverged at every trial, {listed}; expected a smaller learning rate to begin with."
+        )
+    return max(order, key=lambda tried: order[tried]), scored
 
 
-def at_the_edge(scores: dict[float, float | None]) -> bool:
-    """Whether the best rate is the smallest or the largest that was tried, so that a better one may lie beyond."""
-    best = max(scores, key=lambda rate: -math.inf if (score := scores[rate]) is None else score)
-    return best in (min(scores), max(scores))
+def at_the_edge(best: Tried, scored: Sequence[Tried]) -> bool:
+    """Whether the best rate is the smallest or the largest that was tried at its momentum: a better may lie beyond."""
+    rates = [tried.rate for tried in scored if tried.momentum == best.momentum]
+    return best.rate in (min(rates), max(rates))

@@ -1,6 +1,6 @@
 """`minimand compare`: the same model trained with several algorithms."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from rich.console import Console
 
@@ -20,7 +20,13 @@ class Compare(TrainingOptions):
     seeds: int = 3
     """Trainings of each algorithm; they are seeded 0, 1, ..."""
     tune: int = 0
-    """Learning rates, a factor of two apart, among which each algorithm gets the best on held-out data; 0 for none."""
+    """Learning rates, a factor of two apart, among which each algorithm gets the best on held-out data; 0 for none.
+    From 9 on, a third of them each at three momenta."""
+    budget: Literal["steps", "time", "flops"] = "steps"
+    """What all trainings have in common, by other numbers of epochs: steps, time (that of a step in one thread,
+    measured before the start) or training FLOPs (counted)."""
+    margin: float | None = None
+    """The difference that counts as none, in points of accuracy, or in the loss of a regression."""
     hypothesis: str = ""
     """A sentence on what is expected, for the plan that is written before the first training."""
     run: str = "runs/comparison"
@@ -35,6 +41,8 @@ class Compare(TrainingOptions):
         check_number("--seeds", self.seeds, 1, float("inf"), whole=True)
         if self.tune:
             check_number("--tune", self.tune, 2, float("inf"), whole=True)
+        if self.margin is not None:
+            check_number("--margin", self.margin, 0, float("inf"), below=True)
         for algorithm in self.algorithm:
             as_algorithm(algorithm)
         with resumable("the same command goes on from the last checkpoint"):
@@ -42,6 +50,8 @@ class Compare(TrainingOptions):
                 self.algorithm,
                 seeds=self.seeds,
                 tune=self.tune,
+                budget=self.budget,
+                margin=self.margin,
                 hypothesis=self.hypothesis,
                 run=self.run,
                 callbacks=lambda label: progress(console, self.quiet, label),
@@ -52,6 +62,6 @@ class Compare(TrainingOptions):
         console.print(comparison.note)
         if comparison.difference_rows():
             console.print()
-            console.print(make_table(comparison.difference_columns(), comparison.difference_rows()))
+            console.print(make_table(comparison.difference_columns(), comparison.difference_rows(), labels=2))
             console.print(ABOUT_DIFFERENCES)
         console.print(f"report: {self.run}/report.html")
