@@ -55,7 +55,7 @@ def _same(stage: Any, given: Any, inputs: Sequence[Tensor], expected: Tensor) ->
 
 @pytest.mark.parametrize("first_velocity", ["own", "zero", "input"])
 @pytest.mark.parametrize("cls", [A.YuriiFormer, A.TripleMomentumFormer])
-def test_formers_are_their_formulas(cls: type[mm.Algorithm], first_velocity: str) -> None:
+def test_formers_are_their_formulas(cls: Any, first_velocity: str) -> None:
     stage = _stage(cls(first_velocity=first_velocity), normalized=True)
     x, velocity = inputs = _inputs(2)
     c = {name: stage.coefficients[name] for name in stage.coefficients}
@@ -80,7 +80,7 @@ def test_the_triple_momentum_former_is_yurii_former_in_other_coordinates() -> No
     yurii.coefficients["step_size"].data = triple.coefficients["step_size"].data.clone()
     (x,) = _inputs()
     expected = triple(x)
-    for block, p in zip(yurii.blocks, progress, strict=True):
+    for block, p in zip(triple.blocks, progress, strict=True):
         block["normalize"].weight.data *= p
     torch.testing.assert_close(yurii(x), expected, rtol=1e-10, atol=1e-10)
 
@@ -214,7 +214,7 @@ class _OutsideTheState(mm.Algorithm):
 def test_a_normalization_outside_the_state_leaves_the_inverse_in_closed_form() -> None:
     assert mm.certify(_OutsideTheState(), depth=6).reversible
     assert str(mm.certify("yurii_former", depth=6).inverse).startswith("none (the normalization itself")
-    stage = mm.unroll(_OutsideTheState(), _blocks(True)).double()
+    stage: Any = mm.unroll(_OutsideTheState(), _blocks(True)).double()
     (x,) = _inputs()
     states = [stage.start(x)]
     for layer in stage.layers:
