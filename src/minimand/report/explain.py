@@ -10,6 +10,7 @@ from ..models import UnrolledNetwork
 from ..networks import Skeleton, Unrolled, count_parameters, skeletons
 from ..networks.kinds import check_model
 from ..theory import Certificate, certify, identify
+from ..theory.splitting import STEPS, Splitting
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,15 @@ def _runs_in_words(runs: list[Skeleton], transitions: int) -> list[str]:
 
 def _explain_rewired(model: nn.Module, runs: list[Skeleton]) -> Explanation:
     lines = [f"{count_parameters(model):,} parameters"]
-    lines += [f"{run.names[0]} ... {run.names[-1]}  ({run.depth} blocks) by {run.learned}" for run in runs]
-    lines.append("operator binding: T is a block as it stands, so gradient descent is the model as it was")
+    lines += [f"{run.names[0]} ... {run.names[-1]}  ({run.depth} {_parts(run)}) by {run.learned}" for run in runs]
+    whole = runs[0].binding == "operator"
+    bound = "operator binding: T is a block as it stands" if whole else "residual binding: T is a residual branch"
+    lines.append(f"{bound}, so gradient descent is the model as it was")
     return Explanation(f"{type(model).__name__}, rewired", tuple(lines), certify_model(model))
+
+
+def _parts(run: Skeleton) -> str:
+    return "blocks" if run.binding == "operator" else "branches"
 
 
 def certify_model(model: nn.Module) -> Certificate:
@@ -97,7 +104,16 @@ def certify_model(model: nn.Module) -> Certificate:
     if isinstance(model, UnrolledNetwork) and model.info.takes_vectors:
         outputs = model.num_classes or model.num_features
         sizes = {"width": model.config["width"], "d_in": model.in_channels, "d_out": outputs}
-    return certify(run.learned, run.depth, run.binding, block=block, **sizes)
+    splitting = _splitting(model, run)
+    layers = run.depth // STEPS[splitting] if splitting else run.depth
+    return certify(run.learned, layers, run.binding, block=block, splitting=splitting, **sizes)
+
+
+def _splitting(model: nn.Module, run: Skeleton) -> Splitting | None:
+    """How the layers of a transformer are cut into the blocks of a stage, or into the branches that hooks wire."""
+    if isinstance(model, UnrolledNetwork):
+        return model.config.get("splitting")
+    return "lie_trotter" if run.is_wired and run.binding == "residual" else None
 
 
 def learned_coefficients(stages: list[Unrolled]) -> dict[str, list[list[float]]]:

@@ -17,6 +17,7 @@ from .kernel import AlgorithmLike, Answer, Binding, Kernel, check_binding, consi
 from .promises import NORMALIZED, boundedness, second_input, what_is_drawn
 from .rate import Rate, rate as worst_case
 from .scalars import sum_text
+from .splitting import STEPS, TURNS, Splitting, check_splitting
 from .universality import Evidence, Statement, statements
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Certificate:
     """The worst case after as many steps as there are layers; None where `certify` was not given `rate`."""
     ends: Mapping[str, Certificate] = field(default_factory=dict)
     """The certificates with each learnable coefficient at either bound."""
+    splitting: Splitting | None = None
+    """How the layers of a transformer are cut into blocks; None for blocks as they are."""
     kernel: Kernel = field(repr=False, compare=False, kw_only=True)
     """Every query as a combination of the input and the blocks' answers."""
     gradients: Kernel = field(repr=False, compare=False, kw_only=True)
@@ -80,6 +83,7 @@ class Certificate:
             "algorithm": self.algorithm,
             "depth": self.depth,
             "binding": self.binding,
+            "splitting": self.splitting,
             "consistent": self.consistent,
             "zero_stable": self.zero_stable,
             "growth": self.growth,
@@ -154,7 +158,11 @@ class Certificate:
     @property
     def title(self) -> str:
         """The algorithm, the number of layers and the binding in a line."""
-        return f"{self.algorithm}, {self.depth} layers, {self.binding} binding"
+        if self.splitting is None:
+            return f"{self.algorithm}, {self.depth} layers, {self.binding} binding"
+        steps = STEPS[self.splitting]
+        cut = f"{self.depth // steps} layers of {steps} step{'s' * (steps > 1)} ({self.splitting} splitting)"
+        return f"{self.algorithm}, {cut}, {self.binding} binding"
 
 
 def certify(
@@ -166,6 +174,7 @@ def certify(
     d_out: int | None = None,
     block: Any = None,
     rate: tuple[float, float] | None = None,
+    splitting: Splitting | None = None,
 ) -> Certificate:
     """Certify the network that an algorithm gives.
 
@@ -179,6 +188,8 @@ def certify(
         width: the size of the state; a size (also `d_in` of the input, `d_out` of the output) that is None becomes a
             proviso.
         block: a module; whether it holds a two-layer map is found by walking it.
+        splitting: of a transformer, how its layers are cut into blocks; `lie_trotter` makes two steps a layer, so the
+            network has 2 x depth of them.
         rate: (mu, L); also find the worst case over mu-strongly convex, L-smooth functions (extra `theory`).
     """
     algorithm = as_algorithm(algorithm)
@@ -188,6 +199,10 @@ def certify(
     for size_name, size in {"width": width, "d_in": d_in, "d_out": d_out}.items():
         if size is not None and size < 1:
             raise MinimandError(f"{size_name} is {size}; expected at least 1.")
+    if splitting is not None:
+        return _split(
+            certify(algorithm, depth * _steps(splitting), binding, width, d_in, d_out, block, rate), splitting
+        )
     structure = None
     if block is not None:
         from .block import block_structure
@@ -209,6 +224,19 @@ def certify(
             for value in (c.low, c.high)
         },
     )
+
+
+def _steps(splitting: Splitting) -> int:
+    check_splitting(splitting)
+    return STEPS[splitting]
+
+
+def _split(certificate: Certificate, splitting: Splitting) -> Certificate:
+    """The certificate of layers that are cut into blocks, from that of the algorithm for as many steps."""
+    certificate = replace(certificate, splitting=splitting)
+    if STEPS[splitting] == 1 or certificate.order is None:
+        return certificate
+    return replace(certificate, order=min(certificate.order, 1), reasons={**certificate.reasons, "order": TURNS})
 
 
 def _certificate(

@@ -9,6 +9,7 @@ from tyro.conf import Positional
 from ..._support.errors import MinimandError
 from ..._support.tables import make_table
 from ...theory.kernel import Binding
+from ...theory.splitting import Splitting
 from ..options import Pair, Text, Whole
 from ..shared import save_figure
 from ._registry import command
@@ -33,6 +34,8 @@ class Certify:
     """The size of the output, a length."""
     rate: Pair = None
     """MU L: also find the worst case over MU-strongly convex, L-smooth functions."""
+    splitting: Splitting | None = None
+    """Of a transformer, how its layers are cut into blocks: lie_trotter makes two steps a layer."""
     plot: Text = None
     """Write the poles, gains and wiring of each algorithm to this folder."""
 
@@ -47,9 +50,8 @@ class Certify:
             )
         taken: set[str] = set()
         for i, algorithm in enumerate(map(as_algorithm, self.algorithm)):
-            certificate = certify(
-                algorithm, self.depth, self.binding, self.width, self.d_in, self.d_out, rate=self.rate
-            )
+            sizes = (self.width, self.d_in, self.d_out)
+            certificate = certify(algorithm, self.depth, self.binding, *sizes, rate=self.rate, splitting=self.splitting)
             if i:
                 console.print()
             console.print(make_table(["", "", ""], certificate.rows(), certificate.title))
