@@ -5,9 +5,12 @@ from typing import Literal, get_args
 from .._support.errors import unknown_name
 
 Splitting = Literal["whole", "euler", "lie_trotter", "strang"]
-"""The ways to cut a transformer layer into blocks T: one step, T(z) = A(z) + M(z + A(z)); one step, T(z) = A(z) + M(z); two steps, A
-and M in turns; three steps, A / 2, M and A / 2 again, with one A. For methods with momentum "lie_trotter" lets the
-oracles take turns, which the field calls Lie-Trotter splitting."""
+"""The ways to cut a transformer layer into blocks T.
+
+One step, T(z) = A(z) + M(z + A(z)); one step, T(z) = A(z) + M(z); two steps, A and M in turns; three steps, A / 2, M
+and A / 2 again, with one A. For methods with momentum "lie_trotter" lets the oracles take turns, which the field calls
+Lie-Trotter splitting.
+"""
 
 STEPS: dict[Splitting, int] = {"whole": 1, "euler": 1, "lie_trotter": 2, "strang": 3}
 """The number of steps of the algorithm in a layer."""

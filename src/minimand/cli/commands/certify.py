@@ -35,7 +35,7 @@ class Certify:
     rate: Pair = None
     """MU L: also find the worst case over MU-strongly convex, L-smooth functions."""
     splitting: Splitting | None = None
-    """Of a transformer, how its layers are cut into blocks: lie_trotter makes two steps a layer."""
+    """The way a transformer's layers are cut into blocks: lie_trotter makes two steps a layer."""
     plot: Text = None
     """Write the poles, gains and wiring of each algorithm to this folder."""
 
