@@ -180,6 +180,10 @@ def test_what_cannot_be_compressed_is_refused_before_anything_is_trained() -> No
             "expected an mm.Layerwise with cache='off'",
             lambda: compress(network(), data, method=cached),
         ),
+        (
+            "'auglocal', whose copies keep the channels .* such as 'cnn'",
+            lambda: compress(network(), data, method=mm.Layerwise(auxiliary="auglocal")),
+        ),
         ("is a regression", lambda: compress(network(), ((x, y), (x, y)))),
         ("layer is a Conv2d; expected .* of the module", lambda: taylor_importance(sums, nn.Conv2d(1, 8, 3), data)),
     ]

@@ -114,6 +114,11 @@ def compress(
     method = Layerwise() if method is None else method
     if not isinstance(method, Layerwise) or method.cache != "off":
         raise MinimandError(f"method is {method!r}; expected an mm.Layerwise with cache='off'.")
+    if method.auxiliary == "auglocal":
+        raise MinimandError(
+            "Layerwise.auxiliary is 'auglocal', whose copies keep the channels of layers that lose theirs later; "
+            "expected another, such as 'cnn'."
+        )
     check_model(model)
     data = as_data(data)
     if data.task != "classification":

@@ -79,7 +79,7 @@ def fit(
         another model. MinimandError: an argument that cannot be used, or data that the model does not fit.
     """
     _check_arguments(model, recipe, loss, callbacks, checkpoint_every, seed)
-    metrics = check_metrics(metrics, world_size())
+    metrics = check_metrics(metrics)
     method, callbacks = _checked_method(method, diagnose), with_progress(callbacks, progress)
     device = next(model.parameters()).device if device is None else as_device(device)
     with random_state_kept(device), ExitStack() as stack:

@@ -106,6 +106,7 @@ def trained(
             parallel=parallel,
             run=run,
             callbacks=[look],
+            metrics={"place": in_order},
         )
     except KeyboardInterrupt:
         assert {name: id(p) for name, p in model.named_parameters()} == before
@@ -113,6 +114,12 @@ def trained(
     assert {name: id(p) for name, p in model.named_parameters()} == before
     history = [{name: value for name, value in record.items() if name != "seconds"} for record in result.history]
     return {"losses": losses, "weights": model.state_dict(), "history": history, "type": type(model)}
+
+
+def in_order(outputs: Tensor, targets: Tensor) -> float:
+    """A number that only all targets in their order have."""
+    assert len(outputs) == len(targets)
+    return float(targets.double() @ torch.arange(len(targets)).double())
 
 
 def close(a: dict[str, Tensor], b: dict[str, Tensor], tolerance: float) -> bool:
@@ -128,6 +135,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Any, mm.Recipe]] = {
     "tied": (tied, mm.Backpropagation(), recipe()),
     "targets": (thresholds, mm.TargetPropagation(), recipe()),
     "accumulated": (plain, mm.Backpropagation(), recipe(batch_size=9, accumulate=4)),
+    "supervised": (plain, mm.DeepSupervision(auxiliary="auglocal"), recipe()),
     "stopped early": (plain, mm.Layerwise(auxiliary="linear"), recipe(epochs=3, validation=0.2, early_stopping=1)),
 }
 
@@ -152,6 +160,7 @@ def test_processes_train_what_one_does(kind: Parallel, names: tuple[str, ...], t
             assert mine.get("thresholds", {}).keys() == theirs.get("thresholds", {}).keys()
             assert mine["test_loss"] == pytest.approx(theirs["test_loss"], abs=1e-5)
             assert mine["test_accuracy"] == pytest.approx(theirs["test_accuracy"])
+            assert mine["place"] == theirs["place"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

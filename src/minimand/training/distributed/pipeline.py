@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..._support.seeds import random_state
-from ..._support.torch_internals import tree_flatten, tree_map_only
+from ..._support.torch_internals import tree_flatten
 from ...data.samples import WHOLE, Batch, Samples
 from ..loop.state_batch import StateBatch
 from ..runs.checkpoint import Checkpoint, pack_optimizer, unpack_optimizer
@@ -120,17 +120,6 @@ class Pipeline(World):
 
     def from_main(self, value: T) -> T:
         return broadcast_object(value)
-
-    def gather(self, value: T, everywhere: bool = False) -> list[T]:
-        """The values of all ranks, on rank 0 or everywhere; an empty list elsewhere."""
-        by_rank: list[Any] = [None] * self.world_size
-        value = tree_map_only(Tensor, Tensor.cpu, value)
-        with peer_failures("another rank"):
-            if everywhere:
-                dist.all_gather_object(by_rank, value)
-            else:
-                dist.gather_object(value, by_rank if self.rank == 0 else None)
-        return by_rank if everywhere or self.rank == 0 else []
 
     def complete(self) -> None:
         self._collect(everywhere=True)

@@ -13,10 +13,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..._support.errors import MinimandError, unknown_name
 from ..._support.seeds import derived_seed, random_state, seed_everything
+from ..._support.torch_internals import tree_map_only
 from ...data.samples import Batch, Loader, Samples
 from ..loop.losses import Loss
 from ..runs.checkpoint import Checkpoint, pack_optimizer, unpack_optimizer
-from .processes import LostProcessError, init_process_group, is_launched, no_answer, world_size
+from .processes import LostProcessError, init_process_group, is_launched, no_answer, peer_failures, world_size
 from .sharding import Shards, usage
 
 Parallel = Literal["ddp", "fsdp"]
@@ -87,6 +88,17 @@ class World:
     def from_main(self, value: T) -> T:
         """The value of rank 0, of what may differ between processes."""
         return value
+
+    def gather(self, value: T, everywhere: bool = False) -> list[T]:
+        """The values of all ranks, tensors on the CPU, on rank 0 or everywhere; an empty list elsewhere."""
+        by_rank: list[Any] = [None] * self.world_size
+        value = tree_map_only(Tensor, Tensor.cpu, value)
+        with peer_failures("another rank"):
+            if everywhere:
+                dist.all_gather_object(by_rank, value)
+            else:
+                dist.gather_object(value, by_rank if self.rank == 0 else None)
+        return by_rank if everywhere or self.rank == 0 else []
 
     def source(self, samples: Samples, training: bool) -> Samples:
         """The samples that this process is trained or evaluated on."""

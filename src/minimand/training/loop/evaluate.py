@@ -1,7 +1,7 @@
 """Loss, accuracy and confusion of a model on samples."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -77,7 +77,7 @@ def evaluate(
         return evaluate_batches(model, data, as_prepared(data, judged, device), judge, World(), check_metrics(metrics))
 
 
-def check_metrics(metrics: Any, processes: int = 1) -> Metrics:
+def check_metrics(metrics: Any) -> Metrics:
     """The metrics of an argument, which may be None; raises MinimandError for what is no mapping of functions."""
     if metrics is None:
         return {}
@@ -89,8 +89,6 @@ def check_metrics(metrics: Any, processes: int = 1) -> Metrics:
         raise WrongTypeError(f'{wrong}; expected functions of (outputs, targets) by name, as in {{"f1": my_f1}}.')
     if taken := [name for name in metrics if name in _COLUMNS or not isinstance(name, str)]:
         raise MinimandError(f"metrics has {taken[0]!r}, which the history has already; expected another name.")
-    if processes > 1:
-        raise MinimandError(f"metrics are of all samples together, and {processes} processes share them; expected one.")
     return metrics
 
 
@@ -127,7 +125,7 @@ def evaluate_batches(
     n = len(confusion)
     rows = [list(map(int, confused[c * n : (c + 1) * n])) for c in range(n)] or None
     loss, measures = total / count, {} if data.text is None else data.text.measures(total / count)
-    return Evaluation(loss, accuracy, rows, measures | _measured(metrics, judged))
+    return Evaluation(loss, accuracy, rows, measures | _measured_together(metrics, judged, share, world))
 
 
 def _weight(y: Tensor, has_own_loss: bool) -> Tensor:
@@ -149,6 +147,27 @@ def _confused(confusion: Tensor, counted: Tensor, outputs: Tensor, y: Tensor) ->
         return confusion
     pairs = torch.bincount(y * classes + guess, minlength=classes**2).view(classes, classes)
     return pairs if len(confusion) == 0 else confusion + pairs
+
+
+def _measured_together(
+    metrics: Metrics, judged: list[tuple[Tensor, Tensor]], share: slice, world: World
+) -> dict[str, float | None]:
+    """The metrics of what all processes judged together, measured in rank 0, which the others send theirs to."""
+    if not metrics or world.batch_shares == world.pipeline_stages == 1:
+        return _measured(metrics, judged)
+    if world.batch_shares > 1 and share != slice(None):
+        by_rank = world.gather(judged)
+        batches = [list(zip(*parts, strict=True)) for parts in zip(*by_rank, strict=True)]
+        judged = [(_interleaved(outputs), _interleaved(targets)) for outputs, targets in batches]
+    return world.on_main(lambda: _measured(metrics, judged))
+
+
+def _interleaved(parts: Sequence[Tensor]) -> Tensor:
+    """The rows of a batch in their order, of which each of n processes had every n-th."""
+    rows = parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:])
+    for rank, part in enumerate(parts):
+        rows[rank :: len(parts)] = part
+    return rows
 
 
 def _measured(metrics: Metrics, judged: list[tuple[Tensor, Tensor]]) -> dict[str, float | None]:
