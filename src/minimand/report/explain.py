@@ -1,11 +1,13 @@
 """One screen on a model: its algorithm and binding, its certificate, and what it would be without momentum."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from torch import nn
 
 from .._support.errors import WrongTypeError
+from ..algorithms import Algorithm
 from ..models import UnrolledNetwork
 from ..networks import Skeleton, Unrolled, count_parameters, skeletons
 from ..networks.kinds import check_model
@@ -136,9 +138,21 @@ def _without_momentum(run: Skeleton) -> list[str]:
     algorithm = run.algorithm
     if "momentum" not in algorithm.coefficients():
         return []
-    still = algorithm.rebind(momentum=0.0)
-    known = identify(still).algorithm
+    known = _known_without_momentum(algorithm)
     name = "an algorithm without a name here" if known is None else str(known)
     update = {"residual": "x + T(x), ResNet", "operator": "T(x), its blocks one after the other"}[run.binding]
     is_descent = type(known).__name__ == "GradientDescent"
     return [f"with momentum 0 it would be {name}" + (f": {update}" if is_descent else "")]
+
+
+def _known_without_momentum(algorithm: Algorithm) -> Algorithm | None:
+    """The known algorithm that another one is with momentum 0."""
+    try:
+        return _identified(algorithm.rebind(momentum=0.0))
+    except TypeError:  # one whose fields cannot be hashed
+        return identify(algorithm.rebind(momentum=0.0)).algorithm
+
+
+@lru_cache
+def _identified(algorithm: Algorithm) -> Algorithm | None:
+    return identify(algorithm).algorithm  # a third of a second, which a comparison would pay for every run

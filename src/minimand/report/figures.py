@@ -67,11 +67,17 @@ def draw_coefficients(coefficients: dict[str, list[list[float]]]) -> Figure:
 
 
 def svg(figure: Figure) -> str:
-    """The text of a figure as SVG, the same for the same figure."""
+    """The text of a figure as SVG, the same for the same figure, whose layout is settled by it."""
     import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "minimand"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a box is drawn for it, and the page has the name
+        if (engine := figure.get_layout_engine()) is not None:  # else saving draws all of it once more, for the layout
+            FigureCanvasSVG(figure)
+            figure.dpi = 72  # that of SVG, on which sizes of text depend
+            engine.execute(figure)
+            figure.set_layout_engine(None)
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)  # pages are dark too
     return buffer.getvalue()
