@@ -12,7 +12,7 @@ from .._support.errors import MinimandError
 from .options import TrainingOptions
 
 # Options that say where and how a training runs, not what it computes: they are not kept with a run.
-NOT_KEPT = {"run", "quiet", "device", "checkpoint_every", "diagnose", "parallel", "config", "jobs", "engine"}
+NOT_KEPT = {"run", "quiet", "device", "checkpoint_every", "diagnose", "parallel", "profile", "config", "jobs", "engine"}
 
 
 def merge_options(command: TrainingOptions, earlier: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._support.checks import check_flag, check_number
+from .._support.clock import timed
 from .._support.errors import MinimandError
 from .._support.torchvision import require_torchvision
 
@@ -45,6 +46,7 @@ class Augmentation:
         check_number("Augmentation.cutout", self.cutout, 0, math.inf, whole=True)
         check_number("Augmentation.erase", self.erase, 0, 1)
 
+    @timed("augmentation")
     def __call__(self, images: Tensor) -> Tensor:
         """(N, C, H, W), bytes or floats from 0 to 1, to the same shape and type.
 

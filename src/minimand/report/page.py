@@ -60,6 +60,7 @@ def write_report(result: "FitResult") -> Path:
         "confusion": figures.embed(lambda: draw_confusion(confusion, classes)) if confusion else None,
         "history_columns": [name.replace("_", " ") for name in rows[0] if rows[0][name] is not None],
         "history": [[_short(v) for v in row.values() if v is not None] for row in rows],
+        "profile": result.profile,
         "config": yaml.safe_dump(config, sort_keys=False),
     }
     references = bibtex(*([model] if explanation or named else []), result.method, data)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._support.checks import check_flag
 from .._support.environment import as_device
 from .._support.errors import MinimandError, WrongTypeError
 from .._support.seeds import random_state_kept
@@ -22,9 +23,10 @@ from .distributed.processes import check_same, code_and_versions, world_size
 from .distributed.world import Parallel, World, join_world
 from .hooks.progress import with_progress
 from .loop.evaluate import Metrics, check_metrics
-from .loop.events import Callback
+from .loop.events import Callback, Event, StepDone
 from .loop.loop import Loop
 from .loop.losses import Loss
+from .loop.profile import Profile, clock_of
 from .loop.result import FitResult
 from .loop.training import Training
 from .methods._registry import as_method
@@ -50,6 +52,7 @@ def fit(
     parallel: Parallel | None = None,
     progress: bool = True,
     metrics: Metrics | None = None,
+    profile: bool = False,
 ) -> FitResult:
     """Train a model, in place, and the parameters of a loss; random states and frozen layers stay as they are.
 
@@ -70,6 +73,7 @@ def fit(
             each; "fsdp" shards what is being trained over them. The main process writes and tells callbacks.
         progress: show a bar on a terminal or in a notebook, and a line for each epoch, on standard error.
         metrics: functions of (outputs, targets) to a number, by name: of all test samples together, after each epoch.
+        profile: measure where the time goes, as the result's `profile` and the report say: data, forward, backward ...
 
     Raises:
         DoomedRunError: `diagnose` found why the loss does not fall; says what repairs it.
@@ -80,6 +84,7 @@ def fit(
     """
     _check_arguments(model, recipe, loss, callbacks, checkpoint_every, seed)
     metrics = check_metrics(metrics)
+    check_flag("profile", profile)
     method, callbacks = _checked_method(method, diagnose), with_progress(callbacks, progress)
     device = next(model.parameters()).device if device is None else as_device(device)
     with random_state_kept(device), ExitStack() as stack:
@@ -90,10 +95,29 @@ def fit(
         run = _claimed(run, world, stack)
         recipe = world.on_main(lambda: _settled(recipe, data, model, run))
         training = Training(model, data, method, recipe, loss, run, seed, callbacks, world, diagnose, metrics)
-        result = Loop(training, checkpoint_every).run()
+        loop = Loop(training, checkpoint_every)
+        result = _profiled(loop) if profile else loop.run()
         if run is not None and world.is_main:
             write_report(result)
     return result
+
+
+def _profiled(loop: Loop) -> FitResult:
+    """The result of a loop with its profile."""
+    training, clock = loop.training, clock_of(loop.training.device)
+    steps: list[int] = []
+
+    def count(event: Event) -> None:
+        if isinstance(event, StepDone):
+            steps.append(event.step)
+
+    training.callbacks = (*training.callbacks, count)
+    with clock.running():
+        result = loop.run()
+    note = ""
+    if steps and "backward" not in clock.seconds:
+        note = f"{type(training.method).__name__} does not use `descend`: its backward passes are counted as forward."
+    return replace(result, profile=Profile(clock.seconds, len(steps), note))
 
 
 def _checked_method(method: Method | str | None, diagnose: bool) -> Method:

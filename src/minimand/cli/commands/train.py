@@ -39,6 +39,8 @@ class Train(TrainingOptions):
     """Seconds between checkpoints."""
     diagnose: bool = False
     """Diagnose the model as it begins, and stop a run that cannot learn."""
+    profile: bool = False
+    """Measure where the time goes, and print it as a table: data, augmentation, forward, backward, optimizer ..."""
     parallel: Parallel = None
     """Under torchrun, how its processes share each batch: ddp, the default, or fsdp, which shards the weights too."""
 
@@ -87,7 +89,7 @@ class Train(TrainingOptions):
 
     def _how(self, console: Console) -> dict[str, Any]:
         """The arguments of `fit` that say how it trains, not what it computes."""
-        names = ("checkpoint_every", "diagnose", "parallel")
+        names = ("checkpoint_every", "diagnose", "parallel", "profile")
         own = {name: getattr(self, name) for name in names}
         return {"callbacks": progress(console, self.quiet), "progress": False, **own}
 
@@ -195,6 +197,8 @@ def _new_folder() -> Path:
 def _show(result: Any, name: str, console: Console) -> None:
     rows = _result_rows(result, str(getattr(result.model, "algorithm", "none")), name)
     console.print(make_table(["", ""], rows))
+    if result.profile is not None:
+        console.print(f"\n{result.profile}\n", markup=False, highlight=False)
     console.print(f"report: {result.run.report}")
 
 

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..._support.clock import timing
 from ..._support.errors import MinimandError, unknown_name
 from ..._support.seeds import derived_seed, random_state, seed_everything
 from ..._support.torch_internals import tree_map_only
@@ -184,7 +185,9 @@ class World:
         while True:
             if self.parallel:
                 seed_everything((derived_seed(seed, step) * 1_009 + self.rank + 1) % 2**63)
-            if (batch := next(batches, None)) is None:
+            with timing("data"):
+                batch = next(batches, None)
+            if batch is None:
                 return
             yield batch
             step += 1

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..._support.clock import timing
 from ..._support.seeds import derived_seed, restore_random_state, seed_everything
 from ..._support.torch_internals import BatchNorm, DropoutNd
 from ..hooks.nonfinite import NonFiniteLossError, check_weights
@@ -66,7 +67,8 @@ class Loop:
         keeper.meter.began = time.monotonic()
         training.set_modes(training.problem.module)
         size, share = training.recipe.samples_per_update, training.world.share
-        batches = training.train_source.batches(size, derived_seed(seed, epoch), first, share)
+        with timing("data"):
+            batches = training.train_source.batches(size, derived_seed(seed, epoch), first, share)
         if first > 0:  # making the batches may have drawn
             restore_random_state(training.device, *keeper.random_state)
         for x, y in training.world.seeded(batches, seed, training.step):
@@ -81,26 +83,32 @@ class Loop:
     def _step(self, x: Any, y: Tensor, epoch: int) -> None:
         training = self.training
         hooks, world, optimizer = training.hooks.values(), training.world, training.optimizer
-        x, y = reduce(lambda batch, hook: hook.mix(*batch), hooks, (x, y))
+        with timing("augmentation"):
+            x, y = reduce(lambda batch, hook: hook.mix(*batch), hooks, (x, y))
         training.for_each(lambda hook: hook.before_step(training.step, x))
         rate = training.recipe.optimizer.lr * training.recipe.schedule.factor(training.progress)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["share"]
-        optimizer.zero_grad()
+        with timing("optimizer"):
+            optimizer.zero_grad()
         samples = training.samples_of_step = training.batch or world.global_batch(len(y))
-        loss, outputs = training.backward(training.forward, x, y, world.weighted(training.loss, len(y), samples))
+        with timing("forward"):  # but for what `descend` counts as backward
+            loss, outputs = training.backward(training.forward, x, y, world.weighted(training.loss, len(y), samples))
         training.counts_right &= y.ndim == 1 or not isinstance(x, dict)  # labels of tokens may be those that follow
         right = right_answers(outputs, y, training.data) if training.counts_right else torch.zeros_like(loss)
-        scalars = [hook.measure() for hook in hooks]
+        with timing("hooks"):
+            scalars = [hook.measure() for hook in hooks]
         sums = world.all_reduce(torch.stack([loss.double() / world.batch_shares, right.double()]))
         measured = [scalar.double().view(1) for part in scalars for scalar in part]
         value, right_count, *values = torch.cat([sums, *measured]).tolist()  # one wait for the device
         by_hook = [(hook, [values.pop(0) for _ in part]) for hook, part in zip(hooks, scalars, strict=True)]
-        for hook, part in by_hook:
-            hook.check(value, loss, x, part)
-        for hook, part in by_hook:
-            hook.change_gradients(value, part)
-        optimizer.step()
+        with timing("hooks"):
+            for hook, part in by_hook:
+                hook.check(value, loss, x, part)
+            for hook, part in by_hook:
+                hook.change_gradients(value, part)
+        with timing("optimizer"):
+            optimizer.step()
         training.for_each(lambda hook: hook.constrain())
         self.keeper.meter.count(value, right_count, samples)
         training.step += 1
@@ -114,7 +122,8 @@ class Loop:
         check_weights(training.plan.saved, training.step)
         if evaluation is not None and not math.isfinite(evaluation.loss):
             raise NonFiniteLossError(f"the test loss is {evaluation.loss} after epoch {epoch + 1}.")
-        of_hooks = reduce(lambda record, hook: record | hook.after_epoch(judged), training.hooks.values(), {})
+        with timing("hooks"):
+            of_hooks = reduce(lambda record, hook: record | hook.after_epoch(judged), training.hooks.values(), {})
         loss, accuracy = keeper.meter.averages()
         record = training.world.on_main(
             lambda: {

@@ -11,6 +11,7 @@ from ...trainability.diagnosis.diagnose import TrainabilityReport
 from ..methods.method import Method
 from ..runs.run import Run
 from .evaluate import Evaluation
+from .profile import Profile
 from .training import Training
 
 
@@ -35,6 +36,8 @@ class FitResult:
     ensemble: nn.Module | None = None
     """The average of all classifiers that were trained, as a module, where the method trains several."""
     ensemble_evaluation: Evaluation | None = None
+    profile: Profile | None = None
+    """Where the time went, if it was asked for."""
 
     def __repr__(self) -> str:
         return f"<{type(self.model).__name__} on {self.data.name}: {self}>"

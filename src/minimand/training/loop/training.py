@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from ..._support.clock import timed, timing
 from ..._support.seeds import derived_seed
 from ..._support.torch_internals import uncompiled
 from ...data import Arrays, Data, Loader, Samples
@@ -100,11 +101,13 @@ class Training:
         """The example batch, as the model sees it."""
         return self.data.example(self.device)
 
+    @timed("hooks")
     def tell(self, event: Event) -> None:
         """Tell an event to the callbacks, in the main process."""
         for callback in self.callbacks if self.world.is_main else ():
             callback(event)
 
+    @timed("other")
     def begin_problem(self, number: int) -> None:
         """Begin a problem of the plan: with an optimizer, sources and copies of its own."""
         self.number, self.problem = number, self.plan.problems[number]
@@ -122,7 +125,7 @@ class Training:
         self.test_source = self.world.source(self.test_samples, False)
         cache = self.plan.cache
         if cache is not None and number >= cache.first:
-            with autocast(self.device, self.recipe.precision):
+            with timing("data"), autocast(self.device, self.recipe.precision):
                 self.train_source, self.test_source = cache.feed(number, sources(self, cache.views), self.device)
 
     def set_modes(self, module: nn.Module) -> None:
@@ -161,6 +164,7 @@ class Training:
         """The module that is evaluated: the problem's own, or a moving average of it."""
         return reduce(lambda module, hook: hook.judged(module), self.hooks.values(), self.problem.module)
 
+    @timed("evaluation")
     def evaluate(self, module: nn.Module, samples: Samples) -> Evaluation | None:
         """Evaluate a module on samples, in all processes alike; None where there are none."""
         if len(samples) == 0:
@@ -172,6 +176,7 @@ class Training:
             evaluation = evaluate_batches(module, self.data, samples, self.test_loss, self.world, self.metrics)
         return self.world.from_main(evaluation)
 
+    @timed("hooks")
     def for_each(self, call: Callable[[Any], None]) -> None:
         """Call a function with every hook."""
         for hook in self.hooks.values():

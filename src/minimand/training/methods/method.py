@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from ..._support.clock import timed
 from ..._support.errors import MinimandError
 from ...data import call, tensor_of
 from ..loop.losses import Loss
@@ -66,6 +67,7 @@ def chain_rule(model: nn.Module, x: Any, y: Tensor, loss: Loss) -> tuple[Tensor,
     return descend(loss(outputs, y), tensor_of(outputs))
 
 
+@timed("backward")
 def descend(value: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
     """Fill the gradients of a loss value; returns it and the outputs, detached."""
     with torch.autocast(value.device.type, enabled=False):  # backward takes the precisions of forward by itself

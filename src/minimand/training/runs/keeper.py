@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..._support.clock import timed
 from ..._support.environment import environment
 from ..._support.errors import MinimandError
 from ...data import Data
@@ -82,6 +83,7 @@ class Keeper:
         """Whether a checkpoint is due by the clock."""
         return time.monotonic() - self.saved_at >= self.checkpoint_every
 
+    @timed("checkpoint")
     def log(self, record: dict[str, Any]) -> None:
         """Append the record of an epoch to the metrics, and save a checkpoint."""
         if self.training.run is not None:
@@ -89,6 +91,7 @@ class Keeper:
                 self.training.run.log(record)
             self.save()
 
+    @timed("checkpoint")
     def save(self) -> None:
         """Write a checkpoint, if there is a run."""
         training, run, saved = self.training, self.training.run, self.training.plan.saved
@@ -112,6 +115,7 @@ class Keeper:
         self.saved_at = time.monotonic()
         training.tell(Saved(path))
 
+    @timed("checkpoint")
     def resume(self) -> None:
         """Begin the problem of the last checkpoint where it was, or the first problem if there is no checkpoint."""
         training, run = self.training, self.training.run

@@ -24,7 +24,7 @@ from ...loop.losses import Loss
 from ...loop.problems import Plan, Problem
 from ...loop.state_batch import StateBatch
 from .._registry import METHODS
-from ..method import Method
+from ..method import Method, descend
 from .heads import Heads, LocalAuxiliary, check_auxiliary, check_processes
 from .partition import Block, divided_into
 
@@ -135,11 +135,10 @@ class Decoupled(Method):
                 state = tree_map(torch.Tensor.detach, state)
                 if group.pipeline is not None and number + 1 == group.first + len(forwards):
                     group.pipeline.send(state, y, seed)
-                with torch.autocast(x.device.type, enabled=False):
-                    value.backward()
-            values.append(value.detach())
+                value, outputs = descend(value, outputs)
+            values.append(value)
         is_finite = torch.stack([value.isfinite() for value in values]).all()
-        return torch.where(is_finite, values[-1], torch.nan), outputs.detach()
+        return torch.where(is_finite, values[-1], torch.nan), outputs
 
 
 class Part(Block):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ...._support.clock import timed
 from ...._support.errors import MinimandError
 from ...._support.seeds import drawing_from, torch_state
 from ...._support.torch_internals import TreeSpec, tree_flatten, tree_unflatten
@@ -253,6 +254,7 @@ def _leaf(saved: Tensor | PackedActivation, target_pass: TargetPass) -> Tensor:
     return tensor.requires_grad_() if tensor.is_floating_point() else tensor
 
 
+@timed("backward")
 def _backward(outputs: Sequence[Tensor], gradients: Sequence[Tensor | None], device: torch.device) -> None:
     pairs = [(y, g) for y, g in zip(outputs, gradients, strict=True) if y.requires_grad and g is not None]
     if pairs:

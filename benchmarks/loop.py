@@ -1,0 +1,125 @@
+"""What `mm.fit` costs: a step of it against a step of a loop that is written by hand, in turns, evaluation left out.
+
+Both train networks of their own from the same weights, with the same augmentation, optimizer, schedule and precision.
+After every step of `fit` a callback makes one of the plain loop. `python benchmarks/loop.py --help` lists what can be
+changed; results/ holds committed runs.
+"""
+
+import statistics
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
+from turns import machine, now, parser, print_ratios
+
+import minimand as mm
+from minimand.data import Arrays, as_data
+from minimand.training.loop.events import Event, Started, StepDone
+
+WARMUP = 5  # steps that do not count
+
+
+class PlainLoop:
+    """A training loop as one writes it for a single network."""
+
+    def __init__(self, model: nn.Module, data: mm.Data, recipe: mm.Recipe, device: torch.device) -> None:
+        self.model = model.to(device).train()
+        convert_conv2d_weight_memory_format(self.model, torch.channels_last)
+        train = cast(Arrays, data.train)
+        self.images, self.labels = train.inputs.to(device), train.targets.to(device)
+        self.mean = torch.tensor(data.mean, device=device).view(1, -1, 1, 1)
+        self.std = torch.tensor(data.std, device=device).view(1, -1, 1, 1)
+        self.augment, self.recipe, self.device = cast(mm.Augmentation, recipe.augmentation), recipe, device
+        decayed = [p for p in model.parameters() if p.ndim > 1]
+        rest = [p for p in model.parameters() if p.ndim < 2]
+        sgd = cast(mm.SGD, recipe.optimizer)
+        groups = [{"params": decayed}, {"params": rest, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.SGD(
+            groups, lr=sgd.lr, momentum=sgd.momentum, nesterov=True, weight_decay=sgd.weight_decay
+        )
+        self.steps = len(self.images) // recipe.batch_size
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, self.steps)
+        self.total_loss = 0.0
+        self.batches = self._batches()
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            for rows in torch.randperm(len(self.images), device=self.device).split(self.recipe.batch_size):
+                images = self.augment(self.images[rows])
+                images = (images.float().div_(255) - self.mean) / self.std
+                yield images.contiguous(memory_format=torch.channels_last), self.labels[rows]
+
+    def step(self) -> None:
+        """Make one update."""
+        images, labels = next(self.batches)
+        self.optimizer.zero_grad()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+            loss = F.cross_entropy(self.model(images), labels)
+        loss.backward()
+        self.optimizer.step()
+        self.schedule.step()
+        self.total_loss += loss.item()
+
+
+class Turns:
+    """A callback of `fit` that makes a step of another loop after each of its own, and times both."""
+
+    def __init__(self, other: PlainLoop, device: torch.device) -> None:
+        self.other, self.device = other, device
+        self.seconds: dict[str, list[float]] = {"plain loop": [], "mm.fit": []}
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StepDone):
+            self.seconds["mm.fit"].append(now(self.device) - self.began)
+            began = now(self.device)
+            self.other.step()
+            self.seconds["plain loop"].append(now(self.device) - began)
+        if isinstance(event, Started | StepDone):
+            self.began = now(self.device)
+
+
+def race(name: str, precision: Any, batch: int, rounds: int, device: torch.device) -> None:
+    """Print the median milliseconds of a step of each, and their ratio."""
+    n = batch * (rounds + WARMUP)
+    images = torch.randint(256, (n, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.arange(n) % 10
+    data = as_data((Arrays(images, labels), Arrays(images[:10], labels[:10])))
+    models = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        models.append(mm.create_model(name, "gradient_descent"))
+    recipe = mm.Recipe(
+        epochs=1,
+        batch_size=batch,
+        optimizer=mm.SGD(lr=0.1, momentum=0.9, weight_decay=5e-4),
+        augmentation=mm.Augmentation(pad=4, flip=True),
+        precision=precision,
+    )
+    turns = Turns(PlainLoop(models[0], data, recipe, device), device)
+    mm.fit(models[1], data, recipe=recipe, device=device, callbacks=[turns], progress=False)
+    print(f"\n{name}, batch {batch}, {precision}: {rounds} rounds")
+    results = {label: values[WARMUP:] for label, values in turns.seconds.items()}
+    print_ratios(results)
+    print(f"{batch / statistics.median(results['mm.fit']):,.0f} images a second by mm.fit")
+
+
+def main() -> None:
+    command = parser(__doc__, rounds=60)
+    command.add_argument("--model", nargs="+", default=["resnet20"])
+    command.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
+    command.add_argument("--batch", type=int, default=128)
+    command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = command.parse_args()
+    device = torch.device(options.device)
+    torch.set_num_threads(options.threads)
+    print(machine(device))
+    for name in options.model:
+        for precision in options.precision:
+            race(name, precision, options.batch, options.rounds, device)
+
+
+if __name__ == "__main__":
+    main()
