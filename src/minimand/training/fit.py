@@ -95,10 +95,14 @@ def fit(
         run = _claimed(run, world, stack)
         recipe = world.on_main(lambda: _settled(recipe, data, model, run))
         training = Training(model, data, method, recipe, loss, run, seed, callbacks, world, diagnose, metrics)
-        loop = Loop(training, checkpoint_every)
-        result = _profiled(loop) if profile else loop.run()
-        if run is not None and world.is_main:
-            write_report(result)
+        return _done(Loop(training, checkpoint_every), profile)
+
+
+def _done(loop: Loop, profile: bool) -> FitResult:
+    """The result of a loop, with its profile if asked, of which the report tells."""
+    result = _profiled(loop) if profile else loop.run()
+    if result.run is not None and loop.training.world.is_main:
+        write_report(result)
     return result
 
 
