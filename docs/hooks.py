@@ -10,12 +10,14 @@ from textwrap import indent
 from typing import Any
 
 import torch
+import yaml
 from markdown.extensions.toc import slugify
 from mkdocs.structure.files import File, Files
 from torch import nn
 
 import minimand as mm
 from minimand.experiments import StudyResult, read_study
+from minimand.experiments.claims import COLUMNS, claim_rows
 from minimand.experiments.study import STUDIES
 from minimand.recipes.optimizers import OPTIMIZERS
 from minimand.recipes.schedules import SCHEDULES
@@ -135,6 +137,13 @@ def _studies() -> str:
     return _table(["name", "what it is"], rows)
 
 
+def _claims() -> str:
+    """The table of claims, from the committed results and from claims.yaml."""
+    by_hand = yaml.safe_load((Path(__file__).parent / "claims.yaml").read_text())
+    rows = claim_rows(STUDIES.values(), lambda name: _study(name) if _is_measured(name) else None, by_hand)  # pyright: ignore[reportArgumentType]
+    return _table(list(COLUMNS), rows)
+
+
 def _models() -> str:
     rows = []
     for name in mm.list_models():
@@ -204,5 +213,6 @@ _TABLES = {
     "algorithm_cards": _algorithm_cards,
     "models": _models,
     "studies": _studies,
+    "claims": _claims,
     **{f"study_{name}": partial(_study_section, name) for name in STUDIES},
 }

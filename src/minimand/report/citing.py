@@ -1,5 +1,6 @@
 """BibTeX of objects: of whatever has `references`, the keys of entries in references.bib."""
 
+import re
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
@@ -38,6 +39,14 @@ def _parts(thing: Any) -> Iterable[Any]:
         yield from (skeleton.algorithm for skeleton in skeletons(thing))
         yield from changes(thing)
         yield from (module for module in thing.modules() if isinstance(module, FewBitLayer))
+
+
+def short_citation(key: str) -> str:
+    """The authors and the year of an entry of references.bib, as in "Wu et al. 2024"; raises KeyError without one."""
+    fields = dict(re.findall(r"^ *(\w+) *= *\{(.*)\},?$", _entries()[key], re.M))
+    names = [re.sub(r"\\.|[{}]", "", name.partition(",")[0]) for name in fields["author"].split(" and ")]
+    authors = names[0] + (" et al." if len(names) > 2 else f" & {names[1]}" if len(names) == 2 else "")
+    return f"{authors} {fields['year']}"
 
 
 @cache
