@@ -10,12 +10,12 @@ from textwrap import indent
 from typing import Any
 
 import torch
-import yaml
 from markdown.extensions.toc import slugify
 from mkdocs.structure.files import File, Files
 from torch import nn
 
 import minimand as mm
+from minimand._support.plain_yaml import read_yaml
 from minimand.experiments import StudyResult, read_study
 from minimand.experiments.claims import COLUMNS, claim_rows
 from minimand.experiments.study import STUDIES
@@ -139,7 +139,7 @@ def _studies() -> str:
 
 def _claims() -> str:
     """The table of claims, from the committed results and from claims.yaml."""
-    by_hand = yaml.safe_load((Path(__file__).parent / "claims.yaml").read_text())
+    by_hand = read_yaml((Path(__file__).parent / "claims.yaml").read_text())
     rows = claim_rows(STUDIES.values(), lambda name: _study(name) if _is_measured(name) else None, by_hand)  # pyright: ignore[reportArgumentType]
     return _table(list(COLUMNS), rows)
 
