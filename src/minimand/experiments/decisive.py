@@ -164,8 +164,9 @@ class DecisiveStudy(Study):
 
     def _order(self, measured: Sequence[Measurement]) -> tuple[float, float]:
         """What the best trial has most of: the judged value, and where that is equal the least loss."""
-        values = [m.values.get(self.columns[0].key) for m in measured]
-        if any(value is None or not math.isfinite(value) for value in values):
+        key = self.columns[0].key
+        values = [float(m.values[key]) for m in measured if key in m.values]
+        if len(values) < len(measured) or not all(map(math.isfinite, values)):
             return -math.inf, -math.inf
         losses = [m.values.get("loss", 0.0) for m in measured]
         sign = 1 if self.better == "higher" else -1
