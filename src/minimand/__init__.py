@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .networks import Network as Network, as_network as as_network, compiled as compiled, unroll as unroll
     from .recipes import Augmentation as Augmentation, Recipe as Recipe
     from .recipes.optimizers import SGD as SGD, Adam as Adam, AdamW as AdamW, Muon as Muon
+    from .recipes.registry import list_recipes as list_recipes, recipe as recipe
     from .recipes.schedules import Cosine as Cosine, OneCycle as OneCycle, StepDecay as StepDecay
     from .report import explain as explain, summary as summary
     from .surgery import (
@@ -89,6 +90,7 @@ _NAMES = {
     "networks": "Network as_network compiled unroll",
     "recipes": "Augmentation Recipe",
     "recipes.optimizers": "SGD Adam AdamW Muon",
+    "recipes.registry": "list_recipes recipe",
     "recipes.schedules": "Cosine OneCycle StepDecay",
     "report": "explain summary",
     "surgery": "changes harden list_normalizations normalize remove_filters rewire",

@@ -66,6 +66,7 @@ SHOWN = {
     "block": r"Linear-GLU-Linear(.|\n)*\[2, 64\]",
     "model": r"'tower': '3 x 3 convolutions(.|\n)*test accuracy",
     "data": r"spirals: 800 samples of 2, 2 classes, 400 to train, 400 to test(.|\n)*test accuracy 9",
+    "recipe": r"Many epochs of AdamW(.|\n)*epochs=20(.|\n)*clip=1.0(.|\n)*test accuracy",
     "study": r"How much momentum(.|\n)*0\.0(.|\n)*0\.9(.|\n)*momentum at smoke scale",
     "command": r"in all: ",
     "hook": r"\[\d+\.\d+, \d+\.\d+\]",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from minimand._support.errors import MinimandError
 from minimand.recipes.augmentation import Augmentation
 
 
@@ -121,3 +122,29 @@ def test_randaugment_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None
 def test_bad_augmentations(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Augmentation(**values)
+
+
+@pytest.mark.parametrize("floats", [False, True])
+def test_alternating_flips_show_the_mirror_of_the_epoch_before(floats: bool) -> None:
+    batch = torch.randint(256, (400, 3, 5, 6), dtype=torch.uint8)
+    batch = batch / 255 if floats else batch
+    augment = Augmentation(flip="alternating")
+    first, second, third = (augment(batch, epoch, seed=3) for epoch in range(3))
+    assert torch.equal(first.flip(-1), second)
+    assert torch.equal(first, third)
+    flipped = (first != batch).flatten(1).any(1)
+    assert 150 < int(flipped.sum()) < 250
+    other = (augment(batch, 0, seed=4) != batch).flatten(1).any(1)
+    assert 100 < int((other != flipped).sum()) < 300
+    order = torch.randperm(400)  # an image is told by its content, in any order
+    assert torch.equal(augment(batch[order], 1, seed=3), second[order])
+
+
+def test_padding_reflects_the_edges() -> None:
+    image = torch.arange(36, dtype=torch.uint8).view(1, 1, 6, 6).expand(100, -1, -1, -1)
+    moved = Augmentation(pad=1, padding="reflect")(image)
+    padded = torch.nn.functional.pad(image[:1].float(), (1,) * 4, mode="reflect")[0, 0]
+    crops = [padded[i : i + 6, j : j + 6] for i in range(3) for j in range(3)]
+    assert all(any(torch.equal(crop, m[0].float()) for crop in crops) for m in moved)
+    with pytest.raises(MinimandError, match="pad is 6"):
+        Augmentation(pad=6, padding="reflect")(image)

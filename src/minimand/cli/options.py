@@ -53,6 +53,9 @@ class TrainingOptions:
     makes one. By default resnet20, or mlp for vectors."""
     binding: Binding = None
     """How a block becomes a gradient; by default what the model is known for."""
+    recipe: Text = None
+    """How the model is trained, by name, as in "airbench" or "modern(epochs=20)" (minimand list recipes); the options
+    below change it. By default a short recipe that suits the data."""
     epochs: Whole = None
     """Passes over the training samples; by default few for large data and more for small."""
     batch_size: Whole = None

@@ -79,9 +79,9 @@ def check_options(options: dict[str, Any]) -> None:
     from .._support.calls import parse_call
     from ..models.info import model_info
     from ..models.own import check_own, is_own
-    from ..recipes.recipe import Recipe
+    from ..recipes import Recipe, as_recipe
 
-    adapt_recipe(Recipe(), options)
+    adapt_recipe(as_recipe(options["recipe"]) or Recipe(), options)
     model = options["model"]
     if model and is_own(model):
         check_own(model)
@@ -129,7 +129,7 @@ def several_trainings(command: TrainingOptions, console: Console) -> dict[str, A
     """What a command that trains many models hands on of its options."""
     from .._support.environment import as_device
     from ..models.registry import create_for, default_model
-    from ..recipes.recipe import default_recipe, from_config
+    from ..recipes import as_recipe, default_recipe, from_config
     from .configuration import with_config
 
     command, recipe_config = with_config(command)
@@ -138,8 +138,8 @@ def several_trainings(command: TrainingOptions, console: Console) -> dict[str, A
     check_options(options)
     data = load_data(options, console, command.quiet)
     model = options["model"] or default_model(data.shape)
-    recipe = default_recipe(data, create_for(model, data.shape, data.num_outputs))
-    recipe = adapt_recipe(recipe if recipe_config is None else from_config(recipe_config), options)
+    recipe = as_recipe(options["recipe"]) or (None if recipe_config is None else from_config(recipe_config))
+    recipe = adapt_recipe(recipe or default_recipe(data, create_for(model, data.shape, data.num_outputs)), options)
     return {"data": data, "model": model, "recipe": recipe, "binding": options["binding"], "device": device}
 
 

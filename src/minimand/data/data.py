@@ -1,7 +1,7 @@
 """Training and test samples with what a person and a model need to know about them."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
@@ -210,6 +210,10 @@ class PreparedSamples:
     """Random changes of each batch of images; None for none."""
     check: bool = True
     """Whether the classes of each batch are checked, for samples that nobody has looked at before."""
+    seed: int = 0
+    """The seed that alternating flips follow from."""
+    epoch: Callable[[], int] = lambda: 0
+    """A function that tells the epoch, when batches are asked for."""
     is_prepared: ClassVar = True
 
     def __len__(self) -> int:
@@ -218,21 +222,22 @@ class PreparedSamples:
     def batches(self, size: int, seed: int | None = None, first: int = 0, share: slice = WHOLE) -> Iterator[Batch]:
         # Called now, not when the first batch is asked for: a loader may draw random numbers.
         raw_batches = self.samples.batches(size, seed, first, share)
-        return (self._prepare(inputs, targets) for inputs, targets in raw_batches)
+        epoch = self.epoch()
+        return (self._prepare(inputs, targets, epoch) for inputs, targets in raw_batches)
 
     def count(self, size: int, shuffled: bool) -> int:
         return self.samples.count(size, shuffled)
 
     def to(self, device: torch.device) -> "PreparedSamples":
-        return PreparedSamples(self.data, self.samples.to(device), device, self.augmentation, self.check)
+        return replace(self, samples=self.samples.to(device), device=device)
 
-    def _prepare(self, inputs: Any, targets: Tensor) -> Batch:
+    def _prepare(self, inputs: Any, targets: Tensor, epoch: int) -> Batch:
         is_classification = self.data.task == "classification"
         if self.check and is_classification:
             self.data.check_classes(targets)
         x, y = each(lambda x: x.to(self.device), inputs), targets.to(self.device)
         if self.augmentation is not None and isinstance(x, Tensor) and x.ndim == 4 and y.ndim < 3:
-            x = self.augmentation(x)
+            x = self.augmentation(x, epoch, self.seed)
         return self.data.prepare(x), y.long() if is_classification else y
 
 

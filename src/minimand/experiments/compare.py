@@ -20,7 +20,7 @@ from ..data import Data, as_data
 from ..models import UnrolledNetwork, create_for
 from ..networks import count_parameters
 from ..networks.fingerprint import model_fingerprint
-from ..recipes import Recipe, as_config, default_recipe
+from ..recipes import Recipe, as_config, as_recipe, default_recipe
 from ..report import bibtex, certify_model, count_flops
 from ..theory import Binding, Certificate
 from ..training import Callback, FitResult, NonFiniteLossError, fit
@@ -63,7 +63,7 @@ def compare(
     *,
     model: str = "resnet20",
     seeds: int = 3,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | None = None,
     binding: Binding | None = None,
     tune: int = 0,
     budget: Budget = "steps",
@@ -84,7 +84,7 @@ def compare(
         data: as for `mm.fit`.
         model: a model's name, with settings if need be.
         seeds: the number of trainings of each algorithm; their seeds are 0, 1, ...
-        recipe: by default a short one that suits the data.
+        recipe: an object or a name, as for `mm.fit`; by default a short one that suits the data.
         binding: by default the model's own.
         tune: the number of learning rates, a factor of two apart around the recipe's, among which each algorithm gets
             the best on a fifth of the training samples, before the judged trainings; 0 for the recipe's. From 9 on, a
@@ -103,7 +103,7 @@ def compare(
     """
     data = _checked(algorithms, data, seeds, margin)
     device = as_device(device)
-    recipe = recipe or default_recipe(data, create_for(model, data.shape, data.num_outputs))
+    recipe = as_recipe(recipe) or default_recipe(data, create_for(model, data.shape, data.num_outputs))
     task, folder = Task(data, model, binding, recipe, device), Path(run)
     tried = trials(recipe, tune) if tune else []
     contestants = _on_budget(_contestants(algorithms, task), task, as_budget(budget), folder)

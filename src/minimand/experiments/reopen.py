@@ -73,7 +73,8 @@ class LoadedRun:
         if self.has_own_loss:
             raise RunError(f"the loss of {self.run.folder} came from Python code; pass it to mm.evaluate.")
         chosen = self.data if data is None else self.fitting(as_data(data))
-        return evaluate(self.model, chosen, loss=self.loss, precision=self.recipe.precision)
+        recipe = self.recipe
+        return evaluate(self.model, chosen, loss=self.loss, precision=recipe.precision, test_views=recipe.test_views)
 
     def fitting(self, data: Data) -> Data:
         """Other data, normalized as the run's; raises RunError unless the model can read and tell them apart."""

@@ -15,7 +15,7 @@ from .._support.files import write_whole
 from ..algorithms import ALGORITHMS, Algorithm, as_algorithm
 from ..data import Data, as_data, hold_out
 from ..models import create_for
-from ..recipes import Recipe, default_recipe
+from ..recipes import Recipe, as_recipe, default_recipe
 from ..report import bibtex, certify_model
 from ..theory import Binding, Certificate, distance, equivalent, identify
 from ..training import Backpropagation, Run
@@ -36,7 +36,7 @@ def search(
     model: str = "resnet20",
     steps: int = 2,
     trials: int = 50,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | None = None,
     binding: Binding | None = None,
     seed: int = 1000,
     seeds: int = 3,
@@ -59,7 +59,7 @@ def search(
         model: a model's name, with settings if need be.
         steps: the number of last states and answers that a step reads, at least 1.
         trials: the number of algorithms that are looked at in all.
-        recipe: by default a short one that suits the data.
+        recipe: an object or a name, as for `mm.fit`; by default a short one that suits the data.
         binding: by default the model's own.
         seed: decides what is held out, what is suggested, and the first weights and order of samples in every trial.
         seeds: the number of trainings of each algorithm in the final comparison; their seeds are 0, 1, ...
@@ -80,7 +80,7 @@ def search(
     data = as_data(data)
     device = as_device(device)
     plain = create_for(model, data.shape, data.num_outputs, "gradient_descent", binding)
-    recipe = recipe or default_recipe(data, plain)
+    recipe = as_recipe(recipe) or default_recipe(data, plain)
     task = TrialTask(hold_out(data, _HELD_OUT, seed), model, binding, recipe, device, seed, plain)
     config = configuration(plain, data, Backpropagation(), recipe, None, seed, device)
     settings = json.loads(json.dumps({**config, "steps": steps}))

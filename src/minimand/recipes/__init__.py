@@ -8,4 +8,5 @@ from .recipe import (
     default_recipe as default_recipe,
     from_config as from_config,
 )
+from .registry import as_recipe as as_recipe, list_recipes as list_recipes
 from .schedules import Cosine as Cosine, OneCycle as OneCycle, StepDecay as StepDecay

@@ -2,15 +2,19 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._support.checks import check_flag, check_number
+from .._support.checks import check_choice, check_flag, check_number
 from .._support.clock import timed
 from .._support.errors import MinimandError
 from .._support.torchvision import require_torchvision
+
+Padding = Literal["zeros", "reflect"]
+"""What is beyond the edges of an image: black, or the image mirrored."""
 
 _NOISE = 0.5
 _STEPS = 100  # torchvision counts magnitudes in whole steps: fine enough for the noise
@@ -24,8 +28,11 @@ class Augmentation:
 
     pad: int = 0
     """The pixels by which an image is padded before it is cropped, anywhere, to its size."""
-    flip: bool = False
-    """Whether each image is flipped left to right with probability 1/2."""
+    padding: Padding = "zeros"
+    """What the padding is: black, or the image mirrored at its edges."""
+    flip: bool | Literal["alternating"] = False
+    """Whether each image is flipped left to right with probability 1/2. "alternating" does so in the first epoch only:
+    in each later one an image is the mirror of what it was in the epoch before (Jordan 2024)."""
     randaugment: float = 0.0
     """The magnitude of two of RandAugment's operations (Cubuk et al. 2020) from 0, none, to 10; extra `vision`.
 
@@ -41,23 +48,29 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         check_number("Augmentation.pad", self.pad, 0, math.inf, whole=True)
-        check_flag("Augmentation.flip", self.flip)
+        check_choice("Augmentation.padding", self.padding, Padding)
+        if self.flip != "alternating":
+            check_flag("Augmentation.flip", self.flip)
         check_number("Augmentation.randaugment", self.randaugment, 0, 10)
         check_number("Augmentation.cutout", self.cutout, 0, math.inf, whole=True)
         check_number("Augmentation.erase", self.erase, 0, 1)
 
     @timed("augmentation")
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, epoch: int = 0, seed: int = 0) -> Tensor:
         """(N, C, H, W), bytes or floats from 0 to 1, to the same shape and type.
+
+        Alternating flips follow from the image, the epoch and the seed; all else from torch's random state.
 
         Raises:
             MissingPackageError: RandAugment needs the extra `vision`. MinimandError: the images are neither grey nor
                 of three channels.
         """
+        alternates = self.flip == "alternating"
+        flipped = _alternate(images, epoch, seed) if alternates else None  # by the image as it is, before it is cropped
         if self.pad:
-            images = _pad_crop(images, self.pad)
+            images = _pad_crop(images, self.pad, self.padding)
         if self.flip:
-            flipped = torch.rand(len(images), device=images.device) < 0.5
+            flipped = torch.rand(len(images), device=images.device) < 0.5 if flipped is None else flipped
             images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
         if self.randaugment:
             images = _randaugment(images, self.randaugment)
@@ -66,10 +79,25 @@ class Augmentation:
         return _erase(images, self.erase) if self.erase else images
 
 
-def _pad_crop(images: Tensor, pad: int) -> Tensor:
+def _alternate(images: Tensor, epoch: int, seed: int) -> Tensor:
+    """Whether each image is flipped, (N,): by a bit of its content and the seed, and the other way in odd epochs.
+
+    An image is known by its content, as samples come in any order, from any source and to any process.
+    """
+    pixels = (images if images.dtype == torch.uint8 else images.mul(255).round()).flatten(1).to(torch.int32)
+    keys = torch.randint(2**31 - 1, pixels.shape[1:], generator=torch.Generator().manual_seed(seed), dtype=torch.int32)
+    mixed = (pixels * keys.to(images.device)).sum(1, dtype=torch.int64)
+    return (mixed >> 16) % 2 != epoch % 2
+
+
+def _pad_crop(images: Tensor, pad: int, padding: Padding) -> Tensor:
     n, _, height, width = images.shape
     device = images.device
-    padded = F.pad(images, (pad,) * 4)
+    if padding == "reflect" and pad >= min(height, width):
+        raise MinimandError(
+            f"Augmentation.pad is {pad}, but the images are {height} x {width}; expected less to reflect."
+        )
+    padded = F.pad(images, (pad,) * 4, mode="constant" if padding == "zeros" else "reflect")
     rows = torch.randint(2 * pad + 1, (n, 1), device=device) + torch.arange(height, device=device)
     columns = torch.randint(2 * pad + 1, (n, 1), device=device) + torch.arange(width, device=device)
     sample = torch.arange(n, device=device)[:, None, None]

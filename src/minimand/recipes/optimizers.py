@@ -30,9 +30,9 @@ class SGD:
         check_number("SGD.momentum", self.momentum, 0, 1, below=True)
         check_flag("SGD.nesterov", self.nesterov)
 
-    def build(self, model: nn.Module, scalars: float = 1.0) -> torch.optim.Optimizer:
-        """The optimizer of a model's parameters; `scalars` as in `Recipe`."""
-        groups = parameter_groups(trainable_parameters(model), self.weight_decay, scalars, "sgd")
+    def build(self, model: nn.Module, scalars: float = 1.0, biases: float = 1.0) -> torch.optim.Optimizer:
+        """The optimizer of a model's parameters; `scalars` and `biases` as in `Recipe`."""
+        groups = parameter_groups(trainable_parameters(model), self.weight_decay, scalars, "sgd", biases=biases)
         return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov and self.momentum > 0)
 
 
@@ -51,12 +51,13 @@ class AdamW:
         for i in range(2):
             check_number(f"AdamW.betas[{i}]", self.betas[i], 0, 1, below=True)
 
-    def build(self, model: nn.Module, scalars: float = 1.0) -> torch.optim.Optimizer:
-        """The optimizer of a model's parameters; `scalars` as in `Recipe`."""
-        return torch.optim.AdamW(self._groups(model, scalars), lr=self.lr, betas=self.betas)
+    def build(self, model: nn.Module, scalars: float = 1.0, biases: float = 1.0) -> torch.optim.Optimizer:
+        """The optimizer of a model's parameters; `scalars` and `biases` as in `Recipe`."""
+        return torch.optim.AdamW(self._groups(model, scalars, biases), lr=self.lr, betas=self.betas)
 
-    def _groups(self, model: nn.Module, scalars: float) -> list[dict[str, Any]]:
-        return parameter_groups(trainable_parameters(model), self.weight_decay, scalars, epsilon=EPSILON)
+    def _groups(self, model: nn.Module, scalars: float, biases: float) -> list[dict[str, Any]]:
+        parameters = trainable_parameters(model)
+        return parameter_groups(parameters, self.weight_decay, scalars, epsilon=EPSILON, biases=biases)
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Adam(AdamW):
 
     weight_decay: float = 0.0
 
-    def build(self, model: nn.Module, scalars: float = 1.0) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self._groups(model, scalars), lr=self.lr, betas=self.betas)
+    def build(self, model: nn.Module, scalars: float = 1.0, biases: float = 1.0) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self._groups(model, scalars, biases), lr=self.lr, betas=self.betas)
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ class Muon:
         if not isinstance(self.others, AdamW) or isinstance(self.others, Adam):
             raise WrongTypeError(f"Muon.others is {self.others!r}; expected an mm.AdamW.")
 
-    def build(self, model: nn.Module, scalars: float = 1.0) -> torch.optim.Optimizer:
-        """The optimizer of a model's parameters; `scalars` as in `Recipe`."""
+    def build(self, model: nn.Module, scalars: float = 1.0, biases: float = 1.0) -> torch.optim.Optimizer:
+        """The optimizer of a model's parameters; `scalars` and `biases` as in `Recipe`."""
         hidden, others = hidden_matrices(model), self.others
         parameters = list(trainable_parameters(model))
         matrices = [entry for entry in parameters if entry.parameter in hidden]
@@ -99,7 +100,7 @@ class Muon:
         groups = parameter_groups(matrices, self.weight_decay, rule="muon")
         for group in groups:
             group["momentum"] = self.momentum
-        for group in parameter_groups(rest, others.weight_decay, scalars, epsilon=EPSILON):
+        for group in parameter_groups(rest, others.weight_decay, scalars, epsilon=EPSILON, biases=biases):
             group |= {"betas": others.betas, "share": group["share"] * others.lr / self.lr}
             groups.append(group)
         return MuonOptimizer(groups, self.lr)

@@ -49,6 +49,11 @@ class NamedParameter:
         is_long = sum(length > 1 for length in self.parameter.shape) > 1
         return isinstance(self.owner, LINEAR_OR_CONVOLUTION) or is_long
 
+    @property
+    def is_normalization_bias(self) -> bool:
+        """Whether the parameter is what a normalization adds."""
+        return self.name.rpartition(".")[2] == "bias" and isinstance(self.owner, WRAPPED_NORMALIZATIONS)
+
 
 def set_factors(model: nn.Module, factors: Mapping[str, ScalingFactors]) -> None:
     """Set the factors of parameters by name, in place of all that the model had; its copies and parts keep them."""
@@ -87,12 +92,14 @@ def parameter_groups(
     scalars: float = 1.0,
     rule: UpdateRule = "adam",
     epsilon: float | None = None,
+    biases: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Parameters of a model in groups for an optimizer of torch.
 
     Weights decay; biases, normalization, scales and coefficients do not. The `share` of a group is its factor on the
-    learning rate: of a scaling rule that `mm.prepare` set, and `scalars` for parameters that are one number. Where a
-    rule changes a rate, weight decay is divided by it, so that their product, by which weights shrink, stays.
+    learning rate: of a scaling rule that `mm.prepare` set, `scalars` for parameters that are one number, and `biases`
+    for those of normalizations, which decay if that is not 1. Where a factor changes a rate, weight decay is divided by
+    it, so that their product, by which parameters shrink, stays.
 
     Args:
         rule: how the optimizer moves a parameter.
@@ -110,9 +117,12 @@ def parameter_groups(
         group(decays, 1.0, 1.0)
     for entry in parameters:
         share, size = entry.factors.rate(rule), 1.0 if epsilon is None else entry.factors.epsilon
-        if entry.parameter.numel() == 1 and not entry.is_weight:
+        is_scaled_bias = biases != 1 and entry.is_normalization_bias
+        if is_scaled_bias:
+            share *= biases
+        elif entry.parameter.numel() == 1 and not entry.is_weight:
             share *= scalars
-        group(entry.is_weight, share, size).append(entry.parameter)
+        group(entry.is_weight or is_scaled_bias, share, size).append(entry.parameter)
     return [entry for (_, share, size), entry in groups.items() if entry["params"] or share == size == 1.0]
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Precision = Literal["auto", "fp32", "bf16"]
 """The number format of a forward pass: float32, or bfloat16 under autocast; "auto" is one of them by `as_precision`."""
 
+TestViews = Literal[1, 2, 6]
+"""The views of a test image: itself; with its mirror; with those of the image shifted by a pixel two ways."""
+
 T = TypeVar("T")
 
 
@@ -71,6 +74,15 @@ class Recipe:
     et al. 2021; 0.01 is a usual value); 0 for none."""
     scalars: float = 1.0
     """The factor on the learning rate of parameters that are one number: a tenth for Fixup (Zhang et al. 2019)."""
+    biases: float = 1.0
+    """The factor on the learning rate of the biases of normalizations, 64 in airbench (Jordan 2024); if it is not 1,
+    they decay as weights do."""
+    whiten: int = 0
+    """The epochs in which the bias of the first layer, a convolution, is trained, if its filters are those that whiten
+    patches of the training images and stay (the scheme `whiten`; Jordan 2024); 0 for a first layer like any other."""
+    lookahead: float = 0.0
+    """The decay per step of an average that the weights are set back to every five steps, ever less far, and at the end
+    (Zhang et al. 2019; the schedule of Jordan 2024; 0.95 is usual); 0 for none."""
     precision: Precision = "auto"
     """The number format of the forward pass: "bf16" is bfloat16 autocast, weights and updates stay in float32. "auto"
     is bf16 where the hardware is fast at it, for images and networks with batch normalization and without thresholds,
@@ -82,6 +94,9 @@ class Recipe:
     """Random changes of images in training; None for those that the data set has."""
     accumulate: int = 1
     """Batches whose gradients are summed in one update: that of a batch so many times larger, in the memory of one."""
+    test_views: TestViews = 1
+    """The views of each test image whose outputs are averaged after the last epoch: 2 are the image and its mirror, 6
+    those of the image shifted by a pixel up left and down right too, with half the weight."""
     validation: float = 0.0
     """The share of the training samples that is kept out of training and evaluated after each epoch; 0 for none. Data
     with a validation part are judged by that instead."""
@@ -93,11 +108,14 @@ class Recipe:
         for name in ("epochs", "batch_size", "accumulate"):
             check_number(f"Recipe.{name}", getattr(self, name), 1, math.inf, whole=True)
         check_number("Recipe.label_smoothing", self.label_smoothing, 0, 1)
-        for name in ("mixup", "cutmix", "scalars", "clip", "adaptive_clip"):
+        for name in ("mixup", "cutmix", "scalars", "biases", "clip", "adaptive_clip"):
             check_number(f"Recipe.{name}", getattr(self, name), 0, math.inf, below=True)
-        for name in ("ema", "validation"):
+        for name in ("ema", "lookahead", "validation"):
             check_number(f"Recipe.{name}", getattr(self, name), 0, 1, below=True)
-        check_number("Recipe.early_stopping", self.early_stopping, 0, math.inf, whole=True)
+        for name in ("whiten", "early_stopping"):
+            check_number(f"Recipe.{name}", getattr(self, name), 0, math.inf, whole=True)
+        if self.test_views not in get_args(TestViews):
+            raise MinimandError(f"Recipe.test_views is {self.test_views!r}; expected 1, 2 or 6.")
         check_flag("Recipe.compile", self.compile)
         if self.clip and self.adaptive_clip:
             both = f"Recipe.clip is {self.clip} and Recipe.adaptive_clip {self.adaptive_clip}"
@@ -115,7 +133,9 @@ class Recipe:
     @property
     def references(self) -> tuple[str, ...]:
         """Keys into references.bib of the tricks that the recipe uses."""
-        return ("brock2021high",) if self.adaptive_clip else ()
+        tricks = {"brock2021high": self.adaptive_clip, "zhang2019lookahead": self.lookahead}
+        tricks["jordan2024airbench"] = self.whiten or self.lookahead or self.biases != 1
+        return tuple(key for key, is_used in tricks.items() if is_used)
 
 
 # A first look at any data set in about the same time: how many samples are seen, at most and at least how often.

@@ -33,22 +33,25 @@ class Cosine:
 
 @dataclass(frozen=True)
 class OneCycle:
-    """The learning rate rises linearly over the first part of training and falls linearly to 0 (Smith, 2018)."""
+    """The learning rate rises linearly over the first part of training and falls linearly, to 0 (Smith, 2018)."""
 
     rise: float = 0.25
     """The fraction of training in which the rate rises."""
     start: float = 0.1
     """The first rate, as a fraction of the highest."""
+    end: float = 0.0
+    """The last rate, as a fraction of the highest."""
 
     def __post_init__(self) -> None:
         check_number("OneCycle.rise", self.rise, 0, 1, below=True)
         check_number("OneCycle.start", self.start, 0, 1)
+        check_number("OneCycle.end", self.end, 0, 1)
 
     def factor(self, progress: float) -> float:
         """The factor on the learning rate when a fraction `progress`, 0 to 1, of training is done."""
         if progress < self.rise:
             return self.start + (1 - self.start) * progress / self.rise
-        return (1 - progress) / (1 - self.rise)
+        return self.end + (1 - self.end) * (1 - progress) / (1 - self.rise)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from ..data.conversion import as_data
 from ..data.data import Data
 from ..data.samples import generators_kept
 from ..recipes.recipe import Recipe, as_precision, default_recipe, from_config
+from ..recipes.registry import as_recipe
 from ..report.page import write_report
 from .distributed.processes import check_same, code_and_versions, world_size
 from .distributed.world import Parallel, World, join_world
@@ -41,7 +42,7 @@ def fit(
     data: Any,
     *,
     method: Method | str | None = None,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | None = None,
     loss: str | Loss | None = None,
     run: str | Path | Run | None = None,
     seed: int = 0,
@@ -60,7 +61,8 @@ def fit(
         model: any module from a batch to outputs (N, classes ...), or (N, d) for a regression, or their `logits`.
         data: a name, an `mm.Data`, or (train, test) of tensors, data sets or loaders; several inputs are arguments.
         method: what decides the updates: a name as in "layerwise(hidden_layers=2)", or an object; `mm.list_methods()`.
-        recipe: optimizer, schedule, epochs ...; by default a short one that suits the data.
+        recipe: optimizer, schedule, epochs ..., an object or a name as in "airbench(epochs=5)" (`mm.list_recipes()`);
+            by default a short one that suits the data.
         loss: "cross_entropy", "mse", or a function of (outputs, targets); by default the model's own or the task's.
         run: the folder of the run, in which report.html tells of it at the end. Given again with the same settings, the
             run goes on where it was, to the same bits as if it had not been interrupted. None keeps nothing on disk.
@@ -82,8 +84,8 @@ def fit(
         RunError: `run` holds something else, or another process trains in it. CheckpointError: its checkpoint is of
         another model. MinimandError: an argument that cannot be used, or data that the model does not fit.
     """
-    _check_arguments(model, recipe, loss, callbacks, checkpoint_every, seed)
-    metrics = check_metrics(metrics)
+    _check_arguments(model, loss, callbacks, checkpoint_every, seed)
+    recipe, metrics = as_recipe(recipe), check_metrics(metrics)
     check_flag("profile", profile)
     method, callbacks = _checked_method(method, diagnose), with_progress(callbacks, progress)
     device = next(model.parameters()).device if device is None else as_device(device)
@@ -181,14 +183,12 @@ def _settled(recipe: Recipe | None, data: Data, model: nn.Module, run: Run | Non
     return replace(recipe, precision=as_precision(precision, data, model, device), compile=is_compiled)
 
 
-def _check_arguments(model: Any, recipe: Any, loss: Any, callbacks: Any, checkpoint_every: Any, seed: Any) -> None:
+def _check_arguments(model: Any, loss: Any, callbacks: Any, checkpoint_every: Any, seed: Any) -> None:
     if not isinstance(model, nn.Module):
         remedy = f"mm.create_model({model!r}, ...)" if isinstance(model, str) else "such as mm.create_model(...)"
         raise WrongTypeError(f"model is {_shown(model)}; expected a module, {remedy}.")
     if not any(p.requires_grad for p in model.parameters()):
         raise MinimandError(f"model {type(model).__name__} has no parameters to train; expected at least one.")
-    if not isinstance(recipe, Recipe | None):
-        raise WrongTypeError(f"recipe is {_shown(recipe)}; expected one such as mm.Recipe(epochs=10).")
     if isinstance(loss, type):
         raise WrongTypeError(f"loss is the class {loss.__name__}; expected one of it: {loss.__name__}().")
     if loss is not None and not isinstance(loss, str) and not callable(loss):

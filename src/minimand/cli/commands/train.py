@@ -48,7 +48,7 @@ class Train(TrainingOptions):
         from ..._support.environment import as_device
         from ...algorithms import as_algorithm
         from ...models.registry import default_model
-        from ...recipes.recipe import default_recipe, from_config
+        from ...recipes import as_recipe, default_recipe, from_config
         from ...training.distributed.processes import broadcast_object, is_main
         from ...training.fit import check_seed, fit
         from ...training.methods._registry import as_method
@@ -73,7 +73,7 @@ class Train(TrainingOptions):
         name = options["model"] or default_model(data.shape)
         model = _first_model(name, options, algorithm, data)
         config = recipe_config if run.is_new else run.config()["recipe"]
-        recipe = default_recipe(data, model) if config is None else from_config(config)
+        recipe = as_recipe(command.recipe) or (default_recipe(data, model) if config is None else from_config(config))
         with resumable(f"{_command_again(folder, named, name)} goes on from the last checkpoint"):
             result = fit(
                 model,

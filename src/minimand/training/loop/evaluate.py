@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from ..._support.errors import MinimandError, WrongTypeError
 from ..._support.modes import evaluation_mode
-from ...data import Data, Samples, as_data, call, tensor_of
+from ...data import Data, Samples, as_data, tensor_of
 from ...data.data import as_prepared
 from ...data.samples import NO_CLASS
-from ...recipes.recipe import Precision, as_precision
+from ...recipes.recipe import Precision, TestViews, as_precision
 from ..distributed.world import World
 from .losses import Loss, aligned, as_loss, predicted
+from .views import call_on_views, check_views
 
 _BATCH = 512
 _LOGITS = 2**26  # of a batch of windows of a text, at most
@@ -56,6 +57,7 @@ def evaluate(
     loss: str | Loss | None = None,
     precision: Precision = "auto",
     metrics: Metrics | None = None,
+    test_views: TestViews = 1,
 ) -> Evaluation:
     """Run a model over samples, by default the test samples, in evaluation mode; its mode is restored.
 
@@ -71,10 +73,11 @@ def evaluate(
         )
     if len(judged) == 0:
         raise MinimandError(f"{data.name} has no test samples; expected some, or samples=data.train.")
+    check_views(test_views, data, "test_views")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with autocast(device, as_precision(precision, data, model, device)):
-        judge = as_loss(loss, data)
-        return evaluate_batches(model, data, as_prepared(data, judged, device), judge, World(), check_metrics(metrics))
+        judge, samples = as_loss(loss, data), as_prepared(data, judged, device)
+        return evaluate_batches(model, data, samples, judge, World(), check_metrics(metrics), test_views)
 
 
 def check_metrics(metrics: Any) -> Metrics:
@@ -98,7 +101,13 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
 
 
 def evaluate_batches(
-    model: nn.Module, data: Data, samples: Samples, judge: Loss, world: World, metrics: Metrics = MappingProxyType({})
+    model: nn.Module,
+    data: Data,
+    samples: Samples,
+    judge: Loss,
+    world: World,
+    metrics: Metrics = MappingProxyType({}),
+    test_views: TestViews = 1,
 ) -> Evaluation:
     """Run a model over samples whose batches are prepared, shared by the processes of a world."""
     size = _BATCH if data.text is None else max(min(_LOGITS // (data.shape[0] * data.num_outputs), _BATCH), 1)
@@ -109,7 +118,7 @@ def evaluate_batches(
     judged: list[tuple[Tensor, Tensor]] = []
     with evaluation_mode(model), torch.inference_mode():
         for x, y in samples.batches(size, share=share):
-            returned = call(model, x)
+            returned = call_on_views(model, x, test_views)
             outputs = tensor_of(returned).float()
             loss = judge(outputs if isinstance(returned, Tensor) else returned, y)
             weight = _weight(y, isinstance(x, dict))

@@ -118,7 +118,8 @@ class Loop:
     def _end_epoch(self, epoch: int) -> None:
         training, keeper = self.training, self.keeper
         judged, step, number = training.judged, training.step, training.number
-        training.evaluation = evaluation = training.evaluate(judged, training.test_source)
+        views = training.recipe.test_views if training.is_problem_done else 1
+        training.evaluation = evaluation = training.evaluate(judged, training.test_source, views)
         check_weights(training.plan.saved, training.step)
         if evaluation is not None and not math.isfinite(evaluation.loss):
             raise NonFiniteLossError(f"the test loss is {evaluation.loss} after epoch {epoch + 1}.")

@@ -58,7 +58,7 @@ class FitResult:
 
 def result_of(training: Training) -> FitResult:
     """The result of a training that came to its end."""
-    evaluation, ensemble = training.evaluation, training.plan.ensemble
+    evaluation, ensemble, views = training.evaluation, training.plan.ensemble, training.recipe.test_views
     of_hooks = {name: value for hook in training.hooks.values() for name, value in hook.result().items()}
     return FitResult(
         training.model if training.compiled_model is None else training.compiled_model,
@@ -70,6 +70,6 @@ def result_of(training: Training) -> FitResult:
         evaluation,
         training.run,
         ensemble=ensemble,
-        ensemble_evaluation=training.evaluate(ensemble, training.test_samples) if ensemble else None,
+        ensemble_evaluation=training.evaluate(ensemble, training.test_samples, views) if ensemble else None,
         **of_hooks,
     )

@@ -1,6 +1,7 @@
 """What a training is made of: everything that hooks, the loop and checkpoints see of it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
 from itertools import accumulate
 from types import MappingProxyType
@@ -11,12 +12,13 @@ from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from ..._support.clock import timed, timing
+from ..._support.errors import MinimandError
 from ..._support.seeds import derived_seed
 from ..._support.torch_internals import uncompiled
 from ...data import Arrays, Data, Loader, Samples
 from ...data.data import PreparedSamples, as_prepared
 from ...data.text.windows import Windows
-from ...recipes.recipe import Recipe
+from ...recipes.recipe import Recipe, TestViews
 from ..distributed.world import World
 from ..hooks.hook import HOOKS
 from ..methods.local.activations import check_cached, sources
@@ -26,6 +28,7 @@ from .evaluate import Evaluation, Metrics, autocast, evaluate_batches
 from .events import Callback, Event
 from .losses import Loss, as_loss
 from .problems import Problem
+from .views import check_views
 
 
 class Training:
@@ -76,6 +79,11 @@ class Training:
         self._prepare_samples()
         self.counts_right = data.judged_by_accuracy and not any(h.hides_accuracy for h in self.hooks.values())
         if self.plan.cache is not None:
+            if recipe.test_views != 1:
+                raise MinimandError(
+                    f"Recipe.test_views is {recipe.test_views}, but {type(method).__name__} keeps the activations of "
+                    "test images in one view; expected 1, or cache='off'."
+                )
             check_cached(data, recipe, self.world)
             self.plan.cache.check(len(data.train), len(data.test), None if run is None else run.folder)
         self.ends = list(accumulate(problem.epochs * self.steps_per_epoch for problem in self.plan.problems))
@@ -87,11 +95,13 @@ class Training:
 
     def _prepare_samples(self) -> None:
         data, recipe = self.data, self.recipe
+        check_views(recipe.test_views, data, "Recipe.test_views")
         augmentation = recipe.augmentation or data.augmentation
         unchecked = not isinstance(data.train, Arrays | Windows)  # which were checked when they became data
         self.train_samples = data.train.to(self.device)
         if not getattr(data.train, "is_prepared", False):
-            self.train_samples = PreparedSamples(data, self.train_samples, self.device, augmentation, unchecked)
+            prepared = PreparedSamples(data, self.train_samples, self.device, augmentation, unchecked)
+            self.train_samples = replace(prepared, seed=self.seed, epoch=lambda: self.step // self.steps_per_epoch)
         self.test_samples = as_prepared(data, data.test.to(self.device), self.device)
         self.batch = None if isinstance(data.train, Loader) else min(recipe.samples_per_update, len(data.train))
         """The samples of an update; None where a loader decides."""
@@ -110,7 +120,7 @@ class Training:
     @timed("other")
     def begin_problem(self, number: int) -> None:
         """Begin a problem of the plan: with an optimizer, sources and copies of its own."""
-        self.number, self.problem = number, self.plan.problems[number]
+        self.number, self.problem, self.ended_early = number, self.plan.problems[number], False
         module = self.problem.module
         for hook in self.hooks.values():
             hook.begin_problem(module)
@@ -120,7 +130,7 @@ class Training:
         self.backward = reduce(lambda back, hook: hook.around_backward(back), self.hooks.values(), self.method.backward)
         self.trained_beside = [part for hook in self.hooks.values() for part in hook.trained_beside()]
         trained = nn.ModuleList([self.problem.trained, *self.trained_beside])
-        self.optimizer = self.recipe.optimizer.build(trained, self.recipe.scalars)
+        self.optimizer = self.recipe.optimizer.build(trained, self.recipe.scalars, self.recipe.biases)
         self.train_source = self.world.source(self.train_samples, True)
         self.test_source = self.world.source(self.test_samples, False)
         cache = self.plan.cache
@@ -141,12 +151,12 @@ class Training:
         final = reduce(lambda module, hook: hook.final(module), self.hooks.values(), judged)
         if final is not module:
             module.load_state_dict(final.state_dict())
-        if final is not judged:
-            self.evaluation = self.evaluate(module, self.test_source)
+        if final is not judged or self.ended_early:
+            self.evaluation = self.evaluate(module, self.test_source, self.recipe.test_views)
 
     def finish_problem(self) -> None:
         """Let the present problem end after this epoch."""
-        self.step = self.ends[self.number]
+        self.step, self.ended_early = self.ends[self.number], True
 
     @property
     def is_problem_done(self) -> bool:
@@ -166,6 +176,7 @@ class Training:
 
     @timed("evaluation")
     def evaluate(self, module: nn.Module, samples: Samples) -> Evaluation | None:
+    def evaluate(self, module: nn.Module, samples: Samples, views: TestViews = 1) -> Evaluation | None:
         """Evaluate a module on samples, in all processes alike; None where there are none."""
         if len(samples) == 0:
             return None
@@ -173,7 +184,7 @@ class Training:
             samples = self.world.source(as_prepared(self.data, samples.to(self.device), self.device), False)
         self.world.broadcast(module.buffers())  # statistics of batches are those of rank 0's shares
         with autocast(self.device, self.recipe.precision):
-            evaluation = evaluate_batches(module, self.data, samples, self.test_loss, self.world, self.metrics)
+            evaluation = evaluate_batches(module, self.data, samples, self.test_loss, self.world, self.metrics, views)
         return self.world.from_main(evaluation)
 
     @timed("hooks")

@@ -135,9 +135,9 @@ class Keeper:
     def _load(self, last: Checkpoint, where: str) -> None:
         training, state = self.training, last.state
         checkpoint.load_weights(training.plan.saved, last.tensors["model"], where)
-        training.begin_problem(bisect_left(training.ends, state["step"]))
-        training.world.unpack(last, training.optimizer, training.copies)
         training.step, training.history = state["step"], state["history"]
+        training.begin_problem(bisect_left(training.ends, training.step))
+        training.world.unpack(last, training.optimizer, training.copies)
         training.evaluation = state["evaluation"] and Evaluation(**state["evaluation"])
         for name, hook in training.hooks.items():
             hook.load_state(state["hooks"][name])

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -218,7 +218,7 @@ def sources(training: "Training", views: int) -> list[Source]:
 
     def batches(samples: PreparedSamples, view: int) -> Iterator[Batch]:
         seed_everything(derived_seed(training.seed, -2 - view))
-        yield from samples.batches(_BATCH)
+        yield from replace(samples, seed=training.seed, epoch=lambda: view).batches(_BATCH)
 
     samples_and_views = ((train, views), (training.test_samples, 1))
     return [Source(len(samples), count, partial(batches, samples)) for samples, count in samples_and_views]

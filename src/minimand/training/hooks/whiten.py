@@ -1,0 +1,56 @@
+"""A first layer that whitens patches of the training images."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..._support.errors import MinimandError
+from ...data.data import as_prepared
+from ...networks.kinds import layers
+from ...trainability.initialization.initialize import initialize
+from ..loop.training import Training
+from .hook import HOOKS, Hook
+
+_IMAGES = 5000
+
+
+@HOOKS.register("whiten")
+class WhitenHook(Hook):
+    """Gives the first layer whitening filters that stay, and trains its bias for the first epochs (`Recipe.whiten`)."""
+
+    def __init__(self, training: Training) -> None:
+        super().__init__(training)
+        self.first = next(iter(layers(training.model).values()))
+
+    @classmethod
+    def is_wanted(cls, training: Training) -> bool:
+        recipe, data = training.recipe, training.data
+        if recipe.whiten and len(data.shape) != 3:
+            raise MinimandError(
+                f"Recipe.whiten is {recipe.whiten}, but a sample of {data.name} has the shape {data.shape}; expected "
+                "images, (channels, height, width), or whiten=0."
+            )
+        return recipe.whiten > 0
+
+    def begin_problem(self, module: nn.Module) -> None:
+        training = self.training
+        if training.step == 0:
+            images = as_prepared(training.data, training.data.train, training.device)
+            batch, _ = next(images.batches(_IMAGES))
+            initialize(training.model, "whiten", batch=batch)
+            training.world.broadcast([self.first.weight])
+        self.first.weight.requires_grad_(False)
+
+    def change_gradients(self, value: float, measured: list[float]) -> None:
+        training = self.training
+        if training.step >= training.recipe.whiten * training.steps_per_epoch and self._bias is not None:
+            self._bias.grad = None  # optimizers pass over it
+
+    def final(self, module: nn.Module) -> nn.Module:
+        self.first.weight.requires_grad_()
+        return module
+
+    @property
+    def _bias(self) -> Tensor | None:
+        bias: Any = getattr(self.first, "bias", None)
+        return bias

@@ -1,0 +1,51 @@
+"""Recipes by name, by one sweep."""
+
+from dataclasses import fields
+
+import pytest
+
+import minimand as mm
+from minimand._support.errors import MinimandError
+from minimand.recipes.recipe import as_config, from_config
+from minimand.recipes.registry import RECIPES, as_recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_by_name_is_one_that_a_run_can_keep(name: str) -> None:
+    recipe = mm.recipe(name)
+    assert from_config(as_config(recipe)) == recipe
+    assert mm.list_recipes()[name]
+    assert as_recipe(f"{name}(epochs=2)") == mm.recipe(name, epochs=2) != recipe
+    assert mm.recipe(name, clip=2.0).clip == 2
+    assert all(hasattr(recipe, field.name) for field in fields(mm.Recipe))
+
+
+def test_a_batch_of_another_size_has_another_rate_unless_it_is_named() -> None:
+    large, small = mm.recipe("airbench"), mm.recipe("airbench(batch_size=256)")
+    assert large.optimizer.lr == 1.5
+    assert small.optimizer.lr == 1.5 / 4
+    assert mm.recipe("airbench", optimizer="sgd(lr=1)").optimizer == mm.SGD(lr=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "pattern"),
+    [
+        ("airbnech", {}, "Did you mean 'airbench'"),
+        ("airbench(epoch=3)", {}, "Did you mean 'epochs'"),
+        ("airbench", {"epochs": 0}, "Recipe.epochs is 0"),
+        ("airbench(3)", {}, "cannot read the recipe"),
+    ],
+)
+def test_what_is_no_recipe_is_named(text: str, changes: dict[str, int], pattern: str) -> None:
+    with pytest.raises(MinimandError, match=pattern):
+        mm.recipe(text, **changes)
+
+
+def test_a_recipe_is_taken_by_its_name(tmp_path) -> None:
+    model = mm.create_model("mlp(width=4)", in_channels=64)
+    recipe = "airbench(epochs=1, batch_size=600, whiten=0, test_views=1, augmentation=None)"
+    result = mm.fit(model, "digits", recipe=recipe, run=tmp_path, progress=False)
+    assert result.run is not None
+    assert result.run.config()["recipe"]["Recipe"]["batch_size"] == 600
+    with pytest.raises(TypeError, match="recipe is 3"):
+        mm.fit(model, "digits", recipe=3)  # pyright: ignore[reportArgumentType]
