@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache, partial
+from inspect import signature
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -20,6 +21,7 @@ from minimand.experiments import StudyResult, read_study
 from minimand.experiments.claims import COLUMNS, claim_rows
 from minimand.experiments.study import STUDIES
 from minimand.recipes.optimizers import OPTIMIZERS
+from minimand.recipes.registry import RECIPES
 from minimand.recipes.schedules import SCHEDULES
 from minimand.report.figures import svg
 from minimand.training.hooks.hook import HOOKS
@@ -191,6 +193,15 @@ def _settings(classes: Mapping[str, type[Any]]) -> str:
     return _table(["name", "class", "what it is", "settings"], rows)
 
 
+def _recipes() -> str:
+    """A table of the named recipes: the name, a line, and its own options with their defaults."""
+    rows = []
+    for name, line in mm.list_recipes().items():
+        options = ", ".join(f"`{p.name}={p.default!r}`" for p in signature(RECIPES[name]).parameters.values())
+        rows.append([f"`{name}`", line, options])
+    return _table(["name", "what it is", "options"], rows)
+
+
 def _table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
@@ -209,6 +220,7 @@ _TABLES = {
     "registries": _registries,
     "optimizers": partial(_settings, OPTIMIZERS),
     "schedules": partial(_settings, SCHEDULES),
+    "recipes": _recipes,
     "algorithms": _algorithms,
     "algorithm_cards": _algorithm_cards,
     "models": _models,

@@ -11,6 +11,7 @@ from ..theory.kernel import Binding
 from .info import CIFAR, ModelInfo, Parts, register, shared
 
 _LOGIT_SCALE = 1 / 9
+_OF_SUMS = 1e-5  # the eps where activations are normalized, of which a channel may be constant
 
 
 def airbench(*, depth: int, width: int, binding: Binding, num_classes: int, in_channels: int) -> Parts:
@@ -28,7 +29,7 @@ def airbench(*, depth: int, width: int, binding: Binding, num_classes: int, in_c
         transition = nn.Sequential(convolution(channels, out), nn.MaxPool2d(2), *_normalized(out))
         stages.append((transition, [_block(out, binding) for _ in range(blocks)]))
         channels = out
-    norm = _normalized(channels) if binding == "residual" else []
+    norm = _normalized(channels, _OF_SUMS) if binding == "residual" else []
     # Scaled before the classifier, which has no bias: the logits are the same.
     pooled = [nn.AdaptiveMaxPool2d(1), nn.Flatten(), Scale(_LOGIT_SCALE)]
     head = nn.Sequential(*norm, *pooled, nn.Linear(channels, num_classes, bias=False))
@@ -38,12 +39,14 @@ def airbench(*, depth: int, width: int, binding: Binding, num_classes: int, in_c
 
 
 def _block(channels: int, binding: Binding) -> nn.Sequential:
-    change, norm = convolution(channels, channels), _normalized(channels)
-    return nn.Sequential(*norm, change) if binding == "residual" else nn.Sequential(change, *norm)
+    change = convolution(channels, channels)
+    if binding == "residual":
+        return nn.Sequential(*_normalized(channels, _OF_SUMS), change)
+    return nn.Sequential(change, *_normalized(channels))
 
 
-def _normalized(channels: int) -> list[nn.Module]:
-    norm = nn.BatchNorm2d(channels, eps=1e-12, momentum=0.4)
+def _normalized(channels: int, eps: float = 1e-12) -> list[nn.Module]:
+    norm = nn.BatchNorm2d(channels, eps=eps, momentum=0.4)
     norm.weight.requires_grad_(False)
     return [norm, nn.GELU()]
 

@@ -75,6 +75,7 @@ SUITS = {
     "depth": {"skips", "ours", "our mlp", "transformer"},
     "deepnorm": {"transformer"},
     "tfixup": set(),
+    "whiten": set(),
     "recurrent": {"recurrent"},
     "sigmoid_recentred": {"sigmoids"},
     "looks_linear": {"cnn", "skips", "our mlp"},
