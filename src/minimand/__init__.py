@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .recipes.optimizers import SGD as SGD, Adam as Adam, AdamW as AdamW, Muon as Muon
     from .recipes.registry import list_recipes as list_recipes, recipe as recipe
     from .recipes.schedules import Cosine as Cosine, OneCycle as OneCycle, StepDecay as StepDecay
+    from .recipes.torch_optimizer import TorchOptimizer as TorchOptimizer
     from .report import explain as explain, summary as summary
     from .surgery import (
         changes as changes,
@@ -92,6 +93,7 @@ _NAMES = {
     "recipes.optimizers": "SGD Adam AdamW Muon",
     "recipes.registry": "list_recipes recipe",
     "recipes.schedules": "Cosine OneCycle StepDecay",
+    "recipes.torch_optimizer": "TorchOptimizer",
     "report": "explain summary",
     "surgery": "changes harden list_normalizations normalize remove_filters rewire",
     "theory": "certify equivalent identify",

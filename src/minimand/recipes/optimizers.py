@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._support.calls import call_with, parse_call
 from .._support.checks import check_flag, check_number
-from .._support.errors import MinimandError, WrongTypeError
+from .._support.errors import MinimandError, WrongTypeError, unknown_name
 from .muon import MuonOptimizer
 from .parameter_groups import hidden_matrices, parameter_groups, trainable_parameters
+from .torch_optimizer import PREFIX, TorchOptimizer, torch_optimizers
 
 EPSILON = 1e-8
 """What Adam adds to the root of the mean square of gradients."""
@@ -106,11 +108,27 @@ class Muon:
         return MuonOptimizer(groups, self.lr)
 
 
-Optimizer = SGD | AdamW | Muon
+Optimizer = SGD | AdamW | Muon | TorchOptimizer
 """Any of the optimizers of a recipe; `Adam` is a kind of `AdamW`."""
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "muon": Muon}
-"""The optimizers of a recipe by name."""
+OPTIMIZERS: dict[str, type[SGD | AdamW | Muon]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "muon": Muon}
+"""The optimizers of a recipe by name; all others are those of `torch.optim`."""
+
+
+def make_optimizer(text: str) -> Optimizer:
+    """The optimizer of a text: one of ours such as "adamw(lr=0.001)", else torch's: "nadam", "torch.optim.SGD(lr=1)".
+
+    Raises:
+        MinimandError: there is no such optimizer, or it has no such setting, which names the nearest.
+    """
+    name, settings = parse_call(text.strip().removeprefix(PREFIX) if isinstance(text, str) else text, "optimizer")
+    if name in OPTIMIZERS and not text.strip().startswith(PREFIX):
+        return call_with(OPTIMIZERS[name], settings, name)
+    of_torch = {known.lower() for known in torch_optimizers()}
+    if name.lower() not in of_torch and name != "Muon":
+        raise unknown_name("optimizer", name, {*OPTIMIZERS, *of_torch})
+    own = {key: settings.pop(key) for key in ("lr", "weight_decay") if key in settings}
+    return TorchOptimizer(name, **own, options=settings)
 
 
 def _check_rate(name: str, lr: Any, weight_decay: Any) -> None:

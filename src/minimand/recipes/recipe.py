@@ -1,21 +1,23 @@
 """Recipes: how a model is trained, whatever decides the update of its layers."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
+from types import UnionType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 import torch
 from torch import nn
 
-from .._support.calls import call_with, make_named
+from .._support.calls import call_with
 from .._support.checks import check_flag, check_number
 from .._support.errors import MinimandError, WrongTypeError, unknown_name
 from .._support.torch_internals import BatchNorm
 from ..layers.thresholds import Threshold
 from .augmentation import Augmentation
-from .optimizers import OPTIMIZERS, SGD, AdamW, Optimizer
-from .schedules import SCHEDULES, Cosine, OneCycle, Schedule
+from .optimizers import OPTIMIZERS, SGD, AdamW, Optimizer, make_optimizer
+from .schedules import SCHEDULES, Cosine, OneCycle, Schedule, make_schedule
+from .torch_optimizer import TorchOptimizer
 
 if TYPE_CHECKING:
     from ..data.data import Data
@@ -32,8 +34,8 @@ T = TypeVar("T")
 class Named(Generic[T]):
     """A field of a recipe that takes an object, or a text such as "adamw(lr=0.001)" that one is made of."""
 
-    def __init__(self, known: Mapping[str, type[T]], default: T, example: str) -> None:
-        self.known, self.default, self.example = known, default, example
+    def __init__(self, make: Callable[[str], T], kinds: UnionType, default: T, example: str) -> None:
+        self.make, self.kinds, self.default, self.example = make, kinds, default, example
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -42,10 +44,9 @@ class Named(Generic[T]):
         return self.default if instance is None else vars(instance)[self.name]
 
     def __set__(self, instance: Any, value: T | str) -> None:
-        made = make_named(value, self.name, self.known) if isinstance(value, str) else value
-        if not isinstance(made, tuple(self.known.values())):
-            names = ", ".join(map(repr, self.known))
-            raise WrongTypeError(f"Recipe.{self.name} is {value!r}; expected {names}, or one such as {self.example}.")
+        made = self.make(value) if isinstance(value, str) else value
+        if not isinstance(made, self.kinds):
+            raise WrongTypeError(f"Recipe.{self.name} is {value!r}; expected a name, or one such as {self.example}.")
         vars(instance)[self.name] = made
 
 
@@ -55,8 +56,8 @@ class Recipe:
 
     epochs: int = 10
     batch_size: int = 128
-    optimizer: Named[Optimizer] = Named(OPTIMIZERS, SGD(), "mm.SGD(lr=0.1)")
-    schedule: Named[Schedule] = Named(SCHEDULES, OneCycle(), "mm.Cosine()")
+    optimizer: Named[Optimizer] = Named(make_optimizer, Optimizer, SGD(), "mm.SGD(lr=0.1)")
+    schedule: Named[Schedule] = Named(make_schedule, Schedule, OneCycle(), "mm.Cosine()")
     label_smoothing: float = 0.0
     mixup: float = 0.0
     """Mixup's parameter: each sample is averaged with another one of its batch, and their targets alike, by a share
@@ -230,11 +231,11 @@ def from_config(config: Any) -> Any:
     Raises:
         MinimandError: a class that no recipe has, or fields that it does not have.
     """
-    parts = (Recipe, Augmentation, *OPTIMIZERS.values(), *SCHEDULES.values())
+    parts = (Recipe, Augmentation, TorchOptimizer, *OPTIMIZERS.values(), *SCHEDULES.values())
     classes = {cls.__name__: cls for cls in parts}
     if isinstance(config, dict):
         ((name, values),) = config.items()
         if name not in classes:
             raise unknown_name("part of a recipe", name, classes)
         return call_with(classes[name], {key: from_config(value) for key, value in values.items()}, name)
-    return tuple(config) if isinstance(config, list) else config
+    return tuple(map(from_config, config)) if isinstance(config, list) else config

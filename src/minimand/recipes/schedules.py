@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from .._support.calls import make_named
 from .._support.checks import check_number
 from .._support.errors import WrongTypeError
 
@@ -79,3 +80,8 @@ Schedule = OneCycle | Cosine | StepDecay
 
 SCHEDULES: dict[str, type[Schedule]] = {"one_cycle": OneCycle, "cosine": Cosine, "step_decay": StepDecay}
 """The schedules of a recipe by name."""
+
+
+def make_schedule(text: str) -> Schedule:
+    """The schedule of a text such as "cosine(warmup=0.1)"; raises MinimandError that names the nearest."""
+    return make_named(text, "schedule", SCHEDULES)

@@ -43,9 +43,9 @@ STUDY = Study(
     "The network and the recipe of airbench94, over the number of epochs; bfloat16 autocast, six views of each test "
     "image at the end. Minutes and images per second are those of the whole training, with a test after each epoch, on "
     "the processors of the machine that the note names.\n\n"
-    "Published is the mean of 1,000 runs of 9.9 epochs, in half precision, which take 3.83 seconds on an A100. Known to "
-    "differ: see the recipe `airbench`. Files of CIFAR-10 that went through JPEG cost accuracy too; how much cannot be "
-    "told without the lossless ones.",
+    "Published is the mean of 1,000 runs of 9.9 epochs, in half precision, which take 3.83 seconds on an A100. What is "
+    "known to differ is said by the recipe `airbench`. Files of CIFAR-10 that went through JPEG cost accuracy too; how "
+    "much cannot be told without the lossless ones.",
     ("jordan2024airbench",),
     _cells,
     _measure,
