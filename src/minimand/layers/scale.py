@@ -1,4 +1,4 @@
-"""A constant factor."""
+"""The layer that multiplies by a constant."""
 
 from torch import Tensor, nn
 

@@ -61,8 +61,7 @@ def fit(
         model: any module from a batch to outputs (N, classes ...), or (N, d) for a regression, or their `logits`.
         data: a name, an `mm.Data`, or (train, test) of tensors, data sets or loaders; several inputs are arguments.
         method: what decides the updates: a name as in "layerwise(hidden_layers=2)", or an object; `mm.list_methods()`.
-        recipe: optimizer, schedule, epochs ..., an object or a name as in "airbench(epochs=5)" (`mm.list_recipes()`);
-            by default a short one that suits the data.
+        recipe: an object or a name, as in "airbench(epochs=5)"; by default a short one that suits the data.
         loss: "cross_entropy", "mse", or a function of (outputs, targets); by default the model's own or the task's.
         run: the folder of the run, in which report.html tells of it at the end. Given again with the same settings, the
             run goes on where it was, to the same bits as if it had not been interrupted. None keeps nothing on disk.

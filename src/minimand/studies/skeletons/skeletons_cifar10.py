@@ -30,7 +30,7 @@ _ARMS = {
 }
 """The algorithm that wires each arm, and the one whose gains its blocks have."""
 _TWO = ("gradient descent", "heavy ball")
-_RATES = (0.5, 1.0, 2.0, 4.0)
+_RATES = (1.0, 2.0, 4.0, 8.0)
 """The learning rates that are tried, as factors on the recipe's."""
 _DIGITS = {"data": "digits", "train": 100, "test": 100, "enlarged": 2}
 _COLUMNS = (ACCURACY, LOSS, PARAMETERS)
@@ -46,7 +46,7 @@ def _cells(scale: Scale) -> list[Cell]:
 
 
 def _resnet_cells(scale: Scale) -> list[Cell]:
-    changes: dict[str, Any] = {"optimizer": SGD(0.1), "biases": 1.0, "whiten": 0, "lookahead": 0.0}
+    changes: dict[str, Any] = {"optimizer": SGD(0.05), "biases": 1.0, "whiten": 0, "lookahead": 0.0}
     networks: dict[str, dict[str, Any]] = {"preact_resnet20": {"model": "preact_resnet20"}}
     if scale == "smoke":
         data, recipe = _DIGITS, _recipe(1, 50, **changes)
