@@ -151,7 +151,7 @@ class Training:
         final = reduce(lambda module, hook: hook.final(module), self.hooks.values(), judged)
         if final is not module:
             module.load_state_dict(final.state_dict())
-        if final is not judged or self.ended_early:
+        if final is not judged or (self.ended_early and self.recipe.test_views != 1):
             self.evaluation = self.evaluate(module, self.test_source, self.recipe.test_views)
 
     def finish_problem(self) -> None:
@@ -175,7 +175,6 @@ class Training:
         return reduce(lambda module, hook: hook.judged(module), self.hooks.values(), self.problem.module)
 
     @timed("evaluation")
-    def evaluate(self, module: nn.Module, samples: Samples) -> Evaluation | None:
     def evaluate(self, module: nn.Module, samples: Samples, views: TestViews = 1) -> Evaluation | None:
         """Evaluate a module on samples, in all processes alike; None where there are none."""
         if len(samples) == 0:
