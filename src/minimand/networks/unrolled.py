@@ -95,7 +95,7 @@ class Unrolled(nn.Module):
         """The stage without its layers and with coefficients of its own: what copies of single layers refer to."""
         twin = type(self).__new__(type(self))
         nn.Module.__init__(twin)
-        twin.algorithm, twin.binding, twin._learnable = self.algorithm, self.binding, self._learnable
+        vars(twin).update({name: value for name, value in vars(self).items() if name not in vars(twin)})
         twin.coefficients, twin.layers, twin._execution = copy.deepcopy(self.coefficients), nn.ModuleList(), None
         return twin
 
