@@ -31,13 +31,14 @@ def merge_options(command: TrainingOptions, earlier: dict[str, Any]) -> dict[str
     return options if options["data"] else {**options, "data": default_data()}
 
 
-def read_data(name: str, data_folder: str | None) -> Any:
-    """The named data, from files in `data_folder` if there is one."""
+def read_data(name: str, data_folder: str | None, **options: Any) -> Any:
+    """The named data, from files in `data_folder` if there is one, with options of the reader."""
     from ..data.registry import DataNote, load_data
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataNote)  # said below, as a person reads it
-        data = load_data(name) if data_folder is None else load_data(name, data_folder=data_folder)
+        folder = {} if data_folder is None else {"data_folder": data_folder}
+        data = load_data(name, **folder, **options)
     for note in data.notes:
         print(f"note: {data.name}: {note}", file=sys.stderr)
     return data

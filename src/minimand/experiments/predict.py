@@ -142,6 +142,10 @@ def predict(
     """
     module, about, precision = _opened(model, own, algorithm, device)
     about = as_data(data) if data is not None else about
+    if about is not None and about.text is not None:
+        raise MinimandError(
+            "predict says the class of samples, and the model is one of text; see `mm.load(run).generate`."
+        )
     about = about and about.for_model(module)
     place = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     names: list[str] = []

@@ -26,6 +26,7 @@ from ..surgery import rewire
 from ..training import CheckpointError, Evaluation, Method, Run, RunError, evaluate
 from ..training.methods._registry import method_from_config
 from ..training.runs.checkpoint import Checkpoint, load_weights
+from .generate import generate_text
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,16 @@ class LoadedRun:
         chosen = self.data if data is None else self.fitting(as_data(data))
         recipe = self.recipe
         return evaluate(self.model, chosen, loss=self.loss, precision=recipe.precision, test_views=recipe.test_views)
+
+    def generate(self, prompt: str, **settings: Any) -> str:
+        """A prompt and the text that the run's language model draws after it; `tokens`, `temperature`, `top_k`, `seed`.
+
+        The settings are those of `minimand.experiments.generate.generate_text`. Raises RunError for a run that was not
+        trained on text, and MinimandError for a prompt or a setting that cannot be used.
+        """
+        if self.inputs.text is None:
+            raise RunError(f"{self.run.folder} is no run of a language model; `predict` says what it makes of samples.")
+        return generate_text(self.model, self.inputs.text, self.inputs.shape[0], prompt, **settings)
 
     def fitting(self, data: Data) -> Data:
         """Other data, normalized as the run's; raises RunError unless the model can read and tell them apart."""

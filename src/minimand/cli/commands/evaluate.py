@@ -42,6 +42,9 @@ class Evaluate:
             data = self._chosen(opened)
             evaluation, about = opened.evaluate(data), [["step", f"{opened.step:,}"]]
         rows = [["samples", f"{len(data.test):,} of {data.name}"], *about, ["loss", f"{evaluation.loss:.4f}"]]
+        rows += [
+            [name.replace("_", " "), f"{value:.4f}"] for name, value in evaluation.metrics.items() if value is not None
+        ]
         if evaluation.accuracy is not None and evaluation.confusion is not None:
             rows.append(["accuracy", f"{100 * evaluation.accuracy:.2f} %"])
             for i, name in enumerate(data.classes):
@@ -52,12 +55,19 @@ class Evaluate:
     def _chosen(self, opened: Any) -> Any:
         """The data of a run, or those that are named; from another folder if one is."""
         if self.data is not None:
-            return read_data(self.data, self.data_folder)
+            return self._named(opened)
         if self.data_folder is not None:
             from ...data.registry import load_data
 
             return load_data(**{**opened.loaded, "data_folder": self.data_folder})
         return opened.data
+
+    def _named(self, opened: Any) -> Any:
+        """The named data; as windows of the run's own tokens where it is a run on text."""
+        if opened.inputs.text is None:
+            return read_data(str(self.data), self.data_folder)
+        tokens = {"tokens": str(opened.run.folder), "context": opened.inputs.shape[0]}
+        return read_data(str(self.data), self.data_folder, **tokens)
 
     def _packed(self) -> tuple[Any, Any]:
         from ...inference.packed import load_packed

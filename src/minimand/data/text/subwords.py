@@ -1,6 +1,5 @@
 """Tokens of several characters: byte-pair encoding trained here, or any tokenizer of transformers (extra `text`)."""
 
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -160,11 +159,3 @@ def _quiet_in_workers() -> Iterator[None]:
     finally:
         if before is None:
             del os.environ["TOKENIZERS_PARALLELISM"]
-
-
-def described_by(text: str) -> bool:
-    """Whether a text is the JSON of a tokenizer of the library."""
-    try:
-        return "model" in json.loads(text)
-    except (ValueError, TypeError):
-        return False
