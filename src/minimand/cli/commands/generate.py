@@ -13,7 +13,7 @@ class Generate:
     """Go on with a prompt, by the language model of a run."""
 
     run: Positional[str]
-    """The run's folder."""
+    """The folder of the run."""
     prompt: str = "\n"
     """The text to go on from; a line break by default."""
     tokens: int = 200
