@@ -13,7 +13,7 @@ class Generate:
     """Go on with a prompt, by the language model of a run."""
 
     run: Positional[str]
-    """The folder of the run."""
+    """The folder of a run on text, as `minimand train --data python_stdlib` makes it."""
     prompt: str = "\n"
     """The text to go on from; a line break by default."""
     tokens: int = 200
