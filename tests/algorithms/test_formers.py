@@ -184,6 +184,14 @@ def test_the_certificate_of_a_normalized_velocity_says_what_holds_and_what_is_op
     assert not mm.certify("yurii_former(first_velocity='input')", depth=12).consistent
 
 
+@pytest.mark.parametrize("algorithm", ["yurii_former", "hyper_connections", "dense_former", "bdia"])
+def test_its_wiring_is_drawn_with_every_input_and_map(algorithm: str) -> None:
+    pytest.importorskip("matplotlib")
+    texts = [text.get_text() for axes in mm.certify(algorithm, depth=3).plot().axes for text in axes.texts]
+    wanted = {"x", "T₀", "out"} | ({"velocity", "N₂"} if algorithm == "yurii_former" else set())
+    assert wanted <= set(texts)
+
+
 def test_the_bound_of_a_normalized_velocity_holds() -> None:
     """Even where blocks answer hugely, the output moves by no more than the certificate's bound."""
     stage = _stage(A.YuriiFormer(first_velocity="zero"), normalized=True)

@@ -2,6 +2,7 @@ from typing import Any
 
 from ._algorithm import Algorithm
 from ._coefficient import Coefficient
+from ._velocity import FirstVelocity, check_first_velocity, inputs_of, with_velocity
 
 
 class GeneralMomentum(Algorithm):
@@ -22,9 +23,19 @@ class GeneralMomentum(Algorithm):
     lookahead: Coefficient = 0.5
     readout: Coefficient = 0.0
     """The read-out ahead of the state, one number: that of the first layer."""
+    first_velocity: FirstVelocity = "zero"
 
-    def start(self, x: Any) -> Any:
-        return x, x
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_first_velocity("GeneralMomentum.first_velocity", self.first_velocity)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return inputs_of(self.first_velocity)
+
+    def start(self, x: Any, velocity: Any = None) -> Any:
+        x, velocity = with_velocity(self.first_velocity, x, velocity)
+        return x, x - velocity
 
     def step(self, state: Any, gradient: Any, k: int) -> Any:
         x, previous = state

@@ -56,8 +56,14 @@ class Bench:
     def data_of(self, cell: Cell) -> Data:
         """The data that a cell names: its `data`, `train`, `test` and `enlarged` are the arguments of `data`.
 
-        While the settings of an arm are tuned, a held-out part of the training samples is in place of the test samples.
+        Of a text, `text` in the cell are the options of `load_data`, such as `context` and `windows`. While the
+        settings of an arm are tuned, a held-out part of the training samples is in place of the test samples.
         """
+        if "text" in cell:
+            name = f"{cell['data']} {sorted(cell['text'].items())}"
+            if name not in self._loaded:
+                self._loaded[name] = load_data(cell["data"], **cell["text"])
+            return judged_part(self._loaded[name], cell)
         return judged_part(self.data(cell["data"], cell.get("train"), cell.get("test"), cell.get("enlarged", 1)), cell)
 
     def _load(self, name: str) -> Data:

@@ -5,8 +5,9 @@ from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from .._support.style import BLUE, GRID, INK, RED, new_figure
+from ..algorithms import is_map
 from .dynamics.linear_system import Pole
-from .kernel import INPUT, Kernel
+from .kernel import INPUT, Kernel, Query
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,10 +89,12 @@ def _draw_wiring(axes: "Axes", kernel: Kernel) -> None:
     cut = len(queries) < len(kernel.queries)
     if not cut:
         ends.append((kernel.output, 1.4 * (len(queries) + 1)))
+    inputs = sorted({a for point, _ in ends for a in point.terms if isinstance(a, str)}, key=lambda a: a != INPUT)
+    place |= {atom: -1.4 * i for i, atom in enumerate(inputs)}
     largest = max((abs(float(c)) for point, _ in ends for c in point.terms.values()), default=1.0)
     for point, end in ends:
         for atom, c in point.terms.items():
-            start = 0.0 if atom == INPUT else place[atom]
+            start = place[atom]
             strength = abs(float(c)) / largest
             arrow = {
                 "arrowstyle": "-|>",
@@ -101,14 +104,20 @@ def _draw_wiring(axes: "Axes", kernel: Kernel) -> None:
                 "alpha": 0.35 + 0.6 * strength,
             }
             axes.annotate("", (end - 0.2, 0), (start + 0.2, 0), arrowprops=arrow)
-    nodes = [("x", 0.0)] + [(f"T{q.answer.layer}".translate(_SUBSCRIPTS), place[q.answer]) for q in queries]
+    nodes = [(atom, place[atom]) for atom in inputs]
+    nodes += [(_node(q).translate(_SUBSCRIPTS), place[q.answer]) for q in queries]
     if not cut:
         nodes.append(("out", 1.4 * (len(queries) + 1)))
     box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": INK, "linewidth": 0.8}
     for name, x in nodes:
         axes.text(x, 0, name, ha="center", va="center", fontsize=8, color=INK, bbox=box)
     last = nodes[-1][1]
-    axes.set(xlim=(-0.6, last + 0.6), ylim=(-0.6, 0.32 * last), xticks=(), yticks=())
+    axes.set(xlim=(min(place.values(), default=0.0) - 0.6, last + 0.6), ylim=(-0.6, 0.32 * last), xticks=(), yticks=())
     axes.spines[:].set_visible(False)
     what = f"what the first {_DRAWN_LAYERS} blocks read" if cut else "what each block reads"
     axes.set_title(f"{what} (blue adds, red subtracts)", fontsize=9, color=INK)
+
+
+def _node(query: Query) -> str:
+    """A block as T and its layer, a known map as N."""
+    return f"{'N' if is_map(query.answer.oracle) else 'T'}{query.answer.layer}"

@@ -1,0 +1,1 @@
+"""Studies of language models whose layers are steps of an algorithm."""
