@@ -66,7 +66,9 @@ def test_the_cells_of_a_study(name: str) -> None:
                 as_algorithm(cell["algorithm"])
         for model in {cell["model"] for cell in cells if "model" in cell and name != "rewired"}:
             with torch.device("meta"):
-                assert create_for(model, (64,) if model.startswith("mlp") else (3, 32, 32), 10)
+                is_text = model.startswith("gpt")
+                shape = (64,) if is_text or model.startswith("mlp") else (3, 32, 32)
+                assert create_for(model, shape, 10, tokens=is_text)
 
 
 @pytest.mark.parametrize("name", STUDIES)
