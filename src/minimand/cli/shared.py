@@ -129,7 +129,7 @@ def _augmentation(text: str) -> Any:
 def several_trainings(command: TrainingOptions, console: Console) -> dict[str, Any]:
     """What a command that trains many models hands on of its options."""
     from .._support.environment import as_device
-    from ..models.registry import create_for, default_model
+    from ..models.registry import default_model, model_for
     from ..recipes import as_recipe, default_recipe, from_config
     from .configuration import with_config
 
@@ -138,9 +138,9 @@ def several_trainings(command: TrainingOptions, console: Console) -> dict[str, A
     device = as_device(command.device)
     check_options(options)
     data = load_data(options, console, command.quiet)
-    model = options["model"] or default_model(data.shape)
+    model = options["model"] or default_model(data.shape, data.text is not None)
     recipe = as_recipe(options["recipe"]) or (None if recipe_config is None else from_config(recipe_config))
-    recipe = adapt_recipe(recipe or default_recipe(data, create_for(model, data.shape, data.num_outputs)), options)
+    recipe = adapt_recipe(recipe or default_recipe(data, model_for(model, data)), options)
     return {"data": data, "model": model, "recipe": recipe, "binding": options["binding"], "device": device}
 
 

@@ -17,7 +17,7 @@ from .._support.errors import MinimandError, WrongTypeError
 from .._support.seeds import seeded_apart
 from ..algorithms import Algorithm, as_algorithm, specification
 from ..data import Data, as_data
-from ..models import UnrolledNetwork, create_for
+from ..models import UnrolledNetwork, model_for
 from ..networks import count_parameters
 from ..networks.fingerprint import model_fingerprint
 from ..recipes import Recipe, as_config, as_recipe, default_recipe
@@ -45,7 +45,7 @@ class Task:
 
     def network(self, algorithm: Algorithm) -> UnrolledNetwork:
         """The model that an algorithm wires, with new weights."""
-        return create_for(self.model, self.data.shape, self.data.num_outputs, algorithm, self.binding)
+        return model_for(self.model, self.data, algorithm, self.binding)
 
     def train(
         self, algorithm: Algorithm, seed: int, callbacks: Sequence[Callback], run: Path | None = None
@@ -103,7 +103,7 @@ def compare(
     """
     data = _checked(algorithms, data, seeds, margin)
     device = as_device(device)
-    recipe = as_recipe(recipe) or default_recipe(data, create_for(model, data.shape, data.num_outputs))
+    recipe = as_recipe(recipe) or default_recipe(data, model_for(model, data))
     task, folder = Task(data, model, binding, recipe, device), Path(run)
     tried = trials(recipe, tune) if tune else []
     contestants = _on_budget(_contestants(algorithms, task), task, as_budget(budget), folder)

@@ -14,7 +14,7 @@ from .._support.extras import require
 from .._support.files import write_whole
 from ..algorithms import ALGORITHMS, Algorithm, as_algorithm
 from ..data import Data, as_data, hold_out
-from ..models import create_for
+from ..models import model_for
 from ..recipes import Recipe, as_recipe, default_recipe
 from ..report import bibtex, certify_model
 from ..theory import Binding, Certificate, distance, equivalent, identify
@@ -79,7 +79,7 @@ def search(
     callbacks = shown(callbacks, progress)
     data = as_data(data)
     device = as_device(device)
-    plain = create_for(model, data.shape, data.num_outputs, "gradient_descent", binding)
+    plain = model_for(model, data, "gradient_descent", binding)
     recipe = as_recipe(recipe) or default_recipe(data, plain)
     task = TrialTask(hold_out(data, _HELD_OUT, seed), model, binding, recipe, device, seed, plain)
     config = configuration(plain, data, Backpropagation(), recipe, None, seed, device)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Arrays, Data
-from ..models import UnrolledNetwork, create_for
+from ..models import UnrolledNetwork, model_for
 from ..networks import count_parameters
 from ..recipes import SGD, Augmentation, Recipe, StepDecay, as_config, from_config
 from ..report import count_flops
@@ -73,7 +73,7 @@ def plain_network(
 def seeded_network(name: str, data: Data, cell: Cell, seed: int) -> UnrolledNetwork:
     """A named model for some data, wired by the algorithm of a cell; its weights are drawn from the seed."""
     torch.manual_seed(seed)
-    return create_for(name, data.shape, data.num_outputs, cell.get("algorithm"))
+    return model_for(name, data, cell.get("algorithm"))
 
 
 def train(

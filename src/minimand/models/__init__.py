@@ -6,6 +6,11 @@ from .greedy import dgl_cifar as dgl_cifar, greedy_cifar as greedy_cifar, greedy
 from .info import ModelInfo as ModelInfo, model_info as model_info
 from .named import NamedModel as NamedModel, PlainNetwork as PlainNetwork
 from .network import UnrolledNetwork as UnrolledNetwork
-from .registry import create_for as create_for, create_model as create_model, list_models as list_models
+from .registry import (
+    create_for as create_for,
+    create_model as create_model,
+    list_models as list_models,
+    model_for as model_for,
+)
 from .scaling import Scaled as Scaled, scale as scale
 from .timm_registry import from_timm as from_timm

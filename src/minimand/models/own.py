@@ -51,7 +51,8 @@ def make_own(
 ) -> nn.Module:
     """The module that `model` stands for: itself, what a class or function makes, or what text names in a file.
 
-    A class or function is given `num_classes` (or `num_outputs`), `in_channels` and `in_features` where it needs them.
+    A class or function is given `num_classes` (or `num_outputs`), `in_channels` and `in_features` where it needs them,
+    and for text `num_tokens` and `context`.
     An algorithm rewires the module, unless the maker takes it as its argument `algorithm`.
 
     Raises:
@@ -103,9 +104,9 @@ def _sizes(
     """What follows from the data of the arguments that a maker cannot do without."""
     sizes: dict[str, Any] = {}
     if num_outputs is not None:
-        sizes |= {"num_classes": num_outputs, "num_outputs": num_outputs}
+        sizes |= {"num_classes": num_outputs, "num_outputs": num_outputs, "num_tokens": num_outputs}
     if data_shape:
-        sizes |= {"in_channels": data_shape[0], "in_features": math.prod(data_shape)}
+        sizes |= {"in_channels": data_shape[0], "in_features": math.prod(data_shape), "context": data_shape[0]}
     return {name: value for name, value in sizes.items() if name in parameters and _is_needed(parameters[name])}
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from .._support.calls import parse_call
 from .._support.errors import MinimandError, unknown_name
 from ..algorithms import Algorithm, as_algorithm
+from ..data.data import Data
 from ..theory.kernel import Binding
 from .info import MODELS, model_info, prefixed_names, without_skeleton
 from .named import PlainNetwork
@@ -87,6 +88,18 @@ def default_model(data_shape: tuple[int, ...], tokens: bool = False) -> str:
     if tokens:
         return "gpt_nano"
     return "resnet20" if len(data_shape) == 3 else "mlp"
+
+
+def model_for(
+    name: str | Callable[..., nn.Module],
+    data: Data,
+    algorithm: Algorithm | type[Algorithm] | str | None = None,
+    binding: Binding | None = None,
+    weight_bits: int | None = None,
+) -> UnrolledNetwork | Any:
+    """The model of `create_for` for the samples of a data set."""
+    is_text = data.text is not None
+    return create_for(name, data.shape, data.num_outputs, algorithm, binding, weight_bits, is_text)
 
 
 def create_for(

@@ -104,7 +104,7 @@ class Diagnose:
     def _read(self, console: Console) -> tuple[Any, Any, Any]:
         """The model, a batch and, of data, its targets."""
         from ...data.registry import default_data
-        from ...models.registry import create_for
+        from ...models.registry import create_for, model_for
 
         if any(size < 1 for size in self.shape):
             raise MinimandError(f"--shape is {self.shape}; expected positive sizes, as in --shape 3 32 32.")
@@ -119,14 +119,16 @@ class Diagnose:
             data = opened.fitting(read_data(self.data, self.data_folder)) if self.data else opened.data
             return opened.model, *self._batch(data)
         if self.shape:
-            return create_for(self.model, self.shape, 10, self.algorithm), self._random(), None
+            outputs, is_text = self.tokens or 10, self.tokens is not None
+            model = create_for(self.model, self.shape, outputs, self.algorithm, tokens=is_text)
+            return model, self._random(), None
         if ".py:" in self.model and not self.data:
             raise MinimandError(
                 f"{self.model} needs a batch; expected --shape, the shape of one sample as in --shape 3 32 32, or "
                 "--data."
             )
         data = read_data(self.data or default_data(), self.data_folder)
-        return create_for(self.model, data.shape, data.num_outputs, self.algorithm), *self._batch(data)
+        return model_for(self.model, data, self.algorithm), *self._batch(data)
 
     def _batch(self, data: Any) -> tuple[Any, Any]:
         x, y, *_ = next(iter(data.train.batches(self.batch_size, self.seed)))

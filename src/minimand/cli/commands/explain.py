@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar
 from rich.console import Console
 from tyro.conf import Positional, arg
 
+from ..._support.calls import parse_call
 from ..._support.errors import MinimandError
 from ..._support.tables import make_table
 from ..options import Binding, DataFolder, OfOwn, OwnModel, Text
@@ -46,10 +47,10 @@ class Explain:
 
     def _read(self, console: Console) -> tuple[Any, Any]:
         """The model and a batch for it."""
-        import torch
-
         from ...data.registry import default_data
-        from ...models.registry import create_for
+        from ...models.info import model_info
+        from ...models.own import is_own
+        from ...models.registry import create_for, model_for
 
         is_run = Path(self.model).is_dir()
         if self.shape and (is_run or self.data):
@@ -59,10 +60,20 @@ class Explain:
             raise MinimandError(f"--data is {self.data!r}, and a run has its own; expected none beside a run.")
         if is_run:
             opened = reopen_trained(self.model, self.algorithm, console, self.own_model)
-            return opened.model, torch.zeros(2, *opened.inputs.shape)
+            return opened.model, _zeros(opened.inputs.shape, opened.inputs.text is not None)
         if any(size < 1 for size in self.shape):
             raise MinimandError(f"--shape is {self.shape}; expected positive sizes, as in --shape 3 32 32.")
         if self.shape:
-            return create_for(self.model, self.shape, 10, self.algorithm, self.binding), torch.zeros(2, *self.shape)
+            name = parse_call(self.model, "model")[0]
+            tokens = not is_own(self.model) and model_info(name).takes_tokens
+            model = create_for(self.model, self.shape, 10, self.algorithm, self.binding, tokens=tokens)
+            return model, _zeros(self.shape, tokens)
         data = read_data(self.data or default_data(), self.data_folder)
-        return create_for(self.model, data.shape, data.num_outputs, self.algorithm, self.binding), data
+        return model_for(self.model, data, self.algorithm, self.binding), data
+
+
+def _zeros(shape: tuple[int, ...], tokens: bool) -> Any:
+    """A batch of two samples of zeros, or of the first token."""
+    import torch
+
+    return torch.zeros(2, *shape, dtype=torch.int64 if tokens else torch.float32)

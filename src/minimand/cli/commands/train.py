@@ -70,7 +70,7 @@ class Train(TrainingOptions):
         named = options["algorithm"] or (None if options["model"] else "heavy_ball")
         algorithm = named and as_algorithm(named)
         data = load_data(options, console, self.quiet)
-        name = options["model"] or default_model(data.shape)
+        name = options["model"] or default_model(data.shape, data.text is not None)
         model = _first_model(name, options, algorithm, data)
         config = recipe_config if run.is_new else run.config()["recipe"]
         recipe = as_recipe(command.recipe) or (default_recipe(data, model) if config is None else from_config(config))
@@ -167,11 +167,11 @@ def _first_model(name: str, options: dict[str, Any], algorithm: Any, data: Any) 
     import torch
 
     from ...data.data import as_prepared
-    from ...models.registry import create_for
+    from ...models.registry import model_for
     from ...trainability.initialization.initialize import initialize
 
     torch.manual_seed(options["seed"])
-    model = create_for(name, data.shape, data.num_outputs, algorithm, options["binding"], options["weight_bits"])
+    model = model_for(name, data, algorithm, options["binding"], options["weight_bits"])
     if options["scheme"]:
         x, y = next(iter(as_prepared(data, data.train, torch.device("cpu")).batches(128)))
         initialize(model, options["scheme"], batch=x, target=y, loss="cross_entropy")
