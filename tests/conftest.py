@@ -19,6 +19,16 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+# Elsewhere nobody looks at the figures of a run's report, which take most of the time of a small training.
+_DRAWN = {"cli", "docs", "examples", "experiments", "report", "studies", "trainability"}
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if _DRAWN.isdisjoint(request.path.parts):
+        monkeypatch.setattr("minimand.report.page.svg", lambda figure: "<svg/>")
+
+
 @pytest.fixture
 def shared() -> Path:
     """The folder of data beside the checkout."""

@@ -1,7 +1,6 @@
 """A registry finds what is in its folder and what other packages bring, and nothing can break the rest."""
 
 import json
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from brought import BROUGHT
 import minimand as mm
 from minimand._support.errors import MinimandError, WrongTypeError
 from minimand._support.registry import Registry, instance_of, subclass_of
+from warm_python import run_python
 
 Make = Callable[..., Registry[Any]]
 
@@ -188,11 +188,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _python(folder: Path, code: str) -> str:
-    path = {"PYTHONPATH": f"{folder}:{Path(mm.__file__).parents[1]}"}
-    command = [sys.executable, "-W", "error", "-c", code]
-    process = subprocess.run(command, cwd=folder, env=path, capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
-    return process.stdout
+    return run_python(code, folder, folder, Path(mm.__file__).parents[1])
 
 
 def test_a_thing_of_each_kind_that_another_package_brings_is_listed_among_ours(package: Path) -> None:

@@ -320,6 +320,16 @@ def test_csv_files_of_numbers(tmp_path: Path) -> None:
     assert result.test_loss is not None
 
 
+def test_whole_numbers_that_are_rounded_are_told_of(tmp_path: Path) -> None:
+    file = tmp_path / "ids.csv"
+    file.write_text("id,size,exact,label\n" + "".join(f"{2**24 + i},{i}.5,{2**30},{i % 2}\n" for i in range(20)))
+    notes = [note for note in mm.load_data(str(file)).notes if "rounded" in note]
+    assert notes == [
+        "'id' has 16777217, which is kept as 16777216: whole numbers beyond 16,777,216 are rounded to float32, so ids "
+        "may coincide."
+    ]
+
+
 def test_csv_files_of_images_and_of_parts(tmp_path: Path) -> None:
     for i in range(6):
         _picture(tmp_path / "images" / f"{i}.png", shade=i)

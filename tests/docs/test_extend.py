@@ -1,8 +1,6 @@
 """The pages of Extend: each file is brought as its page says, and used as its page says."""
 
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pytest
 
 import minimand as mm
 from minimand.training.methods._registry import METHODS
+from warm_python import run_python
 
 ROOT = Path(__file__).parents[2]
 PAGES = {page.stem: page for page in sorted((ROOT / "docs" / "extend").glob("*.md")) if page.stem != "index"}
@@ -51,11 +50,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_thing_is_brought_and_used_as_its_page_says(page: str, package: Path, tmp_path: Path) -> None:
     """In a process of its own, where a warning, as of an entry point that does not load, is an error."""
     code = "\n".join(blocks(PAGES[page].read_text(), "python"))
-    path = {"PYTHONPATH": f"{package}:{Path(mm.__file__).parents[1]}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "error", "-c", code]
-    process = subprocess.run(command, cwd=tmp_path, env=path, capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
-    assert re.search(SHOWN[page], process.stdout), process.stdout
+    printed = run_python(code, tmp_path, package, Path(mm.__file__).parents[1])
+    assert re.search(SHOWN[page], printed), printed
 
 
 SHOWN = {

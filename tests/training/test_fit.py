@@ -448,3 +448,22 @@ def test_where_weight_decay_goes(optimizer: mm.AdamW) -> None:
     expected = weight - 0.1 * weight.sign() if isinstance(optimizer, mm.Adam) else weight * (1 - 0.1 * 0.5)
     torch.testing.assert_close(layer.weight.detach(), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(layer.bias.detach(), bias)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "reason"),
+    [
+        (nn.Linear(5, 3), (4, 6), "mat1 and mat2"),
+        (nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(12, 3)), (4, 3, 4, 4), "3 channels"),
+        (nn.Sequential(nn.Conv2d(3, 3, 3), nn.Flatten(), nn.Linear(11, 3)), (4, 3, 4, 4), "mat1 and mat2"),
+    ],
+)
+def test_a_model_that_does_not_fit_the_data_is_named_with_the_shapes(
+    model: nn.Module, shape: tuple[int, ...], reason: str
+) -> None:
+    data = (torch.randn(shape), torch.arange(4) % 3)
+    with pytest.raises(ValueError, match="does not fit .*: it fails on inputs of the shape") as caught:
+        mm.fit(model, (data, data), recipe=mm.Recipe(1, 4), progress=False)
+    assert str(shape) in str(caught.value)
+    assert reason in str(caught.value)
+    assert isinstance(caught.value.__cause__, RuntimeError)

@@ -21,6 +21,7 @@ from .splitting import files_by_part
 
 _DELIMITERS = ",;\t"
 _LONGEST_LINE = 2**22
+_EXACT = 2**24  # up to it float32 holds every whole number
 _LARGEST = torch.finfo(torch.float32).max
 _IMAGE_NAMES = ("image", "img", "path", "file", "file_name", "filename", "filepath", "image_path")
 _INDEX_NAMES = ("", "unnamed: 0")
@@ -116,6 +117,8 @@ class _Table:
     image: int | None = None
     features: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    rounded: set[int] = field(default_factory=set)
+    """The columns of whole numbers that float32 does not hold."""
     labels: list[Any] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     values: array = field(default_factory=lambda: array("f"))
@@ -182,8 +185,17 @@ class _Table:
                     raise MinimandError(
                         f"{self.where(len(self.labels))}: {wrong}; expected a finite number of float32."
                     )
-                self.values.append(float(row[i]))
+                self.values.append(number := float(row[i]))
+                if abs(number) > _EXACT and i not in self.rounded and number.is_integer() and self.values[-1] != number:
+                    self._note_rounded(i, row[i])
         self.labels.append(_value(row[self.label].strip()))
+
+    def _note_rounded(self, i: int, text: str) -> None:
+        self.rounded.add(i)
+        self.notes.append(
+            f"{self.columns[i]!r} has {text}, which is kept as {self.values[-1]:.0f}: whole numbers beyond "
+            f"{_EXACT:,} are rounded to float32, so ids may coincide."
+        )
 
     def where(self, i: int) -> str:
         """The file and the row of a sample, whose rows are counted from 1 without the header."""

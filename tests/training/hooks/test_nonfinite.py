@@ -77,6 +77,9 @@ def test_squares_of_finite_gradients_may_overflow() -> None:
     assert isinstance(gradient, Tensor)
     assert gradient.isfinite().all()
     assert math.isinf(gradient.norm().item())
+    mm.fit(model, _data(), recipe=mm.Recipe(1, 32, mm.SGD(1e-30, weight_decay=0.0), clip=1.0))
+    norm = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).norm().item()
+    assert norm == pytest.approx(1)  # and not 0, which a norm of infinity would make of it
 
 
 def test_a_gradient_of_a_loss_is_looked_at_too() -> None:

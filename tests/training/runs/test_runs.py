@@ -423,7 +423,7 @@ _TRAIN = [
 
 
 def test_random_kills_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGKILL at 12 random moments, resumed each time: the end is that of an uninterrupted run, to the bit."""
+    """SIGKILL at 5 random moments, resumed each time: the end is that of an uninterrupted run, to the bit."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     # Start-up would take most of a process's life: they are forked from one that has imported everything.
     processes = multiprocessing.get_context("forkserver")
@@ -442,7 +442,7 @@ def test_random_kills_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert process.exitcode == 0
         return checkpoints.load(checkpoints.paths(folder / "checkpoints")[-1])
 
-    for moment in torch.rand(12, generator=torch.Generator().manual_seed(0)).tolist():
+    for moment in torch.rand(5, generator=torch.Generator().manual_seed(0)).tolist():
         process = start(tmp_path / "killed")
         _wait_for_progress(tmp_path / "killed", process)
         time.sleep(0.1 * moment)
@@ -478,3 +478,9 @@ def test_an_interrupt_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert f"minimand train --run {tmp_path}/run goes on" in errors.decode()
     saved = checkpoints.load(checkpoints.paths(tmp_path / "run" / "checkpoints")[-1]).state["step"]
     assert saved >= 50
+
+
+def test_a_folder_in_the_place_of_the_metrics_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run" / "metrics.jsonl").mkdir(parents=True)
+    with pytest.raises(RunError, match="metrics.jsonl is a folder"):
+        mm.fit(nn.Linear(2, 2), "nested_rings(samples=20)", recipe=mm.Recipe(1, 4), run=tmp_path / "run")

@@ -45,10 +45,15 @@ class NonFiniteHook(Hook):
         return noted
 
     def measure(self) -> list[Tensor]:
-        groups = self.training.optimizer.param_groups
-        gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
-        self.norm = self.training.world.full(nn.utils.get_total_norm(gradients).to(self.training.device))
+        self.norm = self._norm(self._gradients())
         return [self.norm]
+
+    def _gradients(self) -> list[Tensor]:
+        groups = self.training.optimizer.param_groups
+        return [p.grad for group in groups for p in group["params"] if p.grad is not None]
+
+    def _norm(self, gradients: list[Tensor]) -> Tensor:
+        return self.training.world.full(nn.utils.get_total_norm(gradients).to(self.training.device))
 
     def check(self, value: float, loss: Tensor, x: Any, measured: list[float]) -> None:
         training = self.training
@@ -61,7 +66,8 @@ class NonFiniteHook(Hook):
         if math.isfinite(measured[0]):
             return
         broken = broken_gradient(training.problem.trained) or broken_gradient(nn.ModuleList(training.trained_beside))
-        if broken is None:  # the squares of finite gradients may overflow
+        if broken is None:  # the squares of finite gradients overflow, and clipping by that norm would leave zeros
+            self.norm = self._norm([gradient.double() for gradient in self._gradients()])
             return
         training.world.unwrap()
         cause = broken_function(training.problem.module, *self.batch, training.recipe.precision)

@@ -16,7 +16,7 @@ from ..hooks.nonfinite import NonFiniteLossError, check_weights
 from ..runs.interrupts import Interrupts, deferred_interrupts
 from ..runs.keeper import Keeper
 from .events import EpochDone, Finished, Started, StepDone, Stopped, Warned
-from .losses import right_answers
+from .losses import fitting, right_answers
 from .result import FitResult, result_of
 from .training import Training
 
@@ -92,7 +92,9 @@ class Loop:
         with timing("optimizer"):
             optimizer.zero_grad()
         samples = training.samples_of_step = training.batch or world.global_batch(len(y))
-        with timing("forward"):  # but for what `descend` counts as backward
+        is_first = training.step == 0 and world.parallel is None  # several processes have errors of their own
+        fits = fitting(training.model, training.data, x, y) if is_first else nullcontext()
+        with timing("forward"), fits:  # but for what `descend` counts as backward
             loss, outputs = training.backward(training.forward, x, y, world.weighted(training.loss, len(y), samples))
         training.counts_right &= y.ndim == 1 or not isinstance(x, dict)  # labels of tokens may be those that follow
         right = right_answers(outputs, y, training.data) if training.counts_right else torch.zeros_like(loss)

@@ -1,16 +1,22 @@
 """Losses by name, and the checks of what they are given and return."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..._support.errors import MinimandError, WrongTypeError, unknown_name
 from ...data import Data, tensor_of
+from ...data.batches import first_tensor
 from ...data.samples import NO_CLASS
 from ...recipes.recipe import Recipe
+
+_OF_SIZES = re.compile(r"shape|size|channel|dimension|mat1|must match|expected .* input", re.IGNORECASE)
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """A function of outputs and targets to a scalar: the mean over the batch."""
@@ -131,6 +137,22 @@ def right_answers(outputs: Tensor, targets: Tensor, data: Data) -> Tensor:
     if targets.ndim == 1:
         return right.sum()
     return right.sum() / (targets != NO_CLASS).sum().clamp(min=1) * len(targets)
+
+
+@contextmanager
+def fitting(model: nn.Module, data: Data, x: Any, y: Tensor) -> Iterator[None]:
+    """Within it an error of torch about sizes is one that names the model, the data and the shapes of a batch."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _OF_SIZES.search(str(error)) or isinstance(error, torch.OutOfMemoryError):
+            raise
+        first = first_tensor(x)
+        shape = f" of the shape {tuple(first.shape)}" if isinstance(first, Tensor) else ""
+        raise MinimandError(
+            f"{type(model).__name__} does not fit {data.name}: it fails on inputs{shape} with targets of the shape "
+            f"{tuple(y.shape)} ({str(error).splitlines()[0]})."
+        ) from error
 
 
 def _without_ones(shape: Sequence[int]) -> tuple[int, ...]:

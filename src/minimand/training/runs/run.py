@@ -163,6 +163,8 @@ class Run:
 
     def _begin(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         self.check_place()
+        if self._metrics.is_dir():
+            raise RunError(f"{self._metrics} is a folder, and a run writes its metrics there; move it elsewhere.")
         if checkpoint.paths(self.checkpoints):
             before = {k: v for k, v in self.config().items() if k not in _NOT_COMPARED}
             changed = differences(before, json.loads(json.dumps(config)))
