@@ -29,9 +29,10 @@ class _Run:
     name: Positional[str]
     """The name of the study."""
     scale: _Scale = "cpu"
-    """smoke takes seconds, cpu at most half an hour on two cores, paper is the published size."""
+    """smoke takes seconds, cpu at most half an hour on two cores (hours where the study has a plan), paper is the
+    published size."""
     seeds: Whole = None
-    """The number of seeds; by default 3, and 1 at smoke scale."""
+    """The number of seeds; by default the study's own: mostly 3, and 5 to 10 where it has a plan."""
     data_folder: Text = None
     """The folder where the files of named data are, such as cifar10's; at paper scale, ImageNet's."""
     run: Text = None

@@ -18,7 +18,7 @@ def _cells(scale: Scale) -> list[Cell]:
         {"group": f"{depth} layers", "arm": algorithm, "algorithm": algorithm, "depth": depth, "hidden": 16}
         | {"samples": samples, "recipe": as_config(recipe)}
         for depth in ((3,) if scale == "smoke" else (5, 15))
-        for algorithm in SKELETONS
+        for algorithm in (SKELETONS[:2] if scale == "smoke" else SKELETONS)
     ]
 
 

@@ -20,7 +20,7 @@ def _cells(scale: Scale) -> list[Cell]:
         | {"data": f"telgarsky(folds={folds}, points={points})", "recipe": as_config(recipe)}
         | {"model": f"mlp(width=8, depth={depth}, hidden={hidden})"}
         for folds, hidden, depth in (((2, 4, 4),) if scale == "smoke" else _SIZES)
-        for algorithm in SKELETONS
+        for algorithm in (SKELETONS[:2] if scale == "smoke" else SKELETONS)
     ]
 
 
