@@ -17,6 +17,7 @@ test: .venv/dev
 
 # The full products of the registries, then kills, full disks and damaged files: about an hour on two cores.
 soak: .venv/dev
+	$(INSTALL) -e '.[cluster]'
 	$(BIN)/pytest -n 2 -m soak
 	$(BIN)/python tests/soak/soak.py
 

@@ -28,7 +28,7 @@ def test_a_comparison_keeps_runs_table_and_page(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir() if p.is_file()} == {
         "comparison.json", "table.md", "figure.svg", "report.html", "plan.yaml",
     }  # fmt: skip
-    assert len([p for p in tmp_path.iterdir() if p.is_dir()]) == 4
+    assert len([p for p in tmp_path.iterdir() if p.is_dir() and p.name != "outcomes"]) == 4
     written = json.loads((tmp_path / "comparison.json").read_text())
     assert written["seeds"] == [0, 1]
     assert {"hardware", "date", "torch"} <= written["environment"].keys()
@@ -134,7 +134,7 @@ def test_each_arm_gets_the_rate_that_is_best_on_held_out_samples(tmp_path: Path)
         assert [tried.rate for tried in entry.tried] == pytest.approx([0.005, 0.01, 0.02])
         assert entry.chosen in entry.tried
         assert entry.chosen.score == max(tried.score for tried in entry.tried if tried.score is not None)
-    judged = [run for run in tmp_path.iterdir() if run.is_dir() and run.name != "tuning"]
+    judged = [run for run in tmp_path.iterdir() if run.is_dir() and run.name not in ("tuning", "outcomes")]
     for run in judged:
         lr = mm.load(run).recipe.optimizer.lr
         assert lr in {entry.chosen.rate for entry in comparison.entries if entry.chosen}

@@ -2,20 +2,23 @@
 
 import json
 import os
+import platform
 import runpy
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import minimand as mm
-from minimand.experiments.queue import FailedTasksError
+from minimand.experiments.queue import FailedTasksError, Queue
 from minimand.experiments.running import read_study, run_study
 from minimand.experiments.study import STUDIES, Column, Study
+from minimand.experiments.workers import Package, perform
 from minimand.training.loop.events import Saved, StepDone
 
 
@@ -95,6 +98,27 @@ def test_a_killed_worker_and_a_failing_task_lose_nothing(
     }  # fmt: skip
 
 
+@pytest.mark.soak
+@pytest.mark.filterwarnings("default")
+def test_a_killed_worker_of_ray_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason="needs the extra `cluster`")
+    assert "made" not in STUDIES
+    monkeypatch.setitem(STUDIES._things, "made", _made(tmp_path))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    run_study("made", "smoke", run=tmp_path / "alone")
+    for name in ("die", "trained"):
+        (tmp_path / name).write_text("")
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")
+    try:
+        with pytest.warns(UserWarning, match="the worker of x 1, seed 0 was lost"):
+            run_study("made", "smoke", run=tmp_path / "ray", engine="ray")
+    finally:
+        ray.shutdown()
+    assert _results(tmp_path / "ray") == _results(tmp_path / "alone")
+    assert _table(tmp_path / "ray") == _table(tmp_path / "alone")
+    assert sorted((tmp_path / "trained").read_text().split("\n")) == ["", "1 4", "2 8", "3 8"]
+
+
 _DRIVER = """
 import os, sys, time
 from pathlib import Path
@@ -141,6 +165,131 @@ def test_a_driver_that_ends_takes_its_workers_along_and_nothing_is_lost(
     assert run_study("made", "smoke", run=tmp_path / "run", tell=lines.append).rows() == [["1", "2.00"], ["2", "4.00"]]
     assert [line.partition(",")[0] for line in lines] == ["1/1  x 2"]
     assert not (tmp_path / "pid1").exists()
+
+
+class _Here:
+    """Workers that are this process."""
+
+    room = 2
+
+    def __init__(self, package: Package) -> None:
+        self.package = package
+
+    def __enter__(self) -> "_Here":
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def submit(self, number: int) -> Any:
+        future: Any = Future()
+        future.set_result(perform(self.package.path, self.package.checksum, number))
+        return future
+
+    def interrupt(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All tasks are packed, sent and unpacked as for workers, and done in this process, where that costs no start."""
+    monkeypatch.setattr(Queue, "_workers", lambda queue, package, work: _Here(package))
+
+
+_SMALL: dict[str, Any] = {
+    "data": "nested_rings(samples=100)",
+    "model": "mlp(width=4, depth=3)",
+    "recipe": mm.Recipe(epochs=2, batch_size=40),
+    "progress": False,
+}
+_OWN = """
+import minimand as mm
+
+class Mine(mm.Algorithm):
+    step_size: mm.Coefficient = 1.0
+
+    def start(self, x):
+        return x
+
+    def step(self, state, gradient, k):
+        return state - self.step_size(k) * gradient(state)
+
+    def read(self, state):
+        return state
+"""
+
+
+@pytest.mark.usefixtures("here")
+def test_a_comparison_in_several_processes_is_that_of_one(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(_OWN)
+    algorithms: list[Any] = [f"{tmp_path}/mine.py:Mine", mm.algorithms.HeavyBall(momentum=lambda k: 0.5**k)]
+    alone = mm.compare(algorithms, seeds=1, tune=2, run=tmp_path / "alone", **_SMALL)
+    several = mm.compare(algorithms, seeds=1, tune=2, run=tmp_path / "several", jobs=2, **_SMALL)
+    for one, other in zip(alone.entries, several.entries, strict=True):
+        assert (one.algorithm, one.losses, one.accuracies, one.diverged, one.chosen) == (
+            other.algorithm, other.losses, other.accuracies, other.diverged, other.chosen,
+        )  # fmt: skip
+    assert not (tmp_path / "several" / "outcomes" / "tasks.pickle").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_search_with_two_jobs_suggests_the_same_whenever_it_is_broken_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["minimand.experiments.search"], "_conclude", lambda task, trials, *_: trials)
+
+    def trials(folder: str, count: int, jobs: int = 2) -> list[Any]:
+        made: Any = mm.search(**_SMALL, seeds=1, run=tmp_path / folder, trials=count, jobs=jobs)
+        return [(trial.number, trial.method, trial.outcome, trial.loss) for trial in made]
+
+    whole = trials("whole", 9)
+    for count in (2, 4, 6, 9):
+        parts = trials("parts", count)
+    assert parts == whole
+    assert len({method for _, method, _, _ in whole}) == 9
+    assert trials("alone", 5, jobs=1)[:4] == whole[:4]  # of the same history
+    assert not (tmp_path / "whole" / "trials").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"jobs": 0}, "jobs is 0; expected an integer, at least 1"),
+        ({"jobs": 1.5}, "jobs is 1.5"),
+        ({"engine": "dask"}, "engine is 'dask'; expected None, for processes of this machine, or 'ray'"),
+        ({"jobs": 2, "callbacks": lambda label: ()}, "jobs is 2, so trainings run in other processes, where callbacks"),
+    ],
+)
+def test_bad_input_leaves_nothing(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
+    calls: list[Any] = [
+        lambda **more: run_study("parity", "smoke", **more),
+        lambda **more: mm.compare(["heavy_ball"], **_SMALL, **more),
+        lambda **more: mm.search(**_SMALL, **more),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=message):
+            call(**arguments, run=tmp_path / "new")
+        assert not (tmp_path / "new").exists()
+
+
+def test_under_torchrun_and_without_ray_one_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'minimand\[cluster\]'"):
+        run_study("parity", "smoke", run=tmp_path / "new", engine="ray")
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.setenv(name, "1")
+    with pytest.raises(ValueError, match="jobs is 2 under torchrun, whose processes share each training"):
+        mm.compare(["heavy_ball"], **_SMALL, run=tmp_path / "new", jobs=2)
+    with pytest.raises(ValueError, match="search under torchrun"):
+        mm.search(**_SMALL, run=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_a_worker_does_not_see_is_named(tmp_path: Path) -> None:
+    package = tmp_path / "outcomes" / "tasks.pickle"
+    reply = perform(str(package), "0", 0)
+    assert reply["outcome"] == "unusable"
+    assert reply["why"].startswith(f"{package.parent} is not seen by a worker on {platform.node()}")
 
 
 def _wait(condition: Any) -> None:

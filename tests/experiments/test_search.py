@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import minimand as mm
 from minimand.experiments import trials as trials_module
-from minimand.experiments.compare import Task
 from minimand.experiments.multistep import KNOWN, from_parameters
+from minimand.experiments.outcomes import Task
 from minimand.experiments.trials import Trial
 
 MODULE = sys.modules["minimand.experiments.search"]

@@ -153,8 +153,8 @@ def progress(console: Console, quiet: bool, label: str = "") -> tuple[Any, ...]:
 
 def queue_options(command: Any, console: Console, quiet: bool) -> dict[str, Any]:
     """How a command with --jobs and --engine does its trainings, and what shows those of this process as they go."""
-    from ..experiments.queue import as_queue, no_callbacks
+    from ..experiments.queue import as_queue
 
-    is_here = as_queue(command.jobs, command.engine).is_here
-    callbacks = (lambda label: progress(console, quiet, label)) if is_here else no_callbacks
-    return {"jobs": command.jobs, "engine": command.engine, "callbacks": callbacks}
+    options = {"jobs": command.jobs, "engine": command.engine}
+    is_here = as_queue(**options).is_here
+    return {**options, "callbacks": lambda label: progress(console, quiet, label)} if is_here else options

@@ -3,7 +3,8 @@
 import math
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,49 +13,28 @@ import torch
 
 from .._support.calls import file_name
 from .._support.checks import check_number
-from .._support.environment import as_device, environment
+from .._support.environment import as_device
 from .._support.errors import MinimandError, WrongTypeError
-from .._support.seeds import seeded_apart
+from .._support.files import write_whole
 from ..algorithms import Algorithm, as_algorithm, specification
-from ..data import Data, as_data
+from ..data import Data, as_data, hold_out
 from ..models import UnrolledNetwork, model_for
 from ..networks import count_parameters
 from ..networks.fingerprint import model_fingerprint
 from ..recipes import Recipe, as_config, as_recipe, default_recipe
 from ..report import bibtex, certify_model, count_flops
 from ..theory import Binding, Certificate
-from ..training import Callback, FitResult, NonFiniteLossError, fit
-from ..training.hooks.progress import with_progress
+from ..training import Run
+from ..training.distributed.world import World
+from ..training.runs.fingerprint import of_data
 from .budget import Budget, as_budget, costs, epochs_for
 from .comparison import Comparison, ComparisonEntry
 from .held_out import HELD_OUT, SEED
+from .outcomes import ArmTraining, Outcome, Task, together, train_all
 from .plan import EQUALITY_TEST, TEST, keep_plan, read_plan
+from .queue import Engine, Queue, as_queue, no_callbacks, only_main
 from .study import CallbacksByLabel
-from .tuning import Tried, trials, tune as tune_arm
-
-
-@dataclass(frozen=True)
-class Task:
-    """A named model to be trained on some data, by whatever algorithm it is wired."""
-
-    data: Data
-    model: str
-    binding: Binding | None
-    recipe: Recipe
-    device: torch.device
-
-    def network(self, algorithm: Algorithm) -> UnrolledNetwork:
-        """The model that an algorithm wires, with new weights."""
-        return model_for(self.model, self.data, algorithm, self.binding)
-
-    def train(
-        self, algorithm: Algorithm, seed: int, callbacks: Sequence[Callback], run: Path | None = None
-    ) -> FitResult:
-        """Train the model that an algorithm wires; the seed decides its first weights and every random choice."""
-        with seeded_apart(seed, torch.device("cpu")):
-            model = self.network(algorithm)
-        how: dict[str, Any] = {"recipe": self.recipe, "device": self.device, "callbacks": callbacks, "progress": False}
-        return fit(model, self.data, run=run, seed=seed, **how)
+from .tuning import Tried, best_of, trials
 
 
 def compare(
@@ -70,9 +50,11 @@ def compare(
     margin: float | None = None,
     hypothesis: str = "",
     run: str | Path = "runs/comparison",
-    callbacks: CallbacksByLabel = lambda label: (),
+    callbacks: CallbacksByLabel = no_callbacks,
     device: str | torch.device | None = None,
     progress: bool = True,
+    jobs: int | None = None,
+    engine: Engine | None = None,
 ) -> Comparison:
     """Train the same model with each algorithm on the same data from the same weights, once for each seed.
 
@@ -97,19 +79,24 @@ def compare(
         callbacks: makes the callbacks of each training from its label.
         device: by default a GPU where there is one, else the CPU.
         progress: show each training as it goes, as `mm.fit` does.
+        jobs: the most trainings at a time; more than one are made in processes of their own, which share the cores.
+        engine: "ray" trains on a cluster (extra `cluster`), as many models at a time as it has room for.
 
     Raises:
         ValueError: no algorithms, or one given twice, or the folder has a plan of something else; nothing is trained.
     """
     data = _checked(algorithms, data, seeds, margin)
-    device = as_device(device)
     recipe = as_recipe(recipe) or default_recipe(data, model_for(model, data))
-    task, folder = Task(data, model, binding, recipe, device), Path(run)
+    task, folder = Task(data, model, binding, recipe, as_device(device)), Path(run)
     tried = trials(recipe, tune) if tune else []
-    contestants = _on_budget(_contestants(algorithms, task), task, as_budget(budget), folder)
-    design = _Design(range(seeds), tune, as_budget(budget), margin)
-    keep_plan(folder, _plan(task, contestants, design, tried, hypothesis))
-    return _compare(task, contestants, design, folder, shown(callbacks, progress))
+    queue, world = as_queue(jobs, engine, callbacks, progress), World()
+    contestants = _contestants(algorithms, task)
+    with ExitStack() as stack:
+        world.on_main(lambda: stack.enter_context(Run(folder).claimed()))
+        contestants = world.on_main(lambda: _on_budget(contestants, task, as_budget(budget), folder))
+        design = _Design(range(seeds), tried, as_budget(budget), margin)
+        world.on_main(lambda: keep_plan(folder, _plan(task, contestants, design, hypothesis)))
+        return _Trainer(task, contestants, design, folder, queue).compare()
 
 
 def _checked(algorithms: Any, data: Any, seeds: int, margin: float | None) -> Data:
@@ -133,18 +120,16 @@ class _Design:
     """How a comparison is made: seeds, trials of each arm, the budget, and the margin of equality."""
 
     seeds: Sequence[int]
-    tries: int
+    tried: Sequence[Tried]
     budget: Budget
     margin: float | None
 
 
-def _plan(
-    task: Task, contestants: Sequence["_Contestant"], design: "_Design", tried: Sequence[Tried], hypothesis: str
-) -> dict[str, Any]:
+def _plan(task: Task, contestants: Sequence["_Contestant"], design: "_Design", hypothesis: str) -> dict[str, Any]:
     """What is planned: arms, seeds, what is judged, tuning, and what all arms have in common."""
     has_accuracy = task.data.judged_by_accuracy
     measured = {c.label: {"epochs": c.epochs, "cost of an epoch": c.cost} for c in contestants if c.cost is not None}
-    settings = [{"rate": t.rate} | ({} if t.momentum is None else {"momentum": t.momentum}) for t in tried]
+    settings = [{"rate": t.rate} | ({} if t.momentum is None else {"momentum": t.momentum}) for t in design.tried]
     return {
         "hypothesis": hypothesis,
         "arms": [contestant.label for contestant in contestants],
@@ -152,18 +137,14 @@ def _plan(
         "judged": "test accuracy, points" if has_accuracy else "test loss",
         "margin": "none" if design.margin is None else design.margin,
         "budget": {"equal": design.budget, **measured},
-        "tuning": {"trials": settings, "held out": HELD_OUT, "seed": SEED} if tried else "none",
+        "tuning": {"trials": settings, "held out": HELD_OUT, "seed": SEED} if design.tried else "none",
         "data": dict(task.data.loaded) or task.data.name,
+        "fingerprints": {"data": of_data(task.data) or "unknown"},
         "model": task.model,
         "binding": task.binding,
         "recipe": as_config(task.recipe),
         "test": TEST if design.margin is None else f"{TEST}; {EQUALITY_TEST}",
     }
-
-
-def shown(callbacks: CallbacksByLabel, progress: bool) -> CallbacksByLabel:
-    """Callbacks of each training by its label, with one that shows progress if wanted."""
-    return lambda label: with_progress(callbacks(label), progress, label)
 
 
 @dataclass(frozen=True)
@@ -179,6 +160,11 @@ class _Contestant:
     """The epochs of a training; 0 for the recipe's."""
     cost: float | None = None
     """The FLOPs or seconds of an epoch; None for equal steps."""
+
+    @property
+    def name(self) -> str:
+        """What the folders of its runs begin with."""
+        return f"{file_name(specification(self.algorithm))}-{self.fingerprint[:8]}"
 
     def recipe(self, recipe: Recipe) -> Recipe:
         """A recipe with the epochs of this arm."""
@@ -220,68 +206,93 @@ def _on_budget(contestants: Sequence[_Contestant], task: Task, budget: Budget, f
     return [replace(c, epochs=epochs[c.label], cost=measured[c.label]) for c in contestants]
 
 
-def _compare(
-    task: Task, contestants: Sequence[_Contestant], design: "_Design", folder: Path, callbacks: CallbacksByLabel
-) -> Comparison:
-    entries: list[ComparisonEntry] = []
-    run_pages: list[tuple[str, str]] = []
-    for contestant in contestants:
-        results: list[FitResult] = []
-        diverged: list[int] = []
-        name = f"{file_name(specification(contestant.algorithm))}-{contestant.fingerprint[:8]}"
-        arm = replace(task, recipe=contestant.recipe(task.recipe))
-        chosen, tried = None, list[Tried]()
-        if design.tries:
-            chosen, tried = _tuned(arm, contestant, design.tries, folder / "tuning" / name, callbacks)
-            arm = replace(arm, recipe=chosen.applied(arm.recipe))
-        for seed in design.seeds:
-            run = folder / f"{name}-seed{seed}"
-            label = f"{contestant.label} seed {seed}"
-            try:
-                results.append(arm.train(contestant.algorithm, seed, callbacks(label), run))
-                run_pages.append((f"{run.name}/report.html", label))
-            except NonFiniteLossError:
-                diverged.append(seed)
-        entry = _entry(contestant, results, diverged, task.data)
-        entries.append(replace(entry, tried=tried, chosen=chosen, epochs=arm.recipe.epochs, cost=contestant.cost))
-    certificates = {contestant.label: contestant.certificate for contestant in contestants}
-    machine, recipe = environment(task.device), _describe(task.recipe)
-    comparison = Comparison(
-        task.data.name,
-        task.model,
-        recipe,
-        list(design.seeds),
-        machine,
-        entries,
-        certificates,
-        design.budget,
-        design.margin,
-    )
-    comparison.write(folder, run_pages, bibtex(*[contestant.model for contestant in contestants], task.data))
-    return comparison
+@dataclass(frozen=True)
+class _Trainer:
+    """Trains the arms of a comparison, and puts together what came of it."""
+
+    task: Task
+    contestants: Sequence[_Contestant]
+    design: _Design
+    folder: Path
+    queue: Queue
+
+    def compare(self) -> Comparison:
+        """Tune the arms, if so planned, then train them with every seed, and write the comparison."""
+        tuned = self._tuned() if self.design.tried else {c.label: (None, []) for c in self.contestants}
+        arms = {c.label: replace(self.task, recipe=c.recipe(self.task.recipe)) for c in self.contestants}
+        for label, (chosen, _) in tuned.items():
+            if chosen is not None:
+                arms[label] = replace(arms[label], recipe=chosen.applied(arms[label].recipe))
+        trainings = {
+            (c.label, seed): self._training(f"{c.label} seed {seed}", c, arms[c.label], seed, f"{c.name}-seed{seed}")
+            for seed in self.design.seeds
+            for c in self.contestants
+        }
+
+        def comparison(outcomes: Mapping[str, Outcome], seeds: Sequence[int]) -> Comparison:
+            entries = []
+            for c in self.contestants:
+                by_seed = {seed: outcomes[trainings[c.label, seed].run] for seed in seeds}
+                entry, (chosen, tried) = _entry(c, by_seed, self.task.data), tuned[c.label]
+                epochs = arms[c.label].recipe.epochs
+                entries.append(replace(entry, tried=tried, chosen=chosen, epochs=epochs, cost=c.cost))
+            made = [outcomes[training.run].environment for (_, seed), training in trainings.items() if seed in seeds]
+            return self._comparison(entries, seeds, together(made))
+
+        def write_table(outcomes: Mapping[str, Outcome]) -> None:
+            """Write the table of the seeds with which all arms are trained, while others are still to come."""
+            missing = {seed for (_, seed), training in trainings.items() if training.run not in outcomes}
+            seeds = [seed for seed in self.design.seeds if seed not in missing]
+            if seeds and missing:
+                note = f"{len(seeds)} of {len(self.design.seeds)} seeds so far.\n"
+                text = f"{comparison(outcomes, seeds).markdown()}\n{note}"
+                only_main(lambda: write_whole(self.folder / "table.md", text))
+
+        outcomes = train_all(self.queue, list(trainings.values()), write_table)
+        result = comparison(outcomes, list(self.design.seeds))
+        finished = [training for training in trainings.values() if outcomes[training.run].loss is not None]
+        pages = [(f"{training.run}/report.html", training.label) for training in finished]
+        references = bibtex(*[contestant.model for contestant in self.contestants], self.task.data)
+        only_main(lambda: result.write(self.folder, pages, references))
+        return result
+
+    def _tuned(self) -> dict[str, tuple[Tried | None, list[Tried]]]:
+        """The best settings of each arm by its label, and all that were tried with their scores."""
+        held_out = hold_out(self.task.data, HELD_OUT, SEED)
+        trainings: dict[str, list[ArmTraining]] = {}
+        for c in self.contestants:
+            task, runs = replace(self.task, data=held_out), list[ArmTraining]()
+            for tried in self.design.tried:
+                arm = replace(task, recipe=tried.applied(c.recipe(task.recipe)))
+                runs.append(self._training(f"{c.label} {tried}", c, arm, SEED, f"tuning/{c.name}/{tried.file_name}"))
+            trainings[c.label] = runs
+        outcomes = train_all(self.queue, [training for runs in trainings.values() for training in runs])
+        return {
+            label: best_of(label, self.design.tried, [outcomes[training.run] for training in runs])
+            for label, runs in trainings.items()
+        }
+
+    def _training(self, label: str, contestant: _Contestant, arm: Task, seed: int, run: str) -> ArmTraining:
+        return ArmTraining(label, arm, contestant.algorithm, seed, self.folder.absolute(), run)
+
+    def _comparison(self, entries: list[ComparisonEntry], seeds: Sequence[int], machine: dict[str, Any]) -> Comparison:
+        task, design = self.task, self.design
+        certificates = {c.label: c.certificate for c in self.contestants}
+        about = task.data.name, task.model, _describe(task.recipe), list(seeds), machine
+        return Comparison(*about, entries, certificates, design.budget, design.margin)
 
 
-def _tuned(
-    task: Task, contestant: _Contestant, tries: int, folder: Path, callbacks: CallbacksByLabel
-) -> tuple[Tried, list[Tried]]:
-    """The best settings for a contestant, and all that were tried with their scores."""
-
-    def train(data: Data, recipe: Recipe, seed: int, callbacks: Sequence[Callback], run: Path) -> FitResult:
-        return replace(task, data=data, recipe=recipe).train(contestant.algorithm, seed, callbacks, run)
-
-    return tune_arm(train, task.data, task.recipe, tries, folder, contestant.label, callbacks)
-
-
-def _entry(contestant: _Contestant, results: Sequence[FitResult], diverged: list[int], data: Data) -> ComparisonEntry:
+def _entry(contestant: _Contestant, by_seed: Mapping[int, Outcome], data: Data) -> ComparisonEntry:
+    finished = [outcome for outcome in by_seed.values() if outcome.loss is not None]
     return ComparisonEntry(
         contestant.label,
         count_parameters(contestant.model),
         count_flops(contestant.model, data.shape, data.text is not None),
-        [r.test_accuracy for r in results if r.test_accuracy is not None],
-        [r.test_loss for r in results if r.test_loss is not None],
-        [sum(record["seconds"] for record in r.history) for r in results],
-        [r.history for r in results],
-        diverged,
+        [outcome.accuracy for outcome in finished if outcome.accuracy is not None],
+        [outcome.loss for outcome in finished if outcome.loss is not None],
+        [sum(record["seconds"] for record in outcome.history) for outcome in finished],
+        [outcome.history for outcome in finished],
+        [seed for seed, outcome in by_seed.items() if outcome.loss is None],
     )
 
 

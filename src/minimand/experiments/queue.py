@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Literal, Protocol, TypeVar, get_args
 
 from .._support.checks import check_number
@@ -13,6 +13,7 @@ from .._support.errors import MinimandError
 from .._support.extras import require
 from ..training.distributed.processes import is_launched
 from ..training.distributed.world import World
+from ..training.hooks.progress import with_progress
 from ..training.runs.interrupts import Interrupts, deferred_interrupts
 from .ray_workers import RayWorkers
 from .study import CallbacksByLabel
@@ -201,7 +202,7 @@ def as_queue(
         raise MinimandError(f"engine is {engine!r}; expected None, for processes of this machine, or {expected}.")
     queue = Queue(jobs, engine, callbacks, progress)
     if queue.is_here:
-        return queue
+        return replace(queue, callbacks=_shown(callbacks) if progress else callbacks, progress=False)
     argument = f"engine is {engine!r}" if engine else f"jobs is {jobs}"
     if is_launched():
         raise MinimandError(
@@ -213,6 +214,11 @@ def as_queue(
     if engine == "ray":
         require("ray", "cluster", "to run tasks on a cluster")
     return queue
+
+
+def _shown(callbacks: CallbacksByLabel) -> CallbacksByLabel:
+    """Callbacks of each training by its label, with one that shows its progress."""
+    return lambda label: with_progress(callbacks(label), True, label)
 
 
 def only_main(function: Callable[[], T]) -> T:

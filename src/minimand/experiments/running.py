@@ -43,7 +43,6 @@ def run_study(
     device: str | torch.device | None = None,
     callbacks: CallbacksByLabel = no_callbacks,
     tell: Callable[[str], None] = lambda line: None,
-    *,
     jobs: int | None = None,
     engine: Engine | None = None,
 ) -> StudyResult:

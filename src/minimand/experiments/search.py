@@ -19,10 +19,12 @@ from ..recipes import Recipe, as_recipe, default_recipe
 from ..report import bibtex, certify_model
 from ..theory import Binding, Certificate, distance, equivalent, identify
 from ..training import Backpropagation, Run
+from ..training.distributed.processes import is_launched
 from ..training.fit import check_seed
 from ..training.runs.keeper import configuration
-from .compare import compare, shown
+from .compare import compare
 from .multistep import KNOWN
+from .queue import Engine, Queue, as_queue, no_callbacks
 from .search_result import FILE, SearchResult
 from .study import CallbacksByLabel
 from .trials import DATABASE, Trial, TrialTask, best_first, make_trials, opened_study, tally
@@ -42,10 +44,12 @@ def search(
     seeds: int = 3,
     run: str | Path = "runs/search",
     storage: str | None = None,
-    callbacks: CallbacksByLabel = lambda label: (),
+    callbacks: CallbacksByLabel = no_callbacks,
     tell: Callable[[str], None] = lambda line: None,
     device: str | torch.device | None = None,
     progress: bool = True,
+    jobs: int | None = None,
+    engine: Engine | None = None,
 ) -> SearchResult:
     """Look for the linear multistep method whose network learns best on some data (extra `search`).
 
@@ -69,27 +73,41 @@ def search(
         tell: is given a line after each trial.
         device: by default a GPU where there is one, else the CPU.
         progress: show each training as it goes, as `mm.fit` does.
+        jobs: the number of trials at a time, in processes of their own: all are suggested from the same earlier ones.
+        engine: "ray" makes that many trials at a time on a cluster (extra `cluster`).
 
     Raises:
         ValueError: an argument that cannot be used; a run of other settings; no trial that was trained to its end.
         TypeError: data that cannot be split. ModuleNotFoundError: the extra is missing.
     """
-    require("optuna", "search", "to search for coefficients")
     _check_numbers(steps, trials, seed, seeds)
-    callbacks = shown(callbacks, progress)
-    data = as_data(data)
-    device = as_device(device)
+    queue = _queue(jobs, engine, callbacks, progress)
+    data, device = as_data(data), as_device(device)
     plain = model_for(model, data, "gradient_descent", binding)
     recipe = as_recipe(recipe) or default_recipe(data, plain)
     task = TrialTask(hold_out(data, _HELD_OUT, seed), model, binding, recipe, device, seed, plain)
-    config = configuration(plain, data, Backpropagation(), recipe, None, seed, device)
-    settings = json.loads(json.dumps({**config, "steps": steps}))
-    folder = Path(run)
+    settings, folder = _settings(task, data, steps), Path(run)
     with Run(folder).claimed():
         _check_folder(folder)
-        with opened_study(folder, storage, settings, recipe.epochs, tell) as (study, keep):
-            all_trials = make_trials(study, keep, task, steps, trials, callbacks, tell)
-        return _conclude(task, all_trials, data, folder, seeds, callbacks)
+        with opened_study(folder, storage, settings, tell) as (study, keep):
+            all_trials = make_trials(study, keep, task, steps, trials, queue, folder.absolute(), tell)
+        return _conclude(task, all_trials, data, folder, seeds, queue)
+
+
+def _settings(task: TrialTask, data: Data, steps: int) -> dict[str, Any]:
+    """What decides the trials of a search, as plain values."""
+    config = configuration(task.plain, data, Backpropagation(), task.recipe, None, task.seed, task.device)
+    return json.loads(json.dumps({**config, "steps": steps}))
+
+
+def _queue(jobs: int | None, engine: Engine | None, callbacks: CallbacksByLabel, progress: bool) -> Queue:
+    require("optuna", "search", "to search for coefficients")
+    if is_launched():
+        raise MinimandError("search under torchrun; expected jobs= or engine='ray', which make trials side by side.")
+    queue = as_queue(jobs, engine, callbacks, progress)
+    if engine is not None and jobs is None:
+        raise MinimandError("jobs is None; expected the number of trials at a time, which decides what is suggested.")
+    return queue
 
 
 def _check_numbers(steps: int, trials: int, seed: int, seeds: int) -> None:
@@ -110,9 +128,7 @@ def _check_folder(folder: Path) -> None:
         raise MinimandError(f"{folder} holds files but no search; name an empty or a new folder.")
 
 
-def _conclude(
-    task: TrialTask, trials: list[Trial], data: Data, folder: Path, seeds: int, callbacks: CallbacksByLabel
-) -> SearchResult:
+def _conclude(task: TrialTask, trials: list[Trial], data: Data, folder: Path, seeds: int, queue: Queue) -> SearchResult:
     """Write down the best algorithm, and train it and the known ones afresh on all data."""
     trained = best_first(trials)
     if not trained:
@@ -136,9 +152,11 @@ def _conclude(
         recipe=task.recipe,
         binding=task.binding,
         run=folder / "comparison",
-        callbacks=callbacks,
+        callbacks=queue.callbacks,
         device=task.device,
-        progress=False,
+        progress=queue.progress,
+        jobs=queue.jobs,
+        engine=queue.engine,
     )
     result = SearchResult(
         data=data.name,

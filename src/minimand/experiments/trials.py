@@ -1,12 +1,16 @@
 """The trials of a search: methods that Optuna suggests, certified, trained and judged on held-out samples."""
 
 import hashlib
+import json
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from .._support.errors import MinimandError
 from .._support.files import write_whole
@@ -15,9 +19,11 @@ from ..models import UnrolledNetwork
 from ..theory import Certificate, certify
 from ..training import Callback, EpochDone, Event, NonFiniteLossError
 from ..training.runs.run import differences
-from .compare import Task
 from .multistep import PRECISION, Multistep, from_parameters, known_parameters, ranges
+from .outcomes import Task
+from .queue import Queue
 from .study import CallbacksByLabel
+from .work import Record, Records, Work
 
 if TYPE_CHECKING:
     import optuna
@@ -67,7 +73,7 @@ class TrialTask(Task):
 
 @contextmanager
 def opened_study(
-    folder: Path, storage: str | None, settings: dict[str, Any], epochs: int, tell: Callable[[str], None]
+    folder: Path, storage: str | None, settings: dict[str, Any], tell: Callable[[str], None]
 ) -> Iterator[tuple["optuna.Study", Callable[[], None]]]:
     """Optuna's study of a folder, new or as the last trial left it, and a function that keeps it after a trial.
 
@@ -83,10 +89,7 @@ def opened_study(
     try:
         database = _open_database(url)
         try:
-            # A trial worse than the median is stopped after a third of its epochs, or after two.
-            third = -(-epochs // 3)
-            pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=third, interval_steps=third)
-            study = optuna.create_study(storage=database, study_name=name, pruner=pruner, load_if_exists=True)
+            study = optuna.create_study(storage=database, study_name=name, load_if_exists=True)
             if changed := differences(study.user_attrs.get("settings", settings), settings):
                 raise MinimandError(
                     f"{folder} holds a search with other settings: {'; '.join(changed)}. Losses of both would not "
@@ -145,97 +148,177 @@ def _first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0]
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """A method to be tried, as the trial of a number, counted from 0."""
+
+    number: int
+    parameters: Mapping[str, float]
+    history: "Sequence[optuna.trial.FrozenTrial] | None"
+    """The trials that it is stopped early by if it is worse; None for a known method, which never is."""
+
+
+@dataclass(frozen=True)
+class _Trying(Work[_Attempt]):
+    """Tries methods."""
+
+    task: TrialTask
+    settings: Mapping[str, Any]
+
+    @property
+    def device(self) -> torch.device:
+        return self.task.device
+
+    def key(self, task: _Attempt) -> str:
+        content = json.dumps([dict(task.parameters), dict(self.settings)], sort_keys=True).encode()
+        return f"trial{task.number + 1}-{_digest(content)[:16]}"
+
+    def label(self, task: _Attempt) -> str:
+        return f"trial {task.number + 1}"
+
+    def do(self, task: _Attempt, callbacks: CallbacksByLabel) -> Record:
+        method, losses = from_parameters(task.parameters), dict[int, float]()
+        watched = [*callbacks(self.label(task)), _judge(task, self.task.recipe.epochs, losses)]
+        outcome, loss = _try(method, self.task, watched)
+        return {"outcome": outcome, "loss": loss, "losses": [*losses.items()]}
+
+
 def make_trials(
     study: "optuna.Study",
     keep: Callable[[], None],
     task: TrialTask,
     steps: int,
     count: int,
-    callbacks: CallbacksByLabel,
+    queue: Queue,
+    folder: Path,
     tell: Callable[[str], None],
 ) -> list[Trial]:
-    """Make the trials that a study lacks of `count` trials, and return all that it has, in the order of their ends.
+    """Make the trials that a study lacks of `count` trials, and return all that it has, in the order of their numbers.
 
     A method reads `steps` past states and answers; after each trial `keep` is called and `tell` is given a line. The
-    trials are those of a search that was never broken off: the known methods first, each in its place.
+    trials are those of a search that was never broken off: the known methods first, each in its place; then as many at
+    a time as the queue has jobs, all suggested from the same earlier ones.
     """
-    from optuna.distributions import BaseDistribution, FloatDistribution
-    from optuna.samplers import TPESampler
     from optuna.trial import TrialState
 
-    space: dict[str, BaseDistribution] = {
-        name: FloatDistribution(*bounds, step=10**-PRECISION) for name, bounds in ranges(steps).items()
-    }
-    # Trials that were broken off count for nothing: what comes next follows from those that ended.
-    for broken_off in study.get_trials(states=[TrialState.RUNNING]):
-        study.tell(broken_off.number, state=TrialState.FAIL)
-    known = list(known_parameters(steps).values())
-    ended = (TrialState.COMPLETE, TrialState.PRUNED)
-    if before := len(study.get_trials(deepcopy=False, states=ended)):
+    known, records = list(known_parameters(steps).values()), Records(folder / "trials")
+    work, at_a_time = _Trying(task, study.user_attrs["settings"]), queue.jobs or 1
+    if before := len(_ended(study)):
         tell(f"going on: {before} trials were made before")
-    while (number := len(study.get_trials(deepcopy=False, states=ended))) < count:
-        watched = callbacks(f"trial {number + 1}")
+    while (number := len(ended := _ended(study))) < count:
         if number < len(known):
-            method, outcome, loss = _try_known(known[number], space, study, task, watched)
+            attempts = [_Attempt(i, parameters, None) for i, parameters in enumerate(known)]
         else:
-            # Seeded anew for each trial: a search that was broken off suggests what it would have suggested.
-            study.sampler = TPESampler(seed=derived_seed(task.seed, number) % 2**32)
-            trial = study.ask(space)
-            method = from_parameters(trial.params)
-            outcome, loss = _try(method, task, trial.report, trial.should_prune, watched)
-            trial.set_user_attr("outcome", outcome)
-            study.tell(trial, loss, state=TrialState.PRUNED if loss is None else TrialState.COMPLETE)
-        keep()
-        news = outcome if loss is None else f"validation loss {loss:.4f}"
-        tell(f"trial {number + 1}/{count}  {method.formula}: {news}")
-    in_order = sorted(study.get_trials(states=ended), key=lambda t: (t.datetime_complete, t.number))
-    return [_as_trial(i + 1, t) for i, t in enumerate(in_order)]
+            begin = number - (number - len(known)) % at_a_time
+            suggested = _suggested(ended[:begin], steps, task.seed, at_a_time)
+            attempts = [_Attempt(begin + i, parameters, ended[:begin]) for i, parameters in enumerate(suggested)]
+        waiting: dict[int, Record] = {}
+
+        def add(attempt: _Attempt, record: Record, waiting: dict[int, Record] = waiting) -> None:
+            """Add trials to the study in the order of their numbers, whichever ends first."""
+            waiting[attempt.number] = record | {"attempt": attempt}
+            while (ready := waiting.pop(len(_ended(study)), None)) is not None:
+                attempt, loss = ready["attempt"], ready["loss"]
+                state = TrialState.PRUNED if loss is None else TrialState.COMPLETE
+                study.add_trial(_frozen(attempt.parameters, steps, state, ready))
+                keep()
+                records.remove(work.key(attempt))
+                news = ready["outcome"] if loss is None else f"validation loss {loss:.4f}"
+                tell(f"trial {attempt.number + 1}/{count}  {from_parameters(attempt.parameters).formula}: {news}")
+
+        queue.run(work, [attempt for attempt in attempts if number <= attempt.number < count], records, add)
+    return [_as_trial(i + 1, trial) for i, trial in enumerate(_ended(study))]
 
 
-def _try_known(
-    parameters: dict[str, float],
-    space: "dict[str, optuna.distributions.BaseDistribution]",
-    study: "optuna.Study",
-    task: TrialTask,
-    callbacks: Sequence[Callback],
-) -> tuple[Multistep, str, float | None]:
-    """Try a known method: its trial is written once it has ended, so that the known ones keep their order."""
-    from optuna.trial import TrialState, create_trial
+def _ended(study: "optuna.Study") -> "list[optuna.trial.FrozenTrial]":
+    """The trials of a study in the order of their ends."""
+    from optuna.trial import TrialState
 
-    method, losses = from_parameters(parameters), dict[int, float]()
-    outcome, loss = _try(method, task, lambda value, epoch: losses.update({epoch: value}), lambda: False, callbacks)
-    trial = create_trial(
-        params=parameters,
-        distributions=space,
-        value=loss,
-        intermediate_values=losses,
-        user_attrs={"outcome": outcome},
-        state=TrialState.PRUNED if loss is None else TrialState.COMPLETE,
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return sorted(trials, key=lambda trial: trial.number)
+
+
+def _space(steps: int) -> "dict[str, optuna.distributions.BaseDistribution]":
+    from optuna.distributions import FloatDistribution
+
+    return {name: FloatDistribution(*bounds, step=10**-PRECISION) for name, bounds in ranges(steps).items()}
+
+
+def _suggested(
+    history: "Sequence[optuna.trial.FrozenTrial]", steps: int, seed: int, count: int
+) -> list[dict[str, float]]:
+    """What Optuna suggests after earlier trials: several at once keep away from each other (constant liar).
+
+    The sampler is seeded anew for each trial: a search that was broken off suggests what it would have suggested.
+    """
+    import optuna
+
+    study, suggested = _in_memory(history), []
+    for number in range(len(history), len(history) + count):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            number_seed = derived_seed(seed, number) % 2**32
+            study.sampler = optuna.samplers.TPESampler(seed=number_seed, constant_liar=count > 1)
+        suggested.append(dict(study.ask(_space(steps)).params))
+    return suggested
+
+
+def _in_memory(history: "Sequence[optuna.trial.FrozenTrial]", epochs: int = 1) -> "optuna.Study":
+    """A study in memory with earlier trials; a trial worse than the median is stopped after a third of its epochs."""
+    import optuna
+
+    third = -(-epochs // 3)  # or after two
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=third, interval_steps=third)
+    study = optuna.create_study(pruner=pruner)
+    study.add_trials(history)
+    return study
+
+
+def _frozen(
+    parameters: Mapping[str, float], steps: int, state: "optuna.trial.TrialState", record: Record
+) -> "optuna.trial.FrozenTrial":
+    """A trial as Optuna keeps it, once it has ended: so trials keep their order."""
+    from optuna.trial import create_trial
+
+    return create_trial(
+        params=dict(parameters),
+        distributions=_space(steps),
+        value=record["loss"],
+        intermediate_values=dict(record["losses"]),
+        user_attrs={"outcome": record["outcome"]},
+        state=state,
     )
-    study.add_trial(trial)
-    return method, outcome, loss
 
 
-def _try(
-    method: Multistep,
-    task: TrialTask,
-    report_loss: Callable[[float, int], None],
-    should_stop: Callable[[], bool],
-    callbacks: Sequence[Callback],
-) -> tuple[str, float | None]:
+def _judge(attempt: _Attempt, epochs: int, losses: dict[int, float]) -> Callback:
+    """A callback that notes the losses of a trial by its epochs, and ends it where it is worse than the others."""
     from optuna import TrialPruned
 
-    def report(event: Event) -> None:
+    trial = None
+    if attempt.history is not None:
+        study = _in_memory(attempt.history, epochs)
+        study.enqueue_trial(dict(attempt.parameters))
+        trial = study.ask()
+
+    def judge(event: Event) -> None:
         if isinstance(event, EpochDone):
             epoch = event.epoch + 1
-            report_loss(event.metrics["test_loss"], epoch)
-            if epoch < task.recipe.epochs and should_stop():
-                raise TrialPruned
+            losses[epoch] = event.metrics["test_loss"]
+            if trial is not None:
+                trial.report(losses[epoch], epoch)
+                if epoch < epochs and trial.should_prune():
+                    raise TrialPruned
+
+    return judge
+
+
+def _try(method: Multistep, task: TrialTask, callbacks: Sequence[Callback]) -> tuple[str, float | None]:
+    from optuna import TrialPruned
 
     if objection := _objection(certify(method.algorithm, task.depth, task.plain.binding)):
         return f"not certified: {objection}", None
     try:
-        return "trained", task.train(method.algorithm, task.seed, [*callbacks, report]).test_loss
+        return "trained", task.train(method.algorithm, task.seed, callbacks).test_loss
     except TrialPruned:
         return "stopped early", None
     except NonFiniteLossError:
@@ -244,8 +327,7 @@ def _try(
 
 def _as_trial(number: int, trial: "optuna.trial.FrozenTrial") -> Trial:
     outcome = trial.user_attrs["outcome"]
-    loss = trial.value if outcome == "trained" else None  # stopped early, its value is that of its last epoch
-    return Trial(number, from_parameters(trial.params), outcome, loss, f"{trial.datetime_complete:%Y-%m-%d}")
+    return Trial(number, from_parameters(trial.params), outcome, trial.value, f"{trial.datetime_complete:%Y-%m-%d}")
 
 
 def _objection(certificate: Certificate) -> str:

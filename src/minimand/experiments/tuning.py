@@ -2,27 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from .._support.errors import MinimandError
-from ..data.data import Data, hold_out
 from ..recipes import SGD, Recipe
 from ..recipes.optimizers import Muon
-from ..training import Callback, FitResult, NonFiniteLossError
-from .held_out import HELD_OUT, SEED
-from .study import CallbacksByLabel
+from .outcomes import Outcome
 
 _WITH_MOMENTUM = 9
 """The number of trials from which momentum is tuned too: three rates for each of three momenta."""
-
-
-class Training(Protocol):
-    """A function that trains a model from a seed on some data by a recipe, in the folder of a run."""
-
-    def __call__(
-        self, data: Data, recipe: Recipe, seed: int, callbacks: Sequence[Callback], run: Path
-    ) -> FitResult: ...
 
 
 @dataclass(frozen=True)
@@ -74,34 +62,27 @@ def _rates(middle: float, count: int) -> list[float]:
     return [middle * 2.0**k for k in range(-(count // 2), count - count // 2)]
 
 
-def tune(
-    train: Training, data: Data, recipe: Recipe, tries: int, folder: Path, label: str, callbacks: CallbacksByLabel
-) -> tuple[Tried, list[Tried]]:
-    """The best of the trials, and all of them with their scores on held-out data.
+def best_of(label: str, tried: Sequence[Tried], outcomes: Sequence[Outcome]) -> tuple[Tried, list[Tried]]:
+    """The best of what was tried for an arm, and all of it with its scores on held-out data.
 
     Raises:
-        MinimandError: every trial diverged, or there are too few samples to hold some out.
+        MinimandError: every trial diverged.
     """
-    held_out = hold_out(data, HELD_OUT, SEED)
     scored: list[Tried] = []
     order: dict[Tried, tuple[float, float]] = {}
-    for tried in trials(recipe, tries):
-        run = folder / tried.file_name
-        try:
-            result = train(held_out, tried.applied(recipe), SEED, callbacks(f"{label} {tried}"), run)
-        except NonFiniteLossError:
-            scored.append(tried)
+    for trial, outcome in zip(tried, outcomes, strict=True):
+        if outcome.loss is None:
+            scored.append(trial)
             continue
-        assert result.test_loss is not None  # the held-out part has samples
-        score = -result.test_loss if result.test_accuracy is None else result.test_accuracy
-        scored.append(replace(tried, score=score))
-        order[scored[-1]] = score, -result.test_loss
+        score = -outcome.loss if outcome.accuracy is None else outcome.accuracy
+        scored.append(replace(trial, score=score))
+        order[scored[-1]] = score, -outcome.loss
     if not order:
         listed = "; ".join(map(str, scored))
         raise MinimandError(
             f"{label} diverged at every trial, {listed}; expected a smaller learning rate to begin with."
         )
-    return max(order, key=lambda tried: order[tried]), scored
+    return max(order, key=lambda trial: order[trial]), scored
 
 
 def at_the_edge(best: Tried, scored: Sequence[Tried]) -> bool:

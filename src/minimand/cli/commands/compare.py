@@ -5,8 +5,8 @@ from typing import ClassVar, Literal
 from rich.console import Console
 
 from ..._support.tables import make_table
-from ..options import TrainingOptions, resumable
-from ..shared import progress, several_trainings
+from ..options import Engine, Jobs, TrainingOptions, resumable
+from ..shared import queue_options, several_trainings
 from ._registry import command
 
 
@@ -31,6 +31,8 @@ class Compare(TrainingOptions):
     """A sentence on what is expected, for the plan that is written before the first training."""
     run: str = "runs/comparison"
     """The folder; the same command on the same folder goes on where it was."""
+    jobs: Jobs = None
+    engine: Engine = None
 
     def __call__(self, console: Console) -> None:
         from ..._support.checks import check_number
@@ -54,8 +56,8 @@ class Compare(TrainingOptions):
                 margin=self.margin,
                 hypothesis=self.hypothesis,
                 run=self.run,
-                callbacks=lambda label: progress(console, self.quiet, label),
-                progress=False,
+                progress=not self.quiet,
+                **queue_options(self, console, self.quiet),
                 **several_trainings(self, console),
             )
         console.print(make_table(comparison.columns(), comparison.rows()))

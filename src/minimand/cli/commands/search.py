@@ -5,8 +5,8 @@ from typing import ClassVar
 from rich.console import Console
 
 from ..._support.tables import make_table
-from ..options import Text, TrainingOptions, resumable
-from ..shared import progress, several_trainings
+from ..options import Engine, Jobs, Text, TrainingOptions, resumable
+from ..shared import queue_options, several_trainings
 from ._registry import command
 
 
@@ -27,6 +27,8 @@ class Search(TrainingOptions):
     """The folder; the same command on the same folder goes on where it was."""
     storage: Text = None
     """The URL of a database for the trials, as Optuna takes it; by default an SQLite file in the folder."""
+    jobs: Jobs = None
+    engine: Engine = None
 
     def __call__(self, console: Console) -> None:
         from ...experiments.search import search
@@ -39,8 +41,8 @@ class Search(TrainingOptions):
                 seeds=self.seeds,
                 run=self.run,
                 storage=self.storage,
-                callbacks=lambda label: progress(console, self.quiet, label),
-                progress=False,
+                progress=not self.quiet,
+                **queue_options(self, console, self.quiet),
                 tell=lambda line: None if self.quiet else console.print(line),
                 **several_trainings(self, console),
             )
