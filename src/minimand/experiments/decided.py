@@ -88,7 +88,7 @@ class DecisiveResult(StudyResult):
         if tuning:
             minutes = sum(m.seconds for m in tuning) / 60
             text += (
-                f" Settings were chosen by {len(tuning)} trainings on {HELD_OUT:.0%} of the training samples, "
+                f" Settings were chosen by {len(tuning)} trainings, judged on {HELD_OUT:.0%} of the training samples, "
                 f"{minutes:.0f} min more."
             )
         return text
