@@ -94,6 +94,16 @@ BROUGHT = {
         DATA_SET = DataSet(signs)
         """,
     ),
+    "recipes": (
+        "slow",
+        """
+        import minimand as mm
+
+        def slow(epochs=3):
+            '''Few epochs at a low rate.'''
+            return mm.Recipe(epochs, optimizer=mm.SGD(1e-3))
+        """,
+    ),
     "studies": (
         "STUDY",
         """
