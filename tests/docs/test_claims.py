@@ -43,14 +43,14 @@ def test_what_is_settled_by_hand_names_a_test_or_a_study_and_its_sources(entry: 
 
 
 def test_every_claim_of_a_study_has_a_row_with_the_words_of_its_results() -> None:
-    rows = {row[0]: row for row in claim_rows(STUDIES.values(), _committed, BY_HAND)}
+    rows = {(row[0], row[2]): row for row in claim_rows(STUDIES.values(), _committed, BY_HAND)}
     assert len(rows) == len(claim_rows(STUDIES.values(), _committed, BY_HAND))
     for study in STUDIES.values():
         if isinstance(study, DecisiveStudy):
             result = _committed(study.name)
             for claim in study.claims:
                 verdicts = [d.verdict for d in result.decisions if d.claim == claim] if result else ["being measured"]
-                assert all(verdict in rows[claim.hypothesis][3] for verdict in verdicts)
+                assert all(verdict in rows[claim.hypothesis, f"study `{study.name}`"][3] for verdict in verdicts)
                 assert all(WORDS.fullmatch(verdict) for verdict in verdicts)
                 assert {claim.arm, claim.baseline} <= {cell["arm"] for cell in study.cells_at("cpu")}
                 assert not claim.source or short_citation(claim.source)
