@@ -43,6 +43,7 @@ docs: .venv/dev
 bench: .venv/dev
 	$(BIN)/python benchmarks/skeleton.py
 	$(BIN)/python benchmarks/loop.py
+	$(BIN)/python benchmarks/record.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/rewire.py
 	$(BIN)/python benchmarks/diagnose.py

@@ -7,7 +7,7 @@ changed; results/ holds committed runs.
 
 import statistics
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -64,10 +64,16 @@ class PlainLoop:
         self.total_loss += loss.item()
 
 
+class Steps(Protocol):
+    """A loop that is advanced by a step at a time."""
+
+    def step(self) -> None: ...
+
+
 class Turns:
     """A callback of `fit` that makes a step of another loop after each of its own, and times both."""
 
-    def __init__(self, other: PlainLoop, device: torch.device) -> None:
+    def __init__(self, other: Steps, device: torch.device) -> None:
         self.other, self.device = other, device
         self.seconds: dict[str, list[float]] = {"plain loop": [], "mm.fit": []}
 

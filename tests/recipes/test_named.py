@@ -6,6 +6,7 @@ import pytest
 
 import minimand as mm
 from minimand._support.errors import MinimandError
+from minimand.cli.shared import named_recipe
 from minimand.recipes.recipe import as_config, from_config
 from minimand.recipes.registry import RECIPES, as_recipe
 
@@ -49,3 +50,9 @@ def test_a_recipe_is_taken_by_its_name(tmp_path) -> None:
     assert result.run.config()["recipe"]["Recipe"]["batch_size"] == 600
     with pytest.raises(TypeError, match="recipe is 3"):
         mm.fit(model, "digits", recipe=3)  # pyright: ignore[reportArgumentType]
+
+
+def test_the_command_line_gives_a_named_recipe_its_sizes() -> None:
+    options = {"recipe": "airbench(epochs=3)", "batch_size": 256, "epochs": None}
+    assert named_recipe(options) == mm.recipe("airbench", epochs=3, batch_size=256)
+    assert named_recipe({"recipe": None}) is None

@@ -80,9 +80,9 @@ def check_options(options: dict[str, Any]) -> None:
     from .._support.calls import parse_call
     from ..models.info import model_info
     from ..models.own import check_own, is_own
-    from ..recipes import Recipe, as_recipe
+    from ..recipes import Recipe
 
-    adapt_recipe(as_recipe(options["recipe"]) or Recipe(), options)
+    adapt_recipe(named_recipe(options) or Recipe(), options)
     model = options["model"]
     if model and is_own(model):
         check_own(model)
@@ -93,6 +93,14 @@ def check_options(options: dict[str, Any]) -> None:
         name, settings = parse_call(model, "model")
         others = ("normalization", "activation", "weight_bits")
         model_info(name).complete({key: value for key, value in settings.items() if key not in others})
+
+
+def named_recipe(options: dict[str, Any]) -> Any:
+    """The recipe that --recipe names, None for none; epochs and batch, which may decide a rate, are its own options."""
+    from ..recipes.registry import recipe
+
+    sizes = {name: options[name] for name in ("epochs", "batch_size") if options.get(name) is not None}
+    return None if options["recipe"] is None else recipe(options["recipe"], **sizes)
 
 
 def adapt_recipe(recipe: Any, options: dict[str, Any]) -> Any:
@@ -130,7 +138,7 @@ def several_trainings(command: TrainingOptions, console: Console) -> dict[str, A
     """What a command that trains many models hands on of its options."""
     from .._support.environment import as_device
     from ..models.registry import default_model, model_for
-    from ..recipes import as_recipe, default_recipe, from_config
+    from ..recipes import default_recipe, from_config
     from .configuration import with_config
 
     command, recipe_config = with_config(command)
@@ -139,7 +147,7 @@ def several_trainings(command: TrainingOptions, console: Console) -> dict[str, A
     check_options(options)
     data = load_data(options, console, command.quiet)
     model = options["model"] or default_model(data.shape, data.text is not None)
-    recipe = as_recipe(options["recipe"]) or (None if recipe_config is None else from_config(recipe_config))
+    recipe = named_recipe(options) or (None if recipe_config is None else from_config(recipe_config))
     recipe = adapt_recipe(recipe or default_recipe(data, model_for(model, data)), options)
     return {"data": data, "model": model, "recipe": recipe, "binding": options["binding"], "device": device}
 

@@ -12,7 +12,7 @@ from .._support.checks import check_flag, check_number
 from .._support.errors import MinimandError, WrongTypeError, unknown_name
 from .muon import MuonOptimizer
 from .parameter_groups import hidden_matrices, parameter_groups, trainable_parameters
-from .torch_optimizer import PREFIX, TorchOptimizer, torch_optimizers
+from .torch_optimizer import PREFIX, REFUSED, TorchOptimizer, torch_optimizers
 
 EPSILON = 1e-8
 """What Adam adds to the root of the mean square of gradients."""
@@ -126,7 +126,7 @@ def make_optimizer(text: str) -> Optimizer:
         return call_with(OPTIMIZERS[name], settings, name)
     of_torch = {known.lower() for known in torch_optimizers()}
     if name.lower() not in of_torch and name != "Muon":
-        raise unknown_name("optimizer", name, {*OPTIMIZERS, *of_torch})
+        raise unknown_name("optimizer", name, {*OPTIMIZERS, *of_torch} - {refused.lower() for refused in REFUSED})
     own = {key: settings.pop(key) for key in ("lr", "weight_decay") if key in settings}
     return TorchOptimizer(name, **own, options=settings)
 

@@ -15,10 +15,11 @@ from .parameter_groups import UpdateRule, parameter_groups, trainable_parameters
 
 PREFIX = "torch.optim."
 _RULES: dict[str, UpdateRule] = {"SGD": "sgd", "ASGD": "sgd", "Muon": "muon"}  # all others step by entry
-_REFUSED = {
+REFUSED = {
     "LBFGS": "calls the loss again within a step",
     "SparseAdam": "takes sparse gradients only",
 }
+"""The optimizers of torch that cannot work in a training here, and why."""
 _SINCE = {"Muon": "2.9", "Adafactor": "2.5"}
 
 
@@ -37,8 +38,10 @@ class TorchOptimizer:
 
     name: str
     """The name of the class, in any case."""
-    lr: float | None = None
-    weight_decay: float | None = None
+    lr: float = math.nan
+    """The learning rate; by default, as long as it is no number, that of the class."""
+    weight_decay: float = math.nan
+    """The weight decay; by default, as long as it is no number, that of the class."""
     options: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
     """The other arguments of the class by name; kept as pairs."""
 
@@ -51,7 +54,8 @@ class TorchOptimizer:
                 raise unknown_name(f"option of {PREFIX}{cls.__name__}", name, {*defaults, "lr", "weight_decay"})
         values = {"lr": self.lr, "weight_decay": self.weight_decay}
         for name, value in values.items():
-            values[name] = float(defaults.get(name, 0.0)) if value is None else value
+            is_default = isinstance(value, float) and math.isnan(value)
+            values[name] = float(defaults.get(name, 0.0)) if is_default else value
         check_number("TorchOptimizer.lr", values["lr"], 0, math.inf, below=True)
         check_number("TorchOptimizer.weight_decay", values["weight_decay"], 0, math.inf, below=True)
         if values["weight_decay"] and "weight_decay" not in defaults:
@@ -81,8 +85,7 @@ class TorchOptimizer:
         epsilon = epsilon.default if isinstance(epsilon, inspect.Parameter) else epsilon
         scaled = epsilon if isinstance(epsilon, float) else None
         rule = _RULES.get(self.name, "adam")
-        decay = self.weight_decay or 0.0
-        return self._of(parameter_groups(parameters, decay, scalars, rule, scaled, biases))
+        return self._of(parameter_groups(parameters, self.weight_decay, scalars, rule, scaled, biases))
 
     def _of(self, parameters: Any) -> torch.optim.Optimizer:
         return _class_of(self.name)(parameters, lr=self.lr, **self._settings)
@@ -96,20 +99,20 @@ def _class_of(name: Any) -> Any:
     known = torch_optimizers()
     by_any_case = {known_name.lower(): known_name for known_name in {*known, *_SINCE}}
     if not isinstance(name, str) or name.lower() not in by_any_case:
-        raise unknown_name("name of TorchOptimizer", str(name), known.keys() - _REFUSED)
+        raise unknown_name("name of TorchOptimizer", str(name), known.keys() - REFUSED)
     exact = by_any_case[name.lower()]
     if exact not in known:
         raise MinimandError(f"{PREFIX}{exact} needs torch {_SINCE[exact]}; this is {torch.__version__}.")
-    if exact in _REFUSED:
-        raise MinimandError(f"{PREFIX}{exact} {_REFUSED[exact]}, which a training here does not; expected another one.")
+    if exact in REFUSED:
+        raise MinimandError(f"{PREFIX}{exact} {REFUSED[exact]}, which a training here does not; expected another one.")
     return known[exact]
 
 
 def _plain_options(options: Any) -> dict[str, Any]:
     try:
-        pairs = dict(options)
+        pairs: dict[Any, Any] = dict(options)
     except (TypeError, ValueError):
-        pairs = {0: None}
+        pairs = {None: None}
     if not all(isinstance(name, str) for name in pairs):
         raise WrongTypeError(
             f"TorchOptimizer.options is {options!r}; expected arguments by name, as in {{'eps': 1e-6}}."

@@ -44,16 +44,16 @@ def test_a_run_of_all_tricks_resumes_to_the_same_bits(tmp_path: Path) -> None:
 def test_the_first_layer_whitens_patches_and_stays() -> None:
     data = mm.data.as_data((images(600), images(40)))
     model = mm.create_model("airbench(width=4)", in_channels=1)
-    first = model.stem.module[0]
+    first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
     biases = []
 
     def watch(event: Event) -> None:
         if isinstance(event, StepDone):
-            biases.append(first.bias.detach().clone())
+            biases.append(next(p for p in first.parameters() if p.ndim == 1).detach().clone())
 
     recipe = mm.recipe("airbench", epochs=3, batch_size=150, whiten=1, lookahead=0.0)
     mm.fit(model, data, recipe=recipe, callbacks=[watch], progress=False)
-    patches = F.unfold(data.prepare(data.train.inputs), 2).movedim(1, -1).reshape(-1, 4)
+    patches = F.unfold(data.prepare(images(600)[0]), 2).movedim(1, -1).reshape(-1, 4)
     white = patches @ first.weight.detach()[:4].flatten(1).T
     torch.testing.assert_close(white.T @ white / len(white), torch.eye(4), atol=0.01, rtol=0)
     assert torch.equal(first.weight[:4], -first.weight[4:])

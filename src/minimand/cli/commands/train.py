@@ -12,7 +12,16 @@ from ..._support.errors import MisuseError
 from ..._support.tables import make_table
 from ..configuration import with_config
 from ..options import Parallel, Text, TrainingOptions, Whole, resumable
-from ..shared import NOT_KEPT, adapt_recipe, check_options, load_data, merge_options, progress, reopen_trained
+from ..shared import (
+    NOT_KEPT,
+    adapt_recipe,
+    check_options,
+    load_data,
+    merge_options,
+    named_recipe,
+    progress,
+    reopen_trained,
+)
 from ._registry import command
 
 
@@ -48,7 +57,7 @@ class Train(TrainingOptions):
         from ..._support.environment import as_device
         from ...algorithms import as_algorithm
         from ...models.registry import default_model
-        from ...recipes import as_recipe, default_recipe, from_config
+        from ...recipes import default_recipe, from_config
         from ...training.distributed.processes import broadcast_object, is_main
         from ...training.fit import check_seed, fit
         from ...training.methods._registry import as_method
@@ -73,7 +82,9 @@ class Train(TrainingOptions):
         name = options["model"] or default_model(data.shape, data.text is not None)
         model = _first_model(name, options, algorithm, data)
         config = recipe_config if run.is_new else run.config()["recipe"]
-        recipe = as_recipe(command.recipe) or (default_recipe(data, model) if config is None else from_config(config))
+        recipe = named_recipe({**options, "recipe": command.recipe}) or (
+            default_recipe(data, model) if config is None else from_config(config)
+        )
         with resumable(f"{_command_again(folder, named, name)} goes on from the last checkpoint"):
             result = fit(
                 model,

@@ -1,6 +1,6 @@
 """A first layer that whitens patches of the training images."""
 
-from typing import Any
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -38,8 +38,8 @@ class WhitenHook(Hook):
             images = as_prepared(training.data, training.data.train, training.device)
             batch, _ = next(images.batches(_IMAGES))
             initialize(training.model, "whiten", batch=batch)
-            training.world.broadcast([self.first.weight])
-        self.first.weight.requires_grad_(False)
+            training.world.broadcast([self._weight])
+        self._weight.requires_grad_(False)
 
     def change_gradients(self, value: float, measured: list[float]) -> None:
         training = self.training
@@ -47,10 +47,13 @@ class WhitenHook(Hook):
             self._bias.grad = None  # optimizers pass over it
 
     def final(self, module: nn.Module) -> nn.Module:
-        self.first.weight.requires_grad_()
+        self._weight.requires_grad_()
         return module
 
     @property
+    def _weight(self) -> Tensor:
+        return cast(Tensor, self.first.weight)
+
+    @property
     def _bias(self) -> Tensor | None:
-        bias: Any = getattr(self.first, "bias", None)
-        return bias
+        return getattr(self.first, "bias", None)

@@ -76,8 +76,8 @@ def evaluate(
     check_views(test_views, data, "test_views")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with autocast(device, as_precision(precision, data, model, device)):
-        judge, samples = as_loss(loss, data), as_prepared(data, judged, device)
-        return evaluate_batches(model, data, samples, judge, World(), check_metrics(metrics), test_views)
+        judge, prepared = as_loss(loss, data), as_prepared(data, judged, device)
+        return evaluate_batches(model, data, prepared, judge, World(), check_metrics(metrics), test_views)
 
 
 def check_metrics(metrics: Any) -> Metrics:

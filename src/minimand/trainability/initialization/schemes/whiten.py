@@ -29,7 +29,7 @@ def whiten(job: Job, eps: float = 5e-4) -> None:
     if convolution.out_channels != 2 * size:
         raise MinimandError(
             f"whiten needs a first layer of {2 * size} filters, twice the numbers of its patch, and {layer.name} has "
-            f"{convolution.out_channels}; expected a model such as airbench."
+            f"{convolution.out_channels}; expected a model such as airbench, or whiten=0 in a recipe."
         )
     patches = F.unfold(images.detach().double(), convolution.kernel_size, convolution.dilation, 0, convolution.stride)
     patches = patches.movedim(1, -1).reshape(-1, size)
