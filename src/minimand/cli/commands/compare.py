@@ -14,7 +14,7 @@ from ._registry import command
 class Compare(TrainingOptions):
     """Train the same model with several algorithms: same data, same first weights, several seeds."""
 
-    takes: ClassVar[tuple[str, ...]] = ("algorithms", "models", "data")
+    takes: ClassVar[tuple[str, ...]] = ("algorithms", "models", "data", "recipes")
     algorithm: tuple[str, ...] = ("gradient_descent", "heavy_ball", "nesterov_y")
     """The algorithms, as for train."""
     seeds: int = 3

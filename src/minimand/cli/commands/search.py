@@ -14,7 +14,7 @@ from ._registry import command
 class Search(TrainingOptions):
     """Look for better coefficients in the certified region, and compare the best with the known algorithms."""
 
-    takes: ClassVar[tuple[str, ...]] = ("models", "data")
+    takes: ClassVar[tuple[str, ...]] = ("models", "data", "recipes")
     steps: int = 2
     """The number of its last states and answers that a step reads."""
     trials: int = 50
