@@ -29,7 +29,15 @@ from ._registry import command
 class Train(TrainingOptions):
     """Train a network, evaluate it and write a report. An existing run is resumed."""
 
-    takes: ClassVar[tuple[str, ...]] = ("methods", "algorithms", "schemes", "normalizations", "models", "data", "recipes")
+    takes: ClassVar[tuple[str, ...]] = (
+        "methods",
+        "algorithms",
+        "schemes",
+        "normalizations",
+        "models",
+        "data",
+        "recipes",
+    )
     algorithm: Text = None
     """A name, with coefficients if need be, as in "heavy_ball(momentum=0.9)"; or path/to/file.py:MyMethod. By
     default what the named model is known for, and heavy_ball where none is named."""
