@@ -51,3 +51,17 @@ def test_a_rewired_model_is_certified_as_split() -> None:
 def test_an_unknown_splitting_names_the_nearest() -> None:
     with pytest.raises(ValueError, match="unknown splitting 'lie_troter'. Did you mean 'lie_trotter'"):
         mm.certify("heavy_ball", splitting="lie_troter")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("model", "splitting", "depth"),
+    [
+        ("gpt_nano(width=8, heads=2, depth=3, num_tokens=9, context=8)", "lie_trotter", 6),
+        ("gpt_nano(width=8, heads=2, depth=3, num_tokens=9, context=8, splitting='strang')", "strang", 9),
+        ("vit_tiny(width=6, heads=2, depth=3, patch=8, image_size=16)", "whole", 3),
+        ("mlp(width=6, depth=3)", None, 3),
+    ],
+)
+def test_a_model_is_certified_as_its_layers_are_cut(model: str, splitting: str | None, depth: int) -> None:
+    certificate = certify_model(mm.create_model(model, "heavy_ball"))
+    assert (certificate.splitting, certificate.depth) == (splitting, depth)

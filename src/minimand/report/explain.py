@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from .._support.errors import WrongTypeError
-from ..algorithms import Algorithm
+from ..algorithms import Algorithm, is_map
 from ..models import UnrolledNetwork
 from ..networks import Skeleton, Unrolled, count_parameters, skeletons
 from ..networks.kinds import check_model
@@ -114,7 +114,10 @@ def certify_model(model: nn.Module) -> Certificate:
 def _splitting(model: nn.Module, run: Skeleton) -> Splitting | None:
     """How the layers of a transformer are cut into the blocks of a stage, or into the branches that hooks wire."""
     if isinstance(model, UnrolledNetwork):
-        return model.config.get("splitting")
+        if "splitting" not in model.config or sum(not is_map(oracle) for oracle in run.algorithm.oracles) > 1:
+            return None  # no transformer, or one whose attention and map answer an oracle each
+        by_default: dict[int, Splitting] = {1: "whole", 2: "lie_trotter"}
+        return model.config["splitting"] or by_default[run.depth // model.config["depth"]]
     return "lie_trotter" if run.is_wired and run.binding == "residual" else None
 
 
