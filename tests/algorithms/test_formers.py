@@ -131,6 +131,15 @@ def test_dense_former_averages_all_earlier_outputs() -> None:
     _same(stage, x, inputs, y)
 
 
+def test_learned_tables_are_certified_beyond_the_last_layer() -> None:
+    """Zero-stability looks at four times the depth: later steps go on with the last weights, from the newest on."""
+    for algorithm in (A.DenseFormer(), A.HyperConnections()):
+        stage = _stage(algorithm)
+        for vector in stage.coefficients.values():
+            vector.data = vector.data / 10
+        assert "largest response" in str(mm.certify(stage.learned(), depth=LAYERS))
+
+
 def test_bdia_draws_a_sign_for_each_sample_and_layer_in_training_alone() -> None:
     stage = mm.unroll("bdia", _blocks(False)).double()
     (x,) = _inputs()

@@ -36,8 +36,15 @@ def filled(shape: tuple[int, ...], entry: Callable[[tuple[int, ...]], Any], inde
 
 
 def as_table(value: Table, shape: tuple[int, ...]) -> Table:
-    """A table of a shape: a scalar in each of its entries, or the table itself."""
-    return filled(shape, lambda _: value) if shape and not isinstance(value, tuple) else value
+    """A table of a shape: a scalar in each of its entries, or the table itself.
+
+    A table that is shorter, as that of the last layer is for steps beyond it, has zeros before its first entries.
+    """
+    if not shape or (isinstance(value, tuple) and len(value) >= shape[0]):
+        return value
+    if isinstance(value, tuple):
+        return (*filled((shape[0] - len(value), *shape[1:]), lambda _: 0.0), *value)
+    return filled(shape, lambda _: value)
 
 
 @dataclass(frozen=True)
