@@ -1,7 +1,7 @@
 """Recipes: how a model is trained, whatever decides the update of its layers."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
@@ -34,8 +34,10 @@ T = TypeVar("T")
 class Named(Generic[T]):
     """A field of a recipe that takes an object, or a text such as "adamw(lr=0.001)" that one is made of."""
 
-    def __init__(self, make: Callable[[str], T], kinds: UnionType, default: T, example: str) -> None:
-        self.make, self.kinds, self.default, self.example = make, kinds, default, example
+    def __init__(
+        self, make: Callable[[str], T], names: Iterable[str], kinds: UnionType, default: T, example: str
+    ) -> None:
+        self.make, self.names, self.kinds, self.default, self.example = make, names, kinds, default, example
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -46,7 +48,8 @@ class Named(Generic[T]):
     def __set__(self, instance: Any, value: T | str) -> None:
         made = self.make(value) if isinstance(value, str) else value
         if not isinstance(made, self.kinds):
-            raise WrongTypeError(f"Recipe.{self.name} is {value!r}; expected a name, or one such as {self.example}.")
+            names = ", ".join(map(repr, self.names))
+            raise WrongTypeError(f"Recipe.{self.name} is {value!r}; expected {names}, or one such as {self.example}.")
         vars(instance)[self.name] = made
 
 
@@ -56,8 +59,8 @@ class Recipe:
 
     epochs: int = 10
     batch_size: int = 128
-    optimizer: Named[Optimizer] = Named(make_optimizer, Optimizer, SGD(), "mm.SGD(lr=0.1)")
-    schedule: Named[Schedule] = Named(make_schedule, Schedule, OneCycle(), "mm.Cosine()")
+    optimizer: Named[Optimizer] = Named(make_optimizer, OPTIMIZERS, Optimizer, SGD(), "mm.SGD(lr=0.1)")
+    schedule: Named[Schedule] = Named(make_schedule, SCHEDULES, Schedule, OneCycle(), "mm.Cosine()")
     label_smoothing: float = 0.0
     mixup: float = 0.0
     """Mixup's parameter: each sample is averaged with another one of its batch, and their targets alike, by a share

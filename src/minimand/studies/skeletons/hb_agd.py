@@ -2,7 +2,8 @@
 
 from ...experiments import Cell, Scale, Study, rows
 from ...experiments.trained import COLUMNS, ERROR, images, measure_classifier
-from ...recipes import SGD, Augmentation, Recipe, StepDecay, as_config
+from ...recipes import as_config
+from ...recipes.registry import recipe
 
 # Error in %: CIFAR-10, CIFAR-100, and both with augmentation.
 _PUBLISHED = {
@@ -24,15 +25,15 @@ _SMALL = {
 """The networks that are trained at cpu scale, with the least network of the kind in the paper."""
 
 
-def _recipe(epochs: int, augmented: bool) -> Recipe:
-    augmentation = Augmentation(pad=4, flip=True) if augmented else Augmentation()
-    return Recipe(epochs, 64, SGD(weight_decay=1e-4), StepDecay(), augmentation=augmentation)
-
-
 def _cells(scale: Scale) -> list[Cell]:
     if scale == "paper":
         return [
-            {"model": model, "on": name + mark, "data": name, "recipe": as_config(_recipe(300, augmented=mark == "+"))}
+            {
+                "model": model,
+                "on": name + mark,
+                "data": name,
+                "recipe": as_config(recipe("li2018", augmented=mark == "+")),
+            }
             for mark in ("", "+")
             for name in ("cifar10", "cifar100")
             for model in _PUBLISHED
@@ -41,8 +42,9 @@ def _cells(scale: Scale) -> list[Cell]:
     for model in _SMALL:
         train, epochs = (10_000, 8) if "width" in model else (5_000, 6)
         shown = images(scale, train)
-        recipe = as_config(_recipe(epochs if scale == "cpu" else 1, augmented=False))
-        cells.append({"model": model, "on": f"{shown['train']:,} of {shown['data']}", **shown, "recipe": recipe})
+        short = recipe("li2018", epochs=epochs if scale == "cpu" else 1, augmented=False)
+        where = f"{shown['train']:,} of {shown['data']}"
+        cells.append({"model": model, "on": where, **shown, "recipe": as_config(short)})
     return cells
 
 
