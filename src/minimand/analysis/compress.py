@@ -121,6 +121,8 @@ def compress(
         )
     check_model(model)
     data = as_data(data)
+    if data.is_text:
+        raise MinimandError(f"{data.name} is a text; compression is judged by accuracy and expects classes.")
     if data.task != "classification":
         raise MinimandError(f"{data.name} is a regression; compression is judged by accuracy and expects classes.")
     if device is not None:

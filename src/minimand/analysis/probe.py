@@ -143,6 +143,10 @@ def probe(
     check_seed(seed)
     check_model(model)
     data = as_data(data)
+    if data.is_text:
+        raise MinimandError(
+            f"{data.name} is a text; probes tell the classes of whole samples, and expect data of such."
+        )
     if data.task != "classification":
         raise MinimandError(f"{data.name} is a regression; probes tell classes apart, and expect data of classes.")
     if device is not None:

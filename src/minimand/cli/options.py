@@ -45,12 +45,13 @@ class TrainingOptions:
     """The options that every command that trains has."""
 
     data: Text = None
-    """A named data set; a table (.csv, .parquet) or arrays (.npz); a folder of such files or of images by class; or
-    owner/name on the hub. By default Fashion-MNIST if it is on the machine, else the digits."""
+    """A named data set; a table (.csv, .parquet) or arrays (.npz); a folder of such files or of images by class; a text
+    file or a folder of texts; or owner/name on the hub. By default Fashion-MNIST if it is on the machine, else the
+    digits; for a language model the sources of Python's library."""
     data_folder: DataFolder = None
     model: Text = None
     """A named model, with settings as in "mlp(width=32)"; or your own: path/to/file.py:Net, a class or function that
-    makes one. By default resnet20, or mlp for vectors."""
+    makes one. By default resnet20, mlp for vectors, or gpt_nano for text."""
     binding: Binding = None
     """How a block becomes a gradient; by default what the model is known for."""
     recipe: Text = None

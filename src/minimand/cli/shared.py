@@ -28,7 +28,16 @@ def merge_options(command: TrainingOptions, earlier: dict[str, Any]) -> dict[str
     if "model" not in now:
         forbid_own(earlier.get("model"))
     options = {**dict.fromkeys(sorted(names)), "seed": 0, "compile": False, **earlier, **now}
-    return options if options["data"] else {**options, "data": default_data()}
+    return options if options["data"] else {**options, "data": default_data(takes_tokens(options["model"]))}
+
+
+def takes_tokens(model: str | None) -> bool:
+    """Whether text names a model that takes tokens; False for one's own, or where it names none."""
+    from .._support.calls import parse_call
+    from ..models.info import model_info
+    from ..models.own import is_own
+
+    return bool(model) and not is_own(model) and model_info(parse_call(str(model), "model")[0]).takes_tokens
 
 
 def read_data(name: str, data_folder: str | None, **options: Any) -> Any:
@@ -146,7 +155,7 @@ def several_trainings(command: TrainingOptions, console: Console) -> dict[str, A
     device = as_device(command.device)
     check_options(options)
     data = load_data(options, console, command.quiet)
-    model = options["model"] or default_model(data.shape, data.text is not None)
+    model = options["model"] or default_model(data.shape, data.is_text)
     recipe = named_recipe(options) or (None if recipe_config is None else from_config(recipe_config))
     recipe = adapt_recipe(recipe or default_recipe(data, model_for(model, data)), options)
     return {"data": data, "model": model, "recipe": recipe, "binding": options["binding"], "device": device}

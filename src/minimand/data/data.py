@@ -90,6 +90,11 @@ class Data:
         return len(self.classes) if self.task == "classification" else self.outputs
 
     @property
+    def is_text(self) -> bool:
+        """Whether samples are windows of a text, which language models take."""
+        return self.text is not None
+
+    @property
     def judged_by_accuracy(self) -> bool:
         """Whether the share of right classes says how well a model does, beside its loss; of a text it does not."""
         return self.task == "classification" and self.text is None

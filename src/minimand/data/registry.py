@@ -59,8 +59,13 @@ def list_data() -> dict[str, str]:
     return DATA.lines()
 
 
-def default_data() -> str:
-    """The name of the data set for a first look: Fashion-MNIST if it is on the machine, else the digits."""
+def default_data(tokens: bool = False) -> str:
+    """The name of the data set for a first look: Fashion-MNIST if it is on the machine, else the digits.
+
+    For a model that takes tokens it is the sources of Python's standard library.
+    """
+    if tokens:
+        return "python_stdlib"
     return "fashion_mnist" if DEBIAN.is_dir() else "digits"
 
 

@@ -287,7 +287,7 @@ def _entry(contestant: _Contestant, by_seed: Mapping[int, Outcome], data: Data) 
     return ComparisonEntry(
         contestant.label,
         count_parameters(contestant.model),
-        count_flops(contestant.model, data.shape, data.text is not None),
+        count_flops(contestant.model, data.shape, data.is_text),
         [outcome.accuracy for outcome in finished if outcome.accuracy is not None],
         [outcome.loss for outcome in finished if outcome.loss is not None],
         [sum(record["seconds"] for record in outcome.history) for outcome in finished],

@@ -135,7 +135,7 @@ def train_classifier(model: nn.Module, data: Data, cell: Cell, seed: int, bench:
     """Error, loss and size of a classifier, after training."""
     result = train(model, data, cell, seed, bench)
     assert result.test_accuracy is not None
-    size = {"parameters": count_parameters(model), "flops": count_flops(model, data.shape)}
+    size = {"parameters": count_parameters(model), "flops": count_flops(model, data.shape, data.is_text)}
     return {"error": 1 - result.test_accuracy, "loss": result.test_loss, **size}
 
 

@@ -98,7 +98,7 @@ def model_for(
     weight_bits: int | None = None,
 ) -> UnrolledNetwork | Any:
     """The model of `create_for` for the samples of a data set."""
-    is_text = data.text is not None
+    is_text = data.is_text
     return create_for(name, data.shape, data.num_outputs, algorithm, binding, weight_bits, is_text)
 
 

@@ -156,7 +156,7 @@ def default_recipe(data: "Data", model: nn.Module) -> Recipe:
     SGD for networks with normalization, which bear its learning rate, on images; Adam for all others, and for networks
     of thresholds, which learn little by SGD in so few steps. AdamW with a warm-up, clipped, for language models.
     """
-    if data.text is not None:
+    if data.is_text:
         return _for_text(data, model)
     low, high = _EPOCHS
     epochs = min(max(round(_SAMPLES_SEEN / len(data.train)), low), high)
@@ -196,7 +196,7 @@ def as_precision(precision: Precision, data: "Data", model: nn.Module, device: t
     if (only := getattr(model, "only_precision", None)) in ("fp32", "bf16"):
         return only
     pays = _is_normalized_on_images(data, model)
-    if data.text is not None:  # in narrow models a CPU spends more on casts than it gains
+    if data.is_text:  # in narrow models a CPU spends more on casts than it gains
         pays = device.type != "cpu" or _text_width(model) >= _TEXT_WIDTH
     gains = pays and has_bf16(device) and not _has_thresholds(model)
     return "bf16" if gains else "fp32"

@@ -110,9 +110,9 @@ def _facts(result: "FitResult", data: Data, model: nn.Module) -> list[tuple[str,
         results.insert(0, (f"{100 * result.test_accuracy:.2f} %", "test accuracy"))
     if result.ensemble_evaluation and result.ensemble_evaluation.accuracy is not None:
         results.append((f"{100 * result.ensemble_evaluation.accuracy:.2f} %", "all classifiers together"))
-    flops = count_flops(model, data.shape, data.text is not None)
+    flops = count_flops(model, data.shape, data.is_text)
     operations, unit = "unknown" if flops is None else f"{flops / 1e6:,.1f} M", "sample"
-    if data.text is not None:
+    if data.is_text:
         results, unit = [*results, *_facts_of_text(result.history[-1])], "token"
         operations = operations if flops is None else f"{flops / data.shape[0] / 1e6:,.2f} M"
     return [

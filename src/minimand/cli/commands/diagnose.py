@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from ..._support.errors import MinimandError
 from ..options import DataFolder, Device, OwnModel, Plot, Text, Whole, check_file
-from ..shared import read_data, reopen_trained, save_figure
+from ..shared import read_data, reopen_trained, save_figure, takes_tokens
 from ._registry import command
 
 
@@ -127,7 +127,7 @@ class Diagnose:
                 f"{self.model} needs a batch; expected --shape, the shape of one sample as in --shape 3 32 32, or "
                 "--data."
             )
-        data = read_data(self.data or default_data(), self.data_folder)
+        data = read_data(self.data or default_data(takes_tokens(self.model)), self.data_folder)
         return model_for(self.model, data, self.algorithm), *self._batch(data)
 
     def _batch(self, data: Any) -> tuple[Any, Any]:

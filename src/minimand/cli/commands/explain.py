@@ -6,11 +6,10 @@ from typing import Annotated, Any, ClassVar
 from rich.console import Console
 from tyro.conf import Positional, arg
 
-from ..._support.calls import parse_call
 from ..._support.errors import MinimandError
 from ..._support.tables import make_table
 from ..options import Binding, DataFolder, OfOwn, OwnModel, Text
-from ..shared import read_data, reopen_trained
+from ..shared import read_data, reopen_trained, takes_tokens
 from ._registry import command
 
 
@@ -48,8 +47,6 @@ class Explain:
     def _read(self, console: Console) -> tuple[Any, Any]:
         """The model and a batch for it."""
         from ...data.registry import default_data
-        from ...models.info import model_info
-        from ...models.own import is_own
         from ...models.registry import create_for, model_for
 
         is_run = Path(self.model).is_dir()
@@ -64,11 +61,10 @@ class Explain:
         if any(size < 1 for size in self.shape):
             raise MinimandError(f"--shape is {self.shape}; expected positive sizes, as in --shape 3 32 32.")
         if self.shape:
-            name = parse_call(self.model, "model")[0]
-            tokens = not is_own(self.model) and model_info(name).takes_tokens
+            tokens = takes_tokens(self.model)
             model = create_for(self.model, self.shape, 10, self.algorithm, self.binding, tokens=tokens)
             return model, _zeros(self.shape, tokens)
-        data = read_data(self.data or default_data(), self.data_folder)
+        data = read_data(self.data or default_data(takes_tokens(self.model)), self.data_folder)
         return model_for(self.model, data, self.algorithm, self.binding), data
 
 

@@ -87,7 +87,7 @@ class Train(TrainingOptions):
         named = options["algorithm"] or (None if options["model"] else "heavy_ball")
         algorithm = named and as_algorithm(named)
         data = load_data(options, console, self.quiet)
-        name = options["model"] or default_model(data.shape, data.text is not None)
+        name = options["model"] or default_model(data.shape, data.is_text)
         model = _first_model(name, options, algorithm, data)
         config = recipe_config if run.is_new else run.config()["recipe"]
         recipe = named_recipe({**options, "recipe": command.recipe}) or (

@@ -20,7 +20,7 @@ class TokensHook(Hook):
 
     @classmethod
     def is_wanted(cls, training: Training) -> bool:
-        return training.data.text is not None
+        return training.data.is_text
 
     def before_step(self, step: int, x: Any) -> None:
         self.began = time.monotonic()

@@ -44,7 +44,7 @@ def as_loss(loss: str | Loss | None, data: Data, recipe: Recipe | None = None) -
             raise MinimandError(f"loss is 'cross_entropy', but {data.name} is a regression; expected 'mse'.")
         chosen = partial(cross_entropy, label_smoothing=softened["label_smoothing"])
     elif chosen == "mse":
-        if data.text is not None:
+        if data.is_text:
             raise MinimandError(f"loss is 'mse', but {data.name} is a text; expected 'cross_entropy'.")
         chosen = one_hot_mse if data.task == "classification" else mse
     elif isinstance(chosen, str):
@@ -91,7 +91,7 @@ def aligned(outputs: Tensor, targets: Tensor, data: Data) -> tuple[Tensor, Tenso
         MinimandError: outputs that do not fit the targets or the classes, of which a caller's may not show all.
     """
     n, shape, classes = len(targets), tuple(outputs.shape), len(data.classes)
-    if data.text is not None:
+    if data.is_text:
         return _aligned_tokens(outputs, targets, data)
     if data.task == "regression":
         if _without_ones(shape) == _without_ones(targets.shape):

@@ -26,7 +26,7 @@ def of_loss(loss: Loss, data: Data, device: torch.device) -> str | None:
     generator = torch.Generator().manual_seed(0)
     outputs = torch.randn(32, data.num_outputs, generator=generator).to(device)
     targets = torch.randn(32, data.num_outputs, generator=generator)
-    if data.text is not None:
+    if data.is_text:
         outputs, targets = outputs[None], (torch.arange(32) % data.num_outputs)[None]
     elif data.task == "classification":
         targets = torch.arange(32) % data.num_outputs
