@@ -14,7 +14,8 @@ def printed_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     """What a script of a name prints, run in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
-    def run(name: str) -> str:
+    def run(name: str, *arguments: str) -> str:
+        monkeypatch.setattr("sys.argv", [name, *arguments])
         runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
         return capsys.readouterr().out
 
@@ -70,3 +71,12 @@ def test_every_example_is_run_here_and_is_short() -> None:
     for script in FOLDER.glob("*.py"):
         assert f'printed_by("{script.stem}")' in source, script.name
         assert len(script.read_text().splitlines()) <= 60, script.name
+
+
+def test_two_skeletons_learn_to_write_from_the_sources_of_python(printed_by) -> None:
+    printed = printed_by("language_model", "320")
+    assert "python_stdlib" in printed
+    bits = [float(number) for number in re.findall(r"([0-9.]+) bits a byte, 20,480 tokens seen", printed)]
+    assert len(bits) == 2
+    assert max(bits) < 6.5  # an even guess among 167 characters has 7.4
+    assert printed.count("def ") == 2

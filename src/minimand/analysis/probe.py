@@ -145,7 +145,7 @@ def probe(
     data = as_data(data)
     if data.is_text:
         raise MinimandError(
-            f"{data.name} is a text; probes tell the classes of whole samples, and expect data of such."
+            f"{data.name} is a text; probes tell classes of whole samples, and expect data of those."
         )
     if data.task != "classification":
         raise MinimandError(f"{data.name} is a regression; probes tell classes apart, and expect data of classes.")
