@@ -144,9 +144,7 @@ def probe(
     check_model(model)
     data = as_data(data)
     if data.is_text:
-        raise MinimandError(
-            f"{data.name} is a text; probes tell classes of whole samples, and expect data of those."
-        )
+        raise MinimandError(f"{data.name} is a text; probes tell classes of whole samples, and expect data of those.")
     if data.task != "classification":
         raise MinimandError(f"{data.name} is a regression; probes tell classes apart, and expect data of classes.")
     if device is not None:
