@@ -303,3 +303,65 @@ def test_a_run_goes_on_only_with_the_factors_that_it_began_with(tmp_path: Path) 
     broken_off = mm.fit(make("complete_p"), data, recipe=recipe, run=tmp_path / "run", progress=False)
     at_once = mm.fit(make("complete_p"), data, recipe=recipe, progress=False)
     assert broken_off.history[-1]["train_loss"] == at_once.history[-1]["train_loss"]
+
+
+def language(tied: bool, splitting: str | None = None, rule: str | None = "complete_p", heads: int = 2):
+    def make(depth: int, width: int) -> Any:
+        sizes: dict[str, Any] = {"num_tokens": 50, "context": 16, "depth": depth, "width": width, "heads": heads}
+        return mm.create_model("gpt_nano", tied=tied, splitting=splitting, parametrization=rule, **sizes)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("tied", "splitting"),
+    [(True, None), *(pytest.param(*case, marks=pytest.mark.soak) for case in ((False, None), (True, "strang")))],
+)
+def test_features_of_a_language_model_change_alike_at_every_depth(tied: bool, splitting: str | None) -> None:
+    check = coordinate_check(language(tied, splitting), depths=(4, 16), seeds=1, steps=2)
+    assert abs(check.slope) < 0.15, str(check)
+    without = coordinate_check(language(tied, splitting, None), depths=(4, 16), seeds=1, steps=2)
+    assert without.slope > 0.35, str(without)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("tied", [True, False])
+def test_features_of_a_language_model_change_alike_at_every_width(tied: bool) -> None:
+    widths = (64, 128, 256)
+    assert abs(coordinate_check(language(tied), depths=(2,), widths=widths).slope) < 0.15
+    assert coordinate_check(language(tied, rule=None), depths=(2,), widths=widths).slope > 0.8
+
+
+def test_a_tied_head_takes_its_multiplier_from_the_normalization_before() -> None:
+    model, base = language(True, rule=None)(2, 128), language(True, rule=None)(2, 32)
+    mm.prepare(model, "mup", model.noise(4), base=base)
+    factors = {entry.name: entry.factors for entry in trainable_parameters(model)}
+    norm, table = factors["head.module.0.weight"], factors["stem.module.table.tokens.weight"]
+    assert (norm.adam, norm.sgd, norm.epsilon) == pytest.approx((1 / 4, 4 / 16, 1))
+    assert (table.adam, table.sgd, table.epsilon) == pytest.approx((1, 4, 1 / 4))
+    assert factors["body.0.layers.0.block.inner.qkv.weight"].adam == pytest.approx(1 / 4)  # it reads the width
+    assert model.head.module[0].weight.tolist() == pytest.approx([1 / 4 * 32**-0.5] * 128)
+    rules: tuple[UpdateRule, ...] = ("adam", "sgd", "muon")
+    prepared = mm.prepare(language(True, rule=None)(2, 32), "mup", model.noise(4), base=base)
+    assert {group["lr"] for rule in rules for group in prepared.parameter_groups(0.3, rule)} == {0.3}
+
+
+def test_heads_that_grow_wider_have_logits_of_q_k_over_d(tmp_path: Path) -> None:
+    """A buffer, which every store keeps: another model has other logits."""
+    model = language(False, rule="mup")(2, 512)
+    attention: Any = model.get_submodule("body.0.layers.0.block.inner")
+    assert float(attention.scale) == pytest.approx((256 / 64) ** -0.5)
+    tokens = torch.randint(50, (2, 16))
+    model.save_pretrained(tmp_path)
+    torch.testing.assert_close(mm.UnrolledNetwork.from_pretrained(tmp_path)(tokens), model(tokens))
+    with pytest.raises(RuntimeError, match="scale"):
+        language(False, rule=None)(2, 512).load_state_dict(model.state_dict())
+    assert language(False, rule="mup", heads=8)(2, 512).get_submodule("body.0.layers.0.block.inner").scale is None
+
+
+def test_the_halves_of_strang_are_one_branch() -> None:
+    for splitting in ("strang", "lie_trotter"):
+        model = language(True, splitting, None)(3, 16)
+        parts = mm.trainability.measure.tracing.branches(model)
+        assert len(parts) == 6
+        assert [part.reach for part in parts] == pytest.approx([1.0] * 6)

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
@@ -40,6 +40,8 @@ ProbeKind = Literal["linear", "cnn"]
 
 _BATCH = 256
 _ITERATIONS = 1000
+# Of a text, the positions of each part that a linear probe reads: one regression for each token takes a while.
+_POSITIONS = 20_000
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ def probe(
         model: as for `mm.as_network`; layer j is looked at by `read(j, state)`.
         data: as for `mm.fit`, of classes; probes are fitted to its training samples, which are not augmented.
         kind: `linear`, scikit-learn's logistic regression, one class against the rest, on the standardized 2 x 2
-            average of a map (on the mean of tokens, on vectors as they are), or `cnn`, 3 x 3 convolutions with batch
+            average of a map (on the mean of tokens, on vectors as they are; of a text on each position, to tell the
+            token that follows), or `cnn`, 3 x 3 convolutions with batch
             normalization, the average and a linear map (on tokens and vectors hidden layers).
         hidden_layers: the number of hidden layers of a `cnn` probe.
         width: the channels, or units, of the hidden layers; by default those of the features.
@@ -147,6 +150,10 @@ def probe(
         raise MinimandError(f"{data.name} is a text; probes tell classes of whole samples, and expect data of those.")
     if data.task != "classification":
         raise MinimandError(f"{data.name} is a regression; probes tell classes apart, and expect data of classes.")
+    if data.text is not None and kind != "linear":
+        raise MinimandError(
+            f"kind is {kind!r}, and {data.name} is a text; expected 'linear', which tells the next token."
+        )
     if device is not None:
         model.to(as_device(device))
     where = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -158,7 +165,7 @@ def probe(
             model.eval()
             shapes = _shapes(network, data, where)
             if kind == "linear":
-                return SeparabilityByLayer(name, data.name, kind, 0, *_linear(network, data, shapes, where))
+                return SeparabilityByLayer(name, _label(data), kind, 0, *_linear(network, data, shapes, where))
             probes = _ConvolutionalProbes(network, data, where, hidden_layers, width, recipe, seed, tuple(callbacks))
             return SeparabilityByLayer(name, data.name, kind, hidden_layers, tuple(probes.fitted(shapes, cache)))
     finally:
@@ -223,15 +230,34 @@ def _averages(
     network: Network, data: Data, samples: Samples, shapes: Sequence[tuple[int, ...]], device: torch.device
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """The averages (samples, features) of the features of each layer, by one pass over the samples; and the classes."""
-    averages = [cast(nn.Sequential, auxiliary("linear", shape, data.num_outputs, norm=False))[:-1] for shape in shapes]
+    averages = [_average(data, shape) for shape in shapes]
     parts: list[list[Tensor]] = [[] for _ in shapes]
     targets: list[Tensor] = []
     with torch.no_grad():
         for x, y in as_prepared(data, samples, device).batches(_BATCH):
-            targets.append(y.cpu())
+            targets.append(y.flatten().cpu())
             for part, average, features in zip(parts, averages, _features(network, x), strict=True):
                 part.append(average(features).float().cpu())
+            if data.text is not None and sum(map(len, targets)) >= _POSITIONS:
+                break
     return [torch.cat(part).numpy() for part in parts], torch.cat(targets).numpy()
+
+
+def _label(data: Data) -> str:
+    """The name of the data; of a text with how much of each part is read."""
+    return data.name if data.text is None else f"{data.name} (next token, the first {_POSITIONS:,} of each part)"
+
+
+def _positions(features: Tensor) -> Tensor:
+    """Features of each position (N T, D), from those of windows (N, T, D)."""
+    return features.flatten(0, 1)
+
+
+def _average(data: Data, shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
+    """What a linear probe reads of features (N, ...): an average for each sample, or in a text every position."""
+    if data.text is not None:
+        return _positions
+    return cast(nn.Sequential, auxiliary("linear", shape, data.num_outputs, norm=False))[:-1]
 
 
 def _regression(x: np.ndarray, y: np.ndarray) -> tuple[Any, bool]:

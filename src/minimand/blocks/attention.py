@@ -73,6 +73,8 @@ class Attention(nn.Module):
 
     cache: KeyValueCache | None = None
     """Where keys and values are remembered, while a text is generated."""
+    scale: Tensor | None
+    """A factor on what the softmax is taken of, beside 1 / sqrt(d) for heads of d channels; scaling rules set one."""
 
     def __init__(
         self,
@@ -91,6 +93,7 @@ class Attention(nn.Module):
         self.sizes = [self.head * count for count in (heads, key_value_heads, key_value_heads)]
         self.qkv = nn.Linear(channels, sum(self.sizes), bias)
         self.project = nn.Linear(channels, channels, bias)
+        self.register_buffer("scale", None)
 
     def forward(self, x: Tensor) -> Tensor:
         parts = self.qkv(x).split(self.sizes, dim=-1)
@@ -99,6 +102,8 @@ class Attention(nn.Module):
         start = 0 if cache is None else cache.length
         if self.rotary is not None:
             q, k = self.rotary(q, start), self.rotary(k, start)
+        if self.scale is not None:
+            q = q * self.scale
         if cache is not None:
             k, v = cache.extend(k, v)
         new = q.shape[2]

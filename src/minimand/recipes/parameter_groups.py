@@ -26,6 +26,11 @@ class ScalingFactors:
     epsilon: float = 1.0
     """On Adam's epsilon: how the gradient's size changes."""
 
+    def absorbing(self, multiplier: float) -> "ScalingFactors":
+        """The factors of a parameter that holds a multiplier which would else stand in front of it."""
+        a = multiplier
+        return ScalingFactors(self.sgd * a**2, self.adam * a, self.muon * a, self.epsilon / a)
+
     def rate(self, rule: UpdateRule) -> float:
         """The factor on the learning rate under an update rule; weight decay is divided by it."""
         return {"sgd": self.sgd, "adam": self.adam, "muon": self.muon}[rule]
@@ -127,8 +132,12 @@ def parameter_groups(
 
 
 def hidden_matrices(model: nn.Module) -> set[nn.Parameter]:
-    """The weights between features and features: of every linear or convolutional layer but the first and the last."""
-    inner = list(layers(model).values())[1:-1]
+    """The weights between features and features: of every linear or convolutional layer but the first and the last.
+
+    What reads an embedding is no first layer.
+    """
+    embeds = any(isinstance(module, nn.Embedding) for module in model.modules())
+    inner = list(layers(model).values())[0 if embeds else 1 : -1]
     modules = {m for layer in inner for m in layer.modules()}
     return {
         entry.parameter

@@ -15,7 +15,7 @@ from ..._support.errors import MinimandError, unknown_name
 from ..._support.torch_internals import NormBase, own_parameters
 from ...blocks import DenseLayer, Prox, Skip
 from ...blocks.convnext import ConvNeXtBranch
-from ...blocks.transformer import ParallelLayer, WholeLayer
+from ...blocks.transformer import HalfStep, ParallelLayer, SecondHalfStep, WholeLayer
 from ...layers.thresholds import Threshold
 from ...networks.kinds import layers, normalizations
 from ...networks.skeletons import Skeleton, skeletons
@@ -211,7 +211,23 @@ def _of_stage(stage: Skeleton) -> Iterator[Branch]:
                 continue
             path, branch = (f"{path}.branch", block.branch) if isinstance(block, Skip) else (path, block)
             if layers(branch):
-                yield _ending_last(path, branch, gain, float(reach))
+                yield _ending_last(path, branch, *_whole(stage, k, branch, gain, float(reach)))
+
+
+def _whole(stage: Skeleton, k: int, branch: nn.Module, gain: float, reach: float) -> tuple[float, float]:
+    """The gain and the reach of a branch; of one that gives half an answer in two steps, those of both."""
+    if not isinstance(branch, HalfStep):
+        return gain, reach
+    again = next(i for i, block in enumerate(stage.blocks) if _asks_again(block, branch))
+    by_call, by_block = gains(stage.learned, stage.depth), block_gains(stage.learned, stage.depth)
+    calls = len(by_call) // stage.depth
+    squares = sum(float(g) ** 2 for i in (k, again) for g in by_call[i * calls : (i + 1) * calls])
+    return math.sqrt(squares) / 2, float(by_block[k].sum() + by_block[again].sum()) / 2
+
+
+def _asks_again(block: nn.Module, first: HalfStep) -> bool:
+    inner = block.branch if isinstance(block, Skip) else block
+    return isinstance(inner, SecondHalfStep) and inner.first[0] is first
 
 
 def _ending_last(name: str, module: nn.Module, gain: float = 1.0, reach: float = 1.0) -> Branch:

@@ -234,7 +234,7 @@ def _watch(model: nn.Module, features: list[Tensor]) -> Any:
 
 def _noise(model: nn.Module) -> Tensor:
     """Noise of the shape that a named model takes."""
-    shape = getattr(model, "input_shape", None)
-    if shape is None:
+    noise, shape = getattr(model, "noise", None), getattr(model, "input_shape", None)
+    if noise is None or shape is None:
         raise MinimandError(f"batch is None, and {type(model).__name__} is no named model; expected a batch of inputs.")
-    return torch.randn(_SAMPLES[len(shape) == 3], *shape)
+    return noise(_SAMPLES[len(shape) == 3])

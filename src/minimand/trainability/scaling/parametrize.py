@@ -1,7 +1,7 @@
 """A scaling rule applied to a model: sizes at the start, and the factors that its optimizers take from then on."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
 from ..._support.torch_internals import ConvNd
-from ...networks.kinds import layers
+from ...blocks.attention import Attention
+from ...networks.kinds import NORMALIZATIONS, layers
 from ...networks.skeletons import skeletons
 from ...networks.undisturbed import undisturbed
 from ...recipes.parameter_groups import ScalingFactors, set_factors, trainable_parameters
@@ -27,7 +28,9 @@ def parametrize_model(job: Job, depth_rule: DepthRule | None, base: nn.Module | 
     """Set weights by Kaiming's rule and a scaling rule, and keep the rule's factors for the model's optimizers.
 
     Multipliers are absorbed: what ends a branch, and the last layer, start smaller and move less, which comes to the
-    same, so the forward pass and the state dict stay as they are.
+    same, so the forward pass and the state dict stay as they are. A last layer that is tied to an embedding keeps its
+    weight, and the normalization before it takes the multiplier. Attention of our transformers gets a factor by which
+    heads that grow wider have logits of q k / d: a buffer.
 
     Args:
         depth_rule: what depth keeps; None for width alone.
@@ -35,24 +38,83 @@ def parametrize_model(job: Job, depth_rule: DepthRule | None, base: nn.Module | 
             of layers that read 64 numbers, and of one branch of gain 1.
 
     Raises:
-        MinimandError: tied weights, which need a multiplier of the logits; a rewired model, for depth; a base that
-            lacks a kind of layer.
+        MinimandError: other tied weights; a rewired model, for depth; a base that lacks a kind of layer.
     """
-    _refuse_ties(job.model)
+    norm = _before_a_tied_head(job)
+    _refuse_ties(job.model, job.layers[-1].named("weight") if norm else ())
     if depth_rule is not None:
         _refuse_wirings(job.model)
     kaiming(job)
+    _set_embeddings(job)
     sizes = _Sizes(job, base)
     widths = {entry.name: sizes.ratios(entry.name, entry.parameter) for entry in trainable_parameters(job.model)}
-    for name in job.layers[-1].named("weight"):
-        job.multiply(name, widths[name].inputs ** -0.5)
     factors = {name: ratio.factors() for name, ratio in widths.items()}
+    for name in job.layers[-1].named("weight"):
+        inputs = sizes.ratios(name, job.model.get_parameter(name)).inputs
+        if norm is None:
+            job.multiply(name, inputs**-0.5)
+        else:
+            width = job.layers[-1].module.weight.shape[-1]
+            factors |= _with_multiplier(job, norm, 1 / inputs, (inputs / width) ** 0.5, factors)
+    _scale_heads(job, base)
     if depth_rule is not None:
         scale = DepthScale.by(depth_rule, GainSums.of(job.branches), _gains_of(base, job.batch))
         factors |= _branches_scaled(job, scale, factors)
         job.notes.append(f"{len(job.branches)} branches, each times {scale.multiplier:.4g}.")
     if job.settings:
         set_factors(job.model, factors)
+
+
+def _before_a_tied_head(job: Job) -> str | None:
+    """The normalization just before a last layer whose weight is an embedding's; None where it is not tied."""
+    path, _, last = job.layers[-1].name.rpartition(".")
+    weight = getattr(job.layers[-1].module, "weight", None)
+    if not any(isinstance(m, nn.Embedding) and m.weight is weight for m in job.model.modules()):
+        return None
+    children = [name for name, _ in job.model.get_submodule(path).named_children()]
+    before = [f"{path}.{name}".lstrip(".") for name in children[: children.index(last)]][-1:]
+    norms = [name for name in before if isinstance(job.model.get_submodule(name), NORMALIZATIONS) and job.leaves(name)]
+    return norms[0] if norms else None
+
+
+def _with_multiplier(
+    job: Job, norm: str, multiplier: float, start: float, widths: Mapping[str, ScalingFactors]
+) -> dict[str, ScalingFactors]:
+    """The factors of a normalization's parameters, into which a multiplier of what it gives is absorbed.
+
+    `start` is what makes the last layer's answers of order 1 at the base, where embeddings are of order 1.
+    """
+    changed: dict[str, ScalingFactors] = {}
+    for name in job.leaves(norm):
+        is_weight = name.endswith("weight")
+        job.set(name, "1" if is_weight else "0", nn.init.ones_ if is_weight else nn.init.zeros_)
+        job.multiply(name, multiplier * start)
+        if name in widths:
+            changed[name] = widths[name].absorbing(multiplier)
+    return changed
+
+
+def _set_embeddings(job: Job) -> None:
+    """Draw embeddings of order 1, as what a first layer answers: beside them branches are small, however deep."""
+    for path, module in job.model.named_modules():
+        if isinstance(module, nn.Embedding):
+
+            def fill(weight: Tensor, padding: int | None = module.padding_idx) -> None:
+                nn.init.normal_(weight, generator=job.generator)
+                if padding is not None:
+                    weight[padding] = 0
+
+            job.set(f"{path}.weight".lstrip("."), "std 1", fill)
+
+
+def _scale_heads(job: Job, base: nn.Module | None) -> None:
+    """Give attention the factor by which its logits are q k / d, and at the base's width of a head q k / sqrt(d)."""
+    bases = [m.head for m in (() if base is None else base.modules()) if isinstance(m, Attention)]
+    for module in job.model.modules():
+        if isinstance(module, Attention):
+            ratio = module.head / (bases[0] if bases else BASE_WIDTH)
+            weight = module.qkv.weight
+            module.scale = None if ratio == 1 else weight.new_tensor(ratio**-0.5)
 
 
 def _branches_scaled(job: Job, scale: DepthScale, widths: Mapping[str, ScalingFactors]) -> dict[str, ScalingFactors]:
@@ -99,6 +161,8 @@ class _Sizes:
     def __init__(self, job: Job, base: nn.Module | None) -> None:
         self.layers = {layer.name: layer for layer in job.layers}
         self.last = job.layers[-1].name
+        # What reads an embedding is no first layer: it sums over the width.
+        self.embeds = any(isinstance(module, nn.Embedding) for module in job.model.modules())
         self.base_layers = None if base is None else layers(base)
         self.base_parameters = {} if base is None else dict(base.named_parameters())
         self.fans = {
@@ -133,7 +197,8 @@ class _Sizes:
             return WidthRatios(fan_in / block.fan_in, fan_out / block.fan_out)
         # Inputs count with the taps of a kernel, over all of which a sum runs.
         is_depthwise = isinstance(module, ConvNd) and module.groups == module.in_channels
-        inputs = 1.0 if self.layers[layer].first or is_depthwise else fan_in / BASE_WIDTH
+        is_first = self.layers[layer].first and not self.embeds
+        inputs = 1.0 if is_first or is_depthwise else fan_in / BASE_WIDTH
         channels = module.out_channels if isinstance(module, ConvNd) else fan_out
         return WidthRatios(inputs, 1.0 if layer == self.last else channels / BASE_WIDTH)
 
@@ -169,12 +234,13 @@ def _refuse_wirings(model: nn.Module) -> None:
         )
 
 
-def _refuse_ties(model: nn.Module) -> None:
+def _refuse_ties(model: nn.Module, allowed: Collection[str]) -> None:
     owners: dict[int, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         other = owners.setdefault(id(parameter), name)
-        if other != name:
+        if other != name and name not in allowed:
             raise MinimandError(
                 f"{name} and {other} are one parameter, which a scaling rule sizes differently in each place; expected "
-                "no ties. Give the last layer a weight of its own."
+                "no ties, but of an embedding and a last layer that a normalization is just before. Give the last "
+                "layer a weight of its own."
             )

@@ -81,5 +81,4 @@ class DepthScale:
 
     def at_end(self, branch: Branch, width: ScalingFactors) -> ScalingFactors:
         """The factors of a parameter that ends a branch, into which the multiplier is absorbed."""
-        inside, a = self.inside(branch, width), self.multiplier
-        return ScalingFactors(inside.sgd * a**2, inside.adam * a, inside.muon * a, inside.epsilon / a)
+        return self.inside(branch, width).absorbing(self.multiplier)

@@ -11,6 +11,7 @@ from torch import nn
 from ...._support.errors import MinimandError, unknown_name
 from ...._support.torch_internals import BatchNorm
 from ....layers.heads import Auxiliary, PredictionSimilarity, auxiliary
+from ....models.named import NamedModel
 from ....networks import Network
 from ....networks.kinds import count_parameters
 from .copies import Later, LaterLayers, MomentumNeighbour, pyramid
@@ -93,4 +94,11 @@ class Heads:
 
     def _classifier(self, kind: Auxiliary, shape: tuple[int, ...]) -> nn.Module:
         norm = any(isinstance(module, BatchNorm) for module in self.model.modules())
+        if isinstance(self.model, NamedModel) and self.model.info.takes_tokens:
+            if kind == "predsim":
+                raise MinimandError(
+                    f"auxiliary is 'predsim', which compares samples by their classes, and {self.model.info.name} "
+                    "predicts the next token at each position; expected 'linear' or 'mlp'."
+                )
+            shape = shape[-1:]  # a classifier of each position
         return auxiliary(kind, shape, self.num_outputs, self.hidden_layers - 1, self.width, norm)
