@@ -17,7 +17,7 @@ from turns import in_turns, machine, parser, print_ratios, seconds
 import minimand as mm
 from minimand._support.torchvision import require_torchvision
 
-SIZES = {
+SIZES: dict[str, dict[str, Any]] = {
     "nano": {"num_tokens": 65, "context": 64, "width": 128, "depth": 4, "heads": 4},
     "small": {"num_tokens": 1024, "context": 128, "width": 256, "depth": 6, "heads": 8},
 }
@@ -40,7 +40,7 @@ class Logits(nn.Module):
         return self.model(tokens, use_cache=False).logits
 
 
-def theirs(size: dict[str, int]) -> Any:
+def theirs(size: dict[str, Any]) -> Any:
     """GPT-2 of transformers, without dropout."""
     require_torchvision("by transformers")
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -54,13 +54,14 @@ def theirs(size: dict[str, int]) -> Any:
         n_head=size["heads"],
         bos_token_id=0,
         eos_token_id=0,
-        attn_implementation="sdpa",
         **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
     )
-    return GPT2LMHeadModel(config)
+    model = GPT2LMHeadModel(config)
+    model.set_attn_implementation("sdpa")
+    return model
 
 
-def contestants(size: dict[str, int]) -> dict[str, nn.Module]:
+def contestants(size: dict[str, Any]) -> dict[str, nn.Module]:
     """The networks, all with the weights of one model of transformers."""
     source = theirs(size)
     networks: dict[str, nn.Module] = {"transformers": Logits(source), "transformers, again": Logits(theirs(size))}
@@ -77,7 +78,7 @@ class Batch:
     targets: Tensor
 
     @classmethod
-    def of(cls, size: dict[str, int], count: int, device: torch.device) -> "Batch":
+    def of(cls, size: dict[str, Any], count: int, device: torch.device) -> "Batch":
         tokens = torch.randint(size["num_tokens"], (count, size["context"] + 1)).to(device)
         return cls(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
 

@@ -15,6 +15,7 @@ from minimand.blocks import Skip
 from minimand.recipes.parameter_groups import UpdateRule, parameter_groups, trainable_parameters
 from minimand.theory.dynamics.response import block_gains, gains
 from minimand.trainability import coordinate_check
+from minimand.trainability.measure.tracing import branches
 from minimand.trainability.scaling.rules import DepthScale, GainSums
 from minimand.training import EpochDone
 
@@ -362,6 +363,6 @@ def test_heads_that_grow_wider_have_logits_of_q_k_over_d(tmp_path: Path) -> None
 def test_the_halves_of_strang_are_one_branch() -> None:
     for splitting in ("strang", "lie_trotter"):
         model = language(True, splitting, None)(3, 16)
-        parts = mm.trainability.measure.tracing.branches(model)
+        parts = branches(model)
         assert len(parts) == 6
         assert [part.reach for part in parts] == pytest.approx([1.0] * 6)

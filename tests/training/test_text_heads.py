@@ -18,6 +18,7 @@ def test_each_layer_learns_the_next_token_and_is_probed_for_it(text: mm.Data) ->
     model = mm.models.model_for("gpt_nano(width=16, depth=1, heads=2)", text, "heavy_ball")
     recipe = mm.Recipe(epochs=6, batch_size=8, optimizer="adamw(lr=0.01)")
     result = mm.fit(model, text, method="layerwise", recipe=recipe)
+    assert result.test_loss is not None
     assert result.test_loss < 1.4  # of log 6 = 1.79 by chance
     separability = mm.probe(model, text)
     assert "next token, the first 20,000" in str(separability)

@@ -148,12 +148,7 @@ def probe(
     data = as_data(data)
     if data.is_text:
         raise MinimandError(f"{data.name} is a text; probes tell classes of whole samples, and expect data of those.")
-    if data.task != "classification":
-        raise MinimandError(f"{data.name} is a regression; probes tell classes apart, and expect data of classes.")
-    if data.text is not None and kind != "linear":
-        raise MinimandError(
-            f"kind is {kind!r}, and {data.name} is a text; expected 'linear', which tells the next token."
-        )
+    _check_data(data, kind)
     if device is not None:
         model.to(as_device(device))
     where = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -241,6 +236,15 @@ def _averages(
             if data.text is not None and sum(map(len, targets)) >= _POSITIONS:
                 break
     return [torch.cat(part).numpy() for part in parts], torch.cat(targets).numpy()
+
+
+def _check_data(data: Data, kind: ProbeKind) -> None:
+    if data.task != "classification":
+        raise MinimandError(f"{data.name} is a regression; probes tell classes apart, and expect data of classes.")
+    if data.text is not None and kind != "linear":
+        raise MinimandError(
+            f"kind is {kind!r}, and {data.name} is a text; expected 'linear', which tells the next token."
+        )
 
 
 def _label(data: Data) -> str:

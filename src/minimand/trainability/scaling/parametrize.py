@@ -54,7 +54,7 @@ def parametrize_model(job: Job, depth_rule: DepthRule | None, base: nn.Module | 
         if norm is None:
             job.multiply(name, inputs**-0.5)
         else:
-            width = job.layers[-1].module.weight.shape[-1]
+            width = job.model.get_parameter(name).shape[-1]
             factors |= _with_multiplier(job, norm, 1 / inputs, (inputs / width) ** 0.5, factors)
     _scale_heads(job, base)
     if depth_rule is not None:
