@@ -146,8 +146,6 @@ def probe(
     check_seed(seed)
     check_model(model)
     data = as_data(data)
-    if data.is_text:
-        raise MinimandError(f"{data.name} is a text; probes tell classes of whole samples, and expect data of those.")
     _check_data(data, kind)
     if device is not None:
         model.to(as_device(device))
@@ -233,7 +231,7 @@ def _averages(
             targets.append(y.flatten().cpu())
             for part, average, features in zip(parts, averages, _features(network, x), strict=True):
                 part.append(average(features).float().cpu())
-            if data.text is not None and sum(map(len, targets)) >= _POSITIONS:
+            if data.is_text and sum(map(len, targets)) >= _POSITIONS:
                 break
     return [torch.cat(part).numpy() for part in parts], torch.cat(targets).numpy()
 
@@ -241,7 +239,7 @@ def _averages(
 def _check_data(data: Data, kind: ProbeKind) -> None:
     if data.task != "classification":
         raise MinimandError(f"{data.name} is a regression; probes tell classes apart, and expect data of classes.")
-    if data.text is not None and kind != "linear":
+    if data.is_text and kind != "linear":
         raise MinimandError(
             f"kind is {kind!r}, and {data.name} is a text; expected 'linear', which tells the next token."
         )
@@ -249,7 +247,7 @@ def _check_data(data: Data, kind: ProbeKind) -> None:
 
 def _label(data: Data) -> str:
     """The name of the data; of a text with how much of each part is read."""
-    return data.name if data.text is None else f"{data.name} (next token, the first {_POSITIONS:,} of each part)"
+    return data.name if not data.is_text else f"{data.name} (next token, the first {_POSITIONS:,} of each part)"
 
 
 def _positions(features: Tensor) -> Tensor:
@@ -259,7 +257,7 @@ def _positions(features: Tensor) -> Tensor:
 
 def _average(data: Data, shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
     """What a linear probe reads of features (N, ...): an average for each sample, or in a text every position."""
-    if data.text is not None:
+    if data.is_text:
         return _positions
     return cast(nn.Sequential, auxiliary("linear", shape, data.num_outputs, norm=False))[:-1]
 
