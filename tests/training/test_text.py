@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import minimand as mm
 from minimand._support.errors import MinimandError
 from minimand.data.text.text import make_text
+from minimand.data.text.windows import Windows
 from minimand.training.loop.events import Event, StepDone
 
 TEXT = "".join(f"{i} bottles of beer on the wall, take one down and pass it around, " for i in range(99, 0, -1))
@@ -83,7 +84,8 @@ def test_bits_a_byte_and_nats_a_character_do_not_depend_on_tokens(tokens: str) -
     nn.init.zeros_(model.head.weight)
     nn.init.zeros_(model.head.bias)  # every token is as likely
     test = text[int(0.9 * len(text)) :]
-    count = next(len(samples.tokens) for samples in [data.test] if hasattr(samples, "tokens"))
+    assert isinstance(data.test, Windows)
+    count = len(data.test.tokens)
     nats = math.log(data.num_outputs) * count
     metrics = mm.evaluate(model, data).metrics
     assert metrics["nats_per_character"] == pytest.approx(nats / len(test), rel=1e-5)

@@ -1,7 +1,7 @@
 """Text that goes on where a prompt ends, from the language model of a run."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -57,9 +57,10 @@ def generate_text(
     generator = torch.Generator(device).manual_seed(seed)
     settings = {"temperature": temperature, "top_k": top_k, "generator": generator}
     ids = torch.tensor([begun], device=device)
-    drawn = (
-        model.generate(ids, tokens, **settings) if _generates(model) else _drawn(model, ids, tokens, context, settings)
-    )
+    if _generates(model):
+        drawn = cast(Any, model).generate(ids, tokens, **settings)
+    else:
+        drawn = _drawn(model, ids, tokens, context, settings)
     new = drawn[0, len(begun) :].tolist()
     if tokenizer.separator in new:
         new = new[: new.index(tokenizer.separator)]

@@ -48,11 +48,16 @@ class NamedParameter:
     @property
     def is_weight(self) -> bool:
         """Whether the parameter mixes features, and so decays; biases, normalization and scales do not."""
-        if self.parameter.ndim < 2 or isinstance(self.owner, WRAPPED_NORMALIZATIONS):
+        if self.parameter.ndim < 2 or isinstance(self.owner, WRAPPED_NORMALIZATIONS) or self.is_coefficient:
             return False
         # A scale of one's own is a vector that is shaped to be broadcast; a layer's weight may have that shape too.
         is_long = sum(length > 1 for length in self.parameter.shape) > 1
         return isinstance(self.owner, LINEAR_OR_CONVOLUTION) or is_long
+
+    @property
+    def is_coefficient(self) -> bool:
+        """Whether the parameter is a coefficient of a skeleton, of any shape, which its stage has in `coefficients`."""
+        return isinstance(self.owner, nn.ParameterDict) and self.name.split(".")[-2:-1] == ["coefficients"]
 
     @property
     def is_normalization_bias(self) -> bool:
@@ -102,9 +107,9 @@ def parameter_groups(
     """Parameters of a model in groups for an optimizer of torch.
 
     Weights decay; biases, normalization, scales and coefficients do not. The `share` of a group is its factor on the
-    learning rate: of a scaling rule that `mm.prepare` set, `scalars` for parameters that are one number, and `biases`
-    for those of normalizations, which decay if that is not 1. Where a factor changes a rate, weight decay is divided by
-    it, so that their product, by which parameters shrink, stays.
+    learning rate: of a scaling rule that `mm.prepare` set, `scalars` for parameters that are one number and for the
+    coefficients of skeletons, and `biases` for those of normalizations, which decay if that is not 1. Where a factor
+    changes a rate, weight decay is divided by it, so that their product, by which parameters shrink, stays.
 
     Args:
         rule: how the optimizer moves a parameter.
@@ -125,7 +130,7 @@ def parameter_groups(
         is_scaled_bias = biases != 1 and entry.is_normalization_bias
         if is_scaled_bias:
             share *= biases
-        elif entry.parameter.numel() == 1 and not entry.is_weight:
+        elif entry.is_coefficient or (entry.parameter.numel() == 1 and not entry.is_weight):
             share *= scalars
         group(entry.is_weight or is_scaled_bias, share, size).append(entry.parameter)
     return [entry for (_, share, size), entry in groups.items() if entry["params"] or share == size == 1.0]

@@ -77,7 +77,8 @@ class Recipe:
     """Gradients of a unit are scaled down to this times the norm of its weights, in all layers but the final one (Brock
     et al. 2021; 0.01 is a usual value); 0 for none."""
     scalars: float = 1.0
-    """The factor on the learning rate of parameters that are one number: a tenth for Fixup (Zhang et al. 2019)."""
+    """The factor on the learning rate of parameters that are one number, a tenth for Fixup (Zhang et al. 2019), and of
+    the coefficients that a skeleton learns."""
     biases: float = 1.0
     """The factor on the learning rate of the biases of normalizations, 64 in airbench (Jordan 2024); if it is not 1,
     they decay as weights do."""

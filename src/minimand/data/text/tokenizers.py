@@ -18,10 +18,15 @@ END_OF_TEXT = "<|endoftext|>"
 class Tokenizer(Protocol):
     """What makes token ids of text: every token has a number from 0 to `size - 1`."""
 
-    name: str
-    """The name of the tokenizer, as in `load_data(..., tokens=name)`."""
-    separator: int | None
-    """The token at the end of each of several documents; None where a text is one document."""
+    @property
+    def name(self) -> str:
+        """The name of the tokenizer, as in `load_data(..., tokens=name)`."""
+        ...
+
+    @property
+    def separator(self) -> int | None:
+        """The token at the end of each of several documents; None where a text is one document."""
+        ...
 
     @property
     def symbols(self) -> tuple[str, ...]:
