@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Iterator
 from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from turns import machine, now, parser, print_ratios
 
 import minimand as mm
 from minimand.data import Arrays, as_data
+from minimand.data.text.windows import Windows
+from minimand.models.info import model_info
 from minimand.training.loop.events import Event, Started, StepDone
 
 WARMUP = 5  # steps that do not count
@@ -64,6 +67,40 @@ class PlainLoop:
         self.total_loss += loss.item()
 
 
+class PlainTextLoop:
+    """A training loop as nanoGPT writes it: windows at random places of a token file, AdamW, clipping, a cosine."""
+
+    def __init__(self, model: nn.Module, data: mm.Data, recipe: mm.Recipe, device: torch.device) -> None:
+        self.model, self.recipe, self.device = model.to(device).train(), recipe, device
+        windows = cast(Windows, data.train)
+        self.tokens, self.context = windows.tokens, windows.context
+        adamw = cast(mm.AdamW, recipe.optimizer)
+        decayed = [p for p in model.parameters() if p.ndim > 1]
+        rest = [p for p in model.parameters() if p.ndim < 2]
+        groups = [{"params": decayed}, {"params": rest, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=adamw.lr, betas=adamw.betas, weight_decay=adamw.weight_decay)
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, len(windows) // recipe.batch_size)
+        self.total_loss = 0.0
+
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        places = torch.randint(len(self.tokens) - self.context, (self.recipe.batch_size,)).tolist()
+        read = [torch.from_numpy(self.tokens[i : i + self.context + 1].astype(np.int64)) for i in places]
+        windows = torch.stack(read)
+        return windows[:, :-1].to(self.device), windows[:, 1:].to(self.device)
+
+    def step(self) -> None:
+        """Make one update."""
+        x, y = self._batch()
+        self.optimizer.zero_grad()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+            loss = F.cross_entropy(self.model(x).flatten(0, 1), y.flatten())
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        self.optimizer.step()
+        self.schedule.step()
+        self.total_loss += loss.item()
+
+
 class Steps(Protocol):
     """A loop that is advanced by a step at a time."""
 
@@ -89,6 +126,9 @@ class Turns:
 
 def race(name: str, precision: Any, batch: int, rounds: int, device: torch.device) -> None:
     """Print the median milliseconds of a step of each, and their ratio."""
+    if model_info(name.partition("(")[0]).takes_tokens:
+        race_text(name, precision, batch, rounds, device)
+        return
     n = batch * (rounds + WARMUP)
     images = torch.randint(256, (n, 3, 32, 32), dtype=torch.uint8)
     labels = torch.arange(n) % 10
@@ -110,6 +150,22 @@ def race(name: str, precision: Any, batch: int, rounds: int, device: torch.devic
     results = {label: values[WARMUP:] for label, values in turns.seconds.items()}
     print_ratios(results)
     print(f"{batch / statistics.median(results['mm.fit']):,.0f} images a second by mm.fit")
+
+
+def race_text(name: str, precision: Any, batch: int, rounds: int, device: torch.device) -> None:
+    """Do the same for a language model on windows of Python's library, from a memory-mapped file."""
+    data = mm.load_data("python_stdlib", windows=batch * (rounds + WARMUP), test_windows=1)
+    recipe = mm.recipe("nanogpt", epochs=1, batch_size=batch, precision=precision)
+    models = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        models.append(mm.create_model(name, num_tokens=data.num_outputs, context=data.shape[0]))
+    turns = Turns(PlainTextLoop(models[0], data, recipe, device), device)
+    mm.fit(models[1], data, recipe=recipe, device=device, callbacks=[turns], progress=False)
+    print(f"\n{name}, batch {batch} of {data.shape[0]} tokens, {precision}: {rounds} rounds")
+    results = {label: values[WARMUP:] for label, values in turns.seconds.items()}
+    print_ratios(results)
+    print(f"{batch * data.shape[0] / statistics.median(results['mm.fit']):,.0f} tokens a second by mm.fit")
 
 
 def main() -> None:
