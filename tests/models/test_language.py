@@ -273,6 +273,10 @@ def test_models_take_text_or_do_not() -> None:
         (lambda m: _small("gpt_nano", width=18), "width is 18; expected a multiple of heads = 4"),
         (lambda m: _small("llama_nano", key_value_heads=3), "key_value_heads is 3; expected a divisor of heads = 4"),
         (lambda m: _small("llama_nano", width=12), "width is 12, a head 3 wide; expected an even one"),
+        (lambda m: mm.normalize(m, "batch"), "'batch' takes statistics of all positions"),
+        (lambda m: mm.normalize(m, "group(groups=2)"), "would read those that follow it; expected 'layer', 'rms'"),
+        (lambda m: _small("gpt_nano", normalization="instance"), "'instance' takes statistics of all positions"),
+        (lambda m: mm.normalize(m, "switchable"), "takes statistics of all positions"),
         (lambda m: _small("gpt_nano", "ista"), "the algorithm asks gradient, prox, but the layers of a transformer"),
         (
             lambda m: _small("gpt_nano", "linearized_admm", splitting="euler"),

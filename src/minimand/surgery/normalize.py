@@ -12,6 +12,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from .._support.errors import MinimandError
 from .._support.torch_internals import ConvTransposeNd, NormBase, own_modules, own_parameters
+from ..blocks.attention import Attention
 from ..layers.normalization import ByChannel, ByPosition
 from ..networks.kinds import LINEAR_OR_CONVOLUTION, WRAPPED_NORMALIZATIONS, check_model
 from .changes import Change, Model, changes, move_like
@@ -55,11 +56,14 @@ def normalize(model: Model, kind: str | Normalization) -> Model:
     stays, and `normalize(model, "none")` takes it away. `mm.changes(model)` tells what was done and undoes it.
 
     Where there is nothing to change, the error lists what was looked at; groups that the channels cannot be split into
-    are an error too, and a weight that is parametrized or shared. Nothing is changed then.
+    are an error too, a weight that is parametrized or shared, and statistics of several positions in a model whose
+    tokens must not read later ones. Nothing is changed then.
     """
     check_model(model)
     normalization = as_normalization(kind)
     between = isinstance(normalization, BetweenLayers)
+    if isinstance(normalization, BetweenLayers) and normalization.mixes_positions:
+        _refuse_causal(model, str(kind))
     modules, left = _places(model, normalization) if between else _layers(model, cast(OfWeights, normalization))
     if not modules:
         raise MinimandError(_nothing_to_normalize(model, str(kind), between, left))
@@ -161,6 +165,14 @@ def _places(model: nn.Module, normalization: BetweenLayers) -> tuple[dict[str, A
             why = f"cannot be split into {groups} groups; 'group(groups={fits})' would do for all."
             raise MinimandError(f"the {count} channels of {name} {why}")
     return modules, left
+
+
+def _refuse_causal(model: nn.Module, kind: str) -> None:
+    if any(isinstance(module, Attention) and module.causal for module in model.modules()):
+        raise MinimandError(
+            f"{kind!r} takes statistics of all positions, by which a token of {type(model).__name__} would read those "
+            "that follow it; expected 'layer', 'rms' or 'none', or a kind for weights."
+        )
 
 
 def _originals(model: nn.Module) -> dict[nn.Module, nn.Module]:

@@ -64,6 +64,8 @@ class BetweenLayers(Normalization):
 
     makes: ClassVar[tuple[type[nn.Module], ...]] = ()
     """The classes of the modules that it makes; what is one of them already stays."""
+    mixes_positions: ClassVar[bool] = False
+    """Whether its statistics are of several positions: what reads only earlier ones must not be normalized so."""
     groups: int = 1
     """A number that the channels have to be a multiple of."""
 

@@ -11,6 +11,7 @@ class BatchNormalization(BetweenLayers):
     """Batch normalization: per channel over the batch and all positions (Ioffe & Szegedy 2015)."""
 
     references = ("ioffe2015batchnorm",)
+    mixes_positions = True
     makes = (BatchNorm,)
 
     def module(self, place: Place) -> nn.Module:

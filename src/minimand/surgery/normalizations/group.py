@@ -14,6 +14,7 @@ class GroupNormalization(BetweenLayers):
     """Group normalization: per sample over `groups` groups of channels (Wu & He 2018)."""
 
     references = ("wu2018groupnorm",)
+    mixes_positions = True
     makes = (nn.GroupNorm,)
 
     groups: int = 32

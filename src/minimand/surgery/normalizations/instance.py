@@ -12,6 +12,7 @@ class InstanceNormalization(BetweenLayers):
     """Instance normalization: per sample and channel over the positions (Ulyanov et al. 2016)."""
 
     references = ("ulyanov2016instancenorm",)
+    mixes_positions = True
     makes = (InstanceNorm,)
 
     def module(self, place: Place) -> nn.Module:

@@ -11,6 +11,7 @@ class SwitchableNormalization(BetweenLayers):
     """Switchable normalization: a learned mixture of instance, layer and batch (Luo et al. 2018)."""
 
     references = ("luo2018switchable",)
+    mixes_positions = True
     makes = (SwitchNorm,)
 
     def module(self, place: Place) -> nn.Module:
