@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Hashable, Sequence
+from itertools import cycle
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from .._support.style import BLUE, GRID, INK, RED, new_figure
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from .certificate import Gains
 
 _DRAWN_LAYERS = 6
+_LINE = 110  # characters of a title
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
@@ -24,9 +27,12 @@ def draw_certificate(
 ) -> "Figure":
     """Draw poles in the unit disc, gains by layer, and which earlier answers each query of a kernel reads."""
     figure = new_figure(11, 3.4)
-    figure.suptitle(title, fontsize=11, color=INK)
+    figure.suptitle(fill(title, _LINE), fontsize=11 if len(title) <= _LINE else 8, color=INK)
     pole_axes, gain_axes, wiring_axes = figure.subplots(1, 3, width_ratios=(1, 1.3, 1.5))
-    _draw_poles(pole_axes, poles, is_stable)
+    why = (
+        "a part of the state\nis normalized: no poles" if kernel.maps else "the coefficients vary\nwith depth: no poles"
+    )
+    _draw_poles(pole_axes, poles, is_stable, why)
     _draw_gains(gain_axes, gains)
     _draw_wiring(wiring_axes, kernel)
     for axes in (pole_axes, gain_axes):
@@ -48,7 +54,7 @@ def draw_rates(momenta: Sequence[float], bounds: Sequence[float | None], title: 
     return figure
 
 
-def _draw_poles(axes: "Axes", poles: Sequence[Pole] | None, is_stable: bool) -> None:
+def _draw_poles(axes: "Axes", poles: Sequence[Pole] | None, is_stable: bool, why_none: str) -> None:
     from matplotlib.patches import Circle
 
     axes.add_patch(Circle((0, 0), 1, fill=False, color=GRID, linewidth=1.5))
@@ -57,7 +63,7 @@ def _draw_poles(axes: "Axes", poles: Sequence[Pole] | None, is_stable: bool) -> 
     axes.set(aspect="equal", xlim=(-1.35, 1.35), ylim=(-1.35, 1.35), xticks=(-1, 0, 1), yticks=(-1, 0, 1))
     axes.set_title("poles in the unit disc", fontsize=9, color=INK)
     if poles is None:
-        axes.text(0, 0.3, "the coefficients vary\nwith depth: no poles", ha="center", fontsize=8, color=INK)
+        axes.text(0, 0.3, why_none, ha="center", fontsize=8, color=INK)
         return
     color = BLUE if is_stable else RED
     for pole in poles:
@@ -70,13 +76,13 @@ def _draw_poles(axes: "Axes", poles: Sequence[Pole] | None, is_stable: bool) -> 
 def _draw_gains(axes: "Axes", gains: "Gains") -> None:
     named = gains if isinstance(gains, dict) else {"": gains}
     width = 0.8 / len(named)
-    for i, (name, by_layer) in enumerate(named.items()):
+    for i, by_layer in enumerate(named.values()):
         positions = [k + (i - (len(named) - 1) / 2) * width for k in range(len(by_layer))]
-        axes.bar(positions, by_layer, width, color=(BLUE, RED, INK)[i % 3], label=name)
-    if len(named) > 1:
-        axes.legend(fontsize=7, frameon=False)
+        axes.bar(positions, by_layer, width, color=(BLUE, RED, INK)[i % 3])
     axes.axhline(0, color=INK, linewidth=0.8)
-    axes.set_title("gain of each layer's block in the output", fontsize=9, color=INK)
+    names = ", ".join(f"{color} {name}" for color, name in zip(cycle(("blue", "red", "black")), named, strict=False))
+    of_what = f"answer in the output\n({names})" if len(named) > 1 else "block in the output"
+    axes.set_title(f"gain of each layer's {of_what}", fontsize=9, color=INK)
     axes.set_xlabel("layer", fontsize=8, color=INK)
     axes.locator_params("x", integer=True)
 
