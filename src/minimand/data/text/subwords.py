@@ -39,8 +39,12 @@ class Subwords:
         except Exception as error:  # the library raises Exception itself
             raise MinimandError(f"{shown(self.name)} is no tokenizer that can be read ({error}).") from None
 
-    @cached_property
+    @property
     def symbols(self) -> tuple[str, ...]:
+        return self._symbols
+
+    @cached_property
+    def _symbols(self) -> tuple[str, ...]:
         by_text = self._tokenizer.get_vocab(with_added_tokens=True)
         length = max([*by_text.values(), -1 if self.separator is None else self.separator]) + 1
         texts = [END_OF_TEXT if i == self.separator else "" for i in range(length)]

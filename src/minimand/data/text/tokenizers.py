@@ -73,8 +73,12 @@ class Characters:
     has_separator: bool = False
     name: str = "character"
 
-    @cached_property
+    @property
     def symbols(self) -> tuple[str, ...]:
+        return self._symbols
+
+    @cached_property
+    def _symbols(self) -> tuple[str, ...]:
         return (*self.alphabet, END_OF_TEXT) if self.has_separator else tuple(self.alphabet)
 
     @property
@@ -116,8 +120,12 @@ class Bytes:
     has_separator: bool = False
     name: str = "byte"
 
-    @cached_property
+    @property
     def symbols(self) -> tuple[str, ...]:
+        return self._symbols
+
+    @cached_property
+    def _symbols(self) -> tuple[str, ...]:
         shown = tuple(chr(b) if 32 <= b < 127 else f"\\x{b:02x}" for b in range(256))
         return (*shown, END_OF_TEXT) if self.has_separator else shown
 
