@@ -66,7 +66,7 @@ def test_the_words_of_several_groups_and_of_too_few_seeds() -> None:
     assert len(decisions) == 2
 
     def row(*changes: tuple[str, int]) -> str:
-        made = [replace(d, verdict=word, seeds=n) for d, (word, n) in zip(decisions, changes, strict=True)]
+        made = [replace(d, verdict=word, seeds=n, measured=n) for d, (word, n) in zip(decisions, changes, strict=True)]
         result.__dict__["decisions"] = made
         read: Callable[[str], DecisiveResult | None] = lambda name: result  # noqa: E731
         return claim_rows([study], read, [])[0][3]
@@ -74,4 +74,7 @@ def test_the_words_of_several_groups_and_of_too_few_seeds() -> None:
     assert row(("confirmed", 10), ("confirmed", 10)) == "confirmed"
     assert row(("confirmed", 10), ("contradicted", 10)) == "5 layers: confirmed; 15 layers: contradicted"
     assert row(("confirmed", 4), ("confirmed", 5)) == "being measured; 4 of 10 seeds so far: confirmed"
+    undecided = "undecided at this size (9 seeds would show the difference measured)"
+    result.__dict__["decisions"] = [replace(d, verdict=undecided, seeds=8, measured=10) for d in decisions]
+    assert claim_rows([study], lambda name: result, [])[0][3] == undecided  # two diverged; no more are measured
     assert row(("being measured", 0), ("being measured", 1)) == "being measured"

@@ -139,7 +139,23 @@ def test_the_best_at_the_edge_and_an_arm_that_always_diverges_are_named(
     assert "1, good: chosen: rate 2 (at the edge)" in lines
     assert "1, bad: diverged at every trial and is not judged" in lines
     assert "Diverged at every trial: 1, bad, 2, bad." in result.note
-    assert {decision.verdict for decision in result.decisions} == {"being measured"}
+    assert {d.verdict for d in result.decisions} == {"undecided at this size (bad diverged at every trial)"}
+
+
+@pytest.mark.parametrize(("finished", "seeds"), [(8, "8"), (7, "7 (1 diverged)"), (1, "1 (7 diverged)")])
+def test_seeds_that_diverge_are_counted_and_end_the_measuring(
+    study: DecisiveStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: int, seeds: str
+) -> None:
+    def measure(cell: Any, seed: int, bench: Any) -> dict[str, Any]:
+        if cell["arm"] == "good" and finished <= seed < 8:
+            raise NonFiniteLossError("too large")
+        return _measure(cell, seed, bench)
+
+    monkeypatch.setitem(STUDIES._things, "decided", replace(study, measure=measure))
+    result = _decided(tmp_path)
+    assert [row[-1] for row in result.claim_rows()] == [seeds] * 4 + ["8"] * 4
+    few = "undecided at this size (too many trainings diverged)"
+    assert result.decisions[0].verdict == ("confirmed" if finished > 1 else few)
 
 
 def test_arms_have_the_same_number_of_trials(study: DecisiveStudy, tmp_path: Path) -> None:

@@ -38,6 +38,25 @@ def test_the_number_of_seeds_has_the_power_that_simulation_finds() -> None:
     assert fewer < 0.8 <= power + 0.01
 
 
+@pytest.mark.parametrize(("mean", "margin"), [(0.0, 0.5), (0.3, 1.0), (-0.3, 1.0), (0.0, 2.0)])
+def test_the_number_of_seeds_for_equality_has_the_power_that_simulation_finds(mean: float, margin: float) -> None:
+    differences = (mean - math.sqrt(0.5), mean + math.sqrt(0.5))  # deviation 1
+    seeds = PairedDifference(differences).seeds_to_exclude(margin)
+    assert seeds is not None
+
+    def power(count: int) -> float:
+        samples = np.random.default_rng(0).normal(mean, 1, (20_000, count))
+        beyond = margin - np.abs(samples.mean(1))
+        return float((stats.t.sf(beyond / stats.sem(samples, axis=1), count - 1) < 0.05).mean())
+
+    assert power(seeds - 1) < 0.81
+    assert power(seeds) > 0.79
+
+
+def test_no_number_of_seeds_shows_equality_within_less_than_the_mean() -> None:
+    assert PairedDifference((1.0, 1.2)).seeds_to_exclude(1.0) is None
+
+
 def test_holm_is_the_step_down_of_bonferroni() -> None:
     rng = np.random.default_rng(1)
     arms = [PairedDifference.of(list(rng.normal(d, 1, 6)), [0.0] * 6) for d in (0.0, 1.0, 2.0, 3.0)]

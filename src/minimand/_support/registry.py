@@ -134,7 +134,9 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def _sort(self) -> None:
         """Order the things by name: whoever imported a file before us does not decide the order."""
-        self._things = dict(sorted(self._things.items(), key=_in_numbers))
+        ordered = sorted(self._things.items(), key=_in_numbers)
+        self._things.clear()
+        self._things.update(ordered)
 
 
 def _is_being_imported(module: str) -> bool:

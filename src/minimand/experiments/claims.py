@@ -45,7 +45,7 @@ def _words(decisions: list[Decision], study: DecisiveStudy) -> str:
     verdicts = {str(decision.group): decision.verdict for decision in decisions}
     same = len(set(verdicts.values())) == 1
     text = next(iter(verdicts.values())) if same else "; ".join(f"{g}: {word}" for g, word in verdicts.items())
-    seeds = min(decision.seeds for decision in decisions)
+    seeds = min(decision.measured for decision in decisions)
     if text == NOT_YET or seeds >= study.seeds:
         return text
     return f"{NOT_YET}; {seeds} of {study.seeds} seeds so far: {text}"

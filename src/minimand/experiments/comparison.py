@@ -21,8 +21,8 @@ from .verdict import verdict
 
 ABOUT_DIFFERENCES = (
     "Paired by seed: Student's intervals; p of no difference after Holm's correction over the algorithms; what is "
-    "excluded, and p of equality, by two one-sided t tests. Seeds that would show a difference do so four times in "
-    "five."
+    "excluded, and p of equality, by two one-sided t tests. Where seeds would show something, they do so "
+    "four times in five."
 )
 """The note below a table of differences."""
 

@@ -13,12 +13,13 @@ from .held_out import HELD_OUT, STAGE
 from .paired import CONFIDENCE, PairedDifference, corrected
 from .study import Cell, Measurement
 from .study_result import StudyResult
-from .verdict import verdict
+from .verdict import UNDECIDED, verdict
 
 NOT_YET = "being measured"
 ABOUT_CLAIMS = (
     "Paired by seed: Student's intervals; p of no difference after Holm's correction over all claims; p of equality "
-    "is that of a difference beyond the margin, by two one-sided t tests."
+    "is that of a difference beyond the margin, by two one-sided t tests. Where seeds would show something, they do so "
+    "four times in five."
 )
 """The note below a table of claims."""
 
@@ -34,6 +35,14 @@ class Decision:
     seeds: int
     """The number of seeds that both arms have and neither diverged with."""
     verdict: str
+    measured: int
+    """The number of seeds that both arms were trained with, diverged or not."""
+
+    @property
+    def seeds_text(self) -> str:
+        """The number of seeds, and of those at which an arm diverged."""
+        diverged = self.measured - self.seeds
+        return f"{self.seeds} ({diverged} diverged)" if diverged else str(self.seeds)
 
 
 @dataclass(frozen=True)
@@ -100,10 +109,19 @@ class DecisiveResult(StudyResult):
         if tuned < expected:
             return f" {expected - tuned} of {expected} trials are not made yet."
         labels = {row_label(cell) for cell, runs in self.judged if runs}
-        lost = [row_label(arm) for arm in arms if row_label(arm) not in set(map(row_label, self.cells()))]
+        lost = list(map(row_label, self._lost))
         diverged = f" Diverged at every trial: {', '.join(lost)}." if lost else ""
         waiting = len(arms) - len(lost) - len(labels)
         return diverged + (f" {waiting} of {len(arms)} rows are not measured yet." if waiting else "")
+
+    @property
+    def _lost(self) -> list[Cell]:
+        """The arms that diverged at every trial, and are not judged; none before all trials are made."""
+        made = [m for m in self.measurements if STAGE in m.cell]
+        if len(made) < len(self.study.tuning_cells(self.scale)) * self.study.tuning_seeds:
+            return []
+        judged = set(map(row_label, self.cells()))
+        return [arm for arm in self.study.cells_at(self.scale) if row_label(arm) not in judged]
 
     @cached_property
     def decisions(self) -> list[Decision]:
@@ -111,31 +129,40 @@ class DecisiveResult(StudyResult):
         groups = list(dict.fromkeys(arm.get("group") for arm in self.study.cells_at(self.scale)))
         arms = {(arm.get("group"), arm["arm"]) for arm in self.study.cells_at(self.scale)}
         tested = [
-            (claim, group, self._paired(claim, group))
+            (claim, group, *self._paired(claim, group))
             for claim in self.study.claims
             for group in groups
             if (group, claim.arm) in arms and (group, claim.baseline) in arms
         ]
-        differences = iter(corrected([PairedDifference(pairs) for *_, pairs in tested if len(pairs) > 1]))
+        differences = iter(corrected([PairedDifference(pairs) for *_, pairs, _ in tested if len(pairs) > 1]))
         decisions = []
-        for claim, group, pairs in tested:
+        for claim, group, pairs, measured in tested:
             difference = next(differences) if len(pairs) > 1 else None
-            decisions.append(Decision(claim, group, difference, len(pairs), self._verdict(claim, difference)))
+            words = self._verdict(claim, group, difference, measured)
+            decisions.append(Decision(claim, group, difference, len(pairs), words, measured))
         return decisions
 
-    def _paired(self, claim: Claim, group: Any) -> tuple[float, ...]:
-        """The differences of a claim's arms by the seeds that both have, in the unit of the table."""
+    def _paired(self, claim: Claim, group: Any) -> tuple[tuple[float, ...], int]:
+        """The differences of a claim's arms by the seeds at which neither diverged, in the unit of the table.
+
+        And the number of seeds that both were trained with.
+        """
         column = self.study.columns[0]
-        by_arm: list[dict[int, float]] = []
+        by_arm: list[dict[int, float | None]] = []
         for name in (claim.arm, claim.baseline):
             runs = [m for cell, runs in self.judged if (cell.get("group"), cell["arm"]) == (group, name) for m in runs]
-            by_arm.append({m.seed: column.factor * m.values[column.key] for m in runs if column.key in m.values})
+            by_arm.append({m.seed: m.values.get(column.key) for m in runs})
         first, second = by_arm
-        return tuple(first[seed] - second[seed] for seed in sorted(first.keys() & second.keys()))
+        both = [(first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())]
+        return tuple(column.factor * (a - b) for a, b in both if a is not None and b is not None), len(both)
 
-    def _verdict(self, claim: Claim, difference: PairedDifference | None) -> str:
+    def _verdict(self, claim: Claim, group: Any, difference: PairedDifference | None, measured: int) -> str:
+        lost = {(arm.get("group"), arm["arm"]) for arm in self._lost}
+        if names := [name for name in (claim.arm, claim.baseline) if (group, name) in lost]:
+            return f"{UNDECIDED} ({' and '.join(names)} diverged at every trial)"
         if difference is None:
-            return NOT_YET
+            is_whole = measured >= self.study.seeds_at(self.scale)
+            return f"{UNDECIDED} (too many trainings diverged)" if is_whole else NOT_YET
         return verdict(difference, claim.expected, self.study.margin, self._size)
 
     def _size(self, value: float) -> str:
@@ -163,7 +190,7 @@ class DecisiveResult(StudyResult):
         for d in self.decisions:
             labels = [d.claim.hypothesis if d.claim.names_both else f"{d.claim.hypothesis} ({d.claim.pair})"]
             labels += [str(d.group)] if has_group else []
-            rows.append([*labels, d.verdict, *self._numbers(d.difference), str(d.seeds)])
+            rows.append([*labels, d.verdict, *self._numbers(d.difference), d.seeds_text])
         return rows
 
     def _numbers(self, difference: PairedDifference | None) -> list[str]:
