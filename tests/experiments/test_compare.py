@@ -114,6 +114,10 @@ def test_bad_input(tmp_path: Path) -> None:
         ({"algorithms": ["heavy_ball"], "seeds": 0}, "seeds is 0"),
         ({"algorithms": ["heavy_ball"], "budget": "step"}, "Did you mean 'steps'"),
         ({"algorithms": ["heavy_ball"], "margin": -1.0}, "margin is -1.0"),
+        (
+            {"algorithms": ["heavy_ball"], "budget": "time", "recipe": mm.Recipe(validation=0.1, early_stopping=1)},
+            "early_stopping is 1, which ends trainings before",
+        ),
         ({"algorithms": ["heavy_ball"], "model": "resnet20"}, "resnet20 takes images"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -142,6 +146,26 @@ def test_each_arm_gets_the_rate_that_is_best_on_held_out_samples(tmp_path: Path)
     assert "train: 160" in tuning.read_text()  # of 200
     assert "chosen" in comparison.columns()
     assert "were chosen among 3 on 20%" in comparison.note
+
+
+@pytest.mark.parametrize("step", [1e-4, 0.01, 3.0])
+def test_a_step_is_timed_whatever_a_training_takes_besides(monkeypatch: pytest.MonkeyPatch, step: float) -> None:
+    """The clock has what each training takes of its own, noise that only makes longer, and a slow first one."""
+    from minimand.experiments import budget
+
+    now, random, first = [0.0], torch.Generator().manual_seed(0), [5.0]
+
+    def train(model: Any, data: Any, recipe: mm.Recipe, *_: Any) -> None:
+        noise = 0.05 * torch.rand(1, generator=random).item()
+        now[0] += (0.2 + step * len(data.train) / recipe.batch_size) * (1 + noise) + first[0]
+        first[0] = 0.0
+
+    monkeypatch.setattr(budget, "_fit_copy", train)
+    monkeypatch.setattr(budget.time, "process_time", lambda: now[0])
+    data, recipe = mm.load_data("nested_rings(samples=200)"), mm.Recipe(batch_size=20)
+    costs = budget.costs("time", dict.fromkeys("ab", torch.nn.Identity()), data, recipe, torch.device("cpu"))
+    steps = len(data.train) / 20
+    assert all(cost == pytest.approx(steps * step, rel=0.5) for cost in costs.values())
 
 
 @pytest.mark.parametrize("budget", ["time", "flops"])

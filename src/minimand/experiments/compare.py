@@ -87,6 +87,11 @@ def compare(
     """
     data = _checked(algorithms, data, seeds, margin)
     recipe = as_recipe(recipe) or default_recipe(data, model_for(model, data))
+    if as_budget(budget) != "steps" and recipe.early_stopping:
+        raise MinimandError(
+            f"Recipe.early_stopping is {recipe.early_stopping}, which ends trainings before they have spent an equal "
+            f"budget of {budget}; expected 0, or the budget 'steps'."
+        )
     task, folder = Task(data, model, binding, recipe, as_device(device)), Path(run)
     tried = trials(recipe, tune) if tune else []
     queue, world = as_queue(jobs, engine, callbacks, progress), World()
@@ -264,7 +269,9 @@ class _Trainer:
             task, runs = replace(self.task, data=held_out), list[ArmTraining]()
             for tried in self.design.tried:
                 arm = replace(task, recipe=tried.applied(c.recipe(task.recipe)))
-                runs.append(self._training(f"{c.label} {tried}", c, arm, SEED, f"tuning/{c.name}/{tried.file_name}"))
+                runs.append(
+                    self._training(f"tuning {c.label}, {tried}", c, arm, SEED, f"tuning/{c.name}/{tried.file_name}")
+                )
             trainings[c.label] = runs
         outcomes = train_all(self.queue, [training for runs in trainings.values() for training in runs])
         return {

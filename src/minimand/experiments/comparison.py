@@ -119,9 +119,12 @@ class Comparison:
         spent = [e.epochs * e.cost for e in self.entries if e.cost is not None]
         if not spent:
             return ""
-        what = {"time": "Time in one thread, measured before", "flops": "Training FLOPs, counted"}.get(self.budget)
+        spending = {
+            "time": "Time in one thread, measured before, is that",
+            "flops": "Training FLOPs, counted, are those",
+        }
         off = max(abs(value / spent[0] - 1) for value in spent)
-        return f"{what}, is that of the first algorithm to {off:.0%}, by whole epochs. "
+        return f"{spending[self.budget]} of the first algorithm to {off:.0%}, by whole epochs. "
 
     @property
     def _tuning(self) -> str:

@@ -70,7 +70,7 @@ class Recipe:
     one, and their targets are averaged by the areas (Yun et al. 2019); 0 for none. With mixup too, each batch has one
     of the two, with equal probability. Mixed samples have no training accuracy."""
     ema: float = 0.0
-    """The decay per step of the moving average of the weights that is evaluated; 0 for none."""
+    """The decay per step of the moving average of the weights that is evaluated, at first less; 0 for none."""
     clip: float = 0.0
     """The norm that gradients are scaled down to; 0 for none."""
     adaptive_clip: float = 0.0

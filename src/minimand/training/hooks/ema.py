@@ -1,8 +1,8 @@
 """The moving average of the weights."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..loop.training import Training
@@ -11,7 +11,10 @@ from .hook import HOOKS, Hook
 
 @HOOKS.register("ema")
 class AverageHook(Hook):
-    """Evaluates, and ends with, the exponential moving average of the weights (`Recipe.ema`)."""
+    """Evaluates, and ends with, the exponential moving average of the weights (`Recipe.ema`).
+
+    After n steps the decay is at most (1 + n) / (10 + n), so that a short training does not end at its first weights.
+    """
 
     average: AveragedModel
 
@@ -20,7 +23,12 @@ class AverageHook(Hook):
         return training.recipe.ema > 0
 
     def begin_problem(self, module: nn.Module) -> None:
-        self.average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(self.training.recipe.ema))
+        decay = self.training.recipe.ema
+
+        def average(averages: Sequence[Tensor], weights: Sequence[Tensor], steps: Tensor | int) -> None:
+            get_ema_multi_avg_fn(decay_after(int(steps), decay))(averages, weights, steps)
+
+        self.average = AveragedModel(module, multi_avg_fn=average)
 
     def copies(self) -> Mapping[str, nn.Module]:
         return {"average": self.average}
@@ -30,3 +38,8 @@ class AverageHook(Hook):
 
     def judged(self, module: nn.Module) -> nn.Module:
         return self.average.module
+
+
+def decay_after(steps: int, decay: float) -> float:
+    """The decay of the average after so many steps: it grows to `decay`."""
+    return min(decay, (1 + steps) / (10 + steps))
