@@ -22,7 +22,8 @@ def whiten(job: Job, eps: float = 5e-4) -> None:
     if not isinstance(convolution, nn.Conv2d) or convolution.groups > 1:
         kind = f"{type(convolution).__name__}" + (" in groups" if isinstance(convolution, nn.Conv2d) else "")
         raise MinimandError(
-            f"whiten sets a convolution, and the first layer, {layer.name}, is a {kind}; expected a model such as airbench, or whiten=0 in a recipe."
+            f"whiten sets a convolution, and the first layer, {layer.name}, is a {kind}; expected a model such as "
+            "airbench, or whiten=0 in a recipe."
         )
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != convolution.in_channels:
         shape = f"of shape {tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
