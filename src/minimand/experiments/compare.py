@@ -86,12 +86,7 @@ def compare(
         ValueError: no algorithms, or one given twice, or the folder has a plan of something else; nothing is trained.
     """
     data = _checked(algorithms, data, seeds, margin)
-    recipe = as_recipe(recipe) or default_recipe(data, model_for(model, data))
-    if as_budget(budget) != "steps" and recipe.early_stopping:
-        raise MinimandError(
-            f"Recipe.early_stopping is {recipe.early_stopping}, which ends trainings before they have spent an equal "
-            f"budget of {budget}; expected 0, or the budget 'steps'."
-        )
+    recipe = _that_spends(as_recipe(recipe) or default_recipe(data, model_for(model, data)), as_budget(budget))
     task, folder = Task(data, model, binding, recipe, as_device(device)), Path(run)
     tried = trials(recipe, tune) if tune else []
     queue, world = as_queue(jobs, engine, callbacks, progress), World()
@@ -118,6 +113,16 @@ def _checked(algorithms: Any, data: Any, seeds: int, margin: float | None) -> Da
     if len(data.test) == 0:
         raise MinimandError(f"{data.name} has no test samples, by which algorithms are compared; expected some.")
     return data
+
+
+def _that_spends(recipe: Recipe, budget: Budget) -> Recipe:
+    """A recipe as it is; raises MinimandError for one that may end before it has spent an equal budget."""
+    if budget != "steps" and recipe.early_stopping:
+        raise MinimandError(
+            f"Recipe.early_stopping is {recipe.early_stopping}, which ends trainings before they have spent an equal "
+            f"budget of {budget}; expected 0, or the budget 'steps'."
+        )
+    return recipe
 
 
 @dataclass(frozen=True)
