@@ -333,7 +333,7 @@ def test_studies_are_listed_run_and_printed(capsys: pytest.CaptureFixture) -> No
     [
         (("run", "pariti"), "parity"),
         (("run", "parity", "--scale", "big"), "smoke"),
-        (("run", "parity", "--scale", "smoke", "--seeds", "0"), "seeds is 0; expected an integer of at least 1"),
+        (("run", "parity", "--scale", "smoke", "--seeds", "0"), "--seeds is 0; expected an integer of at least 1"),
         (("run", "apg2", "--scale", "paper"), "--data-folder"),
         (("run", "hb_agd", "--data-folder", "nowhere"), "nowhere"),
         (("table", "parity"), "minimand study run parity --scale cpu"),

@@ -7,6 +7,7 @@ from typing import Any
 
 def in_options(message: str, command: Any) -> str:
     """A message with the fields of a command by their options: `Recipe.epochs is 0` as `--epochs is 0`."""
+    command = getattr(command, "do", command)  # that of a command with commands of its own
     if not is_dataclass(command):
         return message
     # Fields without a default are positional, and go by their names.
