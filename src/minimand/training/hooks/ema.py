@@ -1,6 +1,6 @@
 """The moving average of the weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -25,7 +25,7 @@ class AverageHook(Hook):
     def begin_problem(self, module: nn.Module) -> None:
         decay = self.training.recipe.ema
 
-        def average(averages: Sequence[Tensor], weights: Sequence[Tensor], steps: Tensor | int) -> None:
+        def average(averages: list[Tensor], weights: list[Tensor], steps: Tensor | int) -> None:
             get_ema_multi_avg_fn(decay_after(int(steps), decay))(averages, weights, steps)
 
         self.average = AveragedModel(module, multi_avg_fn=average)
