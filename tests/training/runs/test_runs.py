@@ -277,7 +277,7 @@ def test_what_cannot_be_told_apart_is_said(tmp_path: Path) -> None:
 
 
 def test_a_run_that_fails_at_once_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="does not fit"):
         mm.fit(nn.Linear(3, 2), _data(), recipe=RECIPE, run=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     mm.fit(nn.Linear(2, 2), _data(), recipe=RECIPE, run=tmp_path / "run")

@@ -8,6 +8,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..loop.training import Training
 from .hook import HOOKS, Hook
 
+_Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 @HOOKS.register("ema")
 class AverageHook(Hook):
@@ -25,7 +27,7 @@ class AverageHook(Hook):
     def begin_problem(self, module: nn.Module) -> None:
         decay = self.training.recipe.ema
 
-        def average(averages: list[Tensor], weights: list[Tensor], steps: Tensor | int) -> None:
+        def average(averages: _Tensors, weights: _Tensors, steps: Tensor | int) -> None:
             get_ema_multi_avg_fn(decay_after(int(steps), decay))(averages, weights, steps)
 
         self.average = AveragedModel(module, multi_avg_fn=average)
