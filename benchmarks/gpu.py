@@ -22,7 +22,9 @@ from minimand.training.loop.events import Event, StepDone
 
 
 def make_block(oracle: str) -> nn.Module:
-    """A block for an oracle: two layers for a gradient, soft thresholding for a prox."""
+    """A block for an oracle: two layers for a gradient, soft thresholding for a prox, a normalization for a map."""
+    if oracle.startswith("normalize"):
+        return nn.LayerNorm(32, bias=False)
     return mm.blocks.SoftThreshold(32, 0.1) if oracle == "prox" else mm.blocks.two_layer(32, 32)
 
 
@@ -32,14 +34,17 @@ def check_stages(device: torch.device) -> None:
         for binding in ("residual", "operator"):
             torch.manual_seed(0)
             blocks = [{oracle: make_block(oracle) for oracle in cls.oracles} for _ in range(6)]
-            stage = mm.unroll(cls().rebind(step_size=0.5), blocks, binding).double()
-            x = torch.randn(8, 32, dtype=torch.double)
+            algorithm = cls()
+            if "step_size" in algorithm.coefficient_names():
+                algorithm = algorithm.rebind(step_size=0.5)
+            stage = mm.unroll(algorithm, blocks, binding).double().eval()  # where nothing is drawn
+            x = tuple(torch.randn(8, 32, dtype=torch.double) for _ in algorithm.inputs)
             expected = stage(x)
             stage.to(device)
-            state = stage.start(x.to(device))
+            state = stage.start(x := tuple(tensor.to(device) for tensor in x))
             for layer in stage.layers:
                 state = layer(state)
-            for outputs in (stage(x.to(device)), stage.read(state)):
+            for outputs in (stage(x), stage.read(state)):
                 torch.testing.assert_close(outputs.cpu(), expected, rtol=1e-8, atol=1e-8, msg=f"{name}, {binding}")
     print(f"stages: {len(mm.algorithms.ALGORITHMS)} algorithms agree with the CPU and with their steps as written")
 

@@ -1,5 +1,5 @@
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,9 +24,12 @@ _DRAWN = {"cli", "docs", "examples", "experiments", "report", "studies", "traina
 
 
 @pytest.fixture(autouse=True)
-def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if _DRAWN.isdisjoint(request.path.parts):
-        monkeypatch.setattr("minimand.report.page.svg", lambda figure: "<svg/>")
+def _undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
+    # A patch of its own: a test's own patches are undone before other fixtures end, as they were made after these.
+    with pytest.MonkeyPatch.context() as patch:
+        if _DRAWN.isdisjoint(request.path.parts):
+            patch.setattr("minimand.report.page.svg", lambda figure: "<svg/>")
+        yield
 
 
 @pytest.fixture

@@ -67,6 +67,7 @@ PRINTED = {
     "decoupled": r"test accuracy \d",
     "index": r"zero-stable +yes(.|\n)*test accuracy 9",
     "initialize": r"7 branches, each times 0\.2173",
+    "language": r"12 1",
     "models": r"resnet50\(depth=19, width=70\) 258",
     "normalize": "",
     "predict": r"'0', '1'(.|\n)*sample +class(.|\n)*Linear",
@@ -74,6 +75,7 @@ PRINTED = {
     "recipes": r"test accuracy \d+(.|\n)*\d+\.\d+ 0\.\d+",
     "rewire": r"rewired_momentum",
     "scaling": r"over depth: slope [-+]0\.0\d, flat(.|\n)*True",
+    "text": r"song(.|\n)*bottles",
     "theory": "",
     "training": r"0\.9\d+",
     "trainability": r"vanishing (.|\n)*mm.initialize\(model, \"critical\", batch=x\), "

@@ -31,9 +31,10 @@ class HyperConnections(Algorithm):
         super().__post_init__()
         if not isinstance(self.streams, int) or isinstance(self.streams, bool) or self.streams < 2:
             raise MinimandError(f"HyperConnections.streams is {self.streams!r}; expected an integer of at least 2.")
-        if self.doubly_stochastic and isinstance(self.mixing, Learnable):
-            start = min(max(self.mixing.initial, 0.0), 1.0)
-            object.__setattr__(self, "mixing", Learnable(start, 0.0, 1.0))  # the shares of averages
+        shares = self.mixing
+        if self.doubly_stochastic and isinstance(shares, Learnable) and not 0 <= shares.low <= shares.high <= 1:
+            start = min(max(shares.initial, 0.0), 1.0)
+            object.__setattr__(self, "mixing", Learnable(start, 0.0, 1.0))  # shares of averages
 
     def shape(self, name: str, k: int) -> tuple[int, ...]:
         n = self.streams
