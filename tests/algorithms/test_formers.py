@@ -266,6 +266,11 @@ def test_the_certificate_of_drawn_signs_is_of_every_draw_and_of_the_mean() -> No
     ("algorithm", "message"),
     [
         ("yurii_former(first_velocity='own_')", "first_velocity.*'own_'.*Did you mean 'own'"),
+        ("heavy_ball(momentum=(0.1, 0.2))", r"HeavyBall.momentum is the table \(0.1, 0.2\); expected a number"),
+        (
+            "hyper_connections(writing=(1, 2, 3, 4, 5))",
+            r"writing is the table .*expected a number, or a table of the sh",
+        ),
         ("hyper_connections(streams=1)", r"HyperConnections.streams is 1; expected an integer of at least 2"),
         ("bdia(sign=Drawn(-0.5, 'x'))", "Drawn.high is 'x'; expected a finite number"),
         ("heavy_ball(momentum=Learnable(0.5, 0, 1, channels=0))", "Learnable.channels is 0; expected a positive"),

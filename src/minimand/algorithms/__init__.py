@@ -12,7 +12,6 @@ from ._coefficient import (
     Read as Read,
     Schedule as Schedule,
     Table as Table,
-    as_table as as_table,
     each_entry as each_entry,
     filled as filled,
 )

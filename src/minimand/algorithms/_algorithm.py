@@ -8,7 +8,7 @@ from numbers import Real
 from typing import Any, ClassVar, dataclass_transform
 
 from .._support.errors import WrongTypeError
-from ._coefficient import Coefficient, Drawn, Learnable, Table, as_coefficient, as_table
+from ._coefficient import Coefficient, Constant, Drawn, Learnable, Table, as_coefficient, as_table
 
 # How the names of oracles mostly begin: in another place such a name is a mistake.
 _ORACLES = ("gradient", "prox", "normalize")
@@ -57,6 +57,8 @@ class Algorithm:
         for name in self.coefficient_names():
             value = as_coefficient(f"{type(self).__name__}.{name}", getattr(self, name))
             object.__setattr__(self, name, value)
+            if isinstance(value, Constant):
+                self.table(name, 0)
 
     def _no_start(self, *inputs: Any) -> Any:
         raise WrongTypeError(f"{type(self).__name__} has no method start(self, x).")
@@ -85,7 +87,7 @@ class Algorithm:
 
     def table(self, name: str, k: int) -> Table:
         """A coefficient at step k as a table of its shape; a scalar that was given stands in every entry."""
-        return as_table(getattr(self, name)(k), self.shape(name, k))
+        return as_table(f"{type(self).__name__}.{name}", getattr(self, name)(k), self.shape(name, k))
 
     def read(self, state: Any) -> Any:
         """The output, from the last state."""

@@ -35,16 +35,28 @@ def filled(shape: tuple[int, ...], entry: Callable[[tuple[int, ...]], Any], inde
     return tuple(filled(shape[1:], entry, (*index, i)) for i in range(shape[0]))
 
 
-def as_table(value: Table, shape: tuple[int, ...]) -> Table:
+def as_table(name: str, value: Table, shape: tuple[int, ...]) -> Table:
     """A table of a shape: a scalar in each of its entries, or the table itself.
 
     A table that is shorter, as that of the last layer is for steps beyond it, has zeros before its first entries.
+
+    Raises:
+        MinimandError: a table of another shape, of the coefficient named.
     """
-    if not shape or (isinstance(value, tuple) and len(value) >= shape[0]):
-        return value
-    if isinstance(value, tuple):
-        return (*filled((shape[0] - len(value), *shape[1:]), lambda _: 0.0), *value)
-    return filled(shape, lambda _: value)
+    if not isinstance(value, tuple):
+        return filled(shape, lambda _: value)
+    missing = shape[0] - len(value) if shape else 0
+    table = (*filled((missing, *shape[1:]), lambda _: 0.0), *value) if missing > 0 else value
+    if not _fits(table, shape):
+        expected = f"a number, or a table of the shape {shape}" if shape else "a number"
+        raise MinimandError(f"{name} is the table {value}; expected {expected}.")
+    return table
+
+
+def _fits(value: Table, shape: tuple[int, ...]) -> bool:
+    if not shape or not isinstance(value, tuple):
+        return not shape and not isinstance(value, tuple)
+    return len(value) == shape[0] and all(_fits(row, shape[1:]) for row in value)
 
 
 @dataclass(frozen=True)

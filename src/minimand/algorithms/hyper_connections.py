@@ -28,9 +28,9 @@ class HyperConnections(Algorithm):
     doubly_stochastic: bool = False
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not isinstance(self.streams, int) or isinstance(self.streams, bool) or self.streams < 2:
             raise MinimandError(f"HyperConnections.streams is {self.streams!r}; expected an integer of at least 2.")
+        super().__post_init__()
         shares = self.mixing
         if self.doubly_stochastic and isinstance(shares, Learnable) and not 0 <= shares.low <= shares.high <= 1:
             start = min(max(shares.initial, 0.0), 1.0)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._support.errors import MinimandError
 from ..algorithms import Algorithm, Drawn, Learned, Read, Table, each_entry, filled
 from ..theory.scalars import Number
 
@@ -87,6 +88,11 @@ class Coefficients:
             entries = iter(vector.unbind())
         else:
             on_maps = like is not None and like.ndim == 4
+            if like is not None and like.shape[1 if on_maps else -1] not in (channels, 1):
+                raise MinimandError(
+                    f"{type(self.algorithm).__name__}.{name} is learned for channels = {channels}, but the states have "
+                    f"{like.shape[1 if on_maps else -1]}; expected that number."
+                )
             entries = iter(vector.view(-1, channels, *(1, 1) if on_maps else ()).unbind())
         return tuple(filled(shape, lambda _: next(entries)) for shape in self._shapes(name))
 
