@@ -46,7 +46,8 @@ def _serve() -> None:
     for line in sys.stdin:
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as error:
             if (child := os.fork()) == 0:
-                _run(*json.loads(line), out.fileno(), error.fileno())
+                code, folder, paths = json.loads(line)
+                _run(code, folder, paths, out.fileno(), error.fileno())
             _, status = os.waitpid(child, 0)
             out.seek(0)
             error.seek(0)

@@ -84,18 +84,18 @@ def fit(
         another model. MinimandError: an argument that cannot be used, or data that the model does not fit.
     """
     _check_arguments(model, loss, callbacks, checkpoint_every, seed)
-    recipe, metrics = as_recipe(recipe), check_metrics(metrics)
+    chosen, metrics = as_recipe(recipe), check_metrics(metrics)
     check_flag("profile", profile)
     method, callbacks = _checked_method(method, diagnose), with_progress(callbacks, progress)
     device = next(model.parameters()).device if device is None else as_device(device)
     with random_state_kept(device), ExitStack() as stack:
         data = _checked_data(data, model, method, stack)
         world = _joined_world(model, method, parallel, diagnose, device)
-        check_same(lambda: _settings(model, data, method, recipe, loss, seed, parallel, run))
+        check_same(lambda: _settings(model, data, method, chosen, loss, seed, parallel, run))
         stack.enter_context(world.failures())
         run = _claimed(run, world, stack)
-        recipe = world.on_main(lambda: _settled(recipe, data, model, run))
-        training = Training(model, data, method, recipe, loss, run, seed, callbacks, world, diagnose, metrics)
+        settled = world.on_main(lambda: _settled(chosen, data, model, run))
+        training = Training(model, data, method, settled, loss, run, seed, callbacks, world, diagnose, metrics)
         return _done(Loop(training, checkpoint_every), profile)
 
 
