@@ -27,7 +27,22 @@ from minimand.studies.skeletons import rings
 from sweeps import thin
 
 # Studies of many networks, which take ten seconds at smoke scale.
-_LONG = ("gallery", "initialization", "rewired", "skeletons_cifar10", "skeletons_resnet", "transfer")
+_LONG = (
+    "apg2",
+    "gallery",
+    "initialization",
+    "local_learning",
+    "optdnn",
+    "optdnn_dense",
+    "record",
+    "rewired",
+    "skeletons_cifar10",
+    "skeletons_resnet",
+    "splittings_gpt",
+    "telgarsky_decided",
+    "thresholds_decided",
+    "transfer",
+)
 # Measured from two seeds, beside other work that took most of the machine.
 _BUSY = ("transfer",)
 ROOT = Path(__file__).parents[2]
