@@ -67,7 +67,7 @@ class Shrink(mm.blocks.Prox):
 
 def _of(cls: type[Algorithm], **coefficients: Any) -> Algorithm:
     """An algorithm that starts from one input."""
-    return cls(**coefficients, **({"first_velocity": "zero"} if "first_velocity" in cls.__annotations__ else {}))
+    return cls(**coefficients, **({"first_velocity": "zero"} if hasattr(cls, "first_velocity") else {}))
 
 
 def _learnable(cls: type[Algorithm]) -> Algorithm:

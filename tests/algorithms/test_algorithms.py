@@ -112,7 +112,7 @@ def test_what_may_stand_for_an_algorithm() -> None:
         ("heavy_ball(momentum=", ValueError, "cannot read the algorithm"),
         ("heavy_ball(momentum=open('x'))", ValueError, r"cannot read \"open\('x'\)\""),
         ("heavy_ball(momentum=Learnable(0.5))", ValueError, "missing 2 required positional arguments"),
-        ("heavy_ball(momentum='much')", TypeError, "expected a number, a function of the step k, or mm.Learnable"),
+        ("heavy_ball(momentum='much')", TypeError, r"a function of the step k, mm.Learnable\(...\) or mm.Drawn"),
         ("heavy_ball(momentum=1.5)", ValueError, r"outside \[-1, 1\]: the states would grow like 1.5\^k"),
         ("heavy_ball(momentum=Learnable(0.5, 0, 2))", ValueError, r"HeavyBall.momentum is 2, outside \[-1, 1\]"),
         ("heavy_ball(momentum=Learnable(2, 0, 1))", ValueError, "the nearest initial is 1"),

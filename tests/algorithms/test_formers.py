@@ -262,6 +262,14 @@ def test_the_certificate_of_drawn_signs_is_of_every_draw_and_of_the_mean() -> No
     assert mm.identify("gradient_descent").algorithm == A.GradientDescent()
 
 
+def test_the_certificate_says_whether_tables_may_learn_anything() -> None:
+    """Rows of the free matrix need not sum to 1; those of a product of averages do."""
+    assert "consistent at the present values of mixing" in mm.certify("hyper_connections", depth=4).reasons["learned"]
+    kept_consistent = mm.certify("hyper_connections(doubly_stochastic=True)", depth=4)
+    assert "consistent whatever values mixing" in kept_consistent.reasons["learned"]
+    assert mm.certify("heavy_ball(momentum=Learnable(0.5, 0, 1))", depth=4).reasons["learned"] == ""
+
+
 @pytest.mark.parametrize(
     ("algorithm", "message"),
     [
@@ -273,6 +281,11 @@ def test_the_certificate_of_drawn_signs_is_of_every_draw_and_of_the_mean() -> No
         ),
         ("hyper_connections(streams=1)", r"HyperConnections.streams is 1; expected an integer of at least 2"),
         ("bdia(sign=Drawn(-0.5, 'x'))", "Drawn.high is 'x'; expected a finite number"),
+        ("bdia(sign=2)", r"BDIA.sign is 2, outside \[-1, 1\]"),
+        (
+            "hyper_connections(mixing=1.5, doubly_stochastic=True)",
+            "mixing is 1.5, the share of an average of two streams",
+        ),
         ("heavy_ball(momentum=Learnable(0.5, 0, 1, channels=0))", "Learnable.channels is 0; expected a positive"),
     ],
 )

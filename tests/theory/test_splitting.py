@@ -3,6 +3,7 @@ import pytest
 from scipy.linalg import expm
 
 import minimand as mm
+from minimand.algorithms import ALGORITHMS
 from minimand.report.explain import certify_model
 
 ALTERNATED = "adams_bashforth2"  # of order 2 where its blocks are no parts
@@ -51,6 +52,16 @@ def test_a_rewired_model_is_certified_as_split() -> None:
 def test_an_unknown_splitting_names_the_nearest() -> None:
     with pytest.raises(ValueError, match="unknown splitting 'lie_troter'. Did you mean 'lie_trotter'"):
         mm.certify("heavy_ball", splitting="lie_troter")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("algorithm", ["ista", "linearized_admm"])
+def test_only_algorithms_that_ask_one_gradient_are_certified_as_split(algorithm: str) -> None:
+    with pytest.raises(ValueError, match=f"the algorithm asks {', '.join(ALGORITHMS[algorithm].oracles)}"):
+        mm.certify(algorithm, splitting="lie_trotter")
+
+
+def test_a_map_is_no_oracle_of_a_split_layer() -> None:
+    assert mm.certify("yurii_former", depth=2, splitting="lie_trotter").depth == 4
 
 
 @pytest.mark.parametrize(

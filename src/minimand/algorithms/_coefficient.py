@@ -15,8 +15,8 @@ from .._support.errors import MinimandError, WrongTypeError
 # the fields of an algorithm that are coefficients, so it has to exist at run time, and Any lets both types check.
 Coefficient = Annotated[Any, "coefficient"]
 
-# A momentum beyond these lets the states grow like |momentum|^k whatever the gradient does.
-_RANGES = {"momentum": (-1.0, 1.0)}
+# A momentum, or BDIA's sign, beyond these lets the states grow like |momentum|^k whatever the gradient does.
+_RANGES = {"momentum": (-1.0, 1.0), "sign": (-1.0, 1.0)}
 
 
 Table = Any
@@ -219,7 +219,9 @@ def as_coefficient(name: str, value: Any) -> Callable[[int], Any]:
         return Constant(number)
     if callable(value):
         return Schedule(value, name)
-    raise WrongTypeError(f"{name} is {value!r}; expected a number, a function of the step k, or mm.Learnable(...).")
+    raise WrongTypeError(
+        f"{name} is {value!r}; expected a number, a function of the step k, mm.Learnable(...) or mm.Drawn(...)."
+    )
 
 
 def _numbers(value: Any) -> Table | None:

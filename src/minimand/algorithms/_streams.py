@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
+from .._support.errors import MinimandError
+
 
 def combined(weights: Sequence[Any], streams: Sequence[Any]) -> Any:
     """The sum of streams times their weights."""
@@ -24,3 +26,9 @@ def averaged(shares: Sequence[Any], streams: Sequence[Any]) -> list[Any]:
     for t, (i, j) in zip(shares, combinations(range(len(mixed)), 2), strict=True):
         mixed[i], mixed[j] = mixed[i] + t * (mixed[j] - mixed[i]), mixed[j] + t * (mixed[i] - mixed[j])
     return mixed
+
+
+def check_share(name: str, share: float) -> None:
+    """Raise MinimandError unless the number is a share of an average."""
+    if not 0 <= share <= 1:
+        raise MinimandError(f"{name} is {share:g}, the share of an average of two streams; expected 0 to 1.")

@@ -2,8 +2,8 @@ from typing import Any
 
 from .._support.errors import MinimandError
 from ._algorithm import Algorithm
-from ._coefficient import Coefficient, Learnable
-from ._streams import averaged, combined, combined_by_rows
+from ._coefficient import Coefficient, Constant, Learnable, each_entry
+from ._streams import averaged, check_share, combined, combined_by_rows
 
 
 class HyperConnections(Algorithm):
@@ -35,6 +35,8 @@ class HyperConnections(Algorithm):
         if self.doubly_stochastic and isinstance(shares, Learnable) and not 0 <= shares.low <= shares.high <= 1:
             start = min(max(shares.initial, 0.0), 1.0)
             object.__setattr__(self, "mixing", Learnable(start, 0.0, 1.0))  # shares of averages
+        elif self.doubly_stochastic and isinstance(shares, Constant):
+            each_entry(lambda share: check_share("HyperConnections.mixing", share), shares.value)
 
     def shape(self, name: str, k: int) -> tuple[int, ...]:
         n = self.streams

@@ -1,11 +1,10 @@
 from typing import Any
 
-from ._algorithm import Algorithm
 from ._coefficient import Coefficient, Learnable
-from ._velocity import FirstVelocity, check_first_velocity, inputs_of, with_velocity
+from .yurii_former import YuriiFormer
 
 
-class TripleMomentumFormer(Algorithm):
+class TripleMomentumFormer(YuriiFormer):
     """v_next = N(m v - s grad(x + l v));  x_next = x + p v_next, N a normalization   (Wu et al. 2026).
 
     `YuriiFormer` with a factor p on what the velocity adds. With a weight in N it is the same class of networks: p v
@@ -17,29 +16,9 @@ class TripleMomentumFormer(Algorithm):
 
     references = ("wu2026momentum", "vanscoy2018tmm")
 
-    step_size: Coefficient = Learnable(0.6931, 0.0, 4.0)
-    momentum: Coefficient = Learnable(0.5, 0.0, 1.0)
-    lookahead: Coefficient = Learnable(0.5, 0.0, 1.0)
     progress: Coefficient = Learnable(1.0, 0.0, 4.0)
     """The factor p on the velocity in what a step adds."""
-    first_velocity: FirstVelocity = "own"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_first_velocity("TripleMomentumFormer.first_velocity", self.first_velocity)
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return inputs_of(self.first_velocity)
-
-    def start(self, x: Any, velocity: Any = None) -> Any:
-        return with_velocity(self.first_velocity, x, velocity)
 
     def step(self, state: Any, gradient: Any, normalize: Any, k: int) -> Any:
-        x, v = state
-        query = x + self.lookahead(k) * v
-        v = normalize(self.momentum(k) * v - self.step_size(k) * gradient(query))
-        return x + self.progress(k) * v, v
-
-    def read(self, state: Any) -> Any:
-        return state[0]
+        _, v = super().step(state, gradient, normalize, k)
+        return state[0] + self.progress(k) * v, v

@@ -7,9 +7,10 @@ from torch import nn
 from ..blocks.attention import Attention
 from ..blocks.transformer import Map, TransformerBranch, norm_without_bias
 from ..theory.kernel import Binding
+from ..theory.splitting import Splitting
 from .info import ModelInfo, Parts, register
 from .language import Embedding, TokenStem, check_heads, language_parts
-from .splitting import Splitting, split
+from .splitting import split
 
 
 def gpt(

@@ -8,9 +8,10 @@ from .._support.errors import MinimandError
 from ..blocks.attention import Attention, Rotary
 from ..blocks.transformer import Map, TransformerBranch
 from ..theory.kernel import Binding
+from ..theory.splitting import Splitting
 from .info import ModelInfo, Parts, register
 from .language import Embedding, TokenStem, check_heads, language_parts
-from .splitting import Splitting, split
+from .splitting import split
 
 
 def llama(

@@ -88,7 +88,7 @@ class Coefficients:
             entries = iter(vector.unbind())
         else:
             on_maps = like is not None and like.ndim == 4
-            if like is not None and like.shape[1 if on_maps else -1] not in (channels, 1):
+            if like is not None and like.shape[1 if on_maps else -1] != channels:
                 raise MinimandError(
                     f"{type(self.algorithm).__name__}.{name} is learned for channels = {channels}, but the states have "
                     f"{like.shape[1 if on_maps else -1]}; expected that number."

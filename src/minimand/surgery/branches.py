@@ -33,7 +33,6 @@ _LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("intermediate.LayerNorm", "output.dropout"),
     ),
 }
-_BETWEEN = "cross-attention between its branches"
 
 
 @dataclass(frozen=True)
@@ -179,5 +178,7 @@ def _branches(name: str, layer: nn.Module) -> list[Branch]:
     if getattr(layer, "norm_first", True) is False:
         raise MinimandError(f"{name} normalizes after its branches (norm_first=False); expected a pre-norm layer.")
     if "crossattention" in modules:
-        raise MinimandError(f"{name} has {_BETWEEN}, which is not called in each pass; expected a layer without.")
+        raise MinimandError(
+            f"{name} has cross-attention between its branches, which is not called in each pass; expected one without."
+        )
     return [Branch(*(f"{name}.{part}" for part in pair)) for pair in layout]

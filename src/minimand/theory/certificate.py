@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from .._support.errors import MinimandError
 from .._support.tables import table_html, table_text
-from ..algorithms import Algorithm, as_algorithm
+from ..algorithms import Algorithm, as_algorithm, is_map
 from .dynamics.inverse import Inverse, inverse
 from .dynamics.linear_system import Pole
 from .dynamics.stability import Order, Stability, order, tail, zero_stability
 from .kernel import AlgorithmLike, Answer, Binding, Kernel, check_binding, consistency, extended, kernel
-from .promises import NORMALIZED, boundedness, second_input, what_is_drawn
+from .promises import NORMALIZED, boundedness, second_input, tables, what_is_drawn
 from .rate import Rate, rate as worst_case
 from .scalars import sum_text
-from .splitting import STEPS, TURNS, Splitting, check_splitting
+from .splitting import HALVES, STEPS, TURNS, Splitting, check_splitting
 from .universality import Evidence, Statement, statements
 
 if TYPE_CHECKING:
@@ -115,13 +115,17 @@ class Certificate:
         first, last = self.memory
         rows = [
             ("consistent", _yes(self.consistent), self.reasons["consistent"]),
-            ("zero-stable", "-" if self.zero_stable is None else _yes(self.zero_stable), self.reasons["zero_stable"]),
+            ("zero-stable", _yes(self.zero_stable), self.reasons["zero_stable"]),
             ("order", "-" if self.order is None else str(self.order), self.reasons["order"]),
         ]
         if self.multistep is not None:
             rho, sigma = map(_polynomial_text, self.multistep)
             rows.append(("multistep form", "", f"rho = {rho},  sigma = {sigma}"))
-        rows += [(name, "", self.reasons[name]) for name in ("bounded", "second input", "drawn") if self.reasons[name]]
+        rows += [
+            (name, "", self.reasons[name])
+            for name in ("bounded", "second input", "learned", "drawn")
+            if self.reasons[name]
+        ]
         rows.append(("gains", *_gains_text(self.gains)))
         if self.binding == "operator":
             rows.append(("  of T - identity", *_gains_text(_gains_by_layer(self.gradients, -1))))
@@ -129,7 +133,10 @@ class Certificate:
         growing = f"grows from {first} to {last} tensors with depth" if last > first else "the same at any depth"
         rows.append(("memory", str(last), growing))
         rows += _universality_rows(self.statements)
-        rows += [(f"at {name}", "", end.brief) for name, end in self.ends.items()]
+        alike: dict[str, list[str]] = {}
+        for name, end in self.ends.items():
+            alike.setdefault(end.brief, []).append(name)
+        rows += [("at bounds", "", f"{', '.join(names)}: {brief}") for brief, names in alike.items()]
         if self.rate is not None:
             rows.append(("worst case", "", str(self.rate)))
         if not self.exact:
@@ -142,7 +149,7 @@ class Certificate:
         universal = ", ".join(statement.name for statement in self.universal) or "no"
         return (
             f"consistent {_yes(self.consistent)}, "
-            f"zero-stable {'-' if self.zero_stable is None else _yes(self.zero_stable)}, "
+            f"zero-stable {_yes(self.zero_stable)}, "
             f"reversible {_yes(self.reversible)}, universal {universal}"
         )
 
@@ -200,9 +207,8 @@ def certify(
         if size is not None and size < 1:
             raise MinimandError(f"{size_name} is {size}; expected at least 1.")
     if splitting is not None:
-        return _split(
-            certify(algorithm, depth * _steps(splitting), binding, width, d_in, d_out, block, rate), splitting
-        )
+        check_splitting(splitting, [oracle for oracle in algorithm.oracles if not is_map(oracle)])
+        return _split(certify(algorithm, depth * STEPS[splitting], binding, width, d_in, d_out, block, rate), splitting)
     structure = None
     if block is not None:
         from .block import block_structure
@@ -226,17 +232,13 @@ def certify(
     )
 
 
-def _steps(splitting: Splitting) -> int:
-    check_splitting(splitting)
-    return STEPS[splitting]
-
-
 def _split(certificate: Certificate, splitting: Splitting) -> Certificate:
     """The certificate of layers that are cut into blocks, from that of the algorithm for as many steps."""
     certificate = replace(certificate, splitting=splitting)
     if STEPS[splitting] == 1 or certificate.order is None:
         return certificate
-    return replace(certificate, order=min(certificate.order, 1), reasons={**certificate.reasons, "order": TURNS})
+    reason = TURNS + HALVES * (splitting == "strang")
+    return replace(certificate, order=min(certificate.order, 1), reasons={**certificate.reasons, "order": reason})
 
 
 def _certificate(
@@ -285,6 +287,7 @@ def _certificate(
             "block": "" if structure is None else structure.reason,
             "bounded": boundedness(gradients),
             "second input": second_input(algorithm, gradients),
+            "learned": tables(algorithm, depth),
             "drawn": what_is_drawn(algorithm, depth),
         },
         kernel=bound,
@@ -346,8 +349,8 @@ def _gains_text(gains: Gains) -> tuple[str, str]:
     return verdict, ", ".join("..." if g is None else f"{g + 0.0:.3g}" for g in shown) + "  (first to last layer)"
 
 
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
+def _yes(value: bool | None) -> str:
+    return "-" if value is None else "yes" if value else "no"
 
 
 def _polynomial_text(coefficients: tuple[Fraction, ...]) -> str:

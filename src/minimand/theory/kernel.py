@@ -120,7 +120,8 @@ def consistency(gradients: Kernel) -> tuple[bool, str]:
         return False, f"with zero answers the output is {share} x, not x"
     if not gradients.rests:
         return False, "with zero answers the state does not rest"
-    return True, "with zero answers the state rests; every query and the output equal x"
+    of_maps = "; the normalization of 0 is 0, as it has no bias" if gradients.maps else ""
+    return True, f"with zero answers the state rests; every query and the output equal x{of_maps}"
 
 
 def first_state(algorithm: Algorithm) -> Any:

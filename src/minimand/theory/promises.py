@@ -6,7 +6,7 @@ from fractions import Fraction
 from itertools import product
 from typing import cast
 
-from ..algorithms import Algorithm, Drawn, Read, is_map
+from ..algorithms import Algorithm, Drawn, Read, Table, as_algorithm, filled, is_map
 from .dynamics.response import gains as gains_of
 from .kernel import Answer, Kernel, consistency, input_atoms, kernel
 from .scalars import Number, short_text
@@ -15,6 +15,7 @@ from .symbols import Combination
 NORMALIZED = "no promise: a part of the state is normalized, which is not linear"
 """The reason where linear theory ends."""
 
+_SYMBOLIC_LAYERS = 3  # beyond these the products of unknown entries are too many, and tell nothing new
 _DRAWN_LAYERS = 10  # over all draws of which the gains of a certificate are taken
 
 
@@ -44,6 +45,18 @@ def second_input(algorithm: Algorithm, gradients: Kernel) -> str:
     return "; ".join(parts) + ("; all else here is said of 0 in its place" if parts else "")
 
 
+def tables(algorithm: Algorithm, depth: int) -> str:
+    """Whether consistency holds whatever values the learnable tables take; empty without such tables."""
+    names = [name for name in algorithm.learnable() if algorithm.shape(name, 0)]
+    if not names:
+        return ""
+    depth = min(depth, _SYMBOLIC_LAYERS)
+    symbols = {name: Read(lambda k, name=name: _unknown_table(algorithm, name, k)) for name in names}
+    if consistency(kernel(algorithm.rebind(**symbols), depth))[0]:
+        return f"consistent whatever values {', '.join(names)} take ({depth} layers)"
+    return f"consistent at the present values of {', '.join(names)}, not at all values that training may reach"
+
+
 def what_is_drawn(algorithm: Algorithm, depth: int) -> str:
     """What holds for every draw, and what the mean over draws of the kernels is; empty where nothing is drawn."""
     drawn = algorithm.drawn()
@@ -54,7 +67,11 @@ def what_is_drawn(algorithm: Algorithm, depth: int) -> str:
     generic = kernel(algorithm.rebind(**symbols), depth)
     always = "consistent for every draw" if consistency(generic)[0] else "not consistent for every draw"
     mean = _mean(generic, drawn)
-    is_mean = "gradient descent's" if _same(mean, kernel_of_resnet(depth)) else "not gradient descent's"
+    is_mean = (
+        "gradient descent's"
+        if _same(mean, kernel(as_algorithm("gradient_descent"), depth))
+        else "not gradient descent's"
+    )
     layers = min(depth, _DRAWN_LAYERS // len(drawn))
     lowest, highest = _range_of_gains(algorithm, drawn, layers)
     return (
@@ -63,15 +80,12 @@ def what_is_drawn(algorithm: Algorithm, depth: int) -> str:
     )
 
 
-def kernel_of_resnet(depth: int) -> Kernel:
-    """The kernel of gradient descent with step size 1."""
-    from ..algorithms import as_algorithm
-
-    return kernel(as_algorithm("gradient_descent"), depth)
-
-
 def _unknown(name: str) -> Read:
     return Read(lambda k: Number.unknown((name, k)))
+
+
+def _unknown_table(algorithm: Algorithm, name: str, k: int) -> Table:
+    return filled(algorithm.shape(name, k), lambda index: Number.unknown((name, k, *index)))
 
 
 def _mean(generic: Kernel, drawn: Mapping[str, Drawn]) -> list[Combination]:

@@ -11,9 +11,8 @@ from ...algorithms import Algorithm
 def response(algorithm: Algorithm, depth: int) -> np.ndarray:
     """The responses of every query, and last of the output, to the input and to the answers of the gradients.
 
-    (queries + 1, 1 + queries): column 0 is the input, column 1 + j the answer to query j; a second
-    input is zero. The algorithm's step runs
-    unchanged on coordinate vectors, so memory may grow and oracles may be several.
+    (queries + 1, 1 + queries): column 0 is the input, column 1 + j the answer to query j; a second input is zero. The
+    algorithm's step runs unchanged on coordinate vectors, so memory may grow and oracles may be several.
     """
     calls = 0
 
