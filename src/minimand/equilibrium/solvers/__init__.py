@@ -1,0 +1,1 @@
+"""Solvers of z = f(z), one a file."""
