@@ -141,7 +141,8 @@ def test_several_oracles_have_gains_each() -> None:
 
 def test_the_picture_shows_poles_gains_and_wiring() -> None:
     figure = mm.certify("heavy_ball(momentum=0.9)", depth=4).plot()
-    poles, gains, wiring = cast(Any, figure.axes)
+    poles, region, gains, wiring = cast(Any, figure.axes)
+    assert "up to 3.8" in region.get_title()  # 2 (1 + m)
     assert sorted(line.get_xdata()[0] for line in poles.lines if line.get_marker() == "x") == [0.9, 1.0]
     assert [bar.get_height() for bar in gains.patches] == pytest.approx([3.439, 2.71, 1.9, 1.0])
     assert [t.get_text() for t in wiring.texts if t.get_text()] == ["x", "T₀", "T₁", "T₂", "T₃", "out"]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from .certificate import Certificate as Certificate, certify as certify
 from .dynamics.inverse import Inverse as Inverse
 from .dynamics.linear_system import LinearSystem as LinearSystem, linear_system as linear_system
+from .dynamics.region import StabilityRegion as StabilityRegion, stability_region as stability_region
 from .equivalence import (
     Equivalence as Equivalence,
     Identification as Identification,

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from .._support.errors import MinimandError
 from .._support.tables import table_html, table_text
 from ..algorithms import Algorithm, as_algorithm, is_map
+from .dynamics.gains import Gains, gains_by_layer, gains_text
 from .dynamics.inverse import Inverse, inverse
 from .dynamics.linear_system import Pole
+from .dynamics.region import StabilityRegion
 from .dynamics.stability import Order, Stability, order, tail, zero_stability
 from .kernel import AlgorithmLike, Answer, Binding, Kernel, check_binding, consistency, extended, kernel
 from .promises import NORMALIZED, boundedness, second_input, tables, what_is_drawn
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .block import BlockStructure
-
-Gains = tuple[float, ...] | dict[str, tuple[float, ...]]
-"""Gains by layer, or by oracle and layer."""
 
 Row = tuple[str, str, str]
 """A property, its verdict and the reason."""
@@ -57,6 +56,8 @@ class Certificate:
     """The poles of the linear system; None where the coefficients vary with depth or memory grows."""
     multistep: tuple[tuple[Fraction, ...], tuple[Fraction, ...]] | None
     """(rho, sigma) of the linear multistep method that the queries follow, from the highest power down."""
+    region: StabilityRegion | None
+    """The step sizes on quadratics that keep the steps bounded; None where there are no poles."""
     memory: tuple[int, int]
     """The number of tensors that the state holds at the start and at the end."""
     exact: bool
@@ -97,6 +98,7 @@ class Certificate:
             "poles": None if self.poles is None else [[p.value.real, p.value.imag, p.multiplicity] for p in self.poles],
             "rho": None if self.multistep is None else [float(c) for c in self.multistep[0]],
             "sigma": None if self.multistep is None else [float(c) for c in self.multistep[1]],
+            "largest_curvature": None if self.region is None else self.region.largest_curvature,
             "memory": list(self.memory),
             "exact": self.exact,
             "reasons": dict(self.reasons),
@@ -105,10 +107,10 @@ class Certificate:
         }
 
     def plot(self) -> Figure:
-        """Draw the poles in the unit disc, the gains by layer and the wiring diagram (extra `plots`)."""
+        """Draw the poles, the stability region, the gains by layer and the wiring diagram (extra `plots`)."""
         from .drawing import draw_certificate
 
-        return draw_certificate(self.title, self.poles, self.zero_stable is True, self.gains, self.kernel)
+        return draw_certificate(self)
 
     def rows(self) -> list[Row]:
         """The certificate as rows of (property, verdict, reason)."""
@@ -121,14 +123,16 @@ class Certificate:
         if self.multistep is not None:
             rho, sigma = map(_polynomial_text, self.multistep)
             rows.append(("multistep form", "", f"rho = {rho},  sigma = {sigma}"))
+        if self.region is not None:
+            rows.append(("on quadratics", "", str(self.region)))
         rows += [
             (name, "", self.reasons[name])
             for name in ("bounded", "second input", "learned", "drawn")
             if self.reasons[name]
         ]
-        rows.append(("gains", *_gains_text(self.gains)))
+        rows.append(("gains", *gains_text(self.gains)))
         if self.binding == "operator":
-            rows.append(("  of T - identity", *_gains_text(_gains_by_layer(self.gradients, -1))))
+            rows.append(("  of T - identity", *gains_text(gains_by_layer(self.gradients, -1))))
         rows.append(("reversible", _yes(self.reversible), str(self.inverse)))
         growing = f"grows from {first} to {last} tensors with depth" if last > first else "the same at any depth"
         rows.append(("memory", str(last), growing))
@@ -272,12 +276,13 @@ def _certificate(
         growth=stability.bound,
         order=accuracy.order,
         speed=accuracy.speed,
-        gains=_gains_by_layer(bound),
+        gains=gains_by_layer(bound),
         reversible=backwards.kind == "closed form" and not backwards.stored,
         inverse=backwards,
         statements=statements(evidence),
         poles=None if constant is None or gradients.maps else constant.system.poles,
         multistep=None if constant is None or gradients.maps else constant.system.multistep,
+        region=None if constant is None or gradients.maps else StabilityRegion(name, constant.system),
         memory=(gradients.memory[0], gradients.memory[-1]),
         exact=gradients.exact,
         reasons={
@@ -324,29 +329,6 @@ def _universality_rows(statements: Sequence[Statement]) -> list[Row]:
             verdict = "not universal" if statement.covered else "not covered"
             failures.setdefault((verdict, str(statement).partition(": ")[2]), []).append(statement.name)
     return rows + [(verdict, ", ".join(names), reason) for (verdict, reason), names in failures.items()]
-
-
-def _gains_by_layer(kernel: Kernel, sign: int = 1) -> Gains:
-    """The gains of a kernel in the order of its layers; by oracle where a step asks several answers."""
-    if kernel.single:
-        return tuple(sign * gain for gain in kernel.gains.values())
-    by_call: dict[str, list[float]] = {}
-    for answer, gain in kernel.gains.items():
-        call = answer.oracle + (f" (call {answer.call + 1})" if answer.call else "")
-        by_call.setdefault(call, []).append(sign * gain)
-    return {name: tuple(gains) for name, gains in by_call.items()}
-
-
-def _gains_text(gains: Gains) -> tuple[str, str]:
-    """A verdict on gains, such as nonzero, and their values: the first and the last ones where they are many."""
-    if isinstance(gains, dict):
-        texts = [_gains_text(g) for g in gains.values()]
-        verdicts = dict.fromkeys(v for v, _ in texts)
-        return "; ".join(verdicts), "; ".join(f"{k}: {t}" for k, (_, t) in zip(gains, texts, strict=True))
-    zeros = sum(abs(g) < 1e-12 for g in gains)
-    verdict = "nonzero" if not zeros else f"{zeros} zero"
-    shown = gains if len(gains) <= 8 else (*gains[:4], None, *gains[-3:])
-    return verdict, ", ".join("..." if g is None else f"{g + 0.0:.3g}" for g in shown) + "  (first to last layer)"
 
 
 def _yes(value: bool | None) -> str:

@@ -6,38 +6,55 @@ from itertools import cycle
 from textwrap import fill
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from .._support.style import BLUE, GRID, INK, RED, new_figure
 from ..algorithms import is_map
 from .dynamics.linear_system import Pole
 from .kernel import INPUT, Kernel, Query
+from .scalars import TOLERANCE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .certificate import Gains
+    from .certificate import Certificate
+    from .dynamics.gains import Gains
+    from .dynamics.region import StabilityRegion
 
 _DRAWN_LAYERS = 6
+_FINENESS = 121  # points on either axis at which a stability region is computed
 _LINE = 110  # characters of a title
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
-def draw_certificate(
-    title: str, poles: Sequence[Pole] | None, is_stable: bool, gains: "Gains", kernel: Kernel
-) -> "Figure":
-    """Draw poles in the unit disc, gains by layer, and which earlier answers each query of a kernel reads."""
-    figure = new_figure(11, 3.4)
+def draw_certificate(certificate: "Certificate") -> "Figure":
+    """Draw poles in the unit disc, the stability region, gains by layer, and what each query of a network reads."""
+    kernel, title = certificate.kernel, certificate.title
+    figure = new_figure(13, 3.4)
     figure.suptitle(fill(title, _LINE), fontsize=11 if len(title) <= _LINE else 8, color=INK)
-    pole_axes, gain_axes, wiring_axes = figure.subplots(1, 3, width_ratios=(1, 1.3, 1.5))
+    pole_axes, region_axes, gain_axes, wiring_axes = figure.subplots(1, 4, width_ratios=(1, 1, 1.3, 1.5))
     why = (
         "a part of the state\nis normalized: no poles" if kernel.maps else "the coefficients vary\nwith depth: no poles"
     )
-    _draw_poles(pole_axes, poles, is_stable, why)
-    _draw_gains(gain_axes, gains)
+    _draw_poles(pole_axes, certificate.poles, certificate.zero_stable is True, why)
+    if certificate.region is None:
+        region_axes.set_axis_off()
+    else:
+        _draw_region(region_axes, certificate.region)
+    _draw_gains(gain_axes, certificate.gains)
     _draw_wiring(wiring_axes, kernel)
-    for axes in (pole_axes, gain_axes):
+    for axes in (pole_axes, region_axes, gain_axes):
         axes.tick_params(colors=INK, labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def draw_region(region: "StabilityRegion") -> "Figure":
+    """Draw a stability region in the complex plane of mu, for x' = mu x."""
+    figure = new_figure(4.2, 4)
+    figure.suptitle(fill(region.title, 60), fontsize=9, color=INK)
+    _draw_region(figure.subplots(), region)
     return figure
 
 
@@ -71,6 +88,20 @@ def _draw_poles(axes: "Axes", poles: Sequence[Pole] | None, is_stable: bool, why
         axes.plot(x, y, "x", color=color, markersize=9, markeredgewidth=2)
         if pole.multiplicity > 1:
             axes.annotate(f"x{pole.multiplicity}", (x, y), (6, 6), textcoords="offset points")
+
+
+def _draw_region(axes: "Axes", region: "StabilityRegion") -> None:
+    left, right, bottom, top = region.view
+    real, imaginary = np.meshgrid(np.linspace(left, right, _FINENESS), np.linspace(bottom, top, _FINENESS))
+    radii = np.minimum(region.radius(real + 1j * imaginary), 10)
+    axes.contourf(real, imaginary, radii, levels=[-1, 1 + TOLERANCE], colors=[BLUE], alpha=0.25)
+    if (radii > 1 + TOLERANCE).any() and (radii < 1).any():
+        axes.contour(real, imaginary, radii, levels=[1 + TOLERANCE], colors=[BLUE], linewidths=1.2)
+    axes.axhline(0, color=GRID, linewidth=0.8, zorder=0)
+    axes.axvline(0, color=GRID, linewidth=0.8, zorder=0)
+    axes.set(aspect="equal", xlim=(left, right), ylim=(bottom, top))
+    axes.set_title(f"x' = mu x stays bounded\n{region}", fontsize=8, color=INK)
+    axes.set_xlabel("Re mu", fontsize=8, color=INK)
 
 
 def _draw_gains(axes: "Axes", gains: "Gains") -> None:
