@@ -137,6 +137,10 @@ def test_no_option_of_a_command_is_called_as_a_field_in_an_error() -> None:
         option = "--" + field.name.replace("_", "-")
         assert in_options(f"Recipe.{field.name} is 3; expected 2.", command) == f"{option} is 3; expected 2."
         assert in_options(f"{field.name} is 3; expected 2.", command) == f"{option} is 3; expected 2."
+    command = COMMANDS["train"](recipe="airbench(epochs = 0)", optimizer="rmsprop(lr=-1)", batch_size=0)
+    assert in_options("Recipe.epochs is 0; expected 1.", command) == "epochs in --recipe is 0; expected 1."
+    assert in_options("lr is -1; expected 0.", command) == "lr in --optimizer is -1; expected 0."
+    assert in_options("Recipe.batch_size is 0.", command) == "--batch-size is 0."
     assert in_options("Layerwise.hidden_layers is 3.", command) == "Layerwise.hidden_layers is 3."
     positional = [field.name for field in fields(COMMANDS["evaluate"]) if field.default is MISSING]
     assert in_options(f"{positional[0]} is 3.", COMMANDS["evaluate"]("x")) == f"{positional[0]} is 3."

@@ -114,6 +114,7 @@ def test_bad_input(tmp_path: Path) -> None:
         ({"algorithms": ["heavy_ball"], "seeds": 0}, "seeds is 0"),
         ({"algorithms": ["heavy_ball"], "budget": "step"}, "Did you mean 'steps'"),
         ({"algorithms": ["heavy_ball"], "margin": -1.0}, "margin is -1.0"),
+        ({"algorithms": ["heavy_ball"], "margin": 0}, "margin is 0, within which nothing can be shown"),
         (
             {"algorithms": ["heavy_ball"], "budget": "time", "recipe": mm.Recipe(validation=0.1, early_stopping=1)},
             "early_stopping is 1, which ends trainings before",
@@ -216,7 +217,8 @@ def test_a_plan_is_kept_and_another_one_is_refused_before_training(tmp_path: Pat
     plan = (tmp_path / "plan.yaml").read_text()
     assert "hypothesis: heavy ball is ahead" in plan
     assert "Holm" in plan
-    _tuned(tmp_path, hypothesis="heavy ball is ahead")  # the same plan goes on
+    again = _tuned(tmp_path, hypothesis="heavy ball is ahead")  # the same plan goes on
+    assert "Expected before: heavy ball is ahead. " in again.note
     changes: dict[str, Any] = {"seeds": 5, "tune": 5, "hypothesis": "none"}
     for change, value in changes.items():
         with pytest.raises(ValueError, match="tuning.trials" if change == "tune" else change):

@@ -5,17 +5,21 @@ import os
 import platform
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import time
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import minimand as mm
 from minimand.experiments.queue import FailedTasksError, Queue
+from minimand.experiments.ray_workers import RayWorkers
 from minimand.experiments.running import read_study, run_study
 from minimand.experiments.study import STUDIES, Column, Study
 from minimand.experiments.workers import Package, perform
@@ -122,6 +126,8 @@ def test_a_killed_worker_of_ray_loses_nothing(tmp_path: Path, monkeypatch: pytes
 _DRIVER = """
 import os, sys, time
 from pathlib import Path
+from types import SimpleNamespace
+from minimand.experiments.ray_workers import RayWorkers
 from minimand.experiments.running import run_study
 from minimand.experiments.study import STUDIES, Column, Study
 
@@ -307,3 +313,12 @@ def _is_alive(pid: int) -> bool:
     # Whose parent has ended, and who waits for init to read its status, is not.
     status = Path(f"/proc/{pid}/stat")
     return not status.is_file() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_cluster_that_does_not_answer_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))  # taken, but nothing listens
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{other.getsockname()[1]}")
+        monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False))
+        with pytest.raises(ValueError, match=r"RAY_ADDRESS is '127.0.0.1:\d+', where no cluster answers"):
+            RayWorkers(Package("", ""), None, torch.device("cpu"))

@@ -28,6 +28,19 @@ def test_a_batch_of_another_size_has_another_rate_unless_it_is_named() -> None:
     assert mm.recipe("airbench", optimizer="sgd(lr=1)").optimizer == mm.SGD(lr=1)
 
 
+def test_recipes_of_papers_have_the_settings_of_their_tables() -> None:
+    signs = mm.recipe("friesen2018")
+    assert signs.optimizer == mm.Adam(1e-3, weight_decay=5e-4)  # an L2 penalty, not decoupled
+    assert (signs.epochs, signs.schedule) == (300, mm.StepDecay((200 / 300, 250 / 300), by=0.1))
+    layer = mm.recipe("belilovsky2019")
+    assert layer.optimizer == mm.SGD(0.1, momentum=0.9, weight_decay=5e-4)
+    assert (layer.epochs, layer.schedule) == (50, mm.StepDecay((15 / 50, 30 / 50, 45 / 50), by=0.2))
+    layer = mm.recipe("belilovsky2019", images="imagenet")
+    assert (layer.epochs, layer.schedule) == (45, mm.StepDecay((20 / 45, 40 / 45), by=0.1))
+    with pytest.raises(MinimandError, match="unknown images 'imagnet'. Did you mean 'imagenet'"):
+        mm.recipe("belilovsky2019(images='imagnet')")
+
+
 @pytest.mark.parametrize(
     ("text", "changes", "pattern"),
     [

@@ -14,7 +14,11 @@ def in_options(message: str, command: Any) -> str:
     names = {field.name for field in fields(command) if field.default is not MISSING}
 
     def option(name: str) -> str:
-        return "--" + name.replace("_", "-")
+        # A setting within the text of another option, as epochs in --recipe "airbench(epochs=0)".
+        texts = {field.name: getattr(command, field.name) for field in fields(command)}
+        within = [other for other, text in texts.items() if isinstance(text, str) and re.search(rf"\b{name} *=", text)]
+        dashed = [f"--{other.replace('_', '-')}" for other in (name, *within)]
+        return f"{name} in {dashed[1]}" if within and texts[name] is None else dashed[0]
 
     def of_class(match: re.Match[str]) -> str:
         return option(match[1]) if match[1] in names else match[0]

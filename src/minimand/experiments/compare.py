@@ -94,8 +94,8 @@ def compare(
     with ExitStack() as stack:
         world.on_main(lambda: stack.enter_context(Run(folder).claimed()))
         contestants = world.on_main(lambda: _on_budget(contestants, task, as_budget(budget), folder))
-        design = _Design(range(seeds), tried, as_budget(budget), margin)
-        world.on_main(lambda: keep_plan(folder, _plan(task, contestants, design, hypothesis)))
+        design = _Design(range(seeds), tried, as_budget(budget), margin, hypothesis)
+        world.on_main(lambda: keep_plan(folder, _plan(task, contestants, design)))
         return _Trainer(task, contestants, design, folder, queue).compare()
 
 
@@ -109,6 +109,8 @@ def _checked(algorithms: Any, data: Any, seeds: int, margin: float | None) -> Da
         raise MinimandError(f"seeds is {seeds}; expected at least 1.")
     if margin is not None:
         check_number("margin", margin, 0, math.inf, below=True)
+        if margin == 0:
+            raise MinimandError("margin is 0, within which nothing can be shown; expected above 0, or None.")
     data = as_data(data)
     if len(data.test) == 0:
         raise MinimandError(f"{data.name} has no test samples, by which algorithms are compared; expected some.")
@@ -133,15 +135,16 @@ class _Design:
     tried: Sequence[Tried]
     budget: Budget
     margin: float | None
+    hypothesis: str
 
 
-def _plan(task: Task, contestants: Sequence["_Contestant"], design: "_Design", hypothesis: str) -> dict[str, Any]:
+def _plan(task: Task, contestants: Sequence["_Contestant"], design: "_Design") -> dict[str, Any]:
     """What is planned: arms, seeds, what is judged, tuning, and what all arms have in common."""
     has_accuracy = task.data.judged_by_accuracy
     measured = {c.label: {"epochs": c.epochs, "cost of an epoch": c.cost} for c in contestants if c.cost is not None}
     settings = [{"rate": t.rate} | ({} if t.momentum is None else {"momentum": t.momentum}) for t in design.tried]
     return {
-        "hypothesis": hypothesis,
+        "hypothesis": design.hypothesis,
         "arms": [contestant.label for contestant in contestants],
         "seeds": list(design.seeds),
         "judged": "test accuracy, points" if has_accuracy else "test loss",
@@ -291,7 +294,7 @@ class _Trainer:
         task, design = self.task, self.design
         certificates = {c.label: c.certificate for c in self.contestants}
         about = task.data.name, task.model, _describe(task.recipe), list(seeds), machine
-        return Comparison(*about, entries, certificates, design.budget, design.margin)
+        return Comparison(*about, entries, certificates, design.budget, design.margin, design.hypothesis)
 
 
 def _entry(contestant: _Contestant, by_seed: Mapping[int, Outcome], data: Data) -> ComparisonEntry:

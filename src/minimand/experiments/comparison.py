@@ -21,8 +21,8 @@ from .verdict import verdict
 
 ABOUT_DIFFERENCES = (
     "Paired by seed: Student's intervals; p of no difference after Holm's correction over the algorithms; what is "
-    "excluded, and p of equality, by two one-sided t tests. Where seeds would show something, they do so "
-    "four times in five."
+    "excluded, and p of equality, by two one-sided t tests, not corrected. Where seeds would show something, they do "
+    "so four times in five."
 )
 """The note below a table of differences."""
 
@@ -70,6 +70,8 @@ class Comparison:
     """What the trainings of all algorithms have in common: steps, time or FLOPs."""
     margin: float | None = None
     """The difference that counts as none, in points of accuracy or in the loss of a regression; None if none does."""
+    hypothesis: str = ""
+    """What was expected, as it was written before the first training."""
 
     @property
     def _is_tuned(self) -> bool:
@@ -111,7 +113,8 @@ class Comparison:
 
     @property
     def _how(self) -> str:
-        return f"{self._spending}{self._tuning}"
+        expected = f"Expected before: {self.hypothesis.rstrip('.')}. " if self.hypothesis else ""
+        return f"{self._spending}{self._tuning}{expected}"
 
     @property
     def _spending(self) -> str:
@@ -135,7 +138,9 @@ class Comparison:
         beyond = f" The best of {' and '.join(edge)} is at the edge of those tried." if edge else ""
         tries = len(self.entries[0].tried)
         what = "Rates and momenta" if self.entries[0].tried[0].momentum is not None else "Learning rates"
-        return f"{what} were chosen among {tries} on {HELD_OUT:.0%} of the training samples.{beyond} "
+        return (
+            f"{what}, not the recipe's, were chosen among {tries} on {HELD_OUT:.0%} of the training samples.{beyond} "
+        )
 
     @property
     def differences(self) -> dict[str, PairedDifference]:

@@ -18,8 +18,8 @@ from .verdict import UNDECIDED, verdict
 NOT_YET = "being measured"
 ABOUT_CLAIMS = (
     "Paired by seed: Student's intervals; p of no difference after Holm's correction over all claims; p of equality "
-    "is that of a difference beyond the margin, by two one-sided t tests. Where seeds would show something, they do so "
-    "four times in five."
+    "is that of a difference beyond the margin, by two one-sided t tests, and is not corrected. Where seeds would show "
+    "something, they do so four times in five."
 )
 """The note below a table of claims."""
 

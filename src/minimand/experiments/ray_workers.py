@@ -1,6 +1,7 @@
 """Ray's workers: the tasks of a queue on the machines of a cluster, or of a new one on this machine."""
 
 import os
+import socket
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import asdict
@@ -24,6 +25,7 @@ class RayWorkers:
         self._ray = require("ray", "cluster", "to run tasks on a cluster")
         self._is_own = not self._ray.is_initialized()
         if self._is_own:
+            _check_address(os.environ.get("RAY_ADDRESS", ""))
             try:
                 self._ray.init(include_dashboard=False, logging_level="ERROR")
             except ConnectionError as error:
@@ -59,6 +61,17 @@ class RayWorkers:
     def _cancel(self, force: bool) -> None:
         for reference in self._references:
             self._ray.cancel(reference, force=force)
+
+
+def _check_address(address: str) -> None:
+    """Raise MinimandError where RAY_ADDRESS names a host and a port at which nothing listens: Ray waits for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise MinimandError(f"RAY_ADDRESS is {address!r}, where no cluster answers ({error}).") from None
 
 
 def _perform(path: str, checksum: str, number: int) -> dict[str, str]:

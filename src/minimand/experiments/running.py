@@ -108,7 +108,7 @@ def read_study(name: str, scale: Scale = "cpu", run: str | Path | None = None) -
     study, folder = _study_and_folder(name, scale, run)
     result = _result(study, scale, _read(folder, study, scale))
     if not result.measurements:
-        command = f"minimand study run {name} --scale {scale}"
+        command = f"minimand study run {name} --scale {scale}" + (f" --run {run}" if run else "")
         raise FileNotFoundError(f"no results of {name} in {folder}; `{command}` measures them.")
     return result
 
@@ -165,7 +165,7 @@ class _Keeper:
         return Records(self.folder / _PARTS)
 
     def measure(self, queue: Queue, missing: list[tuple[Cell, int]]) -> None:
-        """Measure cells and seeds."""
+        """Measure cells of a study with seeds, and write each measurement as it comes."""
         count = 0
 
         def keep(task: tuple[Cell, int], record: Record) -> None:

@@ -160,7 +160,7 @@ class _Attempt:
 
 @dataclass(frozen=True)
 class _Trying(Work[_Attempt]):
-    """Tries methods."""
+    """The sequence of trials of a search, each of which Optuna's sampler suggests."""
 
     task: TrialTask
     settings: Mapping[str, Any]

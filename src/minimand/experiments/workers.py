@@ -242,7 +242,7 @@ class _Process:
         )
 
     def terminate(self) -> None:
-        """Ask the process to stop."""
+        """Ask the worker's process to write its checkpoint and stop."""
         if self._process is not None:
             self._process.terminate()
 

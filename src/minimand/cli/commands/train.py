@@ -78,8 +78,6 @@ class Train(TrainingOptions):
             command._go_on_with(folder, console)
             return
         run = Run(folder, options)
-        if not self.quiet:
-            console.print(f"run: {folder}, {'new' if run.is_new else 'begun before'}", soft_wrap=True)
         check_seed(options["seed"])
         check_options(options)
         method = as_method(options["method"] or "backpropagation")
@@ -93,6 +91,8 @@ class Train(TrainingOptions):
         recipe = named_recipe({**options, "recipe": command.recipe}) or (
             default_recipe(data, model) if config is None else from_config(config)
         )
+        if not self.quiet:
+            console.print(f"run: {folder}, {'new' if run.is_new else 'begun before'}", soft_wrap=True)
         with resumable(f"{_command_again(folder, named, name)} goes on from the last checkpoint"):
             result = fit(
                 model,

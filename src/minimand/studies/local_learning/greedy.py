@@ -10,13 +10,11 @@ from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, 
 from ...experiments.trained import ACCURACY, images, train
 from ...models import create_model
 from ...networks import count_parameters
-from ...recipes import SGD, Augmentation, Recipe, StepDecay, as_config, from_config
+from ...recipes import SGD, as_config, from_config
+from ...recipes.registry import recipe as named_recipe
 from ...training import Layerwise
 
 _GREEDY, _WHOLE, _LONG = "layer by layer", "end to end", "end to end, as many steps in all"
-_CROP = Augmentation(pad=4, flip=True)
-_CIFAR = Recipe(50, 128, SGD(0.1), StepDecay(at=(0.3, 0.6, 0.9), by=0.2), augmentation=_CROP)
-_IMAGENET = Recipe(45, 256, SGD(0.1, weight_decay=1e-4), StepDecay(at=(20 / 45, 40 / 45)))
 _PUBLISHED = {
     ("greedy_cifar", 1, _GREEDY): "88.3 (ensemble 88.4)",
     ("greedy_cifar", 2, _GREEDY): "90.4 (ensemble 90.7)",
@@ -32,13 +30,17 @@ _PUBLISHED = {
 
 def _cells(scale: Scale) -> list[Cell]:
     if scale == "paper":
-        cifar = [("greedy_cifar", k, {"data": "cifar10", "recipe": as_config(_CIFAR)}) for k in (1, 2, 3)]
-        large = {"data": "imagenet", "recipe": as_config(_IMAGENET)}
-        networks = [*cifar, *(("greedy_imagenet", k, large) for k in (1, 2, 3)), ("vgg11_bn", 3, large)]
+        small = {"data": "cifar10", "recipe": as_config(named_recipe("belilovsky2019"))}
+        large = {"data": "imagenet", "recipe": as_config(named_recipe("belilovsky2019", images="imagenet"))}
+        networks = [
+            *(("greedy_cifar", k, small) for k in (1, 2, 3)),
+            *(("greedy_imagenet", k, large) for k in (1, 2, 3)),
+            ("vgg11_bn", 3, large),
+        ]
     else:
         epochs, batch = (1, 50) if scale == "smoke" else (6, 64)
-        recipe = Recipe(epochs, batch, SGD(0.05), StepDecay(at=(0.3, 0.6, 0.9), by=0.2), augmentation=_CROP)
-        small = {**images(scale, 3000), "recipe": as_config(recipe)}
+        short = replace(named_recipe("belilovsky2019", epochs=epochs), batch_size=batch, optimizer=SGD(0.05))
+        small = {**images(scale, 3000), "recipe": as_config(short)}
         networks = [("greedy_cifar", k, {"width": 16 if k == 1 else 8, **small}) for k in (1, 2, 3)]
     return [
         {"network": network, "k": k, "training": training, **settings}

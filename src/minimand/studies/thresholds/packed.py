@@ -19,17 +19,16 @@ from ...layers import Sign
 from ...models import convnet8
 from ...networks import count_parameters
 from ...recipes import AdamW, Augmentation, Recipe, StepDecay, as_config
+from ...recipes.registry import recipe as named_recipe
 from ...surgery import harden
 from ...training import TargetPropagation
 
-_ADAM = AdamW(1e-3, weight_decay=5e-4)
-_PUBLISHED = Recipe(300, 64, _ADAM, StepDecay((2 / 3, 5 / 6)), augmentation=Augmentation(pad=4, flip=True))
-_SHORT = Recipe(1, 32, _ADAM, StepDecay(()), augmentation=Augmentation())
+_SHORT = Recipe(1, 32, AdamW(1e-3, weight_decay=5e-4), StepDecay(()), augmentation=Augmentation())
 _BATCH, _ROUNDS = 64, 15
 
 
 def _cells(scale: Scale) -> list[Cell]:
-    recipe = as_config(_PUBLISHED if scale == "paper" else _SHORT)
+    recipe = as_config(named_recipe("friesen2018") if scale == "paper" else _SHORT)
     shared = {**images(scale, 6000, 1000), "enlarged": 4 if scale == "smoke" else 1, "recipe": recipe}
     rows = [
         ("ReLU, as it is", False, None, None),
