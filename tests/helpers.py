@@ -55,11 +55,11 @@ class Growing(mm.Algorithm):
 
 
 class Shrink(mm.blocks.Prox):
-    """The prox of c |p|^2 / 2 with learnable c."""
+    """The prox of c |p|^2 / 2 with a learnable c, drawn from [0, 1)."""
 
-    def __init__(self, c: float = 0.3) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.c = nn.Parameter(torch.tensor(c))
+        self.c = nn.Parameter(torch.rand(()))
 
     def forward(self, point: Tensor, step_size: float | Tensor) -> Tensor:
         return point / (1 + step_size * self.c)
@@ -124,14 +124,14 @@ FAMILIES: dict[str, Family] = {
 def make_blocks(algorithm: Algorithm, depth: int, family: str = "two_layer") -> list[Any]:
     """Blocks for `depth` layers, one for each oracle."""
     shape, block, prox = FAMILIES[family]
-    if len(algorithm.oracles) == 1:
-        return [block() for _ in range(depth)]
 
     def answer(oracle: str) -> nn.Module:
         if is_map(oracle):
             return nn.LayerNorm(shape[-1], bias=False)
         return prox() if is_proximal(oracle) else block()
 
+    if len(algorithm.oracles) == 1:
+        return [answer(algorithm.oracles[0]) for _ in range(depth)]
     return [{oracle: answer(oracle) for oracle in algorithm.oracles} for _ in range(depth)]
 
 

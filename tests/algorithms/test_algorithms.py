@@ -66,7 +66,7 @@ def test_every_file_says_what_it_has_to(cls: type[mm.Algorithm]) -> None:
 
 COEFFICIENTS = {
     *("step_size", "momentum", "damping", "weight", "lookahead", "readout", "progress", "sign", "retained", "injected"),
-    *("weights", "mixing", "writing", "reading"),
+    *("weights", "mixing", "writing", "reading", "relaxation", "dual_step_size"),
 }
 
 

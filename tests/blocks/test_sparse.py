@@ -46,7 +46,7 @@ def test_unrolled_ista_solves_the_lasso() -> None:
     matrix, _, b = _problem()
     weight = 0.01
     blocks = [{"gradient": least_squares(matrix), "prox": SoftThreshold(20, weight).double()} for _ in range(3000)]
-    found = mm.unroll("ista", blocks)(_start(b, 20))[0, :20]
+    found = mm.unroll("proximal_gradient", blocks)(_start(b, 20))[0, :20]
     lasso = Lasso(alpha=weight / 12, fit_intercept=False, tol=1e-12, max_iter=200_000).fit(matrix.numpy(), b[0].numpy())
     np.testing.assert_allclose(found.detach().numpy(), lasso.coef_, atol=1e-4)
 
@@ -67,7 +67,7 @@ def test_learned_ista_recovers_better_in_as_many_layers() -> None:
                     "prox": SoftThreshold(20, 0.02, learned).double(),
                 }
             )
-        return mm.unroll("ista", blocks)
+        return mm.unroll("proximal_gradient", blocks)
 
     def error(stage: nn.Module) -> torch.Tensor:
         return (stage(x)[:, :20] - u).square().mean()

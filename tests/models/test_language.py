@@ -278,7 +278,10 @@ def test_models_take_text_or_do_not() -> None:
         (lambda m: mm.normalize(m, "group(groups=2)"), "would read those that follow it; expected 'layer', 'rms'"),
         (lambda m: _small("gpt_nano", normalization="instance"), "'instance' takes statistics of all positions"),
         (lambda m: mm.normalize(m, "switchable"), "takes statistics of all positions"),
-        (lambda m: _small("gpt_nano", "ista"), "the algorithm asks gradient, prox, but the layers of a transformer"),
+        (
+            lambda m: _small("gpt_nano", "proximal_gradient"),
+            "the algorithm asks gradient, prox, but the layers of a transformer",
+        ),
         (
             lambda m: _small("gpt_nano", "linearized_admm", splitting="euler"),
             "splitting is 'euler', but the algorithm asks gradient_f, gradient_g: attention and the map are its",

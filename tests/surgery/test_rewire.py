@@ -238,7 +238,7 @@ def test_what_is_no_chain_is_found_out_at_the_first_call() -> None:
         (nn.Linear(2, 2), "heavy_ball", None, "nothing to rewire in Linear: .* Looked at no container"),
         (nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), "heavy_ball", None, r"Looked at \(the model\): Linear"),
         (_model(), "linearized_admm", None, "asks several answers in a step"),
-        (_model(), "ista", None, "asks several answers in a step, or a prox"),
+        (_model(), "proximal_gradient", None, "asks several answers in a step, or a prox"),
         (_model(), "heavy_bal", None, "Did you mean 'heavy_ball'"),
         (_model(), "heavy_ball", "10", "unknown module of Sequential '10'"),
         (_model(), "heavy_ball", ["1.0"], "nothing to rewire"),

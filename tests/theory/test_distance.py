@@ -46,6 +46,6 @@ def test_irrational_coefficients_of_the_same_network_are_at_distance_0() -> None
     assert distance(A.HeavyBall(1 - root, root), A.MomentumResidual(1.0, root)) == 0
 
 
-@pytest.mark.parametrize("other", ["linearized_admm", "ista", "extragradient"])
+@pytest.mark.parametrize("other", ["linearized_admm", "proximal_gradient", "extragradient"])
 def test_other_oracles_or_more_answers_are_infinitely_far(other: str) -> None:
     assert distance("heavy_ball", other) == math.inf

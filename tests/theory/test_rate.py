@@ -41,7 +41,7 @@ def test_triple_momentum_contracts_at_its_rate() -> None:
 
 def test_a_proximal_step_is_no_worse_than_a_gradient_step() -> None:
     """Composite f + g: L |x_0 - x*|^2 / (4 N) is tight for the proximal gradient method (Taylor et al. 2018)."""
-    assert rate("ista", steps=4).bound == pytest.approx(1 / 16, rel=1e-3)
+    assert rate("proximal_gradient", steps=4).bound == pytest.approx(1 / 16, rel=1e-3)
 
 
 def test_no_bound_is_a_result() -> None:

@@ -54,7 +54,7 @@ def test_an_unknown_splitting_names_the_nearest() -> None:
         mm.certify("heavy_ball", splitting="lie_troter")  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize("algorithm", ["ista", "linearized_admm"])
+@pytest.mark.parametrize("algorithm", ["proximal_gradient", "linearized_admm"])
 def test_only_algorithms_that_ask_one_gradient_are_certified_as_split(algorithm: str) -> None:
     with pytest.raises(ValueError, match=f"the algorithm asks {', '.join(ALGORITHMS[algorithm].oracles)}"):
         mm.certify(algorithm, splitting="lie_trotter")

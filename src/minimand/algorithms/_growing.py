@@ -1,19 +1,18 @@
 """The growing momentum of accelerated methods without strong convexity."""
 
 import math
-from functools import cache
 from numbers import Real
 
 from .._support.errors import MinimandError, WrongTypeError
 
+_SEQUENCE = [1.0]
 
-@cache
+
 def growing_t(k: int) -> float:
     """t(0) = 1, t(k) = (1 + sqrt(1 + 4 t(k-1)^2)) / 2   (Beck & Teboulle, 2009)."""
-    t = 1.0
-    for _ in range(k):
-        t = (1 + math.sqrt(1 + 4 * t * t)) / 2
-    return t
+    while len(_SEQUENCE) <= k:
+        _SEQUENCE.append((1 + math.sqrt(1 + 4 * _SEQUENCE[-1] ** 2)) / 2)
+    return _SEQUENCE[k]
 
 
 def growing_momentum(k: int) -> float:

@@ -35,6 +35,18 @@ class Neuron(nn.Module):
         return z + moved if self.skips else moved
 
 
+class ProximalNeuron(Prox):
+    """A neuron N in an implicit step: p = v + s N(v) solves p = v + s N(p), as N reads nothing that it moves."""
+
+    def __init__(self, neuron: Neuron) -> None:
+        super().__init__()
+        self.neuron = neuron
+
+    def forward(self, point: Tensor, step_size: float | Tensor) -> Tensor:
+        """The new point, of the shape of `point`."""
+        return point + step_size * self.neuron(point)
+
+
 class DeepNarrow(nn.Sequential):
     """A deep narrow network: a stem (N, d_in) to (N, d_in + d_out), an unrolled algorithm, a head to (N, d_out)."""
 
@@ -73,7 +85,10 @@ def construct(shallow: nn.Sequential, algorithm: AlgorithmLike, binding: Binding
             incoming.weight.copy_(first.weight[k] @ eye[:d_in])
             incoming.bias.fill_(0 if first.bias is None else first.bias[k])
             outgoing.weight.copy_((last.weight[:, k] / gain @ eye[d_in:])[:, None])
-            neuron = Neuron(incoming, activation, outgoing, binding)
+            if is_proximal(oracle):
+                neuron = ProximalNeuron(Neuron(incoming, activation, outgoing, "residual"))
+            else:
+                neuron = Neuron(incoming, activation, outgoing, binding)
             silent = {o: _silent(o, binding) for o in algorithm.oracles}
             blocks.append({**silent, oracle: neuron} if len(silent) > 1 else neuron)
     stage = unroll(algorithm, blocks, binding).to(**like)
@@ -91,7 +106,7 @@ def _gains(algorithm: Algorithm, depth: int) -> list[tuple[str, float]]:
     for layer in range(depth):
         gains: dict[str, float] = {}
         for answer, gain in gradients.gains.items():
-            if answer.layer == layer and not is_proximal(answer.oracle):
+            if answer.layer == layer:
                 gains[answer.oracle] = gains.get(answer.oracle, 0.0) - gain  # the answer is -T
         oracle = max(gains, key=lambda o: abs(gains[o]), default=None)
         if oracle is None or abs(gains[oracle]) < 1e-12:

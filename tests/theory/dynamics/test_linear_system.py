@@ -40,8 +40,11 @@ TABLE: list[tuple[Any, Any, Any, Any, bool, int | None, Any]] = [
 
 # Several answers in a step, varying coefficients or growing memory: tested in test_stability.py.
 NO_MULTISTEP = {
-    *(A.RungeKutta, A.Extragradient, A.LinearizedADMM, A.MultiplierFreeADMM, A.SharedADMM, A.Ista, A.MergeAndRun),
+    *(A.RungeKutta, A.Extragradient, A.LinearizedADMM, A.MultiplierFreeADMM, A.SharedADMM, A.MergeAndRun),
     *(A.OptimizedGradient, A.DenseNesterov, A.DenseFormer, A.HyperConnections),
+    # Implicit: tested in test_proximal.py.
+    *(A.ProximalGradient, A.ProximalFista, A.ProximalPoint, A.AcceleratedProximalPoint),
+    *(A.DouglasRachford, A.ADMM, A.ChambollePock),
     # Normalized states, and no pole at 1.
     *(A.YuriiFormer, A.TripleMomentumFormer, A.InputInjection),
 }

@@ -1,17 +1,17 @@
 from typing import Any
 
-from ._algorithm import Algorithm
-from ._coefficient import Coefficient
+from .._algorithm import Algorithm
+from .._coefficient import Coefficient
 
 
-class Ista(Algorithm):
-    """x_next = prox(x - s grad(x), s)   (proximal gradient; Daubechies et al. 2004).
+class ProximalGradient(Algorithm):
+    """x_next = prox(x - s grad(x), s)   (forward-backward splitting; as ISTA, Daubechies et al. 2004).
 
     prox(v, s) minimizes g(p) + |p - v|^2 / (2 s): for g = w |.|_1 it is soft thresholding by s w.
 
     Converges: f convex and L-smooth, g convex, s = 1/L; error O(1/k).
     Network: with a known prox, algorithm unrolling: ISTA for a known gradient, LISTA (Gregor & LeCun, 2010) for a
-        learned one. With a learned block for the prox, an implicit network (Wu et al. 2024).
+        learned one. With an implicit block for the prox, x_next = x + T1(x) + T2(x_next) (Wu et al. 2024).
     """
 
     references = ("daubechies2004ista", "gregor2010lista", "wu2024optdnn")
