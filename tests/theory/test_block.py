@@ -75,7 +75,7 @@ class _Gated(_Functional):
         (_Functional(), "yes", "no", False),
         (_Backwards(), "no", "no", False),
         (_Branching(), "unknown", "unknown", False),
-        (_Attention(), "unknown", "yes", False),
+        (_Attention(), "no", "yes", False),
         (pre_activation(4, 4), "yes", "no", True),
         (Skip(post_activation(4, 4), nn.Identity(), nn.ReLU()), "no", "no", True),
         (Skip(post_activation(4, 4), nn.Identity(), nn.Identity()), "yes", "yes", True),
@@ -98,8 +98,10 @@ def test_what_the_walk_finds(block: nn.Module, two_layers: str, identity: str, c
 
 def test_the_certificate_says_what_no_theorem_covers() -> None:
     found = mm.certify("heavy_ball", block=pre_activation(4, 4))
-    assert not found.universal
-    assert "no full two-layer map of the whole state" in found.statements[0].fails
+    assert [s.name for s in found.universal] == ["U6"]
+    assert {s.fails for s in found.statements if s.name in ("U1", "U2")} == {
+        "they need a map of the whole state; the block is convolutional"
+    }
     assert not mm.certify("heavy_ball", block=nn.Linear(4, 4)).universal
     assert "cannot trace" in str(mm.certify("heavy_ball", block=_Branching()))
 

@@ -99,16 +99,25 @@ def _parts(run: Skeleton) -> str:
 def certify_model(model: nn.Module) -> Certificate:
     """The certificate of a model's longest stage, with its blocks and the current values of its coefficients."""
     run = max(skeletons(model), key=lambda run: run.depth)
-    block = run.blocks[0]
-    if isinstance(run.source, Unrolled) and isinstance(block, nn.ModuleDict):
-        block = next(iter(block.values()))  # of several oracles the blocks are built alike
     sizes: dict[str, Any] = {}
     if isinstance(model, UnrolledNetwork) and model.info.takes_vectors:
         outputs = model.num_classes or model.num_features
         sizes = {"width": model.config["width"], "d_in": model.in_channels, "d_out": outputs}
     splitting = _splitting(model, run)
-    layers = run.depth // STEPS[splitting] if splitting else run.depth
-    return certify(run.learned, layers, run.binding, block=block, splitting=splitting, **sizes)
+    steps = STEPS[splitting] if splitting else 1
+    blocks = _blocks_of_a_layer(model, run, steps)
+    return certify(run.learned, run.depth // steps, run.binding, block=blocks, splitting=splitting, **sizes)
+
+
+def _blocks_of_a_layer(model: nn.Module, run: Skeleton, steps: int) -> Any:
+    """The blocks that the steps of a layer ask: by oracle, in turns, or, of branches, the layer that they are in."""
+    if run.is_wired and run.binding == "residual":
+        first, second = (name.split(".") for name in run.names[:2])
+        shared = [a for a, b in zip(first[:-1], second, strict=False) if a == b]
+        return model.get_submodule(".".join(shared))
+    if isinstance(run.blocks[0], nn.ModuleDict):
+        return run.blocks[0]
+    return run.blocks[: min(steps, 2)]  # the last step of a Strang splitting asks the attention of the first again
 
 
 def _splitting(model: nn.Module, run: Skeleton) -> Splitting | None:

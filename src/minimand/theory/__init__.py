@@ -18,7 +18,7 @@ from .kernel import Binding as Binding, Kernel as Kernel, kernel as kernel
 from .objective import LayerObjective as LayerObjective, objective as objective
 from .rate import Rate as Rate, plot_rate as plot_rate, rate as rate
 from .symbols import NonlinearStepError as NonlinearStepError
-from .universality import Statement as Statement
+from .universality import Statement as Statement, pulses as pulses
 
 if TYPE_CHECKING:
     from .construction import DeepNarrow as DeepNarrow, construct as construct

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -21,14 +21,12 @@ from .rate import Rate, rate as worst_case
 from .scalars import sum_text
 from .splitting import HALVES, STEPS, TURNS, Splitting, check_splitting
 from .universality import Evidence, Statement, statements
+from .universality.rows import Row, universality_in_brief, universality_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .block import BlockStructure
-
-Row = tuple[str, str, str]
-"""A property, its verdict and the reason."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,8 @@ class Certificate:
             "reversible": self.reversible,
             "inverse": str(self.inverse),
             "universal": [str(s) for s in self.universal],
-            "not_universal": [str(s) for s in self.statements if not s.holds],
+            "not_covered": [str(s) for s in self.statements if s.verdict == "not covered"],
+            "not_universal": [str(s) for s in self.statements if s.verdict == "not universal"],
             "poles": None if self.poles is None else [[p.value.real, p.value.imag, p.multiplicity] for p in self.poles],
             "rho": None if self.multistep is None else [float(c) for c in self.multistep[0]],
             "sigma": None if self.multistep is None else [float(c) for c in self.multistep[1]],
@@ -136,7 +135,7 @@ class Certificate:
         rows.append(("reversible", _yes(self.reversible), str(self.inverse)))
         growing = f"grows from {first} to {last} tensors with depth" if last > first else "the same at any depth"
         rows.append(("memory", str(last), growing))
-        rows += _universality_rows(self.statements)
+        rows += universality_rows(self.statements)
         alike: dict[str, list[str]] = {}
         for name, end in self.ends.items():
             alike.setdefault(end.brief, []).append(name)
@@ -150,11 +149,10 @@ class Certificate:
     @property
     def brief(self) -> str:
         """The verdicts of the certificate in a line."""
-        universal = ", ".join(statement.name for statement in self.universal) or "no"
         return (
             f"consistent {_yes(self.consistent)}, "
             f"zero-stable {_yes(self.zero_stable)}, "
-            f"reversible {_yes(self.reversible)}, universal {universal}"
+            f"reversible {_yes(self.reversible)}, {universality_in_brief(self.statements)}"
         )
 
     def __str__(self) -> str:
@@ -198,7 +196,8 @@ def certify(
         binding: how a block T becomes a gradient: `residual`, -T(x), or `operator`, x - T(x).
         width: the size of the state; a size (also `d_in` of the input, `d_out` of the output) that is None becomes a
             proviso.
-        block: a module; whether it holds a two-layer map is found by walking it.
+        block: a module, walked to see what it holds; of a step that asks several oracles, or of a layer that is cut,
+            a mapping or a list of its modules.
         splitting: of a transformer, how its layers are cut into blocks; `lie_trotter` makes two steps a layer, so the
             network has 2 x depth of them.
         rate: (mu, L); also find the worst case over mu-strongly convex, L-smooth functions (extra `theory`).
@@ -212,22 +211,23 @@ def certify(
             raise MinimandError(f"{size_name} is {size}; expected at least 1.")
     if splitting is not None:
         check_splitting(splitting, [oracle for oracle in algorithm.oracles if not is_map(oracle)])
-        return _split(certify(algorithm, depth * STEPS[splitting], binding, width, d_in, d_out, block, rate), splitting)
-    structure = None
+    steps = depth * (STEPS[splitting] if splitting else 1)
+    structures: tuple[BlockStructure, ...] = ()
     if block is not None:
-        from .block import block_structure
+        from .block import block_structures
 
-        structure = block_structure(block)
-    name, algorithm = str(algorithm), extended(algorithm, depth)
+        structures = block_structures(block)
+    name, algorithm = str(algorithm), extended(algorithm, steps)
     # At either bound of one learnable coefficient the others are functions: their ends are not certified in turn.
     free = {**algorithm.learnable(), **algorithm.drawn()}
     current = {coefficient: c.__call__ for coefficient, c in free.items()}
+    sizes = width, d_in, d_out
     return replace(
-        _certificate(name, algorithm, depth, binding, (width, d_in, d_out), structure),
-        rate=None if rate is None else worst_case(algorithm, *rate, steps=depth),
+        _split(_certificate(name, algorithm, steps, binding, sizes, structures, splitting)),
+        rate=None if rate is None else worst_case(algorithm, *rate, steps=steps),
         ends={
             f"{coefficient} = {value:g}": certify(
-                algorithm.rebind(**{**current, coefficient: value}), depth, binding, width, d_in, d_out, block
+                algorithm.rebind(**{**current, coefficient: value}), depth, binding, *sizes, block, splitting=splitting
             )
             for coefficient, c in free.items()
             if not algorithm.shape(coefficient, 0)  # a table with a bound in every entry tells nothing of those between
@@ -236,10 +236,10 @@ def certify(
     )
 
 
-def _split(certificate: Certificate, splitting: Splitting) -> Certificate:
-    """The certificate of layers that are cut into blocks, from that of the algorithm for as many steps."""
-    certificate = replace(certificate, splitting=splitting)
-    if STEPS[splitting] == 1 or certificate.order is None:
+def _split(certificate: Certificate) -> Certificate:
+    """The certificate with the order that cut layers leave."""
+    splitting = certificate.splitting
+    if splitting is None or STEPS[splitting] == 1 or certificate.order is None:
         return certificate
     reason = TURNS + HALVES * (splitting == "strang")
     return replace(certificate, order=min(certificate.order, 1), reasons={**certificate.reasons, "order": reason})
@@ -251,7 +251,8 @@ def _certificate(
     depth: int,
     binding: Binding,
     sizes: tuple[int | None, int | None, int | None],
-    structure: BlockStructure | None,
+    structures: tuple[BlockStructure, ...],
+    splitting: Splitting | None,
 ) -> Certificate:
     """The certificate of an algorithm with its current coefficients; sizes are (width, d_in, d_out)."""
     gradients = kernel(algorithm, depth)
@@ -266,7 +267,8 @@ def _certificate(
     else:
         stability, accuracy = zero_stability(algorithm, depth, constant), order(constant, oracles)
     backwards = inverse(algorithm, depth, binding, constant)
-    evidence = Evidence(algorithm, binding, gradients, consistent, stability, accuracy, constant, *sizes, structure)
+    rest = *sizes, structures, splitting
+    evidence = Evidence(algorithm, binding, gradients, consistent, stability, accuracy, constant, *rest)
     return Certificate(
         algorithm=name,
         depth=depth,
@@ -284,12 +286,13 @@ def _certificate(
         multistep=None if constant is None or gradients.maps else constant.system.multistep,
         region=None if constant is None or gradients.maps else StabilityRegion(name, constant.system),
         memory=(gradients.memory[0], gradients.memory[-1]),
+        splitting=splitting,
         exact=gradients.exact,
         reasons={
             "consistent": why_consistent,
             "zero_stable": stability.reason,
             "order": accuracy.reason + _start_note(gradients, accuracy.order, accuracy.speed),
-            "block": "" if structure is None else structure.reason,
+            "block": "; ".join(dict.fromkeys(structure.reason for structure in structures)),
             "bounded": boundedness(gradients),
             "second input": second_input(algorithm, gradients),
             "learned": tables(algorithm, depth),
@@ -311,24 +314,6 @@ def _start_note(gradients: Kernel, method_order: int | None, speed: Fraction | N
         if travelled != speed * depth:
             return f"the method's; its start is of order 1, and so is the network of {gradients.depth} layers"
     return ""
-
-
-def _universality_rows(statements: Sequence[Statement]) -> list[Row]:
-    """The statements that hold, the conditions that they share, and those that fail, grouped by reason."""
-    universal = [statement for statement in statements if statement.holds]
-    conditions = universal[0].provided if universal else ()
-    shared = [condition for condition in conditions if all(condition in s.provided for s in universal)]
-    rows: list[Row] = []
-    for statement in universal:
-        shortened = replace(statement, provided=tuple(p for p in statement.provided if p not in shared))
-        rows.append(("universal", shortened.name, str(shortened).partition(": ")[2]))
-    rows += [("  provided", "", condition) for condition in shared]
-    failures: dict[tuple[str, str], list[str]] = {}
-    for statement in statements:
-        if not statement.holds:
-            verdict = "not universal" if statement.covered else "not covered"
-            failures.setdefault((verdict, str(statement).partition(": ")[2]), []).append(statement.name)
-    return rows + [(verdict, ", ".join(names), reason) for (verdict, reason), names in failures.items()]
 
 
 def _yes(value: bool | None) -> str:

@@ -1,0 +1,126 @@
+"""The walk through a block: torch.fx follows the data from its input to its output."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import fx, nn
+
+from ..._support.errors import WrongTypeError
+from ..._support.modes import evaluation_mode
+from .operations import Operation, is_leaf, operation
+from .structure import BlockStructure, Truth
+
+
+def block_structures(blocks: Any) -> tuple[BlockStructure, ...]:
+    """The structures of one block, or of several in a mapping or a list: of a layer's steps, or a step's oracles."""
+    if isinstance(blocks, nn.ModuleDict | Mapping):
+        blocks = list(blocks.values())
+    if isinstance(blocks, nn.ModuleList | list | tuple):
+        return tuple(map(block_structure, blocks))
+    return (block_structure(blocks),)
+
+
+def block_structure(block: nn.Module) -> BlockStructure:
+    """Follow the data through the block, in evaluation mode; 'unknown' where its forward cannot be traced."""
+    if not isinstance(block, nn.Module):
+        raise WrongTypeError(f"block is {type(block).__name__}; expected a module.")
+    parameters = list(inspect.signature(block.forward).parameters.values())[1:]
+    constants = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    try:
+        with evaluation_mode(block):
+            graph = _Tracer().trace(block, constants)
+    except Exception as error:  # tracing runs the user's code, which may raise anything
+        why = f"torch.fx cannot trace {type(block).__name__} ({type(error).__name__})"
+        return BlockStructure("unknown", "unknown", False, why)
+    modules = dict(block.named_modules())
+    nodes: dict[fx.Node, _Reached] = {}
+    for node in graph.nodes:
+        products_of_data = sum(nodes[n].depends for n in node.all_input_nodes) > 1
+        nodes[node] = _reach(node, operation(node, modules, products_of_data), nodes)
+    output = next(nodes[node] for node in graph.nodes if node.op == "output")
+    return _structure(output)
+
+
+def _structure(output: "_Reached") -> BlockStructure:
+    two_layer: Truth = "no"
+    why = "no linear - activation - linear on any path"
+    if output.opaque:
+        two_layer, why = "unknown", f"{output.opaque} cannot be looked into"
+    elif output.level == _SECOND_LINEAR:
+        two_layer = "yes"
+        why = "linear - activation - linear" + (", through convolutions" if output.convolutional else "")
+    elif output.level == _ACTIVATED:
+        why = "an activation after its last linear map, and so no linear - activation - linear to its output"
+    seen = tuple(output.seen.values())
+    return BlockStructure(two_layer, output.identity, output.convolutional, why, output.path, seen)
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return is_leaf(m) or super().is_leaf_module(m, module_qualified_name)
+
+
+    def iter(self, obj: fx.Proxy) -> Iterator[fx.Proxy]:
+        """The parts of a tensor that is split, in a loop over them."""
+        arguments = obj.node.args
+        if obj.node.target == "split" and isinstance(arguments[1], list | tuple):
+            return iter([obj[i] for i in range(len(arguments[1]))])
+        if obj.node.target == "chunk" and isinstance(arguments[1], int):
+            return iter([obj[i] for i in range(arguments[1])])
+        return super().iter(obj)
+
+
+_LINEAR, _ACTIVATED, _SECOND_LINEAR = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """The maps that the data has passed on its way to a node."""
+
+    depends: bool = False
+    level: int = 0
+    convolutional: bool = False
+    identity: Truth = "no"
+    opaque: str = ""
+    path: tuple[Operation, ...] = ()
+    """The operations on the way on which it was changed most."""
+    seen: dict[str, Operation] = field(default_factory=dict)
+    """The operations on all ways, by node."""
+
+
+def _reach(node: fx.Node, passed: Operation, nodes: dict[fx.Node, _Reached]) -> _Reached:
+    if node.op == "placeholder":
+        is_first = not any(reached.depends for reached in nodes.values())
+        return _Reached(depends=is_first, identity="yes" if is_first else "no")
+    if node.target is getattr and node.args[1] == "shape":  # no data
+        return _Reached()
+    before = [nodes[n] for n in node.all_input_nodes if nodes[n].depends]
+    if not before:
+        return _Reached()
+    furthest = max(before, key=lambda r: (r.level, r.convolutional, len(r.path)))
+    opaque = next((r.opaque for r in before if r.opaque), "")
+    level, convolutional = furthest.level, furthest.convolutional
+    identity: Truth = "no"
+    kind = passed.kind
+    if kind in ("dense", "convolution"):
+        level = _SECOND_LINEAR if level >= _ACTIVATED else _LINEAR
+        convolutional = convolutional or kind == "convolution"
+    elif kind == "activation":
+        level = _ACTIVATED if level >= _LINEAR else 0
+    elif kind == "opaque":
+        opaque, identity = opaque or passed.name, "unknown"
+    elif kind == "add":
+        truths = {r.identity for r in before}
+        identity = next(truth for truth in ("yes", "unknown", "no") if truth in truths)
+    elif kind == "sub":
+        first = nodes[node.all_input_nodes[0]]
+        identity = first.identity if first.depends else "no"
+    elif kind == "same":
+        identity = before[0].identity
+    seen = {name: op for reached in before for name, op in reached.seen.items()}
+    path = furthest.path
+    if kind not in ("same", "reshape", "add", "sub"):
+        path, seen = (*path, passed), {**seen, node.name: passed}
+    return _Reached(True, level, convolutional, identity, opaque, path, seen)
