@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ...algorithms import is_proximal
 from .statement import Evidence, Statement, needs_width, not_covered, sum_of_sizes, with_proviso, without_its_skip
 from .vectors import in_words, inconsistency
 
@@ -49,6 +50,8 @@ def _missing_of_algorithm(e: Evidence) -> str:
     """What the skeleton lacks for coupling steps; empty if nothing."""
     if not e.consistent:
         return inconsistency(e)
+    if any(map(is_proximal, e.algorithm.oracles)):
+        return "an implicit step, of a prox, beside or in place of the blocks"
     if e.gradients.maps:
         return "no pulses: a part of the state is normalized, which is not linear"
     return "" if e.pulses() is not None else "no pulses"

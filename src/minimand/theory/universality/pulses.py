@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from ..._support.errors import MinimandError, unknown_name
-from ...algorithms import Algorithm, as_algorithm, is_map, is_proximal
+from ...algorithms import Algorithm, as_algorithm, is_map
 from ..kernel import AlgorithmLike, kernel
 from ..scalars import TOLERANCE
 from ..splitting import Splitting
@@ -33,7 +34,8 @@ def pulses(algorithm: AlgorithmLike, step: int = 0, oracle: str | None = None) -
 
     If the state rests at z before `step`, and the blocks of the steps `step` + i answer a_i h(z), where h reads and
     writes different channels, then from step `step` + M on the state rests at z + h(z): every later query, and the
-    output, is that. The answers are those of blocks T = -gradient; other oracles answer 0, a prox rests.
+    output, is that. The answers are those of blocks T = -gradient; other oracles answer 0, which
+    leaves a prox where it is.
 
     Args:
         algorithm: an algorithm, its class or its name; coefficients have their current values.
@@ -41,16 +43,17 @@ def pulses(algorithm: AlgorithmLike, step: int = 0, oracle: str | None = None) -
         oracle: the oracle that answers; by default the first.
 
     Returns:
-        The weights; None where there are none of at most `LONGEST` layers, where a part of the state is normalized,
-        and for an oracle that is a prox. The fit is in floating point, over the steps that follow.
+        The weights; None where there are none of at most `LONGEST` layers, and where a part of the state is
+        normalized. They are fitted in floating point, over the steps that follow.
     """
     algorithm = as_algorithm(algorithm)
     if isinstance(step, bool) or not isinstance(step, int) or step < 0:
         raise MinimandError(f"step is {step!r}; expected 0, 1, 2 ...")
     if oracle is not None and oracle not in algorithm.oracles:
         raise unknown_name(f"oracle of {algorithm}", oracle, algorithm.oracles)
+    first = next((name for name in algorithm.oracles if not is_map(name)), algorithm.oracles[0])
     kernel(algorithm, 1)  # an error where the step is not linear
-    return first_pulses(algorithm, step, Turn(oracle or algorithm.oracles[0], 1, {0: 1.0}))
+    return first_pulses(algorithm, step, Turn(oracle or first, 1, {0: 1.0}))
 
 
 def turns(algorithm: Algorithm, splitting: Splitting | None) -> dict[str, Turn]:
@@ -71,14 +74,20 @@ def turns(algorithm: Algorithm, splitting: Splitting | None) -> dict[str, Turn]:
 
 def first_pulses(algorithm: Algorithm, step: int, turn: Turn) -> list[float] | None:
     """The shortest pulses of a block that answers in turns, from a step at which a layer begins."""
-    if any(map(is_map, algorithm.oracles)) or is_proximal(turn.oracle):
+    if any(map(is_map, algorithm.oracles)):
         return None
     later = responses(algorithm, turn, step, LONGEST, _HORIZON)
     for length in range(1, LONGEST + 1):
         weights, residual = later.weights(0, length)
         if residual < TOLERANCE:
-            return weights.tolist()
+            return [_simple(weight) for weight in weights.tolist()]
     return None
+
+
+def _simple(weight: float) -> float:
+    """The simple fraction that a number differs from by rounding alone, or the number."""
+    fraction = float(Fraction(weight).limit_denominator(1000))
+    return fraction if abs(fraction - weight) < 1e-12 else weight
 
 
 def lasting_pulses(algorithm: Algorithm, turn: Turn, depth: int) -> list[float] | None:
@@ -136,10 +145,10 @@ def responses(algorithm: Algorithm, turn: Turn, begins: int, layers: int, horizo
         for name in algorithm.oracles:
 
             def answer(point: Any, step_size: Any = None, name: str = name) -> Any:
-                note(k, point)
-                if is_proximal(name):
-                    return point
-                return unit if name == turn.oracle else np.zeros(size)
+                own = unit if name == turn.oracle else np.zeros(size)
+                # The new point p = v + s T(p) of a prox, whose T reads nothing that it moves.
+                note(k, point if step_size is None else point - step_size * own)
+                return own if step_size is None else points[-1]
 
             yield answer
 
