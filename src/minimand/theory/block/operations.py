@@ -7,8 +7,16 @@ from typing import Any, Literal
 import torch
 from torch import fx, nn
 
-from ..._support.torch_internals import AdaptiveAvgPoolNd, AvgPoolNd, BatchNorm, ConvNd, ConvTransposeNd
-from ..._support.torch_internals import DropoutNd, MaxPoolNd, NormBase
+from ..._support.torch_internals import (
+    AdaptiveAvgPoolNd,
+    AvgPoolNd,
+    BatchNorm,
+    ConvNd,
+    ConvTransposeNd,
+    DropoutNd,
+    MaxPoolNd,
+    NormBase,
+)
 
 # fmt: off
 Kind = Literal[
@@ -143,7 +151,9 @@ def _turns(module: nn.Module) -> bool:
 
 
 def _norm_name(module: nn.Module) -> str:
-    return next(kind.__name__ for kind in (nn.GroupNorm, nn.RMSNorm, nn.LayerNorm, object) if isinstance(module, kind))
+    return next(
+        kind.__name__ for kind in (nn.GroupNorm, nn.RMSNorm, nn.LayerNorm, type(module)) if isinstance(module, kind)
+    )
 
 
 def _convolution(module: ConvNd) -> Operation:
@@ -184,7 +194,9 @@ def _activation(name: str, function: Callable[[torch.Tensor], torch.Tensor]) -> 
     odd = values - mirrored
     slope = float(odd[-1] / t[-1])
     is_linear = abs(slope) > 1e-6 and torch.allclose(odd, slope * t, atol=1e-5)
-    return Operation("activation", name, odd=slope if is_linear else None, rectifies=torch.equal(values, t.clamp(min=0)))
+    return Operation(
+        "activation", name, odd=slope if is_linear else None, rectifies=torch.equal(values, t.clamp(min=0))
+    )
 
 
 def _called(node: fx.Node, t: torch.Tensor) -> torch.Tensor:

@@ -61,7 +61,6 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return is_leaf(m) or super().is_leaf_module(m, module_qualified_name)
 
-
     def iter(self, obj: fx.Proxy) -> Iterator[fx.Proxy]:
         """The parts of a tensor that is split, in a loop over them."""
         arguments = obj.node.args

@@ -10,6 +10,6 @@ from .vectors import vector_statements
 
 
 def statements(evidence: Evidence) -> tuple[Statement, ...]:
-    """Every statement for one network: what cannot be reached, U1 to U5, and U6 or U7 where the blocks are of the kind."""
+    """Every statement for one network: what is out of reach, U6 or U7 where the blocks are of the kind, U1 to U5."""
     decided = [*obstructions(evidence), image_statement(evidence), token_statement(evidence)]
     return tuple(s for s in [*decided, *vector_statements(evidence)] if s is not None)

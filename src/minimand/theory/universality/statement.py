@@ -102,7 +102,9 @@ def needs_width(statement: Statement, e: Evidence, needed: int | None, formula: 
     if needed is None or e.width is None:
         return with_proviso(statement, f"{size} >= {formula}")
     if e.width < needed:
-        return not_covered(statement, f"{size} {e.width} is below {formula} = {needed}", f"a {size} of {needed} or more")
+        return not_covered(
+            statement, f"{size} {e.width} is below {formula} = {needed}", f"a {size} of {needed} or more"
+        )
     return statement
 
 

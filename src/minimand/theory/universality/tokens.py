@@ -31,7 +31,9 @@ def token_statement(e: Evidence) -> Statement | None:
     mask = next((op.mask for op in seen if op.kind == "attention"), "none")
     more = max((_NORMS[op.name] for op in seen if op.kind == "norm" and op.lacks), default=0)
     how = "dense in the sup norm" if more else "equal to shallow nets of attention in the sup norm"
-    pulses = " and ".join(dict.fromkeys(in_words(e.pulses(turn) or []) for turn in turns(e.algorithm, e.splitting).values()))
+    pulses = " and ".join(
+        dict.fromkeys(in_words(e.pulses(turn) or []) for turn in turns(e.algorithm, e.splitting).values())
+    )
     claim = f"{how}, as depth grows (pulses {pulses})"
     if more:
         claim += f"; up to 1/K^2 because of the norm, with {more} more channel{'s' * (more > 1)} held at K"

@@ -133,7 +133,9 @@ def _contains_resnet(e: Evidence) -> Statement | None:
 def _contains_resnet_at_start(e: Evidence) -> Statement:
     """U4 where a learnable coefficient is a table: whether its initial values give ResNet."""
     start = e.algorithm.rebind(**{name: c.initial for name, c in e.algorithm.learnable().items()})
-    statement = Statement("U4", "contains ResNet, at the start, so inherits its universality", _LI_LIN_SHEN, True, norm=_FLOWS)
+    statement = Statement(
+        "U4", "contains ResNet, at the start, so inherits its universality", _LI_LIN_SHEN, True, norm=_FLOWS
+    )
     if equivalent(start, "gradient_descent", depth=4):
         return _needs_flow(statement, e)
     return not_covered(statement, "its initial tables do not give gradient descent", "")
