@@ -284,7 +284,7 @@ def _certificate(
         statements=statements(evidence),
         poles=None if constant is None or gradients.maps else constant.system.poles,
         multistep=None if constant is None or gradients.maps else constant.system.multistep,
-        region=None if constant is None or gradients.maps else StabilityRegion(name, constant.system),
+        region=None if constant is None or gradients.maps else StabilityRegion(name, constant.system, tuple(oracles)),
         memory=(gradients.memory[0], gradients.memory[-1]),
         splitting=splitting,
         exact=gradients.exact,

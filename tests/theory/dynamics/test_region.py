@@ -1,8 +1,9 @@
+from fractions import Fraction
 from typing import Any, cast
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 import minimand as mm
 from helpers import ALGORITHMS
@@ -40,17 +41,7 @@ def test_known_regions() -> None:
 
 
 def test_an_implicit_step_is_bounded_for_every_curvature() -> None:
-    class ProximalPoint(mm.Algorithm):
-        def start(self, x):
-            return x
-
-        def step(self, state, prox, k):
-            return prox(state, 0.5)
-
-        def read(self, state):
-            return state
-
-    region = stability_region(ProximalPoint())
+    region = stability_region(A.ProximalPoint(step_size=0.5))
     assert region.largest_curvature == np.inf
     assert "every curvature" in str(region)
     np.testing.assert_allclose(region.radius(np.array([-1, -10, 1j])), abs(1 / (1 - np.array([-1, -10, 1j]) / 2)))
@@ -91,3 +82,66 @@ def test_it_is_drawn() -> None:
 def test_steps_that_do_not_repeat_have_no_region(algorithm: str) -> None:
     with pytest.raises(ValueError, match="no one stability region"):
         stability_region(algorithm)
+
+
+class _Backward(mm.Algorithm):
+    """Backward differentiation formulas: x_next = prox(sum of c_i x_(k-i), s)   (Hairer & Wanner, V.1-V.2)."""
+
+    weights: tuple[Fraction, ...] = (Fraction(1),)
+    step_size: mm.Coefficient = 1.0
+
+    def start(self, x: Any) -> Any:
+        return (x,) * len(self.weights)
+
+    def step(self, state: Any, prox: Any, k: int) -> Any:
+        return prox(sum(c * x for c, x in zip(self.weights, state, strict=True)), self.step_size(k)), *state[:-1]
+
+    def read(self, state: Any) -> Any:
+        return state[0]
+
+
+@pytest.mark.parametrize(
+    ("weights", "step", "angle"),
+    [
+        ((1,), 1, 90),
+        ((4 / 3, -1 / 3), 2 / 3, 90),
+        ((18 / 11, -9 / 11, 2 / 11), 6 / 11, 86.03),
+        ((48 / 25, -36 / 25, 16 / 25, -3 / 25), 12 / 25, 73.35),
+        ((300 / 137, -300 / 137, 200 / 137, -75 / 137, 12 / 137), 60 / 137, 51.84),
+    ],
+)
+def test_the_angles_of_backward_differentiation(weights: tuple[float, ...], step: float, angle: float) -> None:
+    """The published A(alpha) of the formulas of one to five steps, and their orders."""
+    algorithm = _Backward(weights=tuple(Fraction(c).limit_denominator(1000) for c in weights), step_size=step)
+    region = stability_region(algorithm)
+    assert region.angle == int(angle)
+    assert mm.certify(algorithm).order == len(weights)
+    assert ("A-stable" in str(region)) == (angle == 90)
+
+
+def test_two_steps_backward_are_accelerated_proximal_points() -> None:
+    """Momentum 1/3 and step size 2/3 make the formula of order 2."""
+    two = _Backward(weights=(Fraction(4, 3), Fraction(-1, 3)), step_size=Fraction(2, 3))
+    assert mm.equivalent(two, A.ProximalPoint(step_size=Fraction(2, 3), momentum=Fraction(1, 3)))
+    assert mm.certify(A.ProximalPoint(step_size=Fraction(2, 3), momentum=Fraction(1, 3))).order == 2
+
+
+def test_of_several_oracles_each_has_its_region() -> None:
+    """The explicit part alone has that of its explicit method, the implicit part none; together the trapezoidal rule."""
+    region = stability_region("proximal_gradient")
+    mu = np.array([-0.3, -5, 2j, -1 + 3j])
+    np.testing.assert_allclose(region.of("gradient").radius(mu), abs(1 + mu))
+    np.testing.assert_allclose(region.of("prox").radius(mu), abs(1 / (1 - mu)))
+    np.testing.assert_allclose(region.radius(mu), abs((1 + mu) / (1 - mu)))
+    assert "alone: gradient up to 2, prox for every one" in str(region)
+    with pytest.raises(ValueError, match="unknown oracle 'proxx'. Did you mean 'prox'"):
+        region.of("proxx")
+
+
+@settings(max_examples=15, deadline=None)
+@given(name=st.sampled_from(["proximal_point", "douglas_rachford", "admm", "chambolle_pock"]), s=st.floats(0.01, 100))
+def test_methods_of_prox_alone_are_stable_for_every_step_size(name: str, s: float) -> None:
+    algorithm = mm.algorithms.as_algorithm(name).rebind(step_size=s)
+    if name == "chambolle_pock":
+        algorithm = algorithm.rebind(dual_step_size=1 / s)
+    assert stability_region(algorithm).angle == 90

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..._support.errors import MinimandError
+from ..._support.errors import MinimandError, unknown_name
 from ...algorithms import as_algorithm, is_map
-from ..kernel import AlgorithmLike, extended
+from ..kernel import AlgorithmLike, extended, kernel
 from ..scalars import TOLERANCE
 from .linear_system import LinearSystem
 from .stability import tail
@@ -29,16 +29,26 @@ class StabilityRegion:
     """The complex mu for which the steps on x' = mu x, every gradient being -mu query, stay bounded.
 
     The step size of the algorithm counts: gradient descent with step size s has the disc |1 + s mu| <= 1. Methods of
-    several steps, stages or implicit answers are treated alike. (Hairer & Wanner, IV.2, V.1)
+    several steps, stages or implicit answers are treated alike; of several oracles each answers so, or with `of` one
+    alone. (Hairer & Wanner, IV.2, V.1)
     """
 
     title: str
     system: LinearSystem
+    oracles: tuple[str, ...]
+    """The name of the oracle that gives each answer of a step."""
+    alone: str | None = None
+    """The one oracle that answers -mu query while the others answer 0; None where all do."""
+
+    def of(self, oracle: str) -> StabilityRegion:
+        """The region where one oracle answers, all others being 0: of the prox, what the implicit part bears."""
+        if oracle not in self.oracles:
+            raise unknown_name("oracle", oracle, self.oracles)
+        return replace(self, title=f"{self.title}, {oracle} alone", alone=oracle)
 
     def radius(self, mu: np.ndarray) -> np.ndarray:
         """The spectral radius of a step at each mu, of the shape of `mu`; infinite where a step cannot be solved."""
-        matrices = (self.system.A, self.system.B, self.system.C, self.system.D)
-        A, B, C, D = (np.array(rows, dtype=float) for rows in matrices)
+        A, B, C, D = self._matrices
         mu = np.asarray(mu, dtype=complex)
         z = mu.reshape(-1, 1, 1)
         if not self.system.size:
@@ -49,6 +59,31 @@ class StabilityRegion:
         steps = A - z * (B @ np.linalg.solve(implicit, np.broadcast_to(C, (len(z), *C.shape))))
         radii = np.abs(np.linalg.eigvals(steps)).max(-1)
         return np.where(singular, np.inf, radii).reshape(mu.shape)
+
+    @cached_property
+    def _matrices(self) -> tuple[np.ndarray, ...]:
+        """A, B, C and D; of an oracle alone, without the answers of the others."""
+        matrices = (self.system.A, self.system.B, self.system.C, self.system.D)
+        A, B, C, D = (np.array(rows, dtype=float) for rows in matrices)
+        answers = np.array([self.alone in (None, oracle) for oracle in self.oracles], dtype=float)
+        return A, B * answers, C, D * answers
+
+    @cached_property
+    def angle(self) -> int:
+        """The half angle in whole degrees of the largest sector around the negative real axis where steps are bounded.
+
+        90 is A-stability: bounded wherever the equation decays, for any step size. A spectral radius has its maximum on
+        the boundary of a sector without poles, so that its rays tell. (Hairer & Wanner, IV.3, V.2)
+        """
+        inverses = np.linalg.eigvals(self._matrices[3])  # a step cannot be solved at mu = -1 / d
+        poles = -1 / inverses[np.abs(inverses) > TOLERANCE]
+        widest = min([90, *(int(np.degrees(np.abs(np.angle(-pole)))) for pole in poles if pole.real < -TOLERANCE)])
+        low, high = -1, widest + 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            ray = -np.geomspace(_NEAR, _FAR, _SAMPLES // 4) * np.exp(1j * np.radians(middle))
+            low, high = (middle, high) if (self.radius(ray) <= 1 + TOLERANCE).all() else (low, middle)
+        return max(low, 0)
 
     @cached_property
     def largest_curvature(self) -> float:
@@ -72,8 +107,19 @@ class StabilityRegion:
     def __str__(self) -> str:
         limit = self.largest_curvature
         if limit == 0:
-            return "unbounded on every quadratic, however small its curvature"
-        return f"bounded for curvatures up to {limit:.4g}" if np.isfinite(limit) else "bounded for every curvature"
+            text = "unbounded on every quadratic, however small its curvature"
+        elif np.isfinite(limit):
+            text = f"bounded for curvatures up to {limit:.4g}"
+        else:
+            where = "in the whole left half-plane (A-stable)"
+            text = "bounded for every curvature, and "
+            text += where if self.angle == 90 else f"within {self.angle} degrees of the negative axis"
+        names = dict.fromkeys(self.oracles)
+        if self.alone is not None or len(names) == 1:
+            return text
+        alone = {name: self.of(name).largest_curvature for name in names}
+        parts = [f"{name} {f'up to {c:.4g}' if np.isfinite(c) else 'for every one'}" for name, c in alone.items()]
+        return f"{text}; alone: {', '.join(parts)}"
 
     @property
     def view(self) -> tuple[float, float, float, float]:
@@ -116,4 +162,5 @@ def stability_region(algorithm: AlgorithmLike, depth: int = 20) -> StabilityRegi
             f"the steps of {algorithm} vary with depth, grow or normalize: they have no one stability region; expected "
             "constant coefficients, or a schedule that becomes constant."
         )
-    return StabilityRegion(str(algorithm), constant.system)
+    answers = [query.answer for query in kernel(algorithm, 1).queries]
+    return StabilityRegion(str(algorithm), constant.system, tuple(answer.oracle for answer in answers))
