@@ -1,5 +1,6 @@
 """Layers that torch.nn lacks: thresholds, weights of few bits, normalizations, scales of branches, auxiliary heads."""
 
+from .convex_gradient import ConvexGradient as ConvexGradient
 from .heads import PredictionSimilarity as PredictionSimilarity
 from .normalization import SwitchNorm as SwitchNorm
 from .normalized_weight import operator_norm as operator_norm, weight_standardization as weight_standardization

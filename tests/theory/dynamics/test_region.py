@@ -127,7 +127,7 @@ def test_two_steps_backward_are_accelerated_proximal_points() -> None:
 
 
 def test_of_several_oracles_each_has_its_region() -> None:
-    """The explicit part alone has that of its explicit method, the implicit part none; together the trapezoidal rule."""
+    """The explicit part has that of its explicit method, the implicit part none; together the trapezoidal rule."""
     region = stability_region("proximal_gradient")
     mu = np.array([-0.3, -5, 2j, -1 + 3j])
     np.testing.assert_allclose(region.of("gradient").radius(mu), abs(1 + mu))
