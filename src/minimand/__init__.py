@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from .blocks import list_blocks as list_blocks
     from .cli.commands._registry import list_commands as list_commands
     from .data import Data as Data, list_data as list_data, load_data as load_data
-    from .equilibrium import Anderson as Anderson, Broyden as Broyden, FixedPoint as FixedPoint
+    from .equilibrium import (
+        Anderson as Anderson,
+        Broyden as Broyden,
+        Coupled as Coupled,
+        Equilibrium as Equilibrium,
+        FixedPoint as FixedPoint,
+    )
     from .experiments import compare as compare, list_studies as list_studies, search as search
     from .experiments.citing import bibliography as bibliography, cite as cite
     from .experiments.predict import predict as predict
@@ -80,7 +86,7 @@ _NAMES = {
     "blocks": "list_blocks",
     "cli.commands._registry": "list_commands",
     "data": "Data list_data load_data",
-    "equilibrium": "Anderson Broyden FixedPoint",
+    "equilibrium": "Anderson Broyden Coupled Equilibrium FixedPoint",
     "experiments": "compare list_studies search",
     "experiments.citing": "bibliography cite",
     "experiments.predict": "predict",

@@ -17,7 +17,6 @@ class Packing:
     """
 
     def __init__(self, state: Any) -> None:
-        self.state = state
         parts = leaves(state)
         for part in parts:
             if not isinstance(part, Tensor) or not part.is_floating_point() or part.ndim == 0:
@@ -27,13 +26,13 @@ class Packing:
         if not self.samples or any(len(part) != self.samples for part in parts):
             sizes = ", ".join(str(tuple(part.shape)) for part in parts)
             raise MinimandError(f"a state has tensors {sizes}; expected one first dimension, that of the samples.")
-        self._like = [part[:0] for part in parts]
+        self._dtypes = [part.dtype for part in parts]
         self._orders = [_order(part) for part in parts]
         self.shapes = [tuple(part.shape[1:]) for part in parts]
         self._sizes = [part[0].numel() for part in parts]
         self.dtype = reduce(torch.promote_types, (part.dtype for part in parts), torch.float32)
         self.coarsest = max((part.dtype for part in parts), key=lambda dtype: torch.finfo(dtype).eps)
-        self.state = rebuild(state, self._like)
+        self._nesting = rebuild(state, [None] * len(parts))
 
     def pack(self, state: Any) -> Tensor:
         """The matrix of a state, at least in float32."""
@@ -44,16 +43,15 @@ class Packing:
     def unpack(self, rows: Tensor) -> Any:
         """The state of a matrix, each tensor of its own dtype."""
         parts = []
-        for row, order, shape, like in zip(
-            rows.split(self._sizes, 1), self._orders, self.shapes, self._like, strict=True
-        ):
+        layout = zip(rows.split(self._sizes, 1), self._orders, self.shapes, self._dtypes, strict=True)
+        for row, order, shape, dtype in layout:
             if order:
                 inverse = [order.index(i) for i in range(len(order))]
                 part = row.view(len(rows), *[shape[i - 1] for i in order[1:]]).permute(inverse)
             else:
                 part = row.view(len(rows), *shape)
-            parts.append(part.to(like.dtype))
-        return rebuild(self.state, parts)
+            parts.append(part.to(dtype))
+        return rebuild(self._nesting, parts)
 
     def _parts(self, state: Any) -> list[tuple[Tensor, tuple[int, ...] | None]]:
         return list(zip(leaves(state), self._orders, strict=True))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -46,8 +46,6 @@ class Solver:
     times what they tell apart."""
     max_steps: int = 50
     """The steps after which a sample that is not done stops, with its best iterate."""
-    fixed: ClassVar[bool] = False
-    """Whether every solve takes `max_steps` steps, however small the residual."""
 
     def __post_init__(self) -> None:
         name = type(self).__name__

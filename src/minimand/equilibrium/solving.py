@@ -66,7 +66,7 @@ def run(
     ledger = _Ledger(first, at_point)
     iteration = solver.begin(first)
     for count in range(1, solver.max_steps + 1):
-        ledger.note(iteration.advance(f), count, 0.0 if solver.fixed else tolerance)
+        ledger.note(iteration.advance(f), count, tolerance)
         if ledger.open == 0:
             break
         if f.may_leave and 1 - ledger.open / len(ledger.rows) >= LEAVING:
@@ -117,7 +117,7 @@ class _Ledger:
         """Let the rows that are done leave the batch."""
         self._write(~self.is_open)
         rows = self.is_open.nonzero().squeeze(1)
-        for name in (*_BY_ROW, "rows", "first_norm", "is_open"):
+        for name in (*_BY_ROW, "rows", "is_open", "best_norm", "first_norm"):
             setattr(self, name, getattr(self, name)[rows])
         f.keep(rows)
         iteration.keep(rows)

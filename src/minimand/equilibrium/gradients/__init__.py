@@ -1,0 +1,1 @@
+"""Gradients of solutions, one a file."""

@@ -1,0 +1,45 @@
+"""The Jacobian of a block at a state: its norm and its spectral radius, by products with it."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..algorithms import leaves
+from .equations import BlockEquations
+from .gradient import asked_with_graph, zeros_for_none
+from .packing import Packing
+
+
+def jacobian_norm(point: Any, answer: Any) -> Tensor:
+    """An estimate of |J|^2 / numel(z), of J the Jacobian of an answer at a point: |v^T J|^2 for one v ~ N(0, I).
+
+    It has a gradient to the block's parameters (Bai et al., 2021).
+    """
+    points, answers = leaves(point), leaves(answer)
+    normal = [torch.randn_like(a) for a in answers]
+    products = torch.autograd.grad(answers, points, normal, create_graph=True, allow_unused=True)
+    squares = [p.square().sum() for p in zeros_for_none(products, points)]
+    return torch.stack(squares).sum() / sum(p.numel() for p in points)
+
+
+@torch.no_grad()
+def radius_at(equations: BlockEquations, state: Any, iterations: int) -> float:
+    """The largest spectral radius of the block's Jacobian over the samples, by power iteration from noise."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        attached = asked_with_graph(equations, state)
+        points, answers = leaves(attached.point), leaves(attached.answer)
+        noise = [torch.randn(a.shape).to(a) for a in answers]
+    packing = Packing(tuple(noise))
+    rows = packing.pack(noise)
+    growth: list[Tensor] = []
+    for _ in range(iterations):
+        rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
+        vectors = packing.unpack(rows)
+        products = torch.autograd.grad(answers, points, vectors, retain_graph=True, allow_unused=True)
+        rows = packing.pack(zeros_for_none(products, points))
+        growth.append(rows.norm(dim=1).clamp_min(1e-30).log())
+    late = torch.stack(growth[len(growth) // 2 :]).mean(0)  # of complex eigenvalues each step's growth is another
+    return math.exp(float(late.max()))

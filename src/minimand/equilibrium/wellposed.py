@@ -1,0 +1,89 @@
+"""Promises that z = block(z, x) has one solution, read off a block."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .._support.errors import WrongTypeError
+from .injected import Injected
+
+
+class Monotone(nn.Module):
+    """A block with one solution for all of its weights: injection(x) - W^T s(W z + b) with a monotone s.
+
+    z - block(z, x) is strongly monotone, and the solution minimizes a strongly convex function. `solver()` gives the
+    relaxation with which the plain iteration converges to it; Anderson's needs none.
+
+    Args:
+        inner: W and b, a linear layer, or a convolution without stride that keeps the size.
+        injection: what x goes through, to the shape of z.
+        activation: a monotone activation with slopes of at most 1.
+    """
+
+    def __init__(self, inner: nn.Linear | nn.Conv2d, injection: nn.Module, activation: nn.Module | None = None) -> None:
+        super().__init__()
+        if not isinstance(inner, nn.Linear | nn.Conv2d):
+            raise WrongTypeError(f"inner is {inner!r}; expected an nn.Linear or an nn.Conv2d.")
+        self.inner, self.injection = inner, injection
+        self.activation = nn.ReLU() if activation is None else activation
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        """The next state, (N, ...)."""
+        hidden = self.activation(self.inner(z))
+        if isinstance(self.inner, nn.Linear):
+            back = F.linear(hidden, self.inner.weight.T)
+        else:
+            padding: Any = self.inner.padding
+            back = F.conv_transpose2d(hidden, self.inner.weight, padding=padding)
+        return self.injection(x) - back
+
+    @torch.no_grad()
+    def relaxation(self) -> float:
+        """The largest relaxation of the plain iteration that is sure to converge: 1 / (1 + |W|^2 / 2)."""
+        return 1 / (1 + lipschitz_bound(self.inner) ** 2 / 2)
+
+
+_SLOPES: dict[type[nn.Module], float] = {
+    nn.Identity: 1.0,
+    nn.Flatten: 1.0,
+    nn.ReLU: 1.0,
+    nn.ReLU6: 1.0,
+    nn.Hardtanh: 1.0,
+    nn.Tanh: 1.0,
+    nn.Sigmoid: 0.25,
+    nn.Softplus: 1.0,
+    nn.ELU: 1.0,
+    nn.Softsign: 1.0,
+    nn.GELU: 1.13,
+    nn.SiLU: 1.1,
+}
+"""The largest slopes of activations."""
+
+
+@torch.no_grad()
+def lipschitz_bound(module: nn.Module) -> float:
+    """A bound of the Lipschitz constant of a module in the Euclidean norm, for the weights it has; inf where unknown.
+
+    Linear layers have their spectral norm, convolutions the sum of those of their taps, activations their largest
+    slope, and a sequence the product.
+    """
+    if isinstance(module, nn.Sequential):
+        return math.prod(map(lipschitz_bound, module)) if len(module) else 1.0
+    if isinstance(module, nn.Linear):
+        return float(torch.linalg.matrix_norm(module.weight.float(), 2))
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module.padding_mode == "zeros" and module.groups == 1:
+        taps = module.weight.float().flatten(2).movedim(2, 0)
+        return float(torch.linalg.matrix_norm(taps, 2).sum())
+    return _SLOPES.get(type(module), math.inf)
+
+
+def why_unique(block: nn.Module) -> str | None:
+    """What promises one solution of z = block(z, x) for every x; None where nothing is known."""
+    if isinstance(block, Monotone):
+        return f"monotone for all weights; mm.FixedPoint(relaxation={block.relaxation():.2g}) converges"
+    if isinstance(block, Injected) and (bound := lipschitz_bound(block.body)) < 1:
+        return f"a contraction: its Lipschitz constant is at most {bound:.2g}"
+    return None

@@ -1,0 +1,328 @@
+"""Layers whose output solves z = block(z, x): values, gradients, what is held within a solve, and bad blocks."""
+
+import copy
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings, strategies as st
+from torch import Tensor, nn
+
+import minimand as mm
+from minimand._support.errors import MinimandError
+from minimand.equilibrium import GRADIENTS, SOLVERS, Injected, Monotone, lipschitz_bound
+
+WIDTH = 6
+
+
+class Block(nn.Module):
+    """tanh(W z + U x), a contraction of norm `scale`; with another dtype where one is given."""
+
+    def __init__(self, scale: float = 0.7, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__()
+        self.w, self.u = (nn.Linear(WIDTH, WIDTH, dtype=dtype) for _ in range(2))
+        with torch.no_grad():
+            self.w.weight.mul_(scale / torch.linalg.matrix_norm(self.w.weight, 2))
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        return torch.tanh(self.w(z) + self.u(x))
+
+
+def batch(samples: int = 5, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Inputs that get a gradient, and the weights of a loss."""
+    x, weights = torch.randn(2, samples, WIDTH, dtype=dtype, generator=torch.Generator().manual_seed(1))
+    return x.requires_grad_(), weights
+
+
+def gradients(output: Tensor, weights: Tensor, *of: Tensor) -> Tensor:
+    return torch.cat([g.flatten().double() for g in torch.autograd.grad((output * weights).sum(), of)])
+
+
+def exact(block: Block, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The solution and its gradient in float64, through a thousand plain steps."""
+    block, x = copy.deepcopy(block).double(), x.detach().double().requires_grad_()
+    z = torch.zeros_like(x)
+    for _ in range(300):
+        z = block(z, x)
+    return z, gradients(z, weights.double(), x, *block.parameters())
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    return float((a - b).detach().norm() / b.detach().norm())
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_values_and_implicit_gradients_are_those_of_float64_to_the_tolerance(solver: str, dtype: torch.dtype) -> None:
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-10
+    block, (x, weights) = Block(dtype=dtype), batch(dtype=dtype)
+    layer = mm.Equilibrium(block, SOLVERS[solver](tolerance=tolerance, max_steps=200))
+    output = layer(x)
+    value, gradient = exact(block, x, weights)
+    assert distance(output, value) < tolerance / 0.3
+    assert distance(gradients(output, weights, x, *block.parameters()), gradient) < 3 * tolerance / 0.3**2
+    assert layer.tally.converged == layer.tally.gradients_converged == len(x)
+
+
+@given(steps=st.integers(1, 9), relaxation=st.floats(0.1, 0.8), seed=st.integers(0, 9))
+@settings(max_examples=8, deadline=None)
+def test_reversible_gradients_are_those_through_its_own_steps(steps: int, relaxation: float, seed: int) -> None:
+    torch.manual_seed(seed)
+    block, (x, weights) = Block(), batch()
+    start = torch.randn_like(x).requires_grad_()
+    layer = mm.Equilibrium(block, mm.Coupled(max_steps=steps, relaxation=relaxation), "reversible")
+    y = z = start
+    for _ in range(steps):
+        y = (1 - relaxation) * y + relaxation * block(z, x)
+        z = (1 - relaxation) * z + relaxation * block(y, x)
+    output = layer(x, start=start)
+    assert distance(output, z) < 1e-12
+    of = (x, start, *block.parameters())
+    assert distance(gradients(output, weights, *of), gradients(z, weights, *of)) < 1e-8
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_gradients_that_are_not_exact_point_the_same_way(gradient: str) -> None:
+    block, (x, weights) = Block(0.4), batch()
+    output = mm.Equilibrium(block, gradient=gradient)(x)
+    of = (x, *block.parameters())
+    error = distance(gradients(output, weights, *of), exact(block, x, weights)[1])
+    bound = {"implicit": 1e-3, "phantom": 0.1, "reversible": 0.1, "jacobian_free": 0.6}
+    assert error < bound[gradient]
+    assert gradient in ("implicit", "reversible") or error > 1e-3
+
+
+class Meeting(nn.Module):
+    """A block in which samples meet, if they are to: each sees the mean of all."""
+
+    def __init__(self, meet: bool) -> None:
+        super().__init__()
+        self.meet, self.sizes = meet, []
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        self.sizes.append(len(z))
+        return 0.5 * torch.cos(z + z.mean(0) if self.meet else z) * x + x
+
+
+def test_samples_that_are_done_leave_unless_samples_meet() -> None:
+    x = torch.linspace(0.01, 1, 16, dtype=torch.float64).unsqueeze(1)
+    for meet in (False, True):
+        block = Meeting(meet)
+        layer = mm.Equilibrium(block, mm.FixedPoint(tolerance=1e-10, max_steps=100))
+        layer.solve(x)
+        block.sizes.clear()
+        solution = layer.solve(x)
+        assert solution.result == "converged"
+        assert min(block.sizes) == (16 if meet else 1)
+        torch.testing.assert_close(block(solution.value, x), solution.value, rtol=1e-9, atol=1e-12)
+        if not meet:
+            assert sum(block.sizes) - 16 < 16 * int(solution.steps.max())
+            alone = [layer.solve(x[i : i + 1]) for i in range(16)]
+            assert [int(s.steps) for s in alone] == solution.steps.tolist()
+            torch.testing.assert_close(torch.cat([s.value for s in alone]), solution.value, rtol=1e-12, atol=1e-15)
+
+
+class Pair(nn.Module):
+    """A block whose state is a tuple: an image and a vector of other widths."""
+
+    def forward(self, z: tuple[Tensor, Tensor], x: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+        image, vector = z
+        mean = vector.mean(1).view(-1, 1, 1, 1)
+        return 0.3 * torch.tanh(image + mean) + x, scale * torch.sin(image.mean((2, 3)) + vector)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_states_may_be_tuples_and_inputs_may_be_shared(gradient: str) -> None:
+    x = torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last).requires_grad_()
+    start = torch.zeros_like(x), torch.zeros(4, 3)
+    image, vector = mm.Equilibrium(Pair(), gradient=gradient)(x, start=start, scale=0.5)
+    torch.testing.assert_close(torch.cat([*Pair()((image, vector), x, 0.5)][1:]), vector, rtol=0.05, atol=0.05)
+    (image.sum() + vector.sum()).backward()
+    assert x.grad is not None
+    assert bool(x.grad.abs().min() > 0.5)
+
+
+class Dropping(nn.Module):
+    """A block with dropout, batch statistics and an iterated parametrization."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.utils.parametrizations.spectral_norm(nn.Linear(WIDTH, WIDTH))
+        self.norm, self.drop = nn.BatchNorm1d(WIDTH), nn.Dropout(0.3)
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        return 0.5 * self.drop(torch.tanh(self.norm(self.layer(z)))) + x
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_masks_and_statistics_are_held_within_a_solve_and_move_once(gradient: str) -> None:
+    x = torch.randn(8, WIDTH, requires_grad=True)
+    layer = mm.Equilibrium(Dropping(), gradient=gradient)
+    block: Any = layer.block
+    layer(x)  # the first call looks at the block
+    steps, mean = int(block.norm.num_batches_tracked), block.norm.running_mean.clone()
+    torch.manual_seed(3)
+    output = layer(x)
+    assert int(block.norm.num_batches_tracked) == steps + 1
+    assert not torch.equal(block.norm.running_mean, mean)
+    assert layer.tally.diverged == 0
+    after = torch.rand(1)
+    block.norm.running_mean.copy_(mean)
+    torch.manual_seed(3)
+    block.drop(torch.ones(8, WIDTH))
+    assert torch.equal(torch.rand(1), after)  # the generator stands where one call leaves it
+    output.sum().backward()  # statistics that moved since are no harm
+    assert x.grad is not None
+    assert bool(x.grad.isfinite().all())
+    assert block.norm.training
+    assert layer.eval().solve(x).result == ("stopped" if gradient == "reversible" else "converged")
+
+
+def test_autocast_computes_in_half_precision_and_says_what_it_reaches() -> None:
+    block, (x, weights) = Block(dtype=torch.float32), batch(dtype=torch.float32)
+    for gradient in GRADIENTS:
+        layer = mm.Equilibrium(block, gradient=gradient)
+        with torch.autocast("cpu", torch.bfloat16):
+            output = layer(x)
+        of = (x, *block.parameters())
+        reference = gradients(mm.Equilibrium(block, gradient=gradient)(x), weights, *of)
+        assert distance(gradients(output, weights, *of), reference) < 0.1
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(MinimandError, match="bfloat16"):
+        mm.Equilibrium(block, mm.Anderson(tolerance=1e-4))(x)
+
+
+def test_the_regularization_is_the_norm_of_the_jacobian_and_trains_it_down() -> None:
+    block, (x, _) = Block(0.9), batch(400)
+    layer = mm.Equilibrium(block, jacobian_weight=2.0)
+    z = layer(x)
+    jacobian = (1 - z.detach() ** 2).unsqueeze(2) * block.w.weight.detach()
+    assert layer.penalty is not None
+    assert float(layer.penalty.detach()) == pytest.approx(2 * float(jacobian.square().sum() / z.numel()), rel=0.2)
+    before = layer.spectral_radius(x)
+    optimizer = torch.optim.SGD(block.parameters(), 1.0)
+    for _ in range(3):
+        layer(x)
+        optimizer.zero_grad()
+        layer.penalty.backward()
+        optimizer.step()
+    assert layer.spectral_radius(x) < 0.9 * before
+    layer.eval()(x)
+    assert layer.penalty is None
+
+
+def test_what_is_well_posed_is_promised_and_the_rest_is_measured() -> None:
+    body = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.ReLU())
+    x = torch.randn(3, 2, 5, 5)
+    matrix = torch.autograd.functional.jacobian(lambda v: body[0](v.view(1, 2, 5, 5)).flatten(), torch.zeros(50))
+    assert lipschitz_bound(body) >= float(torch.linalg.matrix_norm(matrix, 2))  # pyright: ignore
+    with torch.no_grad():
+        body[0].weight.mul_(0.9 / lipschitz_bound(body))
+    layer = mm.Equilibrium(body)
+    assert layer.well_posed == "a contraction: its Lipschitz constant is at most 0.9"
+    assert layer.spectral_radius(x) < 0.9
+    hard = nn.Linear(4, 9)
+    nn.init.normal_(hard.weight, std=3)
+    monotone = Monotone(hard, nn.Linear(2, 4))
+    layer = mm.Equilibrium(monotone, mm.FixedPoint(relaxation=monotone.relaxation(), max_steps=3000))
+    assert "monotone" in str(layer.well_posed)
+    assert layer.solve(torch.randn(3, 2), start=torch.zeros(3, 4)).result == "converged"
+    assert mm.Equilibrium(Block()).well_posed is None
+
+
+def test_the_radius_is_that_of_the_jacobian() -> None:
+    block, (x, _) = Block(0.9), batch(1)
+    layer = mm.Equilibrium(block, mm.Anderson(tolerance=1e-12))
+    z = layer.solve(x).value[0]
+    jacobian = (1 - z**2).unsqueeze(1) * block.w.weight
+    expected = float(torch.linalg.eigvals(jacobian.detach()).abs().max())
+    assert layer.spectral_radius(x, iterations=400) == pytest.approx(expected, rel=0.05)
+
+
+class Numpy(nn.Module):
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        return 0.5 * z * torch.from_numpy(np.random.default_rng().integers(0, 2, z.shape)) + x
+
+
+class Wider(nn.Module):
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        return torch.cat([z, x], 1)
+
+
+_BAD: list[tuple[Callable[[], Any], str]] = [
+    (lambda: mm.Equilibrium(Wider())(batch()[0]), r"\(Wider\) maps a state of \(5, 6\) to \(5, 12\); z = block"),
+    (lambda: mm.Equilibrium(Numpy())(batch()[0]), r"\(Numpy\) gave two answers to one state.*numpy"),
+    (lambda: mm.Equilibrium(Block(), "anderson(tolerance=1e-17)")(batch()[0]), "float64.*at least 9e-16"),
+    (lambda: mm.Equilibrium(Block(), "broyden", "reversible"), "solver is Broyden.*mm.Coupled"),
+    (
+        lambda: mm.Equilibrium(Block(), "coupled(max_steps=40, relaxation=0.7)", "reversible")(batch()[0]),
+        "predicted to be off by at least 9e.04.*expected fewer steps",
+    ),
+    (lambda: mm.Equilibrium(Block(), gradient="implict"), "Did you mean 'implicit'"),
+    (lambda: mm.Equilibrium(torch.tanh), "block is <built-in method tanh"),  # pyright: ignore
+    (lambda: mm.Equilibrium.from_function(torch.tanh), "f is <built-in method tanh"),  # pyright: ignore
+    (lambda: mm.Equilibrium(Block())(), "no input and no start"),
+    (lambda: mm.Equilibrium(Block())(batch()[0], torch.zeros(3)), r"input 1 .*shape \(3,\).*5 samples.*by its name"),
+    (lambda: mm.Equilibrium(Block())(torch.zeros(3, WIDTH, dtype=torch.long)), "torch.int64.*floating-point"),
+    (lambda: mm.Equilibrium(nn.BatchNorm1d(6, track_running_stats=False))(batch(dtype=torch.float32)[0]), "GroupNorm"),
+    (lambda: mm.Equilibrium(Block(), gradient="reversible", jacobian_weight=0.1), "jacobian_weight is 0.1"),
+    (lambda: mm.Equilibrium(Block(), gradient="phantom(steps=0)"), "phantom.steps is 0"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), _BAD)
+def test_what_cannot_work_is_named(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(MinimandError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("gradient", ["implicit", "reversible"])
+def test_a_second_derivative_is_an_error_that_names_what_has_one(gradient: str) -> None:
+    x, weights = batch()
+    output = mm.Equilibrium(Block(), gradient=gradient)(x)
+    with pytest.raises(MinimandError, match="second derivative.*'phantom'"):
+        torch.autograd.grad((output * weights).sum(), x, create_graph=True)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_a_solve_that_diverges_is_said_once_and_training_goes_on_from_the_best_iterate(gradient: str) -> None:
+    class Explosion(nn.Module):
+        def forward(self, z: Tensor, x: Tensor) -> Tensor:
+            return 3 * z + z**3 + x
+
+    x, _ = batch()
+    solver = None if gradient == "reversible" else "fixed_point"
+    layer = mm.Equilibrium(Injected(nn.Identity()), solver, gradient)
+    layer.block = Explosion()
+    with pytest.warns(UserWarning, match=r"diverged from the first step for all 5 samples.*radius 3.*Try mm.Anderson"):
+        first = layer(x)
+    assert gradient == "reversible" or bool(first.isfinite().all())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layer(x)
+    assert layer.tally.diverged == 10
+
+
+def test_a_compiled_block_solves_as_it_does_uncompiled() -> None:
+    block, (x, weights) = Block(dtype=torch.float32), batch(dtype=torch.float32)
+    of = (x, *block.parameters())
+    expected = gradients(mm.Equilibrium(block)(x), weights, *of)
+    compiled: Any = torch.compile(block, backend="aot_eager")
+    assert distance(gradients(mm.Equilibrium(compiled)(x), weights, *of), expected) < 1e-4
+
+
+def test_an_equilibrium_can_be_copied_and_its_block_alone_has_weights() -> None:
+    layer = mm.Equilibrium.from_function(Block(), gradient="phantom(steps=2)")
+    x, _ = batch()
+    twin = copy.deepcopy(layer)
+    assert torch.equal(twin(x), layer(x))
+    assert [*layer.state_dict()] == [f"block.{name}" for name in Block().state_dict()]
+    assert F.mse_loss(layer(x), layer.solve(x).value) < 1e-6
