@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .algorithms import Algorithm as Algorithm, Coefficient as Coefficient, Drawn as Drawn, Learnable as Learnable
     from .algorithms._registry import list_algorithms as list_algorithms
     from .analysis import compress as compress, probe as probe
-    from .blocks import list_blocks as list_blocks
+    from .blocks import Implicit as Implicit, list_blocks as list_blocks
     from .cli.commands._registry import list_commands as list_commands
     from .data import Data as Data, list_data as list_data, load_data as load_data
     from .equilibrium import (
@@ -83,7 +83,7 @@ _NAMES = {
     "algorithms": "Algorithm Coefficient Drawn Learnable",
     "algorithms._registry": "list_algorithms",
     "analysis": "compress probe",
-    "blocks": "list_blocks",
+    "blocks": "Implicit list_blocks",
     "cli.commands._registry": "list_commands",
     "data": "Data list_data load_data",
     "equilibrium": "Anderson Broyden Coupled Equilibrium FixedPoint",

@@ -154,7 +154,7 @@ class _Prox(mm.Algorithm):
         ("heavy_ball", [nn.Linear(2, 2), 3], r"blocks\[1\] is int; HeavyBall expects a module"),
         (ALGORITHMS["two oracles"], [nn.Linear(2, 2)], "a module for each of gradient_f, gradient_g"),
         (ALGORITHMS["two oracles"], [{"gradient_f": nn.Linear(2, 2)}], "a module for each of gradient_f, gradient_g"),
-        (_Prox(), [nn.Linear(2, 2)], "expected an mm.blocks.Prox, known in closed form"),
+        (_Prox(), [nn.Linear(2, 2)], "expected an mm.blocks.Prox, such as"),
     ],
 )
 def test_bad_blocks_get_a_message(algorithm, blocks, message: str) -> None:

@@ -9,6 +9,7 @@ from .convolutional import (
 from .dense import one_layer as one_layer, two_layer as two_layer
 from .densely_connected import DenseLayer as DenseLayer
 from .highway import HighwayBranch as HighwayBranch
+from .implicit import Implicit as Implicit
 from .learned_prox import (
     LearnedProx as LearnedProx,
     convex_convolution as convex_convolution,

@@ -8,13 +8,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._support.errors import MinimandError, WrongTypeError
+from ..theory.kernel import Binding
 
 
 class Prox(nn.Module):
     """A module that answers a `prox` oracle: prox(v, s) minimizes g(p) + |p - v|^2 / (2 s) over p.
 
-    The network of an algorithm with such blocks is explicit: algorithm unrolling.
+    The network of an algorithm with known or learned ones is explicit: algorithm unrolling.
     """
+
+    binding: Binding | None = None
+    """The binding of the networks that the block is for; None for any, as the prox is that of its own function."""
 
     def forward(self, point: Tensor, step_size: float | Tensor) -> Tensor:
         """The minimizer, of the shape of `point`."""

@@ -1,49 +1,38 @@
 """Promises that z = block(z, x) has one solution, read off a block."""
 
 import math
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._support.errors import WrongTypeError
+from ..layers.convex_gradient import ConvexGradient
 from .injected import Injected
 
 
 class Monotone(nn.Module):
     """A block with one solution for all of its weights: injection(x) - W^T s(W z + b) with a monotone s.
 
-    z - block(z, x) is strongly monotone, and the solution minimizes a strongly convex function. `solver()` gives the
-    relaxation with which the plain iteration converges to it; Anderson's needs none.
+    z - block(z, x) is strongly monotone, and the solution minimizes a strongly convex function. `relaxation()` is one
+    with which the plain iteration converges to it; Anderson's needs none.
 
     Args:
-        inner: W and b, a linear layer, or a convolution without stride that keeps the size.
+        inner: W and b, a linear layer, or a convolution of stride 1, padded with zeros, that keeps the size.
         injection: what x goes through, to the shape of z.
         activation: a monotone activation with slopes of at most 1.
     """
 
     def __init__(self, inner: nn.Linear | nn.Conv2d, injection: nn.Module, activation: nn.Module | None = None) -> None:
         super().__init__()
-        if not isinstance(inner, nn.Linear | nn.Conv2d):
-            raise WrongTypeError(f"inner is {inner!r}; expected an nn.Linear or an nn.Conv2d.")
-        self.inner, self.injection = inner, injection
-        self.activation = nn.ReLU() if activation is None else activation
+        self.potential, self.injection = ConvexGradient(inner, activation), injection
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
         """The next state, (N, ...)."""
-        hidden = self.activation(self.inner(z))
-        if isinstance(self.inner, nn.Linear):
-            back = F.linear(hidden, self.inner.weight.T)
-        else:
-            padding: Any = self.inner.padding
-            back = F.conv_transpose2d(hidden, self.inner.weight, padding=padding)
-        return self.injection(x) - back
+        return self.injection(x) + self.potential(z)
 
     @torch.no_grad()
     def relaxation(self) -> float:
         """The largest relaxation of the plain iteration that is sure to converge: 1 / (1 + |W|^2 / 2)."""
-        return 1 / (1 + lipschitz_bound(self.inner) ** 2 / 2)
+        return 1 / (1 + lipschitz_bound(self.potential) / 2)
 
 
 _SLOPES: dict[type[nn.Module], float] = {
@@ -72,6 +61,8 @@ def lipschitz_bound(module: nn.Module) -> float:
     """
     if isinstance(module, nn.Sequential):
         return math.prod(map(lipschitz_bound, module)) if len(module) else 1.0
+    if isinstance(module, ConvexGradient):
+        return float(module.norm_bound()) ** 2
     if isinstance(module, nn.Linear):
         return float(torch.linalg.matrix_norm(module.weight.float(), 2))
     if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module.padding_mode == "zeros" and module.groups == 1:

@@ -39,7 +39,7 @@ class Unrolled(nn.Module):
         self.binding: Binding = binding
         if isinstance(blocks, str) or not isinstance(blocks, Iterable):
             raise MinimandError(f"blocks is {type(blocks).__name__}; expected a list of modules, one per layer.")
-        modules = [_as_block(block, k, algorithm) for k, block in enumerate(blocks)]
+        modules = [_as_block(block, k, algorithm, binding) for k, block in enumerate(blocks)]
         if not modules:
             raise MinimandError("blocks is empty; expected one block per layer.")
         self._tensors = Coefficients(algorithm, len(modules))
@@ -165,6 +165,10 @@ class UnrolledLayer(nn.Module):
             return -answer if binding == "residual" else x - answer
 
         def prox(x: Tensor, step_size: float | Tensor) -> Tensor:
+            if not isinstance(step_size, Tensor) and not step_size > 0:
+                raise MinimandError(
+                    f"step {self.k} asks {name} with the step size {step_size:g}; expected more than 0."
+                )
             return ask(self.block, name, x, self.k, step_size)
 
         def known(x: Tensor) -> Tensor:
@@ -209,7 +213,7 @@ def ask(block: nn.Module, oracle: str, x: Tensor, layer: int, *step_size: float 
     raise MinimandError(f"block {layer} ({type(module).__name__}) {why}")
 
 
-def _as_block(block: Any, k: int, algorithm: Algorithm) -> nn.Module:
+def _as_block(block: Any, k: int, algorithm: Algorithm, binding: Binding) -> nn.Module:
     oracles = algorithm.oracles
     named = isinstance(block, Mapping | nn.ModuleDict)
     answers = {name: as_block(module) for name, module in block.items()} if named else {oracles[0]: as_block(block)}
@@ -218,11 +222,18 @@ def _as_block(block: Any, k: int, algorithm: Algorithm) -> nn.Module:
         received = f"a mapping of {', '.join(map(str, answers))}" if named else type(block).__name__
         raise MinimandError(f"blocks[{k}] is {received}; {type(algorithm).__name__} expects {expected}.")
     for oracle, module in answers.items():
-        if is_proximal(oracle) and not isinstance(module, Prox):
+        if not is_proximal(oracle):
+            continue
+        if not isinstance(module, Prox):
             raise MinimandError(
-                f"blocks[{k}] answers {oracle!r} with {type(module).__name__}; expected an mm.blocks.Prox, known in "
-                "closed form. A learned block there, whose answer depends on the new iterate, makes an implicit "
-                "network, which is not built yet; `mm.certify` reads it."
+                f"blocks[{k}] answers {oracle!r} with {type(module).__name__}; expected an mm.blocks.Prox, such as "
+                "mm.blocks.SoftThreshold or mm.blocks.LearnedProx, or mm.Implicit(block), whose answer depends on the "
+                "new iterate."
+            )
+        if module.binding not in (None, binding):
+            raise MinimandError(
+                f"blocks[{k}] answers {oracle!r} for the binding {module.binding!r}, but the network's is {binding!r}; "
+                f"expected mm.Implicit(block, binding={binding!r})."
             )
     return nn.ModuleDict(answers) if named else answers[oracles[0]]
 
