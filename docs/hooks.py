@@ -18,7 +18,7 @@ from torch import nn
 import minimand as mm
 from minimand._support.plain_yaml import read_yaml
 from minimand.experiments import StudyResult, read_study
-from minimand.experiments.claims import COLUMNS, claim_rows
+from minimand.experiments.deciding.claims import COLUMNS, claim_rows
 from minimand.experiments.study import STUDIES
 from minimand.recipes.optimizers import OPTIMIZERS
 from minimand.recipes.registry import RECIPES

@@ -207,7 +207,7 @@ def test_search_prints_what_it_found(
     def interrupted(**_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["minimand.experiments.search"], "search", interrupted)
+    monkeypatch.setattr(sys.modules["minimand.experiments.searching.search"], "search", interrupted)
     with pytest.raises(SystemExit) as stopped:
         main(search)
     assert stopped.value.code == 130

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from minimand.experiments import DecisiveResult, DecisiveStudy, read_study
-from minimand.experiments.claims import claim_rows
+from minimand.experiments.deciding.claims import claim_rows
 from minimand.experiments.study import STUDIES
 from minimand.report.citing import short_citation
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import minimand as mm
-from minimand.experiments.tuning import at_the_edge, trials
+from minimand.experiments.comparing.tuning import at_the_edge, trials
 
 RECIPE = mm.Recipe(epochs=2, batch_size=50)
 
@@ -152,7 +152,7 @@ def test_each_arm_gets_the_rate_that_is_best_on_held_out_samples(tmp_path: Path)
 @pytest.mark.parametrize("step", [1e-4, 0.01, 3.0])
 def test_a_step_is_timed_whatever_a_training_takes_besides(monkeypatch: pytest.MonkeyPatch, step: float) -> None:
     """The clock has what each training takes of its own, noise that only makes longer, and a slow first one."""
-    from minimand.experiments import budget
+    from minimand.experiments.comparing import budget
 
     now, random, first = [0.0], torch.Generator().manual_seed(0), [5.0]
 
@@ -185,7 +185,7 @@ def test_arms_of_an_equal_budget_have_the_epochs_for_it(
     assert second.epochs == max(1, round(5 * first.cost / second.cost)) == len(second.histories[0])
     assert f"{'Time' if budget == 'time' else 'Training FLOPs'}" in comparison.note
     assert "epochs" in comparison.columns()
-    module = import_module("minimand.experiments.compare")
+    module = import_module("minimand.experiments.comparing.compare")
     monkeypatch.setattr(module, "costs", lambda *_: pytest.fail("measured again"))
     again = mm.compare(arms, "nested_rings(samples=200)", budget=budget, run=tmp_path, **how)
     assert again.rows() == comparison.rows()

@@ -9,12 +9,12 @@ import pytest
 import minimand as mm
 from minimand._support.plain_yaml import read_yaml
 from minimand.experiments import Claim, Column, DecisiveResult, DecisiveStudy, Trials, read_study, run_study
-from minimand.experiments.budget import training_flops
-from minimand.experiments.held_out import SEED, judged_part
-from minimand.experiments.judged import recipe_of
-from minimand.experiments.paired import PairedDifference
+from minimand.experiments.comparing.budget import training_flops
+from minimand.experiments.deciding.judged import recipe_of
+from minimand.experiments.statistics.held_out import SEED, judged_part
+from minimand.experiments.statistics.paired import PairedDifference
+from minimand.experiments.statistics.verdict import verdict
 from minimand.experiments.study import STUDIES
-from minimand.experiments.verdict import verdict
 from minimand.models import create_for
 from minimand.recipes import Recipe, as_config
 from minimand.training.hooks.nonfinite import NonFiniteLossError

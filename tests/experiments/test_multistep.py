@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import minimand as mm
-from minimand.experiments.multistep import KNOWN, Multistep, from_parameters, known_parameters, ranges
+from minimand.experiments.searching.multistep import KNOWN, Multistep, from_parameters, known_parameters, ranges
 
 
 def _parameters(steps: int) -> st.SearchStrategy[dict[str, float]]:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, strategies as st
 from scipy import stats
 
-from minimand.experiments.comparison import Comparison, ComparisonEntry
-from minimand.experiments.paired import PairedDifference, corrected
+from minimand.experiments.comparing.comparison import Comparison, ComparisonEntry
+from minimand.experiments.statistics.paired import PairedDifference, corrected
 
 VALUES = st.lists(st.floats(-5, 5), min_size=2, max_size=8)
 

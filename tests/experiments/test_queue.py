@@ -18,11 +18,11 @@ import pytest
 import torch
 
 import minimand as mm
-from minimand.experiments.queue import FailedTasksError, Queue
-from minimand.experiments.ray_workers import RayWorkers
 from minimand.experiments.running import read_study, run_study
 from minimand.experiments.study import STUDIES, Column, Study
-from minimand.experiments.workers import Package, perform
+from minimand.experiments.tasks.queue import FailedTasksError, Queue
+from minimand.experiments.tasks.ray_workers import RayWorkers
+from minimand.experiments.tasks.workers import Package, perform
 from minimand.training.loop.events import Saved, StepDone
 
 
@@ -127,7 +127,7 @@ _DRIVER = """
 import os, sys, time
 from pathlib import Path
 from types import SimpleNamespace
-from minimand.experiments.ray_workers import RayWorkers
+from minimand.experiments.tasks.ray_workers import RayWorkers
 from minimand.experiments.running import run_study
 from minimand.experiments.study import STUDIES, Column, Study
 
@@ -242,7 +242,9 @@ def test_a_comparison_in_several_processes_is_that_of_one(tmp_path: Path) -> Non
 def test_a_search_with_two_jobs_suggests_the_same_whenever_it_is_broken_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["minimand.experiments.search"], "_conclude", lambda task, trials, *_: trials)
+    monkeypatch.setattr(
+        sys.modules["minimand.experiments.searching.search"], "_conclude", lambda task, trials, *_: trials
+    )
 
     def trials(folder: str, count: int, jobs: int = 2) -> list[Any]:
         made: Any = mm.search(**_SMALL, seeds=1, run=tmp_path / folder, trials=count, jobs=jobs)

@@ -9,12 +9,12 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import minimand as mm
-from minimand.experiments import trials as trials_module
-from minimand.experiments.multistep import KNOWN, from_parameters
-from minimand.experiments.outcomes import Task
-from minimand.experiments.trials import Trial
+from minimand.experiments.comparing.outcomes import Task
+from minimand.experiments.searching import trials as trials_module
+from minimand.experiments.searching.multistep import KNOWN, from_parameters
+from minimand.experiments.searching.trials import Trial
 
-MODULE = sys.modules["minimand.experiments.search"]
+MODULE = sys.modules["minimand.experiments.searching.search"]
 RECIPE = mm.Recipe(epochs=2, batch_size=40)
 SMALL: dict[str, Any] = {
     "data": "nested_rings(samples=200)",

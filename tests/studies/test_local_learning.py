@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from minimand.data import Data, as_data
-from minimand.experiments.judged import recipe_of, training_flops
+from minimand.experiments.deciding.judged import recipe_of, training_flops
 from minimand.studies.local_learning.local_learning import ARMS, STUDY, kept_bytes, network
 
 

@@ -17,8 +17,8 @@ from minimand.algorithms import as_algorithm
 from minimand.data.samples import Arrays
 from minimand.data.sets.nested_rings import nested_rings
 from minimand.experiments import DecisiveStudy, StudyResult, trained
-from minimand.experiments.plan import keep_plan
 from minimand.experiments.running import read_study, run_study
+from minimand.experiments.statistics.plan import keep_plan
 from minimand.experiments.study import SCALES, STUDIES, Bench
 from minimand.models.registry import create_for
 from minimand.recipes.recipe import from_config

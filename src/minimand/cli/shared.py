@@ -170,7 +170,7 @@ def progress(console: Console, quiet: bool, label: str = "") -> tuple[Any, ...]:
 
 def queue_options(command: Any, console: Console, quiet: bool) -> dict[str, Any]:
     """How a command with --jobs and --engine does its trainings, and what shows those of this process as they go."""
-    from ..experiments.queue import as_queue
+    from ..experiments.tasks.queue import as_queue
 
     options = {"jobs": command.jobs, "engine": command.engine}
     is_here = as_queue(**options).is_here

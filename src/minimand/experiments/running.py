@@ -20,13 +20,13 @@ from .._support.sealed import SealError, read_sealed_text, sealed_json
 from ..report import Figures, bibtex, write_page
 from ..training import NonFiniteLossError
 from ..training.distributed.world import World
-from .decided import DecisiveResult
-from .decisive import DecisiveStudy
-from .plan import PLAN, completed, keep_plan
-from .queue import Engine, Queue, as_queue, no_callbacks, only_main
+from .deciding.decided import DecisiveResult
+from .deciding.decisive import DecisiveStudy
+from .statistics.plan import PLAN, completed, keep_plan
 from .study import SCALES, STUDIES, Bench, CallbacksByLabel, Cell, Measurement, Scale, Study
 from .study_result import StudyResult, column_text
-from .work import Record, Records, Work
+from .tasks.queue import Engine, Queue, as_queue, no_callbacks, only_main
+from .tasks.work import Record, Records, Work
 
 _FILE, _BEFORE = "results.json", "results.before.json"  # of which the second is read where the first is damaged
 _PARTS = "measurements"  # the folder of those that are not among the results yet

@@ -13,7 +13,7 @@ from .._support.registry import Registry, instance_of
 from .._support.style import Figure
 from ..data import Arrays, Data, load_data
 from ..training import Callback
-from .held_out import judged_part
+from .statistics.held_out import judged_part
 
 Scale = Literal["smoke", "cpu", "paper"]
 """The size of a study: seconds, to see that it runs; at most half an hour on two cores; as published."""

@@ -17,7 +17,7 @@ from ..networks import count_parameters
 from ..recipes import SGD, Augmentation, Recipe, StepDecay, as_config, from_config
 from ..report import count_flops
 from ..training import FitResult, Method, NonFiniteLossError, fit
-from .held_out import STAGE
+from .statistics.held_out import STAGE
 from .study import Bench, Cell, Column, Scale, Values
 
 ACCURACY = Column("accuracy", "test accuracy %", 1, 100)

@@ -37,8 +37,8 @@ class Compare(TrainingOptions):
     def __call__(self, console: Console) -> None:
         from ..._support.checks import check_number
         from ...algorithms import as_algorithm
-        from ...experiments.compare import compare
-        from ...experiments.comparison import ABOUT_DIFFERENCES
+        from ...experiments.comparing.compare import compare
+        from ...experiments.comparing.comparison import ABOUT_DIFFERENCES
 
         check_number("--seeds", self.seeds, 1, float("inf"), whole=True)
         if self.tune:

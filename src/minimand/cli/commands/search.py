@@ -31,7 +31,7 @@ class Search(TrainingOptions):
     engine: Engine = None
 
     def __call__(self, console: Console) -> None:
-        from ...experiments.search import search
+        from ...experiments.searching.search import search
 
         with resumable():
             result = search(

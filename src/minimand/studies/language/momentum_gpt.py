@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from ...experiments import Bench, Cell, Claim, Column, DecisiveStudy, Scale, Trials, Values
-from ...experiments.judged import train_judged
+from ...experiments.deciding.judged import train_judged
 from ...experiments.trained import PARAMETERS
 from ...models import create_model
 from ...recipes import AdamW, Cosine, Recipe, as_config

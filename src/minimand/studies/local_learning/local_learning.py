@@ -20,9 +20,9 @@ from ...experiments import (
     Trials,
     Values,
 )
-from ...experiments.held_out import STAGE
-from ...experiments.judged import recipe_of, train_judged
-from ...experiments.paired import interval_of
+from ...experiments.deciding.judged import recipe_of, train_judged
+from ...experiments.statistics.held_out import STAGE
+from ...experiments.statistics.paired import interval_of
 from ...experiments.trained import PARAMETERS, images
 from ...layers import SpaceToDepth
 from ...recipes import SGD, Augmentation, Recipe, as_config

@@ -2,7 +2,7 @@
 
 from ...data.sets.nested_rings import nested_rings
 from ...experiments import Bench, Cell, Claim, Column, DecisiveStudy, Scale, Trials, Values, judged_part
-from ...experiments.judged import train_judged
+from ...experiments.deciding.judged import train_judged
 from ...experiments.trained import PARAMETERS, SKELETONS
 from ...recipes import AdamW, Cosine, Recipe, as_config
 from .rings import margin_on, network

@@ -10,7 +10,7 @@ from torch import nn
 from ...algorithms import as_algorithm
 from ...data import Data
 from ...experiments import Bench, Cell, Claim, DecisiveStudy, Scale, Trials, Values
-from ...experiments.judged import train_judged
+from ...experiments.deciding.judged import train_judged
 from ...experiments.trained import ACCURACY, LOSS, PARAMETERS
 from ...layers.scale import Scale as Factor
 from ...models import UnrolledNetwork, create_for

@@ -3,7 +3,7 @@
 import math
 
 from ...experiments import Bench, Cell, Claim, Column, DecisiveStudy, Scale, Trials, Values
-from ...experiments.judged import train_judged
+from ...experiments.deciding.judged import train_judged
 from ...experiments.trained import SKELETONS, seeded_network
 from ...recipes import AdamW, Cosine, Recipe, as_config
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...experiments import Bench, Cell, Claim, Column, DecisiveStudy, Scale, Trials, Values
-from ...experiments.judged import train_judged
+from ...experiments.deciding.judged import train_judged
 from ...experiments.trained import images
 from ...models import convnet4, convnet8
 from ...recipes import Adam, Augmentation, Recipe, StepDecay, as_config

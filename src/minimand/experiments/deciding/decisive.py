@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from typing import Any, Literal
 
-from .._support.errors import MinimandError
-from .held_out import HELD_OUT, SEED, STAGE, TUNING
-from .plan import EQUALITY_TEST
-from .study import Cell, Measurement, Measurements, Scale, Study
-from .verdict import Expected
+from ..._support.errors import MinimandError
+from ..statistics.held_out import HELD_OUT, SEED, STAGE, TUNING
+from ..statistics.plan import EQUALITY_TEST
+from ..statistics.verdict import Expected
+from ..study import Cell, Measurement, Measurements, Scale, Study
 
 TEST_OF_CLAIMS = (
     "paired t test over seeds for each claim in each group, two-sided at 5 %, Holm's correction over all of them; "

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import torch
 
-from .._support.errors import MinimandError
-from .._support.extras import require
+from ..._support.errors import MinimandError
+from ..._support.extras import require
 from .workers import Package, perform
 
 

@@ -11,29 +11,29 @@ from typing import Any
 
 import torch
 
-from .._support.calls import file_name
-from .._support.checks import check_number
-from .._support.environment import as_device
-from .._support.errors import MinimandError, WrongTypeError
-from .._support.files import write_whole
-from ..algorithms import Algorithm, as_algorithm, specification
-from ..data import Data, as_data, hold_out
-from ..models import UnrolledNetwork, model_for
-from ..networks import count_parameters
-from ..networks.fingerprint import model_fingerprint
-from ..recipes import Recipe, as_config, as_recipe, default_recipe
-from ..report import bibtex, certify_model, count_flops
-from ..theory import Binding, Certificate
-from ..training import Run
-from ..training.distributed.world import World
-from ..training.runs.fingerprint import of_data
+from ..._support.calls import file_name
+from ..._support.checks import check_number
+from ..._support.environment import as_device
+from ..._support.errors import MinimandError, WrongTypeError
+from ..._support.files import write_whole
+from ...algorithms import Algorithm, as_algorithm, specification
+from ...data import Data, as_data, hold_out
+from ...models import UnrolledNetwork, model_for
+from ...networks import count_parameters
+from ...networks.fingerprint import model_fingerprint
+from ...recipes import Recipe, as_config, as_recipe, default_recipe
+from ...report import bibtex, certify_model, count_flops
+from ...theory import Binding, Certificate
+from ...training import Run
+from ...training.distributed.world import World
+from ...training.runs.fingerprint import of_data
+from ..statistics.held_out import HELD_OUT, SEED
+from ..statistics.plan import EQUALITY_TEST, TEST, keep_plan, read_plan
+from ..study import CallbacksByLabel
+from ..tasks.queue import Engine, Queue, as_queue, no_callbacks, only_main
 from .budget import Budget, as_budget, costs, epochs_for
 from .comparison import Comparison, ComparisonEntry
-from .held_out import HELD_OUT, SEED
 from .outcomes import ArmTraining, Outcome, Task, together, train_all
-from .plan import EQUALITY_TEST, TEST, keep_plan, read_plan
-from .queue import Engine, Queue, as_queue, no_callbacks, only_main
-from .study import CallbacksByLabel
 from .tuning import Tried, best_of, trials
 
 

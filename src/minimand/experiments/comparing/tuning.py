@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .._support.errors import MinimandError
-from ..recipes import SGD, Recipe
-from ..recipes.optimizers import Muon
+from ..._support.errors import MinimandError
+from ...recipes import SGD, Recipe
+from ...recipes.optimizers import Muon
 from .outcomes import Outcome
 
 _WITH_MOMENTUM = 9

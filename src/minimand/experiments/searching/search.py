@@ -8,25 +8,25 @@ from typing import Any
 
 import torch
 
-from .._support.environment import as_device
-from .._support.errors import MinimandError
-from .._support.extras import require
-from .._support.files import write_whole
-from ..algorithms import ALGORITHMS, Algorithm, as_algorithm
-from ..data import Data, as_data, hold_out
-from ..models import model_for
-from ..recipes import Recipe, as_recipe, default_recipe
-from ..report import bibtex, certify_model
-from ..theory import Binding, Certificate, distance, equivalent, identify
-from ..training import Backpropagation, Run
-from ..training.distributed.processes import is_launched
-from ..training.fit import check_seed
-from ..training.runs.keeper import configuration
-from .compare import compare
+from ..._support.environment import as_device
+from ..._support.errors import MinimandError
+from ..._support.extras import require
+from ..._support.files import write_whole
+from ...algorithms import ALGORITHMS, Algorithm, as_algorithm
+from ...data import Data, as_data, hold_out
+from ...models import model_for
+from ...recipes import Recipe, as_recipe, default_recipe
+from ...report import bibtex, certify_model
+from ...theory import Binding, Certificate, distance, equivalent, identify
+from ...training import Backpropagation, Run
+from ...training.distributed.processes import is_launched
+from ...training.fit import check_seed
+from ...training.runs.keeper import configuration
+from ..comparing.compare import compare
+from ..study import CallbacksByLabel
+from ..tasks.queue import Engine, Queue, as_queue, no_callbacks
 from .multistep import KNOWN
-from .queue import Engine, Queue, as_queue, no_callbacks
 from .search_result import FILE, SearchResult
-from .study import CallbacksByLabel
 from .trials import DATABASE, Trial, TrialTask, best_first, make_trials, opened_study, tally
 
 _HELD_OUT = 0.2

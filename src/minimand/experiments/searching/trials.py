@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .._support.errors import MinimandError
-from .._support.files import write_whole
-from .._support.seeds import derived_seed
-from ..models import UnrolledNetwork
-from ..theory import Certificate, certify
-from ..training import Callback, EpochDone, Event, NonFiniteLossError
-from ..training.runs.run import differences
+from ..._support.errors import MinimandError
+from ..._support.files import write_whole
+from ..._support.seeds import derived_seed
+from ...models import UnrolledNetwork
+from ...theory import Certificate, certify
+from ...training import Callback, EpochDone, Event, NonFiniteLossError
+from ...training.runs.run import differences
+from ..comparing.outcomes import Task
+from ..study import CallbacksByLabel
+from ..tasks.queue import Queue
+from ..tasks.work import Record, Records, Work
 from .multistep import PRECISION, Multistep, from_parameters, known_parameters, ranges
-from .outcomes import Task
-from .queue import Queue
-from .study import CallbacksByLabel
-from .work import Record, Records, Work
 
 if TYPE_CHECKING:
     import optuna

@@ -10,9 +10,9 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from .._support.files import write_whole
-from .._support.sealed import SealError, read_sealed_text, sealed_json
-from .study import CallbacksByLabel
+from ..._support.files import write_whole
+from ..._support.sealed import SealError, read_sealed_text, sealed_json
+from ..study import CallbacksByLabel
 
 Record = dict[str, Any]
 """What a task came to, as plain values."""

@@ -23,14 +23,14 @@ from typing import Any, Self
 import torch
 from rich.console import Console
 
-from .._support.errors import MinimandError, MisuseError
-from .._support.files import write_whole
-from ..training.distributed.processes import code_and_versions
-from ..training.hooks.progress import ShowProgress
-from ..training.runs.run import RunInUseError
+from ..._support.errors import MinimandError, MisuseError
+from ..._support.files import write_whole
+from ...training.distributed.processes import code_and_versions
+from ...training.hooks.progress import ShowProgress
+from ...training.runs.run import RunInUseError
 from .work import Records, Work
 
-_START = "from minimand.experiments.workers import serve; serve()"
+_START = "from minimand.experiments.tasks.workers import serve; serve()"
 _PATIENCE = 60.0  # seconds in which a worker that is lost but not dead may let go of a run
 _OWN_FILES = "minimand_user_"  # the modules of algorithms and models that were named by their files
 

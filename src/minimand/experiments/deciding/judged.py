@@ -5,14 +5,14 @@ from typing import Any
 
 from torch import nn
 
-from ..data import Data
-from ..networks import count_parameters
-from ..recipes import Recipe, from_config
-from ..training import Method
-from .budget import training_flops
-from .held_out import STAGE
-from .study import Bench, Cell, Values
-from .trained import train
+from ...data import Data
+from ...networks import count_parameters
+from ...recipes import Recipe, from_config
+from ...training import Method
+from ..comparing.budget import training_flops
+from ..statistics.held_out import STAGE
+from ..study import Bench, Cell, Values
+from ..trained import train
 
 
 def recipe_of(cell: Cell) -> Recipe:

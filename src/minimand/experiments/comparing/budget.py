@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .._support.errors import MinimandError, unknown_name
-from ..data import Arrays, Data
-from ..data.samples import NoSamples
-from ..recipes import Recipe
-from ..training import Method, fit
+from ..._support.errors import MinimandError, unknown_name
+from ...data import Arrays, Data
+from ...data.samples import NoSamples
+from ...recipes import Recipe
+from ...training import Method, fit
 
 Budget = Literal["steps", "time", "flops"]
 """What the trainings of all arms have in common."""

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..report.citing import short_citation
+from ...report.citing import short_citation
+from ..study import Study
 from .decided import NOT_YET, Decision, DecisiveResult
 from .decisive import DecisiveStudy
-from .study import Study
 
 COLUMNS = ("claim", "source", "tested by", "result")
 """The heads of the table of claims."""

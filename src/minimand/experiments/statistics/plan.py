@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .._support.errors import MinimandError
-from .._support.files import write_whole
-from .._support.plain_yaml import read_yaml, write_yaml
-from .._support.sealed import read_sealed_text, sealed_yaml
-from ..recipes import as_config, from_config
-from ..training.runs.run import differences
+from ..._support.errors import MinimandError
+from ..._support.files import write_whole
+from ..._support.plain_yaml import read_yaml, write_yaml
+from ..._support.sealed import read_sealed_text, sealed_yaml
+from ...recipes import as_config, from_config
+from ...training.runs.run import differences
 
 TEST = "paired t test over seeds, each arm against the first, two-sided at 5 %, Holm's correction over the arms"
 """How a comparison is judged."""

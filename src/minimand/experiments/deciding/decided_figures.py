@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from .._support.style import COLORS, Figure, draw_mean_and_range, legend_below, literal, new_figure, plain
-from .paired import interval_of
-from .study import Cell, Column, Measurement
+from ..._support.style import COLORS, Figure, draw_mean_and_range, legend_below, literal, new_figure, plain
+from ..statistics.paired import interval_of
+from ..study import Cell, Column, Measurement
 
 Arms = Sequence[tuple[Cell, Sequence[Measurement]]]
 """The cells of arms with their measurements."""

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from .._support.style import Figure
-from .._support.tables import markdown, table_text
+from ..._support.style import Figure
+from ..._support.tables import markdown, table_text
+from ..statistics.held_out import HELD_OUT, STAGE
+from ..statistics.paired import CONFIDENCE, PairedDifference, corrected
+from ..statistics.verdict import UNDECIDED, verdict
+from ..study import Cell, Measurement
+from ..study_result import StudyResult
 from .decided_figures import draw_against_flops, draw_learning_curves
 from .decisive import Claim, DecisiveStudy, row_label
-from .held_out import HELD_OUT, STAGE
-from .paired import CONFIDENCE, PairedDifference, corrected
-from .study import Cell, Measurement
-from .study_result import StudyResult
-from .verdict import UNDECIDED, verdict
 
 NOT_YET = "being measured"
 ABOUT_CLAIMS = (

@@ -8,15 +8,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, Protocol, TypeVar, get_args
 
-from .._support.checks import check_number
-from .._support.errors import MinimandError
-from .._support.extras import require
-from ..training.distributed.processes import is_launched
-from ..training.distributed.world import World
-from ..training.hooks.progress import with_progress
-from ..training.runs.interrupts import Interrupts, deferred_interrupts
+from ..._support.checks import check_number
+from ..._support.errors import MinimandError
+from ..._support.extras import require
+from ...training.distributed.processes import is_launched
+from ...training.distributed.world import World
+from ...training.hooks.progress import with_progress
+from ...training.runs.interrupts import Interrupts, deferred_interrupts
+from ..study import CallbacksByLabel
 from .ray_workers import RayWorkers
-from .study import CallbacksByLabel
 from .work import Record, Records, Work
 from .workers import LocalWorkers, Package, packed
 

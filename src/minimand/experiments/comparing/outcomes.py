@@ -7,17 +7,17 @@ from typing import Any
 
 import torch
 
-from .._support.environment import environment
-from .._support.seeds import seeded_apart
-from ..algorithms import Algorithm
-from ..data import Data
-from ..models import UnrolledNetwork, model_for
-from ..recipes import Recipe
-from ..theory import Binding
-from ..training import Callback, FitResult, NonFiniteLossError, fit
-from .queue import Queue
-from .study import CallbacksByLabel
-from .work import Record, Records, Work
+from ..._support.environment import environment
+from ..._support.seeds import seeded_apart
+from ...algorithms import Algorithm
+from ...data import Data
+from ...models import UnrolledNetwork, model_for
+from ...recipes import Recipe
+from ...theory import Binding
+from ...training import Callback, FitResult, NonFiniteLossError, fit
+from ..study import CallbacksByLabel
+from ..tasks.queue import Queue
+from ..tasks.work import Record, Records, Work
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .._support.checks import check_number
-from .._support.errors import MinimandError
+from ..._support.checks import check_number
+from ..._support.errors import MinimandError
 
 CONFIDENCE = 0.95
 """The share of intervals, over repeated experiments, that hold the true difference."""

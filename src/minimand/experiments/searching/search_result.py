@@ -6,13 +6,13 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar
 
-from .._support.files import write_whole
-from .._support.sealed import sealed_json
-from .._support.style import COLORS, Figure, one_panel
-from .._support.tables import table_html, table_text
-from ..report import Figures, write_page
-from ..theory import Certificate, Identification
-from .comparison import Comparison
+from ..._support.files import write_whole
+from ..._support.sealed import sealed_json
+from ..._support.style import COLORS, Figure, one_panel
+from ..._support.tables import table_html, table_text
+from ...report import Figures, write_page
+from ...theory import Certificate, Identification
+from ..comparing.comparison import Comparison
 from .trials import Trial, best_first, tally
 
 FILE = "search.json"  # the result of a search, in its folder

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..data.data import Data, hold_out
+from ...data.data import Data, hold_out
 
 HELD_OUT = 0.2
 """The share of the training samples by which settings are chosen; the judged trainings use all of them."""

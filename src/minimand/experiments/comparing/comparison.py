@@ -7,17 +7,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .._support.files import write_whole
-from .._support.sealed import sealed_json
-from .._support.style import COLORS, Figure, draw_mean_and_range, legend_below, literal, new_figure, plain
-from .._support.tables import markdown, spread, table_html, table_text
-from ..report import Figures, write_page
-from ..theory import Certificate
+from ..._support.files import write_whole
+from ..._support.sealed import sealed_json
+from ..._support.style import COLORS, Figure, draw_mean_and_range, legend_below, literal, new_figure, plain
+from ..._support.tables import markdown, spread, table_html, table_text
+from ...report import Figures, write_page
+from ...theory import Certificate
+from ..statistics.held_out import HELD_OUT
+from ..statistics.paired import CONFIDENCE, PairedDifference, corrected
+from ..statistics.verdict import verdict
 from .budget import Budget
-from .held_out import HELD_OUT
-from .paired import CONFIDENCE, PairedDifference, corrected
 from .tuning import Tried, at_the_edge
-from .verdict import verdict
 
 ABOUT_DIFFERENCES = (
     "Paired by seed: Student's intervals; p of no difference after Holm's correction over the algorithms; what is "

@@ -1,0 +1,1 @@
+"""Decisive studies: claims on pairs of arms, planned before they are measured."""

@@ -1,0 +1,1 @@
+"""Searches for coefficients and methods within the certified region."""

@@ -1,0 +1,1 @@
+"""What seeds show: plans, paired differences, verdicts, and the samples that are held out."""
