@@ -12,6 +12,7 @@ from .highway import HighwayBranch as HighwayBranch
 from .implicit import Implicit as Implicit
 from .learned_prox import (
     LearnedProx as LearnedProx,
+    contraction as contraction,
     convex_convolution as convex_convolution,
     convex_gradient as convex_gradient,
 )

@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from .._support.checks import check_number
 from ..layers.convex_gradient import ConvexGradient
+from ..layers.normalized_weight import operator_norm
+from ..layers.scale import Scale as Factor
 from .proximal import Prox
 from .registry import block
 
@@ -48,3 +51,10 @@ def convex_convolution(channels: int) -> ConvexGradient:
         inner.weight /= torch.linalg.matrix_norm(inner.weight.flatten(1), 2)
         nn.init.zeros_(inner.bias)
     return ConvexGradient(inner)
+
+
+def contraction(channels: int, factor: float = 0.9) -> nn.Sequential:
+    """Conv-ReLU-Conv of norms 1, times a factor: (N, channels, H, W) as it is; its Lipschitz constant is the factor."""
+    check_number("factor", factor, 0, 1, below=True)
+    first, last = (operator_norm(nn.Conv2d(channels, channels, 3, padding=1)) for _ in range(2))
+    return nn.Sequential(first, nn.ReLU(), last, Factor(factor))
