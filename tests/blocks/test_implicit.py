@@ -145,6 +145,18 @@ def test_proximal_point_networks_run_backwards_in_closed_form() -> None:
     torch.testing.assert_close(after - block(after), x, atol=1e-11, rtol=0)
 
 
+def test_under_autocast_the_equation_is_solved_in_float32() -> None:
+    torch.manual_seed(0)
+    step = mm.Implicit(mm.blocks.convex_gradient(6), "anderson(tolerance=1e-5)")
+    v = torch.randn(4, 6, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        u = step(v.bfloat16(), 1.0)
+        u.sum().backward()
+    assert u.dtype == torch.float32
+    torch.testing.assert_close(u, v.bfloat16().float() + step.block(u), atol=1e-4, rtol=0)
+    assert v.grad is not None
+
+
 def _wide(factor: float) -> nn.Module:
     torch.manual_seed(0)
     block = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))

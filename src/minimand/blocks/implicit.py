@@ -22,6 +22,7 @@ class Implicit(Prox):
     So x_next = prox(x - s grad(x), s) becomes x_next = x + T1(x) + T2(x_next): a step of finite depth that reads the
     state it leads to. The equation has one solution where s T is a contraction, or, for any s and any weights, where T
     is a `ConvexGradient`. A solve starts at v; its gradient is that of the solution, by the implicit function theorem.
+    Under autocast the equation is solved in float32: half precisions could not tell a solution from what is near it.
 
     Args:
         block: a module T that keeps the shape, or the name of one.
@@ -82,11 +83,15 @@ class Implicit(Prox):
         if not bool(torch.as_tensor(step_size > 0).all()):
             raise MinimandError(f"the step size of a prox is {_shown(step_size)}; expected more than 0.")
         self._relax(step_size)
-        inputs = {"start": point, "step_size": step_size}
-        if self.training not in self._modes_checked:
-            self._check(point, inputs)
-            self._modes_checked.add(self.training)
-        return self.equilibrium(point, **inputs)
+        kind = point.device.type
+        if torch.is_autocast_enabled(kind):
+            point = point.float()
+        with torch.autocast(kind, enabled=False):
+            inputs = {"start": point, "step_size": step_size}
+            if self.training not in self._modes_checked:
+                self._check(point, inputs)
+                self._modes_checked.add(self.training)
+            return self.equilibrium(point, **inputs)
 
     @torch.no_grad()
     def _relax(self, step_size: float | Tensor) -> None:
