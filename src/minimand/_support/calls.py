@@ -15,7 +15,8 @@ _LONGEST = 10_000  # characters of a specification
 def parse_call(text: str, what: str, makers: Makers | None = None) -> tuple[str, dict[str, Any]]:
     """The name and the keyword arguments of `name` or `name(key=literal, ...)`, `what` of which is text in errors.
 
-    Functions in `makers` may stand among the literals, by their name.
+    A word without quotes is text: `gpt_nano(memory=reversible)`. Functions in `makers` may stand among the literals, by
+    their name.
     """
     expected = "expected a name, or a name with literals such as name(key=0.9)"
     if not isinstance(text, str):
@@ -58,11 +59,12 @@ def _literal(node: ast.expr, text: str, makers: Makers) -> Any:
             return makers[node.func.id](*positional, **named)
         except TypeError as error:
             raise MinimandError(f"cannot read {ast.unparse(node)!r}: {error}.") from None
+    if isinstance(node, ast.Name) and node.id not in makers:
+        return node.id  # a word, which a shell may have taken the quotes from
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, RecursionError, MemoryError):  # a TypeError of {{}}, which cannot be in a set
-        also = f", in quotes {ast.unparse(node)!r}" if isinstance(node, ast.Name) else ""
-        also += "".join(f" or {name}(...)" for name in makers)
+        also = "".join(f" or {name}(...)" for name in makers)
         raise MinimandError(f"cannot read {ast.unparse(node)!r} in {text!r}; expected a literal{also}.") from None
 
 

@@ -31,7 +31,7 @@ class NamedModel(nn.Module, PyTorchModelHubMixin, library_name="minimand", tags=
         num_classes: int | None,
         in_channels: int | None,
         settings: Mapping[str, Any],
-        **skeleton: str,
+        **skeleton: Any,
     ) -> None:
         """Set what is known of the model."""
         self.info = model_info(name)

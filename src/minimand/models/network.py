@@ -15,12 +15,19 @@ from .._support.errors import MinimandError
 from ..algorithms import Algorithm, as_algorithm, is_map, specification
 from ..layers.stochastic_depth import DropPath
 from ..networks.kinds import WRAPPED_NORMALIZATIONS
+from ..networks.memory.choice import Memory, check_memory
 from ..networks.unrolled import Blocks, Unrolled, unroll
 from ..theory.kernel import Binding
 from .generation import generate
 from .info import Block, ModelInfo, Parts, integer, model_info, without_skeleton
 from .language import check_tokens
 from .named import NamedModel
+
+_PLAIN = {
+    "algorithm": "gradient_descent",
+    "memory": "store",
+    "exact": None,
+}  # a skeleton that any shape is the same for
 
 
 class Bridge(nn.Module):
@@ -65,6 +72,8 @@ class UnrolledNetwork(NamedModel):
         activation: str | None = None,
         weight_bits: int | None = None,
         parametrization: str | None = None,
+        memory: Memory = "store",
+        exact: bool | None = None,
         **settings: Any,
     ) -> None:
         super().__init__()
@@ -74,7 +83,10 @@ class UnrolledNetwork(NamedModel):
         # Text here may come from a folder.
         self.algorithm = as_algorithm(algorithm or info.algorithm, allow_files=False)
         self.binding = binding or info.binding
+        check_memory(memory, exact)
+        self.memory, self.exact = memory, exact
         skeleton = {"algorithm": specification(self.algorithm), "binding": self.binding}
+        skeleton |= {} if memory == "store" else {"memory": memory, "exact": exact}
         self._describe(model, num_classes, in_channels, settings, **skeleton)
         sizes = {name: value for name, value in self._config.items() if name not in ("model", *skeleton)}
         if not info.takes_tokens:
@@ -117,7 +129,7 @@ class UnrolledNetwork(NamedModel):
         """Make the network of a family's parts for each oracle; stem, transitions and head are those of the first."""
         parts = parts_by_oracle[0]
         stages = [
-            unroll(self.algorithm, self._by_oracle(parts.normalize, *blocks), self.binding) if blocks[0] else None
+            self._stage(self._by_oracle(parts.normalize, *blocks)) if blocks[0] else None
             for blocks in zip(*[[blocks for _, blocks in p.stages] for p in parts_by_oracle], strict=True)
         ]
         body: list[Part] = []
@@ -133,6 +145,9 @@ class UnrolledNetwork(NamedModel):
         self.head = Bridge(parts.head, previous, None)
         self.num_features = cast(nn.Linear, parts.head[-1]).in_features
         self._as_map = parts.as_map
+
+    def _stage(self, blocks: Blocks) -> Unrolled:
+        return unroll(self.algorithm, blocks, self.binding, self.memory, self.exact)
 
     def _inputs(self, info: ModelInfo) -> dict[str, int]:
         """The argument of a family that says how many inputs its stem has to give, where it is more than one."""
@@ -282,7 +297,7 @@ class UnrolledNetwork(NamedModel):
             raise MinimandError(f"{self.info.name} takes {kind}; features are of models that take images.")
         side = self._config.get("image_size", self.info.image_size)
         with torch.device("meta"):  # shapes alone; no algorithm changes them
-            twin = cast(Any, type(self))(**{**self.config, "algorithm": "gradient_descent"}).eval()
+            twin = cast(Any, type(self))(**{**self.config, **_PLAIN}).eval()
             maps = twin.forward_intermediates(torch.empty(1, self.in_channels, side, side), intermediates_only=True)
         names = {module: name for name, module in self.named_modules()}
         return [

@@ -11,6 +11,7 @@ from .._support.calls import parse_call
 from .._support.errors import MinimandError, unknown_name
 from ..algorithms import Algorithm, as_algorithm
 from ..data.data import Data
+from ..networks.memory.choice import Memory
 from ..theory.kernel import Binding
 from .info import MODELS, model_info, prefixed_names, without_skeleton
 from .named import PlainNetwork
@@ -35,6 +36,8 @@ def create_model(
     in_channels: int | None = None,
     normalization: str | Sequence[str] = (),
     parametrization: str | None = None,
+    memory: Memory | None = None,
+    exact: bool | None = None,
     **settings: Any,
 ) -> UnrolledNetwork | Any:
     """A named model: an `UnrolledNetwork`, or a `PlainNetwork` where it is a plain sequence without a skeleton.
@@ -52,19 +55,22 @@ def create_model(
         normalization: kinds of `mm.normalize`, one after another; by default what the family is known for.
         parametrization: a scaling rule, "mup" or "complete_p", by which a learning rate fits any width, or any width,
             depth and skeleton: weights are those of `mm.initialize` by that name.
+        memory: what stages keep for the backward pass, as `mm.unroll` takes it: "store" (the default), "checkpoint" or,
+            of an algorithm that runs backwards in closed form, "reversible", whose memory is the same at any depth.
+        exact: with "reversible", whether states are kept to the last bit; by default where rounding asks for it.
         **settings: the model's own, such as `width`; `model_info(name).settings` lists them. And `activation`, the
             name of a threshold such as "sign" or "quantized_relu(levels=4)", with `weight_bits`, 1, 2, 4 or 8 bits, as
             `mm.harden` takes them.
 
     Raises:
-        MinimandError: unknown names, values that do not fit, an algorithm or a binding for a plain sequence.
+        MinimandError: unknown names, values that do not fit, an algorithm, a binding or a memory for a plain sequence.
 
     Example: `mm.create_model("resnet20", algorithm="heavy_ball(momentum=0.9)", num_classes=100)`.
     """
     name, settings_in_name = parse_call(name, "model")
     algorithm = None if algorithm is None else as_algorithm(algorithm)
     options = {"algorithm": algorithm, "binding": binding, "normalization": normalization or None}
-    options["parametrization"] = parametrization
+    options |= {"parametrization": parametrization, "memory": memory, "exact": exact}
     options |= {"num_classes": num_classes, "in_channels": in_channels}
     config = {"model": name, **settings_in_name, **settings}
     return model_from_config(config | {option: value for option, value in options.items() if value is not None})
@@ -75,7 +81,7 @@ def model_from_config(config: Mapping[str, Any]) -> UnrolledNetwork | Any:
     info = model_info(config["model"])
     if info.binding is not None:
         return UnrolledNetwork(**config)
-    for option in ("algorithm", "binding"):
+    for option in ("algorithm", "binding", "memory", "exact"):
         if option in config:
             raise MinimandError(
                 f"{option} is {str(config[option])!r}, but {without_skeleton(info)}; expected none, or another model."
@@ -131,7 +137,7 @@ def create_for(
         return make_own(name, data_shape, num_outputs, algorithm)
     name, settings = parse_call(name, "model")
     info = model_info(name)
-    known = (*info.settings, "normalization", "activation", "weight_bits", "parametrization")
+    known = (*info.settings, "normalization", "activation", "weight_bits", "parametrization", "memory", "exact")
     if weight_bits is not None:
         settings["weight_bits"] = weight_bits
     for setting in settings:

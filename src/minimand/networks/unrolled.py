@@ -18,6 +18,9 @@ from ..blocks.registry import as_block
 from ..theory.kernel import Binding, check_binding, exactly
 from ..theory.scalars import UnknownCoefficientError
 from .coefficients import Coefficients, Values
+from .memory.checkpointed import checkpointed, keeps_a_graph
+from .memory.choice import Memory, backward_recurrence, check_memory
+from .memory.controller import Backwards
 from .realization.cheapest import cheapest_program
 from .realization.program import Execution
 
@@ -32,9 +35,19 @@ class Unrolled(nn.Module):
     agree up to rounding. Calling the stage runs the blocks, not the layers: hooks belong on `layers[k].block`.
     """
 
-    def __init__(self, algorithm: Algorithm, blocks: Blocks, binding: Binding) -> None:
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        blocks: Blocks,
+        binding: Binding,
+        memory: Memory = "store",
+        exact: bool | None = None,
+    ) -> None:
         super().__init__()
         check_binding(binding)
+        check_memory(memory, exact)
+        self.memory: Memory = memory
+        self.exact = exact
         self.algorithm = algorithm
         self.binding: Binding = binding
         if isinstance(blocks, str) or not isinstance(blocks, Iterable):
@@ -48,16 +61,21 @@ class Unrolled(nn.Module):
         self._execution = program_of(algorithm, len(modules), binding)
         if self._execution is None and self._tensors.learnable:
             self._check_that_coefficients_learn()
+        self._backwards = self._made_backwards()
 
     def forward(self, x: Any) -> Tensor:
         """The output for an input, (x, velocity) where the algorithm starts from two: tensors of one shape."""
         inputs = self._inputs(x)
+        if self._backwards is not None and self._runs_back(inputs):
+            return self._run_back(self._backwards, inputs)
+        checkpoints = self.memory == "checkpoint" and keeps_a_graph(inputs[0])
         if self._execution is None:
             state = self.start(x)
             for layer in self.layers:
-                state = layer(state)
+                state = checkpointed(layer, layer, state) if checkpoints else layer(state)
             return self.read(state)
-        return self._execution(self._ask, inputs, self._values(inputs[0]) if self._tensors.names else {})
+        ask = self._ask_checkpointed if checkpoints else self._ask
+        return self._execution(ask, inputs, self._values(inputs[0]) if self._tensors.names else {})
 
     def start(self, x: Any) -> Any:
         """The first state, from the stage's input, or inputs in a tuple."""
@@ -97,6 +115,7 @@ class Unrolled(nn.Module):
         nn.Module.__init__(twin)
         vars(twin).update({name: value for name, value in vars(self).items() if name not in vars(twin)})
         twin.coefficients, twin.layers, twin._execution = copy.deepcopy(self.coefficients), nn.ModuleList(), None
+        twin._backwards = None
         return twin
 
     def project(self) -> None:
@@ -104,14 +123,35 @@ class Unrolled(nn.Module):
         self._tensors.project(self._vectors())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_execution": None}  # closures cannot be pickled; they are made again
+        # Closures cannot be pickled; they are made again.
+        return {**self.__dict__, "_execution": None, "_backwards": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._execution = program_of(self.algorithm, len(self.layers), self.binding)
+        self._backwards = self._made_backwards()
 
     def extra_repr(self) -> str:
-        return f"{self.algorithm}, binding={self.binding!r}"
+        exact = "" if self.exact is None else f", exact={self.exact}"
+        memory = "" if self.memory == "store" else f", memory={self.memory!r}{exact}"
+        return f"{self.algorithm}, binding={self.binding!r}{memory}"
+
+    def _made_backwards(self) -> Backwards | None:
+        if self.memory != "reversible" or not len(self.layers):
+            return None
+        return Backwards(backward_recurrence(self.algorithm, len(self.layers), self.binding), self.exact)
+
+    def _runs_back(self, inputs: tuple[Tensor, ...]) -> bool:
+        """Whether a gradient may be asked for. Drawn coefficients at rest have other steps, which may lose a state."""
+        return keeps_a_graph(inputs[0]) and (self.training or not self._tensors.drawn)
+
+    @torch.compiler.disable
+    def _run_back(self, backwards: Backwards, inputs: tuple[Tensor, ...]) -> Tensor:
+        return backwards(self._ask, self._module, inputs, self._values(inputs[0]) if self._tensors.names else {})
+
+    def _module(self, layer: int, oracle: str) -> nn.Module:
+        block = cast(UnrolledLayer, self.layers[layer]).block
+        return block[oracle] if isinstance(block, nn.ModuleDict) else block
 
     def _check_that_coefficients_learn(self) -> None:
         """A step that turns a coefficient into a plain number, by math.sqrt say, would never train it."""
@@ -135,6 +175,9 @@ class Unrolled(nn.Module):
 
     def _ask(self, layer: int, oracle: str, x: Tensor) -> Tensor:
         return ask(cast(UnrolledLayer, self.layers[layer]).block, oracle, x, layer)
+
+    def _ask_checkpointed(self, layer: int, oracle: str, x: Tensor) -> Tensor:
+        return checkpointed(self._module(layer, oracle), lambda x: self._ask(layer, oracle, x), x)
 
     def _vectors(self) -> dict[str, Tensor]:
         return {name: self.coefficients[name] for name in self.coefficients}
@@ -177,7 +220,13 @@ class UnrolledLayer(nn.Module):
         return known if is_map(name) else prox if is_proximal(name) else gradient
 
 
-def unroll(algorithm: Algorithm | str, blocks: Blocks, binding: Binding = "residual") -> Unrolled:
+def unroll(
+    algorithm: Algorithm | str,
+    blocks: Blocks,
+    binding: Binding = "residual",
+    memory: Memory = "store",
+    exact: bool | None = None,
+) -> Unrolled:
     """The network that runs an algorithm for as many steps as there are blocks.
 
     Args:
@@ -187,11 +236,15 @@ def unroll(algorithm: Algorithm | str, blocks: Blocks, binding: Binding = "resid
             map oracle, such as `normalize`, is answered by its module as it is.
         binding: `residual`, gradient(x) = -T(x), so that gradient descent is ResNet; `operator`,
             gradient(x) = x - T(x), so that gradient descent is a plain feedforward net.
+        memory: what is kept for the backward pass: `store`, all; `checkpoint`, what each block was asked at, to run it
+            again; `reversible`, the last state, from which an algorithm that runs backwards in closed form runs back.
+        exact: with `reversible`, whether states are kept to the last bit, in integers and a store of remainders;
+            by default where rounding would put gradients off by more than 1e-3, as measured at the first call.
 
     Blocks that do not answer to the oracles (`mm.blocks.Prox` does to a `prox`) are an error, and at the first call a
     block that changes the shape.
     """
-    return Unrolled(as_algorithm(algorithm), blocks, binding)
+    return Unrolled(as_algorithm(algorithm), blocks, binding, memory, exact)
 
 
 def ask(block: nn.Module, oracle: str, x: Tensor, layer: int, *step_size: float | Tensor) -> Tensor:

@@ -1,0 +1,77 @@
+"""A stage with memory='reversible': in which arithmetic it runs, and what it says where rounding is too much for it."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._support.errors import MinimandError
+from ...theory.dynamics.recurrence import Recurrence
+from .first_call import check_blocks, roundoff
+from .reversible import Ask, Module, Reversible, Values
+
+ALLOWED = 1e-3
+"""The relative error of gradients beyond which states are kept to the last bit."""
+
+
+class Backwards:
+    """Chooses between floating point and integers for a stage, by the round-off that its blocks have as they are."""
+
+    def __init__(self, run: Recurrence, exact: bool | None) -> None:
+        self.reversible, self.exact = Reversible(run), exact
+        self.roundoff: float | None = None
+        """The relative error of the first state when the stage was run back, as measured at the first call."""
+        self.is_exact = bool(exact)
+        self._tried: set[Any] = set()
+        self._remainder: Tensor | None = None
+
+    def __call__(self, ask: Ask, module: Module, inputs: Sequence[Tensor], values: Values) -> Tensor:
+        """The output of the stage for its inputs, in the arithmetic that is chosen for it."""
+        x = inputs[0]
+        kind = (x.dtype, x.device.type, torch.is_autocast_enabled(x.device.type))
+        if kind not in self._tried:
+            self._try(ask, module, inputs, values)
+            self._tried.add(kind)
+        self._look()
+        return self.reversible(ask, module, inputs, values, self.is_exact, self._note)
+
+    def _try(self, ask: Ask, module: Module, inputs: Sequence[Tensor], values: Values) -> None:
+        runs = self.reversible
+        check_blocks([module(block.layer, block.oracle) for call in runs.recurrence.calls for block in call.blocks])
+        with torch.no_grad():
+            run = runs.begin(ask, module, inputs, values, self.is_exact)
+        error = roundoff(run)
+        if self.is_exact:
+            return
+        self.roundoff = error
+        if not error <= ALLOWED:  # NaN too
+            self._too_much(error, "at the first call")
+            with torch.no_grad():
+                roundoff(runs.begin(ask, module, inputs, values, True))
+
+    def _too_much(self, error: float, when: str) -> None:
+        if self.exact is False:
+            raise MinimandError(
+                f"run backwards, the first state is off by {error:.2g} of its size {when}, and gradients by about as "
+                f"much; exact=False allows {ALLOWED:g}. Expected exact=None or True, memory='checkpoint', fewer "
+                "layers, or a momentum nearer to 1."
+            )
+        self.is_exact = True
+
+    def _note(self, remainder: Tensor) -> None:
+        self._remainder = remainder
+
+    def _look(self) -> None:
+        """Look at what the last backward pass left of the first step, which tells how far it was off."""
+        if self._remainder is None or self.is_exact:
+            return
+        error, self._remainder = float(self._remainder), None
+        if error > ALLOWED:  # where it is NaN the loss was too
+            self._too_much(error, "after the last step")
+            warnings.warn(
+                f"run backwards, a stage was off by {error:.2g} of its size; from now on its states are kept exactly "
+                "(exact=True).",
+                stacklevel=2,
+            )

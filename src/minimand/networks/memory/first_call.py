@@ -1,0 +1,61 @@
+"""What is tried once, before a stage runs backwards in training: does it come back, and do blocks repeat themselves?"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..._support.errors import MinimandError
+from ..undisturbed import buffers_back
+from .reversible import Pass
+
+
+def roundoff(run: Pass) -> float:
+    """The error of the first query, relative, after a stage ran forward and back in floating point.
+
+    Leaves random state and buffers as they were.
+
+    Raises:
+        MinimandError: a block that answers otherwise when it is asked again.
+    """
+    modules = [module for call in run.modules for module in call]
+    devices = [run.states.query.device] if run.states.query.is_cuda else []
+    back = [buffers_back(module) for module in modules]
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        first = run.states.query
+        for t, step in enumerate(run.steps):
+            query = run.states.query
+            answers = run.answers(t, query)
+            _, again = run.again(t, query, [], record=run.exact)
+            _check(run, t, answers, again)
+            run.states.advance(step, answers)
+        for t in reversed(range(len(run.steps))):
+            run.states.look_back()
+            _, answers = run.again(t, run.states.query, [], record=run.exact)
+            run.states.retreat(run.steps[t], [answer.detach() for answer in answers])
+    for put_back in back:
+        put_back()
+    error, size = (run.states.query - first).double().norm(), first.double().norm()
+    return float(error / size) if size else float(error)
+
+
+def _check(run: Pass, t: int, first: Sequence[Tensor], again: Sequence[Tensor]) -> None:
+    for block, module, a, b in zip(run.factors[t].blocks, run.modules[t], first, again, strict=True):
+        same = torch.equal(a, b) if run.exact else torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True)
+        if not same and bool(a.isfinite().all()):
+            raise MinimandError(
+                f"block {block.layer} ({type(module).__name__}) answers otherwise when it is asked the same again, by "
+                f"up to {float((a - b).abs().max()):.2g}; memory='reversible' asks twice. Expected a block that draws "
+                "its random numbers from torch's generators, or memory='store'."
+            )
+
+
+def check_blocks(modules: Sequence[nn.Module]) -> None:
+    """Raise MinimandError for blocks that are sharded: their parameters are away when they run again."""
+    for module in modules:
+        for name, parameter in module.named_parameters():
+            if hasattr(parameter, "placements") or type(module).__name__.startswith("FSDP"):
+                raise MinimandError(
+                    f"{name} of {type(module).__name__} is sharded (FSDP), which memory='reversible' cannot run with; "
+                    "expected DistributedDataParallel, or memory='checkpoint' with FSDP."
+                )

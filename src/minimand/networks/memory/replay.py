@@ -1,0 +1,161 @@
+"""Blocks that are run twice: the second time with the random numbers, statistics and precision of the first.
+
+Running averages move once: in the second run those of normalizations stand still, and other buffers that a block
+writes, such as the vectors of a spectral norm, are what they were before the first run.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from ..._support.torch_internals import BatchNorm, InstanceNorm, NormBase, own_buffers, own_parameters, version
+from ...blocks.transformer import SecondHalfStep
+
+Place = tuple[dict[str, Tensor | None], str]
+"""A buffer: the dictionary that its module keeps it in, and its name there."""
+
+_written: WeakKeyDictionary[nn.Module, list[Place]] = WeakKeyDictionary()
+
+
+class Run:
+    """What the first run of a block began with."""
+
+    __slots__ = ("buffers", "random")
+
+    def __init__(self) -> None:
+        self.random: list[tuple[Any, Tensor]] = []
+        self.buffers: list[tuple[Place, Tensor]] = []
+
+
+@contextmanager
+def first_run(module: nn.Module, device: torch.device, draws: bool = True) -> Iterator[Run]:
+    """Note, in the `Run` that it gives, what a run of the block begins with, as far as the run changes it.
+
+    `draws` says whether random numbers are noted too.
+    """
+    run = Run()
+    places = _written.get(module)
+    watched = _buffers(module) if places is None else places
+    before = [(place, b, version(b)) for place in watched if (b := place[0][place[1]]) is not None]
+    copies = [b.clone() for _, b, _ in before]
+    generators = _generators(device) if draws else []
+    states = [generator.get_rng_state() for generator in generators]
+    yield run
+    run.random = [
+        (generator, state)
+        for generator, state in zip(generators, states, strict=True)
+        if not torch.equal(state, generator.get_rng_state())
+    ]
+    is_written = [place[0][place[1]] is not b or version(b) != count for place, b, count in before]
+    run.buffers = [(place, copy) for (place, _, _), copy, w in zip(before, copies, is_written, strict=True) if w]
+    if places is None and module.training:
+        _written[module] = [place for place, _ in run.buffers]
+
+
+@contextmanager
+def second_run(module: nn.Module, run: Run) -> Iterator[None]:
+    """Within it a block runs as it did in its first run, and leaves no trace."""
+    with ExitStack() as stack:
+        for part in parts(module):
+            if isinstance(part, BatchNorm | InstanceNorm) and part.training:
+                stack.enter_context(_still(part))
+        after = [(generator, generator.get_rng_state()) for generator, _ in run.random]
+        for generator, state in run.random:
+            generator.set_rng_state(state)
+        now = [(place, place[0][place[1]]) for place, _ in run.buffers]
+        for (table, name), value in run.buffers:
+            table[name] = value.clone()
+        try:
+            yield
+        finally:
+            for (table, name), value in now:
+                table[name] = value
+            for generator, state in after:
+                generator.set_rng_state(state)
+
+
+@contextmanager
+def _still(norm: NormBase) -> Iterator[None]:
+    """The running averages of a normalization stand still, though it normalizes by those of the batch."""
+    momentum, counter = norm.momentum, norm.num_batches_tracked
+    norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        norm.momentum, norm.num_batches_tracked = momentum, counter
+
+
+def _buffers(module: nn.Module) -> list[Place]:
+    """The buffers of a block, those of running averages left out."""
+    return [
+        (own_buffers(part), name)
+        for part in parts(module)
+        if not isinstance(part, BatchNorm | InstanceNorm)
+        for name in own_buffers(part)
+    ]
+
+
+def _generators(device: torch.device) -> list[Any]:
+    """What holds the random states that a block on a device draws from."""
+    return [torch] if device.type == "cpu" else [torch, _Device(device)]
+
+
+class _Device:
+    """The random state of a device that is no CPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.module = device, torch.get_device_module(device)
+
+    def get_rng_state(self) -> Tensor:
+        return self.module.get_rng_state(self.device)
+
+    def set_rng_state(self, state: Tensor) -> None:
+        self.module.set_rng_state(state, self.device)
+
+
+@contextmanager
+def swapped(places: Sequence[tuple[dict[str, Any], str, Tensor]]) -> Iterator[None]:
+    """Put parameters in their places, those that a module had when its block ran first, for as long as it lasts."""
+    others = [(table, name, table[name], p) for table, name, p in places if table.get(name) is not p]
+    for table, name, _, p in others:
+        table[name] = p
+    try:
+        yield
+    finally:
+        for table, name, other, _ in others:
+            table[name] = other
+
+
+class Precision:
+    """The autocast within which a stage was called, to be entered again in its backward pass."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device.type
+        self.is_on = torch.is_autocast_enabled(self.device)
+        self.dtype = torch.get_autocast_dtype(self.device) if self.is_on else None
+
+    def __call__(self) -> Any:
+        """The context; without the cache, which would keep weights that were cast where no gradient is recorded."""
+        if not self.is_on:
+            return (
+                torch.autocast(self.device, enabled=False) if torch.is_autocast_enabled(self.device) else nullcontext()
+            )
+        return torch.autocast(self.device, self.dtype, cache_enabled=False)
+
+
+def parameters_of(module: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]:
+    """The parameters of a block that are trained, each with its place."""
+    tables = [own_parameters(part) for part in parts(module)]
+    return [(table, name, p) for table in tables for name, p in table.items() if p is not None and p.requires_grad]
+
+
+def parts(module: nn.Module) -> Iterator[nn.Module]:
+    """The modules that a block runs, another block's that it asks again included."""
+    for part in module.modules():
+        yield part
+        if isinstance(part, SecondHalfStep):
+            yield from part.first[0].modules()

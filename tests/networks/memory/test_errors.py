@@ -1,0 +1,72 @@
+"""What memory='reversible' cannot do is said, with what works instead."""
+
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from torch import nn
+
+import minimand as mm
+from minimand.blocks.dense import two_layer
+
+
+def _blocks(count: int = 4) -> list[nn.Module]:
+    return [two_layer(4, 6) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "options", "message"),
+    [
+        ("gradient_descent", {"memory": "reversible"}, r"fixed point, if Lip\(T\) < 1. Expected .*heavy_ball"),
+        ("nesterov", {"memory": "reversible"}, "does not run backwards in closed form"),
+        ("dense_nesterov", {"memory": "reversible"}, "its memory grows with depth"),
+        ("heavy_ball", {"memory": "reversed"}, "unknown memory 'reversed'.*reversible"),
+        ("heavy_ball", {"exact": True}, "exact is True, but memory is 'store'"),
+        ("heavy_ball", {"exact": False, "memory": "checkpoint"}, "exact is False, but memory is 'checkpoint'"),
+        ("heavy_ball", {"exact": "yes", "memory": "reversible"}, "exact is 'yes'"),
+    ],
+)
+def test_words_that_do_not_fit_are_named(algorithm: str, options: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        mm.unroll(algorithm, _blocks(), **options)
+
+
+def test_too_much_rounding_is_refused_with_the_number_where_exact_is_ruled_out() -> None:
+    stage = mm.unroll("heavy_ball(momentum=0.1)", _blocks(12), memory="reversible", exact=False)
+    with pytest.raises(ValueError, match=r"off by \d.* exact=False allows 0.001. .*memory='checkpoint'"):
+        stage(torch.randn(3, 4))
+
+
+def test_a_momentum_that_was_learned_to_be_0_is_named() -> None:
+    stage = mm.unroll("heavy_ball(momentum=Learnable(0, 0, 1))", _blocks(), memory="reversible")
+    with pytest.raises(ValueError, match="a momentum is 0"):
+        stage(torch.randn(3, 4))
+
+
+def test_a_block_that_draws_its_random_numbers_elsewhere_is_named() -> None:
+    class Noisy(nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return super().forward(input) + float(numpy.random.rand())
+
+    stage = mm.unroll("heavy_ball", [Noisy(4, 4) for _ in range(3)], memory="reversible")
+    with pytest.raises(ValueError, match=r"block 0 \(Noisy\) answers otherwise"):
+        stage(torch.randn(3, 4))
+
+
+def test_a_second_derivative_is_refused() -> None:
+    x = torch.randn(3, 4, requires_grad=True)
+    y = mm.unroll("heavy_ball(momentum=0.9)", _blocks(), memory="reversible")(x).sum()
+    with pytest.raises(ValueError, match="second derivative.*'store' or 'checkpoint'"):
+        torch.autograd.grad(y, x, create_graph=True)
+
+
+def test_states_beyond_what_integers_hold_are_named() -> None:
+    stage = mm.unroll("heavy_ball", _blocks(), memory="reversible", exact=True)
+    with pytest.raises(ValueError, match=r"beyond the 2.62e\+05 that exact=True can hold"):
+        stage(1e6 * torch.ones(3, 4))
+
+
+def test_a_plain_sequence_has_no_memory_to_choose() -> None:
+    with pytest.raises(ValueError, match="memory is 'reversible', but convnet8"):
+        mm.create_model("convnet8", memory="reversible")
