@@ -43,9 +43,9 @@ def backward_recurrence(algorithm: Algorithm, depth: int, binding: Binding) -> R
     except NoRecurrenceError as error:
         why = f": {error}"
     else:
-        kept, calls = len(run.kept), len(run.calls)
+        stored, calls = len(run.kept), len(run.calls)
         is_short = run.longest < max(2, len(leaves(algorithm.start_alone(0.0))))  # a state of no more tensors
-        if is_short and 2 * kept < calls and kept <= max(1, _KEPT * calls):
+        if is_short and 2 * stored < calls and stored <= max(1, _KEPT * calls):
             return run
     raise MinimandError(
         f"memory is 'reversible', but {algorithm} does not run backwards in closed form{why}. Its inverse: "

@@ -152,8 +152,8 @@ class _Last(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, run: Pass, *state: Tensor) -> Any:
         ctx.run, ctx.kept = run, run.states
-        kept = [run.states.query, *(run.states.difference(i) for i in range(len(state) - 1))]
-        return tuple(x.view_as(x) for x in kept)
+        tensors = [run.states.query, *(run.states.difference(i) for i in range(len(state) - 1))]
+        return tuple(x.view_as(x) for x in tensors)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
