@@ -1,9 +1,9 @@
 """Named models: one family a file, which registers its names."""
 
 from .feedforward import alexnet_dorefa as alexnet_dorefa, convnet4 as convnet4, convnet8 as convnet8
-from .from_transformers import from_transformers as from_transformers
 from .greedy import dgl_cifar as dgl_cifar, greedy_cifar as greedy_cifar, greedy_imagenet as greedy_imagenet
 from .info import ModelInfo as ModelInfo, model_info as model_info
+from .language.from_transformers import from_transformers as from_transformers
 from .named import NamedModel as NamedModel, PlainNetwork as PlainNetwork
 from .network import UnrolledNetwork as UnrolledNetwork
 from .registry import (

@@ -18,9 +18,9 @@ from ..networks.kinds import WRAPPED_NORMALIZATIONS
 from ..networks.memory.choice import Memory, check_memory
 from ..networks.unrolled import Blocks, Unrolled, unroll
 from ..theory.kernel import Binding
-from .generation import generate
 from .info import Block, ModelInfo, Parts, integer, model_info, without_skeleton
-from .language import check_tokens
+from .language.generation import generate
+from .language.parts import check_tokens
 from .named import NamedModel
 
 _PLAIN = {

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from .._support.errors import MinimandError
-from ..blocks.attention import Attention, Rotary
-from ..blocks.transformer import Map, TransformerBranch
-from ..theory.kernel import Binding
-from ..theory.splitting import Splitting
-from .info import ModelInfo, Parts, register
-from .language import Embedding, TokenStem, check_heads, language_parts
-from .splitting import split
+from ..._support.errors import MinimandError
+from ...blocks.attention import Attention, Rotary
+from ...blocks.transformer import Map, TransformerBranch
+from ...theory.kernel import Binding
+from ...theory.splitting import Splitting
+from ..info import ModelInfo, Parts, register
+from ..splitting import split
+from .parts import Embedding, TokenStem, check_heads, language_parts
 
 
 def llama(

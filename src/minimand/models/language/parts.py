@@ -7,11 +7,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .._support.errors import MinimandError
-from ..blocks.attention import KeyValueCache
-from ..blocks.transformer import norm_without_bias
-from .info import Block, Parts
-from .splitting import Layer
+from ..._support.errors import MinimandError
+from ...blocks.attention import KeyValueCache
+from ...blocks.transformer import norm_without_bias
+from ..info import Block, Parts
+from ..splitting import Layer
 
 Embedding = Literal["one", "normalized", "sum", "normalized_sum"]
 """What layers are given of tokens with the embedding e, and where it says so another embedding v of tables of its own:

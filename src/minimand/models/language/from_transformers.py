@@ -6,10 +6,10 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from .._support.errors import MinimandError, WrongTypeError
-from ..blocks.attention import Attention
-from ..blocks.transformer import TransformerBranch
-from .network import UnrolledNetwork
+from ..._support.errors import MinimandError, WrongTypeError
+from ...blocks.attention import Attention
+from ...blocks.transformer import TransformerBranch
+from ..network import UnrolledNetwork
 
 Model = TypeVar("Model", bound=UnrolledNetwork)
 Weights = Mapping[str, Tensor]

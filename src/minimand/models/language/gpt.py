@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from ..blocks.attention import Attention
-from ..blocks.transformer import Map, TransformerBranch, norm_without_bias
-from ..theory.kernel import Binding
-from ..theory.splitting import Splitting
-from .info import ModelInfo, Parts, register
-from .language import Embedding, TokenStem, check_heads, language_parts
-from .splitting import split
+from ...blocks.attention import Attention
+from ...blocks.transformer import Map, TransformerBranch, norm_without_bias
+from ...theory.kernel import Binding
+from ...theory.splitting import Splitting
+from ..info import ModelInfo, Parts, register
+from ..splitting import split
+from .parts import Embedding, TokenStem, check_heads, language_parts
 
 
 def gpt(

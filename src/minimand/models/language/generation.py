@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._support.checks import check_number
-from .._support.errors import MinimandError, WrongTypeError
-from ..blocks.attention import Attention, KeyValueCache
-from .language import TokenStem, check_tokens
+from ..._support.checks import check_number
+from ..._support.errors import MinimandError, WrongTypeError
+from ...blocks.attention import Attention, KeyValueCache
+from .parts import TokenStem, check_tokens
 
 
 @torch.no_grad()

@@ -1,0 +1,1 @@
+"""Language models: their families, text that goes on, and weights of transformers."""
