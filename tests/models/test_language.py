@@ -7,11 +7,11 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from minimand.models.language.generation import remembering
 from torch import Tensor, nn
 
 import minimand as mm
 from minimand.algorithms import ALGORITHMS, is_proximal
+from minimand.models.language.generation import remembering
 from minimand.models.language.parts import Embedding
 from minimand.models.splitting import Splitting
 from sweeps import crossed

@@ -231,7 +231,7 @@ def test_bad_input(make, message: str) -> None:
 
 def test_every_name_stands_in_the_file_of_its_family() -> None:
     """A name can be found by grep."""
-    text = "".join(file.read_text() for file in Path(mm.models.__path__[0]).glob("*.py"))
+    text = "".join(file.read_text() for file in Path(mm.models.__path__[0]).rglob("*.py"))
     assert [name for name in mm.list_models() if f'"{name}"' not in text] == []
 
 
