@@ -42,8 +42,10 @@ def test_a_shallow_network_is_a_deep_narrow_one(
 
 def test_what_cannot_be_constructed_is_refused() -> None:
     shallow = nn.Sequential(nn.Linear(2, 5), nn.ReLU(), nn.Linear(5, 1))
-    with pytest.raises(ValueError, match="layer 1 of 5 does not reach the output of Leapfrog"):
-        mm.theory.construct(shallow, "leapfrog")
+    with pytest.raises(ValueError, match=r"gather is True; it is for a ShallowConvolution with padding='circular'"):
+        mm.theory.construct(shallow, "leapfrog", gather=True)
+    with pytest.raises(ValueError, match="splitting is 'euler', but shallow is Sequential; it cuts attention"):
+        mm.theory.construct(shallow, "leapfrog", splitting="euler")
     with pytest.raises(ValueError, match=r"expected nn.Sequential\(nn.Linear, activation, nn.Linear\)"):
         mm.theory.construct(nn.Sequential(nn.Linear(2, 5), nn.ReLU()), "gradient_descent")
     for activation in (nn.Softmax(-1), nn.PReLU(5), nn.LayerNorm(5), nn.Linear(5, 5)):

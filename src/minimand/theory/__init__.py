@@ -21,11 +21,16 @@ from .symbols import NonlinearStepError as NonlinearStepError
 from .universality import Statement as Statement, pulses as pulses
 
 if TYPE_CHECKING:
-    from .construction import DeepNarrow as DeepNarrow, construct as construct
+    from .construction import (
+        DeepNarrow as DeepNarrow,
+        ShallowAttention as ShallowAttention,
+        ShallowConvolution as ShallowConvolution,
+        construct as construct,
+    )
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("construct", "DeepNarrow"):
+    if name in ("construct", "DeepNarrow", "ShallowAttention", "ShallowConvolution"):
         from . import construction  # it builds modules, so it brings torch
 
         return getattr(construction, name)

@@ -103,7 +103,7 @@ def operation(node: fx.Node, modules: Mapping[str, nn.Module], products_of_data:
     if name in _CONVOLUTION_NAMES:
         return Operation("convolution", name, lacks=f"{name} is called as a function, whose taps are not read")
     if name in _ACTIVATION_NAMES:
-        return _activation(name, lambda t: _called(node, t))
+        return read_activation(name, lambda t: _called(node, t))
     if name == "scaled_dot_product_attention":
         return Operation("attention", name, mask=_mask(node, 3, 5))
     if name in _NORM_NAMES:
@@ -135,7 +135,7 @@ def _of_module(module: nn.Module, node: fx.Node) -> Operation:
     if isinstance(module, ConvNd):
         return _convolution(module)
     if kind == "activation":
-        return _activation(name, module)
+        return read_activation(name, module)
     if kind == "attention":
         return Operation(kind, name, mask=_mask(node, 5, 7))
     if kind == "norm":
@@ -184,12 +184,13 @@ def _convolution(module: ConvNd) -> Operation:
     )
 
 
-def _activation(name: str, function: Callable[[torch.Tensor], torch.Tensor]) -> Operation:
-    t = torch.linspace(-8, 8, 65)
+def read_activation(name: str, function: Callable[[torch.Tensor], torch.Tensor]) -> Operation:
+    """The operation of an activation, read off its values; nothing is read where it does not take any numbers."""
+    t = torch.linspace(-8, 8, 65, dtype=torch.float64)
     try:
         with torch.no_grad():
             values, mirrored = function(t.clone()), function(-t)
-    except Exception:  # of its own sizes, or with arguments that are not known
+    except Exception:  # of its own sizes, in its own precision, or with arguments that are not known
         return Operation("activation", name)
     odd = values - mirrored
     slope = float(odd[-1] / t[-1])

@@ -105,9 +105,12 @@ def _missing_of_map(block: "BlockStructure") -> str:
     activation = next((i for i, op in enumerate(block.path) if op.kind == "activation"), None)
     if activation is None:
         return ""
-    before = [op for op in block.path[:activation] if op.kind != "attention"]
-    hidden = before[-1].channels if before else None
-    if not any(op.bias for op in before[-2:]):
+    before = block.path[:activation]
+    expand = max((i for i, op in enumerate(before) if op.kind == "dense"), default=0)
+    hidden = before[expand].channels if before else None
+    # A bias of the linear map, of a norm after it, or of the one that it reads.
+    norms = [op for op in before[max(expand - 1, 0) :] if op.kind == "norm"]
+    if not any(op.bias for op in (*before[expand : expand + 1], *norms)):
         return "no bias before the activation"
     if hidden is not None and hidden < 2:
         return f"{hidden} hidden unit; the theorem needs 2"
