@@ -35,7 +35,7 @@ class Program:
 
     @property
     def here(self) -> Shift:
-        """The shift by nothing."""
+        """The shift by no position, on every axis."""
         return (0,) * len(self.size)
 
     def add(self, *functionals: tuple[int, Taps, float]) -> None:

@@ -28,10 +28,10 @@ class Shear(NamedTuple):
 
 
 class Silent(nn.Module):
-    """T(z) = 0."""
+    """The block T(z) = 0, which moves nothing."""
 
     def forward(self, z: Tensor) -> Tensor:
-        """Zeros of the shape of z."""
+        """The answer 0, in the shape of z."""
         return torch.zeros_like(z)
 
 
