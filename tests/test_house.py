@@ -46,7 +46,7 @@ def test_public_names_are_the_same_for_type_checkers() -> None:
 
 
 def test_one_algorithm_a_file_and_at_most_a_screen() -> None:
-    for path in (SOURCE / "algorithms").glob("[!_]*.py"):
+    for path in (SOURCE / "algorithms").rglob("[!_]*.py"):
         text = path.read_text()
         assert len(text.splitlines()) <= 60, path.name
         assert len(re.findall(r"^class ", text, re.M)) == 1, path.name

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from textwrap import fill
 
-from ...algorithms.linear_multistep import LinearMultistep
+from ...algorithms.integrators.linear_multistep import LinearMultistep
 
 PRECISION = 2
 """The decimals of a coefficient: few, so that the algorithm found is readable and its symbolic reading exact."""

@@ -1,0 +1,1 @@
+"""Methods that split the objective in parts and keep multipliers."""

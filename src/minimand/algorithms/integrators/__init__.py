@@ -1,0 +1,1 @@
+"""Methods that integrate the gradient flow, or ask more than once a step."""

@@ -1,0 +1,1 @@
+"""Methods with momentum: one or several earlier states in each step."""

@@ -1,0 +1,1 @@
+"""Skeletons that were published for language models."""
