@@ -1,3 +1,4 @@
+import math
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -68,6 +69,37 @@ COEFFICIENTS = {
     *("step_size", "momentum", "damping", "weight", "lookahead", "readout", "progress", "sign", "retained", "injected"),
     *("weights", "mixing", "writing", "reading", "relaxation", "dual_step_size"),
 }
+
+
+@pytest.mark.parametrize("ratio", [0.003, 0.1, 0.7, 1.0])
+def test_chebyshev_is_the_best_on_quadratics(ratio: float) -> None:
+    """After N steps |x_N / x_0| is |T_N(c - x) / d)| / T_N(c / d) for curvature x, at most 1 / T_N(c / d)."""
+    center, half, steps = (1 + ratio) / 2, (1 - ratio) / 2, 7
+    x = np.linspace(ratio, 1, 101)
+    algorithm = A.Chebyshev(ratio=ratio)
+    state = algorithm.start(np.ones_like(x))
+    for k in range(steps):
+        state = algorithm.step(state, lambda query: x * query, k)
+    left = algorithm.read(state)
+    if ratio == 1:
+        np.testing.assert_allclose(left, 0, atol=1e-12)
+    else:
+        polynomial = np.polynomial.chebyshev.Chebyshev.basis(steps)
+        np.testing.assert_allclose(left, polynomial((center - x) / half) / polynomial(center / half), atol=1e-12)
+
+
+def test_chebyshev_becomes_the_best_heavy_ball() -> None:
+    algorithm, root = A.Chebyshev(ratio=0.04), 0.2
+    assert algorithm.scale(60) == pytest.approx(4 / (1 + root) ** 2)
+    assert algorithm.momentum(60) == pytest.approx(((1 - root) / (1 + root)) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "error"), [(0, ValueError), (1.5, ValueError), (math.nan, ValueError), ("a", TypeError)]
+)
+def test_chebyshev_needs_a_ratio(ratio: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="Chebyshev.ratio is"):
+        A.Chebyshev(ratio=ratio)
 
 
 def test_input_injection_converges_to_the_minimum_of_its_text() -> None:
