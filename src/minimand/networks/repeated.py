@@ -1,5 +1,6 @@
 """The repeated blocks of any model: what `mm.rewire` wires, and where `mm.as_network` cuts."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -10,12 +11,20 @@ from torch import nn
 from .._support.errors import MinimandError, unknown_name
 from .kinds import CONTAINERS, NORMALIZATIONS
 
+_NUMBERED = re.compile(r"(.*?)(\d+)")
+
 
 def containers(model: nn.Module, where: str | Iterable[str] | None = None) -> Iterator[tuple[str, nn.Module]]:
-    """The containers whose children may be blocks, by name: those named, or every nn.Sequential and nn.ModuleList."""
+    """The containers whose children may be blocks, by name: those named, or all that there are.
+
+    These are every nn.Sequential and nn.ModuleList, and modules that are not inside of the blocks in those and have
+    nothing but numbered children of one class, such as the b1, b2 ... of timm's RegNet.
+    """
     modules = dict(model.named_modules())
     if where is None:
-        yield from ((n, m) for n, m in modules.items() if isinstance(m, CONTAINERS))
+        plain = {n: m for n, m in modules.items() if isinstance(m, CONTAINERS)}
+        inside = {m for names in _runs(plain.items()) for name in names for m in modules[name].modules()}
+        yield from ((n, m) for n, m in modules.items() if n in plain or (m not in inside and _is_numbered(m)))
         return
     names = [where] if isinstance(where, str) else where
     if not isinstance(names, Iterable) or not names:
@@ -27,8 +36,12 @@ def containers(model: nn.Module, where: str | Iterable[str] | None = None) -> It
 
 
 def runs(model: nn.Module, where: str | Iterable[str] | None = None, same_shapes: bool = True) -> Iterator[list[str]]:
-    """Two or more consecutive children of a container, of one class and parameters of the same shapes, by name."""
-    for name, container in containers(model, where):
+    """Two or more consecutive children of a container, of one class, parameter shapes and strides, by name."""
+    return _runs(containers(model, where), same_shapes)
+
+
+def _runs(containers: Iterable[tuple[str, nn.Module]], same_shapes: bool = True) -> Iterator[list[str]]:
+    for name, container in containers:
         prefix = f"{name}." if name else ""
         children_and_signatures = ((n, _signature(child, same_shapes)) for n, child in container.named_children())
         for signature, children in groupby(children_and_signatures, key=lambda pair: pair[1]):
@@ -38,10 +51,26 @@ def runs(model: nn.Module, where: str | Iterable[str] | None = None, same_shapes
 
 
 def _signature(block: nn.Module, same_shapes: bool) -> Any:
-    """The class and parameter shapes that the blocks of a run share; None of a module without modules inside."""
+    """The class, parameter shapes and strides that the blocks of a run share; None of a module without any inside."""
     shapes = tuple((name, tuple(p.shape)) for name, p in block.named_parameters())
     composed = bool(shapes) and any(True for _ in block.children())
-    return (type(block), shapes if same_shapes else ()) if composed else None
+    strides = tuple((name, str(m.stride)) for name, m in block.named_modules() if _has_stride(m))
+    return (type(block), (shapes, strides) if same_shapes else ()) if composed else None
+
+
+def _has_stride(module: nn.Module) -> bool:
+    return isinstance(getattr(module, "stride", None), int | tuple)
+
+
+def _is_numbered(module: nn.Module) -> bool:
+    """Whether the children of a module are all of one class and called alike, by consecutive numbers."""
+    children = dict(module.named_children())
+    matches = [_NUMBERED.fullmatch(name) for name in children]
+    if isinstance(module, nn.ModuleDict) or len(children) < 2 or len(set(map(type, children.values()))) > 1:
+        return False
+    stems = {match and match[1] for match in matches}
+    numbers = [int(match[2]) for match in matches if match]
+    return len(stems) == 1 and numbers == list(range(numbers[0], numbers[0] + len(children))) if numbers else False
 
 
 def blocks(model: nn.Module) -> dict[str, nn.Module]:

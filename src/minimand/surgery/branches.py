@@ -5,7 +5,7 @@ the next query, so the layer itself computes q; with momentum 0 that is a, to th
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import torch
@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from .._support.errors import MinimandError, MisuseError
 from .._support.torch_internals import reopen_forward
 from ..algorithms import Algorithm
+from ..networks.coefficients import Values
 from ..networks.realization.increments import Increments
 from ..networks.skeletons import WiringHook
 from ..theory.kernel import Binding
@@ -43,7 +44,22 @@ class Branch:
     leaves: str
 
 
-class BranchRun(Wired):
+@dataclass
+class BranchPass:
+    """What is known between the hooks of one forward pass."""
+
+    values: Values
+    """The tables of the algorithm's coefficients."""
+    memory: dict[Any, Tensor] = field(default_factory=dict)
+    position: int = 0
+    """The number of the branch that is entered or comes next."""
+    stream: Tensor | None = None
+    """The stream that entered the branch; None between two branches."""
+    expected: Tensor | None = None
+    """The stream that has to enter the next branch, while that is checked."""
+
+
+class BranchRun(Wired[BranchPass]):
     """The branches of a run of layers one after another, and the increments that an algorithm makes between them."""
 
     binding: ClassVar[Binding] = "residual"
@@ -54,7 +70,6 @@ class BranchRun(Wired):
         self.branches = branches
         self.increments = self._increments()
         self.is_checked = False
-        self._reset()
 
     @classmethod
     def of(cls, algorithm: Algorithm, model: nn.Module, names: list[str]) -> Self:
@@ -79,44 +94,43 @@ class BranchRun(Wired):
     def enter(self, k: int, stream: Tensor) -> None:
         """Note the stream that enters branch k."""
         if k == 0:
-            self._reset()
-            self.current = self.values(stream)
-        elif k != self.position:
+            self.begin(BranchPass(self.values(stream)))
+        this = self.current
+        if this is None or k != this.position:
             raise MisuseError(
                 f"{self.branches[k].enters} was called out of order, without {self.names[k - 1]} before it. Rewired "
                 "branches have to run one after another; activation checkpointing of single layers, which runs them "
                 "again, cannot be combined with rewiring."
             )
-        elif not self.is_checked and not is_traced() and not torch.equal(stream, self.expected):
+        if this.expected is not None and not is_traced() and not torch.equal(stream, this.expected):
             raise MisuseError(
                 f"{self.branches[k].enters} was not given the stream that entered {self.branches[k - 1].enters} plus "
                 f"what {self.names[k - 1]} answered: something stands between them. Rewire whole blocks instead: "
                 "at='blocks'."
             )
-        self.position, self.stream = k, stream
+        this.stream = stream
 
     def leave(self, k: int, answer: Tensor) -> Tensor:
         """What the layer has to add to the stream in place of the answer of branch k."""
-        if self.stream is None or answer.shape != self.stream.shape:
-            shapes = "no stream" if self.stream is None else f"a stream {tuple(self.stream.shape)}"
+        this = self.current
+        if this is None or this.stream is None or answer.shape != this.stream.shape:
+            shapes = "no stream" if this is None or this.stream is None else f"a stream {tuple(this.stream.shape)}"
             raise MisuseError(
                 f"{self.names[k]} answered {tuple(answer.shape)} to {shapes}; a branch has to keep the shape."
             )
-        increment = self.increments.after(k, answer, self.memory, self.current)
+        increment = self.increments.after(k, answer, this.memory, this.values)
         if not self.is_checked and not is_traced():
-            self.expected = answer.new_empty(0) if k + 1 == len(self.names) else self.stream + increment
-        self.position, self.stream = k + 1, None
-        if self.position == len(self.names):
-            self._reset()
+            this.expected = this.stream + increment
+        this.position, this.stream = k + 1, None
+        if this.position == len(self.names):
+            self.end()
             self.is_checked = True
         return increment
 
-    def _reset(self) -> None:
-        self.memory: dict[Any, Tensor] = {}
-        self.position = 0
-        self.stream: Tensor | None = None
-        self.expected = torch.empty(0)
-        self.current: dict[str, tuple[Any, ...]] = {}
+    def is_in(self, k: int) -> bool:
+        """Whether this thread's pass is inside of branch k."""
+        this = self.current
+        return this is not None and this.stream is not None and this.position == k
 
     def _increments(self) -> Increments:
         try:
@@ -126,8 +140,8 @@ class BranchRun(Wired):
             raise MinimandError(f"{self.algorithm} {why}. Make that coefficient constant.") from None
 
     def __getstate__(self) -> dict[str, Any]:
-        self._reset()
-        return {name: value for name, value in self.__dict__.items() if name != "increments"}  # holds closures
+        # Closures cannot be copied, and passes belong to the threads of this model.
+        return {**{name: value for name, value in vars(self).items() if name != "increments"}, "_passes": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -155,7 +169,7 @@ class _Leaves(WiringHook):
         self.run = run
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        if self.run.stream is None or self.run.position != self.k:  # a module may serve several branches
+        if not self.run.is_in(self.k):  # a module may serve several branches
             return output
         answer, _ = first_tensor(output)
         if not isinstance(answer, Tensor):

@@ -1,6 +1,7 @@
-"""What the ways to wire an algorithm into a model by hooks share: its coefficients, and what hooks are given."""
+"""What the ways to wire an algorithm into a model by hooks share: coefficients, passes, and what hooks are given."""
 
-from typing import Any
+import threading
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -8,13 +9,32 @@ from torch import Tensor, nn
 from ..algorithms import Algorithm
 from ..networks.coefficients import Coefficients, Values
 
+Pass = TypeVar("Pass")
 
-class Wired:
-    """An algorithm that hooks run in a model; learnable coefficients are parameters of the first wired module."""
+
+class Wired(Generic[Pass]):
+    """An algorithm that hooks run in a model; learnable coefficients are parameters of the first wired module.
+
+    What it knows between the hooks of one forward pass is a `Pass`; each thread has its own.
+    """
 
     def __init__(self, algorithm: Algorithm, names: list[str], first: nn.Module) -> None:
         self.algorithm, self.names, self.first = algorithm, names, first
         self.coefficients = Coefficients(algorithm, len(names))
+        self._passes: dict[int | None, Pass] = {}
+
+    @property
+    def current(self) -> Pass | None:
+        """The pass that this thread is in; None between two of them."""
+        return self._passes.get(_thread())
+
+    def begin(self, this: Pass) -> None:
+        """A pass begins in this thread; one that did not come to its end is forgotten."""
+        self._passes[_thread()] = this
+
+    def end(self) -> None:
+        """The pass of this thread is at its end."""
+        self._passes.pop(_thread(), None)
 
     def register(self) -> None:
         """Put the learnable coefficients into the first module."""
@@ -48,6 +68,10 @@ class Wired:
         return {name: getattr(self.first, _parameter_name(name)) for name in self.coefficients.learnable}
 
 
+def _thread() -> int | None:
+    return None if is_traced() else threading.get_ident()  # compilers do not know the latter, and run in one thread
+
+
 def is_traced() -> bool:
     """Whether calls are recorded, to be run again: no checks of the example then, no writing into parameters."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
@@ -56,6 +80,13 @@ def is_traced() -> bool:
 def tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
     """The tensors among the arguments of a call."""
     return [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+
+
+def named_tensors(args: tuple[Any, ...], kwargs: dict[str, Any], parameters: list[str]) -> dict[str, Tensor]:
+    """The tensors among the arguments of a call by the names of the parameters, or their places beyond; in order."""
+    places = [*parameters[: len(args)], *map(str, range(len(parameters), len(args)))]
+    arguments = {**dict(zip(places, args, strict=True)), **{n: kwargs[n] for n in parameters if n in kwargs}, **kwargs}
+    return {name: value for name, value in arguments.items() if isinstance(value, Tensor)}
 
 
 def first_tensor(output: Any) -> tuple[Any, bool]:
