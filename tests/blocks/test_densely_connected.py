@@ -107,7 +107,7 @@ def test_agd_net_with_the_weights_of_nesterov_is_nesterov() -> None:
             for name in ("weight", "bias"):
                 norm.get_parameter(name).copy_(torch.cat([t[0].get_parameter(name) for t in sources[: k + 1]]))
             conv.get_parameter("weight").copy_(torch.cat([cast(Tensor, t[2].weight) for t in sources[: k + 1]], dim=1))
-            conv.get_parameter("a").copy_(torch.tensor([method.weight(k, j) for j in range(k + 1)]))
+            conv.get_parameter("a").copy_(torch.tensor(method.weights(k)))
     x = torch.randn(4, GROWTH, 5, 5)
     state = mm.unroll("gradient_descent", layers)(_state(x))
     torch.testing.assert_close(state[:, -GROWTH:], mm.unroll(method, sources, "operator")(x), rtol=1e-4, atol=1e-4)

@@ -36,6 +36,9 @@ class Algorithm:
     oracles: ClassVar[tuple[str, ...]] = ()
     """The names of the oracles, read off the signature of `step`."""
 
+    endless: ClassVar[bool] = False
+    """Whether a step that uses its number itself is defined at every number, beyond the depth of any network."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for name, value in cls.__dict__.items():

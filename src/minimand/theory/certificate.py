@@ -259,14 +259,13 @@ def _certificate(
     if not gradients.output.terms:
         raise MinimandError(f"{type(algorithm).__name__}.read returned 0, whatever the input and the answers are.")
     bound = kernel(algorithm, depth, binding)
-    constant = tail(algorithm, depth)
-    oracles = [query.answer.oracle for query in gradients.queries if query.answer.layer == depth - 1]
+    constant = tail(gradients.steps, depth)
     consistent, why_consistent = consistency(gradients)
     if gradients.maps:
         stability, accuracy = Stability(None, NORMALIZED), Order(None, NORMALIZED)
     else:
-        stability, accuracy = zero_stability(algorithm, depth, constant), order(constant, oracles)
-    backwards = inverse(algorithm, depth, binding, constant)
+        stability, accuracy = zero_stability(gradients.steps, depth, constant), order(constant)
+    backwards = inverse(gradients.steps, depth, binding, constant)
     rest = *sizes, structures, splitting
     evidence = Evidence(algorithm, binding, gradients, consistent, stability, accuracy, constant, *rest)
     return Certificate(
@@ -284,7 +283,7 @@ def _certificate(
         statements=statements(evidence),
         poles=None if constant is None or gradients.maps else constant.system.poles,
         multistep=None if constant is None or gradients.maps else constant.system.multistep,
-        region=None if constant is None or gradients.maps else StabilityRegion(name, constant.system, tuple(oracles)),
+        region=None if constant is None or gradients.maps else StabilityRegion(name, constant.system, constant.oracles),
         memory=(gradients.memory[0], gradients.memory[-1]),
         splitting=splitting,
         exact=gradients.exact,

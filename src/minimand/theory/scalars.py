@@ -4,8 +4,8 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import total_ordering
-from numbers import Rational, Real
+from functools import lru_cache, total_ordering
+from numbers import Integral, Rational, Real
 from typing import Any
 
 from .._support.errors import MinimandError
@@ -13,12 +13,12 @@ from .._support.errors import MinimandError
 TOLERANCE = 1e-9
 """The difference up to which numbers that are not exact agree."""
 
-# The smallest denominator that tells 1/7 from a number that merely looks like it, and how finely an
-# irrational value is approximated: below the spacing of floats.
-_SIMPLE, _FINE = 10_000, 10**9
+_SIMPLE = 10_000  # the largest denominator that tells 1/7 from a number that merely looks like it
 
 # Bits that a number keeps which is not exact: its digits beyond a float's mean nothing, and double with each product.
 _KEPT_BITS = 128
+
+_ZERO = Fraction(0)
 
 _Monomial = tuple[tuple[Hashable, int], ...]
 
@@ -39,17 +39,17 @@ class Number:
     terms: Mapping[_Monomial, Fraction]
     exact: bool = True
 
+    # numpy's scalars leave the operation to this class.
+    __array_ufunc__ = None
+
     def __post_init__(self) -> None:
         if not self.exact:
             object.__setattr__(self, "terms", {m: _shortened(c) for m, c in self.terms.items()})
 
     @staticmethod
     def of(value: Any) -> "Number":
-        """The number that an int, a fraction or a float stands for."""
-        if isinstance(value, Number):
-            return value
-        fraction, exact = _rational(value)
-        return Number({(): fraction} if fraction else {}, exact)
+        """The number that an int, a fraction or a float stands for, Python's or numpy's."""
+        return value if isinstance(value, Number) else _number(value)
 
     @staticmethod
     def unknown(name: Hashable) -> "Number":
@@ -59,43 +59,53 @@ class Number:
     @property
     def is_constant(self) -> bool:
         """Whether no unknown occurs in the number."""
-        return all(monomial == () for monomial in self.terms)
+        return _is_constant(self.terms)
 
     @property
     def value(self) -> Fraction:
         """The value of a constant as a fraction."""
         if not self.is_constant:
             raise UnknownCoefficientError(f"the value of {self} is needed, but it is learnable")
-        return self.terms.get((), Fraction(0))
+        return self.terms.get((), _ZERO)
 
-    def same(self, other: "Number | float") -> bool:
-        """Whether both are equal: exactly, or within 1e-9 where one is not exact."""
+    def same(self, other: "Number | float", unit: Any = 1) -> bool:
+        """Whether both are equal: exactly, or where one is not exact within 1e-9 of their size and of a unit."""
         other = Number.of(other)
         difference = self - other
         if difference.exact:
             return not difference.terms
-        size = 1 + max((abs(c) for c in self.terms.values()), default=0)
+        size = unit + max((abs(c) for c in self.terms.values()), default=0)
         return all(abs(c) <= TOLERANCE * size for c in difference.terms.values())
 
     def __add__(self, other: Any) -> Any:
-        if not is_scalar(other):
-            return NotImplemented
-        other = Number.of(other)
+        if not isinstance(other, Number):
+            if not is_scalar(other):
+                return NotImplemented
+            other = Number.of(other)
+        exact = self.exact and other.exact
+        if _is_constant(self.terms) and _is_constant(other.terms):
+            total = self.terms.get((), _ZERO) + other.terms.get((), _ZERO)
+            return Number({(): total} if total else {}, exact)
         terms = dict(self.terms)
         for monomial, coefficient in other.terms.items():
             terms[monomial] = terms.get(monomial, Fraction(0)) + coefficient
-        return Number({m: c for m, c in terms.items() if c}, self.exact and other.exact)
+        return Number({m: c for m, c in terms.items() if c}, exact)
 
     def __mul__(self, other: Any) -> Any:
-        if not is_scalar(other):
-            return NotImplemented
-        other = Number.of(other)
+        if not isinstance(other, Number):
+            if not is_scalar(other):
+                return NotImplemented
+            other = Number.of(other)
+        exact = self.exact and other.exact
+        if _is_constant(self.terms) and _is_constant(other.terms):
+            product = self.terms.get((), _ZERO) * other.terms.get((), _ZERO)
+            return Number({(): product} if product else {}, exact)
         terms: dict[_Monomial, Fraction] = {}
         for left, a in self.terms.items():
             for right, b in other.terms.items():
                 monomial = _times(left, right)
                 terms[monomial] = terms.get(monomial, Fraction(0)) + a * b
-        return Number({m: c for m, c in terms.items() if c}, self.exact and other.exact)
+        return Number({m: c for m, c in terms.items() if c}, exact)
 
     def __truediv__(self, other: Any) -> Any:
         if not is_scalar(other):
@@ -107,8 +117,9 @@ class Number:
         return Number.of(other) / self
 
     def __pow__(self, exponent: Any) -> "Number":
-        if isinstance(exponent, int) and exponent >= 0:
-            return math.prod([self] * exponent, start=Number.of(1))
+        if isinstance(exponent, Integral):
+            power = math.prod([self] * abs(int(exponent)), start=Number.of(1))
+            return power if exponent >= 0 else 1 / power
         result = Number.of(float(self) ** float(exponent))
         return Number(result.terms, result.exact and self.exact)
 
@@ -131,7 +142,7 @@ class Number:
         return format(float(self), specification) if specification else str(self)
 
     def __neg__(self) -> "Number":
-        return self * -1
+        return Number({m: -c for m, c in self.terms.items()}, self.exact)
 
     def __sub__(self, other: Any) -> Any:
         return self + (-other) if is_scalar(other) else NotImplemented
@@ -158,12 +169,19 @@ class Number:
         return bool(self.terms)
 
     def __float__(self) -> float:
-        return float(self.value)
+        try:
+            return float(self.value)
+        except OverflowError:
+            return math.copysign(math.inf, self.value)
 
     def __str__(self) -> str:
         if self.is_constant:
             return str(self.value) if self.exact and self.value.denominator <= _SIMPLE else f"{float(self):.6g}"
         return " + ".join(_product_text(c, monomial) for monomial, c in self.terms.items())
+
+
+def _is_constant(terms: Mapping[_Monomial, Fraction]) -> bool:
+    return not terms or (len(terms) == 1 and () in terms)
 
 
 def _product_text(coefficient: Fraction, monomial: _Monomial) -> str:
@@ -191,10 +209,17 @@ def sum_text(terms: Sequence[tuple[Fraction, str]]) -> str:
     return text
 
 
+@lru_cache(maxsize=4096, typed=True)
+def _number(value: Any) -> Number:
+    fraction, exact = _rational(value)
+    return Number({(): fraction} if fraction else {}, exact)
+
+
 def _rational(value: Any) -> tuple[Fraction, bool]:
     if isinstance(value, Rational):
-        return Fraction(value), True
-    value = float(value)
+        return Fraction(int(value.numerator), int(value.denominator)), True  # numpy's integers overflow
+    # A float of fewer bits, numpy's, has a literal of its own: that of float32(0.9) is 0.9.
+    value = float(value if isinstance(value, float) else str(value))
     if not math.isfinite(value):
         raise MinimandError(f"a step computed the coefficient {value}; expected a finite number")
     literal = Fraction(repr(value))
@@ -204,7 +229,7 @@ def _rational(value: Any) -> tuple[Fraction, bool]:
     simple = literal.limit_denominator(_SIMPLE)
     if float(simple) == value:
         return simple, True
-    return literal.limit_denominator(_FINE) if abs(value) > 1e-3 else literal, False
+    return literal, False
 
 
 def _shortened(fraction: Fraction) -> Fraction:

@@ -61,16 +61,23 @@ class Combination:
             if is_scalar(other) and not Number.of(other):
                 return self  # sum() begins with 0
             raise _nonlinear(f"adds {_kind(other)} to a state")
-        terms = dict(self.terms)
+        total = Combination({})
+        total.terms = terms = dict(self.terms)
         for atom, c in other.terms.items():
-            terms[atom] = terms[atom] + c if atom in terms else c
-        return Combination(terms)
+            if atom not in terms:
+                terms[atom] = c
+            elif both := terms[atom] + c:
+                terms[atom] = both
+            else:
+                del terms[atom]
+        return total
 
     def __mul__(self, other: Any) -> "Combination":
         if isinstance(other, Combination):
             raise _nonlinear("multiplies a state or an answer by another")
         if not is_scalar(other):
             raise _nonlinear(f"multiplies a state by {_kind(other)}")
+        other = Number.of(other)
         return Combination({atom: c * other for atom, c in self.terms.items()})
 
     def __truediv__(self, other: Any) -> "Combination":
@@ -78,13 +85,14 @@ class Combination:
             raise _nonlinear("divides a state or an answer by another")
         if not is_scalar(other):
             raise _nonlinear(f"divides a state by {_kind(other)}")
+        other = Number.of(other)
         return Combination({atom: c / other for atom, c in self.terms.items()})
 
     def __rtruediv__(self, other: Any) -> "Combination":
         raise _nonlinear("divides by a state")
 
     def __neg__(self) -> "Combination":
-        return self * -1
+        return Combination({atom: -c for atom, c in self.terms.items()})
 
     def __pos__(self) -> "Combination":
         return self
@@ -118,7 +126,7 @@ class Combination:
         operation = {"add": add, "subtract": sub, "multiply": mul, "divide": truediv}.get(ufunc.__name__)
         if operation is None or not is_scalar(arguments[0]):
             raise _nonlinear(f"calls numpy.{ufunc.__name__} on a state")
-        return operation(arguments[0].item(), arguments[1])
+        return operation(Number.of(arguments[0]), arguments[1])
 
 
 def _forbid(method: str, does: str) -> None:

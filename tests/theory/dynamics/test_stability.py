@@ -3,7 +3,8 @@ import pytest
 
 import minimand as mm
 from helpers import ALGORITHMS
-from minimand.theory.dynamics.stability import friction
+from minimand.theory.dynamics.second_order import friction
+from minimand.theory.steps import Steps
 
 A = mm.algorithms
 
@@ -31,10 +32,10 @@ def test_bounded_schedules_that_never_settle_are_judged_by_their_growth() -> Non
 
 def test_friction_is_that_of_the_limit_equation() -> None:
     """FISTA follows x'' + (3/t) x' = -grad (Su et al. 2016); k/(k + 3) has the same limit, k/(k + 5) friction 5."""
-    assert friction(A.Fista()) == pytest.approx(3, rel=0.02)
-    assert friction(A.Nesterov(momentum=lambda k: k / (k + 5))) == pytest.approx(5, rel=0.02)
-    assert friction(A.HeavyBall()) is None
-    assert friction(A.GradientDescent()) is None
+    assert friction(Steps(A.Fista()), 20) == pytest.approx(3, rel=0.02)
+    assert friction(Steps(A.Nesterov(momentum=lambda k: k / (k + 5))), 20) == pytest.approx(5, rel=0.02)
+    assert friction(Steps(A.HeavyBall()), 20) is None
+    assert friction(Steps(A.GradientDescent()), 20) is None
 
 
 def test_the_start_lowers_the_order() -> None:
@@ -112,7 +113,7 @@ def test_dense_nesterov_is_the_matrix_of_the_facts() -> None:
         [0, 0.03889, 0.13802, 0.31799, 1.59878],
     ]
     for k, row in enumerate(rows, start=1):
-        assert [A.DenseNesterov().weight(k, j) for j in range(k + 1)] == pytest.approx(row, abs=1e-5)
+        assert A.DenseNesterov().weights(k) == pytest.approx(row, abs=1e-5)
     memory = mm.certify("dense_nesterov", depth=8).memory
     assert memory == (1, 9)
     assert "grows from 1 to 9 tensors" in str(mm.certify("dense_nesterov", depth=8))

@@ -1,4 +1,5 @@
-from math import prod
+from itertools import accumulate
+from operator import mul
 from typing import Any
 
 from .._algorithm import Algorithm
@@ -19,6 +20,8 @@ class DenseNesterov(Algorithm):
 
     references = ("nesterov1983", "li2018optimization", "huang2017densenet")
 
+    endless = True
+
     step_size: Coefficient = 1.0
     cap: float = 1.0
 
@@ -26,10 +29,11 @@ class DenseNesterov(Algorithm):
         super().__post_init__()
         check_cap("DenseNesterov.cap", self.cap)
 
-    def weight(self, k: int, j: int) -> float:
-        """h(k, j), of the answer of step j in step k."""
-        momentum = prod(min(growing_momentum(i + 1), self.cap) for i in range(j, k + 1))
-        return momentum + (j == k)
+    def weights(self, k: int) -> list[float]:
+        """h(k, j) of the answers of all steps j up to k, in step k."""
+        momenta = [min(growing_momentum(i + 1), self.cap) for i in reversed(range(k + 1))]
+        products = list(accumulate(momenta, mul))
+        return [*reversed(products[1:]), 1 + products[0]]
 
     def start(self, x: Any) -> Any:
         return (x,)
@@ -37,7 +41,7 @@ class DenseNesterov(Algorithm):
     def step(self, state: Any, gradient: Any, k: int) -> Any:
         y, *answers = state
         answers = [*answers, gradient(y)]
-        return y - self.step_size(k) * sum(self.weight(k, j) * a for j, a in enumerate(answers)), *answers
+        return y - self.step_size(k) * sum(h * a for h, a in zip(self.weights(k), answers, strict=True)), *answers
 
     def read(self, state: Any) -> Any:
         return state[0]

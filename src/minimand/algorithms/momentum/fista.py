@@ -17,6 +17,8 @@ class Fista(Algorithm):
 
     references = ("beck2009fista", "su2016ode", "li2018optimization")
 
+    endless = True
+
     step_size: Coefficient = 1.0
     cap: float = 1.0
 

@@ -17,6 +17,8 @@ class OptimizedGradient(Algorithm):
 
     references = ("kim2016ogm",)
 
+    endless = True
+
     step_size: Coefficient = 1.0
 
     def start(self, x: Any) -> Any:

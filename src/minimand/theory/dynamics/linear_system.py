@@ -8,9 +8,10 @@ from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ...algorithms import Algorithm, leaves, rebuild
-from ..kernel import Query, exactly, first_state, guarded, input_atoms, symbolic_oracles
+from ...algorithms import Algorithm
+from ..oracles import input_atoms
 from ..scalars import TOLERANCE
+from ..steps import Slot, Step, Steps
 from ..symbols import Combination
 
 if TYPE_CHECKING:
@@ -114,37 +115,44 @@ class LinearSystem:
 
 def linear_system(algorithm: Algorithm, k: int = 0) -> LinearSystem | None:
     """The linear system of step k; None where the state grows, or the step asks nothing."""
-    algorithm = exactly(algorithm)
-    first = first_state(algorithm)
-    size = len(leaves(first))
-    if grows(algorithm):
+    steps = Steps(algorithm)
+    return None if steps.grows else system_of(steps, steps.alone(k))
+
+
+def system_of(steps: Steps, step: Step) -> LinearSystem | None:
+    """The linear system of one of the steps of an algorithm; None where the state grows, or the step asks nothing."""
+    size = len(steps.start)
+    if steps.grows or len(step.after) != size or not step.answers:
         return None
-    # The state before step k of an algorithm whose memory is constant is shaped like the first.
-    states = [("state", i) for i in range(size)]
-    before = rebuild(first, list(map(Combination.atom, states)))
-    queries: list[Query] = []
-    after = guarded(algorithm, algorithm.step, before, *symbolic_oracles(algorithm, k, None, queries.append), k)
-    if len(leaves(after)) != size or not queries:
-        return None
-    output = guarded(algorithm, algorithm.read, before)
-    answers = [query.answer for query in queries]
-    points = [query.point for query in queries]
+    slots = [Slot(i) for i in range(size)]
+    output = steps.read(0)
     return LinearSystem(
-        A=_rows(leaves(after), states),
-        B=_rows(leaves(after), answers),
-        C=_rows(points, states),
-        D=_rows(points, answers),
-        start=_rows(leaves(first), input_atoms(algorithm)),
-        read=_rows([output], states),
-        exact=all(c.exact for c in (*leaves(after), *points, *leaves(first), output)),
+        A=_rows(step.after, slots),
+        B=_rows(step.after, step.answers),
+        C=_rows(step.points, slots),
+        D=_rows(step.points, step.answers),
+        start=_rows(steps.start, input_atoms(steps.algorithm)),
+        read=_rows([output], slots),
+        exact=step.exact and all(c.exact for c in (*steps.start, output)),
     )
 
 
-def grows(algorithm: Algorithm) -> bool:
-    """Whether the first step adds to the state."""
-    first = algorithm.start_alone(0.0)
-    after = algorithm.step(first, *[lambda point, step_size=None: point] * len(algorithm.oracles), 0)
-    return len(leaves(after)) != len(leaves(first))
+def over_a_period(systems: Sequence[LinearSystem]) -> LinearSystem:
+    """The steps of several systems after one another as one step, which asks all their queries."""
+    first = systems[0]
+    A, B, C, D = (exact_matrix(m) for m in (_identity(first.size), ((),) * first.size, (), ()))
+    for system in systems:
+        A_step, B_step, C_step, D_step = system.exact_matrices
+        below = (C_step * B).hstack(D_step) if B.shape[1] else D_step
+        above = D.hstack(D.zeros((D.shape[0], D_step.shape[1]), D.domain)) if D.shape[0] else D
+        C, D = (C.vstack(C_step * A), above.vstack(below)) if D.shape[0] else (C_step * A, below)
+        A, B = A_step * A, (A_step * B).hstack(B_step) if B.shape[1] else B_step
+    exact = all(system.exact for system in systems)
+    return LinearSystem(*map(fractions, (A, B, C, D)), first.start, first.read, exact)
+
+
+def _identity(size: int) -> Matrix:
+    return tuple(tuple(Fraction(i == j) for j in range(size)) for i in range(size))
 
 
 def _rows(combinations: Sequence[Combination], atoms: Sequence[Any]) -> Matrix:
@@ -204,12 +212,6 @@ def row_basis(rows: DomainMatrix) -> DomainMatrix:
     """A basis, as rows, of the row space of a matrix."""
     reduced, pivot_columns = rows.to_dense().rref()
     return reduced.extract(list(range(len(pivot_columns))), list(range(rows.shape[1])))
-
-
-def independent_columns(columns: DomainMatrix) -> DomainMatrix:
-    """The first columns of a matrix that span its column space."""
-    _, pivot_columns = columns.to_dense().rref()
-    return columns.extract(list(range(columns.shape[0])), list(pivot_columns))
 
 
 def solve(P: DomainMatrix, X: DomainMatrix) -> DomainMatrix:

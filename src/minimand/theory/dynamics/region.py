@@ -10,8 +10,9 @@ import numpy as np
 
 from ..._support.errors import MinimandError, unknown_name
 from ...algorithms import as_algorithm, is_map
-from ..kernel import AlgorithmLike, extended, kernel
+from ..oracles import AlgorithmLike, extended
 from ..scalars import TOLERANCE
+from ..steps import Steps
 from .linear_system import LinearSystem
 from .stability import tail
 
@@ -156,11 +157,10 @@ def stability_region(algorithm: AlgorithmLike, depth: int = 20) -> StabilityRegi
         MinimandError: coefficients that keep varying, memory that grows, a normalization: no step repeats.
     """
     algorithm = extended(as_algorithm(algorithm), depth)
-    constant = None if any(map(is_map, algorithm.oracles)) else tail(algorithm, depth)
+    constant = None if any(map(is_map, algorithm.oracles)) else tail(Steps(algorithm), depth)
     if constant is None:
         raise MinimandError(
             f"the steps of {algorithm} vary with depth, grow or normalize: they have no one stability region; expected "
             "constant coefficients, or a schedule that becomes constant."
         )
-    answers = [query.answer for query in kernel(algorithm, 1).queries]
-    return StabilityRegion(str(algorithm), constant.system, tuple(answer.oracle for answer in answers))
+    return StabilityRegion(str(algorithm), constant.system, constant.oracles)

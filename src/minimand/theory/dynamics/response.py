@@ -1,11 +1,15 @@
 """The kernel in floating point: the same combinations as an array, for long depths and for fitting."""
 
-from collections.abc import Callable
-from typing import Any
+import math
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import accumulate
+from typing import Any, cast
 
 import numpy as np
 
 from ...algorithms import Algorithm
+from ..oracles import Answer, input_atoms
+from ..steps import Slot, Steps, Terms
 
 
 def response(algorithm: Algorithm, depth: int) -> np.ndarray:
@@ -49,9 +53,62 @@ def gains(algorithm: Algorithm, depth: int) -> np.ndarray:
     return np.abs(response(algorithm, depth)[-1, 1:])
 
 
-def growth(algorithm: Algorithm, depth: int) -> float:
-    """The largest response of a query or of the output, within `depth` steps, to one answer."""
-    return float(np.abs(response(algorithm, depth)[:, 1:]).max())
+def responses(steps: Steps, depth: int) -> Iterator[np.ndarray]:
+    """The rows of `response` one after another, of all inputs: (inputs + queries,) each, the output's last."""
+    inputs = input_atoms(steps.algorithm)
+    places = [len(inputs) + i for i in accumulate((len(steps[k].answers) for k in range(depth)), initial=0)]
+    unit = np.eye(len(inputs), places[-1])
+    start = [[(atom, float(c)) for atom, c in leaf.terms.items()] for leaf in steps.start]
+    state = [sum((factor * unit[inputs.index(atom)] for atom, factor in terms), 0 * unit[0]) for terms in start]
+
+    def row(terms: Terms, place: int, answers: Sequence[Answer]) -> np.ndarray:
+        total = np.zeros(places[-1])
+        for atom, factor in terms:
+            if isinstance(atom, Slot):
+                total += factor * state[atom.index]
+            else:
+                total[place + answers.index(atom)] += factor
+        return total
+
+    for k in range(depth):
+        points, after = steps[k].floats
+        for terms in points:
+            yield row(terms, places[k], steps[k].answers)
+        state = [
+            state[terms[0][0].index]
+            if len(terms) == 1 and terms[0][1] == 1 and isinstance(terms[0][0], Slot)
+            else row(terms, places[k], steps[k].answers)
+            for terms in after
+        ]
+    yield row([(atom, float(c)) for atom, c in steps.read(depth).terms.items()], places[-1], ())
+
+
+def growth(steps: Steps, depths: Sequence[int]) -> list[float]:
+    """The largest response of a query, within each of several depths, or of the output of the last, to one answer."""
+    inputs = len(steps.algorithm.inputs)
+    rows = responses(steps, max(depths))
+    largest, by_depth = 0.0, []
+    for k in range(max(depths)):
+        for _ in steps[k].answers:
+            largest = max(largest, float(np.abs(next(rows)[inputs:]).max()))
+        by_depth.append(largest)
+    by_depth[-1] = max(largest, float(np.abs(next(rows)[inputs:]).max()))
+    return [by_depth[depth - 1] for depth in depths]
+
+
+def smallest_gain(steps: Steps, depth: int) -> float:
+    """The least of the gains, by size, of the answers of a network of some depth."""
+    of_state = {atom: float(c) for atom, c in steps.read(depth).terms.items()}
+    smallest = math.inf
+    for k in reversed(range(depth)):
+        before: dict[Hashable, float] = dict.fromkeys(steps[k].answers, 0.0)
+        after = steps[k].floats[1]
+        for slot, c in of_state.items():
+            for atom, factor in after[cast(Slot, slot).index]:
+                before[atom] = before.get(atom, 0.0) + c * factor
+        smallest = min(smallest, *(abs(before.pop(answer)) for answer in steps[k].answers))
+        of_state = before
+    return smallest
 
 
 def block_gains(algorithm: Algorithm, depth: int) -> np.ndarray:

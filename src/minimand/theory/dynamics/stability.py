@@ -1,19 +1,19 @@
 """Zero-stability and order: what an algorithm is as a numerical method for x' = -gradient(x)."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from math import factorial, prod
 
-from ...algorithms import Algorithm
 from ..scalars import TOLERANCE, short_text, sum_text
-from .linear_system import LinearSystem, Pole, exact_matrix, fractions, is_root_bounded, linear_system
-from .response import growth
+from ..steps import Steps
+from .linear_system import LinearSystem, Pole, exact_matrix, fractions, is_root_bounded, over_a_period, system_of
+from .response import growth, smallest_gain
 
-# How much further than the depth numerical verdicts look, and what growth on the way they allow.
-HORIZON = 4
-ALLOWED_GROWTH = 1.5
+# How much further than the depth the steps are looked at, where there are more of them, and how far at most.
+_HORIZON, _FAR = 4, 200
 
 Tree = tuple["Tree", ...]
 """A rooted tree: the subtrees at its root."""
@@ -21,21 +21,55 @@ Tree = tuple["Tree", ...]
 
 @dataclass(frozen=True)
 class Tail:
-    """The steps from `begins` on, all of which are the same linear system."""
+    """The steps from `begins` on, which repeat with a period: 1 where all of them are the same linear system."""
 
     begins: int
     system: LinearSystem
-    """The minimal realization of these steps."""
+    """The minimal realization of the steps of a period, as one step."""
+    period: int
+    oracles: tuple[str, ...]
+    """The oracles that a period asks, in their order."""
 
 
-def tail(algorithm: Algorithm, depth: int) -> Tail | None:
-    """The constant steps an algorithm ends in, seen over 4 x depth; None where there are none or memory grows."""
-    systems = [linear_system(algorithm, k) for k in range(HORIZON * depth)]
-    last = systems[-1]
-    if last is None:
+def horizon(steps: Steps, depth: int) -> int:
+    """The number of steps that a verdict on a network looks at: beyond its depth only where there are any."""
+    return steps.reach(depth, max(depth, min(_HORIZON * depth, _FAR)))
+
+
+def tail(steps: Steps, depth: int) -> Tail | None:
+    """The repeating steps that an algorithm ends in; None where there are none, or memory grows."""
+    if steps.grows:
         return None
-    begins = next((k for k in reversed(range(len(systems))) if systems[k] != last), -1) + 1
-    return Tail(begins, last.minimal) if begins <= len(systems) // 2 else None
+    systems: dict[int, LinearSystem | None] = {}
+    numbers: dict[LinearSystem | None, int] = {}
+    labels = []
+    for k in range(horizon(steps, depth)):
+        step = steps[k]
+        if id(step) not in systems:
+            systems[id(step)] = system_of(steps, step)
+        labels.append(numbers.setdefault(systems[id(step)], len(numbers)))
+    found = _repetition(labels)
+    if found is None:
+        return None
+    begins, period = found
+    repeated = [systems[id(steps[k])] for k in range(begins, begins + period)]
+    several = [system for system in repeated if system is not None]
+    if len(several) < period:
+        return None
+    oracles = tuple(answer.oracle for k in range(begins, begins + period) for answer in steps[k].answers)
+    return Tail(begins, (several[0] if period == 1 else over_a_period(several)).minimal, period, oracles)
+
+
+def _repetition(labels: Sequence[int]) -> tuple[int, int] | None:
+    """From where on labels repeat, and the period: the shortest that is seen twice and in half of them at least."""
+    n = len(labels)
+    if n == 1:
+        return 0, 1
+    for period in range(1, n // 2 + 1):
+        begins = next((k + 1 for k in reversed(range(n - period)) if labels[k] != labels[k + period]), 0)
+        if begins <= n // 2 and begins + 2 * period <= n:
+            return begins, period
+    return None
 
 
 @dataclass(frozen=True)
@@ -48,22 +82,48 @@ class Stability:
     """The growth that was measured, where the verdict is numerical."""
 
 
-def zero_stability(algorithm: Algorithm, depth: int, constant: Tail | None) -> Stability:
-    """The root condition where the steps become constant; else growth over 4 x depth against that over depth."""
+def zero_stability(steps: Steps, depth: int, constant: Tail | None) -> Stability:
+    """The root condition where the steps repeat; else whether the growth of responses comes to an end."""
     if constant is not None:
         poles = constant.system.poles
         stable = is_root_bounded(poles)
         shown = ", ".join(_complex(p.value) + (f" (x{p.multiplicity})" if p.multiplicity > 1 else "") for p in poles)
-        where = "" if constant.begins == 0 else f" from step {constant.begins} on"
+        where = "" if constant.period == 1 else f" over {constant.period} steps"
+        where += "" if constant.begins == 0 else f" from step {constant.begins} on"
         condition = "inside the unit disc, or simple on the circle" if stable else "the root condition fails"
         return Stability(stable, f"poles {shown}{where}: {condition}")
-    near, far = growth(algorithm, depth), growth(algorithm, HORIZON * depth)
-    stable = far <= ALLOWED_GROWTH * near
-    reason = (
-        f"numerically: the largest response grows from {near:.3g} over {depth} steps to {far:.3g} over "
-        f"{HORIZON * depth}, {'at most' if stable else 'more than'} {ALLOWED_GROWTH} times"
+    depths = _doubling(horizon(steps, depth))
+    sizes = growth(steps, depths)
+    stable = _comes_to_an_end(sizes)
+    reason = f"numerically: the largest response is {_listed(sizes)} over {_listed(depths)} steps, " + (
+        "and comes to an end" if stable else "and goes on growing"
     )
-    return Stability(stable, reason, bound=far)
+    return Stability(stable, reason, bound=sizes[-1])
+
+
+def lasting_gains(steps: Steps, depth: int) -> tuple[bool, str]:
+    """Whether the smallest gain stays away from 0 as depth grows, measured, and what was measured."""
+    depths = _doubling(horizon(steps, depth))
+    smallest = [smallest_gain(steps, d) for d in depths]
+    lasting = min(smallest) > TOLERANCE and _comes_to_an_end([1 / gain for gain in smallest])
+    bounded = "it stays away from 0" if lasting else "it is not bounded from below"
+    return lasting, f"numerically: the smallest gain is {_listed(smallest)} over {_listed(depths)} layers: {bounded}"
+
+
+def _doubling(depth: int) -> list[int]:
+    return sorted({max(depth // 4, 1), max(depth // 2, 1), depth})
+
+
+def _comes_to_an_end(sizes: Sequence[float]) -> bool:
+    """Whether sizes at doubled depths approach a limit: what grows like a power or a logarithm keeps its increments."""
+    if len(sizes) < 3:
+        return sizes[-1] <= 1.5 * sizes[0]
+    first, second = sizes[1] - sizes[0], sizes[2] - sizes[1]
+    return math.isfinite(sizes[-1]) and (sizes[2] <= 1.01 * sizes[1] or second < 0.75 * first)
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
 
 
 @dataclass(frozen=True)
@@ -77,12 +137,12 @@ class Order:
     """The order for x'' = -gradient(x), where there is a double pole at 1."""
 
 
-def order(constant: Tail | None, oracles: Sequence[str]) -> Order:
+def order(constant: Tail | None) -> Order:
     """The order of the linear multistep, or of the Runge-Kutta, method that the queries of the last steps follow."""
     if constant is None:
         return Order(None, "not defined: the coefficients vary with depth, or memory grows")
-    if len(oracles) > 1:
-        return _order_of_several(constant, oracles)
+    if len(constant.oracles) > 1:
+        return _order_of_several(constant)
     multistep = constant.system.multistep
     assert multistep is not None  # one answer in a step
     rho, sigma = multistep
@@ -109,10 +169,10 @@ def is_root_bounded_but_at_one(poles: Sequence[Pole]) -> bool:
     return is_root_bounded(others) and sum(p.multiplicity for p in poles if p not in others) == 2
 
 
-def _order_of_several(constant: Tail, oracles: Sequence[str]) -> Order:
+def _order_of_several(constant: Tail) -> Order:
     from sympy.polys.matrices import DomainMatrix
 
-    system = constant.system
+    system, oracles = constant.system, constant.oracles
     A = exact_matrix(system.A)
     moved = A - DomainMatrix.eye(system.size, A.domain)
     at_rest, conserved = moved.to_dense().nullspace().transpose(), moved.transpose().to_dense().nullspace()
@@ -136,24 +196,6 @@ def _order_of_several(constant: Tail, oracles: Sequence[str]) -> Order:
     stages = [[-entry / speed for entry in row] for row in system.D]
     p = _runge_kutta_order(stages, [v / speed for v in speeds], _zero_of(system))
     return Order(p, _rescaling(speed), speed)
-
-
-def friction(algorithm: Algorithm) -> float | None:
-    """The c > 0 of x'' + (c/t) x' = -gradient(x), where the second pole approaches 1 like 1 - c/k; measured."""
-    seen = []
-    for k in (1000, 2000):
-        system = linear_system(algorithm, k)
-        if system is None or system.minimal.size != 2:
-            return None
-        multistep = system.minimal.multistep
-        if multistep is None or not any(multistep[1]):
-            return None
-        away = [1 - pole.value for pole in system.minimal.poles for _ in range(pole.multiplicity)]
-        away.sort(key=abs)
-        if abs(away[0]) > TOLERANCE or abs(away[1].imag) > TOLERANCE:
-            return None
-        seen.append(k * away[1].real)
-    return seen[1] if seen[1] > TOLERANCE and abs(seen[1] - seen[0]) < 0.05 * seen[1] else None
 
 
 def _order(

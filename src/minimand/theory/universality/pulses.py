@@ -72,12 +72,19 @@ def turns(algorithm: Algorithm, splitting: Splitting | None) -> dict[str, Turn]:
     return {"attention": Turn(oracles[0], steps, attention), "map": Turn(oracles[0], steps, map)}
 
 
-def first_pulses(algorithm: Algorithm, step: int, turn: Turn) -> list[float] | None:
-    """The shortest pulses of a block that answers in turns, from a step at which a layer begins."""
+def first_pulses(algorithm: Algorithm, step: int, turn: Turn, last: int | None = None) -> list[float] | None:
+    """The shortest pulses of a block that answers in turns, from a step at which a layer begins.
+
+    Of an algorithm that has no more than `last` steps they have to end, and the state to rest, within these.
+    """
     if any(map(is_map, algorithm.oracles)):
         return None
-    later = responses(algorithm, turn, step, LONGEST, _HORIZON)
-    for length in range(1, LONGEST + 1):
+    longest = LONGEST if last is None else min(LONGEST, (last - step) // turn.steps)
+    horizon = _HORIZON if last is None else min(_HORIZON, last - step - turn.steps * longest)
+    if longest < 1:
+        return None
+    later = responses(algorithm, turn, step, longest, horizon)
+    for length in range(1, longest + 1):
         weights, residual = later.weights(0, length)
         if residual < TOLERANCE:
             return [_simple(weight) for weight in weights.tolist()]
@@ -90,13 +97,16 @@ def _simple(weight: float) -> float:
     return fraction if abs(fraction - weight) < 1e-12 else weight
 
 
-def lasting_pulses(algorithm: Algorithm, turn: Turn, depth: int) -> list[float] | None:
-    """The longest of the pulses at several steps of a network of `depth` layers; None if one of these has none."""
+def lasting_pulses(algorithm: Algorithm, turn: Turn, depth: int, last: int | None = None) -> list[float] | None:
+    """The longest of the pulses at several steps of a network of `depth` layers; None if one of these has none.
+
+    No step from `last` on is asked for, where there is none.
+    """
     longest: list[float] = []
     for layer in _STEPS:
         if layer and layer >= depth:
             break
-        weights = first_pulses(algorithm, layer * turn.steps, turn)
+        weights = first_pulses(algorithm, layer * turn.steps, turn, last)
         if weights is None:
             return None
         longest = max(longest, weights, key=len)

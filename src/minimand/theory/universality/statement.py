@@ -84,7 +84,8 @@ class Evidence:
     def pulses(self, turn: Turn | None = None) -> list[float] | None:
         """The pulses of a block that answers in turns, by default of the first oracle in each step."""
         turn = turn or Turn(self.algorithm.oracles[0], 1, {0: 1.0})
-        return lasting_pulses(self.algorithm, turn, self.gradients.depth)
+        depth = self.gradients.depth
+        return lasting_pulses(self.algorithm, turn, depth, None if self.gradients.steps.goes_on(depth) else depth)
 
 
 def with_proviso(statement: Statement, condition: str) -> Statement:

@@ -6,11 +6,11 @@ from fractions import Fraction
 from itertools import product
 
 from ...algorithms import is_proximal
-from ..dynamics.response import gains
-from ..dynamics.stability import ALLOWED_GROWTH, HORIZON, friction, is_root_bounded_but_at_one
+from ..dynamics.second_order import friction
+from ..dynamics.stability import is_root_bounded_but_at_one, lasting_gains
 from ..equivalence import equivalent
 from ..kernel import INPUT, Kernel
-from ..scalars import TOLERANCE, Number, short_text
+from ..scalars import Number, short_text
 from ..symbols import Combination
 from .statement import Evidence, Statement, needs_width, not_covered, sum_of_sizes, with_proviso
 
@@ -66,9 +66,7 @@ def in_words(weights: Sequence[float]) -> str:
 
 def inconsistency(e: Evidence) -> str:
     """Words for what keeps a network from resting at its input."""
-    shares = [query.point.coefficient(INPUT) for query in e.gradients.queries]
-    shares.append(e.gradients.output.coefficient(INPUT))
-    if all(share.value > 0 for share in shares):
+    if all(share.value > 0 for share in e.gradients.shares(INPUT)):
         return "not consistent: consistent up to a scale, which a normalization that begins the blocks removes"
     return "not consistent"
 
@@ -84,13 +82,11 @@ def _flows(e: Evidence) -> Statement:
         return not_covered(statement, f"not zero-stable: {e.stability.reason}", "a momentum constant or capped below 1")
     if e.constant is not None:
         return not_covered(statement, e.order.reason, "") if e.order.speed is None else statement
-    depth, longer = e.gradients.depth, HORIZON * e.gradients.depth
-    near, far = (float(gains(e.algorithm, d).min()) for d in (depth, longer))
-    if far >= near / ALLOWED_GROWTH and near >= TOLERANCE:
+    lasting, why = lasting_gains(e.gradients.steps, e.gradients.depth)
+    if lasting:
         return statement
-    why = f"numerically: the smallest gain is {near:.3g} over {depth} layers"
-    why += f" and {far:.3g} over {longer}: it is not bounded from below"
-    return not_covered(statement, why, _repair_of_gains(e) if near < TOLERANCE else "a step size that does not vanish")
+    silent = _layers_without_gain(e.gradients)
+    return not_covered(statement, why, _repair_of_gains(e) if silent else "a step size that does not vanish")
 
 
 def _second_order(e: Evidence) -> Statement | None:
@@ -102,7 +98,7 @@ def _second_order(e: Evidence) -> Statement | None:
         if e.order.second_order is None or not is_root_bounded_but_at_one(e.constant.system.poles):
             return None
     else:
-        c = friction(e.algorithm)
+        c = friction(e.gradients.steps, e.gradients.depth)
         if c is None:
             return None
         claim += f" (numerically: x'' + ({c:.3g}/t) x')"
@@ -188,7 +184,7 @@ def _layers_without_gain(gradients: Kernel) -> list[int]:
     for query in gradients.queries:
         block = query.answer.layer, query.answer.oracle
         gains[block] = gains.get(block, Number.of(0)) + gradients.output.coefficient(query.answer)
-    heard = {layer for (layer, _), gain in gains.items() if not gain.same(0)}
+    heard = {layer for (layer, _), gain in gains.items() if gain}
     return [k for k in range(gradients.depth) if k not in heard]
 
 
