@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 import minimand as mm
 from helpers import ALGORITHMS, BINDINGS
 from minimand.theory import distance
-from minimand.theory.kernel import Binding
+from minimand.theory.oracles import Binding
 
 A = mm.algorithms
 SINGLE = {name: a for name, a in ALGORITHMS.items() if math.isfinite(distance(a, "gradient_descent", depth=2))}

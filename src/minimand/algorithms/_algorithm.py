@@ -8,7 +8,7 @@ from numbers import Real
 from typing import Any, ClassVar, dataclass_transform
 
 from .._support.errors import WrongTypeError
-from ._coefficient import Coefficient, Constant, Drawn, Learnable, Table, as_coefficient, as_table
+from ._coefficient import Coefficient, Constant, Drawn, Learnable, Table, as_coefficient, as_table, in_floats
 
 # How the names of oracles mostly begin: in another place such a name is a mistake.
 _ORACLES = ("gradient", "prox", "normalize")
@@ -116,6 +116,10 @@ class Algorithm:
     def rebind(self, **coefficients: Any) -> "Algorithm":
         """A copy of the algorithm with other coefficients."""
         return dataclasses.replace(self, **coefficients)
+
+    def in_floats(self) -> "Algorithm":
+        """The algorithm with floats in the place of fractions, which tensors and arrays cannot be multiplied by."""
+        return dataclasses.replace(self, **{f.name: in_floats(getattr(self, f.name)) for f in dataclasses.fields(self)})
 
     @classmethod
     def name(cls) -> str:

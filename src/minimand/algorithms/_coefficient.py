@@ -6,6 +6,7 @@ A coefficient has at each step a scalar, or a table: nested tuples of scalars of
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from numbers import Real
 from typing import Annotated, Any
 
@@ -103,6 +104,17 @@ class Read:
 
     def __call__(self, k: int) -> Any:
         return self.function(k)
+
+
+def in_floats(value: Any) -> Any:
+    """A field of an algorithm with floats in the place of fractions."""
+    if isinstance(value, Fraction):
+        return float(value)
+    if isinstance(value, tuple):
+        return tuple(map(in_floats, value))
+    if isinstance(value, Constant):
+        return Constant(in_floats(value.value))
+    return Read(lambda k: in_floats(value(k))) if isinstance(value, Schedule) else value
 
 
 @dataclass(frozen=True)

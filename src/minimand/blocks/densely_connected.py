@@ -58,8 +58,8 @@ class DenseLayer(nn.Module):
         self.branch = nn.Sequential(nn.BatchNorm2d(self.filled), nn.ReLU(inplace=True), first)
         if bottleneck:
             self.branch.extend([nn.BatchNorm2d(width), nn.ReLU(inplace=True), convolution(width, growth)])
-        h = DenseNesterov().weight
-        skip = None if beta is None or k == 0 else torch.tensor([beta * ((j == k) - h(k, j)) for j in range(1, k + 1)])
+        h = DenseNesterov().weights(k)
+        skip = None if beta is None or k == 0 else torch.tensor([beta * ((j == k) - h[j]) for j in range(1, k + 1)])
         self.register_buffer("skip", skip, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:

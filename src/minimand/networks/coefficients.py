@@ -22,6 +22,7 @@ class Coefficients:
 
     def __init__(self, algorithm: Algorithm, layers: int) -> None:
         self.algorithm, self.layers = algorithm, layers
+        self.in_floats = algorithm.in_floats()
         self.learnable, self.drawn = algorithm.learnable(), algorithm.drawn()
 
     @property
@@ -45,7 +46,7 @@ class Coefficients:
 
     def bound(self, values: Values) -> Algorithm:
         """The algorithm with values as its coefficients."""
-        return self.algorithm.rebind(**{name: entry(tables) for name, tables in values.items()})
+        return self.in_floats.rebind(**{name: entry(tables) for name, tables in values.items()})
 
     def unknown(self) -> Algorithm:
         """The algorithm with a symbol for each entry of these coefficients: (name, layer, indices ...)."""

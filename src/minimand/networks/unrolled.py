@@ -103,7 +103,7 @@ class Unrolled(nn.Module):
 
     def bound(self, like: Tensor | None = None) -> Algorithm:
         """The algorithm with the tensors of this stage as its coefficients, for states of a tensor's shape."""
-        return self._tensors.bound(self._values(like)) if self._tensors.names else self.algorithm
+        return self._tensors.bound(self._values(like)) if self._tensors.names else self._tensors.in_floats
 
     def learned(self) -> Algorithm:
         """The algorithm with the current values of its coefficients as numbers, to certify."""

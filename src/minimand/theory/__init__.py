@@ -3,16 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from .certificate import Certificate as Certificate, certify as certify
+from .disguise.distance import distance as distance
+from .disguise.equivalence import Equivalence as Equivalence, equivalent as equivalent
+from .disguise.identification import Identification as Identification, identify as identify
 from .dynamics.inverse import Inverse as Inverse
 from .dynamics.linear_system import LinearSystem as LinearSystem, linear_system as linear_system
 from .dynamics.region import StabilityRegion as StabilityRegion, stability_region as stability_region
-from .equivalence import (
-    Equivalence as Equivalence,
-    Identification as Identification,
-    distance as distance,
-    equivalent as equivalent,
-    identify as identify,
-)
 from .feasibility import Feasibility as Feasibility, Separability as Separability, feasibility as feasibility
 from .kernel import Binding as Binding, Kernel as Kernel, kernel as kernel
 from .objective import LayerObjective as LayerObjective, objective as objective

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -21,11 +23,12 @@ def test_fista_is_not_zero_stable_and_capped_is() -> None:
 
 
 def test_bounded_schedules_that_never_settle_are_judged_by_their_growth() -> None:
-    swinging = mm.certify(A.HeavyBall(momentum=lambda k: 0.5 + 0.3 * (-1) ** k), depth=16)
+    swinging = mm.certify(A.HeavyBall(momentum=lambda k: 0.5 + 0.3 * math.sin(k * k)), depth=16)
     assert swinging.zero_stable
-    assert "at most 1.5 times" in swinging.reasons["zero_stable"]
+    assert "comes to an end" in swinging.reasons["zero_stable"]
     assert swinging.order is None
-    assert mm.certify(ALGORITHMS["growing"], depth=8).zero_stable
+    # The answer of the first step is averaged into all later ones: its response is a harmonic sum.
+    assert not mm.certify(ALGORITHMS["growing"], depth=8).zero_stable
     frictionless = mm.certify(A.HeavyBall(momentum=lambda k: 1 - 0.1 / (k + 1) ** 2), depth=16)
     assert not frictionless.zero_stable
 

@@ -1,6 +1,7 @@
+from numbers import Real
 from typing import Any
 
-from ..._support.errors import MinimandError
+from ..._support.errors import MinimandError, WrongTypeError
 from .._algorithm import Algorithm
 from .._coefficient import Coefficient
 
@@ -23,6 +24,8 @@ class TripleMomentum(Algorithm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.rate, Real):
+            raise WrongTypeError(f"TripleMomentum.rate is {self.rate!r}; expected a number in [0, 1), 1 - sqrt(mu/L).")
         if not 0 <= self.rate < 1:
             raise MinimandError(
                 f"TripleMomentum.rate is {self.rate}, outside [0, 1); expected 1 - sqrt(mu/L). "

@@ -16,6 +16,8 @@ class AcceleratedProximalPoint(Algorithm):
 
     references = ("guler1992",)
 
+    endless = True
+
     step_size: Coefficient = 1.0
     cap: float = 1.0
 

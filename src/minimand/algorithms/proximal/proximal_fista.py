@@ -17,6 +17,8 @@ class ProximalFista(Algorithm):
 
     references = ("beck2009fista", "wu2024optdnn")
 
+    endless = True
+
     step_size: Coefficient = 1.0
     cap: float = 1.0
 

@@ -18,7 +18,7 @@ def response(algorithm: Algorithm, depth: int) -> np.ndarray:
     (queries + 1, 1 + queries): column 0 is the input, column 1 + j the answer to query j; a second input is zero. The
     algorithm's step runs unchanged on coordinate vectors, so memory may grow and oracles may be several.
     """
-    calls = 0
+    algorithm, calls = algorithm.in_floats(), 0
 
     def count(point: Any, step_size: Any = None) -> float:
         nonlocal calls

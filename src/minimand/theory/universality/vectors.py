@@ -6,9 +6,9 @@ from fractions import Fraction
 from itertools import product
 
 from ...algorithms import is_proximal
+from ..disguise.equivalence import equivalent
 from ..dynamics.second_order import friction
 from ..dynamics.stability import is_root_bounded_but_at_one, lasting_gains
-from ..equivalence import equivalent
 from ..kernel import INPUT, Kernel
 from ..scalars import Number, short_text
 from ..symbols import Combination

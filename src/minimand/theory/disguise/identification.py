@@ -1,0 +1,158 @@
+"""What an algorithm is: the known ones, with their coefficients, that it is the same network as."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from ...algorithms import ALGORITHMS, Algorithm, as_algorithm
+from ...algorithms.linear_multistep import LinearMultistep
+from ...algorithms.runge_kutta import RungeKutta
+from ..dynamics.response import response
+from ..dynamics.stability import tail
+from ..oracles import AlgorithmLike
+from ..steps import Steps
+from .alignment import interface
+from .equivalence import Equivalence, compare
+
+
+@dataclass(frozen=True)
+class Identification:
+    """The known algorithms that an algorithm is, the plainest first; false if it is none of them."""
+
+    algorithm: Algorithm | None
+    matches: tuple[Equivalence, ...]
+
+    def __bool__(self) -> bool:
+        return self.algorithm is not None
+
+    def __str__(self) -> str:
+        if not self.matches:
+            return f"none of the {len(ALGORITHMS)} known algorithms"
+        return "\n".join(map(str, self.matches))
+
+
+def identify(algorithm: AlgorithmLike, depth: int = 32) -> Identification:
+    """Name the known algorithm, with its numbers, that this one is.
+
+    The constant coefficients and the other numbers of every built-in algorithm are fitted to the kernel of the first
+    layers, rounded to nearby fractions, and compared over `depth` layers; linear multistep and Runge-Kutta methods are
+    read off the steps. The plainest, of the fewest numbers, comes first.
+    """
+    algorithm = as_algorithm(algorithm)
+    steps = Steps(algorithm)
+    matches: list[tuple[Algorithm, Equivalence, int]] = []
+    for cls in ALGORITHMS.values():
+        for candidate, numbers in _candidates(cls, algorithm, steps, depth):
+            match = compare(algorithm, candidate, steps, Steps(candidate), depth)
+            if match:
+                matches.append((candidate, match, numbers))
+                break
+    matches.sort(key=lambda entry: (entry[1].relation != "identical", entry[2]))
+    return Identification(matches[0][0] if matches else None, tuple(match for _, match, _ in matches))
+
+
+def _candidates(cls: type[Algorithm], target: Algorithm, steps: Steps, depth: int) -> Iterator[tuple[Algorithm, int]]:
+    """Algorithms of a class that may be the target, each with how many numbers it has."""
+    if type(target) is cls:
+        yield target, len(_numbers(cls))
+    elif cls in (LinearMultistep, RungeKutta):
+        exact = _multistep(steps, depth) if cls is LinearMultistep else _runge_kutta(steps, depth)
+        if exact is not None:
+            yield exact
+    else:
+        # A cap may be reached only after the first layers.
+        for layers in sorted({min(_FITTED_LAYERS, depth), min(_MORE_LAYERS, depth)}):
+            fitted = _fit(cls, target, layers)
+            if fitted is None:
+                return
+            yield fitted, len(_numbers(cls))
+
+
+_FITTED_LAYERS, _MORE_LAYERS = 6, 32
+_BOUNDS = {"momentum": (-1.0, 1.0), "sign": (-1.0, 1.0), "cap": (0.0, 1.0), "rate": (0.0, 0.999)}
+
+
+def _numbers(cls: type[Algorithm]) -> list[str]:
+    """The names of the coefficients and of the other fields that are numbers."""
+    fields = [field.name for field in dataclasses.fields(cls) if field.type in (float, "float")]
+    return [*cls.coefficient_names(), *fields]
+
+
+def _fit(cls: type[Algorithm], target: Algorithm, layers: int) -> Algorithm | None:
+    from scipy.optimize import least_squares
+
+    default, names = cls(), _numbers(cls)
+    shaped = any(default.shape(name, 0) for name in cls.coefficient_names())
+    if interface(default) != interface(target) or default.drawn() or shaped:
+        return None
+    goal = response(target, layers)
+    if response(default, layers).shape != goal.shape:
+        return None
+    bounds = [_BOUNDS.get(name, (-np.inf, np.inf)) for name in names]
+    size = max(np.abs(goal[:, 1:]).max(), np.finfo(float).tiny)
+
+    def candidate(values: np.ndarray) -> Algorithm:
+        return default.rebind(**{name: float(v) for name, v in zip(names, values, strict=True)})
+
+    def residual(values: np.ndarray) -> np.ndarray:
+        # The last row is the output, which may be read otherwise.
+        return ((response(candidate(values), layers) - goal)[:-1] / size).ravel()
+
+    coefficients = default.coefficients()
+    initial = [float(coefficients[name](0) if name in coefficients else getattr(default, name)) for name in names]
+    for start in (initial, [0.1] * len(initial), [0.9] * len(initial)):
+        fitted = least_squares(residual, start, bounds=tuple(zip(*bounds, strict=True)), xtol=1e-15, ftol=1e-15)
+        # The fit comes near a bound but not onto it, so simple numbers nearby are tried first.
+        for simple in _simple_values(fitted.x):
+            if np.abs(residual(simple)).max() < 1e-7:
+                return candidate(simple)
+    return None
+
+
+def _simple_values(values: np.ndarray) -> Iterator[np.ndarray]:
+    """The values as simple numbers, and less and less so; what is small beside the others is first taken for 0."""
+    without_noise = np.where(np.abs(values) <= 1e-9 * np.abs(values).max(), 0.0, values)
+    for simplest, tolerance in ((100, 1e-3), (10_000, 1e-7)):
+        yield _simplified(without_noise, simplest, tolerance)
+        yield _simplified(values, simplest, tolerance)
+    yield without_noise
+    yield values
+
+
+def _simplified(values: np.ndarray, largest_denominator: int, tolerance: float) -> np.ndarray:
+    """Each value, or the simple fraction within a relative tolerance of it."""
+    simple = np.array([float(Fraction(float(v)).limit_denominator(largest_denominator)) for v in values])
+    return np.where(np.abs(simple - values) <= tolerance * np.abs(values), simple, values)
+
+
+def _multistep(steps: Steps, depth: int) -> tuple[Algorithm, int] | None:
+    """The explicit linear multistep method that the queries follow, and how many numbers it has."""
+    constant = tail(steps, depth)
+    multistep = None if constant is None else constant.system.multistep
+    if multistep is None:
+        return None
+    rho, sigma = (tuple(map(float, polynomial)) for polynomial in multistep)
+    order = len(rho) - 1
+    if not any(sigma) or not 1 <= len(sigma) <= order:
+        return None
+    padded = (0.0,) * (order - len(sigma)) + sigma
+    return LinearMultistep(rho=rho, sigma=padded), len(rho) + len(padded)
+
+
+def _runge_kutta(steps: Steps, depth: int) -> tuple[Algorithm, int] | None:
+    """The explicit Runge-Kutta method that the steps are, and how many numbers it has."""
+    constant = tail(steps, depth)
+    if constant is None or constant.period > 1 or constant.system.size != 1 or len(set(constant.oracles)) > 1:
+        return None
+    system, stages = constant.system, len(constant.oracles)
+    seen, kept = [row[0] for row in system.C], system.A[0][0]
+    if kept != 1 or len(set(seen)) > 1 or not seen[0] or any(any(row[i:]) for i, row in enumerate(system.D)):
+        return None
+    weights = [-seen[0] * c for c in system.B[0]]  # in the units of the queries
+    size = sum(weights) or Fraction(1)
+    rows = [[-c / size for c in row[:i]] for i, row in enumerate(system.D)][1:]
+    tableau = tuple(tuple(map(float, row)) for row in [*rows, [w / size for w in weights]])
+    return RungeKutta(step_size=float(size), tableau=tableau), 1 + stages * (stages + 1) // 2
