@@ -5,10 +5,10 @@ from typing import Literal, get_args
 from ..._support.errors import MinimandError, WrongTypeError, unknown_name
 from ...algorithms import Algorithm, leaves
 from ...theory.dynamics.inverse import inverse
-from ...theory.dynamics.linear_system import grows
 from ...theory.dynamics.recurrence import NoRecurrenceError, Recurrence, recurrence
 from ...theory.dynamics.stability import tail
-from ...theory.kernel import Binding, exactly, extended
+from ...theory.oracles import Binding, exactly, extended
+from ...theory.steps import Steps
 from ..coefficients import Coefficients
 
 Memory = Literal["store", "checkpoint", "reversible"]
@@ -37,7 +37,7 @@ def backward_recurrence(algorithm: Algorithm, depth: int, binding: Binding) -> R
     """
     why = "; too many of its states would have to be kept"
     try:
-        if grows(algorithm):
+        if Steps(algorithm).grows:
             raise NoRecurrenceError("its memory grows with depth")
         run = recurrence(exactly(Coefficients(algorithm, depth).unknown()), depth, binding)
     except NoRecurrenceError as error:
@@ -56,5 +56,5 @@ def backward_recurrence(algorithm: Algorithm, depth: int, binding: Binding) -> R
 
 def _condition(algorithm: Algorithm, depth: int, binding: Binding) -> str:
     depth = min(depth, _SHOWN)  # what it says it says of the first layers too
-    algorithm = extended(algorithm, depth)
-    return str(inverse(algorithm, depth, binding, tail(algorithm, depth)))
+    steps = Steps(extended(algorithm, depth))
+    return str(inverse(steps, depth, binding, tail(steps, depth)))
