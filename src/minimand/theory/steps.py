@@ -102,7 +102,7 @@ class Steps:
         return self.reach(depth, depth + 1) > depth
 
     def reach(self, depth: int, far: int) -> int:
-        """How many steps there are to look at, at least `depth` and at most `far`.
+        """The number of steps that there are to look at, at least `depth` and at most `far`.
 
         Those beyond a network's depth are looked at only where they exist: where steps are chosen by their
         coefficients alone, whose schedules can be extended, or where the algorithm says that it is `endless`.
@@ -216,10 +216,10 @@ class Steps:
 class _Unnamed:
     """The number of a step that says nothing of itself: a step that asks uses more than its coefficients."""
 
-    def __refuse(self, *arguments: Any) -> Any:
+    def _refuse(self, *arguments: Any) -> Any:
         raise TypeError("the step uses its number")
 
-    __eq__ = __hash__ = __bool__ = __str__ = __repr__ = __format__ = __refuse  # pyright: ignore
+    __eq__ = __hash__ = __bool__ = __str__ = __repr__ = __format__ = _refuse
 
 
 def _with_slots(state: Any) -> Any:

@@ -62,7 +62,7 @@ class Alignment:
 
 
 def interface(algorithm: Algorithm) -> tuple[int, tuple[bool, ...]]:
-    """How many inputs an algorithm takes, and of each oracle whether it is a known map."""
+    """The number of inputs that an algorithm takes, and of each oracle whether it is a known map."""
     return len(algorithm.inputs), tuple(map(is_map, algorithm.oracles))
 
 

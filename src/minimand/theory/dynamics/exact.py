@@ -28,7 +28,7 @@ class Exact:
 
     @property
     def T(self) -> Exact:
-        """The transpose."""
+        """The transposed matrix (columns, rows)."""
         return Exact(tuple(zip(*self.rows, strict=True)) if self.rows else ((),) * self.columns, len(self.rows))
 
     @property
@@ -58,7 +58,7 @@ class Exact:
         return Exact(tuple(rows), self.columns + other.columns)
 
     def part(self, rows: Sequence[int]) -> Exact:
-        """Some of the rows."""
+        """The matrix of some of the rows."""
         return Exact(tuple(self.rows[i] for i in rows), self.columns)
 
     @property
@@ -82,7 +82,7 @@ class Exact:
 
     @property
     def rank(self) -> int:
-        """The rank."""
+        """The number of independent rows of the matrix, its rank."""
         return len(self.reduced[1])
 
     @property
