@@ -206,10 +206,10 @@ class Steps:
         return self._run(self.algorithm, k, self._states[k])
 
     def _run(self, algorithm: Algorithm, k: Any, state: Any) -> tuple[Step, Any]:
-        asked: list[tuple[Answer, Combination]] = []
-        oracles = symbolic_oracles(algorithm, 0, self.binding, lambda answer, point: asked.append((answer, point)))
+        calls: list[tuple[Answer, Combination]] = []
+        oracles = symbolic_oracles(algorithm, 0, self.binding, lambda answer, point: calls.append((answer, point)))
         after = guarded(algorithm, algorithm.step, _with_slots(state), *oracles, k)
-        step = Step(tuple(a for a, _ in asked), tuple(p for _, p in asked), tuple(leaves(after)))
+        step = Step(tuple(a for a, _ in calls), tuple(p for _, p in calls), tuple(leaves(after)))
         return step, rebuild(after, [None] * len(step.after))
 
 
@@ -217,7 +217,7 @@ class _Unnamed:
     """The number of a step that says nothing of itself: a step that asks uses more than its coefficients."""
 
     def _refuse(self, *arguments: Any) -> Any:
-        raise TypeError("the step uses its number")
+        raise WrongTypeError("the step uses its number.")
 
     __eq__ = __hash__ = __bool__ = __str__ = __repr__ = __format__ = _refuse
 

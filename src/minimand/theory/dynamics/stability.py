@@ -48,10 +48,10 @@ def tail(steps: Steps, depth: int) -> Tail | None:
         if id(step) not in systems:
             systems[id(step)] = system_of(steps, step)
         labels.append(numbers.setdefault(systems[id(step)], len(numbers)))
-    found = _repetition(labels)
-    if found is None:
+    repetition = _repetition(labels)
+    if repetition is None:
         return None
-    begins, period = found
+    begins, period = repetition
     repeated = [systems[id(steps[k])] for k in range(begins, begins + period)]
     several = [system for system in repeated if system is not None]
     if len(several) < period:
