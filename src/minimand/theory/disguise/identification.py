@@ -8,8 +8,8 @@ from fractions import Fraction
 import numpy as np
 
 from ...algorithms import ALGORITHMS, Algorithm, as_algorithm
-from ...algorithms.linear_multistep import LinearMultistep
-from ...algorithms.runge_kutta import RungeKutta
+from ...algorithms.integrators.linear_multistep import LinearMultistep
+from ...algorithms.integrators.runge_kutta import RungeKutta
 from ..dynamics.response import response
 from ..dynamics.stability import tail
 from ..oracles import AlgorithmLike
