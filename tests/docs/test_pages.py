@@ -77,6 +77,7 @@ PRINTED = {
     "scaling": r"over depth: slope [-+]0\.0\d, flat(.|\n)*True",
     "text": r"song(.|\n)*bottles",
     "theory": "",
+    "universality": "",
     "training": r"0\.9\d+",
     "trainability": r"vanishing (.|\n)*mm.initialize\(model, \"critical\", batch=x\), "
     r"then train with mm.Adam\(0\.0004\)\nok: ",
