@@ -78,6 +78,8 @@ def test_the_bound_is_that_of_the_map() -> None:
     matrix = (block.inner(images) - bias).flatten(1)
     norm = torch.linalg.matrix_norm(matrix, 2)
     assert norm <= block.norm_bound() <= 9 * norm
+    assert 0.9 * norm**2 <= block.curvature() <= 2 * norm**2
+    assert block.inner.bias is not None  # which the measuring leaves alone
 
 
 def test_a_network_with_learned_proxes_is_explicit_and_trains() -> None:

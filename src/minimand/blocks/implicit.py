@@ -27,8 +27,8 @@ class Implicit(Prox):
     Args:
         block: a module T that keeps the shape, or the name of one.
         solver: `mm.Anderson()`, the default, `mm.Broyden()`, `mm.FixedPoint()`, an algorithm or a name, as
-            `mm.Equilibrium` takes it. Of a `ConvexGradient`, Anderson's and the plain iteration get the relaxation that
-            is sure to converge, 2 / (2 + s |W|^2), unless they have one of their own.
+            `mm.Equilibrium` takes it. Of a `ConvexGradient`, Anderson's and the plain iteration get the relaxation
+            that converges best, 2 / (2 + s |W|^2), unless they have one of their own.
         binding: that of the network: under "operator" the gradient is u - T(u), and (1 + s) u = v + s T(u).
 
     Raises:
@@ -95,10 +95,10 @@ class Implicit(Prox):
 
     @torch.no_grad()
     def _relax(self, step_size: float | Tensor) -> None:
-        """Let the solver take the share with which the plain iteration on a convex gradient is sure to converge."""
+        """Let the solver take the share with which the plain iteration on a convex gradient converges best."""
         solver = self.equilibrium.solver
         if self._is_relaxed and isinstance(solver, Anderson | FixedPoint) and isinstance(self.block, ConvexGradient):
-            curvature = float(torch.as_tensor(step_size).max()) * lipschitz_bound(self.block)
+            curvature = float(torch.as_tensor(step_size).max()) * self.block.curvature()
             self.equilibrium.solver = replace(solver, relaxation=max(2 / (2 + curvature), 1e-3))
 
     def _check(self, point: Tensor, inputs: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from .._support.errors import MinimandError, WrongTypeError
 
+_POWER_STEPS, _MARGIN = 8, 1.2
+
 MONOTONE = (nn.Identity, nn.ReLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Softsign, nn.Hardtanh, nn.ReLU6)
 """Activations whose slopes lie in [0, 1]."""
 
@@ -39,9 +41,12 @@ class ConvexGradient(nn.Module):
 
     def gradient(self, x: Tensor, scale: float | Tensor = 1.0) -> Tensor:
         """W^T s(W x + b), with W multiplied by a scale."""
-        inner, weight = self.inner, scale * self.inner.weight
+        return self._there_and_back(x, scale * self.inner.weight, self.inner.bias, self.activation)
+
+    def _there_and_back(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: nn.Module) -> Tensor:
+        inner = self.inner
         if isinstance(inner, nn.Linear):
-            return F.linear(self.activation(F.linear(x, weight, inner.bias)), weight.T)
+            return F.linear(activation(F.linear(x, weight, bias)), weight.T)
         sides: tuple[int, ...] | str = inner.padding
         if isinstance(sides, str):
             same = sides == "same"
@@ -49,8 +54,7 @@ class ConvexGradient(nn.Module):
                 d * (k - 1) // 2 if same else 0 for d, k in zip(inner.dilation, inner.kernel_size, strict=True)
             )
         spread = {"padding": sides, "dilation": inner.dilation, "groups": inner.groups}
-        hidden = self.activation(F.conv2d(x, weight, inner.bias, **spread))
-        return F.conv_transpose2d(hidden, weight, **spread)
+        return F.conv_transpose2d(activation(F.conv2d(x, weight, bias, **spread)), weight, **spread)
 
     def norm_bound(self) -> Tensor:
         """A bound on |W| with a gradient: a matrix's norm, or the sum of those of a convolution's taps."""
@@ -58,3 +62,22 @@ class ConvexGradient(nn.Module):
         if isinstance(self.inner, nn.Linear):
             return torch.linalg.matrix_norm(weight, 2)
         return torch.linalg.matrix_norm(weight.flatten(2).movedim(2, 0), 2).sum()
+
+    @torch.no_grad()
+    def curvature(self) -> float:
+        """The largest slope of the gradient, |W|^2: a matrix's exactly, a convolution's of images by power iteration.
+
+        Of a convolution it is 1.2 times what eight steps on an image of 16 x 16 pixels find from below.
+        """
+        weight = self.inner.weight
+        if isinstance(self.inner, nn.Linear):
+            return float(torch.linalg.matrix_norm(weight.float(), 2)) ** 2
+        identity = nn.Identity()
+        generator = torch.Generator(weight.device).manual_seed(0)
+        image = torch.randn(
+            1, self.inner.in_channels, 16, 16, generator=generator, device=weight.device, dtype=weight.dtype
+        )
+        for _ in range(_POWER_STEPS):
+            image = image / image.norm().clamp_min(torch.finfo(weight.dtype).tiny)
+            image = self._there_and_back(image, weight, None, identity)
+        return _MARGIN * float(image.norm())
