@@ -87,7 +87,7 @@ class Implicit(Prox):
         if torch.is_autocast_enabled(kind):
             point = point.float()
         with torch.autocast(kind, enabled=False):
-            inputs = {"start": point, "step_size": step_size}
+            inputs = {"start": point.detach(), "step_size": step_size}
             if self.training not in self._modes_checked:
                 self._check(point, inputs)
                 self._modes_checked.add(self.training)
