@@ -30,6 +30,7 @@ from sweeps import thin
 _LONG = (
     "apg2",
     "gallery",
+    "implicit",
     "initialization",
     "local_learning",
     "optdnn",

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from .._support.flops import FlopCounter
 from .._support.modes import evaluation_mode
 from .._support.torch_internals import storage_id, uncompiled
 
@@ -19,7 +19,7 @@ def count_flops(model: nn.Module, shape: tuple[int, ...], tokens: bool = False) 
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     try:
-        with evaluation_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with evaluation_mode(model), torch.no_grad(), FlopCounter() as counter:
             kind = torch.long if tokens else torch.float
             uncompiled(model)(torch.zeros(1, *shape, device=device, dtype=kind))
     except (RuntimeError, ValueError, TypeError):  # somebody else's model may want another batch

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from .._support.errors import MinimandError, WrongTypeError
+from .._support.flops import FlopCounter
 from .._support.modes import evaluation_mode
 from .._support.tables import table_html, table_text
 from ..data import Data, call, tensor_of
@@ -123,7 +123,7 @@ class _Watch:
     """Hooks on the layers of a model, which note shapes and multiplications."""
 
     def __init__(self, model: nn.Module, samples: int) -> None:
-        self.samples, self.counter = samples, FlopCounterMode(display=False)
+        self.samples, self.counter = samples, FlopCounter()
         self.leaves = dict(_leaves(model))
         self.places = _places(model)
         self.seen: dict[str, list[Any]] = {}

@@ -10,9 +10,9 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..._support.errors import MinimandError, unknown_name
+from ..._support.flops import FlopCounter
 from ...data import Arrays, Data
 from ...data.samples import NoSamples
 from ...recipes import Recipe
@@ -60,7 +60,7 @@ def training_flops(model: nn.Module, data: Data, recipe: Recipe, method: Method 
     """
     one = _first_steps(data, recipe, 1)
     recipe, epochs = replace(recipe, batch_size=len(one.train)), recipe.epochs
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounter() as counter:
         _fit_copy(model, one, recipe, torch.device("cpu"), method)
     share = recipe.validation if data.validation is None else 0.0
     samples = len(data.train) - round(share * len(data.train))

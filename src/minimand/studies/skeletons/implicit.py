@@ -25,7 +25,7 @@ def _cells(scale: Scale) -> list[Cell]:
     channels, epochs = {"smoke": (4, 1), "cpu": (8, 4), "paper": (16, 200)}[scale]
     strong = Augmentation(pad=4, flip=True) if scale != "smoke" else Augmentation()
     recipe = Recipe(epochs, 50 if scale == "smoke" else 64, SGD(_RATES[1]), Cosine(), augmentation=strong)
-    shown: dict[str, Any] = images(scale, 1_000, 1_000) | ({"enlarged": 2} if scale == "smoke" else {})
+    shown: dict[str, Any] = images(scale, 1_000, 1_000)
     return [
         {"arm": arm, "algorithm": algorithm, "model": f"{model}(width={widths[channels]})", **shown}
         | {"recipe": as_config(recipe)}
@@ -56,8 +56,8 @@ STUDY = DecisiveStudy(
     "layers: one of as many channels, and one of about as many parameters, which heavy ball wires too. The explicit "
     "blocks are those of the ResNet; an implicit one is minus the gradient of a learned convex function, and in "
     "Douglas and Rachford's network the other one a contraction. At cpu scale the first 1,000 images of CIFAR-10 in 4 "
-    "epochs with 8 channels, each arm at the best of three learning rates; at paper scale all images in 200 epochs with 16 "
-    "channels. Solver steps are those of a sample in a layer, forward, over the training.\n\n"
+    "epochs with 8 channels, each arm at the best of three learning rates; at paper scale all images in 200 epochs "
+    "with 16 channels. Solver steps are those of a sample in a layer, forward, over the training.\n\n"
     "Of the paper's third implicit network, its coefficients, its solver and its numbers nothing is known here: it "
     "reports accuracies comparable to the best implicit networks. Differences below one point count as none.",
     ("wu2024optdnn",),

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError
+from ...._support.flops import FlopCounter
 from ...._support.modes import evaluation_mode
 from ...._support.seeds import seeded_apart
 from ...._support.torch_internals import tree_flatten, tree_leaves, tree_map, uncompiled
@@ -213,7 +213,7 @@ def _costs(parts: Sequence[Part], x: Tensor) -> tuple[list[float], list[Any]]:
                     "one process."
                 )
             specs.append(tree_flatten(state)[1])
-            with FlopCounterMode(display=False) as counter:
+            with FlopCounter() as counter:
                 state, *_ = part(state)
             costs.append(float(counter.get_total_flops() or 1))
     return costs, specs
