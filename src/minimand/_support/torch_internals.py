@@ -22,6 +22,7 @@ from torch.nn.modules.pooling import (
     _MaxPoolNd as MaxPoolNd,
 )
 from torch.nn.utils.parametrize import remove_parametrizations
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_map_only, tree_unflatten
 
 Layer_ = TypeVar("Layer_", bound=nn.Module)

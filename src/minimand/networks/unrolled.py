@@ -101,6 +101,14 @@ class Unrolled(nn.Module):
         """The block of each layer; an nn.ModuleDict where a step asks several oracles."""
         return [cast(UnrolledLayer, layer).block for layer in self.layers]
 
+    @property
+    def roundoff(self) -> float | None:
+        """The relative error of the first state when the stage was run back in floating point, at its first call.
+
+        None of a stage that does not run backwards, or has not yet, or is exact.
+        """
+        return None if self._backwards is None else self._backwards.roundoff
+
     def bound(self, like: Tensor | None = None) -> Algorithm:
         """The algorithm with the tensors of this stage as its coefficients, for states of a tensor's shape."""
         return self._tensors.bound(self._values(like)) if self._tensors.names else self._tensors.in_floats

@@ -1,14 +1,16 @@
 """The size of a model: the operations of a forward pass, and the bytes kept for a backward pass."""
 
+import weakref
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .._support.flops import FlopCounter
 from .._support.modes import evaluation_mode
-from .._support.torch_internals import storage_id, uncompiled
+from .._support.torch_internals import TorchDispatchMode, storage_id, tree_leaves, uncompiled
 
 
 def count_flops(model: nn.Module, shape: tuple[int, ...], tokens: bool = False) -> int | None:
@@ -77,3 +79,39 @@ def saved_bytes(compute: Callable[[], object], model: nn.Module) -> int:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         compute()
     return sum(storage.nbytes() for storage in saved.values())
+
+
+def peak_bytes(compute: Callable[[], object], model: nn.Module) -> int:
+    """Bytes of all tensors that are there at once, at the most, beyond a model's own while `compute` runs.
+
+    What operations hold inside of themselves is not seen. Gradients of parameters count until they are dropped.
+    """
+    live = _Live({storage_id(t.untyped_storage()) for t in [*model.parameters(), *model.buffers()]})
+    with live:
+        compute()
+    return live.peak
+
+
+class _Live(TorchDispatchMode):
+    """Counts the bytes of the storages that operations make, for as long as they are there."""
+
+    def __init__(self, own: set[int]) -> None:
+        super().__init__()
+        self.sizes: dict[int, int] = dict.fromkeys(own, 0)
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        results = func(*args, **(kwargs or {}))
+        for result in tree_leaves(results):
+            if (
+                isinstance(result, Tensor)
+                and (key := storage_id(storage := result.untyped_storage())) not in self.sizes
+            ):
+                self.sizes[key] = storage.nbytes()
+                self.now += self.sizes[key]
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._drop, key)
+        return results
+
+    def _drop(self, key: int) -> None:
+        self.now -= self.sizes.pop(key)

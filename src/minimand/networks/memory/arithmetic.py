@@ -4,7 +4,7 @@ A state is the query q_t and the differences d_(t-1), d_(t-2) ... of `theory.dyn
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -58,8 +58,8 @@ class States(Protocol):
         """The output of a stage that ended in this state."""
         ...
 
-    def copy(self) -> "States":
-        """A state with the same tensors, which goes its own way."""
+    def packed(self) -> tuple[list[Tensor], Callable[[Sequence[Tensor]], "States"]]:
+        """What the state holds, and what makes such a state of it again."""
         ...
 
 
@@ -111,10 +111,15 @@ class Floats:
     def checked(self, output: Tensor) -> Tensor:
         return output
 
-    def copy(self) -> "Floats":
-        twin = Floats(self.query, self.differences)
-        twin.kept = list(self.kept)
-        return twin
+    def packed(self) -> tuple[list[Tensor], "Callable[[Sequence[Tensor]], Floats]"]:
+        n = 1 + len(self.differences)
+
+        def unpacked(tensors: Sequence[Tensor]) -> Floats:
+            states = Floats(tensors[0], tensors[1:n])
+            states.kept = list(tensors[n:])
+            return states
+
+        return [self.query, *self.differences, *self.kept], unpacked
 
     def _sum(self, step: Step, answers: Sequence[Tensor], total: Tensor | None) -> Tensor:
         """All that d_t is the sum of, but for the difference that leaves the state, which is `total`, if any."""
@@ -141,8 +146,8 @@ class Integers:
 
     def __init__(self, query: Tensor, differences: Sequence[Tensor], dtype: torch.dtype) -> None:
         self.dtype = dtype
-        self.whole = _rounded(query.double())
-        self.differences = [_rounded(d.double()) for d in differences]
+        self.whole = _rounded(query.double().clone())
+        self.differences = [_rounded(d.double().clone()) for d in differences]
         self.query = self._floating(self.whole)
         self.store = BitStore(self.whole)
         self.kept: list[Tensor] = []
@@ -152,13 +157,15 @@ class Integers:
 
     def advance(self, step: Step, answers: Sequence[Tensor]) -> Tensor:
         added = self._added(step, answers, has_oldest=step.oldest is not None)
-        d, size = _rounded(added), added.abs().amax()
+        size = torch.stack(added.aminmax()).abs().amax()
+        d = _rounded(added)
         if step.oldest is not None:
             older, was = self.differences.pop(), self.sizes.pop()
             if step.is_kept:
                 self.kept.append(older)
             else:
-                d, size = d + self.store.scaled(older, _divisor(step)), size + was * _magnitude(step.lags[step.oldest])
+                d.add_(self.store.scaled(older, _divisor(step)))
+                size = size + was * _magnitude(step.lags[step.oldest])
         self.differences.insert(0, d)
         self.sizes.insert(0, size)
         self.reach = self.reach + size
@@ -177,7 +184,8 @@ class Integers:
             if step.is_kept:
                 older = self.kept.pop()
             else:
-                older = self.store.unscaled(d - _rounded(self._added(step, answers, True)), _divisor(step))
+                scaled = _rounded(self._added(step, answers, True)).neg_().add_(d)
+                older = self.store.unscaled(scaled, _divisor(step))
                 lagged[step.oldest] = self._floating(older)
             self.differences.append(older)
         return lagged
@@ -196,29 +204,43 @@ class Integers:
             )
         return output
 
-    def copy(self) -> "Integers":
-        twin = Integers.__new__(Integers)
-        vars(twin).update(vars(self))
-        twin.differences, twin.kept, twin.sizes = list(self.differences), list(self.kept), list(self.sizes)
-        twin.store = self.store.copy()
-        return twin
+    def packed(self) -> tuple[list[Tensor], "Callable[[Sequence[Tensor]], Integers]"]:
+        n, m = 1 + len(self.differences), 1 + len(self.differences) + len(self.kept)
+        dtype, reach = self.dtype, self.reach
+        remainders, unpacked_store = self.store.packed()
+
+        def unpacked(tensors: Sequence[Tensor]) -> Integers:
+            states = Integers.__new__(Integers)
+            states.dtype, states.reach, states.sizes = dtype, reach, []
+            states.whole, *states.differences = tensors[:n]
+            states.query = states.whole  # until it is looked back at
+            states.kept, states.store = list(tensors[n:m]), unpacked_store(tensors[m:])
+            return states
+
+        return [self.whole, *self.differences, *self.kept, *remainders], unpacked
 
     def _added(self, step: Step, answers: Sequence[Tensor], has_oldest: bool) -> Tensor:
         """All that d_t is the sum of, but for the difference that leaves the state."""
-        total = torch.zeros_like(self.whole, dtype=torch.double)
-        for answer, gain in zip(answers, step.gains, strict=True):
-            total = plus(total, answer, gain)
+        terms = [*zip(answers, step.gains, strict=True)]
+        terms += [(self.query, step.own)] if step.own is not None else []
         for j, factor in step.lags.items():
             if not (has_oldest and j == step.oldest):
-                total = plus(total, self.differences[j - 1].double() / self.UNIT, factor)
-        return total if step.own is None else plus(total, self.query, step.own)
+                terms.append((self.differences[j - 1].double().div_(self.UNIT), factor))
+        if not terms:
+            return torch.zeros_like(self.whole, dtype=torch.double)
+        (first, factor), *rest = terms
+        total = first.double() * factor  # new, as it is written into
+        for x, factor in rest:
+            total = plus(total, x, factor, in_place=True)
+        return total
 
     def _floating(self, whole: Tensor) -> Tensor:
-        return (whole.double() / self.UNIT).to(self.dtype)
+        return whole.double().div_(self.UNIT).to(self.dtype)
 
 
 def _rounded(x: Tensor) -> Tensor:
-    return (x * Integers.UNIT).round_().to(torch.int64)
+    """Multiples of the unit; x is written into."""
+    return x.mul_(Integers.UNIT).round_().to(torch.int64)
 
 
 def _divisor(step: Step) -> Factor:

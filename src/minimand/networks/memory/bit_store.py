@@ -4,6 +4,7 @@ What a product with n / d < 1 rounds away is kept in a store of log2(d / n) bits
 which a word is put aside whenever it is full.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd, log2
@@ -77,11 +78,17 @@ class BitStore:
         self.filled = [0.0]
         """The bits in use before each product and now; below zero where a word was put aside since."""
 
-    def copy(self) -> "BitStore":
-        """A store that is emptied by itself."""
-        twin = BitStore.__new__(BitStore)
-        twin.rest, twin.words, twin.filled = self.rest, list(self.words), list(self.filled)
-        return twin
+    def packed(self) -> tuple[list[Tensor], Callable[[Sequence[Tensor]], "BitStore"]]:
+        """What the store holds, and what makes such a store of it again."""
+        filled = list(self.filled)
+
+        def unpacked(tensors: Sequence[Tensor]) -> BitStore:
+            store = BitStore.__new__(BitStore)
+            store.rest, *store.words = tensors
+            store.filled = list(filled)
+            return store
+
+        return [self.rest, *self.words], unpacked
 
     def scaled(self, x: Tensor, factor: Factor) -> Tensor:
         """Integers x times a factor, nearly; `unscaled` gives x back."""
@@ -93,9 +100,10 @@ class BitStore:
             self.words.append(self.rest)
             self.filled.append(-1.0)
             self.rest, bits = torch.zeros_like(self.rest), 0.0
-        full = self.rest * d + x.remainder(d)
-        x = _floor(x, d) * n + full.remainder(n)
+        high = _floor(x, d)
+        full = _plus(_plus(x.clone(), high, -d), self.rest, d)
         self.rest = _floor(full, n)
+        x = _plus(_plus(full, self.rest, -n), high, n)
         self.filled.append(log2(2.0**bits / factor.smallest + 1))
         return factor.signed(x)
 
@@ -105,9 +113,10 @@ class BitStore:
         if factor.is_unit:
             return x
         n, d = factor.numerator, factor.denominator
-        full = self.rest * n + x.remainder(n)
-        x = _floor(x, n) * d + full.remainder(d)
+        high = _floor(x, n)
+        full = _plus(_plus(x.clone(), high, -n), self.rest, n)
         self.rest = _floor(full, d)
+        x = _plus(_plus(full, self.rest, -d), high, d)
         self.filled.pop()
         if self.filled[-1] < 0:
             self.filled.pop()
@@ -116,4 +125,11 @@ class BitStore:
 
 
 def _floor(x: Tensor, divisor: int | Tensor) -> Tensor:
+    if isinstance(divisor, int) and divisor & (divisor - 1) == 0:
+        return x.bitwise_right_shift(divisor.bit_length() - 1)
     return torch.div(x, divisor, rounding_mode="floor")
+
+
+def _plus(x: Tensor, y: Tensor, factor: int | Tensor) -> Tensor:
+    """x + factor y, in the memory of x."""
+    return x.add_(y, alpha=factor) if isinstance(factor, int) else x.addcmul_(y, factor)

@@ -12,7 +12,15 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from ..._support.torch_internals import BatchNorm, InstanceNorm, NormBase, own_buffers, own_parameters, version
+from ..._support.torch_internals import (
+    BatchNorm,
+    InstanceNorm,
+    NormBase,
+    own_buffers,
+    own_modules,
+    own_parameters,
+    version,
+)
 from ...blocks.transformer import SecondHalfStep
 
 Place = tuple[dict[str, Tensor | None], str]
@@ -153,9 +161,15 @@ def parameters_of(module: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]
     return [(table, name, p) for table in tables for name, p in table.items() if p is not None and p.requires_grad]
 
 
-def parts(module: nn.Module) -> Iterator[nn.Module]:
+def parts(module: nn.Module) -> list[nn.Module]:
     """The modules that a block runs, another block's that it asks again included."""
-    for part in module.modules():
-        yield part
+    seen = {module: None}
+    for part in (waiting := [module]):
+        children = list(own_modules(part).values())
         if isinstance(part, SecondHalfStep):
-            yield from part.first[0].modules()
+            children.append(part.first[0])
+        for child in children:
+            if child is not None and child not in seen:
+                seen[child] = None
+                waiting.append(child)
+    return waiting

@@ -58,7 +58,8 @@ class Pass:
     dtype: torch.dtype
     """The type in which blocks are asked."""
     exact: bool
-    states: States
+    states: Any
+    """The states, where the pass stands; None between its two passes."""
     steps: list[Step]
     runs: list[list[Run]]
     remainder: Callable[[Tensor], None]
@@ -97,9 +98,10 @@ class _Step(torch.autograd.Function):
     def forward(ctx: Any, run: Pass, t: int, places: Sequence[Any], lags: int, factors: int, *tensors: Any) -> Any:
         ctx.run, ctx.t, ctx.places, ctx.lags = run, t, places, lags
         ctx.shapes = [f.shape if isinstance(f, Tensor) else () for f in tensors[1 + lags : 1 + lags + factors]]
-        query = run.states.query
-        d = run.states.advance(run.steps[t], run.answers(t, query))
-        after = run.states.query
+        states = cast(States, run.states)
+        query = states.query
+        d = states.advance(run.steps[t], run.answers(t, query))
+        after = states.query
         return after.view_as(after), d.clone() if d is query else d.view_as(d)
 
     @staticmethod
@@ -110,7 +112,7 @@ class _Step(torch.autograd.Function):
                 "a second derivative was asked for of a stage with memory='reversible', which has the first alone; "
                 "expected a model with memory='store' or 'checkpoint'."
             )
-        states, step = run.states, run.steps[t]
+        states, step = cast(States, run.states), run.steps[t]
         states.look_back()
         point, answers = run.again(t, states.query, ctx.places)
         lagged = states.retreat(step, [answer.detach() for answer in answers])
@@ -151,13 +153,16 @@ class _Last(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, run: Pass, *state: Tensor) -> Any:
-        ctx.run, ctx.kept = run, run.states
-        tensors = [run.states.query, *(run.states.difference(i) for i in range(len(state) - 1))]
-        return tuple(x.view_as(x) for x in tensors)
+        outputs = [run.states.query, *(run.states.difference(i) for i in range(len(state) - 1))]
+        # Saved as autograd does, which lets go of it where the graph is not kept.
+        tensors, ctx.unpacked = run.states.packed()
+        ctx.save_for_backward(*tensors)
+        ctx.run, run.states = run, None
+        return tuple(x.view_as(x) for x in outputs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        ctx.run.states = ctx.kept.copy()
+        ctx.run.states = ctx.unpacked(ctx.saved_tensors)
         return None, *gradients
 
 
@@ -191,11 +196,12 @@ class Reversible:
             window = differences[:p]
             query, d = _Step.apply(run, t, places, len(window), len(factors), query, *window, *factors, *parameters)
             differences = [d, *window]
+        checked = run.states.checked
         query, *differences = _Last.apply(run, query, *differences[:p])
         output = query if self.recurrence.output.same(1) else query * self.output(values)
         for j, factor in self.output_lags.items():
             output = output + factor(values) * differences[j - 1]
-        return run.states.checked(output).to(inputs[0].dtype)
+        return checked(output).to(inputs[0].dtype)
 
     def begin(self, ask: Ask, module: Module, inputs: Sequence[Tensor], values: Values, exact: bool) -> Pass:
         """A pass that stands at its first state."""
