@@ -1,6 +1,7 @@
 """Layers whose output solves z = block(z, x): values, gradients, what is held within a solve, and bad blocks."""
 
 import copy
+import gc
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -201,12 +202,12 @@ def test_autocast_computes_in_half_precision_and_says_what_it_reaches() -> None:
 
 
 def test_the_regularization_is_the_norm_of_the_jacobian_and_trains_it_down() -> None:
-    block, (x, _) = Block(0.9), batch(400)
+    block, (x, _) = Block(0.9), batch(100)
     layer = mm.Equilibrium(block, jacobian_weight=2.0)
     z = layer(x)
     jacobian = (1 - z.detach() ** 2).unsqueeze(2) * block.w.weight.detach()
     assert layer.penalty is not None
-    assert float(layer.penalty.detach()) == pytest.approx(2 * float(jacobian.square().sum() / z.numel()), rel=0.2)
+    assert float(layer.penalty.detach()) == pytest.approx(2 * float(jacobian.square().sum() / z.numel()), rel=0.3)
     before = layer.spectral_radius(x)
     optimizer = torch.optim.SGD(block.parameters(), 1.0)
     for _ in range(3):
@@ -311,11 +312,30 @@ def test_a_solve_that_diverges_is_said_once_and_training_goes_on_from_the_best_i
     assert layer.tally.diverged == 10
 
 
+def test_a_solve_leaves_nothing_behind_for_the_garbage_collector() -> None:
+    layer = mm.Equilibrium(Block())
+    x = torch.randn(7, WIDTH, dtype=torch.float64)
+    layer.solve(x)
+
+    def alive() -> int:
+        return sum(type(thing) is Tensor and thing.numel() == x.numel() for thing in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = alive()
+        layer.solve(x)
+        assert alive() == before
+    finally:
+        gc.enable()
+
+
+@pytest.mark.soak
 def test_a_compiled_block_solves_as_it_does_uncompiled() -> None:
     block, (x, weights) = Block(dtype=torch.float32), batch(dtype=torch.float32)
     of = (x, *block.parameters())
     expected = gradients(mm.Equilibrium(block)(x), weights, *of)
-    compiled: Any = torch.compile(block, backend="aot_eager")
+    compiled: Any = torch.compile(block)
     assert distance(gradients(mm.Equilibrium(compiled)(x), weights, *of), expected) < 1e-4
 
 

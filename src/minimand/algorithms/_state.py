@@ -1,5 +1,6 @@
 """A state: a tensor, or a tuple (or list) of states."""
 
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -10,12 +11,12 @@ def leaves(state: Any) -> list[Any]:
 
 def rebuild(state: Any, values: list[Any]) -> Any:
     """A state of the same nesting with other tensors."""
-    remaining = iter(values)
+    return _fill(state, iter(values))
 
-    def fill(part: Any) -> Any:
-        if not isinstance(part, tuple | list):
-            return next(remaining)
-        filled = [fill(p) for p in part]
-        return type(part)(*filled) if hasattr(part, "_fields") else type(part)(filled)  # a NamedTuple takes each
 
-    return fill(state)
+def _fill(part: Any, values: Iterator[Any]) -> Any:
+    # No closure that calls itself: such a cycle would hold the tensors until the garbage collector comes.
+    if not isinstance(part, tuple | list):
+        return next(values)
+    filled = [_fill(p, values) for p in part]
+    return type(part)(*filled) if hasattr(part, "_fields") else type(part)(filled)  # a NamedTuple takes each
