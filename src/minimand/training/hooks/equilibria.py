@@ -16,8 +16,8 @@ class EquilibriaHook(Hook):
     """Adds the penalties of equilibria to the loss, and counts in each epoch's record how their solves ended.
 
     `solves_converged`, `solves_stopped` and `solves_diverged` are the shares of samples, of all layers together and
-    with those of the epoch's evaluation, `solve_steps` is their mean, and `gradient_solves_converged` the share of gradients
-    whose linear equation converged.
+    with those of the epoch's evaluation, `solve_steps` is their mean, and `gradient_solves_converged` the share of
+    gradients whose linear equation converged.
     """
 
     def __init__(self, training: Training) -> None:
