@@ -65,6 +65,7 @@ PRINTED = {
     "compare": r"GradientDescent(.|\n)*HeavyBall(.|\n)*seeds 0, 1",
     "data": "",
     "decoupled": r"test accuracy \d",
+    "implicit": r"100 converged(.|\n)*implicit +\S+ +1\.0000(.|\n)*monotone for all weights(.|\n)*5 converged",
     "index": r"zero-stable +yes(.|\n)*test accuracy 9",
     "initialize": r"7 branches, each times 0\.2173",
     "language": r"12 1",

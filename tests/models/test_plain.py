@@ -19,6 +19,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "convnet4": {"width": 4},
     "convnet8": {"width": 12},
     "dgl_cifar": {"width": 4, "head": "linear"},
+    "equilibrium_cifar": {"width": 8, "gradient": "phantom"},
     "greedy_cifar": {"k": 2, "width": 4, "head_width": 8},
     "greedy_imagenet": {"k": 2, "width": 2, "head_width": None},
 }

@@ -33,6 +33,7 @@ _LONG = (
     "implicit",
     "initialization",
     "local_learning",
+    "mazes",
     "optdnn",
     "optdnn_dense",
     "record",

@@ -3,6 +3,11 @@
 from .choice import as_solver as as_solver
 from .equilibrium import Equilibrium as Equilibrium
 from .gradient import GRADIENTS as GRADIENTS, Gradient as Gradient, as_gradient as as_gradient
+from .gradient_errors import (
+    GradientError as GradientError,
+    GradientErrors as GradientErrors,
+    gradient_errors as gradient_errors,
+)
 from .injected import Injected as Injected
 from .solution import Result as Result, Solution as Solution
 from .solver import SOLVERS as SOLVERS, Solver as Solver

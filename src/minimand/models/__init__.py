@@ -1,5 +1,6 @@
 """Named models: one family a file, which registers its names."""
 
+from .equilibrium import ConvolutionalStep as ConvolutionalStep, equilibrium_cifar as equilibrium_cifar
 from .feedforward import alexnet_dorefa as alexnet_dorefa, convnet4 as convnet4, convnet8 as convnet8
 from .greedy import dgl_cifar as dgl_cifar, greedy_cifar as greedy_cifar, greedy_imagenet as greedy_imagenet
 from .info import ModelInfo as ModelInfo, model_info as model_info

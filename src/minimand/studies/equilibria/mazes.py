@@ -10,6 +10,7 @@ from ...data import Arrays, Data
 from ...equilibrium import Equilibrium, Solution
 from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values
 from ...experiments.trained import PARAMETERS, train
+from ...models.equilibrium import ConvolutionalStep
 from ...networks import count_parameters
 from ...recipes import AdamW, Cosine, Recipe, as_config
 
@@ -20,7 +21,7 @@ _SHOWN = 100  # mazes of a figure
 
 
 def _cells(scale: Scale) -> list[Cell]:
-    sizes = {"smoke": (3, 64, 2, 8), "cpu": (5, 6000, 12, 40), "paper": (9, 50_000, 60, 64)}
+    sizes = {"smoke": (3, 64, 2, 8), "cpu": (4, 3000, 12, 32), "paper": (9, 50_000, 60, 64)}
     side, samples, epochs, width = sizes[scale]
     recipe = Recipe(epochs, 32 if scale == "smoke" else 64, AdamW(2e-3, weight_decay=0.01), Cosine(0.1), clip=1.0)
     common = {"side": side, "larger": side + 2, "samples": samples, "width": width, "recipe": as_config(recipe)}
@@ -74,21 +75,6 @@ def _carve(
     return came_from
 
 
-class Step(nn.Module):
-    """The block of a reasoner: GroupNorm(ReLU(z + conv(ReLU(GroupNorm(conv(z) + conv(maze))))))."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.seen = nn.Conv2d(3, width, 3, padding=1)
-        self.first, self.last = (nn.Conv2d(width, width, 3, padding=1, bias=False) for _ in range(2))
-        self.inner, self.outer = nn.GroupNorm(4, width), nn.GroupNorm(4, width)
-
-    def forward(self, z: Tensor, maze: Tensor) -> Tensor:
-        """The next state (N, width, H, W), for mazes (N, 3, H, W)."""
-        hidden = torch.relu(self.inner(self.first(z) + self.seen(maze)))
-        return self.outer(torch.relu(z + self.last(hidden)))
-
-
 class Reasoner(nn.Module):
     """One block run to its fixed point, and a classifier of each place of the maze."""
 
@@ -98,7 +84,7 @@ class Reasoner(nn.Module):
             "coupled(max_steps=12)" if gradient == "reversible" else f"anderson(tolerance=1e-3, max_steps={_STEPS})"
         )
         self.width = width
-        self.equilibrium = Equilibrium.from_function(Step(width), solver, gradient)
+        self.equilibrium = Equilibrium.from_function(ConvolutionalStep(width, 3), solver, gradient)
         self.classify = nn.Conv2d(width, 2, 1)
 
     def forward(self, maze: Tensor) -> Tensor:
