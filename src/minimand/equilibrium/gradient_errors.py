@@ -56,13 +56,13 @@ def gradient_errors(
     inputs = tuple(_double(x, requires_grad=True) for x in inputs)
     start = None if start is None else _double(start)
     shared = {name: _double(x) if isinstance(x, Tensor) else x for name, x in shared.items()}
-    tight = Anderson(tolerance=1e-12, max_steps=2000, memory=10)
+    tight = Anderson(tolerance=1e-12, max_steps=500, memory=10)
     exact = Equilibrium.from_function(block, tight).eval()
     reference = _gradient_of(exact, block, inputs, start, shared)
     if exact.tally.converged < exact.tally.samples or exact.tally.gradients_converged < exact.tally.gradients:
         raise MinimandError(
             "gradients cannot be judged where there is no exact one: the block's equation, or that of its gradient, is "
-            f"not solved to 1e-12 in 2000 steps of Anderson's for all samples ({exact.tally}); expected a block whose "
+            f"not solved to 1e-12 in 500 steps of Anderson's for all samples ({exact.tally}); expected a block whose "
             "solve converges."
         )
     errors = {}
