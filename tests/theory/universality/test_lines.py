@@ -113,6 +113,22 @@ def test_layers_of_attention(name: str) -> None:
     assert line in _line(mm.certify("heavy_ball", depth=4, block=block), "U7")
 
 
+def test_a_block_that_cannot_be_looked_through_is_of_the_kind_of_its_parts() -> None:
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolutions = _convolutions(nn.ReLU())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.convolutions(x) if x.sum() > 0 else x
+
+    assert _line(mm.certify("heavy_ball", block=Branching()), "U6").startswith("not covered U6 torch.fx cannot trace")
+    for layer in (nn.TransformerEncoderLayer(4, 1, 8), nn.Sequential(nn.TransformerEncoderLayer(4, 1, 8))):
+        certificate = mm.certify("heavy_ball", block=layer)
+        assert _line(certificate, "U7").startswith("not covered U7")
+        assert _line(certificate, "U1").startswith("not covered U1, U2 they need a map of the whole state")
+
+
 def test_what_the_skeleton_has_to_do_with_it() -> None:
     plain, layer = _convolutions(nn.ReLU()), _layer()
     for block, name in ((plain, "U6"), (layer, "U7")):
@@ -171,6 +187,7 @@ FAMILIES: dict[str, tuple[dict[str, Any], str]] = {
     "convnext_atto": ({}, "not covered U6 LayerNorm between the convolutions"),
     "convnext_isotropic_small": ({"width": 8}, "not covered U6 LayerNorm between the convolutions"),
     "vit_tiny": ({"width": 12, "depth": 2}, "universal U7 among permutation-equivariant maps"),
+    "implicit_dr20": ({"width": 4}, "not covered U6 an implicit step"),
     "gpt_nano": ({"width": 16}, "universal U7 among causal maps"),
     "llama_nano": ({"width": 16}, "not covered U7 rotary positions"),
 }

@@ -114,7 +114,7 @@ def operation(node: fx.Node, modules: Mapping[str, nn.Module], products_of_data:
     if name in ("dropout", "clone", "detach"):
         return Operation("same", name)
     if name in ("add", "sub"):
-        return Operation(name, name)
+        return Operation("add" if name == "add" else "sub", name)
     if name == "flatten" and len(node.args) > 1 and node.args[1] in (2, -2):
         return Operation("reshape", name)  # of the heads of attention
     if not products_of_data:
@@ -129,7 +129,8 @@ def _of_module(module: nn.Module, node: fx.Node) -> Operation:
     name = type(module).__name__
     if _turns(module):
         return Operation("positions", name)
-    kind = next((kind for kind, classes in _MODULES.items() if isinstance(module, classes)), "opaque")
+    kinds = (kind for kind, classes in _MODULES.items() if isinstance(module, classes))
+    kind: Kind = next(kinds, "opaque")
     if isinstance(module, nn.Linear):
         return Operation(kind, name, channels=module.out_features, bias=module.bias is not None)
     if isinstance(module, ConvNd):

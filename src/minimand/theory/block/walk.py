@@ -2,13 +2,14 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import fx, nn
 
 from ..._support.errors import WrongTypeError
 from ..._support.modes import evaluation_mode
+from ..._support.torch_internals import ConvNd
 from .operations import Operation, is_leaf, operation
 from .structure import BlockStructure, Truth
 
@@ -33,14 +34,15 @@ def block_structure(block: nn.Module) -> BlockStructure:
             graph = _Tracer().trace(block, constants)
     except Exception as error:  # tracing runs the user's code, which may raise anything
         why = f"torch.fx cannot trace {type(block).__name__} ({type(error).__name__})"
-        return BlockStructure("unknown", "unknown", False, why)
+        return _of_its_parts(BlockStructure("unknown", "unknown", False, why), block)
     modules = dict(block.named_modules())
     nodes: dict[fx.Node, _Reached] = {}
     for node in graph.nodes:
         products_of_data = sum(nodes[n].depends for n in node.all_input_nodes) > 1
         nodes[node] = _reach(node, operation(node, modules, products_of_data), nodes)
     output = next(nodes[node] for node in graph.nodes if node.op == "output")
-    return _structure(output)
+    structure = _structure(output)
+    return _of_its_parts(structure, block) if structure.two_layer == "unknown" else structure
 
 
 def _structure(output: "_Reached") -> BlockStructure:
@@ -57,6 +59,17 @@ def _structure(output: "_Reached") -> BlockStructure:
     return BlockStructure(two_layer, output.identity, output.convolutional, why, output.path, seen)
 
 
+def _of_its_parts(structure: BlockStructure, block: nn.Module) -> BlockStructure:
+    """The structure of a block that was not looked through: what kind it is, by the modules in it."""
+    attention = tuple(Operation("attention", type(m).__name__) for m in block.modules() if _attends(m))
+    convolutional = structure.convolutional or any(isinstance(m, ConvNd) for m in block.modules())
+    return replace(structure, convolutional=convolutional, seen=structure.seen + attention)
+
+
+def _attends(module: nn.Module) -> bool:
+    return isinstance(module, nn.MultiheadAttention) or "attention" in type(module).__name__.lower()
+
+
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return is_leaf(m) or super().is_leaf_module(m, module_qualified_name)
@@ -65,10 +78,14 @@ class _Tracer(fx.Tracer):
         """The parts of a tensor that is split, in a loop over them."""
         arguments = obj.node.args
         if obj.node.target == "split" and isinstance(arguments[1], list | tuple):
-            return iter([obj[i] for i in range(len(arguments[1]))])
+            return iter(_parts(obj, len(arguments[1])))
         if obj.node.target == "chunk" and isinstance(arguments[1], int):
-            return iter([obj[i] for i in range(arguments[1])])
+            return iter(_parts(obj, arguments[1]))
         return super().iter(obj)
+
+
+def _parts(split: Any, count: int) -> list[fx.Proxy]:
+    return [split[i] for i in range(count)]
 
 
 _LINEAR, _ACTIVATED, _SECOND_LINEAR = 1, 2, 3

@@ -75,10 +75,11 @@ class Program:
         convolution = _CONVOLUTIONS[len(self.size) - 1]
         first = convolution(self.channels, len(hidden), 3, padding=1, padding_mode=self.padding).to(self.eye)
         first.weight.zero_()
+        bias = torch.tensor([unit.bias for unit in hidden], dtype=self.eye.dtype, device=self.eye.device)
+        first.bias = nn.Parameter(bias)
         for h, unit in enumerate(hidden):
             for (channel, shift), value in unit.taps.items():
                 first.weight[(h, channel, *(s + 1 for s in shift))] += value
-            first.bias[h] = unit.bias
         outgoing = torch.stack([weight * unit.outgoing for unit in hidden], dim=1)
         return nn.Sequential(first, self.activation, place(outgoing, len(self.size)))
 

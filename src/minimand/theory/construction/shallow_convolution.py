@@ -47,7 +47,8 @@ class ShallowConvolution(nn.Module):
             raise unknown_name("padding of ShallowConvolution", str(padding), ("circular", "zeros"))
         if not 1 <= len(size) <= 3 or min(size) < 1:
             raise MinimandError(f"size is {tuple(size)}; expected one to three numbers of positions.")
-        self.size, self.activation, self.padding, self.radius = tuple(size), activation or nn.ReLU(), padding, radius
+        self.size, self.activation, self.radius = tuple(size), activation or nn.ReLU(), radius
+        self.padding: Literal["circular", "zeros"] = padding
         own = () if padding == "circular" else self.size
         scale = math.sqrt(in_channels * math.prod(self.size))
         self.weight = nn.Parameter(torch.randn(neurons, *own, in_channels, *self.size) / scale)
@@ -57,7 +58,7 @@ class ShallowConvolution(nn.Module):
     def forward(self, u: Tensor) -> Tensor:
         """The output at all positions."""
         if self.padding == "zeros":
-            before = torch.tensordot(u.flatten(1), self.weight.flatten(-1 - len(self.size)), dims=([1], [-1]))
+            before = torch.einsum("bi,n...i->bn...", u.flatten(1), self.weight.flatten(-1 - len(self.size)))
             return torch.einsum("on...,bn...->bo...", self.outgoing, self.activation(before + self.bias))
         axes = list(range(2, 2 + len(self.size)))
         before = self.bias.reshape(1, -1, *[1] * len(self.size))
