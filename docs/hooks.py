@@ -104,7 +104,7 @@ def _measured(name: str) -> str:
     """A sentence on what the study of all algorithms found."""
     rows = {row[0]: row for row in _study("gallery").rows()}
     if name not in rows:
-        return "**Measured:** not beside the others, as its prox has to be known."
+        return "**Measured:** not beside the others, as its prox is no block of the same kind."
     error, loss = rows[name][1:3]
     usual = rows["gradient_descent"]
     beside = "" if name == "gradient_descent" else f"; gradient descent: {usual[1]} %, {usual[2]}"

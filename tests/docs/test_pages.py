@@ -70,6 +70,7 @@ PRINTED = {
     "initialize": r"7 branches, each times 0\.2173",
     "language": r"12 1",
     "models": r"resnet50\(depth=19, width=70\) 258",
+    "implicit_steps": r"ADMM\(.* is the same network as Doug(.|\n)*A-stable(.|\n)*81\n(.|\n)*converged=32, diverged=0",
     "normalize": "",
     "predict": r"'0', '1'(.|\n)*sample +class(.|\n)*Linear",
     "processes": "",
