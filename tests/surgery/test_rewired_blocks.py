@@ -170,7 +170,7 @@ def test_the_state_is_told_from_tensors_of_its_shape(order: str, learned: bool) 
 def test_hooks_from_before_see_what_the_rewired_model_hands_on() -> None:
     """Hidden states are taken by hooks, of transformers too, which may be on the blocks already."""
     model = nn.Sequential(*(Residual() for _ in range(3)))
-    states: list[Tensor] = []
+    states: list[Any] = []
     for block in model:
         block.register_forward_hook(lambda module, args, output: states.append(output))
     mm.rewire(model, "heavy_ball(momentum=0.5)")

@@ -1,0 +1,1 @@
+"""Studies of unrolled algorithms whose objective is known."""
