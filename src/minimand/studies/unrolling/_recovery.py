@@ -24,9 +24,9 @@ class Problem:
     """Signals y = D u of sparse codes u, observed as b = A u + noise: samples (b, y) to train and to test with."""
 
     matrix: Tensor
-    """A, (m, n), with columns of length 1."""
+    """The matrix A, (m, n), that makes observations of codes; its columns have length 1."""
     dictionary: Tensor
-    """D, (d, n)."""
+    """The matrix D, (d, n), that makes signals of codes."""
     train: Arrays
     test: Arrays
 
