@@ -115,7 +115,7 @@ def test_an_implicit_network_solves_the_equations_of_its_kernel(name: str, bindi
     asked: list[tuple[Tensor, Tensor]] = []
     for block in stage.modules():
         if isinstance(block, mm.Implicit):
-            block.register_forward_hook(lambda m, _, u: asked.append((u, cast(mm.Implicit, m).block(u))))
+            block.register_forward_hook(lambda m, _, u: asked.append((cast(Tensor, u), cast(mm.Implicit, m).block(u))))
     x = torch.randn(4, 5, dtype=torch.double)
     with torch.no_grad():
         output = stage(x)

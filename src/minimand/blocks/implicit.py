@@ -51,7 +51,7 @@ class Implicit(Prox):
                 f"block is {type(module).__name__}, which answers a prox as it is; expected a block T."
             )
         check_binding(binding)
-        self.binding: Binding = binding
+        self.binding = binding
         self.equilibrium = Equilibrium.from_function(_Step(module, binding), solver)
         self._is_relaxed = getattr(self.equilibrium.solver, "relaxation", None) == 1
         self._modes_checked: set[bool] = set()

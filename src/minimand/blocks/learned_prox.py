@@ -49,7 +49,8 @@ def convex_convolution(channels: int) -> ConvexGradient:
     inner = nn.Conv2d(channels, channels, 3, padding=1)
     with torch.no_grad():
         inner.weight /= torch.linalg.matrix_norm(inner.weight.flatten(1), 2)
-        nn.init.zeros_(inner.bias)
+        if inner.bias is not None:
+            inner.bias.zero_()
     return ConvexGradient(inner)
 
 
