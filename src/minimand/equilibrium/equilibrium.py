@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +98,7 @@ class Equilibrium(nn.Module):
         Inside of a compiled model the solve runs uncompiled: compile the block itself.
         """
         if torch.compiler.is_compiling():  # torch.compile would unroll the loop, and look at numbers in it
-            return torch.compiler.disable(self._forward)(inputs, start, shared)
+            return cast(Any, torch.compiler.disable)(self._forward)(inputs, start, shared)
         return self._forward(inputs, start, shared)
 
     def _forward(self, inputs: tuple[Any, ...], start: Any, shared: dict[str, Any]) -> Any:

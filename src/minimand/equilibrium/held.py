@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -83,7 +84,7 @@ def refresh(block: nn.Module) -> None:
     with torch.no_grad():
         for module in block.modules():
             if parametrize.is_parametrized(module):
-                for name, parametrization in module.parametrizations.items():  # pyright: ignore
+                for name, parametrization in cast(nn.ModuleDict, module.parametrizations).items():
                     if parametrization.training and any(True for _ in parametrization.buffers()):
                         getattr(module, name)
 
@@ -101,8 +102,7 @@ def _parts_that_change(block: nn.Module) -> list[nn.Module]:
                     "would have to stay; expected track_running_stats=True, or a GroupNorm."
                 )
         elif parametrize.is_parametrized(module):
-            lists = module.parametrizations.values()  # pyright: ignore
-            parts += [part for each in lists for part in each.modules() if part.training]
+            parts += [part for part in cast(nn.ModuleDict, module.parametrizations).modules() if part.training]
     return parts
 
 

@@ -21,7 +21,10 @@ RUN_OFF = 1e6
 class Equations:
     """The equations z = f(z) of a batch, of which samples may leave; a call takes and gives rows of a matrix."""
 
-    may_leave: bool = True
+    @property
+    def may_leave(self) -> bool:
+        """Whether samples may leave; not where every call sees all of them."""
+        return False
 
     def __call__(self, rows: Tensor) -> Tensor:
         """The answer f(z) to the states of all samples that are left, (n, D)."""
@@ -34,8 +37,6 @@ class Equations:
 
 class _OfFunction(Equations):
     """The equations of a function of a state, which sees all samples at every call."""
-
-    may_leave = False
 
     def __init__(self, function: Callable[[Any], Any], packing: Packing) -> None:
         self.function, self.packing = function, packing

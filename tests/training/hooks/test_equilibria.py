@@ -1,21 +1,24 @@
 """Training of networks with equilibria: what a run counts, the penalty in the loss, and a stop in between."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import minimand as mm
 from minimand.data.sets.nested_rings import nested_rings
+from minimand.training.loop.events import Callback, Event
+from ranks import on_ranks
 
 RECIPE = mm.Recipe(epochs=2, batch_size=50, optimizer=mm.AdamW(5e-3))
 
 
-def network(**options: float) -> nn.Module:
+def network(**options: Any) -> Any:
     torch.manual_seed(0)
     body = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
-    return nn.Sequential(nn.Linear(2, 8), mm.Equilibrium(body, **options), nn.Linear(8, 2))  # pyright: ignore
+    return nn.Sequential(nn.Linear(2, 8), mm.Equilibrium(body, **options), nn.Linear(8, 2))
 
 
 def test_a_run_counts_how_solves_ended() -> None:
@@ -34,7 +37,8 @@ def test_the_penalty_is_in_the_loss_that_is_trained() -> None:
         for weight in (0.0, 10.0)
     )
     norms = []
-    for model in (plain.model, regularized.model):
+    models: tuple[Any, ...] = plain.model, regularized.model
+    for model in models:
         model[1].jacobian_weight = 1.0
         model.train()(torch.randn(200, 2))
         norms.append(float(model[1].penalty.detach()))
@@ -43,15 +47,15 @@ def test_the_penalty_is_in_the_loss_that_is_trained() -> None:
 
 
 def test_counts_survive_a_stop_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
-    def stopped_at(step: int) -> object:
-        def callback(event: object) -> None:
+    def stopped_at(step: int) -> Callback:
+        def callback(event: Event) -> None:
             if getattr(event, "step", None) == step and type(event).__name__ == "StepDone":
                 raise KeyboardInterrupt
 
         return callback
 
-    options = {"recipe": RECIPE, "device": "cpu", "progress": False}
-    whole = mm.fit(network(), nested_rings(200, 0), **options)  # pyright: ignore
+    options: dict[str, Any] = {"recipe": RECIPE, "device": "cpu", "progress": False}
+    whole = mm.fit(network(), nested_rings(200, 0), **options)
     with pytest.raises(KeyboardInterrupt):
         mm.fit(
             network(),
@@ -60,7 +64,21 @@ def test_counts_survive_a_stop_in_the_middle_of_an_epoch(tmp_path: Path) -> None
             callbacks=[stopped_at(6)],
             checkpoint_every=0,
             **options,
-        )  # pyright: ignore
-    again = mm.fit(network(), nested_rings(200, 0), run=tmp_path / "r", **options)  # pyright: ignore
+        )
+    again = mm.fit(network(), nested_rings(200, 0), run=tmp_path / "r", **options)
     solves = [[{k: v for k, v in r.items() if "solve" in k} for r in result.history] for result in (whole, again)]
     assert solves[0] == solves[1]
+
+
+def _trained(rank: int, folder: Path, gradient: str) -> tuple[dict[str, Tensor], dict[str, float]]:
+    result = mm.fit(network(gradient=gradient), nested_rings(200, 0), recipe=RECIPE, device="cpu", progress=False)
+    record = result.history[-1]
+    return result.model.state_dict(), {name: record[name] for name in record if "solve" in name}
+
+
+@pytest.mark.parametrize("gradient", ["implicit", "reversible"])
+def test_processes_that_share_batches_train_and_count_as_one_does(gradient: str, tmp_path: Path) -> None:
+    weights, solves = _trained(0, tmp_path, gradient)
+    for other_weights, other_solves in on_ranks(2, tmp_path, _trained, gradient):
+        torch.testing.assert_close(other_weights, weights, rtol=1e-3, atol=1e-4)
+        assert other_solves == pytest.approx(solves, abs=0.02)

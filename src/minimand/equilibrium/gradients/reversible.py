@@ -97,7 +97,7 @@ class _Back(torch.autograd.Function):
         return z
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         no_second_derivative("reversible")
         run: _Run = ctx.run
         start, y, z, *_ = ctx.saved_tensors
@@ -113,10 +113,11 @@ class _Back(torch.autograd.Function):
             products = torch.autograd.grad(answer, inputs, weights, allow_unused=True)
             for i, product in enumerate(products[1:]):
                 if product is not None:
-                    sums[i] = product if sums[i] is None else sums[i] + product
+                    total = sums[i]
+                    sums[i] = product if total is None else total + product
             return answer.detach(), zeros_for_none(products[:1], [point])[0]
 
-        to_z, to_y = gradient, torch.zeros_like(gradient)
+        to_z, to_y = gradients[0], torch.zeros_like(gradients[0])
         for _ in range(run.solver.max_steps):
             answer, product = asked(y, r * to_z)
             z, to_z, to_y = run.solver.back(answer, z), (1 - r) * to_z, to_y + product
