@@ -21,6 +21,8 @@ class Chebyshev(Algorithm):
 
     references = ("golub1961chebyshev", "wadayama2020chebyshev")
 
+    endless = True
+
     step_size: Coefficient = 1.0
     ratio: float = 0.1
 

@@ -15,7 +15,8 @@ from .dynamics.inverse import Inverse, inverse
 from .dynamics.linear_system import Pole
 from .dynamics.region import StabilityRegion
 from .dynamics.stability import Order, Stability, order, tail, zero_stability
-from .kernel import AlgorithmLike, Answer, Binding, Kernel, check_binding, consistency, extended, kernel
+from .dynamics.start import with_start
+from .kernel import AlgorithmLike, Binding, Kernel, check_binding, consistency, extended, kernel
 from .promises import NORMALIZED, boundedness, second_input, tables, what_is_drawn
 from .rate import Rate, rate as worst_case
 from .scalars import sum_text
@@ -290,7 +291,7 @@ def _certificate(
         reasons={
             "consistent": why_consistent,
             "zero_stable": stability.reason,
-            "order": accuracy.reason + _start_note(gradients, accuracy.order, accuracy.speed),
+            "order": accuracy.reason + with_start(gradients.steps, constant, accuracy),
             "block": "; ".join(dict.fromkeys(structure.reason for structure in structures)),
             "bounded": boundedness(gradients),
             "second input": second_input(algorithm, gradients),
@@ -300,19 +301,6 @@ def _certificate(
         kernel=bound,
         gradients=gradients,
     )
-
-
-def _start_note(gradients: Kernel, method_order: int | None, speed: Fraction | None) -> str:
-    """A note where a method of order 2 is of order 1 from a start that is off by a constant time."""
-    if method_order is None or method_order < 2 or speed is None:
-        return ""
-    for depth in {gradients.depth, gradients.depth - 1} - {0}:
-        later = (query.point for query in gradients.queries if query.answer.layer == depth)
-        point = next(later, gradients.output)  # where the next step first asks
-        travelled = sum((-c.value for atom, c in point.terms.items() if isinstance(atom, Answer)), Fraction(0))
-        if travelled != speed * depth:
-            return f"the method's; its start is of order 1, and so is the network of {gradients.depth} layers"
-    return ""
 
 
 def _yes(value: bool | None) -> str:

@@ -7,6 +7,8 @@ import numpy as np
 
 from .._support.errors import MinimandError, unknown_name
 
+_SLOPES_OF_SILU = -0.0998393202, 1.0998393202  # rounded outwards
+
 Function = Callable[[np.ndarray], np.ndarray]
 
 
@@ -27,12 +29,22 @@ def activation(name: str, slope: float | None = None) -> ActivationWithPotential
     def softplus(u: np.ndarray) -> np.ndarray:
         return np.logaddexp(0, u)
 
+    def of_softplus(u: np.ndarray) -> np.ndarray:
+        """Its potential -Li2(-e^u), for positive u by the inversion of the dilogarithm: nothing overflows."""
+        tail = -spence(1 + np.exp(-np.abs(u)))
+        return np.where(u > 0, np.pi**2 / 6 + np.square(u) / 2 - tail, tail)
+
+    def of_silu(u: np.ndarray) -> np.ndarray:
+        """Its potential: u^2 / 2 + u softplus(-u) - Li2(-e^-u), for negative u with the squares cancelled."""
+        negative = np.pi**2 / 6 + u * softplus(u) - of_softplus(np.minimum(u, 0))
+        return np.where(u > 0, np.square(u) / 2 + u * softplus(-u) + of_softplus(-np.abs(u)), negative)
+
     a = {"leaky_relu": 0.01, "elu": 1.0}.get(name, 0.0) if slope is None else slope
     # The dilogarithm Li2(u) is spence(1 - u).
     known = {
         "sigmoid": ActivationWithPotential(expit, softplus, 0, 0.25),
         "tanh": ActivationWithPotential(np.tanh, lambda u: u + softplus(-2 * u), 0, 1),
-        "softplus": ActivationWithPotential(softplus, lambda u: -spence(1 + np.exp(u)), 0, 1),
+        "softplus": ActivationWithPotential(softplus, of_softplus, 0, 1),
         # The printed table has log(u - 1) for negative u, a slip for log(1 - u).
         "softsign": ActivationWithPotential(lambda u: u / (1 + abs(u)), lambda u: abs(u) - np.log1p(abs(u)), 0, 1),
         "relu": ActivationWithPotential(lambda u: np.maximum(u, 0), lambda u: np.maximum(u, 0) ** 2 / 2, 0, 1),
@@ -42,12 +54,10 @@ def activation(name: str, slope: float | None = None) -> ActivationWithPotential
         "elu": ActivationWithPotential(
             lambda u: np.where(u > 0, u, a * np.expm1(np.minimum(u, 0))),
             lambda u: np.where(u > 0, u**2 / 2, a * (np.expm1(np.minimum(u, 0)) - u)),
-            0,
+            min(a, 0),
             max(a, 1),
         ),
-        "silu": ActivationWithPotential(
-            lambda u: u * expit(u), lambda u: u**2 / 2 + u * softplus(-u) - spence(1 + np.exp(-u)), -0.0998, 1.0998
-        ),
+        "silu": ActivationWithPotential(lambda u: u * expit(u), of_silu, *_SLOPES_OF_SILU),
     }
     known["swish"] = known["silu"]
     if name not in known:

@@ -41,7 +41,9 @@ def inverse(steps: Steps, depth: int, binding: Binding, constant: Tail | None) -
     head = min(constant.begins, depth) if constant is not None and settled else depth
     systems = [system_of(steps, steps[k]) for k in range(head)]
     if None in systems or steps.grows:
-        return Inverse("none", reason="memory grows with depth" if steps.grows else "a step asks nothing")
+        return Inverse("none", reason="memory grows with depth")
+    if not all(steps[k].answers for k in range(depth)):
+        return Inverse("none", reason="a step asks nothing")
     answers = steps[0].answers
     maps = frozenset(i for i, answer in enumerate(answers) if is_map(answer.oracle))
     backwards: list[tuple[Inverse, int]] = []

@@ -116,13 +116,14 @@ class LinearSystem:
 def linear_system(algorithm: Algorithm, k: int = 0) -> LinearSystem | None:
     """The linear system of step k; None where the state grows, or the step asks nothing."""
     steps = Steps(algorithm)
-    return None if steps.grows else system_of(steps, steps.alone(k))
+    step = None if steps.grows else steps.alone(k)
+    return system_of(steps, step) if step is not None and step.answers else None
 
 
 def system_of(steps: Steps, step: Step) -> LinearSystem | None:
-    """The linear system of one of the steps of an algorithm; None where the state grows, or the step asks nothing."""
+    """The linear system of one of the steps of an algorithm; None where the state grows."""
     size = len(steps.start)
-    if steps.grows or len(step.after) != size or not step.answers:
+    if steps.grows or len(step.after) != size:
         return None
     slots = [Slot(i) for i in range(size)]
     output = steps.read(0)
@@ -143,6 +144,9 @@ def over_a_period(systems: Sequence[LinearSystem]) -> LinearSystem:
     A, B, C, D = (exact_matrix(m) for m in (_identity(first.size), ((),) * first.size, (), ()))
     for system in systems:
         A_step, B_step, C_step, D_step = system.exact_matrices
+        if not system.D:  # a step that asks nothing
+            A, B = A_step * A, A_step * B if B.shape[1] else B
+            continue
         below = (C_step * B).hstack(D_step) if B.shape[1] else D_step
         above = D.hstack(D.zeros((D.shape[0], D_step.shape[1]), D.domain)) if D.shape[0] else D
         C, D = (C.vstack(C_step * A), above.vstack(below)) if D.shape[0] else (C_step * A, below)

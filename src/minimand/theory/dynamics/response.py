@@ -106,7 +106,7 @@ def smallest_gain(steps: Steps, depth: int) -> float:
         for slot, c in of_state.items():
             for atom, factor in after[cast(Slot, slot).index]:
                 before[atom] = before.get(atom, 0.0) + c * factor
-        smallest = min(smallest, *(abs(before.pop(answer)) for answer in steps[k].answers))
+        smallest = min([smallest, *(abs(before.pop(answer)) for answer in steps[k].answers)])
         of_state = before
     return smallest
 

@@ -54,7 +54,7 @@ def tail(steps: Steps, depth: int) -> Tail | None:
     begins, period = repetition
     repeated = [systems[id(steps[k])] for k in range(begins, begins + period)]
     several = [system for system in repeated if system is not None]
-    if len(several) < period:
+    if len(several) < period or not any(system.D for system in several):
         return None
     oracles = tuple(answer.oracle for k in range(begins, begins + period) for answer in steps[k].answers)
     return Tail(begins, (several[0] if period == 1 else over_a_period(several)).minimal, period, oracles)
@@ -135,6 +135,8 @@ class Order:
     speed: Fraction | None = None
     second_order: int | None = None
     """The order for x'' = -gradient(x), where there is a double pole at 1."""
+    error_constant: Fraction | None = None
+    """The C of the local error C h^(p+1) x^(p+1), h the step in rescaled time; None where it is no single number."""
 
 
 def order(constant: Tail | None) -> Order:
@@ -160,7 +162,11 @@ def order(constant: Tail | None) -> Order:
         p = _order(rho, sigma, 2, zero)
         return Order(None, f"a double pole at 1: a method for x'' = -gradient(x), of order {p}", second_order=p)
     speed = _moment(sigma, 0) / slope
-    return Order(_order(rho, sigma, 1, zero), _rescaling(speed), speed)
+    p = _order(rho, sigma, 1, zero)
+    # rho(e^h) / rho'(1) - h sigma(e^h) / sigma(1) = C h^(p+1) + ... (Hairer, Norsett & Wanner, III.2)
+    constant_of = _moment(rho, p + 1) / factorial(p + 1) / slope
+    constant_of -= _moment(sigma, p) / factorial(p) / _moment(sigma, 0)
+    return Order(p, _in_words(speed, constant_of), speed, error_constant=constant_of)
 
 
 def is_root_bounded_but_at_one(poles: Sequence[Pole]) -> bool:
@@ -194,8 +200,14 @@ def _order_of_several(constant: Tail) -> Order:
         return Order(None, f"a step with memory asks for several answers; {follows}", speed)
     # Time in units of the speed; the state in units of the output.
     stages = [[-entry / speed for entry in row] for row in system.D]
-    p = _runge_kutta_order(stages, [v / speed for v in speeds], _zero_of(system))
-    return Order(p, _rescaling(speed), speed)
+    weights = [v / speed for v in speeds]
+    p = _runge_kutta_order(stages, weights, _zero_of(system))
+    # Of x' = mu x, whose trees are the tall ones: others have other constants.
+    tall: Tree = ()
+    for _ in range(p):
+        tall = (tall,)
+    constant_of = Fraction(1, factorial(p + 1)) - _dot(weights, _weights(tall, stages))
+    return Order(p, _in_words(speed, constant_of, " on x' = mu x"), speed, error_constant=constant_of)
 
 
 def _order(
@@ -222,6 +234,10 @@ def _rescaling(speed: Fraction) -> str:
     return "" if speed == 1 else f"after time is rescaled by {short_text(speed)}"
 
 
+def _in_words(speed: Fraction, error_constant: Fraction, where: str = "") -> str:
+    return "; ".join(filter(None, (_rescaling(speed), f"error constant {short_text(error_constant)}{where}")))
+
+
 def _complex(value: complex) -> str:
     return f"{value.real:.4g}" + ("" if abs(value.imag) < TOLERANCE else f"{value.imag:+.4g}i")
 
@@ -237,8 +253,8 @@ def _runge_kutta_order(
     p = 0
     # No explicit method of s stages exceeds order s, and an implicit one never 2 s.
     while p < 2 * len(b):
-        for tree in _trees(p + 1):
-            if not is_zero(_dot(b, _weights(tree, a)) - 1 / _density(tree)):
+        for tree in trees(p + 1):
+            if not is_zero(_dot(b, _weights(tree, a)) - 1 / density(tree)):
                 return p
         p += 1
     return p
@@ -258,12 +274,13 @@ def _size(tree: Tree) -> int:
     return 1 + sum(map(_size, tree))
 
 
-def _density(tree: Tree) -> Fraction:
-    return Fraction(_size(tree)) * prod(map(_density, tree), start=Fraction(1))
+def density(tree: Tree) -> Fraction:
+    """The density of a tree: the product, over its vertices, of how many there are from each on."""
+    return Fraction(_size(tree)) * prod(map(density, tree), start=Fraction(1))
 
 
 @cache
-def _trees(vertices: int) -> tuple[Tree, ...]:
+def trees(vertices: int) -> tuple[Tree, ...]:
     """Every rooted tree with so many vertices, once."""
     return tuple(_forests(vertices - 1, vertices - 1))
 
@@ -273,8 +290,8 @@ def _forests(vertices: int, largest: int) -> Iterator[Tree]:
     if vertices == 0:
         yield ()
     for size in range(min(largest, vertices), 0, -1):
-        for i, tree in enumerate(_trees(size)):
+        for i, tree in enumerate(trees(size)):
             for smaller in _forests(vertices - size, size):
                 # Of equal size in the order of the list, so that none comes twice.
-                if not smaller or _size(smaller[0]) < size or _trees(size).index(smaller[0]) >= i:
+                if not smaller or _size(smaller[0]) < size or trees(size).index(smaller[0]) >= i:
                     yield (tree, *smaller)

@@ -44,7 +44,9 @@ def depth_scales(phi: Any, sigma_w: float, sigma_b: float) -> DepthScales:
     chi = sigma_w**2 * at_fixed_point.mu1
     c = _fixed_correlation(phi, sigma_w, sigma_b, at)
     slope = _correlation_slope(phi, sigma_w, sigma_b, at, c)
-    return DepthScales(q, c, chi, _scale(sigma_w**2 * at_fixed_point.slope), _scale(slope), _scale(chi))
+    # Correlations come to c, so they do not leave it: a slope above 1 is the rounding of one that is 1.
+    xi_c = _scale(min(slope, 1.0))
+    return DepthScales(q, c, chi, _scale(sigma_w**2 * at_fixed_point.slope), xi_c, _scale(chi))
 
 
 def fluctuation_beta(model: nn.Module) -> float:
