@@ -79,3 +79,53 @@ def test_a_plot_has_a_point_for_each_momentum() -> None:
 def test_bad_input(arguments, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         rate("gradient_descent", **arguments)
+
+
+def test_rates_of_quadratics_are_those_of_their_spectrum() -> None:
+    """|x_N - x*| of gradient descent falls by max |1 - s lambda|, (kappa - 1) / (kappa + 1) at the best step size."""
+    mu, L = 0.2, 1.0
+    descent = rate("gradient_descent(step_size=1.6666666666666667)", mu, L, 3, "distance", family="quadratic")
+    assert descent.bound == pytest.approx(((L - mu) / (L + mu)) ** 6, rel=1e-3)
+    assert "convex quadratic f" in str(descent)
+    # Of all quadratics those that are not are a part.
+    heavy = [rate("heavy_ball(momentum=0.2)", mu, L, 3, "distance", family=f).bound for f in ("quadratic", "convex")]
+    assert heavy[0] is not None
+    assert heavy[1] is not None
+    assert heavy[0] <= heavy[1] * (1 + 1e-6)
+
+
+def test_a_rate_may_begin_with_the_value_and_count_the_best_iterate() -> None:
+    """Gradient descent: f(x_N) - f* <= (1 - mu/L)^(2N) (f(x_0) - f*), Taylor et al. 2018; one step of it."""
+    found = rate("gradient_descent", mu=0.2, steps=2, start="value")
+    assert found.bound == pytest.approx((1 - 0.2) ** 4, rel=1e-3)
+    assert "(f(x_0) - f*)" in str(found)
+    last, best = (rate("heavy_ball", steps=2, measure="gradient", iterate=i).bound for i in ("last", "best"))
+    assert last is not None
+    assert best is not None
+    assert best <= last * (1 + 1e-6)
+    assert "min_k |grad f(x_k)|^2" in str(rate("gradient_descent", steps=1, measure="gradient", iterate="best"))
+
+
+def test_rates_of_monotone_operators() -> None:
+    """The proximal point contracts; gradient steps on a strongly monotone operator: 1 - 2 s mu + s^2 L^2."""
+    found = rate("gradient_descent(step_size=0.1)", mu=0.5, L=1.0, steps=1, measure="distance", family="monotone")
+    assert found.bound == pytest.approx(1 - 2 * 0.1 * 0.5 + 0.1**2, rel=1e-3)
+    assert "monotone F" in str(found)
+    extragradient = rate("extragradient(step_size=0.5)", steps=3, measure="distance", family="monotone").bound
+    assert extragradient == pytest.approx(1, rel=1e-3)
+    assert (rate("gradient_descent(step_size=0.5)", steps=3, measure="distance", family="monotone").bound or 0) > 1.5
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"family": "quadratics"}, "Did you mean 'quadratic'"),
+        ({"iterate": "first"}, "iterate 'first'"),
+        ({"start": "gradient"}, "start 'gradient'"),
+        ({"family": "monotone"}, "measure is 'value', but monotone operators have no value"),
+        ({"family": "monotone", "measure": "distance", "start": "value"}, "start is 'value'"),
+    ],
+)
+def test_words_of_a_rate_that_do_not_fit(words: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rate("gradient_descent", **words)

@@ -1,7 +1,7 @@
 """The worst-case convergence rate of an algorithm, by performance estimation (Drori & Teboulle, 2014; PEPit)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Measure = Literal["value", "distance", "gradient"]
+Family = Literal["convex", "quadratic", "monotone"]
+Iterate = Literal["last", "best"]
+Start = Literal["distance", "value"]
 
 
 @dataclass(frozen=True)
@@ -30,29 +33,49 @@ class Rate:
     terms: int
     """The number of functions that are summed: one for each oracle."""
     bound: float | None
-    """The largest of the measure with |x_0 - x*| <= 1; None where the solver found none."""
+    """The largest of the measure from a start at 1; None where the solver found none."""
     status: str
     """The status that the solver reports."""
+    family: Family = "convex"
+    iterate: Iterate = "last"
+    start: Start = "distance"
 
     @property
     def quantity(self) -> str:
         """The bounded quantity as a formula."""
-        return {"value": "f(x_N) - f*", "distance": "|x_N - x*|^2", "gradient": "|grad f(x_N)|^2"}[self.measure]
+        x = "x_N" if self.iterate == "last" else "x_k"
+        gradient = f"|F({x})|^2" if self.family == "monotone" else f"|grad f({x})|^2"
+        text = {"value": f"f({x}) - f*", "distance": f"|{x} - x*|^2", "gradient": gradient}[self.measure]
+        return text if self.iterate == "last" else f"min_k {text}"
 
     @property
     def functions(self) -> str:
-        """The class of functions, in words."""
-        one = f"{self.L:g}-smooth " + (f"{self.mu:g}-strongly " if self.mu else "") + "convex f"
+        """The class of functions, or of operators, in words."""
+        if self.family == "monotone":
+            one = f"{self.L:g}-Lipschitz " + (f"{self.mu:g}-strongly " if self.mu else "") + "monotone F"
+            return (
+                one if self.terms == 1 else f"F a sum of {self.terms}, those with a gradient {one.removesuffix(' F')}"
+            )
+        one = f"{self.L:g}-smooth " + (f"{self.mu:g}-strongly " if self.mu else "") + "convex "
+        one += "quadratic f" if self.family == "quadratic" else "f"
         return one if self.terms == 1 else f"f a sum of {self.terms}, those with a gradient {one.removesuffix(' f')}"
 
     def __str__(self) -> str:
         if self.bound is None:
             return f"{self.quantity}: no bound was found for {self.functions}, N = {self.steps} ({self.status})"
-        return f"{self.quantity} <= {self.bound:.4g} |x_0 - x*|^2 for {self.functions}, N = {self.steps}"
+        start = "|x_0 - x*|^2" if self.start == "distance" else "(f(x_0) - f*)"
+        return f"{self.quantity} <= {self.bound:.4g} {start} for {self.functions}, N = {self.steps}"
 
 
 def rate(
-    algorithm: AlgorithmLike, mu: float = 0.0, L: float = 1.0, steps: int = 10, measure: Measure = "value"
+    algorithm: AlgorithmLike,
+    mu: float = 0.0,
+    L: float = 1.0,
+    steps: int = 10,
+    measure: Measure = "value",
+    family: Family = "convex",
+    iterate: Iterate = "last",
+    start: Start = "distance",
 ) -> Rate:
     """The worst-case distance of an algorithm from the minimum after some steps.
 
@@ -62,38 +85,48 @@ def rate(
     Args:
         mu: strong convexity, 0 <= mu < L, with L the smoothness.
         steps: N, at least 1.
-        measure: `value`, f(x_N) - f*; `distance`, |x_N - x*|^2; or `gradient`, |grad f(x_N)|^2; each for
-            |x_0 - x*| <= 1.
+        measure: `value`, f(x_N) - f*; `distance`, |x_N - x*|^2; or `gradient`, |grad f(x_N)|^2.
+        family: `convex` functions; `quadratic` ones, where those with a gradient are; or `monotone`, operators F in the
+            gradients' place, mu-strongly monotone and L-Lipschitz, with 0 = F(x*), which have no value; their bound
+            holds, and may not be tight.
+        iterate: the `last` one, the output; or the `best` one, of the output and of all queries of gradients.
+        start: what is at most 1 at x_0: the `distance` |x_0 - x*|^2, or the `value` f(x_0) - f*.
     """
     if not 0 <= mu < L:
         raise MinimandError(f"mu is {mu} and L is {L}; expected 0 <= mu < L.")
     if steps < 1:
         raise MinimandError(f"steps is {steps}; expected at least 1.")
-    if measure not in get_args(Measure):
-        raise unknown_name("measure", str(measure), get_args(Measure))
+    words: tuple[tuple[str, str, Any], ...] = (
+        ("measure", measure, Measure),
+        ("family", family, Family),
+        ("iterate", iterate, Iterate),
+        ("start", start, Start),
+    )
+    for name, word, choices in words:
+        if word not in get_args(choices):
+            raise unknown_name(name, str(word), get_args(choices))
+    if family == "monotone" and "value" in (measure, start):
+        what = "measure" if measure == "value" else "start"
+        raise MinimandError(f"{what} is 'value', but monotone operators have no value; expected 'distance'.")
     algorithm = as_algorithm(algorithm)
     if any(map(is_map, algorithm.oracles)) or len(algorithm.inputs) > 1:
         raise MinimandError(f"{algorithm} has a normalization or a second input; rates are known of neither.")
-    bound, status = _worst_case(algorithm, mu, L, steps, measure)
-    return Rate(str(algorithm), mu, L, steps, measure, len(algorithm.oracles), bound, status)
+    question = Rate(str(algorithm), mu, L, steps, measure, len(algorithm.oracles), None, "", family, iterate, start)
+    bound, status = _worst_case(algorithm, question)
+    return replace(question, bound=bound, status=status)
 
 
-def _worst_case(algorithm: Algorithm, mu: float, L: float, steps: int, measure: Measure) -> tuple[float | None, str]:
+def _worst_case(algorithm: Algorithm, question: Rate) -> tuple[float | None, str]:
     """The largest of a measure, None where the solver found none, and the solver's status."""
     pepit: Any = require("PEPit", "theory", "for worst-case rates")
-    functions: Any = require("PEPit.functions", "theory", "for worst-case rates")
     problem = pepit.PEP()
-    oracles: dict[str, Any] = {
-        name: problem.declare_function(functions.ConvexFunction)
-        if is_proximal(name)
-        else problem.declare_function(functions.SmoothStronglyConvexFunction, mu=mu, L=L)
-        for name in algorithm.oracles
-    }
+    oracles = {name: _declared(problem, question, is_proximal(name)) for name in algorithm.oracles}
     total = reduce(add, oracles.values())
     minimum = total.stationary_point()
     start = problem.set_initial_point()
-    problem.set_initial_condition((start - minimum) ** 2 <= 1)
-    read = kernel(algorithm, steps)
+    distance = (start - minimum) ** 2 if question.start == "distance" else total(start) - total(minimum)
+    problem.set_initial_condition(distance <= 1)
+    read = kernel(algorithm, question.steps)
     points: dict[Any, Any] = {INPUT: start}
 
     def point(combination: Combination) -> Any:
@@ -102,23 +135,44 @@ def _worst_case(algorithm: Algorithm, mu: float, L: float, steps: int, measure: 
             start=pepit.Point(is_leaf=False, decomposition_dict={}),
         )
 
+    iterates = []
     for query in read.queries:
         oracle = oracles[query.answer.oracle]
         if is_proximal(query.answer.oracle):
             points[query.answer] = pepit.Point()
             oracle.add_point((point(query.point), points[query.answer], pepit.Expression()))
         else:
-            points[query.answer] = oracle.gradient(point(query.point))
-    output = point(read.output)
-    measures = {
-        "value": lambda: total(output) - total(minimum),
-        "distance": lambda: (output - minimum) ** 2,
-        "gradient": lambda: total.gradient(output) ** 2,
+            iterates.append(point(query.point))
+            points[query.answer] = oracle.gradient(iterates[-1])
+    measures: dict[str, Callable[[Any], Any]] = {
+        "value": lambda x: total(x) - total(minimum),
+        "distance": lambda x: (x - minimum) ** 2,
+        "gradient": lambda x: total.gradient(x) ** 2,
     }
-    problem.set_performance_metric(measures[measure]())
+    # Of several metrics the solver takes the least.
+    for x in [*(iterates if question.iterate == "best" else []), point(read.output)]:
+        problem.set_performance_metric(measures[question.measure](x))
     bound = problem.solve(verbose=0)
     status = str(problem.wrapper.prob.status)
     return None if bound is None or not status.startswith("optimal") else float(bound), status
+
+
+def _declared(problem: Any, question: Rate, proximal: bool) -> Any:
+    """The function, or operator, that stands behind an oracle."""
+    functions: Any = require("PEPit.functions", "theory", "for worst-case rates")
+    operators: Any = require("PEPit.operators", "theory", "for worst-case rates")
+    if question.family == "monotone":
+        if proximal:
+            return problem.declare_function(operators.MonotoneOperator)
+        # Conditions that such operators meet, and maybe others: the bound holds, and may be loose.
+        lipschitz = operators.LipschitzStronglyMonotoneOperatorCheap
+        return problem.declare_function(lipschitz, mu=question.mu, L=question.L)
+    if proximal:
+        return problem.declare_function(functions.ConvexFunction)
+    smooth = functions.SmoothStronglyConvexFunction
+    if question.family == "quadratic":
+        smooth = functions.SmoothStronglyConvexQuadraticFunction
+    return problem.declare_function(smooth, mu=question.mu, L=question.L)
 
 
 def plot_rate(

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from ..._support.errors import MinimandError
 from ...algorithms import ALGORITHMS, Algorithm, as_algorithm
 from ...algorithms.integrators.linear_multistep import LinearMultistep
 from ...algorithms.integrators.runge_kutta import RungeKutta
@@ -65,14 +66,17 @@ def _candidates(cls: type[Algorithm], target: Algorithm, steps: Steps, depth: in
     else:
         # A cap may be reached only after the first layers.
         for layers in sorted({min(_FITTED_LAYERS, depth), min(_MORE_LAYERS, depth)}):
-            fitted = _fit(cls, target, layers)
+            try:
+                fitted = _fit(cls, target, layers)
+            except MinimandError:  # numbers that an algorithm of somebody else's does not take
+                return
             if fitted is None:
                 return
             yield fitted, len(_numbers(cls))
 
 
 _FITTED_LAYERS, _MORE_LAYERS = 6, 32
-_BOUNDS = {"momentum": (-1.0, 1.0), "sign": (-1.0, 1.0), "cap": (0.0, 1.0), "rate": (0.0, 0.999)}
+_BOUNDS = {"momentum": (-1.0, 1.0), "sign": (-1.0, 1.0), "cap": (0.0, 1.0), "rate": (0.0, 0.999), "ratio": (1e-6, 1.0)}
 
 
 def _numbers(cls: type[Algorithm]) -> list[str]:

@@ -148,6 +148,8 @@ def order(constant: Tail | None) -> Order:
     multistep = constant.system.multistep
     assert multistep is not None  # one answer in a step
     rho, sigma = multistep
+    size = max(map(abs, sigma))
+    sigma = [c / size for c in sigma] if size else sigma  # so that what counts as 0 does not depend on step sizes
     zero = _zero_of(constant.system)
     if not any(sigma):
         return Order(None, "sigma = 0: gradients move nothing")
@@ -161,7 +163,7 @@ def order(constant: Tail | None) -> Order:
             return Order(None, "a pole at 1 of multiplicity above 2")
         p = _order(rho, sigma, 2, zero)
         return Order(None, f"a double pole at 1: a method for x'' = -gradient(x), of order {p}", second_order=p)
-    speed = _moment(sigma, 0) / slope
+    speed = size * _moment(sigma, 0) / slope
     p = _order(rho, sigma, 1, zero)
     # rho(e^h) / rho'(1) - h sigma(e^h) / sigma(1) = C h^(p+1) + ... (Hairer, Norsett & Wanner, III.2)
     constant_of = _moment(rho, p + 1) / factorial(p + 1) / slope
@@ -192,7 +194,7 @@ def _order_of_several(constant: Tail) -> Order:
     speed = sum(speeds, Fraction(0))
     named = {name: sum((v for v, n in zip(speeds, oracles, strict=True) if n == name), Fraction(0)) for name in oracles}
     follows = "follows x' = " + sum_text([(-v, name) for name, v in named.items()])
-    if _zero_of(system)(speed):
+    if not any(speeds) or _zero_of(system)(speed / max(map(abs, speeds))):
         return Order(None, f"{follows}: equal gradients move nothing")
     if len(named) > 1:
         return Order(None, f"several oracles; {follows}", speed)
