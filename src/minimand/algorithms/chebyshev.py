@@ -20,7 +20,6 @@ class Chebyshev(Algorithm):
     """
 
     references = ("golub1961chebyshev", "wadayama2020chebyshev")
-
     endless = True
 
     step_size: Coefficient = 1.0

@@ -37,7 +37,7 @@ def response(algorithm: Algorithm, depth: int) -> np.ndarray:
         return unit if step_size is None else point
 
     last = _last_state(algorithm, depth, np.eye(1, size)[0], answer)
-    return np.stack([*points, algorithm.read(last)])
+    return np.stack([*points, algorithm.read(last)]).astype(float)  # also from a step with fractions of its own
 
 
 def _last_state(algorithm: Algorithm, depth: int, x: Any, oracle: Callable[..., Any]) -> Any:

@@ -167,5 +167,5 @@ def responses(algorithm: Algorithm, turn: Turn, begins: int, layers: int, horizo
         state = algorithm.step(state, *oracles(k), k)
         if k >= begins:
             note(k + 1, algorithm.read(state))
-    values = np.stack(points)
+    values = np.stack(points).astype(float)  # also from a step with fractions of its own
     return Responses(turn, begins, np.array(steps), values[:, 0], values[:, 1:])
