@@ -102,7 +102,9 @@ class Implicit(Prox):
             self.equilibrium.solver = replace(solver, relaxation=max(2 / (2 + curvature), 1e-3))
 
     def _check(self, point: Tensor, inputs: dict[str, Any]) -> None:
-        solution = self.equilibrium.solve(point, **inputs)
+        # No part of a step that a checkpoint runs again: the power iteration of a weight saves tensors of its own.
+        with torch.autograd.graph.saved_tensors_hooks(lambda saved: saved, lambda saved: saved):
+            solution = self.equilibrium.solve(point, **inputs)
         if solution.result == "converged":
             return
         radius = self.equilibrium.spectral_radius(point, **inputs)

@@ -37,6 +37,19 @@ def test_an_implicit_model_solves_its_steps_and_learns(name: str) -> None:
         assert isinstance(step.block, ConvexGradient) or cast(Any, step.block)[-1].factor < 1
 
 
+@pytest.mark.parametrize("name", IMPLICIT)
+def test_an_implicit_model_trains_with_checkpoints(name: str) -> None:
+    """From the first call on, with the gradients of the stored states."""
+    gradients = []
+    for memory in ("store", "checkpoint"):
+        torch.manual_seed(0)
+        model = mm.create_model(name, width=4, memory=memory)
+        model(torch.randn(2, 3, 8, 8)).square().sum().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    # The power iteration of a contraction makes a step in each pass, in the second one too.
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=5e-3 if name == "implicit_dr20" else 1e-4)
+
+
 def test_what_their_certificates_say() -> None:
     """Consistent and stable at 0; the methods of prox alone, or half explicit, are so at any step size."""
     certificates = {name: mm.certify(mm.create_model(name).algorithm) for name in IMPLICIT}
