@@ -31,7 +31,7 @@ _cases = given(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @_cases
 def test_a_learned_prox_is_a_prox(kind: str, activation: type[nn.Module], scale: float, seed: int) -> None:
     """Firmly nonexpansive, |Pu - Pv|^2 <= <Pu - Pv, u - v>, with a symmetric Jacobian: what Moreau's theorem asks."""
@@ -44,7 +44,7 @@ def test_a_learned_prox_is_a_prox(kind: str, activation: type[nn.Module], scale:
     torch.testing.assert_close(jacobian, jacobian.T, atol=1e-12, rtol=0)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @_cases
 def test_the_block_is_minus_the_gradient_of_its_convex_function(
     kind: str, activation: type[nn.Module], scale: float, seed: int

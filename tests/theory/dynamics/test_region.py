@@ -138,7 +138,7 @@ def test_of_several_oracles_each_has_its_region() -> None:
         region.of("proxx")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(name=st.sampled_from(["proximal_point", "douglas_rachford", "admm", "chambolle_pock"]), s=st.floats(0.01, 100))
 def test_methods_of_prox_alone_are_stable_for_every_step_size(name: str, s: float) -> None:
     algorithm = mm.algorithms.as_algorithm(name).rebind(step_size=s)
