@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import pytest
@@ -167,3 +168,36 @@ def test_relations_of_the_facts_are_found(original: str, expected: str) -> None:
     assert any(
         match.second.startswith(A.ALGORITHMS[expected].__name__ + "(") for match in mm.identify(original).matches
     )
+
+
+@pytest.mark.parametrize(
+    "original",
+    [
+        A.Fista(cap=0.5),
+        A.TripleMomentum(step_size=0.5, rate=0.4),
+        A.LinearMultistep(rho=(1, -1.5, 0.75, -0.25), sigma=(0.5, 0.25, -0.125)),
+        A.RungeKutta(step_size=0.5),
+    ],
+    ids=lambda a: type(a).__name__,
+)
+def test_fields_that_are_no_coefficients_are_found(original: mm.Algorithm) -> None:
+    cls = type(original)
+    disguised = type("Disguise", (cls,), {})(
+        **{f.name: getattr(original, f.name) for f in dataclasses.fields(original)}
+    )
+    found = mm.identify(disguised)
+    assert type(found.algorithm) is cls
+    assert str(found.algorithm) == str(original) or mm.equivalent(found.algorithm, original).relation == "identical"
+    assert "e-1" not in str(found)  # what is 0 is printed as 0
+
+
+@pytest.mark.parametrize("depth", [40, 200])
+def test_deep_networks_compare_as_shallow_ones(depth: int) -> None:
+    for a, b, relation in (
+        ("nesterov", "nesterov_y", "identical"),
+        ("dense_nesterov", "fista", "up to read-out"),
+        ("heavy_ball(momentum=0.9)", "momentum_residual(momentum=0.9)", "rescaled"),
+        ("leapfrog", "gradient_descent", "different"),
+    ):
+        if depth < 100 or not a.startswith("dense"):
+            assert mm.equivalent(a, b, depth).relation == relation

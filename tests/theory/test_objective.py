@@ -89,3 +89,27 @@ def test_a_nondecreasing_activation_descends(name: str) -> None:
 def test_bad_input(weight: np.ndarray, name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         objective(weight, name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("slope", [None, 0.3, -0.5, 2.0])
+def test_bounds_of_slopes_hold_and_potentials_are_finite_far_out(name: str, slope: float | None) -> None:
+    a = activation(name, slope)
+    u = np.linspace(-12, 12, 40_001)
+    slopes = np.diff(a.act(u)) / np.diff(u)  # each a slope somewhere in between
+    assert a.low - 1e-10 <= slopes.min()
+    assert slopes.max() <= a.high + 1e-10
+    far = np.array([-800.0, -30.0, 30.0, 800.0])
+    with np.errstate(over="raise", invalid="raise"):
+        assert np.isfinite(a.potential(far)).all()
+    h = 1e-3
+    numeric = (a.potential(far + h) - a.potential(far - h)) / (2 * h)
+    np.testing.assert_allclose(numeric, a.act(far), rtol=1e-6, atol=1e-6)
+
+
+def test_the_bounds_of_silu_are_its_largest_slopes() -> None:
+    u = np.linspace(2.3, 2.5, 2001)
+    s = 1 / (1 + np.exp(-u))
+    largest = (s * (1 + u * (1 - s))).max()
+    assert largest <= activation("silu").high <= largest + 1e-9
+    assert activation("silu").low == pytest.approx(1 - activation("silu").high, abs=1e-12)

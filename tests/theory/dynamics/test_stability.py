@@ -46,7 +46,7 @@ def test_the_start_lowers_the_order() -> None:
     for name in ("adams_bashforth2", "leapfrog"):
         found = mm.certify(name, depth=20)
         assert found.order == 2
-        assert "its start is of order 1" in found.reasons["order"]
+        assert "with its start the network is of order 1" in found.reasons["order"]
         errors = []
         for n in (64, 128):
             algorithm = A.ALGORITHMS[name]()
