@@ -41,7 +41,7 @@ TABLE: list[tuple[Any, Any, Any, Any, bool, int | None, Any]] = [
 # Several answers in a step, varying coefficients or growing memory: tested in test_stability.py.
 NO_MULTISTEP = {
     *(A.RungeKutta, A.Extragradient, A.LinearizedADMM, A.MultiplierFreeADMM, A.SharedADMM, A.MergeAndRun),
-    *(A.OptimizedGradient, A.DenseNesterov, A.DenseFormer, A.HyperConnections),
+    *(A.OptimizedGradient, A.DenseNesterov, A.DenseFormer, A.HyperConnections, A.Chebyshev),
     # Implicit: tested in test_proximal.py.
     *(A.ProximalGradient, A.ProximalFista, A.ProximalPoint, A.AcceleratedProximalPoint),
     *(A.DouglasRachford, A.ADMM, A.ChambollePock),

@@ -270,3 +270,10 @@ def test_results_are_cited() -> None:
     )
     text = mm.bibliography(*results)
     assert all(key in text for key in ("schoenholz2017deep", "pennington2018emergence", "jacot2018neural"))
+
+
+def test_correlations_never_leave_the_one_that_they_come_to() -> None:
+    """With selu at 1.4 lengths diverge and every correlation comes to 1, at no exponential rate."""
+    scales = depth_scales("selu", 1.4, 0.1)
+    assert scales.c == 1
+    assert scales.xi_c == float("inf")
