@@ -274,6 +274,6 @@ def test_results_are_cited() -> None:
 
 def test_correlations_never_leave_the_one_that_they_come_to() -> None:
     """With selu at 1.4 lengths diverge and every correlation comes to 1, at no exponential rate."""
-    scales = depth_scales("selu", 1.4, 0.1)
+    scales = mm.trainability.mean_field.depth_scales("selu", 1.4, 0.1)
     assert scales.c == 1
     assert scales.xi_c == float("inf")
