@@ -160,8 +160,11 @@ def test_what_cannot_be_constructed_is_refused() -> None:
         mm.theory.construct(tokens, "merge_and_run", splitting="euler")
     with pytest.raises(ValueError, match="Did you mean 'zeros'"):
         ShallowConvolution(1, 1, 1, (3,), padding="zero")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match=r"size is \(\)"):
-        ShallowConvolution(1, 1, 1, ())
+    for size in ((), 3, (1, 0)):
+        with pytest.raises(ValueError, match="size is .*expected one to three numbers"):
+            ShallowConvolution(1, 1, 1, size)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="neurons is 0; expected at least 1"):
+        ShallowAttention(1, 1, 0, 1)
     deep = mm.theory.construct(ShallowConvolution(1, 1, 1, (2,), padding="zeros", radius=1), "gradient_descent")
     with pytest.raises(ValueError, match="the largest entry of the input is 2; the network is exact up to 1"):
         deep(torch.full((1, 1, 2), 2.0))

@@ -129,8 +129,8 @@ def _of_module(module: nn.Module, node: fx.Node) -> Operation:
     name = type(module).__name__
     if _turns(module):
         return Operation("positions", name)
-    kinds = (kind for kind, classes in _MODULES.items() if isinstance(module, classes))
-    kind: Kind = next(kinds, "opaque")
+    kinds: list[Kind] = [kind for kind, classes in _MODULES.items() if isinstance(module, classes)]
+    kind: Kind = kinds[0] if kinds else "opaque"
     if isinstance(module, nn.Linear):
         return Operation(kind, name, channels=module.out_features, bias=module.bias is not None)
     if isinstance(module, ConvNd):

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from ..._support.errors import WrongTypeError
+from ..._support.errors import MinimandError, WrongTypeError
 from ..._support.modes import evaluation_mode
 from ..._support.torch_internals import ConvNd
 from .operations import Operation, is_leaf, operation
@@ -19,6 +19,8 @@ def block_structures(blocks: Any) -> tuple[BlockStructure, ...]:
     if isinstance(blocks, nn.ModuleDict | Mapping):
         blocks = list(blocks.values())
     if isinstance(blocks, nn.ModuleList | list | tuple):
+        if not len(blocks):
+            raise MinimandError("block is empty; expected a module, or those of a layer.")
         return tuple(map(block_structure, blocks))
     return (block_structure(blocks),)
 

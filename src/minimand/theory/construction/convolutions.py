@@ -1,7 +1,7 @@
 """Convolutional blocks that add linear functionals and neurons of some channels to others, with taps -1, 0 and 1."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,8 @@ class Program:
     """Coupling steps of convolutional blocks, written one after another."""
 
     def __init__(self, shallow: ShallowConvolution, channels: int, slope: float) -> None:
-        self.size, self.activation, self.padding = shallow.size, shallow.activation, shallow.padding
+        self.size, self.activation = shallow.size, shallow.activation
+        self.padding: Literal["circular", "zeros"] = shallow.padding
         self.channels, self.slope = channels, slope
         self.eye = torch.eye(channels).to(shallow.weight)
         self.shears: list[Shear] = []

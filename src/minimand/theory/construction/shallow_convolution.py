@@ -10,6 +10,14 @@ from torch import Tensor, nn
 
 from ..._support.errors import MinimandError, unknown_name
 
+
+def check_positive(**counts: int) -> None:
+    """Raise MinimandError unless each of the counts, by name, is at least 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise MinimandError(f"{name} is {count}; expected at least 1.")
+
+
 Shift = tuple[int, ...]
 """A shift by a number of positions on each axis; also a position."""
 
@@ -45,8 +53,9 @@ class ShallowConvolution(nn.Module):
         super().__init__()
         if padding not in ("circular", "zeros"):
             raise unknown_name("padding of ShallowConvolution", str(padding), ("circular", "zeros"))
-        if not 1 <= len(size) <= 3 or min(size) < 1:
-            raise MinimandError(f"size is {tuple(size)}; expected one to three numbers of positions.")
+        if not isinstance(size, Sequence) or not 1 <= len(size) <= 3 or min(size) < 1:
+            raise MinimandError(f"size is {size}; expected one to three numbers of positions, such as (4, 4).")
+        check_positive(in_channels=in_channels, out_channels=out_channels, neurons=neurons)
         self.size, self.activation, self.radius = tuple(size), activation or nn.ReLU(), radius
         self.padding: Literal["circular", "zeros"] = padding
         own = () if padding == "circular" else self.size

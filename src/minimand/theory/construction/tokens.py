@@ -16,6 +16,7 @@ from ...blocks.transformer import Map
 from ..kernel import Binding
 from ..splitting import Splitting
 from .coupling import Block, Shear, coupled
+from .shallow_convolution import check_positive
 
 
 class ShallowAttention(nn.Module):
@@ -42,6 +43,7 @@ class ShallowAttention(nn.Module):
         causal: bool = False,
     ) -> None:
         super().__init__()
+        check_positive(in_channels=in_channels, out_channels=out_channels, neurons=neurons, features=features)
         self.activation, self.causal = activation or nn.ReLU(), causal
         self.weight, self.bias = nn.Parameter(torch.randn(neurons, in_channels)), nn.Parameter(torch.randn(neurons))
         self.outgoing = nn.Parameter(torch.randn(out_channels, neurons) / neurons)

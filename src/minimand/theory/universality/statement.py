@@ -104,7 +104,9 @@ def needs_width(statement: Statement, e: Evidence, needed: int | None, formula: 
         return with_proviso(statement, f"{size} >= {formula}")
     if e.width < needed:
         return not_covered(
-            statement, f"{size} {e.width} is below {formula} = {needed}", f"a {size} of {needed} or more"
+            statement,
+            f"{size} {e.width} is below {formula} = {needed}",
+            f"a width of {needed} or more" if size == "width" else f"{needed} {size} or more",
         )
     return statement
 
