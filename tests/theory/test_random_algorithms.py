@@ -310,3 +310,11 @@ def test_a_tolerance_is_relative() -> None:
     assert mm.equivalent(small, other).relation == "different"
     assert mm.equivalent(small, A.GradientDescent(2**0.5 * 3**0.5 * 1e-10)).relation == "rescaled"
     assert [s.name for s in mm.certify(small, depth=5).universal] == ["U1", "U2"]
+
+
+@pytest.mark.parametrize(
+    "question", [mm.identify, mm.theory.stability_region, lambda a, depth: mm.theory.distance(a, a, depth)]
+)
+def test_a_network_has_layers(question: Any) -> None:
+    with pytest.raises(ValueError, match="depth is 0; expected at least 1"):
+        question("heavy_ball", depth=0)

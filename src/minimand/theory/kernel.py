@@ -13,6 +13,7 @@ from .oracles import (
     Answer as Answer,
     Binding as Binding,
     check_binding as check_binding,
+    check_depth,
     exactly as exactly,
     extended as extended,
     input_atoms as input_atoms,
@@ -85,8 +86,7 @@ def kernel(algorithm: Algorithm, depth: int, binding: Binding | None = None) -> 
 
 def kernel_of(steps: Steps, depth: int) -> Kernel:
     """The kernel of the first steps of an algorithm that is cut into them."""
-    if depth < 1:
-        raise MinimandError(f"depth is {depth}; expected at least 1.")
+    check_depth(depth)
     queries = tuple(
         Query(answer._replace(layer=k), lambda k=k, call=call: steps.point(k, call))
         for k in range(depth)

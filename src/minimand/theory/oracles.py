@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from .._support.errors import WrongTypeError, unknown_name
+from .._support.errors import MinimandError, WrongTypeError, unknown_name
 from ..algorithms import Algorithm, Read, Schedule, each_entry, is_map, is_proximal, leaves
 from .scalars import Number
 from .symbols import Combination, NonlinearStepError
@@ -117,6 +117,12 @@ def extended(algorithm: Algorithm, depth: int) -> Algorithm:
 
     schedules = {name: c for name, c in algorithm.coefficients().items() if isinstance(c, Schedule)}
     return algorithm.rebind(**{name: extend(c) for name, c in schedules.items()})
+
+
+def check_depth(depth: int) -> None:
+    """Raise MinimandError unless a network has layers."""
+    if depth < 1:
+        raise MinimandError(f"depth is {depth}; expected at least 1.")
 
 
 def check_binding(binding: Any) -> None:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from ...algorithms import as_algorithm
-from ..oracles import AlgorithmLike, Binding, check_binding
+from ..oracles import AlgorithmLike, Binding, check_binding, check_depth
 from ..steps import Steps
 from .alignment import Alignment, first_difference
 
@@ -19,6 +19,7 @@ def distance(first: AlgorithmLike, second: AlgorithmLike, depth: int = 32, bindi
     often, for then no coefficients correspond.
     """
     check_binding(binding)
+    check_depth(depth)
     a, b = as_algorithm(first), as_algorithm(second)
     alignment = Alignment.of(a, b, Steps(a, binding), Steps(b, binding), depth)
     if alignment is None:

@@ -13,7 +13,7 @@ from ...algorithms.integrators.linear_multistep import LinearMultistep
 from ...algorithms.integrators.runge_kutta import RungeKutta
 from ..dynamics.response import response
 from ..dynamics.stability import tail
-from ..oracles import AlgorithmLike
+from ..oracles import AlgorithmLike, check_depth
 from ..steps import Steps
 from .alignment import interface
 from .equivalence import Equivalence, compare
@@ -42,6 +42,7 @@ def identify(algorithm: AlgorithmLike, depth: int = 32) -> Identification:
     layers, rounded to nearby fractions, and compared over `depth` layers; linear multistep and Runge-Kutta methods are
     read off the steps. The plainest, of the fewest numbers, comes first.
     """
+    check_depth(depth)
     algorithm = as_algorithm(algorithm)
     steps = Steps(algorithm)
     matches: list[tuple[Algorithm, Equivalence, int]] = []

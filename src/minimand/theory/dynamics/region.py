@@ -10,7 +10,7 @@ import numpy as np
 
 from ..._support.errors import MinimandError, unknown_name
 from ...algorithms import as_algorithm, is_map
-from ..oracles import AlgorithmLike, extended
+from ..oracles import AlgorithmLike, check_depth, extended
 from ..scalars import TOLERANCE
 from ..steps import Steps
 from .linear_system import LinearSystem
@@ -156,6 +156,7 @@ def stability_region(algorithm: AlgorithmLike, depth: int = 20) -> StabilityRegi
     Raises:
         MinimandError: coefficients that keep varying, memory that grows, a normalization: no step repeats.
     """
+    check_depth(depth)
     algorithm = extended(as_algorithm(algorithm), depth)
     constant = None if any(map(is_map, algorithm.oracles)) else tail(Steps(algorithm), depth)
     if constant is None:
