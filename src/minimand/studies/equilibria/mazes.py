@@ -15,7 +15,7 @@ from ...networks import count_parameters
 from ...recipes import AdamW, Cosine, Recipe, as_config
 
 _ITERATIONS = (1, 2, 4, 8, 16, 32, 64, 128)
-_GRADIENTS = ("implicit", "phantom", "jacobian_free", "reversible")
+_GRADIENTS = ("implicit", "phantom", "jacobian_free")
 _STEPS = 30  # of the solver in training
 _SHOWN = 100  # mazes of a figure
 
