@@ -119,7 +119,7 @@ class Number:
     def __pow__(self, exponent: Any) -> "Number":
         if isinstance(exponent, Integral):
             power = math.prod([self] * abs(int(exponent)), start=Number.of(1))
-            return power if exponent >= 0 else 1 / power
+            return power if int(exponent) >= 0 else 1 / power
         result = Number.of(float(self) ** float(exponent))
         return Number(result.terms, result.exact and self.exact)
 

@@ -25,7 +25,7 @@ Terms = list[tuple[Hashable, float]]
 class Slot(NamedTuple):
     """The atom that stands for one tensor of the state before a step."""
 
-    index: int
+    place: int
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ class Steps:
     """
 
     def __init__(self, algorithm: Algorithm, binding: Binding | None = None) -> None:
-        self.algorithm, self.binding = exactly(algorithm), binding
+        self.algorithm = exactly(algorithm)
+        self.binding: Binding | None = binding
         first = first_state(self.algorithm)
         self.start = tuple(leaves(first))
         self.repeats = True
@@ -149,7 +150,7 @@ class Steps:
         A coefficient that is not exact, and that cancels to 1e-9 of what it is computed from, is 0.
         """
         terms: dict[Hashable, Number] = {}
-        of_state: dict[Slot, Number] = {}
+        of_state: dict[Any, Number] = {}
         for atom, c in combination.terms.items():
             if isinstance(atom, Answer):
                 terms[atom._replace(layer=k)] = c
@@ -159,7 +160,7 @@ class Steps:
             step = self[layer]
             before: dict[Any, Number] = {}
             for slot, c in of_state.items():
-                for atom, factor in step.after[slot.index].terms.items():
+                for atom, factor in step.after[slot.place].terms.items():
                     before[atom] = before[atom] + c * factor if atom in before else c * factor
             size = max((abs(c) for c in of_state.values() if c.is_constant), default=Number.of(0))
             for answer in step.answers:
@@ -231,7 +232,7 @@ def _filled(combination: Combination, state: Any, layer: int) -> Combination:
     terms: dict[Hashable, Number] = {}
     for atom, c in combination.terms.items():
         if isinstance(atom, Slot):
-            for inner, factor in state[atom.index].terms.items():
+            for inner, factor in state[atom.place].terms.items():
                 terms[inner] = terms[inner] + c * factor if inner in terms else c * factor
         elif isinstance(atom, Answer):
             terms[atom._replace(layer=layer)] = c
@@ -241,8 +242,8 @@ def _filled(combination: Combination, state: Any, layer: int) -> Combination:
 def _share(combination: Combination, state: list[Number]) -> Number:
     total = Number.of(0)
     for atom, c in combination.terms.items():
-        if isinstance(atom, Slot) and state[atom.index]:
-            total = total + c * state[atom.index]
+        if isinstance(atom, Slot) and state[atom.place]:
+            total = total + c * state[atom.place]
     return total
 
 

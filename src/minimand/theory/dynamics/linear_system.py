@@ -152,7 +152,7 @@ def over_a_period(systems: Sequence[LinearSystem]) -> LinearSystem:
         C, D = (C.vstack(C_step * A), above.vstack(below)) if D.shape[0] else (C_step * A, below)
         A, B = A_step * A, (A_step * B).hstack(B_step) if B.shape[1] else B_step
     exact = all(system.exact for system in systems)
-    return LinearSystem(*map(fractions, (A, B, C, D)), first.start, first.read, exact)
+    return LinearSystem(fractions(A), fractions(B), fractions(C), fractions(D), first.start, first.read, exact)
 
 
 def _identity(size: int) -> Matrix:

@@ -65,7 +65,7 @@ def responses(steps: Steps, depth: int) -> Iterator[np.ndarray]:
         total = np.zeros(places[-1])
         for atom, factor in terms:
             if isinstance(atom, Slot):
-                total += factor * state[atom.index]
+                total += factor * state[atom.place]
             else:
                 total[place + answers.index(atom)] += factor
         return total
@@ -75,7 +75,7 @@ def responses(steps: Steps, depth: int) -> Iterator[np.ndarray]:
         for terms in points:
             yield row(terms, places[k], steps[k].answers)
         state = [
-            state[terms[0][0].index]
+            state[terms[0][0].place]
             if len(terms) == 1 and terms[0][1] == 1 and isinstance(terms[0][0], Slot)
             else row(terms, places[k], steps[k].answers)
             for terms in after
@@ -104,7 +104,7 @@ def smallest_gain(steps: Steps, depth: int) -> float:
         before: dict[Hashable, float] = dict.fromkeys(steps[k].answers, 0.0)
         after = steps[k].floats[1]
         for slot, c in of_state.items():
-            for atom, factor in after[cast(Slot, slot).index]:
+            for atom, factor in after[cast(Slot, slot).place]:
                 before[atom] = before.get(atom, 0.0) + c * factor
         smallest = min([smallest, *(abs(before.pop(answer)) for answer in steps[k].answers)])
         of_state = before

@@ -77,7 +77,7 @@ def _sum(
 ) -> np.ndarray:
     total = np.zeros_like(state[0])
     for atom, c in terms:
-        total += c * (state[atom.index] if isinstance(atom, Slot) else answers[atom])
+        total += c * (state[atom.place] if isinstance(atom, Slot) else answers[atom])
     return total
 
 
