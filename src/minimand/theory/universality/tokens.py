@@ -28,8 +28,8 @@ def token_statement(e: Evidence) -> Statement | None:
     if missing := _missing_of_algorithm(e) or _missing_of_blocks(e):
         return not_covered(statement, missing)
     seen = [op for block in e.blocks for op in block.seen]
-    masks = [op.mask for op in seen if op.kind == "attention"]
-    mask: Mask = masks[0] if masks else "none"
+    is_causal = any(op.mask == "causal" for op in seen)
+    mask: Mask = "causal" if is_causal else "none"
     more = max((_NORMS[op.name] for op in seen if op.kind == "norm" and op.lacks), default=0)
     how = "dense in the sup norm" if more else "equal to shallow nets of attention in the sup norm"
     pulses = " and ".join(
