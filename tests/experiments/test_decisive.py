@@ -2,14 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import minimand as mm
 from minimand._support.plain_yaml import read_yaml
 from minimand.experiments import Claim, Column, DecisiveResult, DecisiveStudy, Trials, read_study, run_study
 from minimand.experiments.comparing.budget import training_flops
+from minimand.experiments.deciding import judged
 from minimand.experiments.deciding.judged import recipe_of
 from minimand.experiments.statistics.held_out import SEED, judged_part
 from minimand.experiments.statistics.paired import PairedDifference
@@ -220,3 +223,15 @@ def test_settings_of_a_cell_stand_above_its_recipe() -> None:
     recipe = recipe_of(cell)
     assert (recipe.optimizer.lr, recipe.optimizer.momentum, recipe.epochs) == (0.3, 0.5, 2)  # pyright: ignore
     assert recipe_of({"recipe": as_config(Recipe())}) == Recipe()
+
+
+def test_the_curve_of_a_regression_keeps_errors_that_are_nearly_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Studies take logarithms of them."""
+    history = [{"test_loss": loss} for loss in (0.123456, 2.34567e-7)]
+    result = SimpleNamespace(test_accuracy=None, test_loss=2.34567e-7, history=history)
+    monkeypatch.setattr(judged, "train", lambda *_: result)
+    monkeypatch.setattr(judged, "training_flops", lambda *_: 1.0)
+    cell = {"recipe": as_config(mm.Recipe(epochs=2))}
+    nothing: Any = SimpleNamespace()
+    values = judged.train_judged(torch.nn.Linear(1, 1), nothing, cell, 0, nothing)
+    assert values["curve"] == [0.12346, 2.3457e-7]

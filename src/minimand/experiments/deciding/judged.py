@@ -41,6 +41,6 @@ def train_judged(
     flops = {"flops": training_flops(model, data, recipe, method)} if is_judged else {}
     result = train(model, data, cell, seed, bench, resume, method, recipe)
     key = "test_loss" if result.test_accuracy is None else "test_accuracy"
-    curve = {"curve": [round(record[key], 5) for record in result.history]} if is_judged else {}
+    curve = {"curve": [float(f"{record[key]:.5g}") for record in result.history]} if is_judged else {}
     values = {"accuracy": result.test_accuracy, "loss": result.test_loss, "parameters": count_parameters(model)}
     return {name: value for name, value in values.items() if value is not None} | flops | curve
