@@ -172,8 +172,8 @@ STUDY = Study(
     "the path from start to goal. The network is one block, run to its fixed point by Anderson's method, and a linear "
     "classifier of each place: at most 50,000 parameters. It is trained with three gradients of `mm.Equilibrium` and "
     f"tested with more iterations than the {_STEPS} of training, on mazes of that size and on larger ones. A maze is "
-    "solved if every place is right. The reversible gradient is left out: 12 coupled steps of this block come back with "
-    "an error of the size of the state, which is refused.",
+    "solved if every place is right. The reversible gradient is left out: 12 coupled steps of this block come back "
+    "with an error of the size of the state, which is refused.",
     ("bai2019deq", "schwarzschild2021easy"),
     _cells,
     _measure,
