@@ -64,6 +64,7 @@ OF_A_PAGE = ("parameters",)
 PRINTED = {
     "compare": r"GradientDescent(.|\n)*HeavyBall(.|\n)*seeds 0, 1",
     "data": "",
+    "memory": "True",
     "decoupled": r"test accuracy \d",
     "implicit": r"100 converged(.|\n)*implicit +\S+ +1\.0000(.|\n)*monotone for all weights(.|\n)*5 converged",
     "index": r"zero-stable +yes(.|\n)*test accuracy 9",
