@@ -185,6 +185,8 @@ class _After(WiringHook):
         self.run = run
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        if self.run.suspended or self.run.is_answered:
+            return output
         answer, _ = first_tensor(output)
         name = self.run.names[self.k]
         if not isinstance(answer, Tensor):

@@ -93,6 +93,9 @@ class BranchRun(Wired[BranchPass]):
 
     def enter(self, k: int, stream: Tensor) -> None:
         """Note the stream that enters branch k."""
+        if self.suspended:
+            self.entered = k
+            return
         if k == 0:
             self.begin(BranchPass(self.values(stream)))
         this = self.current
@@ -169,12 +172,25 @@ class _Leaves(WiringHook):
         self.run = run
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        if not self.run.is_in(self.k):  # a module may serve several branches
+        if self.run.suspended and self.run.entered != self.k:
+            return output
+        if not self.run.suspended and not self.run.is_in(self.k):  # a module may serve several branches
             return output
         answer, _ = first_tensor(output)
         if not isinstance(answer, Tensor):
             raise MisuseError(f"{self.run.names[self.k]} returned {type(output).__name__}; expected a tensor first.")
+        if self.run.suspended:
+            return self._asked(output, answer)
         return with_first(output, self.run.leave(self.k, answer))
+
+    def _asked(self, output: Any, answer: Tensor) -> Any:
+        """The output while branches are asked one by one: of all but one nothing is added to the stream."""
+        if self.run.asking is None:
+            return output
+        if self.run.asking == self.k:
+            self.run.captured = answer
+            return output
+        return with_first(output, answer.new_zeros(()).expand_as(answer))
 
 
 def _branches(name: str, layer: nn.Module) -> list[Branch]:

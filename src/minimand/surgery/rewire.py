@@ -12,11 +12,13 @@ from .._support.torch_internals import close_forward
 from ..algorithms import Algorithm, as_algorithm, is_proximal
 from ..networks import repeated
 from ..networks.kinds import check_model
+from ..networks.memory.choice import Memory, backward_recurrence, check_memory
 from ..networks.skeletons import skeletons
 from ..theory.kernel import consistency, kernel
 from .blocks import BlockRun
 from .branches import BranchRun
 from .changes import Change, Model
+from .taken_over import TakenOver
 
 _LISTED = 12  # containers in an error
 
@@ -30,12 +32,24 @@ class Rewired(Change):
         runs: Sequence[BlockRun | BranchRun],
         handles: list[RemovableHandle],
         left_out: list[str],
+        taken: Sequence[TakenOver] = (),
     ) -> None:
         super().__init__(model)
+        self.taken = taken
         self.runs, self._handles, self.references = runs, handles, runs[0].algorithm.references
         self.left_out = left_out
 
+    @property
+    def differences(self) -> list[float | None]:
+        """How far the states of the first training batch ended from where they did before, relative, of each run.
+
+        Empty where layers store everything; None before the first batch.
+        """
+        return [taken.difference for taken in self.taken]
+
     def _restore(self) -> None:
+        for taken in self.taken:
+            taken.restore()
         for handle in self._handles:
             handle.remove()
         for run in self.runs:
@@ -47,6 +61,11 @@ class Rewired(Change):
         lines = [f"{type(self.model).__name__} rewired:"]
         for run in self.runs:
             lines.append(f"  {run.names[0]} ... {run.names[-1]}  ({len(run.names)} {run.what}) by {run.learned()}")
+        for taken in self.taken:
+            far = "not compared yet" if taken.difference is None else f"{taken.difference:.2g} of their size"
+            lines.append(
+                f"  memory={taken.memory!r}; from those before, the states of a first batch end at a distance of: {far}"
+            )
         return "\n".join([*lines, *self.left_out])
 
 
@@ -56,6 +75,8 @@ def rewire(
     where: str | Iterable[str] | None = None,
     at: Literal["blocks", "branches"] = "blocks",
     exclude: str | Iterable[str] = (),
+    memory: Memory = "store",
+    exact: bool | None = None,
 ) -> Model:
     """Wire the blocks of any model, or the branches inside of them, as an algorithm does, in place.
 
@@ -75,8 +96,15 @@ def rewire(
             inside the layers of a pre-norm transformer (GPT-2, Llama, ViT, torch's encoder layer ...), each a half
             step, T the branch (residual binding): attention and map take turns, Lie-Trotter splitting.
         exclude: names of blocks that stay as they are; those before and behind one are runs of their own.
+        memory: what layers keep for the backward pass, as of `mm.unroll`: with "reversible", of an algorithm that runs
+            backwards in closed form, all layers of a run are trained in the memory of one. Keys and values are then not
+            remembered in training. How far the first batch's states end from where they did is said by
+            `print(mm.changes(model))` after it.
+        exact: with "reversible", whether states are kept to the last bit; by default where rounding asks for it, as it
+            does with a small momentum, with which a pretrained model stays near to what it was.
     """
     check_model(model)
+    check_memory(memory, exact)
     if at not in ("blocks", "branches"):
         raise unknown_name("at of rewire", str(at), ("blocks", "branches"))
     algorithm = as_algorithm(algorithm)
@@ -101,8 +129,16 @@ def rewire(
         raise MinimandError(f"exclude leaves no two consecutive blocks of {name} to rewire: {', '.join(excluded)}.")
     kind = BlockRun if at == "blocks" else BranchRun
     runs = [kind.of(algorithm, model, names) for names in names_by_run]
+    if memory == "reversible":
+        for run in runs:
+            backward_recurrence(run.algorithm, len(run.names), run.binding)
     handles = [handle for run in runs for handle in run.attach(model)]
-    Rewired(model, runs, handles, _left_out(model, names_by_run, excluded))
+    taken: list[TakenOver] = []
+    if memory != "store":
+        for run, names in zip(runs, names_by_run, strict=True):
+            layers = [model.get_submodule(layer) for layer in names]
+            taken.append(TakenOver(run, layers, len(run.names) // len(layers), memory, exact))
+    Rewired(model, runs, handles, _left_out(model, names_by_run, excluded), taken)
     return model
 
 

@@ -22,6 +22,15 @@ class Wired(Generic[Pass]):
         self.algorithm, self.names, self.first = algorithm, names, first
         self.coefficients = Coefficients(algorithm, len(names))
         self._passes: dict[int | None, Pass] = {}
+        self.suspended = False
+        """Whether hooks let everything pass, as layers are asked as blocks."""
+        self.is_answered = False
+        """Whether the layer that is called gave what the whole run did."""
+        self.asking: int | None = None
+        """The branch whose answer is asked for, while hooks add nothing of the others."""
+        self.captured: Tensor | None = None
+        self.entered = 0
+        """The number of the branch that was entered last, while hooks let everything pass."""
 
     @property
     def current(self) -> Pass | None:

@@ -1,0 +1,254 @@
+"""Rewired layers that keep less for the backward pass: the first one's call runs all, the later ones give what it gave.
+
+A hook on a single layer frees nothing: what a layer keeps, it keeps until the backward pass. So the `forward` of the
+first layer runs the stage as `mm.unroll` would, and asks each layer, or each branch of one, as a block.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._support.errors import MinimandError, MisuseError
+from ..networks.memory.checkpointed import checkpointed, keeps_a_graph
+from ..networks.memory.choice import Memory, backward_recurrence
+from ..networks.memory.controller import Backwards
+from ..networks.undisturbed import undisturbed
+from ..networks.unrolled import ask as ask_block, program_of
+from .wired import first_tensor, tensors
+
+
+class Asked(nn.Module):
+    """A layer, or one branch of it, as a block: what it answers at a point, for the other arguments of a call."""
+
+    def __init__(self, owner: "TakenOver", layer: nn.Module, k: int) -> None:
+        super().__init__()
+        self.layer, self.k = layer, k
+        self.__dict__["owner"] = owner
+        self.arguments: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.owner.answer(self, x)
+
+
+class TakenOver:
+    """A run of layers of which the first one's call is that of all, where a gradient may be asked for."""
+
+    def __init__(
+        self, run: Any, layers: Sequence[nn.Module], per_layer: int, memory: Memory, exact: bool | None
+    ) -> None:
+        self.run, self.layers, self.memory, self.exact = run, list(layers), memory, exact
+        self.asked = [Asked(self, layers[k // per_layer], k) for k in range(per_layer * len(layers))]
+        self.forwards = [layer.forward for layer in layers]
+        self.before = [layer.__dict__.get("forward") for layer in layers]
+        self.skipped: dict[int, dict[str, int | None]] = {}
+        """Of each branch the children that run for it alone, with the length of the tuple that each gives, if any."""
+        self.output: Tensor | None = None
+        self.difference: float | None = None
+        """How far the output of the first training batch was from that of the layers as they were, relative."""
+        self._make()
+        for i, layer in enumerate(layers):
+            layer.__dict__["forward"] = _Forward(self, i)
+
+    def restore(self) -> None:
+        """Give the layers their own `forward` back."""
+        for layer, forward in zip(self.layers, self.before, strict=True):
+            del layer.__dict__["forward"]
+            if forward is not None:
+                layer.__dict__["forward"] = forward
+
+    def call(self, i: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The call of layer i."""
+        inputs = tensors(args, kwargs)
+        if not inputs:
+            raise MisuseError(f"layer {i} of {self.run.names[0]} ... was given no tensor; expected the state first.")
+        x = inputs[0]
+        if i == 0:
+            drawn = self.run.coefficients.drawn and not self.layers[0].training
+            self.output = None
+            if keeps_a_graph(x) and not drawn:
+                self.output = self._run(x, args, kwargs)
+        self.run.is_answered = self.output is not None
+        if self.output is None:
+            return self.forwards[i](*args, **kwargs)
+        if i > 0 and x is not self.output:
+            raise MisuseError(
+                "a layer was not given what the one before it returned: something stands between them. Expected "
+                "layers one after another, or memory='store'."
+            )
+        output = self.output
+        if i + 1 == len(self.layers):
+            self.output = None
+        return output if not self.tuples else (output, *[None] * (self.tuples - 1))
+
+    def answer(self, asked: Asked, x: Tensor) -> Tensor:
+        """What a layer answers at x, or one of its branches."""
+        args, kwargs = asked.arguments
+        index = self.layers.index(asked.layer)
+        if len(self.asked) == len(self.layers):
+            output, _ = first_tensor(self._forward(index, x, args, kwargs))
+            return output
+        return self._branch(index, asked.k, x, args, kwargs)
+
+    def _run(self, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        # A block that runs twice would remember its keys and values twice.
+        args = tuple(None if _is_cache(value) else value for value in args)
+        kwargs = {name: None if _is_cache(value) else value for name, value in kwargs.items()}
+        if kwargs.get("use_cache"):
+            kwargs["use_cache"] = False
+        rest = _without(x, args, kwargs)
+        self.run.suspended = True
+        try:
+            if self.difference is None:
+                self.difference = self._compared(x, rest)
+            values = self.run.values(x)
+            if self._backwards is not None:
+                return self._backwards(self._asker(rest), lambda k, _: self.asked[k], (x,), values)
+            ask = self._asker(rest)
+            execution = self._execution
+            return execution(lambda k, o, q: checkpointed(self.asked[k], lambda q: ask(k, o, q), q), (x,), values)
+        finally:
+            self.run.suspended = False
+
+    def _asker(self, rest: tuple[tuple[Any, ...], dict[str, Any]]) -> Callable[[int, str, Tensor], Tensor]:
+        def ask(k: int, oracle: str, x: Tensor) -> Tensor:
+            was, self.run.suspended = self.run.suspended, True
+            self.asked[k].arguments = rest
+            try:
+                return ask_block(self.asked[k], oracle, x, k)
+            finally:
+                self.run.suspended = was
+                self.asked[k].arguments = (), {}
+
+        return ask
+
+    def _compared(self, x: Tensor, rest: tuple[tuple[Any, ...], dict[str, Any]]) -> float:
+        """How far the layers as they are wired are from the layers as they were, on a batch."""
+        self._look_at(x, rest)
+        with undisturbed(nn.ModuleList(self.layers)), torch.no_grad():
+            for layer in self.layers:
+                layer.eval()
+            plain = x
+            for i in range(len(self.layers)):
+                plain, _ = first_tensor(self._forward(i, plain, *rest))
+            ask = self._asker(rest)
+            wired = self._execution(ask, (x,), self.run.values(x) if self.run.coefficients.names else {})
+            return float((wired - plain).norm() / plain.norm())
+
+    def _look_at(self, x: Tensor, rest: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
+        """See which children of a layer run for which branch, and whether layers give tuples."""
+        with undisturbed(nn.ModuleList(self.layers)), torch.no_grad():
+            calls: list[tuple[int, str, int | None]] = []
+            handles = []
+            layer = self.layers[0]
+            per_layer = len(self.asked) // len(self.layers)
+            for name, child in layer.named_children():
+
+                def note(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
+                    calls.append((self.run.entered, name, len(output) if isinstance(output, tuple | list) else None))
+
+                handles.append(child.register_forward_hook(note))
+            try:
+                output = self._forward(0, x, *rest)
+            finally:
+                for handle in handles:
+                    handle.remove()
+        self.tuples = len(output) if isinstance(output, tuple | list) else 0
+        if self.tuples and any(isinstance(other, Tensor) for other in output[1:]):
+            raise MisuseError(
+                f"{type(layer).__name__} gives more than its state, which memory={self.memory!r} drops; expected "
+                "a call without attentions and keys, or memory='store'."
+            )
+        branches = {name: {k % per_layer for k, other, _ in calls if other == name} for _, name, _ in calls}
+        for k in range(per_layer):
+            alone = [(name, size) for _, name, size in calls if branches[name] == {k}]
+            self.skipped[k] = dict(alone)
+
+    def _branch(self, i: int, k: int, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """The answer of branch k at x: the layer runs with its other branches giving zero, at no cost."""
+        per_layer = len(self.asked) // len(self.layers)
+        layer, target = self.layers[i], k % per_layer
+        stubbed = []
+        for other, children in self.skipped.items():
+            for name, size in children.items() if other != target else ():
+                child = layer.get_submodule(name)
+                stubbed.append((child, child.__dict__.get("forward")))
+                child.__dict__["forward"] = _Passing(size)
+        self.run.asking = k
+        try:
+            self._forward(i, x, args, kwargs)
+            answer = self.run.captured
+        finally:
+            self.run.asking = self.run.captured = None
+            for child, forward in reversed(stubbed):
+                del child.__dict__["forward"]
+                if forward is not None:
+                    child.__dict__["forward"] = forward
+        if answer is None:
+            raise MisuseError(f"{self.run.names[k]} did not run when its layer did.")
+        return answer
+
+    def _forward(self, i: int, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self.forwards[i](*(x if a is _STATE else a for a in args), **_put(kwargs, x))
+
+    def _make(self) -> None:
+        self.tuples = 0
+        run = self.run
+        execution = program_of(run.algorithm, len(self.asked), run.binding)
+        if execution is None:
+            raise MinimandError(f"{run.algorithm} needs the value of a learnable coefficient; make it constant.")
+        self._execution = execution
+        self._backwards = None
+        if self.memory == "reversible":
+            recurrence = backward_recurrence(run.algorithm, len(self.asked), run.binding)
+            self._backwards = Backwards(recurrence, self.exact)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {n: v for n, v in vars(self).items() if n not in ("_execution", "_backwards")}  # they hold closures
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._make()
+
+
+class _Forward:
+    """The `forward` of layer i of a run that is taken over."""
+
+    def __init__(self, owner: TakenOver, i: int) -> None:
+        self.owner, self.i = owner, i
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.owner.call(self.i, args, kwargs)
+
+
+class _Passing:
+    """A `forward` that hands on what it is given, first in a tuple of a length if there is one."""
+
+    def __init__(self, size: int | None) -> None:
+        self.size = size
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        x = tensors(args, kwargs)[0]
+        return x if self.size is None else (x, *[None] * (self.size - 1))
+
+
+class _State:
+    """Stands among the arguments of a call where the state does."""
+
+
+_STATE = _State()
+
+
+def _is_cache(value: Any) -> bool:
+    """Whether an argument remembers keys and values, as those of transformers do."""
+    return type(value).__name__.endswith("Cache")
+
+
+def _without(x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call with a placeholder for the state."""
+    return tuple(_STATE if a is x else a for a in args), {n: _STATE if v is x else v for n, v in kwargs.items()}
+
+
+def _put(kwargs: dict[str, Any], x: Tensor) -> dict[str, Any]:
+    return {name: x if value is _STATE else value for name, value in kwargs.items()}

@@ -1,0 +1,60 @@
+"""Pretrained layers that are trained in the memory of one: the gradients of those that store everything."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import minimand as mm
+from minimand._support.torchvision import require_torchvision
+
+
+def _gpt2() -> tuple[nn.Module, Any]:
+    require_torchvision("by the tests")
+    import transformers
+
+    sizes = {"vocab_size": 50, "n_embd": 32, "n_head": 4, "n_layer": 3, "n_positions": 16}
+    config = transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)
+    return transformers.GPT2LMHeadModel(config), {"input_ids": torch.randint(50, (2, 8))}
+
+
+def _timm() -> tuple[nn.Module, Any]:
+    require_torchvision("by the tests")
+    import timm
+
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=3, embed_dim=48, drop_path_rate=0.2)
+    return model, {"x": torch.randn(2, 3, 32, 32)}
+
+
+def _gradients(model: nn.Module, batch: dict[str, Tensor]) -> list[Tensor]:
+    torch.manual_seed(1)
+    output: Any = model.train()(**batch)
+    loss = getattr(output, "logits", output).square().mean()
+    return [g.double() for g in torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)]
+
+
+@pytest.mark.parametrize("memory", ["reversible", "checkpoint"])
+@pytest.mark.parametrize(("make", "at"), [(_gpt2, "branches"), (_gpt2, "blocks"), (_timm, "branches")])
+def test_layers_that_keep_less_have_the_gradients_of_those_that_store(make: Any, at: Any, memory: Any) -> None:
+    torch.manual_seed(0)
+    model, batch = make()
+    stored = mm.rewire(copy.deepcopy(model), "leapfrog", at=at)
+    other = mm.rewire(copy.deepcopy(model), "leapfrog", at=at, memory=memory)
+    expected, results = (_gradients(m, batch) for m in (stored, other))
+    error = sum(float((a - b).square().sum()) for a, b in zip(results, expected, strict=True))
+    assert (error / sum(float(b.square().sum()) for b in expected)) ** 0.5 < 1e-5
+    assert "of their size" in str(mm.changes(other))
+    mm.changes(other).undo()
+    with torch.no_grad():
+        outputs: list[Any] = [m.eval()(**batch) for m in (other, model)]
+    assert torch.equal(*(getattr(output, "logits", output) for output in outputs))
+
+
+def test_layers_that_do_not_run_back_are_refused_before_anything_changes() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True)
+    encoder = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+    with pytest.raises(ValueError, match="does not run backwards"):
+        mm.rewire(encoder, "nesterov", at="branches", memory="reversible")
+    assert not mm.changes(encoder)
