@@ -96,12 +96,9 @@ def rewire(
             inside the layers of a pre-norm transformer (GPT-2, Llama, ViT, torch's encoder layer ...), each a half
             step, T the branch (residual binding): attention and map take turns, Lie-Trotter splitting.
         exclude: names of blocks that stay as they are; those before and behind one are runs of their own.
-        memory: what layers keep for the backward pass, as of `mm.unroll`: with "reversible", of an algorithm that runs
-            backwards in closed form, all layers of a run are trained in the memory of one. Keys and values are then not
-            remembered in training. How far the first batch's states end from where they did is said by
-            `print(mm.changes(model))` after it.
-        exact: with "reversible", whether states are kept to the last bit; by default where rounding asks for it, as it
-            does with a small momentum, with which a pretrained model stays near to what it was.
+        memory: what layers keep for the backward pass, as of `mm.unroll`; "reversible" trains a run of them in the memory
+            of one. After a batch `print(mm.changes(model))` says how far its states end from where they did.
+        exact: with "reversible", whether states are kept to the last bit; by default where rounding asks for it.
     """
     check_model(model)
     check_memory(memory, exact)
@@ -129,17 +126,27 @@ def rewire(
         raise MinimandError(f"exclude leaves no two consecutive blocks of {name} to rewire: {', '.join(excluded)}.")
     kind = BlockRun if at == "blocks" else BranchRun
     runs = [kind.of(algorithm, model, names) for names in names_by_run]
-    if memory == "reversible":
-        for run in runs:
-            backward_recurrence(run.algorithm, len(run.names), run.binding)
-    handles = [handle for run in runs for handle in run.attach(model)]
-    taken: list[TakenOver] = []
-    if memory != "store":
-        for run, names in zip(runs, names_by_run, strict=True):
-            layers = [model.get_submodule(layer) for layer in names]
-            taken.append(TakenOver(run, layers, len(run.names) // len(layers), memory, exact))
+    handles, taken = _attached(model, runs, names_by_run, memory, exact)
     Rewired(model, runs, handles, _left_out(model, names_by_run, excluded), taken)
     return model
+
+
+def _attached(
+    model: nn.Module,
+    runs: Sequence[BlockRun | BranchRun],
+    names_by_run: list[list[str]],
+    memory: Memory,
+    exact: bool | None,
+) -> tuple[list[RemovableHandle], list[TakenOver]]:
+    """Put the hooks on the runs, and take the layers over that are to keep less."""
+    for run in runs if memory == "reversible" else ():
+        backward_recurrence(run.algorithm, len(run.names), run.binding)
+    handles = [handle for run in runs for handle in run.attach(model)]
+    taken: list[TakenOver] = []
+    for run, names in zip(runs, names_by_run, strict=True) if memory != "store" else ():
+        layers = [model.get_submodule(layer) for layer in names]
+        taken.append(TakenOver(run, layers, len(run.names) // len(layers), memory, exact))
+    return handles, taken
 
 
 def _without(names_by_run: list[list[str]], exclude: Iterable[str], model: nn.Module) -> list[list[str]]:
