@@ -96,8 +96,8 @@ def rewire(
             inside the layers of a pre-norm transformer (GPT-2, Llama, ViT, torch's encoder layer ...), each a half
             step, T the branch (residual binding): attention and map take turns, Lie-Trotter splitting.
         exclude: names of blocks that stay as they are; those before and behind one are runs of their own.
-        memory: what layers keep for the backward pass, as of `mm.unroll`; "reversible" trains a run of them in the memory
-            of one. After a batch `print(mm.changes(model))` says how far its states end from where they did.
+        memory: what layers keep for the backward pass, as of `mm.unroll`; "reversible" trains a run in the memory of one.
+            After a batch `print(mm.changes(model))` says how far its states end from where they did.
         exact: with "reversible", whether states are kept to the last bit; by default where rounding asks for it.
     """
     check_model(model)
@@ -122,8 +122,6 @@ def rewire(
         raise MinimandError(_nothing_to_rewire(model, where))
     excluded = [exclude] if isinstance(exclude, str) else list(exclude)
     names_by_run = _without(names_by_run, excluded, model)
-    if not names_by_run:
-        raise MinimandError(f"exclude leaves no two consecutive blocks of {name} to rewire: {', '.join(excluded)}.")
     kind = BlockRun if at == "blocks" else BranchRun
     runs = [kind.of(algorithm, model, names) for names in names_by_run]
     handles, taken = _attached(model, runs, names_by_run, memory, exact)
@@ -156,7 +154,11 @@ def _without(names_by_run: list[list[str]], exclude: Iterable[str], model: nn.Mo
         if name not in known:
             raise unknown_name(f"block of {type(model).__name__} to exclude", name, known)
     parts = [list(part) for names in names_by_run for out, part in groupby(names, set(exclude).__contains__) if not out]
-    return [part for part in parts if len(part) > 1]
+    remaining = [part for part in parts if len(part) > 1]
+    if not remaining:
+        where = ", ".join(exclude)
+        raise MinimandError(f"exclude leaves no two consecutive blocks of {type(model).__name__} to rewire: {where}.")
+    return remaining
 
 
 def _left_out(model: nn.Module, names_by_run: list[list[str]], exclude: Collection[str]) -> list[str]:
