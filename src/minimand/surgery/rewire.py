@@ -96,7 +96,7 @@ def rewire(
             inside the layers of a pre-norm transformer (GPT-2, Llama, ViT, torch's encoder layer ...), each a half
             step, T the branch (residual binding): attention and map take turns, Lie-Trotter splitting.
         exclude: names of blocks that stay as they are; those before and behind one are runs of their own.
-        memory: what layers keep for the backward pass, as of `mm.unroll`; "reversible" trains a run in the memory of one.
+        memory: what layers keep for the backward pass, as of `mm.unroll`; "reversible" trains a run in that of one.
             After a batch `print(mm.changes(model))` says how far its states end from where they did.
         exact: with "reversible", whether states are kept to the last bit; by default where rounding asks for it.
     """
