@@ -59,7 +59,7 @@ class TakenOver:
                 layer.__dict__["forward"] = forward
 
     def call(self, i: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The call of layer i."""
+        """What layer i gives when it is called: its own output, or that of all layers."""
         inputs = tensors(args, kwargs)
         if not inputs:
             raise MisuseError(f"layer {i} of {self.run.names[0]} ... was given no tensor; expected the state first.")
@@ -82,14 +82,14 @@ class TakenOver:
             self.output = None
         return output if not self.tuples else (output, *[None] * (self.tuples - 1))
 
-    def answer(self, asked: Asked, x: Tensor) -> Tensor:
+    def answer(self, block: Asked, x: Tensor) -> Tensor:
         """What a layer answers at x, or one of its branches."""
-        args, kwargs = asked.arguments
-        index = self.layers.index(asked.layer)
+        args, kwargs = block.arguments
+        index = self.layers.index(block.layer)
         if len(self.asked) == len(self.layers):
             output, _ = first_tensor(self._forward(index, x, args, kwargs))
             return output
-        return self._branch(index, asked.k, x, args, kwargs)
+        return self._branch(index, block.k, x, args, kwargs)
 
     def _run(self, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         # A block that runs twice would remember its keys and values twice.
