@@ -186,6 +186,7 @@ def test_fields_that_are_no_coefficients_are_found(original: mm.Algorithm) -> No
         **{f.name: getattr(original, f.name) for f in dataclasses.fields(original)}
     )
     found = mm.identify(disguised)
+    assert found.algorithm is not None
     assert type(found.algorithm) is cls
     assert str(found.algorithm) == str(original) or mm.equivalent(found.algorithm, original).relation == "identical"
     assert "e-1" not in str(found)  # what is 0 is printed as 0

@@ -84,7 +84,8 @@ class UnrolledNetwork(NamedModel):
         self.algorithm = as_algorithm(algorithm or info.algorithm, allow_files=False)
         self.binding = binding or info.binding
         check_memory(memory, exact)
-        self.memory, self.exact = memory, exact
+        self.memory: Memory = memory
+        self.exact = exact
         skeleton = {"algorithm": specification(self.algorithm), "binding": self.binding}
         skeleton |= {} if memory == "store" else {"memory": memory, "exact": exact}
         self._describe(model, num_classes, in_channels, settings, **skeleton)

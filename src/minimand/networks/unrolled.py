@@ -67,7 +67,7 @@ class Unrolled(nn.Module):
         """The output for an input, (x, velocity) where the algorithm starts from two: tensors of one shape."""
         inputs = self._inputs(x)
         if self._backwards is not None and self._runs_back(inputs):
-            return self._run_back(self._backwards, inputs)
+            return cast(Any, self)._run_back(self._backwards, inputs)  # of torch's decorator without types
         checkpoints = self.memory == "checkpoint" and keeps_a_graph(inputs[0])
         if self._execution is None:
             state = self.start(x)

@@ -59,7 +59,8 @@ def equivalent(first: AlgorithmLike, second: AlgorithmLike, depth: int = 32) -> 
 
 def compare(first: Algorithm, second: Algorithm, a: Steps, b: Steps, depth: int) -> Equivalence:
     """Compare two algorithms that are cut into steps, as `equivalent`."""
-    kernel_of(a, depth), kernel_of(b, depth)  # an error where a step asks nothing
+    for steps in (a, b):
+        kernel_of(steps, depth)  # an error where a step asks nothing
     exact = a.exact(depth) and b.exact(depth)
 
     def as_networks(relation: Relation, scale: float | None = None, difference: str = "") -> Equivalence:
