@@ -18,6 +18,7 @@ from torch import nn
 
 import minimand as mm
 from minimand._support.environment import environment, hardware
+from minimand.algorithms import is_proximal
 from minimand.training.loop.events import Event, StepDone
 
 
@@ -25,7 +26,7 @@ def make_block(oracle: str) -> nn.Module:
     """A block for an oracle: two layers for a gradient, soft thresholding for a prox, a normalization for a map."""
     if oracle.startswith("normalize"):
         return nn.LayerNorm(32, bias=False)
-    return mm.blocks.SoftThreshold(32, 0.1) if oracle == "prox" else mm.blocks.two_layer(32, 32)
+    return mm.blocks.SoftThreshold(32, 0.1) if is_proximal(oracle) else mm.blocks.two_layer(32, 32)
 
 
 def check_stages(device: torch.device) -> None:

@@ -31,8 +31,8 @@ class TwoMomenta(mm.Algorithm):
 print(mm.certify(TwoMomenta(), depth=9))
 print()
 
-# Whether somebody else's network is the same: none is, unless the second momentum is left out.
-print("with both momenta:", mm.identify(TwoMomenta()) or "no known algorithm")
+# Whether somebody else's network is the same: a linear multistep method is, and heavy ball without the second momentum.
+print("with both momenta:", mm.identify(TwoMomenta()).algorithm)
 print("with the first alone:", mm.identify(TwoMomenta(second=0.0)).algorithm)
 
 # The same class with tensors in the place of symbols: three stages of residual blocks, trained on 8 x 8 digits.

@@ -30,7 +30,7 @@ def test_an_algorithm_of_ones_own_is_certified_identified_and_trained(printed_by
     printed = printed_by("own_algorithm")
     assert "TwoMomenta(step_size=1.0, momentum=0.5, second=0.2), 9 layers" in printed
     assert "zero-stable     yes" in printed
-    assert "with both momenta: no known algorithm" in printed
+    assert "with both momenta: LinearMultistep(" in printed
     assert "with the first alone: HeavyBall(step_size=1.0, momentum=0.5)" in printed
     fixed, learned = accuracies(printed)
     assert min(fixed, learned) > 90

@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 
 import minimand as mm
 from helpers import ALGORITHMS, BINDINGS, by_layers, make_stage
-from minimand.algorithms import Read
+from minimand.algorithms import Read, is_proximal
 from minimand.networks.realization.cheapest import _Machine, _policies, cheapest_program
 from minimand.networks.realization.program import Add, Ask, Scale
 from minimand.theory.kernel import INPUT, Answer, Binding, exactly, kernel
@@ -17,7 +17,7 @@ from minimand.theory.symbols import Combination
 from sweeps import thin
 
 # With a prox a stage runs as the algorithm is written.
-PROGRAMMED = {name: a for name, a in ALGORITHMS.items() if "prox" not in a.oracles}
+PROGRAMMED = {name: a for name, a in ALGORITHMS.items() if not any(map(is_proximal, a.oracles))}
 
 
 def _check(algorithm: mm.Algorithm, depth: int, binding: Binding) -> None:

@@ -45,6 +45,8 @@ _LONG = (
     "thresholds_decided",
     "transfer",
 )
+# Not measured yet: half an hour and more on an idle machine.
+_NOT_YET = ("record", "mazes", "sparse_recovery")
 # Measured from two seeds, beside other work that took most of the machine.
 _BUSY = ("transfer",)
 ROOT = Path(__file__).parents[2]
@@ -97,7 +99,7 @@ def test_the_results_in_the_repository_are_those_of_the_study(name: str) -> None
         if folder.is_dir():
             assert _is_as_planned(read_study(name, "cpu", folder))
         return
-    if name == "record":  # an hour for each seed
+    if name in _NOT_YET and not folder.is_dir():
         return
     result = read_study(name, "cpu", folder)
     assert len(result.rows()) == len(study.cells_at("cpu"))
