@@ -59,6 +59,7 @@ print(before == after, between == (list(sys.meta_path), list(sys.path_hooks)))
     assert _run(stand_in, code) == "True True"
 
 
+@pytest.mark.soak
 def test_torchvision_is_mended_after_that_very_error_only(stand_in: Path) -> None:
     mended = 'hasattr(torch.ops.torchvision, "nms")'
     error = "RuntimeError('operator torchvision::nms does not exist')"
@@ -80,6 +81,7 @@ def test_minimand_does_not_import_timm(stand_in: Path) -> None:
     assert _run(stand_in, "import sys, minimand; print('timm' in sys.modules, 'torch' in sys.modules)") == "False False"
 
 
+@pytest.mark.soak
 def test_a_timm_that_fails_fails_as_without_us(stand_in: Path) -> None:
     """The error is timm's own, and nothing of it is left; once it works, the models are there."""
     code = f"""
@@ -121,6 +123,7 @@ for name in ("timm", "minimand.vision"):
     assert "pip install 'minimand[vision]'" in no_extra
 
 
+@pytest.mark.soak
 def test_a_timm_that_does_not_take_the_models_is_a_warning(stand_in: Path) -> None:
     (stand_in / "timm" / "models.py").write_text("")
     code = """

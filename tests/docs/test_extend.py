@@ -8,6 +8,7 @@ import pytest
 
 import minimand as mm
 from minimand.training.methods._registry import METHODS
+from sweeps import thin
 from warm_python import run_python
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +47,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", thin(PAGES, keep=("algorithm", "method", "study")))
 def test_a_thing_is_brought_and_used_as_its_page_says(page: str, package: Path, tmp_path: Path) -> None:
     """In a process of its own, where a warning, as of an entry point that does not load, is an error."""
     code = "\n".join(blocks(PAGES[page].read_text(), "python"))

@@ -173,12 +173,12 @@ def test_relations_of_the_facts_are_found(original: str, expected: str) -> None:
 @pytest.mark.parametrize(
     "original",
     [
-        A.Fista(cap=0.5),
+        pytest.param(A.Fista(cap=0.5), marks=pytest.mark.soak),
         A.TripleMomentum(step_size=0.5, rate=0.4),
         A.LinearMultistep(rho=(1, -1.5, 0.75, -0.25), sigma=(0.5, 0.25, -0.125)),
         A.RungeKutta(step_size=0.5),
     ],
-    ids=lambda a: type(a).__name__,
+    ids=str,
 )
 def test_fields_that_are_no_coefficients_are_found(original: mm.Algorithm) -> None:
     cls = type(original)

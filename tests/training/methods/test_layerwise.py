@@ -245,6 +245,7 @@ def test_what_cannot_be_kept_is_refused() -> None:
         mm.Layerwise(cache=cast(Any, "memry"))
 
 
+@pytest.mark.soak
 def test_the_default_brings_a_resnet_above_95_percent() -> None:
     torch.manual_seed(0)
     model = mm.create_model("resnet20", in_channels=1, num_classes=10)
