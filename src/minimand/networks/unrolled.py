@@ -247,7 +247,7 @@ def unroll(
         memory: what is kept for the backward pass: `store`, all; `checkpoint`, what each block was asked at, to run it
             again; `reversible`, the last state, from which an algorithm that runs backwards in closed form runs back.
         exact: with `reversible`, whether states are kept to the last bit, in integers and a store of remainders;
-            by default where rounding would put gradients off by more than 1e-3, as measured at the first call.
+            by default where rounding could put gradients off by more than 1e-3, by a measurement at the first call.
 
     Blocks that do not answer to the oracles (`mm.blocks.Prox` does to a `prox`) are an error, and at the first call a
     block that changes the shape.

@@ -34,7 +34,7 @@ def test_words_that_do_not_fit_are_named(algorithm: str, options: Any, message: 
 
 def test_too_much_rounding_is_refused_with_the_number_where_exact_is_ruled_out() -> None:
     stage = mm.unroll("heavy_ball(momentum=0.1)", _blocks(12), memory="reversible", exact=False)
-    with pytest.raises(ValueError, match=r"off by \d.* exact=False allows 0.001. .*memory='checkpoint'"):
+    with pytest.raises(ValueError, match=r"off by \d.* exact=False allows 0.0001. .*memory='checkpoint'"):
         stage(torch.randn(3, 4))
 
 

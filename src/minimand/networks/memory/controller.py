@@ -12,8 +12,10 @@ from ...theory.dynamics.recurrence import Recurrence
 from .first_call import check_blocks, roundoff
 from .reversible import Ask, Module, Reversible, Values
 
-ALLOWED = 1e-3
-"""The relative error of gradients beyond which states are kept to the last bit."""
+# Gradients are off by up to about ten times as much as the first state: a ViT whose state was off by 5.4e-4 had
+# gradients off by 5.5e-3. They are promised to 1e-3.
+ALLOWED = 1e-4
+"""The relative error of the first state, run back, beyond which states are kept to the last bit."""
 
 
 class Backwards:
@@ -30,6 +32,9 @@ class Backwards:
     def __call__(self, ask: Ask, module: Module, inputs: Sequence[Tensor], values: Values) -> Tensor:
         """The output of the stage for its inputs, in the arithmetic that is chosen for it."""
         x = inputs[0]
+        # At each call: they may be sharded after the first one.
+        calls = self.reversible.recurrence.calls
+        check_blocks([module(block.layer, block.oracle) for call in calls for block in call.blocks])
         kind = (x.dtype, x.device.type, torch.is_autocast_enabled(x.device.type))
         if kind not in self._tried:
             self._try(ask, module, inputs, values)
@@ -39,7 +44,6 @@ class Backwards:
 
     def _try(self, ask: Ask, module: Module, inputs: Sequence[Tensor], values: Values) -> None:
         runs = self.reversible
-        check_blocks([module(block.layer, block.oracle) for call in runs.recurrence.calls for block in call.blocks])
         with torch.no_grad():
             run = runs.begin(ask, module, inputs, values, self.is_exact)
         error = roundoff(run)
@@ -54,9 +58,9 @@ class Backwards:
     def _too_much(self, error: float, when: str) -> None:
         if self.exact is False:
             raise MinimandError(
-                f"run backwards, the first state is off by {error:.2g} of its size {when}, and gradients by about as "
-                f"much; exact=False allows {ALLOWED:g}. Expected exact=None or True, memory='checkpoint', fewer "
-                "layers, or a momentum nearer to 1."
+                f"run backwards, the first state is off by {error:.2g} of its size {when}, and gradients by up to about "
+                f"ten times as much; exact=False allows {ALLOWED:g}. Expected exact=None or True, memory='checkpoint', "
+                "fewer layers, or a momentum nearer to 1."
             )
         self.is_exact = True
 

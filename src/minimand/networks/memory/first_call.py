@@ -53,9 +53,10 @@ def _check(run: Pass, t: int, first: Sequence[Tensor], again: Sequence[Tensor]) 
 def check_blocks(modules: Sequence[nn.Module]) -> None:
     """Raise MinimandError for blocks that are sharded: their parameters are away when they run again."""
     for module in modules:
-        for name, parameter in module.named_parameters():
-            if hasattr(parameter, "placements") or type(module).__name__.startswith("FSDP"):
-                raise MinimandError(
-                    f"{name} of {type(module).__name__} is sharded (FSDP), which memory='reversible' cannot run with; "
-                    "expected DistributedDataParallel, or memory='checkpoint' with FSDP."
-                )
+        is_wrapped = type(module).__name__.startswith("FSDP")
+        name = next((n for n, p in module.named_parameters() if is_wrapped or hasattr(p, "placements")), None)
+        if name is not None:
+            raise MinimandError(
+                f"{name} of {type(module).__name__} is sharded (FSDP), which memory='reversible' cannot run with; "
+                "expected DistributedDataParallel, or memory='checkpoint' with FSDP."
+            )

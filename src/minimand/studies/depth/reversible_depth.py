@@ -19,7 +19,7 @@ from ...report import peak_bytes
 _WAYS: dict[str, dict[str, Any]] = {
     "stored": {"memory": "store"},
     "checkpointed": {"memory": "checkpoint"},
-    "reversible": {"memory": "reversible", "exact": False},
+    "reversible": {"memory": "reversible"},
     "reversible, exact": {"memory": "reversible", "exact": True},
 }
 _THEIRS = "momentumnet"
@@ -135,8 +135,9 @@ STUDY = Study(
     "peak counts every tensor that an operation makes for as long as it is there, parameters and their gradients left "
     "out; time is that of the processor, one step after the other with a stage of the same blocks that stores all, "
     "the median of three ratios. In floating point the momentum is 0.99, and the last column is the measured relative "
-    "error of the first state when the stage was run back; to the last bit it is 0.9, as it is for momentumnet "
-    "(`pip install --no-deps momentumnet`), whose rows are empty where it is not installed.",
+    "error of the first state when the stage was run back; where it exceeds 1e-4, here with 512 layers, the stage keeps "
+    "its states to the last bit, as it does by default. Where it is told to, the momentum is 0.9, as it is for "
+    "momentumnet (`pip install --no-deps momentumnet`), whose rows are empty where it is not installed.",
     ("sander2021momentum", "maclaurin2015reversible"),
     _cells,
     _measure,
