@@ -45,7 +45,7 @@ def _cells(scale: Scale) -> list[Cell]:
 def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
     torch.manual_seed(seed)
     device = bench.device
-    blocks = [pre_activation(cell["width"], cell["width"]) for _ in range(cell["depth"])]
+    blocks: list[nn.Module] = [pre_activation(cell["width"], cell["width"]) for _ in range(cell["depth"])]
     network = _network(cell, blocks)
     if network is None:
         return {"peak": "-", "step": "-", "ratio": "-", "note": "not installed"}
