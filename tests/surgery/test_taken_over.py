@@ -1,6 +1,7 @@
 """Pretrained layers that are trained in the memory of one: the gradients of those that store everything."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import minimand as mm
+from minimand._support.errors import MisuseError
 from minimand._support.torchvision import require_torchvision
 
 
@@ -15,7 +17,7 @@ def _gpt2() -> tuple[nn.Module, Any]:
     require_torchvision("by the tests")
     import transformers
 
-    sizes = {"vocab_size": 50, "n_embd": 32, "n_head": 4, "n_layer": 3, "n_positions": 16}
+    sizes: Any = {"vocab_size": 50, "n_embd": 32, "n_head": 4, "n_layer": 3, "n_positions": 16}
     config = transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)
     return transformers.GPT2LMHeadModel(config), {"input_ids": torch.randint(50, (2, 8))}
 
@@ -50,6 +52,19 @@ def test_layers_that_keep_less_have_the_gradients_of_those_that_store(make: Any,
     with torch.no_grad():
         outputs: list[Any] = [m.eval()(**batch) for m in (other, model)]
     assert torch.equal(*(getattr(output, "logits", output) for output in outputs))
+
+
+def test_two_threads_that_train_at_once_are_refused() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True)
+    encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    mm.rewire(encoder, "leapfrog", at="branches", memory="checkpoint")
+    x = torch.randn(2, 3, 8)
+    with ThreadPoolExecutor() as other:
+        first: Any = encoder.layers[0]
+        hook = first.linear1.register_forward_hook(lambda *_: (hook.remove(), other.submit(encoder, x).result())[1])
+        with pytest.raises(MisuseError, match="two threads at once"):
+            encoder(x)
+    assert encoder(x).requires_grad
 
 
 def test_layers_that_do_not_run_back_are_refused_before_anything_changes() -> None:

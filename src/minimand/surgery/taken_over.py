@@ -98,6 +98,10 @@ class TakenOver:
         if kwargs.get("use_cache"):
             kwargs["use_cache"] = False
         rest = _without(x, args, kwargs)
+        if self.run.suspended:
+            raise MisuseError(
+                f"{self.run.names[0]} ... is run by two threads at once; expected one at a time, or memory='store'."
+            )
         self.run.suspended = True
         try:
             if self.difference is None:

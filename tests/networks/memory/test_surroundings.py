@@ -1,4 +1,4 @@
-"""Stages that run backwards in several processes, in half precision, and compiled: gradients as those of stored ones."""
+"""Stages that run backwards in several processes, in half precision, and compiled: their gradients."""
 
 from itertools import product
 from pathlib import Path

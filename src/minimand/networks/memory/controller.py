@@ -58,9 +58,9 @@ class Backwards:
     def _too_much(self, error: float, when: str) -> None:
         if self.exact is False:
             raise MinimandError(
-                f"run backwards, the first state is off by {error:.2g} of its size {when}, and gradients by up to about "
-                f"ten times as much; exact=False allows {ALLOWED:g}. Expected exact=None or True, memory='checkpoint', "
-                "fewer layers, or a momentum nearer to 1."
+                f"run backwards, the first state is off by {error:.2g} of its size {when}, and gradients by up to "
+                f"about ten times as much; exact=False allows {ALLOWED:g}. Expected exact=None or True, "
+                "memory='checkpoint', fewer layers, or a momentum nearer to 1."
             )
         self.is_exact = True
 

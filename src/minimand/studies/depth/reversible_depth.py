@@ -135,8 +135,8 @@ STUDY = Study(
     "peak counts every tensor that an operation makes for as long as it is there, parameters and their gradients left "
     "out; time is that of the processor, one step after the other with a stage of the same blocks that stores all, "
     "the median of three ratios. In floating point the momentum is 0.99, and the last column is the measured relative "
-    "error of the first state when the stage was run back; where it exceeds 1e-4, here with 512 layers, the stage keeps "
-    "its states to the last bit, as it does by default. Where it is told to, the momentum is 0.9, as it is for "
+    "error of the first state when the stage was run back; where it exceeds 1e-4, here with 512 layers, the stage "
+    "keeps its states to the last bit, as it does by default. Where it is told to, the momentum is 0.9, as it is for "
     "momentumnet (`pip install --no-deps momentumnet`), whose rows are empty where it is not installed.",
     ("sander2021momentum", "maclaurin2015reversible"),
     _cells,
