@@ -22,6 +22,8 @@ from .wired import first_tensor, tensors
 class Asked(nn.Module):
     """A layer, or one branch of it, as a block: what it answers at a point, for the other arguments of a call."""
 
+    owner: "TakenOver"
+
     def __init__(self, owner: "TakenOver", layer: nn.Module, k: int) -> None:
         super().__init__()
         self.layer, self.k = layer, k

@@ -41,6 +41,22 @@ def test_table(algorithm: mm.Algorithm, kind: str, lipschitz: float | None) -> N
     assert mm.certify(algorithm).reversible is (kind == "closed form")
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "depth", "growth"),
+    [
+        (A.HeavyBall(momentum=0.5), 24, 2.0**24),  # 1.7e7: facts on splittings
+        (A.HeavyBall(momentum=0.9), 20, 0.9**-20),
+        (A.HeavyBall(momentum=1), 50, 1),
+        (A.Leapfrog(), 50, 1),
+        (A.HeavyBall(momentum=lambda k: 0.5 if k < 3 else 0.8), 13, 0.8**-10),
+    ],
+)
+def test_rounding_grows_by_the_smallest_pole(algorithm: mm.Algorithm, depth: int, growth: float) -> None:
+    backwards = mm.certify(algorithm, depth=depth).inverse
+    assert backwards.growth == pytest.approx(growth)
+    assert ("rounding grows" in str(backwards)) == (growth > 1)
+
+
 def test_what_nothing_reads_again_need_not_come_back() -> None:
     """Where its momentum is 0 FISTA forgets a state; running back, x_0 follows from x_1 alone."""
     found = mm.certify("fista").inverse

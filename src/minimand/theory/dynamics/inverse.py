@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, Literal
@@ -12,6 +13,9 @@ from ..steps import Steps
 from .exact import Exact
 from .linear_system import LinearSystem, system_of
 from .stability import Tail
+
+_SHOWN = 2  # times that rounding grows
+_LARGEST = 700  # whose exponential is a number
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,15 @@ class Inverse:
     stored: tuple[int, ...] = ()
     """The steps that lose part of their state: to run backwards through them it has to be stored."""
     reason: str = ""
+    growth: float = 1.0
+    """The factor by which rounding grows, at zero answers, when the steps run backwards in closed form."""
 
     def __str__(self) -> str:
         text = f"{self.kind}, if Lip(T) < {self.lipschitz:.4g}" if self.lipschitz is not None else self.kind
         if self.stored:
             text += f"; the state before step {', '.join(map(str, self.stored))} must be kept"
+        if self.growth >= _SHOWN:
+            text += f"; run backwards over these layers, rounding grows {self.growth:.2g} times"
         return text + (f" ({self.reason})" if self.reason else "")
 
 
@@ -58,7 +66,16 @@ def inverse(steps: Steps, depth: int, binding: Binding, constant: Tail | None) -
     if 2 * sum(backwards[k][1] for k in lost) >= depth or not invertible:
         return backwards[lost[0]][0]
     bounds = [step.lipschitz for step in invertible if step.lipschitz is not None]
-    return Inverse("fixed point" if bounds else "closed form", min(bounds, default=None), lost)
+    if bounds:
+        return Inverse("fixed point", min(bounds), lost)
+    return Inverse("closed form", stored=lost, growth=1 if constant is None else _growth(constant, depth))
+
+
+def _growth(constant: Tail, depth: int) -> float:
+    """The largest power by which a step back multiplies, over the steps that are alike; those that forget left out."""
+    steps = max(0, depth - constant.begins) // constant.period
+    sizes = [abs(pole.value) for pole in constant.system.poles]
+    return math.exp(min(steps * -math.log(min([1.0, *(size for size in sizes if size > 0)])), _LARGEST))
 
 
 def _matrices(system: LinearSystem) -> tuple[Exact, Exact, Exact, Exact]:
