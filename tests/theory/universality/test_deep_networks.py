@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import minimand as mm
 from minimand.theory import ShallowAttention, ShallowConvolution
 from minimand.theory.construction import DeepNarrow
+from minimand.theory.splitting import STEPS
 from sweeps import thin
 
 # Input injection forgets what it has added; all others that ask one gradient have pulses.
@@ -116,8 +117,7 @@ def test_a_shallow_network_of_attention_is_a_deep_one(name: str, splitting: Any,
     deep = mm.theory.construct(shallow, name, splitting=splitting)
     _assert_equal(shallow, deep, torch.randn(2, 4, 2, dtype=torch.double))
     assert deep.head.weight.shape == (1, 2 + 1 + 2)
-    cut = 2 if splitting in ("lie_trotter", "strang") else 1
-    assert len(deep.stage.blocks) % cut == 0
+    assert len(deep.stage.blocks) % STEPS.get(splitting, 1) == 0
 
 
 def test_operator_binding_and_proximal_steps_couple_too() -> None:
