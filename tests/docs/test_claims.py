@@ -1,7 +1,6 @@
 """The page of claims says what results, tests and sources say."""
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,8 +67,7 @@ def test_the_words_of_several_groups_and_of_too_few_seeds() -> None:
     def row(*changes: tuple[str, int]) -> str:
         made = [replace(d, verdict=word, seeds=n, measured=n) for d, (word, n) in zip(decisions, changes, strict=True)]
         result.__dict__["decisions"] = made
-        read: Callable[[str], DecisiveResult | None] = lambda name: result  # noqa: E731
-        return claim_rows([study], read, [])[0][3]
+        return claim_rows([study], lambda name: result, [])[0][3]
 
     assert row(("confirmed", 10), ("confirmed", 10)) == "confirmed"
     assert row(("confirmed", 10), ("contradicted", 10)) == "5 layers: confirmed; 15 layers: contradicted"

@@ -48,8 +48,8 @@ def implicit_resnet(
             branch = pre_activation(channels, channels)
             initialize(branch)
             return bound(branch, binding)
-        made = convex_convolution if oracle == oracles[-1] else contraction
-        return Implicit(made(channels), SOLVER, binding)
+        make_block = convex_convolution if oracle == oracles[-1] else contraction
+        return Implicit(make_block(channels), SOLVER, binding)
 
     def layer(channels: int) -> Block:
         answers = {oracle: block(oracle, channels) for oracle in oracles}

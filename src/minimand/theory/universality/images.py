@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ...algorithms import is_proximal
 from .statement import Evidence, Statement, needs_width, not_covered, sum_of_sizes, with_proviso, without_its_skip
-from .vectors import in_words, inconsistency
+from .vectors import in_words, missing_of_steps
 
 if TYPE_CHECKING:
     from ..block import BlockStructure
@@ -48,13 +47,8 @@ def _with_class(statement: Statement, e: Evidence, path: "Sequence[Operation]", 
 
 def _missing_of_algorithm(e: Evidence) -> str:
     """What the skeleton lacks for coupling steps; empty if nothing."""
-    if not e.consistent:
-        return inconsistency(e)
-    if any(map(is_proximal, e.algorithm.oracles)):
-        return "an implicit step, of a prox, beside or in place of the blocks"
-    if e.gradients.maps:
-        return "no pulses: a part of the state is normalized, which is not linear"
-    return "" if e.pulses() is not None else "no pulses"
+    missing = missing_of_steps(e)
+    return missing or ("" if e.pulses() is not None else "no pulses")
 
 
 def _missing_of_block(block: "BlockStructure", is_operator: bool) -> str:

@@ -3,10 +3,9 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ...algorithms import is_proximal
 from .pulses import turns
 from .statement import Evidence, Statement, needs_width, not_covered, sum_of_sizes, with_proviso, without_its_skip
-from .vectors import in_words, inconsistency
+from .vectors import in_words, missing_of_steps
 
 if TYPE_CHECKING:
     from ..block import BlockStructure
@@ -49,12 +48,8 @@ def token_statement(e: Evidence) -> Statement | None:
 
 def _missing_of_algorithm(e: Evidence) -> str:
     """What the skeleton lacks for coupling steps; empty if nothing."""
-    if not e.consistent:
-        return inconsistency(e)
-    if any(map(is_proximal, e.algorithm.oracles)):
-        return "an implicit step, of a prox, beside or in place of the blocks"
-    if e.gradients.maps:
-        return "no pulses: a part of the state is normalized, which is not linear"
+    if missing := missing_of_steps(e):
+        return missing
     without = [part for part, turn in turns(e.algorithm, e.splitting).items() if e.pulses(turn) is None]
     if not without:
         return ""

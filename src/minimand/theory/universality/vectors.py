@@ -71,6 +71,15 @@ def inconsistency(e: Evidence) -> str:
     return "not consistent"
 
 
+def missing_of_steps(e: Evidence) -> str:
+    """What keeps the steps of a skeleton from coupling one part of a state to another; empty if only pulses may."""
+    if not e.consistent:
+        return inconsistency(e)
+    if any(map(is_proximal, e.algorithm.oracles)):
+        return "an implicit step, of a prox, beside or in place of the blocks"
+    return "no pulses: a part of the state is normalized, which is not linear" if e.gradients.maps else ""
+
+
 def _flows(e: Evidence) -> Statement:
     """U2: the network follows a flow, and flows are dense."""
     claim = "is dense in L^p, p < inf, as depth grows and T shrinks like 1/depth"
