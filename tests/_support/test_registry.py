@@ -228,9 +228,10 @@ OUR_MODEL = 'resnet20(width=4, depth=3, normalization="scratch_normalizations")'
     ("command", "printed"),
     [
         (["train", *OWN_MODEL.split(), "--epochs", "1"], "model          scratch_models"),
-        (
+        pytest.param(
             ["train", "--data", "digits", "--model", OUR_MODEL, "--algorithm", "scratch_algorithms", "--epochs", "1"],
             "algorithm      Halved(step_size=1.0, momentum=0.25)",
+            marks=pytest.mark.soak,
         ),
         (["study", "run", "scratch_studies", "--scale", "smoke"], "square 4.00"),
     ],

@@ -43,7 +43,7 @@ REPAIRED: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize("name", thin(REPAIRED, ["40 sigmoid layers", "15 ReLU layers"]))
+@pytest.mark.parametrize("name", thin(REPAIRED, ["15 ReLU layers"]))
 def test_a_remedy_trains_with_the_optimizer_and_rate_that_it_names(name: str, digits: Any) -> None:
     x, y = digits
     torch.manual_seed(0)

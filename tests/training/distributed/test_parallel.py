@@ -294,6 +294,7 @@ def test_what_several_processes_cannot_do(tmp_path: Path) -> None:
             mm.fit(plain(), "digits", parallel=kind)
 
 
+@pytest.mark.soak
 def test_the_command_speaks_once(tmp_path: Path) -> None:
     train = "train --data digits --epochs 1 --model mlp(width=8) --run runs/1"
     command = f"torch.distributed.run --nproc-per-node 2 -m -- minimand {train}"
