@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
+import minimand as mm
 from minimand.cli import main
 from minimand.cli.commands._registry import COMMANDS
 from minimand.cli.options import TrainingOptions
 from minimand.cli.words import in_options
+from minimand.models import UnrolledNetwork
 
 RINGS = ["--data", "nested_rings(samples=100)", "--model", "mlp(width=8)", "--epochs", "1", "--quiet"]
 TRAINING = [name for name, command in COMMANDS.items() if issubclass(command, TrainingOptions)]
@@ -237,3 +239,13 @@ def test_diagnose_looks_at_the_batch_that_is_named(capsys: pytest.CaptureFixture
 def test_explain_ignores_no_option(arguments: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
     Path("run").mkdir()
     assert message in _fails(capsys, "explain", *arguments)
+
+
+def test_a_model_takes_settings_of_any_model_by_its_name(capsys: pytest.CaptureFixture) -> None:
+    model = "preact_resnet20(depth=3, width=4, memory={}, parametrization=mup)"
+    train = ["train", "--data", "digits", "--epochs", "1", "--quiet", "--algorithm", "leapfrog", "--model"]
+    main([*train, model.format("reversible")])
+    trained = mm.load("runs/1").model
+    assert isinstance(trained, UnrolledNetwork)
+    assert (trained.memory, trained.config["parametrization"]) == ("reversible", "mup")
+    assert "Did you mean 'reversible'" in _fails(capsys, *train, model.format("reversable"))

@@ -89,6 +89,8 @@ def check_options(options: dict[str, Any]) -> None:
     from .._support.calls import parse_call
     from ..models.info import model_info
     from ..models.own import check_own, is_own
+    from ..models.registry import OF_ANY_MODEL
+    from ..networks.memory.choice import check_memory
     from ..recipes import Recipe
 
     adapt_recipe(named_recipe(options) or Recipe(), options)
@@ -100,8 +102,8 @@ def check_options(options: dict[str, Any]) -> None:
                 raise MinimandError(f"{option} is {options[option]!r}, but the model is your own: write it there.")
     elif model:
         name, settings = parse_call(model, "model")
-        others = ("normalization", "activation", "weight_bits")
-        model_info(name).complete({key: value for key, value in settings.items() if key not in others})
+        check_memory(settings.get("memory", "store"), settings.get("exact"))
+        model_info(name).complete({key: value for key, value in settings.items() if key not in OF_ANY_MODEL})
 
 
 def named_recipe(options: dict[str, Any]) -> Any:

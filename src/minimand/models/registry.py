@@ -18,6 +18,9 @@ from .named import PlainNetwork
 from .network import UnrolledNetwork
 from .own import is_own, make_own
 
+OF_ANY_MODEL = ("normalization", "activation", "weight_bits", "parametrization", "memory", "exact")
+"""The settings that a model's name may have beside the family's own."""
+
 
 def list_models(pattern: str = "*") -> dict[str, str]:
     """A line about each model whose name matches a shell pattern, by name: `list_models("preact_*")`.
@@ -137,7 +140,7 @@ def create_for(
         return make_own(name, data_shape, num_outputs, algorithm)
     name, settings = parse_call(name, "model")
     info = model_info(name)
-    known = (*info.settings, "normalization", "activation", "weight_bits", "parametrization", "memory", "exact")
+    known = (*info.settings, *OF_ANY_MODEL)
     if weight_bits is not None:
         settings["weight_bits"] = weight_bits
     for setting in settings:
