@@ -264,6 +264,12 @@ _BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: mm.Equilibrium(Numpy())(batch()[0]), r"\(Numpy\) gave two answers to one state.*numpy"),
     (lambda: mm.Equilibrium(Block(), "anderson(tolerance=1e-17)")(batch()[0]), "float64.*at least 9e-16"),
     (lambda: mm.Equilibrium(Block(), "broyden", "reversible"), "solver is Broyden.*mm.Coupled"),
+    (lambda: mm.Equilibrium(Block(), "andersson"), "unknown solver 'andersson'. Did you mean 'anderson'"),
+    (lambda: mm.Equilibrium(Block(), "heavy_bal"), "unknown algorithm 'heavy_bal'. Did you mean 'heavy_ball'"),
+    (
+        lambda: mm.Equilibrium(nn.Linear(6, 7).double())(batch()[0]),
+        r"block Linear answers \(5, 7\), to which an input of \(5, 6\)",
+    ),
     (
         lambda: mm.Equilibrium(Block(), "coupled(max_steps=40, relaxation=0.7)", "reversible")(batch()[0]),
         "predicted to be off by at least 9e.04.*expected fewer steps",

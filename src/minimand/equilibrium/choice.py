@@ -1,9 +1,10 @@
 """The solver that a person named."""
 
+from difflib import get_close_matches
 from typing import Any
 
-from .._support.errors import WrongTypeError
-from ..algorithms import Algorithm
+from .._support.errors import WrongTypeError, unknown_name
+from ..algorithms import ALGORITHMS, Algorithm
 from .solver import SOLVERS, Solver
 from .solvers.stepped import Stepped
 
@@ -18,8 +19,12 @@ def as_solver(value: Any) -> Solver:
         return value
     if isinstance(value, type) and issubclass(value, Solver):
         return value()
-    if isinstance(value, str) and value.partition("(")[0].strip() in SOLVERS:
-        return SOLVERS.make(value)
+    if isinstance(value, str):
+        name = value.partition("(")[0].strip()
+        if name in SOLVERS:
+            return SOLVERS.make(value)
+        if not get_close_matches(name, ALGORITHMS, 1) and get_close_matches(name, SOLVERS, 1):
+            raise unknown_name("solver", name, SOLVERS)
     if isinstance(value, str | Algorithm) or (isinstance(value, type) and issubclass(value, Algorithm)):
         return Stepped(value)
     raise WrongTypeError(
