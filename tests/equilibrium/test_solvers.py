@@ -63,8 +63,8 @@ def test_accelerated_solvers_need_fewer_steps() -> None:
     matrix = matrix * 0.98 / torch.linalg.matrix_norm(matrix, 2)
     steps = {}
     for solver in (FixedPoint, Anderson, Broyden):
-        f = lambda z: z @ matrix.T + right  # noqa: E731
-        steps[solver] = int(solve(f, 0 * right, solver(tolerance=1e-6, max_steps=1000)).steps.max())
+        solution = solve(lambda z: z @ matrix.T + right, 0 * right, solver(tolerance=1e-6, max_steps=1000))
+        steps[solver] = int(solution.steps.max())
     assert steps[Anderson] < steps[FixedPoint] / 4
     assert steps[Broyden] < steps[FixedPoint] / 4
 

@@ -30,8 +30,7 @@ def test_a_shallow_network_is_a_deep_narrow_one(
     ).double()
     deep = mm.theory.construct(shallow, ALGORITHMS[name], binding)
     x = torch.randn(7, d_in, dtype=torch.double)
-    single = bool(ALGORITHMS[name].learnable())  # coefficients that are trained begin in single precision
-    torch.testing.assert_close(deep(x), shallow(x), rtol=0, atol=1e-6 if single else 1e-10)
+    torch.testing.assert_close(deep(x), shallow(x), rtol=0, atol=1e-10)
     assert deep.stem.out_features == d_in + d_out
     assert len(deep.stage.layers) == neurons
     hidden = [

@@ -64,7 +64,11 @@ def test_the_first_layer_whitens_patches_and_stays() -> None:
 
 @pytest.mark.parametrize(
     ("model", "pattern"),
-    [("resnet20(width=8)", "18 filters"), ("mlp(width=8)", "is a Linear")],
+    [
+        ("resnet20(width=8)", "18 filters"),
+        ("mlp(width=8)", "is a Linear"),
+        pytest.param("vgg11", "18 filters", marks=pytest.mark.soak),
+    ],
 )
 def test_a_first_layer_that_cannot_whiten_is_named(model: str, pattern: str) -> None:
     network = mm.create_model(model, in_channels=64 if model.startswith("mlp") else 1)

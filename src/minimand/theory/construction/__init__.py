@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from ..._support.errors import MinimandError
@@ -73,4 +74,8 @@ def construct(
         stem, blocks, head = image_parts(shallow, algorithm, binding, gather)
     else:
         stem, blocks, head = vector_parts(shallow, algorithm, binding)
-    return DeepNarrow(OrderedDict(stem=stem, stage=unroll(algorithm, blocks, binding), head=head))
+    stage = unroll(algorithm, blocks, binding)
+    for name, c in algorithm.learnable().items():  # in the precision of the weights, which were made for these values
+        whole = torch.full_like(stage.coefficients[name], float(c.initial), dtype=head.weight.dtype)
+        stage.coefficients[name] = nn.Parameter(whole)
+    return DeepNarrow(OrderedDict(stem=stem, stage=stage, head=head))
