@@ -76,6 +76,6 @@ def construct(
         stem, blocks, head = vector_parts(shallow, algorithm, binding)
     stage = unroll(algorithm, blocks, binding)
     for name, c in algorithm.learnable().items():  # in the precision of the weights, which were made for these values
-        whole = torch.full_like(stage.coefficients[name], float(c.initial), dtype=head.weight.dtype)
+        whole = torch.full_like(stage.coefficients[name], float(c.initial), dtype=next(head.parameters()).dtype)
         stage.coefficients[name] = nn.Parameter(whole)
     return DeepNarrow(OrderedDict(stem=stem, stage=stage, head=head))
