@@ -19,7 +19,7 @@ from turns import machine, parser, seconds
 
 import minimand as mm
 from minimand._support.tables import table_text
-from minimand.models.greedy import greedy_cifar
+from minimand.models.vision.greedy import greedy_cifar
 from minimand.report.size import saved_bytes
 from minimand.training.loop.state_batch import StateBatch
 from minimand.training.methods.local.layerwise import Shallow

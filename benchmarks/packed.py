@@ -23,7 +23,7 @@ import minimand as mm
 from minimand._support.tables import table_text
 from minimand.inference.kernels.bits import pack_above
 from minimand.inference.kernels.convolution import pack_weights, prepare
-from minimand.models.feedforward import convnet8
+from minimand.models.vision.feedforward import convnet8
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "convnet8": convnet8,

@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 from turns import in_turns, machine, print_ratios, seconds
 
 import minimand as mm
-from minimand.models.feedforward import convnet4, convnet8
+from minimand.models.vision.feedforward import convnet4, convnet8
 from minimand.training.methods.method import Method
 from minimand.training.methods.targets import passes as target_pass, saved_bits
 

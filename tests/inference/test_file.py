@@ -19,7 +19,7 @@ from minimand._support.sealed import read_tensors, write_tensors
 from minimand.inference.file import PackedFileError
 from minimand.inference.file_modules import CLASSES, describe_module, make_module
 from minimand.layers.weight_bits import few_bit_weight
-from minimand.models.feedforward import convnet8
+from minimand.models.vision.feedforward import convnet8
 
 
 def _convnet(bits: int) -> nn.Module:

@@ -20,7 +20,7 @@ from minimand.inference.lower import RULES, Rule
 from minimand.inference.steps import PackedLayer
 from minimand.layers.thresholds import Threshold
 from minimand.layers.weight_bits import few_bit_weight
-from minimand.models.feedforward import convnet4, convnet8
+from minimand.models.vision.feedforward import convnet4, convnet8
 
 THRESHOLDS: list[Callable[[], Threshold]] = [
     mm.Sign,

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import minimand as mm
-from minimand.models.feedforward import alexnet_dorefa, convnet4, convnet8
+from minimand.models.vision.feedforward import alexnet_dorefa, convnet4, convnet8
 
 
 def _count(model: nn.Module) -> int:

@@ -9,7 +9,7 @@ from torch import nn
 
 import minimand as mm
 from layerwise_models import digits, models, recipe, same
-from minimand.models.greedy import greedy_cifar
+from minimand.models.vision.greedy import greedy_cifar
 from minimand.networks.as_network import as_network
 from minimand.training.methods.local.layerwise import Ensemble
 

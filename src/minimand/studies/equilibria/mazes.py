@@ -10,7 +10,7 @@ from ...data import Arrays, Data
 from ...equilibrium import Equilibrium, Solution
 from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values
 from ...experiments.trained import PARAMETERS, train
-from ...models.equilibrium import ConvolutionalStep
+from ...models.vision.equilibrium import ConvolutionalStep
 from ...networks import count_parameters
 from ...recipes import AdamW, Cosine, Recipe, as_config
 

@@ -8,9 +8,9 @@ import math
 
 from torch import nn
 
-from .._support.checks import check_number
-from ..layers.reshaping import FlattenOf
-from .info import plain
+from ..._support.checks import check_number
+from ...layers.reshaping import FlattenOf
+from ..info import plain
 
 
 @plain("convnet4", "friesen2018", image_size=32, smallest=32)

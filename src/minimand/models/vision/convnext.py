@@ -5,10 +5,10 @@ from functools import partial
 
 from torch import nn
 
-from ..blocks.convnext import ConvNeXtBranch, LayerNorm2d
-from ..layers.stochastic_depth import growing_rates
-from ..theory.kernel import Binding
-from .info import ModelInfo, Parts, bound, register, shared
+from ...blocks.convnext import ConvNeXtBranch, LayerNorm2d
+from ...layers.stochastic_depth import growing_rates
+from ...theory.kernel import Binding
+from ..info import ModelInfo, Parts, bound, register, shared
 
 
 def convnext(

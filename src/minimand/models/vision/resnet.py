@@ -7,8 +7,8 @@ from functools import partial
 
 from torch import nn
 
-from .._support.errors import MinimandError
-from ..blocks.convolutional import (
+from ..._support.errors import MinimandError
+from ...blocks.convolutional import (
     PaddedShortcut,
     Skip,
     bottleneck,
@@ -17,8 +17,8 @@ from ..blocks.convolutional import (
     pre_activation,
     projection as projection_shortcut,
 )
-from ..theory.kernel import Binding
-from .info import CIFAR, ModelInfo, Parts, bound, register, shared
+from ...theory.kernel import Binding
+from ..info import CIFAR, ModelInfo, Parts, bound, register, shared
 
 
 def resnet(

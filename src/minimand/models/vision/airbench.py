@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ..blocks.convolutional import convolution
-from ..layers.scale import Scale
-from ..theory.kernel import Binding
-from .info import CIFAR, ModelInfo, Parts, register, shared
+from ...blocks.convolutional import convolution
+from ...layers.scale import Scale
+from ...theory.kernel import Binding
+from ..info import CIFAR, ModelInfo, Parts, register, shared
 
 _LOGIT_SCALE = 1 / 9
 _OF_SUMS = 1e-5  # the eps where activations are normalized, of which a channel may be constant

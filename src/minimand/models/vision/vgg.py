@@ -5,8 +5,8 @@ from functools import partial
 
 from torch import nn
 
-from ..theory.kernel import Binding
-from .info import ModelInfo, Parts, register, shared
+from ...theory.kernel import Binding
+from ..info import ModelInfo, Parts, register, shared
 
 _GRID = 7
 

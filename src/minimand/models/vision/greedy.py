@@ -8,11 +8,11 @@ from itertools import pairwise
 
 from torch import nn
 
-from .._support.errors import MinimandError
-from ..blocks.convolutional import initialize
-from ..layers.heads import Auxiliary, auxiliary
-from ..layers.reshaping import SpaceToDepth
-from .info import integer, plain
+from ..._support.errors import MinimandError
+from ...blocks.convolutional import initialize
+from ...layers.heads import Auxiliary, auxiliary
+from ...layers.reshaping import SpaceToDepth
+from ..info import integer, plain
 
 
 @plain("greedy_cifar", "belilovsky2019greedy", image_size=32)

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from ..blocks.convolutional import convolution
-from ..blocks.densely_connected import DenseLayer
-from ..theory.kernel import Binding
-from .info import CIFAR, ModelInfo, Parts, bound, register, shared
+from ...blocks.convolutional import convolution
+from ...blocks.densely_connected import DenseLayer
+from ...theory.kernel import Binding
+from ..info import CIFAR, ModelInfo, Parts, bound, register, shared
 
 
 def densenet(

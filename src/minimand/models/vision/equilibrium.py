@@ -5,9 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..blocks.convolutional import initialize
-from ..equilibrium import Equilibrium
-from .info import plain
+from ...blocks.convolutional import initialize
+from ...equilibrium import Equilibrium
+from ..info import plain
 
 
 class ConvolutionalStep(nn.Module):

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from ..algorithms import is_proximal
-from ..blocks.convolutional import initialize, pre_activation
-from ..blocks.implicit import Implicit
-from ..blocks.learned_prox import contraction, convex_convolution
-from ..equilibrium import Anderson
-from ..theory.kernel import Binding
-from .info import CIFAR, Block, ModelInfo, Parts, bound, register
+from ...algorithms import is_proximal
+from ...blocks.convolutional import initialize, pre_activation
+from ...blocks.implicit import Implicit
+from ...blocks.learned_prox import contraction, convex_convolution
+from ...equilibrium import Anderson
+from ...theory.kernel import Binding
+from ..info import CIFAR, Block, ModelInfo, Parts, bound, register
 from .resnet import resnet
 
 SOLVER = Anderson(tolerance=1e-3, memory=4)

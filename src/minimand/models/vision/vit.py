@@ -7,13 +7,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .._support.errors import MinimandError
-from ..blocks.transformer import vision_branches
-from ..layers.stochastic_depth import growing_rates
-from ..theory.kernel import Binding
-from ..theory.splitting import Splitting
-from .info import ModelInfo, Parts, register
-from .splitting import split
+from ..._support.errors import MinimandError
+from ...blocks.transformer import vision_branches
+from ...layers.stochastic_depth import growing_rates
+from ...theory.kernel import Binding
+from ...theory.splitting import Splitting
+from ..info import ModelInfo, Parts, register
+from ..splitting import split
 
 
 class Patches(nn.Module):

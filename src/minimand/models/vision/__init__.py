@@ -1,0 +1,1 @@
+"""Networks of images, a family a file."""
