@@ -1,4 +1,4 @@
-"""Named models: one family a file, which registers its names; families of images and of language in rooms of their own."""
+"""Named models: one family a file, which registers its names; images and language have rooms of their own."""
 
 from .info import ModelInfo as ModelInfo, model_info as model_info
 from .language.from_transformers import from_transformers as from_transformers
