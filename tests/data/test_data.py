@@ -196,7 +196,7 @@ def test_a_split_of_one_s_own_images_keeps_the_shares_of_the_classes(tmp_path: P
 def test_images_that_do_not_fit_in_memory_are_decoded_when_asked_for(tmp_path: Path, monkeypatch: Any) -> None:
     folder = str(_images(tmp_path / "large", size=(8, 8)))
     in_memory = mm.load_data(folder, image_size=8)
-    monkeypatch.setattr("minimand.data.images._BYTES_IN_MEMORY", 0)
+    monkeypatch.setattr("minimand.data.files.images._BYTES_IN_MEMORY", 0)
     data = mm.load_data(folder, image_size=8)
     assert isinstance(data.test, Items)
     x, y = next(Items(data.test.dataset, workers=0).batches(9))
@@ -212,7 +212,7 @@ def test_training_images_that_do_not_fit_in_memory_are_cropped_at_random(tmp_pat
     folder = _images(tmp_path / "large", count=100)
     for file in folder.rglob("*.png"):
         Image.fromarray(image).save(file)
-    monkeypatch.setattr("minimand.data.images._BYTES_IN_MEMORY", 0)
+    monkeypatch.setattr("minimand.data.files.images._BYTES_IN_MEMORY", 0)
     data = mm.load_data(str(folder), image_size=16)
     assert data.augmentation == Augmentation(flip=True)
     assert isinstance(data.train, Items)

@@ -11,10 +11,10 @@ from .._support.errors import MinimandError
 from .._support.extras import require
 from ..recipes.augmentation import Augmentation
 from .data import Data
-from .images import CROP_AND_FLIP, Undecoded, data_of_images
-from .labels import as_targets, label_column
-from .parquet import read_inside
-from .splitting import as_parts
+from .files.images import CROP_AND_FLIP, Undecoded, data_of_images
+from .files.labels import as_targets, label_column
+from .files.parquet import read_inside
+from .files.splitting import as_parts
 
 
 def hub(

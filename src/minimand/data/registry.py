@@ -10,14 +10,14 @@ from typing import Any
 from .._support.calls import call_with, parse_call
 from .._support.errors import MinimandError, MissingPackageError, unknown_name
 from .._support.registry import Registry, instance_of
-from .csv_files import csv_data
 from .data import Data
-from .folders import image_folder
+from .files.csv_files import csv_data
+from .files.folders import image_folder
+from .files.numpy_files import numpy_data
+from .files.parquet import parquet
+from .files.pictures import shown, suffixes
+from .files.splitting import visible
 from .hub import hub
-from .numpy_files import numpy_data
-from .parquet import parquet
-from .pictures import shown, suffixes
-from .splitting import visible
 from .text.text import text_data, text_of_hub
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")

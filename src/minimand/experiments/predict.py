@@ -16,8 +16,8 @@ from .._support.modes import evaluation_mode
 from .._support.tables import table_html, table_text
 from ..algorithms import Algorithm
 from ..data import Data, as_data, call, tensor_of
-from ..data.folders import picture_files
-from ..data.pictures import read_picture
+from ..data.files.folders import picture_files
+from ..data.files.pictures import read_picture
 from ..inference import PackedModel, load_packed
 from ..recipes.recipe import Precision, from_config
 from ..training import FitResult

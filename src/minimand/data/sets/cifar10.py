@@ -1,8 +1,8 @@
 """CIFAR-10: 32 x 32 colour images of ten kinds of animals and vehicles (Krizhevsky 2009)."""
 
 from ..data import Data
+from ..files.parquet import parquet
 from ..hub import hub
-from ..parquet import parquet
 from ..registry import data_set
 
 

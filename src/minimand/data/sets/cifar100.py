@@ -1,8 +1,8 @@
 """CIFAR-100: 32 x 32 colour images of a hundred kinds of things (Krizhevsky 2009)."""
 
 from ..data import Data
+from ..files.parquet import parquet
 from ..hub import hub
-from ..parquet import parquet
 from ..registry import data_set
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from ..._support.errors import MinimandError
 from ...recipes.augmentation import Augmentation
 from ..data import Data, image_data
+from ..files.pictures import shown
 from ..hub import hub
-from ..pictures import shown
 from ..registry import DEBIAN, data_set
 from ..samples import Arrays
 

@@ -9,9 +9,9 @@ import torch
 
 from ..._support.errors import MinimandError
 from ..._support.extras import require
-from ..parquet import ParquetFile
-from ..pictures import read_bytes, shown
-from ..splitting import PARTS, as_parts, files_by_part
+from ..files.parquet import ParquetFile
+from ..files.pictures import read_bytes, shown
+from ..files.splitting import PARTS, as_parts, files_by_part
 
 Split = Literal["position", "documents"]
 """What is set aside to test: the end of the text, or whole documents drawn by a fixed seed."""

@@ -14,7 +14,7 @@ import numpy as np
 from ..._support.checks import check_number
 from ..._support.errors import MinimandError
 from ..._support.extras import require
-from ..pictures import read_bytes, shown
+from ..files.pictures import read_bytes, shown
 from .tokenizers import END_OF_TEXT, check_ids
 
 _TRAINED_ON = 2**25  # characters that merges are learned from, at most: a minute, and some GB

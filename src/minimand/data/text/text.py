@@ -10,7 +10,7 @@ from ..._support.checks import check_number
 from ..._support.errors import MinimandError, unknown_name
 from ..._support.sealed import SealError
 from ..data import Data, Text
-from ..pictures import shown
+from ..files.pictures import shown
 from . import subwords
 from .documents import (
     Parts,

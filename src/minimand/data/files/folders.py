@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .._support.errors import MinimandError
-from .data import Data
+from ..._support.errors import MinimandError
+from ..data import Data
 from .images import Undecoded, data_of_images
 from .pictures import read_bytes, shown, suffixes
 from .splitting import PARTS, as_parts, visible

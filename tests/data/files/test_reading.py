@@ -23,8 +23,8 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 import minimand as mm
+from minimand.data.files.splitting import fifth_aside
 from minimand.data.samples import Arrays
-from minimand.data.splitting import fifth_aside
 
 pytestmark = pytest.mark.filterwarnings("ignore::minimand.data.registry.DataNote")
 
@@ -448,7 +448,7 @@ def test_images_that_unpack_to_gigabytes_are_refused(tmp_path: Path, side: int) 
 
 
 def test_tables_that_unpack_to_gigabytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minimand.data.parquet._MUCH", 2**24)
+    monkeypatch.setattr("minimand.data.files.parquet._MUCH", 2**24)
     rows = pa.table({"image": [bytes(5_000_000)] * 4, "label": [0, 1] * 2})
     pq.write_table(rows, tmp_path / "train.parquet", compression="zstd", use_dictionary=False)
     with pytest.raises(ValueError, match=r"train.parquet unpacks 0.02 GB at once from"):
@@ -464,7 +464,7 @@ def test_a_dictionary_of_one_large_value_for_all_rows_is_refused(tmp_path: Path)
 
 
 def test_archives_that_unpack_to_gigabytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minimand.data.numpy_files._MUCH", 2**24)
+    monkeypatch.setattr("minimand.data.files.numpy_files._MUCH", 2**24)
     header = b"\x93NUMPY\x01\x00" + struct.pack("<H", 118)
     claim = b"{'descr': '<f8', 'fortran_order': False, 'shape': (100000000000, 1000), }".ljust(117) + b"\n"
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:

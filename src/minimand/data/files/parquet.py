@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
-from .._support.errors import MinimandError
-from .._support.extras import require
-from ..recipes.augmentation import Augmentation
-from .data import Data
+from ..._support.errors import MinimandError
+from ..._support.extras import require
+from ...recipes.augmentation import Augmentation
+from ..data import Data
 from .images import CROP_AND_FLIP, Undecoded, data_of_images
 from .labels import as_targets, label_column
 from .pictures import MOST_BYTES, read_bytes, shown

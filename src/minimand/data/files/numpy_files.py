@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._support.errors import MinimandError
-from ..recipes.augmentation import Augmentation
+from ..._support.errors import MinimandError
+from ...recipes.augmentation import Augmentation
+from ..data import Data, image_data
+from ..samples import NO_CLASS, Arrays, class_range
 from .csv_files import data_of_rows
-from .data import Data, image_data
 from .labels import Task, as_targets
 from .pictures import shown
-from .samples import NO_CLASS, Arrays, class_range
 from .splitting import PARTS, visible
 
 _INPUTS = ("x", "inputs", "images", "features", "data", "arr_0")

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._support.errors import MinimandError
-from .data import Data
+from ..._support.errors import MinimandError
+from ..data import Data
+from ..samples import Arrays
 from .images import Undecoded, data_of_images, with_test
 from .labels import LABEL_NAMES, Task, as_targets
 from .parquet import read_inside
 from .pictures import shown, suffixes
-from .samples import Arrays
 from .splitting import files_by_part
 
 _DELIMITERS = ",;\t"

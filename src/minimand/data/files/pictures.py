@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._support.errors import MinimandError
-from .._support.extras import require
-from .data import Data
+from ..._support.errors import MinimandError
+from ..._support.extras import require
+from ..data import Data
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .._support.checks import check_choice
-from .._support.errors import MinimandError, unknown_name
+from ..._support.checks import check_choice
+from ..._support.errors import MinimandError, unknown_name
 
 LABEL_NAMES = ("label", "labels", "fine_label", "class", "target", "y")
 """The names, in lower case, of columns that hold labels."""

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .._support.checks import check_number
-from .._support.errors import MinimandError
-from ..recipes.augmentation import Augmentation
-from .data import Data, channel_statistics
+from ..._support.checks import check_number
+from ..._support.errors import MinimandError
+from ...recipes.augmentation import Augmentation
+from ..data import Data, channel_statistics
+from ..samples import Arrays, Items, Samples
 from .pictures import is_grey, open_picture, pixels_of, random_part, scaled, size_of
-from .samples import Arrays, Items, Samples
 from .splitting import fifth_aside
 
 CROP_AND_FLIP = Augmentation(pad=4, flip=True)
