@@ -20,7 +20,7 @@ from minimand.experiments.statistics.verdict import verdict
 from minimand.experiments.study import STUDIES
 from minimand.models import create_for
 from minimand.recipes import Recipe, as_config
-from minimand.training.hooks.nonfinite import NonFiniteLossError
+from minimand.training.hooks.watching.nonfinite import NonFiniteLossError
 
 _HEIGHT = {"good": 3.0, "bad": 1.0, "twin": 1.0}
 _NOISE = (0.11, -0.2, 0.3, -0.05, 0.2, -0.12, 0.04, -0.3)

@@ -12,7 +12,7 @@ from minimand._support.files import locked
 from minimand._support.sealed import sealed_json
 from minimand.experiments.running import read_study, run_study
 from minimand.experiments.study import STUDIES, Column, Study
-from minimand.training.hooks.nonfinite import NonFiniteLossError
+from minimand.training.hooks.watching.nonfinite import NonFiniteLossError
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import minimand as mm
 from minimand.recipes.recipe import as_config, default_recipe, from_config
-from minimand.training.hooks.nonfinite import NonFiniteLossError
+from minimand.training.hooks.watching.nonfinite import NonFiniteLossError
 from minimand.training.loop.events import EpochDone, Event, Finished, Started, StepDone
 from minimand.training.loop.losses import as_loss
 
@@ -408,7 +408,7 @@ def test_an_input_that_is_not_finite_is_named() -> None:
 
 
 def test_the_search_for_the_layer_leaves_the_model_as_it_was() -> None:
-    from minimand.training.hooks.nonfinite import origin
+    from minimand.training.hooks.watching.nonfinite import origin
 
     model = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(), nn.Linear(2, 2)).train()
     x = torch.randn(8, 2)

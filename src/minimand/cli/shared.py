@@ -165,7 +165,7 @@ def several_trainings(command: TrainingOptions, console: Console) -> dict[str, A
 
 def progress(console: Console, quiet: bool, label: str = "") -> tuple[Any, ...]:
     """The callbacks that show a training as it goes."""
-    from ..training.hooks.progress import with_progress
+    from ..training.hooks.watching.progress import with_progress
 
     return with_progress((), not quiet, label, console)
 

@@ -2,10 +2,10 @@
 
 from .distributed.processes import LostProcessError as LostProcessError
 from .fit import fit as fit
-from .hooks.loggers import CSVLogger as CSVLogger, TensorBoardLogger as TensorBoardLogger
-from .hooks.nonfinite import NonFiniteLossError as NonFiniteLossError
-from .hooks.progress import ShowProgress as ShowProgress
-from .hooks.watch import DoomedRunError as DoomedRunError
+from .hooks.watching.loggers import CSVLogger as CSVLogger, TensorBoardLogger as TensorBoardLogger
+from .hooks.watching.nonfinite import NonFiniteLossError as NonFiniteLossError
+from .hooks.watching.progress import ShowProgress as ShowProgress
+from .hooks.watching.watch import DoomedRunError as DoomedRunError
 from .loop.evaluate import Evaluation as Evaluation, evaluate as evaluate
 from .loop.events import Callback as Callback, EpochDone as EpochDone, Event as Event
 from .loop.result import FitResult as FitResult

@@ -22,7 +22,7 @@ from ..recipes.registry import as_recipe
 from ..report.page import write_report
 from .distributed.processes import check_same, code_and_versions, world_size
 from .distributed.world import Parallel, World, join_world
-from .hooks.progress import with_progress
+from .hooks.watching.progress import with_progress
 from .loop.evaluate import Metrics, check_metrics
 from .loop.events import Callback, Event, StepDone
 from .loop.loop import Loop

@@ -13,7 +13,7 @@ from ..._support.errors import MinimandError
 from ..._support.extras import require
 from ...training.distributed.processes import is_launched
 from ...training.distributed.world import World
-from ...training.hooks.progress import with_progress
+from ...training.hooks.watching.progress import with_progress
 from ...training.runs.interrupts import Interrupts, deferred_interrupts
 from ..study import CallbacksByLabel
 from .ray_workers import RayWorkers

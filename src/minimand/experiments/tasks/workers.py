@@ -26,7 +26,7 @@ from rich.console import Console
 from ..._support.errors import MinimandError, MisuseError
 from ..._support.files import write_whole
 from ...training.distributed.processes import code_and_versions
-from ...training.hooks.progress import ShowProgress
+from ...training.hooks.watching.progress import ShowProgress
 from ...training.runs.run import RunInUseError
 from .work import Records, Work
 

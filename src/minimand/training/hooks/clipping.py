@@ -9,7 +9,7 @@ from ..._support.errors import MinimandError
 from ..._support.torch_internals import ConvNd
 from ..loop.training import Training
 from .hook import HOOKS, Hook
-from .nonfinite import NonFiniteHook
+from .watching.nonfinite import NonFiniteHook
 
 # Norms of weights below this count as this: else weights of 0 could never leave it.
 _LEAST_NORM = 1e-3

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..._support.clock import timing
 from ..._support.seeds import derived_seed, restore_random_state, seed_everything
 from ..._support.torch_internals import BatchNorm, DropoutNd
-from ..hooks.nonfinite import NonFiniteLossError, check_weights
+from ..hooks.watching.nonfinite import NonFiniteLossError, check_weights
 from ..runs.interrupts import Interrupts, deferred_interrupts
 from ..runs.keeper import Keeper
 from .events import EpochDone, Finished, Started, StepDone, Stopped, Warned

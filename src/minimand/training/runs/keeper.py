@@ -20,7 +20,7 @@ from ...networks import skeletons
 from ...networks.fingerprint import model_fingerprint
 from ...recipes.parameter_groups import factors_fingerprint
 from ...recipes.recipe import Recipe, as_config
-from ..hooks.nonfinite import check_weights
+from ..hooks.watching.nonfinite import check_weights
 from ..loop.evaluate import Evaluation
 from ..loop.events import Saved, Warned
 from ..loop.losses import Loss

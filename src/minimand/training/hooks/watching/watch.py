@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..._support.errors import MinimandError
-from ...data import each
-from ...trainability import TrainabilityReport, Verdict, diagnose
-from ..loop.events import Warned
-from ..loop.losses import Loss
-from ..loop.training import Training
-from .hook import HOOKS, Backward, Hook
+from ...._support.errors import MinimandError
+from ....data import each
+from ....trainability import TrainabilityReport, Verdict, diagnose
+from ...loop.events import Warned
+from ...loop.losses import Loss
+from ...loop.training import Training
+from ..hook import HOOKS, Backward, Hook
 
 # Diagnoses are few and of few samples: they have to cost little beside the steps between them.
 _STEPS, _SAMPLES = (0, 200, 400, 800), 32

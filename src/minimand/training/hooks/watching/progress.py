@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..loop.events import Callback, EpochDone, Event, Finished, Started, StepDone, Stopped, Warned
+from ...loop.events import Callback, EpochDone, Event, Finished, Started, StepDone, Stopped, Warned
 
 
 class ShowProgress:

@@ -4,9 +4,9 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from ..._support.errors import MinimandError
-from ..._support.extras import require
-from ..loop.events import EpochDone, Event, Finished, Started, StepDone, Stopped
+from ...._support.errors import MinimandError
+from ...._support.extras import require
+from ...loop.events import EpochDone, Event, Finished, Started, StepDone, Stopped
 
 
 class CSVLogger:

@@ -9,7 +9,7 @@ import minimand as mm
 from minimand.data.samples import Arrays
 from minimand.trainability.measure.reading import NOT_MEASURED
 from minimand.training.fit import fit
-from minimand.training.hooks.watch import DoomedRunError, Watch
+from minimand.training.hooks.watching.watch import DoomedRunError, Watch
 from minimand.training.loop.events import Warned
 
 
@@ -51,7 +51,7 @@ def test_a_run_that_learns_is_looked_at_once(falls: bool, looks: int, monkeypatc
         seen.append(mm.diagnose(*args, **options))
         return seen[-1]
 
-    monkeypatch.setattr("minimand.training.hooks.watch.diagnose", look)
+    monkeypatch.setattr("minimand.training.hooks.watching.watch.diagnose", look)
     training: Any = SimpleNamespace(model=_net(3), tell=seen.append)
     watch, x = Watch(training), torch.randn(64, 2)
     for step in range(201):

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from ..loop.training import Training
-from .hook import HOOKS, Hook
+from ...loop.training import Training
+from ..hook import HOOKS, Hook
 
 
 @HOOKS.register("tokens")

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..._support.errors import MinimandError
-from ...data import call
-from ...networks.undisturbed import undisturbed
-from ...recipes.recipe import Precision
-from ..loop.evaluate import autocast
-from ..loop.losses import Loss
-from ..loop.training import Training
-from .hook import HOOKS, Backward, Hook
+from ...._support.errors import MinimandError
+from ....data import call
+from ....networks.undisturbed import undisturbed
+from ....recipes.recipe import Precision
+from ...loop.evaluate import autocast
+from ...loop.losses import Loss
+from ...loop.training import Training
+from ..hook import HOOKS, Backward, Hook
 
 
 class NonFiniteLossError(MinimandError, ArithmeticError):

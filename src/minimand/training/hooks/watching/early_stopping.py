@@ -8,11 +8,11 @@ from typing import Any
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from ..._support.errors import MinimandError
-from ...data import Data, hold_out
-from ..loop.events import Warned
-from ..loop.training import Training
-from .hook import HOOKS, Hook
+from ...._support.errors import MinimandError
+from ....data import Data, hold_out
+from ...loop.events import Warned
+from ...loop.training import Training
+from ..hook import HOOKS, Hook
 from .nonfinite import NonFiniteLossError
 
 

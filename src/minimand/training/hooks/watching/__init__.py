@@ -1,0 +1,1 @@
+"""Hooks that watch a training, tell of it and may end it; a step they leave as it is."""
