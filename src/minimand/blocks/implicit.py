@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .._support.errors import MinimandError, WrongTypeError
 from ..algorithms import Algorithm
 from ..equilibrium import Anderson, Equilibrium, FixedPoint, Solver
-from ..equilibrium.wellposed import lipschitz_bound
+from ..equilibrium.block.wellposed import lipschitz_bound
 from ..layers.convex_gradient import ConvexGradient
 from ..theory.kernel import Binding, check_binding
 from .proximal import Prox

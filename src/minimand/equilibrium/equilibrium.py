@@ -11,17 +11,17 @@ from .._support.checks import check_number
 from .._support.errors import MinimandError, WrongTypeError
 from .._support.torch_internals import uncompiled
 from ..algorithms import Algorithm, leaves, rebuild
+from .block.equations import BlockEquations, check_inputs
+from .block.held import refresh
+from .block.injected import Injected
+from .block.spectrum import jacobian_norm, radius_at
+from .block.wellposed import why_unique
 from .choice import as_solver
-from .equations import BlockEquations, check_inputs
 from .gradient import Attached, Gradient, as_gradient
-from .held import refresh
-from .injected import Injected
 from .packing import Packing
 from .solution import Solution
 from .solver import Solver
-from .spectrum import jacobian_norm, radius_at
 from .tally import Tally
-from .wellposed import why_unique
 
 
 class Equilibrium(nn.Module):

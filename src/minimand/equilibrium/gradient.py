@@ -9,7 +9,7 @@ from torch import Tensor
 from .._support.errors import MinimandError, WrongTypeError
 from .._support.registry import Registry, subclass_of
 from ..algorithms import leaves, rebuild
-from .equations import BlockEquations
+from .block.equations import BlockEquations
 from .solution import Solution
 from .solver import Solver
 from .solvers.anderson import Anderson

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...algorithms import leaves, rebuild
-from ..equations import BlockEquations
+from ..block.equations import BlockEquations
 from ..gradient import GRADIENTS, Attached, Gradient, asked_with_graph, no_second_derivative, zeros_for_none
 from ..solver import Solver
 from ..solving import solve

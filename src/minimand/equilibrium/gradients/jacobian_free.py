@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ..equations import BlockEquations
+from ..block.equations import BlockEquations
 from ..gradient import GRADIENTS, Attached, Gradient, asked_with_graph
 from ..solver import Solver
 

@@ -8,7 +8,7 @@ import torch
 
 from ..._support.checks import check_number
 from ...algorithms import leaves, rebuild
-from ..equations import BlockEquations
+from ..block.equations import BlockEquations
 from ..gradient import GRADIENTS, Attached, Gradient, asked_with_graph
 from ..solver import Solver
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..._support.errors import MinimandError
 from ...algorithms import leaves
-from ..equations import BlockEquations
+from ..block.equations import BlockEquations
 from ..gradient import GRADIENTS, Attached, Gradient, no_second_derivative, zeros_for_none
 from ..solution import Solution
 from ..solver import Solver

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .._support.errors import MinimandError
+from ..._support.errors import MinimandError
 
 
 class Injected(nn.Module):

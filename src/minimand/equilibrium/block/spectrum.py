@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..algorithms import leaves
+from ...algorithms import leaves
+from ..gradient import asked_with_graph, zeros_for_none
+from ..packing import Packing
 from .equations import BlockEquations
-from .gradient import asked_with_graph, zeros_for_none
-from .packing import Packing
 
 
 def jacobian_norm(point: Any, answer: Any) -> Tensor:

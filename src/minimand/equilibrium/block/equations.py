@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._support.errors import MinimandError
-from .._support.torch_internals import uncompiled
-from ..algorithms import leaves, rebuild
+from ..._support.errors import MinimandError
+from ..._support.torch_internals import uncompiled
+from ...algorithms import leaves, rebuild
+from ..packing import Packing
+from ..solution import Solution
+from ..solving import Equations
 from .held import Held
-from .packing import Packing
-from .solution import Solution
-from .solving import Equations
 
 
 class BlockEquations(Equations):

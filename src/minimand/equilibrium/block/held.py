@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .._support.errors import MinimandError
-from .._support.torch_internals import BatchNorm, NormBase, own_buffers
+from ..._support.errors import MinimandError
+from ..._support.torch_internals import BatchNorm, NormBase, own_buffers
 
 Generators = list[Tensor]
 

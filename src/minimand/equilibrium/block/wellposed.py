@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..layers.convex_gradient import ConvexGradient
+from ...layers.convex_gradient import ConvexGradient
 from .injected import Injected
 
 
