@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from turns import in_turns, machine, parser, print_ratios, seconds
 
 import minimand as mm
-from minimand._support.torchvision import require_torchvision
+from minimand._support.torch.torchvision import require_torchvision
 
 SIZES: dict[str, dict[str, Any]] = {
     "nano": {"num_tokens": 65, "context": 64, "width": 128, "depth": 4, "heads": 4},

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import minimand as mm
-from minimand._support.environment import environment, hardware
+from minimand._support.torch.environment import environment, hardware
 from minimand.algorithms import is_proximal
 from minimand.training.loop.events import Event, StepDone
 

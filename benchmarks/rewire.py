@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from turns import machine, parser
 
 import minimand as mm
-from minimand._support.torchvision import require_timm
+from minimand._support.torch.torchvision import require_timm
 
 ALGORITHMS = ("heavy_ball(momentum=0)", "heavy_ball(momentum=0.5)", "nesterov_y(momentum=0.5)")
 

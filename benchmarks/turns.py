@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from minimand._support.environment import environment
+from minimand._support.torch.environment import environment
 
 Run = Callable[[], object]
 CPU = torch.device("cpu")

@@ -31,7 +31,7 @@ PYTHON_ERRORS = {
     "IndexError",
     "Exception",
 }
-TORCH_INTERNALS = SOURCE / "_support" / "torch_internals.py"
+TORCH_INTERNALS = SOURCE / "_support" / "torch" / "internals.py"
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Node = TypeVar("Node", bound=ast.AST)

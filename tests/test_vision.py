@@ -145,7 +145,7 @@ def test_a_file_of_ones_own_that_meets_the_error_is_told_what_mends_it(stand_in:
     (stand_in / "net.py").write_text("import torchvision\nclass Net(torchvision.Net): pass\n")
     code = f"""
 from pathlib import Path
-from minimand._support.own_file import name_in_file
+from minimand._support.names.own_file import name_in_file
 try:
     name_in_file(Path({str(stand_in / "net.py")!r}), "Net", "model")
 except ValueError as error:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minimand._support.torchvision import require_torchvision
+from minimand._support.torch.torchvision import require_torchvision
 
 Made = tuple[nn.Module, Any]
 _SIZES: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 128}

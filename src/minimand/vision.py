@@ -5,7 +5,7 @@ torchvision's wheels need CUDA libraries, so that beside a CPU build of torch it
 `timm.create_model("apg2_convnext_tiny")`. They are too where minimand is imported after timm.
 """
 
-from ._support.torchvision import require_timm
+from ._support.torch.torchvision import require_timm
 from .models.timm_registry import register_in_timm
 
 require_timm()

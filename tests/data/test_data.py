@@ -39,7 +39,7 @@ def test_a_package_of_somebody_else_brings_a_data_set(monkeypatch: pytest.Monkey
     known = dict(DATA)
     with monkeypatch.context() as patch:
         patch.setattr(
-            "minimand._support.registry.entry_points", lambda group: [Point()] if group == "minimand.data" else []
+            "minimand._support.names.registry.entry_points", lambda group: [Point()] if group == "minimand.data" else []
         )
         patch.setattr(DATA, "_is_loaded", False)
         patch.setattr(DATA, "_things", known)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from minimand._support.torchvision import require_timm
+from minimand._support.torch.torchvision import require_timm
 from minimand.layers.normalized_weight import operator_norm, weight_standardization
 
 CONVOLUTIONS = {

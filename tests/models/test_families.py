@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import minimand as mm
-from minimand._support.torchvision import require_timm
+from minimand._support.torch.torchvision import require_timm
 from minimand.layers.stochastic_depth import DropPath
 
 # Parameters with 1,000 classes, as timm and torchvision list them.

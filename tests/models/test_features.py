@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import minimand as mm
-from minimand._support.torchvision import require_timm
+from minimand._support.torch.torchvision import require_timm
 from minimand.networks.unrolled import Unrolled
 
 # Ours and timm's, the number of timm's features that ours do not have (a stem's), and the side of an image.

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import minimand as mm
-from minimand._support.torchvision import require_torchvision
+from minimand._support.torch.torchvision import require_torchvision
 
 GPT: dict[str, Any] = {"num_tokens": 50, "context": 16, "width": 32, "depth": 3, "heads": 4}
 LLAMA: dict[str, Any] = {**GPT, "hidden": 40, "key_value_heads": 2, "epsilon": 1e-6}

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import minimand as mm
-from minimand._support.torchvision import require_torchvision
+from minimand._support.torch.torchvision import require_torchvision
 from minimand.layers.heads import auxiliary
 from minimand.models.vision.greedy import dgl_cifar, greedy_cifar, greedy_imagenet
 from minimand.report.size import saved_bytes

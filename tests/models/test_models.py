@@ -262,7 +262,8 @@ def test_a_package_of_somebody_else_brings_a_model(monkeypatch: pytest.MonkeyPat
     known = dict(MODELS)
     with monkeypatch.context() as patch:
         patch.setattr(
-            "minimand._support.registry.entry_points", lambda group: [Point()] if group == "minimand.models" else []
+            "minimand._support.names.registry.entry_points",
+            lambda group: [Point()] if group == "minimand.models" else [],
         )
         patch.setattr(MODELS, "_is_loaded", False)
         patch.setattr(MODELS, "_things", known)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import minimand as mm
-from minimand._support.torchvision import require_timm
+from minimand._support.torch.torchvision import require_timm
 
 SMALL = {
     "apg2_convnext_atto": {},

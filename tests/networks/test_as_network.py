@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import minimand as mm
 from layerwise_models import digits, recipe
-from minimand._support.torch_internals import tree_flatten
-from minimand._support.torchvision import require_timm, require_torchvision
+from minimand._support.torch.internals import tree_flatten
+from minimand._support.torch.torchvision import require_timm, require_torchvision
 from minimand.networks.pieces import Piece
 
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))

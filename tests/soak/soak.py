@@ -49,7 +49,7 @@ def main() -> int:
 
 def _when() -> dict[str, str]:
     """The commit, date and machine of a soak."""
-    from minimand._support.environment import environment
+    from minimand._support.torch.environment import environment
 
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     about = environment()

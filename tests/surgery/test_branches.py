@@ -56,7 +56,7 @@ def _vit() -> Any:
 
 
 def _timm() -> Any:
-    from minimand._support.torchvision import require_timm
+    from minimand._support.torch.torchvision import require_timm
 
     pytest.importorskip("timm")
     torch.manual_seed(0)

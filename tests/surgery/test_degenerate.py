@@ -150,7 +150,7 @@ def test_there_and_back_is_the_same_network_by_the_same_names(norm: Callable[[in
 
 
 def test_there_and_back_of_a_normalization_with_an_activation_inside() -> None:
-    from minimand._support.torchvision import require_timm
+    from minimand._support.torch.torchvision import require_timm
 
     layers = require_timm().layers
     model = nn.Sequential(nn.Conv2d(3, 6, 3), layers.BatchNormAct2d(6))

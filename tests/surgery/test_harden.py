@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import minimand as mm
-from minimand._support.torchvision import require_timm, require_torchvision
+from minimand._support.torch.torchvision import require_timm, require_torchvision
 from minimand.surgery.harden import Hardened
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import minimand as mm
-from minimand._support.torchvision import require_timm
+from minimand._support.torch.torchvision import require_timm
 from minimand.blocks.convnext import LayerNorm2d
 from minimand.layers.normalization import SwitchNorm
 from minimand.recipes.parameter_groups import parameter_groups, trainable_parameters

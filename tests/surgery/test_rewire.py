@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import minimand as mm
-from minimand._support.torchvision import require_timm
+from minimand._support.torch.torchvision import require_timm
 from minimand.blocks.dense import two_layer
 from minimand.networks.skeletons import skeletons
 

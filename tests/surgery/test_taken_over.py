@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import minimand as mm
 from minimand._support.errors import MisuseError
-from minimand._support.torchvision import require_torchvision
+from minimand._support.torch.torchvision import require_torchvision
 
 
 def _gpt2() -> tuple[nn.Module, Any]:

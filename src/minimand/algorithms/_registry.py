@@ -4,10 +4,10 @@ import inspect
 from pathlib import Path
 from types import ModuleType
 
-from .._support.calls import call_with, parse_call
 from .._support.errors import MinimandError, WrongTypeError
-from .._support.own_file import name_in_file
-from .._support.registry import Registry, subclass_of
+from .._support.names.calls import call_with, parse_call
+from .._support.names.own_file import name_in_file
+from .._support.names.registry import Registry, subclass_of
 from ._algorithm import Algorithm
 from ._coefficient import Drawn, Learnable
 

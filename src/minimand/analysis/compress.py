@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from .._support.checks import check_number
-from .._support.environment import as_device
 from .._support.errors import MinimandError
 from .._support.tables import table_text
-from .._support.torch_internals import BatchNorm
+from .._support.torch.environment import as_device
+from .._support.torch.internals import BatchNorm
 from ..data import Data, as_data
 from ..data.data import as_prepared
 from ..networks.as_network import as_network

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from .._support.checks import check_number
-from .._support.environment import as_device
 from .._support.errors import MinimandError, unknown_name
-from .._support.seeds import random_state, restore_random_state
 from .._support.style import BLUE, GRID, INK, RED, new_figure
 from .._support.tables import table_text
+from .._support.torch.environment import as_device
+from .._support.torch.seeds import random_state, restore_random_state
 from ..data import Data, as_data
 from ..data.data import as_prepared
 from ..data.samples import Batch, Loader, Samples

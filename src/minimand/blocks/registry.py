@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from .._support.calls import call_with, parse_call
-from .._support.registry import Registry, first_line, instance_of
+from .._support.names.calls import call_with, parse_call
+from .._support.names.registry import Registry, first_line, instance_of
 
 Maker = TypeVar("Maker", bound=Callable[..., Any])
 

@@ -33,7 +33,7 @@ def merge_options(command: TrainingOptions, earlier: dict[str, Any]) -> dict[str
 
 def takes_tokens(model: str | None) -> bool:
     """Whether text names a model that takes tokens; False for one's own, or where it names none."""
-    from .._support.calls import parse_call
+    from .._support.names.calls import parse_call
     from ..models.info import model_info
     from ..models.own import is_own
 
@@ -86,7 +86,7 @@ def load_data(options: dict[str, Any], console: Console, quiet: bool) -> Any:
 
 def check_options(options: dict[str, Any]) -> None:
     """Raise MinimandError, before any data are read, for options that no model and no data could make right."""
-    from .._support.calls import parse_call
+    from .._support.names.calls import parse_call
     from ..models.info import model_info
     from ..models.own import check_own, is_own
     from ..models.registry import OF_ANY_MODEL
@@ -131,7 +131,7 @@ def adapt_recipe(recipe: Any, options: dict[str, Any]) -> Any:
 
 def _augmentation(text: str) -> Any:
     """The augmentation of text such as "pad=4, flip=True"; of none what changes nothing."""
-    from .._support.calls import call_with, parse_call
+    from .._support.names.calls import call_with, parse_call
     from ..recipes.augmentation import Augmentation
 
     if text.strip().lower() == "none":
@@ -147,7 +147,7 @@ def _augmentation(text: str) -> Any:
 
 def several_trainings(command: TrainingOptions, console: Console) -> dict[str, Any]:
     """What a command that trains many models hands on of its options."""
-    from .._support.environment import as_device
+    from .._support.torch.environment import as_device
     from ..models.registry import default_model, model_for
     from ..recipes import default_recipe, from_config
     from .configuration import with_config

@@ -3,8 +3,8 @@
 from dataclasses import fields
 from typing import Any
 
-from .._support.calls import call_with
 from .._support.errors import MinimandError
+from .._support.names.calls import call_with
 from .data import Data, Text
 from .samples import NoSamples
 from .text.tokenizers import Tokenizer, digest_of

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .._support.calls import call_with, parse_call
 from .._support.errors import MinimandError, MissingPackageError, unknown_name
-from .._support.registry import Registry, instance_of
+from .._support.names.calls import call_with, parse_call
+from .._support.names.registry import Registry, instance_of
 from .data import Data
 from .files.csv_files import csv_data
 from .files.folders import image_folder

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from .._support.errors import MinimandError, WrongTypeError
-from .._support.seeds import derived_seed, seed_everything
+from .._support.torch.seeds import derived_seed, seed_everything
 from .batches import Batch as Batch, as_batch, each
 
 NO_CLASS = -100

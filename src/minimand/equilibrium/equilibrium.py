@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .._support.checks import check_number
 from .._support.errors import MinimandError, WrongTypeError
-from .._support.torch_internals import uncompiled
+from .._support.torch.internals import uncompiled
 from ..algorithms import Algorithm, leaves, rebuild
 from .block.equations import BlockEquations, check_inputs
 from .block.held import refresh

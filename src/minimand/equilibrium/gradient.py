@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .._support.errors import MinimandError, WrongTypeError
-from .._support.registry import Registry, subclass_of
+from .._support.names.registry import Registry, subclass_of
 from ..algorithms import leaves, rebuild
 from .block.equations import BlockEquations
 from .solution import Solution

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._support.checks import check_number
 from .._support.errors import MinimandError, WrongTypeError
-from .._support.registry import Registry, subclass_of
+from .._support.names.registry import Registry, subclass_of
 
 USUAL_TOLERANCE = 1e-4
 REACH = 4

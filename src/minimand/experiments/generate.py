@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .._support.checks import check_number
 from .._support.errors import MinimandError, WrongTypeError
-from .._support.modes import evaluation_mode
+from .._support.torch.modes import evaluation_mode
 from ..data import call, tensor_of
 from ..data.data import Text
 from ..models import UnrolledNetwork

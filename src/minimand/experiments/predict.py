@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._support.environment import as_device
 from .._support.errors import MinimandError, WrongTypeError
-from .._support.modes import evaluation_mode
 from .._support.tables import table_html, table_text
+from .._support.torch.environment import as_device
+from .._support.torch.modes import evaluation_mode
 from ..algorithms import Algorithm
 from ..data import Data, as_data, call, tensor_of
 from ..data.files.folders import picture_files

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._support.environment import as_device
 from .._support.errors import WrongTypeError
+from .._support.torch.environment import as_device
 from ..algorithms import ALGORITHMS, Algorithm, as_algorithm, specification
 from ..data import Data, as_data, list_data, load_data
 from ..data.data import Arrays

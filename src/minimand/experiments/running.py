@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from .._support.environment import as_device, environment
 from .._support.errors import MinimandError
 from .._support.files import locked, write_whole
 from .._support.sealed import SealError, read_sealed_text, sealed_json
+from .._support.torch.environment import as_device, environment
 from ..report import Figures, bibtex, write_page
 from ..training import NonFiniteLossError
 from ..training.distributed.world import World

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from .._support.errors import MinimandError
-from .._support.registry import Registry, instance_of
+from .._support.names.registry import Registry, instance_of
 from .._support.style import Figure
 from ..data import Arrays, Data, load_data
 from ..training import Callback

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from .._support.errors import MinimandError, WrongTypeError
 from .._support.tables import table_text
-from .._support.torch_internals import ConvNd
+from .._support.torch.internals import ConvNd
 from ..data import Data, as_data
 from ..data.description import describe, described
 from ..layers.thresholds import Threshold

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .._support.errors import MinimandError
-from .._support.torch_internals import NormBase
+from .._support.torch.internals import NormBase
 
 
 class ByPosition(nn.Module):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from .._support.errors import MinimandError
-from .._support.torch_internals import ConvNd, ConvTransposeNd, convolve
+from .._support.torch.internals import ConvNd, ConvTransposeNd, convolve
 
 LinearOrConvolution = TypeVar("LinearOrConvolution", bound=nn.Linear | ConvNd)
 Convolution = TypeVar("Convolution", bound=nn.Conv1d | nn.Conv2d | nn.Conv3d)

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._support.torch_internals import DropoutNd
+from .._support.torch.internals import DropoutNd
 
 
 # As a kind of dropout it is known to whatever asks what a block contains.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .._support.checks import check_number
 from .._support.errors import MinimandError, WrongTypeError
-from .._support.registry import Registry, subclass_of
+from .._support.names.registry import Registry, subclass_of
 
 
 class Threshold(nn.Module):

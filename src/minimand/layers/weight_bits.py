@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .._support.errors import MinimandError, WrongTypeError
-from .._support.torch_internals import ConvNd, convolve, same_under
+from .._support.torch.internals import ConvNd, convolve, same_under
 
 _BITS = (1, 2, 4, 8)
 # A channel whose weights are all 0 has a scale too: gradients reach its weights through it.

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from torch import Tensor, nn
 
 from .._support.errors import MinimandError, unknown_name
-from .._support.registry import Registry, instance_of
+from .._support.names.registry import Registry, instance_of
 from ..algorithms import ALGORITHMS, Algorithm, is_map, is_proximal
 from ..blocks.convolutional import Skip, initialize
 from ..theory.kernel import Binding

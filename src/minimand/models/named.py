@@ -8,8 +8,8 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from .._support.calls import parse_call
 from .._support.errors import MinimandError, unknown_name
+from .._support.names.calls import parse_call
 from ..surgery.changes import changes
 from ..surgery.harden import harden, hardening_settings
 from ..surgery.normalize import Normalized, normalize

@@ -9,9 +9,9 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from .._support.calls import call_with, parse_call
 from .._support.errors import MinimandError, WrongTypeError
-from .._support.own_file import name_in_file
+from .._support.names.calls import call_with, parse_call
+from .._support.names.own_file import name_in_file
 from ..algorithms import Algorithm, as_algorithm
 from ..surgery.rewire import rewire
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from .._support.calls import parse_call
 from .._support.errors import MinimandError, unknown_name
+from .._support.names.calls import parse_call
 from ..algorithms import Algorithm, as_algorithm
 from ..data.data import Data
 from ..networks.memory.choice import Memory

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .._support.calls import parse_call
 from .._support.checks import check_number
 from .._support.errors import MinimandError
+from .._support.names.calls import parse_call
 from .info import model_info
 
 _WIDTHS = ("width", "hidden", "growth")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .._support.errors import MinimandError, WrongTypeError
-from .._support.torch_internals import tree_flatten, tree_map, tree_unflatten, uncompiled
+from .._support.torch.internals import tree_flatten, tree_map, tree_unflatten, uncompiled
 from .cut import cut, unfolded
 from .kinds import POOLS, check_model, starts_layer
 from .protocol import Network, SplitNetwork, is_network

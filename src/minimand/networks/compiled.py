@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .._support.torch_internals import compile_graph, uncompiled
+from .._support.torch.internals import compile_graph, uncompiled
 
 
 def compiled(model: nn.Module, **options: Any) -> nn.Module:

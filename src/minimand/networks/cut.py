@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .._support.errors import MinimandError
-from .._support.torch_internals import forward_hooks, tree_flatten, tree_map
+from .._support.torch.internals import forward_hooks, tree_flatten, tree_map
 from .arguments import as_arguments
 from .kinds import POOLS, starts_layer
 from .pieces import Piece, Program, Stem, live, main, programs

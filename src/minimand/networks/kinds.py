@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._support.errors import WrongTypeError
-from .._support.torch_internals import AdaptiveAvgPoolNd, AdaptiveMaxPoolNd, ConvNd, NormBase
+from .._support.torch.internals import AdaptiveAvgPoolNd, AdaptiveMaxPoolNd, ConvNd, NormBase
 from ..layers.normalization import ByChannel, ByPosition
 from ..layers.thresholds import Threshold
 

@@ -5,7 +5,7 @@ from typing import ClassVar, Protocol
 
 from torch import nn
 
-from .._support.torch_internals import forward_hooks
+from .._support.torch.internals import forward_hooks
 from ..algorithms import Algorithm
 from ..theory.kernel import Binding
 from .unrolled import Unrolled

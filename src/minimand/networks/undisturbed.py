@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from .._support.torch_internals import own_buffers
+from .._support.torch.internals import own_buffers
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from .._support.errors import MinimandError
-from .._support.torch_internals import version
+from .._support.torch.internals import version
 from ..algorithms import Algorithm, as_algorithm, is_map, is_proximal, leaves
 from ..blocks.proximal import Prox
 from ..blocks.registry import as_block

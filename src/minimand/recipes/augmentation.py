@@ -11,7 +11,7 @@ from torch import Tensor
 from .._support.checks import check_choice, check_flag, check_number
 from .._support.clock import timed
 from .._support.errors import MinimandError
-from .._support.torchvision import require_torchvision
+from .._support.torch.torchvision import require_torchvision
 
 Padding = Literal["zeros", "reflect"]
 """What is beyond the edges of an image: black, or the image mirrored."""

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._support.calls import call_with, parse_call
 from .._support.checks import check_flag, check_number
 from .._support.errors import MinimandError, WrongTypeError, unknown_name
+from .._support.names.calls import call_with, parse_call
 from .muon import MuonOptimizer
 from .parameter_groups import hidden_matrices, parameter_groups, trainable_parameters
 from .torch_optimizer import PREFIX, REFUSED, TorchOptimizer, torch_optimizers

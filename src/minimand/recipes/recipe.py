@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 import torch
 from torch import nn
 
-from .._support.calls import call_with
 from .._support.checks import check_flag, check_number
 from .._support.errors import MinimandError, WrongTypeError, unknown_name
-from .._support.torch_internals import BatchNorm
+from .._support.names.calls import call_with
+from .._support.torch.internals import BatchNorm
 from ..layers.thresholds import Threshold
 from .augmentation import Augmentation
 from .optimizers import OPTIMIZERS, SGD, AdamW, Optimizer, make_optimizer

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
-from .._support.calls import call_with, parse_call
 from .._support.errors import WrongTypeError, unknown_name
-from .._support.registry import Registry
+from .._support.names.calls import call_with, parse_call
+from .._support.names.registry import Registry
 from .recipe import Recipe
 
 RecipeMaker = Callable[..., Recipe]

@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from .._support.calls import make_named
 from .._support.checks import check_number
 from .._support.errors import WrongTypeError
+from .._support.names.calls import make_named
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._support.flops import FlopCounter
-from .._support.modes import evaluation_mode
-from .._support.torch_internals import TorchDispatchMode, storage_id, tree_leaves, uncompiled
+from .._support.torch.flops import FlopCounter
+from .._support.torch.internals import TorchDispatchMode, storage_id, tree_leaves, uncompiled
+from .._support.torch.modes import evaluation_mode
 
 
 def count_flops(model: nn.Module, shape: tuple[int, ...], tokens: bool = False) -> int | None:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from .._support.errors import MinimandError, WrongTypeError
-from .._support.flops import FlopCounter
-from .._support.modes import evaluation_mode
 from .._support.tables import table_html, table_text
+from .._support.torch.flops import FlopCounter
+from .._support.torch.modes import evaluation_mode
 from ..data import Data, call, tensor_of
 from ..data.batches import first_tensor
 from ..networks import count_parameters, skeletons

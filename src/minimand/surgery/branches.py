@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .._support.errors import MinimandError, MisuseError
-from .._support.torch_internals import reopen_forward
+from .._support.torch.internals import reopen_forward
 from ..algorithms import Algorithm
 from ..networks.coefficients import Values
 from ..networks.realization.increments import Increments

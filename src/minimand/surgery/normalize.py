@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from .._support.errors import MinimandError
-from .._support.torch_internals import ConvTransposeNd, NormBase, own_modules, own_parameters
+from .._support.torch.internals import ConvTransposeNd, NormBase, own_modules, own_parameters
 from ..blocks.attention import Attention
 from ..layers.normalization import ByChannel, ByPosition
 from ..networks.kinds import LINEAR_OR_CONVOLUTION, WRAPPED_NORMALIZATIONS, check_model

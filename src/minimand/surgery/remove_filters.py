@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from .._support.errors import MinimandError, unknown_name
-from .._support.torch_internals import BatchNorm
+from .._support.torch.internals import BatchNorm
 from ..networks.as_network import as_network
 from .changes import Change, Model
 

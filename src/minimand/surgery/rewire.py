@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from .._support.errors import MinimandError, unknown_name
-from .._support.torch_internals import close_forward
+from .._support.torch.internals import close_forward
 from ..algorithms import Algorithm, as_algorithm, is_proximal
 from ..networks import repeated
 from ..networks.kinds import check_model

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from .._support.calls import call_with, parse_call
 from .._support.checks import check_choice, check_number
 from .._support.errors import MinimandError, unknown_name
+from .._support.names.calls import call_with, parse_call
 from ..networks.kinds import has_normalization
 from ..recipes.optimizers import EPSILON, SGD, AdamW
 from ..recipes.parameter_groups import UpdateRule, parameter_groups, trainable_parameters

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from .._support.checks import check_flag
-from .._support.environment import as_device
 from .._support.errors import MinimandError, WrongTypeError
-from .._support.seeds import random_state_kept
-from .._support.torch_internals import uncompiled
+from .._support.torch.environment import as_device
+from .._support.torch.internals import uncompiled
+from .._support.torch.seeds import random_state_kept
 from ..data.conversion import as_data
 from ..data.data import Data
 from ..data.samples import generators_kept

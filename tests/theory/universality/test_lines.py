@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import minimand as mm
-from minimand._support.torchvision import require_timm
+from minimand._support.torch.torchvision import require_timm
 from minimand.blocks.attention import Attention, Rotary
 from minimand.blocks.convnext import ConvNeXtBranch
 from minimand.blocks.convolutional import Skip, bottleneck, post_activation, pre_activation

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import broken
 import minimand as mm
 import setup_a
-from minimand._support.torchvision import require_torchvision
+from minimand._support.torch.torchvision import require_torchvision
 from minimand.data.samples import Arrays
 from minimand.data.sets.fashion_mnist import DEBIAN
 from minimand.trainability.measure.reading import NO_GRADIENT, number, numbers

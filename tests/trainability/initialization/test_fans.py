@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import minimand as mm
-from minimand._support.torchvision import require_timm
+from minimand._support.torch.torchvision import require_timm
 from minimand.trainability.initialization.weighted_layers import weight_blocks
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, weight_norm
 
 import minimand as mm
-from minimand._support import registry
+from minimand._support.names import registry
 from minimand.trainability import Job, Scheme
 from minimand.trainability.initialization.scheme import SCHEMES, SchemeRegistry
 from sweeps import crossed

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import minimand as mm
-from minimand._support.torchvision import require_timm
+from minimand._support.torch.torchvision import require_timm
 from minimand.training.hooks.clipping import clip_adaptively
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, is_dataclass
 from typing import Any, TypeVar, dataclass_transform
 
 from ..._support.errors import WrongTypeError
-from ..._support.registry import Registry
+from ..._support.names.registry import Registry
 
 Command = TypeVar("Command")
 

@@ -40,7 +40,7 @@ class Certify:
     """Write the poles, gains and wiring of each algorithm to this folder."""
 
     def __call__(self, console: Console) -> None:
-        from ..._support.calls import file_name
+        from ..._support.names.calls import file_name
         from ...algorithms import as_algorithm, specification
         from ...theory.certificate import certify
 

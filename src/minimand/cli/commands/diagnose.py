@@ -52,7 +52,7 @@ class Diagnose:
         import torch
 
         from ..._support.checks import check_number
-        from ..._support.environment import as_device
+        from ..._support.torch.environment import as_device
         from ...report.diagnosis import write_diagnosis
         from ...trainability.diagnosis.diagnose import diagnose
         from ...training.fit import check_seed

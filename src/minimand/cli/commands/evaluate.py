@@ -30,7 +30,7 @@ class Evaluate:
     device: Device = None
 
     def __call__(self, console: Console) -> None:
-        from ..._support.environment import as_device
+        from ..._support.torch.environment import as_device
 
         device = as_device(self.device)
         if Path(self.run).is_file():

@@ -29,7 +29,7 @@ class Generate:
     device: Device = None
 
     def __call__(self, console: Console) -> None:
-        from ..._support.environment import as_device
+        from ..._support.torch.environment import as_device
 
         device = as_device(self.device)
         opened = reopen_trained(self.run, self.algorithm, console, self.model)

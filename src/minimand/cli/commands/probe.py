@@ -40,7 +40,7 @@ class Probe:
     device: Device = None
 
     def __call__(self, console: Console) -> None:
-        from ..._support.environment import default_device
+        from ..._support.torch.environment import default_device
         from ...analysis.probe import probe
         from ...recipes.recipe import Recipe
 

@@ -62,7 +62,7 @@ class Train(TrainingOptions):
     """Under torchrun, how its processes share each batch: ddp, the default, or fsdp, which shards the weights too."""
 
     def __call__(self, console: Console) -> None:
-        from ..._support.environment import as_device
+        from ..._support.torch.environment import as_device
         from ...algorithms import as_algorithm
         from ...models.registry import default_model
         from ...recipes import default_recipe, from_config
@@ -114,7 +114,7 @@ class Train(TrainingOptions):
 
     def _go_on_with(self, folder: Path, console: Console) -> None:
         """Go on with a run that Python code began, of a model and data that have names."""
-        from ..._support.environment import as_device
+        from ..._support.torch.environment import as_device
         from ...training.fit import fit
 
         opened = reopen_trained(str(folder), self.algorithm, console)

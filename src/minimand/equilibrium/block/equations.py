@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
-from ..._support.torch_internals import uncompiled
+from ..._support.torch.internals import uncompiled
 from ...algorithms import leaves, rebuild
 from ..packing import Packing
 from ..solution import Solution

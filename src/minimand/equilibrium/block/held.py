@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..._support.errors import MinimandError
-from ..._support.torch_internals import BatchNorm, NormBase, own_buffers
+from ..._support.torch.internals import BatchNorm, NormBase, own_buffers
 
 Generators = list[Tensor]
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..._support.errors import MinimandError, unknown_name
-from ..._support.flops import FlopCounter
+from ..._support.torch.flops import FlopCounter
 from ...data import Arrays, Data
 from ...data.samples import NoSamples
 from ...recipes import Recipe

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from ..._support.calls import file_name
 from ..._support.checks import check_number
-from ..._support.environment import as_device
 from ..._support.errors import MinimandError, WrongTypeError
 from ..._support.files import write_whole
+from ..._support.names.calls import file_name
+from ..._support.torch.environment import as_device
 from ...algorithms import Algorithm, as_algorithm, specification
 from ...data import Data, as_data, hold_out
 from ...models import UnrolledNetwork, model_for

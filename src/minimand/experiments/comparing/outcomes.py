@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from ..._support.environment import environment
-from ..._support.seeds import seeded_apart
+from ..._support.torch.environment import environment
+from ..._support.torch.seeds import seeded_apart
 from ...algorithms import Algorithm
 from ...data import Data
 from ...models import UnrolledNetwork, model_for

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from ..._support.environment import as_device
 from ..._support.errors import MinimandError
 from ..._support.extras import require
 from ..._support.files import write_whole
+from ..._support.torch.environment import as_device
 from ...algorithms import ALGORITHMS, Algorithm, as_algorithm
 from ...data import Data, as_data, hold_out
 from ...models import model_for

@@ -14,7 +14,7 @@ import torch
 
 from ..._support.errors import MinimandError
 from ..._support.files import write_whole
-from ..._support.seeds import derived_seed
+from ..._support.torch.seeds import derived_seed
 from ...models import UnrolledNetwork
 from ...theory import Certificate, certify
 from ...training import Callback, EpochDone, Event, NonFiniteLossError

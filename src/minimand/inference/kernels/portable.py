@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..._support.torch_internals import int8_product
+from ..._support.torch.internals import int8_product
 
 Pair = tuple[int, int]
 Geometry = tuple[Pair, Pair, Pair]

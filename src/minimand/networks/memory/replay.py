@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from ..._support.torch_internals import (
+from ..._support.torch.internals import (
     BatchNorm,
     InstanceNorm,
     NormBase,

@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..._support.seeds import derived_seed
+from ..._support.torch.seeds import derived_seed
 from ...experiments import Bench, Cell, Scale, Study, Values, rows
 from ...experiments.trained import ACCURACY, images
 from ...recipes import Recipe, as_config, from_config

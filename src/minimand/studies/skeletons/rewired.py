@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from ..._support.torchvision import require_timm
+from ..._support.torch.torchvision import require_timm
 from ...experiments import Bench, Cell, Column, Scale, Study, Values, rows
 from ...experiments.trained import COLUMNS, ERROR, images, train_classifier
 from ...networks import skeletons

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from torch import nn
 
 from ..._support.errors import WrongTypeError
-from ..._support.registry import Registry, subclass_of
-from ..._support.torch_internals import remove_weight_parametrization
+from ..._support.names.registry import Registry, subclass_of
+from ..._support.torch.internals import remove_weight_parametrization
 from ...layers.normalization import ByChannel, ByPosition
 
 

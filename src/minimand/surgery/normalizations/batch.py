@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ..._support.torch_internals import BatchNorm
+from ..._support.torch.internals import BatchNorm
 from . import NORMALIZATIONS, BetweenLayers, Place
 
 

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ..._support.torch_internals import InstanceNorm
+from ..._support.torch.internals import InstanceNorm
 from ...layers.normalization import InstanceNormOfMaps
 from . import NORMALIZATIONS, BetweenLayers, Place
 

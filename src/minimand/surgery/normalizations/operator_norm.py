@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ..._support.torch_internals import ConvTransposeNd
+from ..._support.torch.internals import ConvTransposeNd
 from ...layers.normalized_weight import operator_norm
 from . import NORMALIZATIONS
 from .spectral import SpectralNormalization

@@ -6,7 +6,7 @@ from typing import cast
 from torch import nn
 
 from ..._support.checks import check_number
-from ..._support.torch_internals import ConvTransposeNd
+from ..._support.torch.internals import ConvTransposeNd
 from ...layers.normalized_weight import weight_standardization
 from . import NORMALIZATIONS, OfWeights
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from ..._support.torch_internals import ConvTransposeNd, remove_weight_parametrization
+from ..._support.torch.internals import ConvTransposeNd, remove_weight_parametrization
 from . import NORMALIZATIONS, OfWeights
 
 

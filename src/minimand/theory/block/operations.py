@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import fx, nn
 
-from ..._support.torch_internals import (
+from ..._support.torch.internals import (
     AdaptiveAvgPoolNd,
     AvgPoolNd,
     BatchNorm,

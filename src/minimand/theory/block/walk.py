@@ -8,8 +8,8 @@ from typing import Any
 from torch import fx, nn
 
 from ..._support.errors import MinimandError, WrongTypeError
-from ..._support.modes import evaluation_mode
-from ..._support.torch_internals import ConvNd
+from ..._support.torch.internals import ConvNd
+from ..._support.torch.modes import evaluation_mode
 from .operations import Operation, is_leaf, operation
 from .structure import BlockStructure, Truth
 

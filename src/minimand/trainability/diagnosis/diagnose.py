@@ -13,7 +13,7 @@ from torch import nn
 from ..._support.checks import check_number
 from ..._support.style import BLUE, GRID, INK, RED, new_figure
 from ..._support.tables import table_text
-from ..._support.torch_internals import uncompiled
+from ..._support.torch.internals import uncompiled
 from ...networks.kinds import check_model
 from ..measure.connection import Disconnection
 from ..measure.layer_stat import LayerStat

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 
 from ..._support.checks import check_number
 from ..._support.errors import MinimandError, WrongTypeError, unknown_name
-from ..._support.torch_internals import children_and_hooks
+from ..._support.torch.internals import children_and_hooks
 from ...networks.kinds import check_model
 from ...networks.undisturbed import buffers_back, undisturbed
 from ..measure import tracing

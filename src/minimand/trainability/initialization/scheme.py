@@ -13,10 +13,10 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..._support.calls import call_with, parse_call
 from ..._support.errors import MinimandError, WrongTypeError
-from ..._support.registry import Registry
-from ..._support.torch_internals import own_parameters
+from ..._support.names.calls import call_with, parse_call
+from ..._support.names.registry import Registry
+from ..._support.torch.internals import own_parameters
 from ...networks.kinds import layers
 from ..mean_field import critical_points
 from ..measure.flow import AppliedActivation

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError, unknown_name
-from ..._support.torch_internals import ConvNd
+from ..._support.torch.internals import ConvNd
 from ...networks.kinds import ACTIVATION_FUNCTIONS, RECURRENT, is_activation, is_layer, is_transformers_linear, layers
 from ..measure.flow import AppliedActivation
 from ..measure.tracing import Branch, Trace

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..._support.errors import MinimandError
-from ..._support.torch_internals import own_parameters
+from ..._support.torch.internals import own_parameters
 from ...layers.residual_scale import ScalarBias
 
 

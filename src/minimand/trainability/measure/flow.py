@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..._support.errors import WrongTypeError
-from ..._support.torch_internals import base, without_torch_function
+from ..._support.torch.internals import base, without_torch_function
 from ...networks.kinds import ACTIVATION_FUNCTIONS
 
 BATCH = -1

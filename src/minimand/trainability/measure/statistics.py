@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError, WrongTypeError, unknown_name
-from ..._support.torch_internals import tree_map, version, without_torch_function
+from ..._support.torch.internals import tree_map, version, without_torch_function
 from ...layers.thresholds import Threshold
 from ...networks.kinds import layers
 from ...networks.undisturbed import undisturbed

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..._support.errors import MinimandError, unknown_name
-from ..._support.torch_internals import NormBase, own_parameters
+from ..._support.torch.internals import NormBase, own_parameters
 from ...blocks import DenseLayer, Prox, Skip
 from ...blocks.convnext import ConvNeXtBranch
 from ...blocks.transformer import HalfStep, ParallelLayer, SecondHalfStep, WholeLayer

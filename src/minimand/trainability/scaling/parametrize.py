@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
-from ..._support.torch_internals import ConvNd
+from ..._support.torch.internals import ConvNd
 from ...blocks.attention import Attention
 from ...networks.kinds import NORMALIZATIONS, layers
 from ...networks.skeletons import skeletons

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..._support.checks import check_choice, check_number
 from ..._support.errors import MinimandError, WrongTypeError
-from ..._support.torch_internals import ConvNd, tree_map
+from ..._support.torch.internals import ConvNd, tree_map
 from ...networks.undisturbed import undisturbed
 from ..measure.flow import first_output, tensors
 from ..measure.tracing import arguments

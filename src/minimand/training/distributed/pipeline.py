@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..._support.seeds import random_state
-from ..._support.torch_internals import tree_flatten
+from ..._support.torch.internals import tree_flatten
+from ..._support.torch.seeds import random_state
 from ...data.samples import WHOLE, Batch, Samples
 from ..loop.state_batch import StateBatch
 from ..runs.checkpoint import Checkpoint, pack_optimizer, unpack_optimizer

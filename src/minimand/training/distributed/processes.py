@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..._support.errors import MinimandError, MisuseError
-from ..._support.torch_internals import tree_map_only
+from ..._support.torch.internals import tree_map_only
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ..._support.errors import MinimandError
-from ..._support.modes import evaluation_mode
-from ..._support.torch_internals import ModuleSnapshot, own_parameters
+from ..._support.torch.internals import ModuleSnapshot, own_parameters
+from ..._support.torch.modes import evaluation_mode
 from ...data import call, tensor_of
 from ...networks.unrolled import Unrolled, UnrolledLayer
 

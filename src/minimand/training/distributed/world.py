@@ -13,8 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..._support.clock import timing
 from ..._support.errors import MinimandError, unknown_name
-from ..._support.seeds import derived_seed, random_state, seed_everything
-from ..._support.torch_internals import tree_map_only
+from ..._support.torch.internals import tree_map_only
+from ..._support.torch.seeds import derived_seed, random_state, seed_everything
 from ...data.samples import Batch, Loader, Samples
 from ..loop.losses import Loss
 from ..runs.checkpoint import Checkpoint, pack_optimizer, unpack_optimizer

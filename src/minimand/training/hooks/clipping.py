@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
-from ..._support.torch_internals import ConvNd
+from ..._support.torch.internals import ConvNd
 from ..loop.training import Training
 from .hook import HOOKS, Hook
 from .watching.nonfinite import NonFiniteHook

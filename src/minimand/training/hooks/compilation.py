@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ..._support.torch_internals import uncompiled
+from ..._support.torch.internals import uncompiled
 from ...networks.compiled import compiled
 from ..loop.training import Training
 from .hook import HOOKS, Hook

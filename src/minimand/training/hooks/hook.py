@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
-from ..._support.registry import Registry, subclass_of
+from ..._support.names.registry import Registry, subclass_of
 from ...data import Data
 from ..loop.losses import Loss
 

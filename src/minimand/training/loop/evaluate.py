@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError, WrongTypeError
-from ..._support.modes import evaluation_mode
+from ..._support.torch.modes import evaluation_mode
 from ...data import Data, Samples, as_data, tensor_of
 from ...data.data import as_prepared
 from ...data.samples import NO_CLASS

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..._support.clock import timing
-from ..._support.seeds import derived_seed, restore_random_state, seed_everything
-from ..._support.torch_internals import BatchNorm, DropoutNd
+from ..._support.torch.internals import BatchNorm, DropoutNd
+from ..._support.torch.seeds import derived_seed, restore_random_state, seed_everything
 from ..hooks.watching.nonfinite import NonFiniteLossError, check_weights
 from ..runs.interrupts import Interrupts, deferred_interrupts
 from ..runs.keeper import Keeper

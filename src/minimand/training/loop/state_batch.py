@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._support.torch_internals import tree_unflatten
+from ..._support.torch.internals import tree_unflatten
 
 
 @dataclass(frozen=True)

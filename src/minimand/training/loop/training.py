@@ -13,8 +13,8 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from ..._support.clock import timed, timing
 from ..._support.errors import MinimandError
-from ..._support.seeds import derived_seed
-from ..._support.torch_internals import uncompiled
+from ..._support.torch.internals import uncompiled
+from ..._support.torch.seeds import derived_seed
 from ...data import Arrays, Data, Loader, Samples
 from ...data.data import PreparedSamples, as_prepared
 from ...data.text.windows import Windows

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from ..._support.calls import call_with
 from ..._support.errors import MinimandError, WrongTypeError, unknown_name
-from ..._support.registry import Registry, subclass_of
+from ..._support.names.calls import call_with
+from ..._support.names.registry import Registry, subclass_of
 from .method import Method
 
 METHODS: Registry[type[Method]] = Registry("method", "methods", __name__.rpartition(".")[0], subclass_of(Method))

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from ..._support.clock import timed
-from ..._support.environment import environment
 from ..._support.errors import MinimandError
+from ..._support.torch.environment import environment
 from ...data import Data
 from ...data.description import describe
 from ...models.own import source_of

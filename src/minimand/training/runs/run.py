@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..._support.calls import file_name
 from ..._support.errors import MinimandError
 from ..._support.files import append_line, locked, write_whole
+from ..._support.names.calls import file_name
 from ..._support.plain_yaml import YamlError, read_yaml, write_yaml
 from ..._support.sealed import SealError, open_plain, read_sealed_text, sealed_yaml
 from ...data.data import Text

@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...._support.checks import check_choice, check_number
 from ...._support.errors import MinimandError
-from ...._support.torch_internals import tree_leaves, tree_map
+from ...._support.torch.internals import tree_leaves, tree_map
 from ....networks.kinds import normalizations
 from ....networks.undisturbed import undisturbed
 from ...measure.tracing import arguments, measured

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError
-from ...._support.torch_internals import ConvNd
+from ...._support.torch.internals import ConvNd
 from ....networks.kinds import LINEAR_OR_CONVOLUTION
 from ..scheme import Job, scheme
 from ..weighted_layers import WeightBlock, WeightedLayer

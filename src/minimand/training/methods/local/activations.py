@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ...._support.errors import MinimandError
-from ...._support.seeds import derived_seed, seed_everything
-from ...._support.torch_internals import tree_flatten, tree_leaves
+from ...._support.torch.internals import tree_flatten, tree_leaves
+from ...._support.torch.seeds import derived_seed, seed_everything
 from ....data.data import Data, PreparedSamples
 from ....data.samples import WHOLE, Batch, Loader, Stream
 from ....recipes.recipe import Recipe

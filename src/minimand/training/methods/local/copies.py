@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ...._support.errors import MinimandError
-from ...._support.modes import evaluation_mode
-from ...._support.torch_internals import tree_flatten, tree_leaves, tree_map_only, version
+from ...._support.torch.internals import tree_flatten, tree_leaves, tree_map_only, version
+from ...._support.torch.modes import evaluation_mode
 from ....networks import Network, UnrolledLayer
 from ....networks.as_network import learns, states
 from ....networks.unrolled import Unrolled

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError
-from ...._support.flops import FlopCounter
-from ...._support.modes import evaluation_mode
-from ...._support.seeds import seeded_apart
-from ...._support.torch_internals import tree_flatten, tree_leaves, tree_map, uncompiled
+from ...._support.torch.flops import FlopCounter
+from ...._support.torch.internals import tree_flatten, tree_leaves, tree_map, uncompiled
+from ...._support.torch.modes import evaluation_mode
+from ...._support.torch.seeds import seeded_apart
 from ....layers import PredictionSimilarity
 from ....networks import as_network, compiled
 from ...distributed.pipeline import Buffer, Pipeline, SentState

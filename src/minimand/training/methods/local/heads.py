@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ...._support.errors import MinimandError, unknown_name
-from ...._support.torch_internals import BatchNorm
+from ...._support.torch.internals import BatchNorm
 from ....layers.heads import Auxiliary, PredictionSimilarity, auxiliary
 from ....models.named import NamedModel
 from ....networks import Network

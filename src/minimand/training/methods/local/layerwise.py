@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError, unknown_name
-from ...._support.torch_internals import tree_map_only
+from ...._support.torch.internals import tree_map_only
 from ....layers import PredictionSimilarity
 from ....networks import Network, as_network
 from ....networks.compiled import unwrapped

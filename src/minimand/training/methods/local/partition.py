@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...._support.errors import MinimandError
-from ...._support.modes import evaluation_mode
+from ...._support.torch.modes import evaluation_mode
 from ....networks import Network, UnrolledLayer
 from ....networks.arguments import as_arguments
 from ....networks.as_network import learns, states

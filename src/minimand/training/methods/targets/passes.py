@@ -12,8 +12,8 @@ from torch.func import functional_call
 
 from ...._support.clock import timed
 from ...._support.errors import MinimandError
-from ...._support.seeds import drawing_from, torch_state
-from ...._support.torch_internals import TreeSpec, tree_flatten, tree_unflatten
+from ...._support.torch.internals import TreeSpec, tree_flatten, tree_unflatten
+from ...._support.torch.seeds import drawing_from, torch_state
 from ....layers.thresholds import Heaviside, Threshold, activations_by
 from ....networks import as_network
 from ....networks.compiled import unwrapped

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from ...._support.torch_internals import storage_id, version
+from ...._support.torch.internals import storage_id, version
 from ....layers.thresholds import Threshold
 
 # Smaller tensors are not worth the calls.

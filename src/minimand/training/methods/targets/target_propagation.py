@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError, unknown_name
-from ...._support.torch_internals import uncompiled
+from ...._support.torch.internals import uncompiled
 from ....networks import as_network
 from ...loop.losses import Loss
 from ...loop.problems import Plan, Problem

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import minimand as mm
-from minimand._support.own_file import name_in_file
+from minimand._support.names.own_file import name_in_file
 
 FILE = """
 from __future__ import annotations

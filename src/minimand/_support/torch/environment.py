@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .errors import MinimandError
+from ..errors import MinimandError
 
 
 def default_device() -> torch.device:

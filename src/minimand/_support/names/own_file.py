@@ -11,8 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .errors import MinimandError, unknown_name
-from .torchvision_error import MENDED, is_torchvision_without_cuda
+from ..errors import MinimandError, unknown_name
+from ..torch.torchvision_error import MENDED, is_torchvision_without_cuda
 
 _Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 _executed: dict[str, set[int]] = {}

@@ -15,8 +15,8 @@ from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, Generic, TypeVar, cast
 
+from ..errors import MinimandError, WrongTypeError, unknown_name
 from .calls import make_named
-from .errors import MinimandError, WrongTypeError, unknown_name
 
 T = TypeVar("T")
 Named = TypeVar("Named")

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from .extras import require
+from ..extras import require
 from .torchvision_error import is_torchvision_without_cuda
 
 _libraries: list[Any] = []

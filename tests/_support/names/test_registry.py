@@ -16,7 +16,7 @@ from brought import BROUGHT
 
 import minimand as mm
 from minimand._support.errors import MinimandError, WrongTypeError
-from minimand._support.registry import Registry, instance_of, subclass_of
+from minimand._support.names.registry import Registry, instance_of, subclass_of
 from warm_python import run_python
 
 Make = Callable[..., Registry[Any]]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .errors import MinimandError, WrongTypeError, unknown_name
+from ..errors import MinimandError, WrongTypeError, unknown_name
 
 Makers = Mapping[str, Callable[..., Any]]
 _LONGEST = 10_000  # characters of a specification

@@ -1,0 +1,1 @@
+"""Things by name: registries, calls written as text, and names in somebody's file."""

@@ -1,0 +1,1 @@
+"""What every package may need of torch: its private parts, modes, random states, devices, torchvision beside it."""
