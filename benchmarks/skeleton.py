@@ -15,7 +15,8 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from turns import in_turns, machine, parser, print_ratios, seconds
 
 import minimand as mm
-from minimand.models.network import Bridge, UnrolledNetwork
+from minimand.models.network import UnrolledNetwork
+from minimand.models.stages import Bridge
 from minimand.networks.unrolled import Unrolled, UnrolledLayer
 
 

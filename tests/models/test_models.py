@@ -10,8 +10,9 @@ from torch import nn
 import minimand as mm
 from helpers import BINDINGS
 from minimand.models.info import MODELS, ModelInfo
-from minimand.models.network import Bridge, UnrolledNetwork
+from minimand.models.network import UnrolledNetwork
 from minimand.models.registry import create_for
+from minimand.models.stages import Bridge
 from minimand.networks.protocol import is_network
 from minimand.networks.unrolled import Unrolled, UnrolledLayer
 from minimand.theory.kernel import Binding

@@ -17,8 +17,7 @@ from ..layers.thresholds import Threshold
 from ..layers.weight_bits import FewBitLayer, check_bits
 from ..networks.compiled import unwrapped
 from .file import read_packed, write_packed
-from .lower import Lowering
-from .read import graph_of
+from .rules import lower
 from .steps import PackedLayer, PackReal, Pool, Shortcut, Unpack
 
 
@@ -150,8 +149,7 @@ def pack(model: nn.Module, weight_bits: int | None = None, *, data: Any = None) 
             "weight_bits=1) puts them in the place of its activations, and then it has to be trained."
         )
     model = copy.deepcopy(model).cpu().float().eval()
-    lowering = Lowering(model, weight_bits)
-    lowering.run(graph_of(model))
+    lowering = lower(model, weight_bits)
     if not any(isinstance(step, PackedLayer) for step in lowering.root.children()):
         raise MinimandError(
             f"nothing to pack in {type(model).__name__}: no layer with weights of few bits takes what a threshold "
