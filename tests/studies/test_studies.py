@@ -46,7 +46,7 @@ _LONG = (
     "transfer",
 )
 # Not measured yet: half an hour and more on an idle machine.
-_NOT_YET = ("record", "mazes", "sparse_recovery")
+_NOT_YET = ("record", "mazes")
 # Measured from two seeds, beside other work that took most of the machine.
 _BUSY = ("transfer",)
 ROOT = Path(__file__).parents[2]
