@@ -21,7 +21,7 @@ LONGEST_FILE, LONGEST_FUNCTION, SHORTEST_DOCSTRING = 400, 60, 25
 NO_SUBJECT = re.compile(
     r"(It|Its|They|Those|That|Of|With|In|As|At|By|How many|How often|What it|Whether it|The same|Itself|Not|See)\b"
 )
-NO_NAMES = {"found", "given", "kept", "asked", "told"}
+NO_NAMES = {"found", "given", "kept", "asked", "told", "made", "got", "seen"}
 PYTHON_ERRORS = {
     "ValueError",
     "TypeError",

@@ -77,12 +77,12 @@ def set_factors(model: nn.Module, factors: Mapping[str, ScalingFactors]) -> None
 
 def trainable_parameters(model: nn.Module) -> Iterator[NamedParameter]:
     """The trainable parameters of a model, a shared one once."""
-    seen: set[nn.Parameter] = set()
+    listed: set[nn.Parameter] = set()
     for path, module in model.named_modules():
         scaling = module.__dict__.get("_scaling", {})
         for leaf, parameter in module.named_parameters(recurse=False):
-            if parameter.requires_grad and parameter not in seen:
-                seen.add(parameter)
+            if parameter.requires_grad and parameter not in listed:
+                listed.add(parameter)
                 yield NamedParameter(
                     f"{path}.{leaf}".lstrip("."), module, parameter, scaling.get(leaf, ScalingFactors())
                 )

@@ -46,11 +46,11 @@ class Named(Generic[T]):
         return self.default if instance is None else vars(instance)[self.name]
 
     def __set__(self, instance: Any, value: T | str) -> None:
-        made = self.make(value) if isinstance(value, str) else value
-        if not isinstance(made, self.kinds):
+        setting = self.make(value) if isinstance(value, str) else value
+        if not isinstance(setting, self.kinds):
             names = ", ".join(map(repr, self.names))
             raise WrongTypeError(f"Recipe.{self.name} is {value!r}; expected {names}, or one such as {self.example}.")
-        vars(instance)[self.name] = made
+        vars(instance)[self.name] = setting
 
 
 @dataclass(frozen=True)

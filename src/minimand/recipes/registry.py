@@ -46,8 +46,8 @@ def recipe(name: str, **changes: Any) -> Recipe:
     for option in options:
         if option not in own and option not in names_of_fields:
             raise unknown_name(f"setting of the recipe {name}", option, {*own, *names_of_fields})
-    made = call_with(maker, {option: value for option, value in options.items() if option in own}, name)
-    return replace(made, **{option: value for option, value in options.items() if option not in own})
+    recipe = call_with(maker, {option: value for option, value in options.items() if option in own}, name)
+    return replace(recipe, **{option: value for option, value in options.items() if option not in own})
 
 
 def as_recipe(value: Recipe | str | None) -> Recipe | None:

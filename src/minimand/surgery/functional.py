@@ -112,10 +112,10 @@ def read(module: nn.Module) -> dict[bool, torch.fx.Graph] | str:
         return f"torch.fx cannot read its forward ({type(error).__name__}: {str(error).splitlines()[0][:80]})"
     finally:
         module.training = before
-        made = set(dir(module)) - names
-        for name in made:  # constants that the tracer put there
+        constants = set(dir(module)) - names
+        for name in constants:  # constants that the tracer put there
             delattr(module, name)
-    return "its forward makes tensors of its own" if made else graphs
+    return "its forward makes tensors of its own" if constants else graphs
 
 
 def activations(graph: torch.fx.Graph) -> list[torch.fx.Node]:

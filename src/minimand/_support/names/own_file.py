@@ -68,10 +68,10 @@ def _needed(name: str, statements: list[ast.stmt], bound: list[set[str]]) -> set
             by_name.setdefault(each, []).append(i)
     numbers = {i for i, statement in enumerate(statements) if _is_always_run(statement)}
     waiting = [name, *(each for i in numbers for each in _read(statements[i]))]
-    seen: set[str] = set()
+    visited: set[str] = set()
     while waiting:
-        if (each := waiting.pop()) not in seen:
-            seen.add(each)
+        if (each := waiting.pop()) not in visited:
+            visited.add(each)
             new = set(by_name.get(each, ())) - numbers
             numbers |= new
             waiting += [other for i in new for other in _read(statements[i])]

@@ -110,8 +110,8 @@ def remove_weight_parametrization(layer: nn.Module, keep_computed: bool) -> None
 
     Copies share the class that torch made, whose property `weight` torch takes away: the layer first gets its own.
     """
-    made = type(layer)
-    layer.__class__ = cast(type[nn.Module], type(made.__name__, made.__bases__, dict(made.__dict__)))
+    own = type(layer)
+    layer.__class__ = cast(type[nn.Module], type(own.__name__, own.__bases__, dict(own.__dict__)))
     remove_parametrizations(layer, "weight", leave_parametrized=keep_computed)
 
 

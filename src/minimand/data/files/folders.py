@@ -54,7 +54,7 @@ class _Reader:
 
     def images_below(self, folder: Path) -> list[str]:
         """The image files below a folder, at any depth; links are followed, but never back to where they stand."""
-        seen = {_identity(above) for above in (*self.place.resolve().parents, self.place, folder)}
+        visited = {_identity(above) for above in (*self.place.resolve().parents, self.place, folder)}
         images: list[str] = []
         waiting = [folder]
         while waiting:
@@ -65,10 +65,10 @@ class _Reader:
                     self.leave_out("links to nothing", path)
                     continue
                 if stat.S_ISDIR(mode):
-                    if _identity(path) in seen:
+                    if _identity(path) in visited:
                         self.leave_out("links to folders that are read already", path)
                     else:
-                        seen.add(_identity(path))
+                        visited.add(_identity(path))
                         waiting.append(path)
                 elif path.suffix.lower() not in suffixes() or not stat.S_ISREG(mode):
                     self.leave_out("files that are no images", path)

@@ -115,26 +115,26 @@ def make_text(
         raise MinimandError(f"{name} is empty; expected some text.")
     has_separator = sum(map(len, parts.values())) > 1
     texts, how = split_parts(parts, split, held_out)
-    made = tokens_of(texts, *_maker(tokens, texts, has_separator))
-    _check_lengths(name, made.parts, context)
+    encoded = tokens_of(texts, *_maker(tokens, texts, has_separator))
+    _check_lengths(name, encoded.parts, context)
 
     def as_windows(part: TokenPart, limit: int | None) -> Windows:
-        return Windows(part.tokens, context, made.key, limit, None if across_documents else part.bounds)
+        return Windows(part.tokens, context, encoded.key, limit, None if across_documents else part.bounds)
 
-    part = made.parts["test"]
-    validation = made.parts.get("validation")
+    part = encoded.parts["test"]
+    validation = encoded.parts.get("validation")
     count = max(len(part.tokens), 1)
     return Data(
         name,
-        as_windows(made.parts["train"], windows),
+        as_windows(encoded.parts["train"], windows),
         as_windows(part, test_windows),
         (context,),
-        classes=made.tokenizer.symbols,
+        classes=encoded.tokenizer.symbols,
         source=source + (f" ({how})" if how else ""),
         validation=None if validation is None else as_windows(validation, test_windows),
         integers=True,
-        notes=(*notes, *made.notes),
-        text=Text(made.tokenizer, part.bytes / count, part.characters / count),
+        notes=(*notes, *encoded.notes),
+        text=Text(encoded.tokenizer, part.bytes / count, part.characters / count),
     )
 
 

@@ -66,12 +66,12 @@ def tokens_of(
             return _read(path, key)
     tokenizer, notes = make()
     encoded = {name: _encoded(texts, tokenizer) for name, texts in parts.items()}
-    made = Tokens(encoded, tokenizer, key, notes)
+    in_memory = Tokens(encoded, tokenizer, key, notes)
     if path is not None:
         with suppress(OSError):  # no room, or no right to write: the tokens stay in memory
-            _write(made, path)
+            _write(in_memory, path)
             return _read(path, key)
-    return made
+    return in_memory
 
 
 def _key(parts: Mapping[str, Sequence[str]], tokens: str) -> str:
@@ -113,15 +113,15 @@ def _pieces(text: str) -> list[str]:
     return [*pieces, text[begin:]]
 
 
-def _write(made: Tokens, path: Path) -> None:
+def _write(tokens: Tokens, path: Path) -> None:
     """Write the file whole; of several processes that make it at once, each writes its own first."""
-    config = json.dumps(made.tokenizer.config()).encode()
+    config = json.dumps(tokens.tokenizer.config()).encode()
     tensors: dict[str, Tensor] = {"tokenizer": torch.frombuffer(bytearray(config), dtype=torch.uint8)}
     counts = {}
-    for name, part in made.parts.items():
+    for name, part in tokens.parts.items():
         tensors |= {f"{name}/tokens": torch.from_numpy(part.tokens), f"{name}/bounds": torch.from_numpy(part.bounds)}
         counts[name] = [part.characters, part.bytes]
-    metadata = {"counts": json.dumps(counts), "notes": json.dumps(made.notes)}
+    metadata = {"counts": json.dumps(counts), "notes": json.dumps(tokens.notes)}
     own = path.with_suffix(f".{os.getpid()}")
     write_whole(own, *write_tensors(_KIND, _FORMAT, tensors, metadata))
     os.replace(own, path)

@@ -42,18 +42,18 @@ class _Stepping:
         self.algorithm, self.state, self.count = algorithm, algorithm.start_alone(start), 0
 
     def advance(self, f: Callable[[Tensor], Tensor]) -> Step:
-        made: list[Step] = []
+        steps: list[Step] = []
 
         def gradient(x: Tensor) -> Tensor:
             answer = f(x)
-            made.append(Step(x, answer, answer - x))
-            return -made[-1].residual
+            steps.append(Step(x, answer, answer - x))
+            return -steps[-1].residual
 
         self.state = self.algorithm.step(self.state, gradient, self.count)
         self.count += 1
-        if not made:
+        if not steps:
             raise MinimandError(f"solver is {self.algorithm}, whose step {self.count - 1} asks no gradient.")
-        return made[-1]
+        return steps[-1]
 
     def keep(self, rows: Tensor) -> None:
         parts: list[Any] = [leaf[rows] if isinstance(leaf, Tensor) else leaf for leaf in leaves(self.state)]

@@ -249,8 +249,8 @@ class _Trainer:
                 entry, (chosen, tried) = _entry(c, by_seed, self.task.data), tuned[c.label]
                 epochs = arms[c.label].recipe.epochs
                 entries.append(replace(entry, tried=tried, chosen=chosen, epochs=epochs, cost=c.cost))
-            made = [outcomes[training.run].environment for (_, seed), training in trainings.items() if seed in seeds]
-            return self._comparison(entries, seeds, together(made))
+            runs = [training.run for (_, seed), training in trainings.items() if seed in seeds]
+            return self._comparison(entries, seeds, together([outcomes[run].environment for run in runs]))
 
         def write_table(outcomes: Mapping[str, Outcome]) -> None:
             """Write the table of the seeds with which all arms are trained, while others are still to come."""

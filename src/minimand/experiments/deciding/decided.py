@@ -117,8 +117,8 @@ class DecisiveResult(StudyResult):
     @property
     def _lost(self) -> list[Cell]:
         """The arms that diverged at every trial, and are not judged; none before all trials are made."""
-        made = [m for m in self.measurements if STAGE in m.cell]
-        if len(made) < len(self.study.tuning_cells(self.scale)) * self.study.tuning_seeds:
+        tuned = [m for m in self.measurements if STAGE in m.cell]
+        if len(tuned) < len(self.study.tuning_cells(self.scale)) * self.study.tuning_seeds:
             return []
         judged = set(map(row_label, self.cells()))
         return [arm for arm in self.study.cells_at(self.scale) if row_label(arm) not in judged]

@@ -86,8 +86,8 @@ class Queue:
             key = work.key(task)
             record = world.on_main(lambda key=key: records.read(key))
             if record is None:
-                made = work.do(task, self.callbacks)
-                record = world.on_main(lambda key=key, made=made: records.write(key, made))
+                result = work.do(task, self.callbacks)
+                record = world.on_main(lambda key=key, result=result: records.write(key, result))
             done(task, record)
 
     def _run_elsewhere(

@@ -163,13 +163,13 @@ def parameters_of(module: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]
 
 def parts(module: nn.Module) -> list[nn.Module]:
     """The modules that a block runs, another block's that it asks again included."""
-    seen = {module: None}
+    modules = {module: None}
     for part in (waiting := [module]):
         children = list(own_modules(part).values())
         if isinstance(part, SecondHalfStep):
             children.append(part.first[0])
         for child in children:
-            if child is not None and child not in seen:
-                seen[child] = None
+            if child is not None and child not in modules:
+                modules[child] = None
                 waiting.append(child)
     return waiting

@@ -144,12 +144,12 @@ class Program:
 
     def last_uses(self) -> list[tuple[int, ...]]:
         """The registers that nothing reads after each instruction."""
-        seen = {self.output}
+        read_later = {self.output}
         unread = []
         for instruction in reversed(self.instructions):
             read = set(sources(instruction))
-            unread.append(tuple(read - seen))
-            seen |= read
+            unread.append(tuple(read - read_later))
+            read_later |= read
         return unread[::-1]
 
 

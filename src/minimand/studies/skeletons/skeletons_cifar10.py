@@ -67,8 +67,8 @@ def _resnet_cells(scale: Scale) -> list[Cell]:
 
 def _recipe(epochs: int, batch_size: int, **changes: Any) -> dict[str, Any]:
     # Six views of each test image would cost a fifth of the training, and help all arms alike.
-    made = named_recipe("airbench", epochs=epochs, batch_size=batch_size, precision="bf16", test_views=1)
-    return as_config(replace(made, **changes))
+    recipe = named_recipe("airbench", epochs=epochs, batch_size=batch_size, precision="bf16", test_views=1)
+    return as_config(replace(recipe, **changes))
 
 
 def _arms(names: Iterable[str], of_all: Cell) -> list[Cell]:

@@ -59,8 +59,8 @@ def of_patches(data: Data, counts: Sequence[int], generator: torch.Generator, si
     cosines[:, 1:] -= cosines[:, 1:].mean(0)
     dictionary = torch.kron(cosines, cosines)[:, 1:]  # patches have no constant part
     dictionary = dictionary / dictionary.norm(dim=0)
-    seen = torch.randn(size**2 // 2, size**2, generator=generator)
-    matrix = seen @ dictionary
+    sensing = torch.randn(size**2 // 2, size**2, generator=generator)
+    matrix = sensing @ dictionary
     lengths = matrix.norm(dim=0)
     parts = []
     for samples, count in zip((data.train, data.test), counts, strict=True):
@@ -70,7 +70,7 @@ def of_patches(data: Data, counts: Sequence[int], generator: torch.Generator, si
         patches = patches[patches.std(1) > 0.02 * images.max()]
         patches = patches[torch.randperm(len(patches), generator=generator)[:count]]
         patches = patches / patches.square().mean().sqrt()
-        parts.append(Arrays(patches @ seen.T, patches))
+        parts.append(Arrays(patches @ sensing.T, patches))
     return Problem(matrix / lengths, dictionary / lengths, *parts)
 
 

@@ -22,10 +22,10 @@ class BlockStructure:
     reason: str
     path: "tuple[Operation, ...]" = ()
     """The operations on the way from the input to the output on which most is done to the data, in order."""
-    seen: "tuple[Operation, ...]" = ()
+    operations: "tuple[Operation, ...]" = ()
     """The operations on all ways."""
 
     @property
     def attention(self) -> bool:
         """Whether tokens attend to one another."""
-        return any(op.kind == "attention" for op in self.seen)
+        return any(op.kind == "attention" for op in self.operations)

@@ -57,15 +57,15 @@ def _structure(output: "_Reached") -> BlockStructure:
         why = "linear - activation - linear" + (", through convolutions" if output.convolutional else "")
     elif output.level == _ACTIVATED:
         why = "an activation after its last linear map, and so no linear - activation - linear to its output"
-    seen = tuple(output.seen.values())
-    return BlockStructure(two_layer, output.identity, output.convolutional, why, output.path, seen)
+    operations = tuple(output.operations.values())
+    return BlockStructure(two_layer, output.identity, output.convolutional, why, output.path, operations)
 
 
 def _of_its_parts(structure: BlockStructure, block: nn.Module) -> BlockStructure:
     """The structure of a block that was not looked through: what kind it is, by the modules in it."""
     attention = tuple(Operation("attention", type(m).__name__) for m in block.modules() if _attends(m))
     convolutional = structure.convolutional or any(isinstance(m, ConvNd) for m in block.modules())
-    return replace(structure, convolutional=convolutional, seen=structure.seen + attention)
+    return replace(structure, convolutional=convolutional, operations=structure.operations + attention)
 
 
 def _attends(module: nn.Module) -> bool:
@@ -104,7 +104,7 @@ class _Reached:
     opaque: str = ""
     path: tuple[Operation, ...] = ()
     """The operations on the way on which it was changed most."""
-    seen: dict[str, Operation] = field(default_factory=dict)
+    operations: dict[str, Operation] = field(default_factory=dict)
     """The operations on all ways, by node."""
 
 
@@ -137,8 +137,8 @@ def _reach(node: fx.Node, passed: Operation, nodes: dict[fx.Node, _Reached]) -> 
         identity = first.identity if first.depends else "no"
     elif kind == "same":
         identity = before[0].identity
-    seen = {name: op for reached in before for name, op in reached.seen.items()}
+    operations = {name: op for reached in before for name, op in reached.operations.items()}
     path = furthest.path
     if kind not in ("same", "reshape", "add", "sub"):
-        path, seen = (*path, passed), {**seen, node.name: passed}
-    return _Reached(True, level, convolutional, identity, opaque, path, seen)
+        path, operations = (*path, passed), {**operations, node.name: passed}
+    return _Reached(True, level, convolutional, identity, opaque, path, operations)

@@ -153,10 +153,15 @@ def _runge_kutta(steps: Steps, depth: int) -> tuple[Algorithm, int] | None:
     if constant is None or constant.period > 1 or constant.system.size != 1 or len(set(constant.oracles)) > 1:
         return None
     system, stages = constant.system, len(constant.oracles)
-    seen, factor_of_state = [row[0] for row in system.C], system.A[0][0]
-    if factor_of_state != 1 or len(set(seen)) > 1 or not seen[0] or any(any(row[i:]) for i, row in enumerate(system.D)):
+    readouts, factor_of_state = [row[0] for row in system.C], system.A[0][0]
+    if (
+        factor_of_state != 1
+        or len(set(readouts)) > 1
+        or not readouts[0]
+        or any(any(row[i:]) for i, row in enumerate(system.D))
+    ):
         return None
-    weights = [-seen[0] * c for c in system.B[0]]  # in the units of the queries
+    weights = [-readouts[0] * c for c in system.B[0]]  # in the units of the queries
     size = sum(weights) or Fraction(1)
     rows = [[-c / size for c in row[:i]] for i, row in enumerate(system.D)][1:]
     tableau = tuple(tuple(map(float, row)) for row in [*rows, [w / size for w in weights]])

@@ -91,21 +91,21 @@ def _head(
     """The inverse of each step on the part of the state that is reached before it and still seen after it."""
     last = systems[-1] if after is None else after
     # Rows: what of the state the later queries and the output see; after the last step, what the next system does.
-    seen = [_seen_for_ever(last)]
+    visible = [_seen_for_ever(last)]
     for system in reversed(systems):
         A, _, C, _ = _matrices(system)
-        seen.append(C.above(seen[-1] @ A).reduced[0])
-    seen.reverse()
+        visible.append(C.above(visible[-1] @ A).reduced[0])
+    visible.reverse()
     inverses: list[Inverse] = []
     known: dict[Any, Inverse] = {}
     reached = Exact.of(systems[0].start).T.reduced[0].T
     for k, system in enumerate(systems):
         A, B, C, D = _matrices(system)
-        situation = (system, seen[k], seen[k + 1], reached)
+        situation = (system, visible[k], visible[k + 1], reached)
         if situation not in known:
-            rows = (seen[k] @ reached).reduced[0]
+            rows = (visible[k] @ reached).reduced[0]
             distinguished = reached @ rows.T @ (rows @ rows.T).inverse
-            known[situation] = _step(seen[k + 1] @ A, seen[k + 1] @ B, C, D, distinguished, binding, maps)
+            known[situation] = _step(visible[k + 1] @ A, visible[k + 1] @ B, C, D, distinguished, binding, maps)
         inverses.append(known[situation])
         reached = (A @ reached).beside(B).T.reduced[0].T
     return inverses

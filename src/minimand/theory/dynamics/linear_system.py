@@ -104,8 +104,8 @@ class LinearSystem:
         A, B, C, _ = self.exact_matrices
         rho = Poly(A.charpoly(), z, domain="QQ")
         # C adj(zI - A) B = det(zI - A + BC) - det(zI - A)
-        seen = Poly((A - B * C).charpoly(), z, domain="QQ") - rho
-        sigma = -(seen + rho * Poly([rational(self.D[0][0])], z, domain="QQ"))
+        change = Poly((A - B * C).charpoly(), z, domain="QQ") - rho
+        sigma = -(change + rho * Poly([rational(self.D[0][0])], z, domain="QQ"))
         if not sigma.is_zero:
             common = rho.gcd(sigma)
             rho, sigma = rho.quo(common), sigma.quo(common)

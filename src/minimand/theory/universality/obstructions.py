@@ -32,6 +32,6 @@ def _is_affine(e: Evidence) -> bool:
     if not e.blocks or e.gradients.maps:
         return False
     return all(
-        block.path and all(op.kind in _LINEAR or (op.kind == "norm" and not op.lacks) for op in block.seen)
+        block.path and all(op.kind in _LINEAR or (op.kind == "norm" and not op.lacks) for op in block.operations)
         for block in e.blocks
     )

@@ -26,10 +26,10 @@ def token_statement(e: Evidence) -> Statement | None:
     statement = Statement("U7", "", "docs/universality.md; Yun et al. 2020 in L^p for ResNet", True)
     if missing := _missing_of_algorithm(e) or _missing_of_blocks(e):
         return not_covered(statement, missing)
-    seen = [op for block in e.blocks for op in block.seen]
-    is_causal = any(op.mask == "causal" for op in seen)
+    operations = [op for block in e.blocks for op in block.operations]
+    is_causal = any(op.mask == "causal" for op in operations)
     mask: Mask = "causal" if is_causal else "none"
-    more = max((_NORMS[op.name] for op in seen if op.kind == "norm" and op.lacks), default=0)
+    more = max((_NORMS[op.name] for op in operations if op.kind == "norm" and op.lacks), default=0)
     how = "dense in the sup norm" if more else "equal to shallow nets of attention in the sup norm"
     pulses = " and ".join(
         dict.fromkeys(in_words(e.pulses(turn) or []) for turn in turns(e.algorithm, e.splitting).values())
@@ -59,10 +59,10 @@ def _missing_of_algorithm(e: Evidence) -> str:
 
 def _missing_of_blocks(e: Evidence) -> str:
     """What the blocks of a layer lack of attention and a token-wise map; empty if nothing."""
-    seen = [op for block in e.blocks for op in block.seen]
-    if any(op.kind == "positions" for op in seen):
+    operations = [op for block in e.blocks for op in block.operations]
+    if any(op.kind == "positions" for op in operations):
         return "rotary positions, which uniform attention does not see"
-    if any(op.mask == "other" for op in seen):
+    if any(op.mask == "other" for op in operations):
         return "a mask that is neither none nor causal"
     for block in e.blocks:
         if missing := _missing_of_block(block, e.binding == "operator"):
@@ -89,7 +89,7 @@ def _missing_of_block(block: "BlockStructure", is_operator: bool) -> str:
         return "an activation is last in the block, which is no z + h(z)"
     if last.kind == "norm":
         return f"{last.name} after the branch"
-    for op in block.seen:
+    for op in block.operations:
         if op.kind not in ("dense", "activation", "norm", "attention"):
             return f"{op.name} inside the block"
         if op.kind == "norm" and op.lacks and op.name not in _NORMS:

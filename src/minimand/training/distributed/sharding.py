@@ -105,11 +105,11 @@ def usage(module: nn.Module, x: Any) -> tuple[set[nn.Module], set[Tensor]]:
 
 def _leaves(function: Any) -> set[Tensor]:
     leaves: set[Tensor] = set()
-    waiting, seen = [function], {None}
+    waiting, visited = [function], {None}
     while waiting:
         function = waiting.pop()
-        if function not in seen:
-            seen.add(function)
+        if function not in visited:
+            visited.add(function)
             if hasattr(function, "variable"):
                 leaves.add(function.variable)
             waiting += [above for above, _ in function.next_functions]

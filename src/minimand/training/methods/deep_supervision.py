@@ -105,8 +105,8 @@ class Supervised(nn.Module):
             state = layer(state)
             if j in self.ends:
                 head = self.heads[len(auxiliary)]
-                seen = seen_by(head, network, j, state)
-                auxiliary.append(head(seen))
+                readout = seen_by(head, network, j, state)
+                auxiliary.append(head(readout))
                 if isinstance(head, PredictionSimilarity):
-                    compared.append(head.similar(seen))
+                    compared.append(head.similar(readout))
         return network.head(state), auxiliary, compared

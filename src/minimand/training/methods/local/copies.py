@@ -65,11 +65,11 @@ class MomentumNeighbour(StateHead):
     def forward(self, state: Any) -> Tensor:
         """The state above a block to outputs (N, outputs)."""
         network, number = self._neighbour
-        seen = []
+        readouts = []
         for layer in (self.learned, self.averaged):
             below = tree_map_only(Tensor, torch.clone, state) if self.writes else state
-            seen.append(network.read(number, layer(below)))
-        return self.classifier(seen[0] + seen[1])
+            readouts.append(network.read(number, layer(below)))
+        return self.classifier(readouts[0] + readouts[1])
 
     @torch.no_grad()
     def follow(self) -> None:

@@ -220,11 +220,11 @@ def _costs(parts: Sequence[Part], x: Tensor) -> tuple[list[float], list[Any]]:
 
 
 def _check_apart(groups: Sequence[Group]) -> None:
-    seen: dict[int, int] = {}
+    owners: dict[int, int] = {}
     for rank, group in enumerate(groups):
         for name, parameter in group.named_parameters():
-            if seen.setdefault(id(parameter), rank) != rank:
+            if owners.setdefault(id(parameter), rank) != rank:
                 raise MinimandError(
-                    f"modules of rank {rank} and rank {seen[id(parameter)]} share {name}, as layers of a stage share "
+                    f"modules of rank {rank} and rank {owners[id(parameter)]} share {name}, as layers of a stage share "
                     "learnable coefficients; expected constants there, fewer ranks, or one process."
                 )

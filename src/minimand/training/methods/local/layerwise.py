@@ -175,11 +175,11 @@ class Shallow(Block):
         With `ahead` also, or None, what samples are compared by and, if it is true, the outputs of the network's head.
         """
         state = self.state(x)
-        seen = self.seen(state)
-        outputs = self.head(seen)
+        readout = self.seen(state)
+        outputs = self.head(readout)
         if ahead is None:
             return outputs
-        compared = self.head.similar(seen) if isinstance(self.head, PredictionSimilarity) else None
+        compared = self.head.similar(readout) if isinstance(self.head, PredictionSimilarity) else None
         return outputs, compared, self.through_the_rest(state) if ahead and not self.is_last else None
 
     def state(self, x: Tensor | StateBatch) -> Any:
