@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import minimand as mm
 from helpers import BINDINGS, by_layers
 from minimand.algorithms import ALGORITHMS, is_proximal
+from minimand.layers import operator_norm
 from minimand.theory.kernel import INPUT, Binding, kernel
 from minimand.theory.symbols import Combination
 
@@ -157,6 +158,31 @@ def test_under_autocast_the_equation_is_solved_in_float32() -> None:
     assert v.grad is not None
 
 
+def _changing(kind: str) -> nn.Module:
+    """A block that draws random numbers, moves averages or iterates, in training."""
+    spectral = nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 3, 1))
+    moving = nn.BatchNorm2d(3)
+    nn.init.constant_(moving.weight, 0.3)
+    middle = {"masks": nn.Dropout(0.2), "averages": moving, "norms": operator_norm(nn.Conv2d(3, 3, 3, padding=1))}
+    return nn.Sequential(spectral, middle[kind], nn.Tanh())
+
+
+@pytest.mark.parametrize("kind", ["masks", "averages", "norms"])
+def test_a_checkpoint_runs_an_implicit_step_as_it_was(kind: str) -> None:
+    """From the first call on, which looks at the block; its solves count once."""
+    ends = []
+    for memory in ("store", "checkpoint"):
+        torch.manual_seed(0)
+        blocks = [mm.Implicit(_changing(kind)) for _ in range(2)]
+        network = mm.unroll("proximal_point", blocks, memory=memory)
+        for _ in range(2):
+            network.zero_grad()
+            network(torch.randn(4, 3, 5, 5) + 1).square().sum().backward()
+        ends.append([*(p.grad for p in network.parameters()), *network.buffers(), torch.rand(1)])
+        assert {block.equilibrium.tally.samples for block in blocks} == {2 * 4}
+    torch.testing.assert_close(*ends, rtol=1e-6, atol=1e-7)
+
+
 def _wide(factor: float) -> nn.Module:
     torch.manual_seed(0)
     block = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
@@ -200,6 +226,7 @@ def test_bad_input_of_networks() -> None:
 
 
 def test_what_promises_a_solution_is_said() -> None:
+    assert "well_posed=None" in repr(mm.Implicit(mm.blocks.contraction(3)).to("meta"))
     assert "for all weights" in str(mm.Implicit("convex_gradient(width=6)"))
     assert "s T is a contraction for s below 2" in (mm.Implicit(_block(0.5)).well_posed or "")
     assert mm.Implicit(_wide(9)).well_posed is None

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any, cast
@@ -130,6 +131,25 @@ def test_samples_that_are_done_leave_unless_samples_meet() -> None:
             alone = [layer.solve(x[i : i + 1]) for i in range(16)]
             assert [int(s.steps) for s in alone] == solution.steps.tolist()
             torch.testing.assert_close(torch.cat([s.value for s in alone]), solution.value, rtol=1e-12, atol=1e-15)
+
+
+def test_samples_whose_gradient_is_done_leave_its_linear_equation() -> None:
+    """dz/dx = (1 + cos(z) / 2) / (1 + x sin(z) / 2); small x are done first, and are then asked no more."""
+    x = torch.linspace(0.001, 0.9, 16, dtype=torch.float64).unsqueeze(1).requires_grad_()
+    for meet in (False, True):
+        block = Meeting(meet)
+        layer = mm.Equilibrium(block, mm.FixedPoint(tolerance=1e-10, max_steps=400))
+        z = layer(x)
+        block.sizes.clear()
+        (gradient,) = torch.autograd.grad(z.sum(), x)
+        assert layer.tally.gradients_converged == 16
+        if meet:
+            assert block.sizes == []
+        else:
+            assert all(b <= a / 2 for a, b in itertools.pairwise([16, *block.sizes]))
+            assert len(block.sizes) > 1
+            expected = (1 + z.cos() / 2) / (1 + x * z.sin() / 2)
+            torch.testing.assert_close(gradient, expected, rtol=1e-8, atol=0)
 
 
 class Pair(nn.Module):

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 from pathlib import Path
 from typing import Any, cast
 
@@ -398,3 +399,16 @@ def test_a_new_normalization_is_one_class_that_others_can_take_the_place_of(
         mm.normalize(model, ByMaximum())
     mm.normalize(model, GroupNormalization(groups=2))
     assert model.config["normalization"] == ["maximum", "group(groups=2)"]
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_a_model_whose_weights_are_computed_is_pickled_whole(name: str) -> None:
+    """Which torch refuses; what comes back is no copy that shares a class, and trains on."""
+    model = mm.normalize(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 2)), name).eval()
+    x = torch.randn(2, 3, 4, 4)
+    twin = pickle.loads(pickle.dumps(model))
+    assert torch.equal(twin(x), model(x))
+    mm.changes(model).undo()
+    twin.train()(x).sum().backward()
+    assert all(p.grad is not None for p in twin.parameters())
+    assert torch.equal(pickle.loads(pickle.dumps(twin)).eval()(x), twin.eval()(x))

@@ -89,7 +89,9 @@ class Implicit(Prox):
         with torch.autocast(kind, enabled=False):
             inputs = {"start": point.detach(), "step_size": step_size}
             if self.training not in self._modes_checked:
-                self._check(point, inputs)
+                devices = [point.device] if point.is_cuda else []
+                with torch.random.fork_rng(devices):  # a checkpoint runs a step again, but not this
+                    self._check(point, inputs)
                 self._modes_checked.add(self.training)
             return self.equilibrium(point, **inputs)
 
@@ -102,9 +104,7 @@ class Implicit(Prox):
             self.equilibrium.solver = replace(solver, relaxation=max(2 / (2 + curvature), 1e-3))
 
     def _check(self, point: Tensor, inputs: dict[str, Any]) -> None:
-        # No part of a step that a checkpoint runs again: the power iteration of a weight saves tensors of its own.
-        with torch.autograd.graph.saved_tensors_hooks(lambda saved: saved, lambda saved: saved):
-            solution = self.equilibrium.solve(point, **inputs)
+        solution = self.equilibrium.solve(point, **inputs)
         if solution.result == "converged":
             return
         radius = self.equilibrium.spectral_radius(point, **inputs)

@@ -70,7 +70,7 @@ class Equilibrium(nn.Module):
             )
         self.jacobian_weight = jacobian_weight
         self.tally = Tally()
-        self._modes_checked: set[bool] = set()
+        self._samples_apart: dict[bool, bool] = {}
         self._has_warned = False
 
     @classmethod
@@ -102,6 +102,8 @@ class Equilibrium(nn.Module):
         return self._forward(inputs, start, shared)
 
     def _forward(self, inputs: tuple[Any, ...], start: Any, shared: dict[str, Any]) -> Any:
+        if self.block.training:
+            refresh(self.block)
         equations, start, tolerance = self._equations(inputs, start, shared)
         if not (torch.is_grad_enabled() and self._needs_gradient(inputs, (start,), shared)):
             solution = self._solved(equations, start, tolerance)
@@ -113,7 +115,10 @@ class Equilibrium(nn.Module):
 
     @torch.no_grad()
     def solve(self, *inputs: Any, start: Any = None, **shared: Any) -> Solution:
-        """The solution of each sample, its steps, its residual, and whether it converged, without a gradient."""
+        """The solution of each sample, its steps, its residual, and whether it converged, without a gradient.
+
+        It leaves the block as it is, in training too.
+        """
         equations, start, tolerance = self._equations(inputs, start, shared)
         return self._solved(equations, start, tolerance)
 
@@ -147,16 +152,14 @@ class Equilibrium(nn.Module):
             start = rebuild(inputs[0], [torch.zeros_like(leaf) for leaf in leaves(inputs[0])])
         packing = Packing(start)
         check_inputs(inputs, packing.samples)
-        if self.block.training:
-            refresh(self.block)
         device = leaves(start)[0].device
         equations = BlockEquations(self.block, packing, inputs, shared, device)
         tolerance = self.solver.tolerance_in(equations.dtype)
-        if self.block.training not in self._modes_checked:
+        mode = self.block.training
+        if mode not in self._samples_apart:
             equations.check_that_it_is_a_function(start)
-            self._modes_checked.add(self.block.training)
-            self._samples_apart = equations.samples_apart
-        equations.samples_apart = self._samples_apart
+            self._samples_apart[mode] = equations.samples_apart
+        equations.samples_apart = self._samples_apart[mode]
         equations.note_gradient = self.tally.note_gradient
         return equations, start, tolerance
 
@@ -174,7 +177,7 @@ class Equilibrium(nn.Module):
         if not self.training:
             return
         if attached is not None and self.jacobian_weight:
-            self.penalty = self.jacobian_weight * jacobian_norm(attached.point, attached.answer)
+            self.penalty = self.jacobian_weight * jacobian_norm(equations, attached)
         equations.update_statistics(solution.value)
         if not self._has_warned and bool(solution.diverged.all()):
             self._has_warned = True

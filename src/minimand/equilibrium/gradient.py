@@ -1,5 +1,6 @@
 """What a gradient of a solution is: how the state that solves an equation gets one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -60,11 +61,14 @@ class Attached:
     """The block's answer at that state, with the graph to it."""
 
 
-def asked_with_graph(equations: BlockEquations, state: Any) -> Attached:
-    """The block asked once more at a solution, with a graph to it, to its parameters and to its inputs."""
+def asked_with_graph(equations: BlockEquations, state: Any, inputs: Sequence[Any] | None = None) -> Attached:
+    """The block asked once more at a solution, with a graph to it, to its parameters and to its inputs.
+
+    With `inputs`, those of some samples, the state is theirs.
+    """
     point = rebuild(state, [leaf.detach().requires_grad_() for leaf in leaves(state)])
     with torch.enable_grad():
-        answer = equations.ask(point)
+        answer = equations.ask(point, inputs)
     return Attached(answer, point, answer)
 
 

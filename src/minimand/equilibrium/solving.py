@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -12,14 +12,15 @@ from .packing import Packing
 from .solution import Solution
 from .solver import Iteration, Solver, Step
 
-LEAVING = 1 / 8
-"""The share of a batch that is done before its rows leave: copying the others has a cost too."""
 RUN_OFF = 1e6
 """The growth of a residual at which a sample is given up."""
 
 
 class Equations:
     """The equations z = f(z) of a batch, of which samples may leave; a call takes and gives rows of a matrix."""
+
+    leaving: ClassVar[float] = 1 / 8
+    """The share of a batch that is done before its rows leave: going on with the others has a cost too."""
 
     @property
     def may_leave(self) -> bool:
@@ -70,7 +71,7 @@ def run(
         ledger.note(iteration.advance(f), count, tolerance)
         if ledger.open == 0:
             break
-        if f.may_leave and 1 - ledger.open / len(ledger.rows) >= LEAVING:
+        if f.may_leave and 1 - ledger.open / len(ledger.rows) >= f.leaving:
             ledger.leave(f, iteration)
     return ledger.solution(packing, tolerance)
 

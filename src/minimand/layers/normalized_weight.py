@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from .._support.errors import MinimandError
-from .._support.torch.internals import ConvNd, ConvTransposeNd, convolve
+from .._support.torch.internals import ConvNd, ConvTransposeNd, convolve, make_picklable, unhooked
 
 LinearOrConvolution = TypeVar("LinearOrConvolution", bound=nn.Linear | ConvNd)
 Convolution = TypeVar("Convolution", bound=nn.Conv1d | nn.Conv2d | nn.Conv3d)
@@ -29,7 +29,7 @@ def weight_standardization(module: LinearOrConvolution, gamma: float = 1.0) -> L
     if module.weight[0].numel() < 2:
         raise MinimandError(f"{module} has filters of one weight; standardized they are 0.")
     register_parametrization(module, "weight", _Standardized(module.weight, gamma))
-    return module
+    return make_picklable(module)
 
 
 def operator_norm(module: Convolution, size: int = 16) -> Convolution:
@@ -42,7 +42,7 @@ def operator_norm(module: Convolution, size: int = 16) -> Convolution:
     """
     _check(module, (ConvNd,))
     register_parametrization(module, "weight", _OfNormOne(module, size))
-    return module
+    return make_picklable(module)
 
 
 def _check(module: nn.Module, kinds: tuple[type, ...]) -> None:
@@ -86,7 +86,8 @@ class _OfNormOne(nn.Module):
 
     @torch.enable_grad()
     def _step(self, weight: Tensor) -> None:
-        at = self.vector.clone().requires_grad_()
-        image = convolve(self._layer[0], at, weight)
-        (back,) = torch.autograd.grad(image, at, image.detach())
+        with unhooked():
+            at = self.vector.clone().requires_grad_()
+            image = convolve(self._layer[0], at, weight)
+            (back,) = torch.autograd.grad(image, at, image.detach())
         self.vector.copy_(back / back.norm().clamp_min(1e-12))

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from .._support.errors import MinimandError
-from .._support.torch.internals import ConvTransposeNd, NormBase, own_modules, own_parameters
+from .._support.torch.internals import ConvTransposeNd, NormBase, make_picklable, own_modules, own_parameters
 from ..blocks.attention import Attention
 from ..layers.normalization import ByChannel, ByPosition
 from ..networks.kinds import LINEAR_OR_CONVOLUTION, WRAPPED_NORMALIZATIONS, check_model
@@ -107,6 +107,7 @@ class _NormalizedWeights(Normalized):
             title, training = type(layer).__name__, layer.training
             self.orders[name] = list(own_parameters(layer))
             cast(OfWeights, self.normalization).parametrize(layer)
+            make_picklable(layer)
             layer.train(training)
             (parametrization,) = cast(Any, layer).parametrizations.weight
             self.changed.append((name, title, f"its weight by {type(parametrization).__name__.lstrip('_')}"))

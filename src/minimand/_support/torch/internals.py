@@ -4,6 +4,7 @@ Tried on torch 2.13.0 (CPU). None of them is promised to stay: a new torch is ch
 """
 
 # ruff: noqa: F401 (what it imports is there for the others)
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from torch.nn.modules.pooling import (
     _AvgPoolNd as AvgPoolNd,
     _MaxPoolNd as MaxPoolNd,
 )
+from torch.nn.utils import parametrize
 from torch.nn.utils.parametrize import remove_parametrizations
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_map_only, tree_unflatten
@@ -31,6 +33,19 @@ Layer_ = TypeVar("Layer_", bound=nn.Module)
 def version(x: Tensor) -> int:
     """The number of times that a tensor was written into; 0 where torch does not count them."""
     return 0 if torch.compiler.is_compiling() or x.is_inference() else x._version
+
+
+def saved_tensors_are_hooked() -> bool:
+    """Whether hooks, as those of a checkpoint, take what a graph saves for its backward pass."""
+    return cast(Any, torch._C)._autograd._top_saved_tensors_default_hooks(True) is not None
+
+
+def unhooked() -> AbstractContextManager[object]:
+    """A context for gradients that are taken within a forward pass: what graphs save there no hook around it sees.
+
+    A checkpoint would count it, and run the pass again to give it back.
+    """
+    return torch.autograd.graph.saved_tensors_hooks(lambda saved: saved, lambda saved: saved)
 
 
 def own_parameters(module: nn.Module) -> dict[str, Any]:
@@ -103,6 +118,33 @@ def same_under(kind: type[Layer_], layer: nn.Module) -> Layer_:
     shared = kind.__new__(kind)
     shared.__dict__.update(layer.__dict__)
     return shared
+
+
+def make_picklable(layer: Layer_) -> Layer_:
+    """Let a layer with parametrizations be pickled, and so a model that has it saved whole, which torch refuses."""
+    kind: Any = type(layer)
+    kind.__reduce_ex__ = _reduce_parametrized
+    return layer
+
+
+def _reduce_parametrized(layer: nn.Module, protocol: int) -> tuple[Any, ...]:
+    original_class = type(layer).__mro__[1]  # torch made a class of this layer alone, which no module has by name
+    names = tuple(cast(nn.ModuleDict, layer.parametrizations))
+    hooks = layer._load_state_dict_pre_hooks.items()  # one of weight_norm's, for files of torch 1, is no name's
+    loading = OrderedDict((key, hook) for key, hook in hooks if "<locals>" not in _qualified_name(hook))
+    return _parametrized_anew, (original_class, names), layer.__dict__ | {"_load_state_dict_pre_hooks": loading}
+
+
+def _qualified_name(hook: Any) -> str:
+    return getattr(getattr(hook, "hook", hook), "__qualname__", "")
+
+
+def _parametrized_anew(original_class: type[nn.Module], names: Sequence[str]) -> nn.Module:
+    layer = original_class.__new__(original_class)
+    parametrize._inject_new_class(layer)
+    for name in names:
+        parametrize._inject_property(layer, name)
+    return make_picklable(layer)
 
 
 def remove_weight_parametrization(layer: nn.Module, keep_computed: bool) -> None:

@@ -61,7 +61,7 @@ class BlockEquations(Equations):
         self.held.update_statistics(lambda: self.block(state, *self.all_inputs, **self.shared))
 
     def keep(self, rows: Tensor) -> None:
-        self.inputs = tuple(_rows(value, rows) for value in self.inputs)
+        self.inputs = tuple(rows_of(value, rows) for value in self.inputs)
 
     @torch.no_grad()
     def check_that_it_is_a_function(self, start: Any) -> None:
@@ -81,7 +81,7 @@ class BlockEquations(Equations):
         count = len(once)
         if count > 1 and uncompiled(self.block) is self.block:
             last = torch.tensor([count - 1], device=once.device)
-            alone = self.packing.pack(self.ask(_rows(state, last), _rows(self.all_inputs, last)))
+            alone = self.packing.pack(self.ask(rows_of(state, last), rows_of(self.all_inputs, last)))
             self.samples_apart = not _differ(alone, once[-1:])
 
 
@@ -97,7 +97,8 @@ def check_inputs(inputs: Sequence[Any], samples: int) -> None:
                 )
 
 
-def _rows(value: Any, rows: Tensor) -> Any:
+def rows_of(value: Any, rows: Tensor) -> Any:
+    """A tensor or a tuple of tensors (N, ...) for some of the samples only, given by their indices."""
     return rebuild(value, [leaf[rows] for leaf in leaves(value)])
 
 

@@ -73,10 +73,18 @@ class Held:
             yield
 
     def update_statistics(self, call: Callable[[], object]) -> None:
-        """Call the block once as in training, so that running statistics move as by one batch."""
-        if any(isinstance(part, NormBase) for part in self.parts):
+        """Call the block once as in training, so that running statistics move as by one batch, and nothing else."""
+        others = [part for part in self.parts if not isinstance(part, NormBase)]
+        if len(others) == len(self.parts):
+            return
+        for part in others:
+            part.training = False
+        try:
             with torch.no_grad(), _generators_back(self.device, self.is_random):
                 call()
+        finally:
+            for part in others:
+                part.training = True
 
 
 def refresh(block: nn.Module) -> None:

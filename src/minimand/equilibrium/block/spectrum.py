@@ -6,18 +6,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..._support.torch.internals import saved_tensors_are_hooked, unhooked
 from ...algorithms import leaves
-from ..gradient import asked_with_graph, zeros_for_none
-from ..packing import Packing
 from .equations import BlockEquations
+from ..gradient import Attached, asked_with_graph, zeros_for_none
+from ..packing import Packing
 
 
-def jacobian_norm(point: Any, answer: Any) -> Tensor:
-    """An estimate of |J|^2 / numel(z), of J the Jacobian of an answer at a point: |v^T J|^2 for one v ~ N(0, I).
+def jacobian_norm(equations: BlockEquations, attached: Attached) -> Tensor:
+    """An estimate of |J|^2 / numel(z), of J the Jacobian of the block at a state: |v^T J|^2 for one v ~ N(0, I).
 
-    It has a gradient to the block's parameters (Bai et al., 2021).
+    It has a gradient to the block's parameters (Bai et al., 2021). Within a checkpoint the block is asked once more,
+    as a graph of the checkpoint would be made anew to be differentiated.
     """
-    points, answers = leaves(point), leaves(answer)
+    if saved_tensors_are_hooked():
+        with unhooked():
+            return _jacobian_norm(asked_with_graph(equations, attached.point))
+    return _jacobian_norm(attached)
+
+
+def _jacobian_norm(attached: Attached) -> Tensor:
+    points, answers = leaves(attached.point), leaves(attached.answer)
     normal = [torch.randn_like(a) for a in answers]
     products = torch.autograd.grad(answers, points, normal, create_graph=True, allow_unused=True)
     squares = [p.square().sum() for p in zeros_for_none(products, points)]
@@ -27,7 +36,7 @@ def jacobian_norm(point: Any, answer: Any) -> Tensor:
 @torch.no_grad()
 def radius_at(equations: BlockEquations, state: Any, iterations: int) -> float:
     """The largest spectral radius of the block's Jacobian over the samples, by power iteration from noise."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), unhooked():
         torch.manual_seed(0)
         attached = asked_with_graph(equations, state)
         points, answers = leaves(attached.point), leaves(attached.answer)

@@ -59,6 +59,8 @@ def lipschitz_bound(module: nn.Module) -> float:
     Linear layers have their spectral norm, convolutions the sum of those of their taps, activations their largest
     slope, and a sequence the product.
     """
+    if any(p.is_meta for p in module.parameters()):
+        return math.inf
     if isinstance(module, nn.Sequential):
         return math.prod(map(lipschitz_bound, module)) if len(module) else 1.0
     if isinstance(module, ConvexGradient):

@@ -1,16 +1,20 @@
 """The gradient of the solution itself, by the implicit function theorem."""
 
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..._support.torch.internals import saved_tensors_are_hooked
 from ...algorithms import leaves, rebuild
-from ..block.equations import BlockEquations
+from ..block.equations import BlockEquations, rows_of
 from ..gradient import GRADIENTS, Attached, Gradient, asked_with_graph, no_second_derivative, zeros_for_none
+from ..packing import Packing
 from ..solver import Solver
-from ..solving import solve
+from ..solving import Equations, run
 
 
 @GRADIENTS.register("implicit")
@@ -23,37 +27,83 @@ class Implicit(Gradient):
 
     def attach(self, equations: BlockEquations, state: Any, solver: Solver, tolerance: float) -> Attached:
         attached = asked_with_graph(equations, state)
-        answers = leaves(attached.answer)
-        outputs = _LinearSolve.apply(_Link(attached, solver, equations), *answers)
+        outputs = _LinearSolve.apply(_Link(attached, solver, equations), *leaves(attached.answer))
         attached.output = rebuild(attached.answer, list(outputs))
         return attached
 
 
-@dataclass
 class _Link:
-    """What the backward pass needs of the forward one: the graph of one call of the block."""
+    """What the backward pass needs of the forward one: the graph of one call of the block.
 
-    attached: Attached
-    solver: Solver
-    equations: BlockEquations
+    Where hooks take what a graph saves, as in a checkpoint, each product with a Jacobian would ask them for it, and the
+    checkpoint would run again for each. Then only the point and the inputs are saved, and the block is asked once more.
+    """
+
+    def __init__(self, attached: Attached, solver: Solver, equations: BlockEquations) -> None:
+        self.solver, self.equations, self.inputs = solver, equations, equations.all_inputs
+        self.attached: Attached | None = attached
+        self.saved: list[Tensor] = []
+        self.point: Any = None
+        if saved_tensors_are_hooked():
+            self.saved = [leaf.detach() for leaf in leaves((attached.point, self.inputs))]
+            self.point, self.inputs = (rebuild(v, [None] * len(leaves(v))) for v in (attached.point, self.inputs))
+            self.equations, self.attached = copy.copy(equations), None
+            self.equations.all_inputs = self.equations.inputs = ()
+
+    def graph(self, saved: Sequence[Tensor]) -> tuple[Attached, tuple[Any, ...]]:
+        """A call of the block with its graph, and the inputs that it had."""
+        if self.attached is not None:
+            return self.attached, self.inputs
+        point, inputs = rebuild((self.point, self.inputs), list(saved))
+        with self.equations.held.again():
+            return asked_with_graph(self.equations, point, inputs), inputs
+
+
+class _Transposed(Equations):
+    """The equations g = J^T g + dl/dz of the samples of a batch.
+
+    A graph cannot lose rows: when half of its samples are done, the block is asked once more, of the others alone.
+    """
+
+    leaving = 1 / 2
+
+    def __init__(self, link: _Link, saved: Sequence[Tensor], gradients: tuple[Tensor, ...]) -> None:
+        self.block_equations, self.gradients = link.equations, gradients
+        self.attached, self.inputs = link.graph(saved)
+        self.packing = Packing(gradients)
+
+    @property
+    def may_leave(self) -> bool:
+        return self.block_equations.may_leave
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        points, answers = leaves(self.attached.point), leaves(self.attached.answer)
+        vectors = self.packing.unpack(rows)
+        products = torch.autograd.grad(answers, points, vectors, retain_graph=True, allow_unused=True)
+        pairs = zip(zeros_for_none(products, points), self.gradients, strict=True)
+        return self.packing.pack(tuple(p + g for p, g in pairs))
+
+    def keep(self, rows: Tensor) -> None:
+        self.inputs, self.gradients = rows_of(self.inputs, rows), rows_of(self.gradients, rows)
+        with self.block_equations.held.again():
+            state = rows_of(self.attached.point, rows)
+            self.attached = asked_with_graph(self.block_equations, state, self.inputs)
 
 
 class _LinearSolve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, link: _Link, *answers: Tensor) -> tuple[Tensor, ...]:
         ctx.link = link
+        ctx.save_for_backward(*link.saved)
+        link.saved = []
         return tuple(answer.view_as(answer) for answer in answers)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         no_second_derivative("implicit")
         link: _Link = ctx.link
-        points, answers = leaves(link.attached.point), leaves(link.attached.answer)
-
-        def f(state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            products = torch.autograd.grad(answers, points, state, retain_graph=True, allow_unused=True)
-            return tuple(p + g for p, g in zip(zeros_for_none(products, points), gradients, strict=True))
-
-        solution = solve(f, gradients, link.solver, link.equations.dtype)
+        transposed = _Transposed(link, ctx.saved_tensors, gradients)
+        tolerance = link.solver.tolerance_in(link.equations.dtype)
+        solution = run(transposed, gradients, transposed.packing, link.solver, tolerance)
         link.equations.note_gradient(solution)
         return None, *solution.value

@@ -1,7 +1,8 @@
 """Blocks that are run twice: the second time with the random numbers, statistics and precision of the first.
 
 Running averages move once: in the second run those of normalizations stand still, and other buffers that a block
-writes, such as the vectors of a spectral norm, are what they were before the first run.
+writes, such as the vectors of a spectral norm, or reads, such as the averages in an equilibrium, are what they were
+before the first run.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from ..._support.torch.internals import (
     version,
 )
 from ...blocks.transformer import SecondHalfStep
+from ...equilibrium import Equilibrium
 
 Place = tuple[dict[str, Tensor | None], str]
 """A buffer: the dictionary that its module keeps it in, and its name there."""
@@ -58,7 +60,8 @@ def first_run(module: nn.Module, device: torch.device, draws: bool = True) -> It
         for generator, state in zip(generators, states, strict=True)
         if not torch.equal(state, generator.get_rng_state())
     ]
-    is_written = [place[0][place[1]] is not b or version(b) != count for place, b, count in before]
+    # What a normalization writes into its running averages, torch does not count.
+    is_written = [(t[name] is not b or version(b) != n or "running_" in name) for (t, name), b, n in before]
     run.buffers = [(place, copy) for (place, _, _), copy, w in zip(before, copies, is_written, strict=True) if w]
     if places is None and module.training:
         _written[module] = [place for place, _ in run.buffers]
@@ -98,11 +101,16 @@ def _still(norm: NormBase) -> Iterator[None]:
 
 
 def _buffers(module: nn.Module) -> list[Place]:
-    """The buffers of a block, those of running averages left out."""
+    """The buffers of a block whose values a run in training may depend on.
+
+    So those of running averages are left out, unless they are an equilibrium's, which computes with them.
+    """
+    watched = parts(module)
+    read = {part for layer in watched if isinstance(layer, Equilibrium) for part in layer.block.modules()}
     return [
         (own_buffers(part), name)
-        for part in parts(module)
-        if not isinstance(part, BatchNorm | InstanceNorm)
+        for part in watched
+        if part in read or not isinstance(part, BatchNorm | InstanceNorm)
         for name in own_buffers(part)
     ]
 

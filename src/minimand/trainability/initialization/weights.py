@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..._support.errors import MinimandError
-from ..._support.torch.internals import own_parameters
+from ..._support.torch.internals import make_picklable, own_parameters
 from ...layers.residual_scale import ScalarBias
 
 
@@ -72,6 +72,7 @@ def scale(model: nn.Module, name: str, factor: float) -> None:
         for leaf in ("weight", "bias"):
             if getattr(module, leaf, None) is not None:
                 parametrize.register_parametrization(module, leaf, Scaled(shared))
+        make_picklable(module)
     with torch.no_grad():
         shared.fill_(factor)
 

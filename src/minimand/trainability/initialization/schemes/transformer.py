@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ...._support.errors import MinimandError
+from ...._support.torch.internals import make_picklable
 from ....networks.kinds import NORMALIZATIONS, normalizations
 from ..scheme import Job, scheme
 from ..weighted_layers import WeightBlock, WeightedLayer
@@ -144,4 +145,5 @@ def _divide(job: Job, name: str, alpha: float) -> None:
     for parameter in job.leaves(name):
         if not is_divided:
             parametrize.register_parametrization(module, parameter.rpartition(".")[2], Divided(alpha))
+            make_picklable(module)
         job.multiply(parameter, 1 / alpha)
