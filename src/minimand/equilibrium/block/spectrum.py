@@ -8,9 +8,9 @@ from torch import Tensor
 
 from ..._support.torch.internals import saved_tensors_are_hooked, unhooked
 from ...algorithms import leaves
-from .equations import BlockEquations
 from ..gradient import Attached, asked_with_graph, zeros_for_none
 from ..packing import Packing
+from .equations import BlockEquations
 
 
 def jacobian_norm(equations: BlockEquations, attached: Attached) -> Tensor:
