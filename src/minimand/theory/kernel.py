@@ -86,17 +86,22 @@ def kernel(algorithm: Algorithm, depth: int, binding: Binding | None = None) -> 
 
 def kernel_of(steps: Steps, depth: int) -> Kernel:
     """The kernel of the first steps of an algorithm that is cut into them."""
-    check_depth(depth)
+    check_asks(steps, depth)
     queries = tuple(
         Query(answer._replace(layer=k), lambda k=k, call=call: steps.point(k, call))
         for k in range(depth)
         for call, answer in enumerate(steps[k].answers)
     )
-    if not queries:
-        name = type(steps.algorithm).__name__
-        raise MinimandError(f"{name}.step asks no oracle: there is nothing for a block to answer.")
     memory = (len(steps.start), *(len(steps[k].after) for k in range(depth)))
     return Kernel(depth, queries, steps.traced(steps.read(depth), depth), memory, steps)
+
+
+def check_asks(steps: Steps, depth: int) -> None:
+    """Raise MinimandError for a depth below 1, and where none of so many steps asks an oracle."""
+    check_depth(depth)
+    if not any(steps[k].answers for k in range(depth)):
+        name = type(steps.algorithm).__name__
+        raise MinimandError(f"{name}.step asks no oracle: there is nothing for a block to answer.")
 
 
 def consistency(gradients: Kernel) -> tuple[bool, str]:

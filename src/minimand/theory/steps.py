@@ -1,7 +1,7 @@
 """An algorithm cut at its oracles, step by step, in exact numbers: what every other reading is made from.
 
 A step turns the tensors of the state before it, and its answers, into queries and the state after it. Where its number
-only chooses coefficients, steps of equal coefficients are one step, which is read once.
+only chooses coefficients, steps of equal coefficients are one step, which is read once; elsewhere equal steps are one.
 """
 
 from collections.abc import Hashable
@@ -18,6 +18,8 @@ from .symbols import Combination
 _KEPT_BITS = 4096  # of a gain; what is longer is rounded, to more digits than a float tells apart
 _AHEAD = 2  # queries beyond the last computed one that are computed with all before them, not alone
 
+
+_ONE = Number.of(1).terms
 
 Terms = list[tuple[Hashable, float]]
 
@@ -40,6 +42,13 @@ class Step:
     def exact(self) -> bool:
         """Whether all coefficients are exact."""
         return all(c.exact for c in (*self.points, *self.after))
+
+    @property
+    def content(self) -> Hashable:
+        """What the step is, equal for equal steps."""
+        combinations = (*self.points, *self.after)
+        terms = (((atom, frozenset(c.terms.items()), c.exact) for atom, c in x.terms.items()) for x in combinations)
+        return self.answers, *map(frozenset, terms)
 
     @cached_property
     def floats(self) -> tuple[list[Terms], list[Terms]]:
@@ -80,6 +89,7 @@ class Steps:
         self._steps: list[Step] = []
         self._states: list[Any] = [rebuild(first, [None] * len(self.start))]
         self._read: dict[Hashable, tuple[Step, Any]] = {}
+        self._distinct: dict[Hashable, Step] = {}
         self._state = list(self.start)
         self._points: list[list[Combination]] = []
 
@@ -204,7 +214,10 @@ class Steps:
         return self._read[key]
 
     def _cut(self, k: int) -> tuple[Step, Any]:
-        return self._run(self.algorithm, k, self._states[k])
+        step, after = self._run(self.algorithm, k, self._states[k])
+        if len(step.after) != len(self.start):  # of a state that grows no two are equal
+            return step, after
+        return self._distinct.setdefault(step.content, step), after
 
     def _run(self, algorithm: Algorithm, k: Any, state: Any) -> tuple[Step, Any]:
         calls: list[tuple[Answer, Combination]] = []
@@ -232,6 +245,8 @@ def _filled(combination: Combination, state: Any, layer: int) -> Combination:
     terms: dict[Hashable, Number] = {}
     for atom, c in combination.terms.items():
         if isinstance(atom, Slot):
+            if len(combination.terms) == 1 and c.terms == _ONE:  # what is carried on is most of a growing state
+                return state[atom.place]
             for inner, factor in state[atom.place].terms.items():
                 terms[inner] = terms[inner] + c * factor if inner in terms else c * factor
         elif isinstance(atom, Answer):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...algorithms import Algorithm, as_algorithm
-from ..kernel import kernel_of
+from ..kernel import check_asks
 from ..oracles import AlgorithmLike, Answer
 from ..scalars import Number
 from ..steps import Steps
@@ -60,7 +60,7 @@ def equivalent(first: AlgorithmLike, second: AlgorithmLike, depth: int = 32) -> 
 def compare(first: Algorithm, second: Algorithm, a: Steps, b: Steps, depth: int) -> Equivalence:
     """Compare two algorithms that are cut into steps, as `equivalent`."""
     for steps in (a, b):
-        kernel_of(steps, depth)  # an error where a step asks nothing
+        check_asks(steps, depth)
     exact = a.exact(depth) and b.exact(depth)
 
     def as_networks(relation: Relation, scale: float | None = None, difference: str = "") -> Equivalence:

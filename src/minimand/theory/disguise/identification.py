@@ -39,8 +39,9 @@ def identify(algorithm: AlgorithmLike, depth: int = 32) -> Identification:
     """Name the known algorithm, with its numbers, that this one is.
 
     The constant coefficients and the other numbers of every built-in algorithm are fitted to the kernel of the first
-    layers, rounded to nearby fractions, and compared over `depth` layers; linear multistep and Runge-Kutta methods are
-    read off the steps. The plainest, of the fewest numbers, comes first.
+    layers, rounded to nearby fractions, and compared over `depth` layers, but over 100 at most where the built-in one
+    keeps all answers and the algorithm does not; linear multistep and Runge-Kutta methods are read off the steps. The
+    plainest, of the fewest numbers, comes first.
     """
     check_depth(depth)
     algorithm = as_algorithm(algorithm)
@@ -48,7 +49,10 @@ def identify(algorithm: AlgorithmLike, depth: int = 32) -> Identification:
     matches: list[tuple[Algorithm, Equivalence, int]] = []
     for cls in ALGORITHMS.values():
         for candidate, numbers in _candidates(cls, algorithm, steps, depth):
-            match = compare(algorithm, candidate, steps, Steps(candidate), depth)
+            own = Steps(candidate)
+            # The line of the match says over how many layers.
+            layers = min(depth, _GROWING_LAYERS) if own.grows and not steps.grows else depth
+            match = compare(algorithm, candidate, steps, own, layers)
             if match:
                 matches.append((candidate, match, numbers))
                 break
@@ -77,6 +81,8 @@ def _candidates(cls: type[Algorithm], target: Algorithm, steps: Steps, depth: in
 
 
 _FITTED_LAYERS, _MORE_LAYERS = 6, 32
+_FITTING_STEPS = 40  # a fit that gets anywhere gets there in a third of them
+_GROWING_LAYERS = 100  # over which what keeps all answers is compared: that costs the square of the layers, or the cube
 _BOUNDS = {"momentum": (-1.0, 1.0), "sign": (-1.0, 1.0), "cap": (0.0, 1.0), "rate": (0.0, 0.999), "ratio": (1e-6, 1.0)}
 
 
@@ -108,23 +114,30 @@ def _fit(cls: type[Algorithm], target: Algorithm, layers: int) -> Algorithm | No
 
     coefficients = default.coefficients()
     initial = [float(coefficients[name](0) if name in coefficients else getattr(default, name)) for name in names]
-    for start in (initial, [0.1] * len(initial), [0.9] * len(initial)):
-        fitted = least_squares(residual, start, bounds=tuple(zip(*bounds, strict=True)), xtol=1e-15, ftol=1e-15)
-        # The fit comes near a bound but not onto it, so simple numbers nearby are tried first.
-        for simple in _simple_values(fitted.x):
-            if np.abs(residual(simple)).max() < 1e-7:
-                return candidate(simple)
+    for start in (initial, [0.3] * len(initial), [0.5] * len(initial)):
+        fitted = least_squares(
+            residual,
+            start,
+            bounds=tuple(zip(*bounds, strict=True)),
+            method="dogbox",  # which comes onto bounds
+            xtol=1e-15,
+            ftol=1e-15,
+            max_nfev=_FITTING_STEPS,
+        )
+        if np.abs(residual(fitted.x)).max() < 1e-7:
+            simple = (values for values in _simple_values(fitted.x) if np.abs(residual(values)).max() < 1e-12)
+            return candidate(next(simple, fitted.x))
     return None
 
 
 def _simple_values(values: np.ndarray) -> Iterator[np.ndarray]:
     """The values as simple numbers, and less and less so; what is small beside the others is first taken for 0."""
-    without_noise = np.where(np.abs(values) <= 1e-9 * np.abs(values).max(), 0.0, values)
-    for simplest, tolerance in ((100, 1e-3), (10_000, 1e-7)):
-        yield _simplified(without_noise, simplest, tolerance)
-        yield _simplified(values, simplest, tolerance)
-    yield without_noise
-    yield values
+    for simplest, digits in ((100, 3), (10_000, 7)):
+        tolerance = 10.0**-digits
+        for noise in (tolerance, 1e-9, 0.0):
+            without = np.where(np.abs(values) <= noise * np.abs(values).max(), 0.0, values)
+            yield _simplified(without, simplest, tolerance)
+        yield np.array([float(f"{v:.{digits}g}") for v in values])
 
 
 def _simplified(values: np.ndarray, largest_denominator: int, tolerance: float) -> np.ndarray:
