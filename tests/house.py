@@ -1,4 +1,4 @@
-"""What the house tests look for in the source, as lines `path:line: what`; `python tests/house.py FOLDER` writes them.
+"""What the house tests look for in the source, and for names in the tests, as lines `path:line: what`; `python tests/house.py FOLDER` writes them.
 
 There is a file a package in that folder: what is left to do in it.
 """
@@ -62,7 +62,8 @@ def docstrings_without_a_subject() -> Iterator[str]:
 
 
 def names_that_say_how_they_were_come_by() -> Iterator[str]:
-    for path, function in _nodes((ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+    tests = {path: ast.parse(path.read_text()) for path in sorted((ROOT / "tests").rglob("*.py"))}
+    for path, function in _nodes((ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda), FILES | tests):
         arguments = function.args
         names: list[tuple[str, ast.AST]]
         names = [(a.arg, a) for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
@@ -146,8 +147,8 @@ def _place(path: Path, node: ast.AST | None = None) -> str:
     return f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}"
 
 
-def _nodes(kinds: tuple[type[Node], ...]) -> Iterator[tuple[Path, Node]]:
-    for path, tree in FILES.items():
+def _nodes(kinds: tuple[type[Node], ...], files: dict[Path, ast.Module] = FILES) -> Iterator[tuple[Path, Node]]:
+    for path, tree in files.items():
         for node in ast.walk(tree):
             if isinstance(node, kinds):
                 yield path, node

@@ -15,8 +15,8 @@ from house import ROOT, SOURCE
 
 def test_arrows_point_one_way() -> None:
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert found.returncode == 0, found.stdout
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout
 
 
 def test_importing_is_light() -> None:
@@ -25,8 +25,8 @@ def test_importing_is_light() -> None:
     code = (
         f"import torch, sys; before = set(sys.modules); import minimand; print({heavy} & (set(sys.modules) - before))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "set()"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "set()"
 
 
 def test_every_public_name_is_there() -> None:

@@ -59,16 +59,16 @@ def _pairs(second: str) -> dict[str, Tensor]:
 def _of_torchvision() -> dict[str, Callable[[], Made]]:
     names = "alexnet vgg11 vgg16_bn resnet18 squeezenet1_0 densenet121 mobilenet_v2 mobilenet_v3_small efficientnet_b0"
     names += " shufflenet_v2_x0_5 convnext_tiny swin_t regnet_y_400mf mnasnet0_5"
-    made = {name: _torchvision(name) for name in names.split()}
+    models = {name: _torchvision(name) for name in names.split()}
     googlenet = _torchvision("googlenet", 96, init_weights=False)  # with heads that only training runs
-    return {**made, "googlenet": googlenet, "vit_b_16": _torchvision("vit_b_16", image_size=64)}
+    return {**models, "googlenet": googlenet, "vit_b_16": _torchvision("vit_b_16", image_size=64)}
 
 
 def _of_timm() -> dict[str, Callable[[], Made]]:
     names = "nfnet_l0 nf_resnet50 resnetv2_50 repvgg_a0 convmixer_768_32 poolformer_s12 mobilevit_xxs ghostnet_100"
     sized = "vit_tiny_patch16_224 mixer_s32_224 resmlp_12_224 gmlp_ti16_224 cait_xxs24_224 xcit_nano_12_p16_224"
-    made = {name: _timm(name, 32 if "nf" in name else 64) for name in names.split()}
-    return {**made, **{name: _timm(name, img_size=64) for name in sized.split()}}
+    models = {name: _timm(name, 32 if "nf" in name else 64) for name in names.split()}
+    return {**models, **{name: _timm(name, img_size=64) for name in sized.split()}}
 
 
 def _of_transformers() -> dict[str, Callable[[], Made]]:

@@ -50,15 +50,15 @@ def test_text_of_a_folder_runs_no_file(own: Path) -> None:
 
 def test_a_file_that_was_changed_is_read_again(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
-    found = []
+    algorithms = []
     for momentum in (0.1, 0.2):
         file.write_text(
             f"import minimand as mm\nclass My(mm.algorithms.HeavyBall):\n    momentum: mm.Coefficient = {momentum}\n"
         )
-        found.append(as_algorithm(f"{file}:My"))
-    assert [algorithm.coefficients()["momentum"](0) for algorithm in found] == [0.1, 0.2]
+        algorithms.append(as_algorithm(f"{file}:My"))
+    assert [algorithm.coefficients()["momentum"](0) for algorithm in algorithms] == [0.1, 0.2]
     file.write_text(file.read_text().replace("0.2", "0.1"))
-    assert as_algorithm(f"{file}:My") == found[0]
+    assert as_algorithm(f"{file}:My") == algorithms[0]
 
 
 def test_only_python_files_are_read(own: Path) -> None:

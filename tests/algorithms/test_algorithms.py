@@ -106,12 +106,12 @@ def test_input_injection_converges_to_the_minimum_of_its_text() -> None:
     """f(z) + (1 - r) / (2 s r) |z - x_0|^2 for f = |z - 3|^2 / 2, solved by hand."""
     r, s, first = 0.8, 0.25, -1.0
     algorithm = A.InputInjection(step_size=s, retained=r, injected=1 - r)
-    state, asked = algorithm.start(first), list[float]()
+    state, queries = algorithm.start(first), list[float]()
     for k in range(200):
-        asked = []
-        state = algorithm.step(state, lambda z, asked=asked: asked.append(z) or z - 3, k)
+        queries = []
+        state = algorithm.step(state, lambda z, queries=queries: queries.append(z) or z - 3, k)
     weight = (1 - r) / (s * r)
-    assert asked[0] == pytest.approx((3 + weight * first) / (1 + weight))
+    assert queries[0] == pytest.approx((3 + weight * first) / (1 + weight))
 
 
 _values = st.one_of(

@@ -38,15 +38,15 @@ def _inputs(count: int = 1) -> list[Tensor]:
     return [torch.randn(3, 4, WIDTH, dtype=torch.double, requires_grad=True) for _ in range(count)]
 
 
-def _same(stage: Any, given: Any, inputs: Sequence[Tensor], expected: Tensor) -> None:
+def _same(stage: Any, start: Any, inputs: Sequence[Tensor], expected: Tensor) -> None:
     """Values and gradients, by input and by parameter, of both ways to run a stage and of a formula."""
-    by_layers = stage.start(given)
+    by_layers = stage.start(start)
     for layer in stage.layers:
         by_layers = layer(by_layers)
     variables = [*inputs, *stage.parameters()]
     weights = torch.randn_like(expected)
     wanted = torch.autograd.grad(expected, variables, weights, materialize_grads=True, retain_graph=True)
-    for output in (stage(given), stage.read(by_layers)):
+    for output in (stage(start), stage.read(by_layers)):
         torch.testing.assert_close(output, expected, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(
             torch.autograd.grad(output, variables, weights, materialize_grads=True), wanted, rtol=1e-8, atol=1e-9
@@ -64,8 +64,8 @@ def test_formers_are_their_formulas(cls: Any, first_velocity: str) -> None:
         asked_at = z + c["lookahead"][k] * v
         v = _norm(c["momentum"][k] * v + c["step_size"][k] * block["gradient"](asked_at), block["normalize"].weight)
         z = z + (c["progress"][k] if "progress" in c else 1) * v
-    given = (x, velocity) if first_velocity == "own" else x
-    _same(stage, given, inputs if first_velocity == "own" else [x], z)
+    start = (x, velocity) if first_velocity == "own" else x
+    _same(stage, start, inputs if first_velocity == "own" else [x], z)
 
 
 def test_the_triple_momentum_former_is_yurii_former_in_other_coordinates() -> None:

@@ -119,8 +119,8 @@ def test_proximal_fista_keeps_fista_s_bound_on_sums() -> None:
 
 
 def _known(name: str) -> list[mm.Algorithm]:
-    found = mm.identify(name, depth=8)
-    names = [match.second.partition("(")[0] for match in found.matches]
+    identification = mm.identify(name, depth=8)
+    names = [match.second.partition("(")[0] for match in identification.matches]
     return [cls() for cls in ALGORITHMS.values() if cls.__name__ in names]
 
 

@@ -101,16 +101,16 @@ def test_the_network_and_the_world_stay_as_they_were(name: str, kind: Any) -> No
 @pytest.mark.parametrize("cache", ["memory", "disk"])
 def test_features_for_trained_probes_are_made_once(cache: Any) -> None:
     model = networks()["state of two tensors"]
-    seen = [0] * 3
+    calls = [0] * 3
     for j, layer in enumerate(mm.as_network(model).layers):
         layer.register_forward_hook(
-            lambda _, inputs, __, j=j: seen.__setitem__(j, seen[j] + len(cast(Any, inputs[0])[0]))
+            lambda _, inputs, __, j=j: calls.__setitem__(j, calls[j] + len(cast(Any, inputs[0])[0]))
         )
     separability = mm.probe(
         model, digits(), "cnn", recipe=mm.Recipe(5, 64, mm.SGD(0.05), mm.StepDecay(at=())), cache=cache
     )
     assert len(separability.layers) == 3
-    assert max(seen) <= 400 + 200 + 256 + 2  # all samples once, and a batch to see shapes and sizes
+    assert max(calls) <= 400 + 200 + 256 + 2  # all samples once, and a batch to see shapes and sizes
 
 
 def test_more_layers_below_a_probe_or_in_it_tell_more() -> None:

@@ -66,10 +66,10 @@ def test_gradient_descent_is_densenet(bottleneck: bool, binding: Binding) -> Non
         new = _bn_relu_conv(layer.branch, z)
         z = torch.cat([z, _bn_relu_conv(layer.branch, new, first=3) if bottleneck else new], dim=1)
     blocks = layers if binding == "residual" else [Skip(layer, nn.Identity(), nn.Identity()) for layer in layers]
-    found = mm.unroll("gradient_descent", blocks, binding)(_state(x))
-    torch.testing.assert_close(found, z, rtol=1e-5, atol=1e-5)
+    output = mm.unroll("gradient_descent", blocks, binding)(_state(x))
+    torch.testing.assert_close(output, z, rtol=1e-5, atol=1e-5)
     weights = torch.randn_like(z)
-    gradients = [torch.autograd.grad(out, x, weights)[0] for out in (found, z)]
+    gradients = [torch.autograd.grad(out, x, weights)[0] for out in (output, z)]
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
 
 
@@ -88,8 +88,8 @@ def test_agd_net_is_equation_21(bottleneck: bool) -> None:
         skip = z[k] - cast(Tensor, sum(h[j] * z[j] for j in range(k + 1) if h[j] != 0))
         assert skip.shape == new.shape or not skip.any()  # z_0 has other channels, and cancels
         z.append(new + beta * skip if k > 0 else new)
-    found = mm.unroll("gradient_descent", layers)(_state(z[0]))
-    torch.testing.assert_close(found, torch.cat(z, dim=1), rtol=1e-4, atol=1e-4)
+    output = mm.unroll("gradient_descent", layers)(_state(z[0]))
+    torch.testing.assert_close(output, torch.cat(z, dim=1), rtol=1e-4, atol=1e-4)
 
 
 def test_agd_net_with_the_weights_of_nesterov_is_nesterov() -> None:

@@ -113,14 +113,14 @@ def test_an_implicit_network_solves_the_equations_of_its_kernel(name: str, bindi
     if len(algorithm.oracles) == 1:
         layers = [layer[algorithm.oracles[0]] for layer in layers]
     stage = mm.unroll(algorithm, layers, binding).double()
-    asked: list[tuple[Tensor, Tensor]] = []
+    queries: list[tuple[Tensor, Tensor]] = []
     for block in stage.modules():
         if isinstance(block, mm.Implicit):
-            block.register_forward_hook(lambda m, _, u: asked.append((cast(Tensor, u), cast(mm.Implicit, m).block(u))))
+            block.register_forward_hook(lambda m, _, u: queries.append((cast(Tensor, u), cast(Any, m).block(u))))
     x = torch.randn(4, 5, dtype=torch.double)
     with torch.no_grad():
         output = stage(x)
-        implicit, values = iter(asked), cast(dict[Any, Tensor], {INPUT: x})
+        implicit, values = iter(queries), cast(dict[Any, Tensor], {INPUT: x})
         for query in kernel(algorithm, depth, binding).queries:
             if is_proximal(query.answer.oracle):
                 u, values[query.answer] = next(implicit)

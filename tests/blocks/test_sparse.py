@@ -27,9 +27,9 @@ def test_least_squares_is_minus_the_gradient() -> None:
     matrix, _, b = _problem()
     u = torch.randn(1, 20, dtype=torch.double, requires_grad=True)
     (gradient,) = torch.autograd.grad((u @ matrix.T - b).square().sum() / 2, u)
-    found = least_squares(matrix)(torch.cat([u, b], dim=1))
-    torch.testing.assert_close(found[:, :20], -gradient)
-    assert not found[:, 20:].any()
+    step = least_squares(matrix)(torch.cat([u, b], dim=1))
+    torch.testing.assert_close(step[:, :20], -gradient)
+    assert not step[:, 20:].any()
 
 
 def test_soft_thresholding_minimizes() -> None:
@@ -46,9 +46,9 @@ def test_unrolled_ista_solves_the_lasso() -> None:
     matrix, _, b = _problem()
     weight = 0.01
     blocks = [{"gradient": least_squares(matrix), "prox": SoftThreshold(20, weight).double()} for _ in range(3000)]
-    found = mm.unroll("proximal_gradient", blocks)(_start(b, 20))[0, :20]
+    code = mm.unroll("proximal_gradient", blocks)(_start(b, 20))[0, :20]
     lasso = Lasso(alpha=weight / 12, fit_intercept=False, tol=1e-12, max_iter=200_000).fit(matrix.numpy(), b[0].numpy())
-    np.testing.assert_allclose(found.detach().numpy(), lasso.coef_, atol=1e-4)
+    np.testing.assert_allclose(code.detach().numpy(), lasso.coef_, atol=1e-4)
 
 
 def test_learned_ista_recovers_better_in_as_many_layers() -> None:

@@ -42,9 +42,9 @@ def _fails(capsys: pytest.CaptureFixture, *arguments: str) -> str:
     with pytest.raises(SystemExit) as stopped:
         main(list(arguments))
     assert stopped.value.code == 2
-    found = capsys.readouterr()
-    assert "Traceback" not in found.err
-    return " ".join(found.err.split()) or " ".join(found.out.split())
+    output = capsys.readouterr()
+    assert "Traceback" not in output.err
+    return " ".join(output.err.split()) or " ".join(output.out.split())
 
 
 @pytest.fixture(autouse=True)
@@ -373,15 +373,15 @@ def test_diagnose_reads_and_repairs_a_model_of_ones_own(capsys: pytest.CaptureFi
     assert "vanishing" in _run(capsys, "diagnose", "net.py:Net(depth=12)", "--shape", "64")
     assert "nothing to repair" in _run(capsys, "diagnose", "net.py:ready", "--shape", "64", "--fix")
     assert "ok: " in _run(capsys, "diagnose", "net.py:words", "--shape", "7", "--tokens", "9")
-    found = _run(capsys, "diagnose", "net.py:ready", "--shape", "64", "--fix", "--output", "none.pt")
-    assert "none.pt is not written" in found
+    output = _run(capsys, "diagnose", "net.py:ready", "--shape", "64", "--fix", "--output", "none.pt")
+    assert "none.pt is not written" in output
     assert not Path("none.pt").exists()
-    found = _run(capsys, "diagnose", "mlp(width=32)", "--data", "digits", "--jacobian")
-    assert "ok: " in found
-    assert "singular values of the Jacobian" in found
-    found = _run(capsys, "diagnose", "net.py:words", "--shape", "7", "--tokens", "9", "--jacobian", "--curvature")
-    assert "tangent kernel" in found
-    assert "Hessian" not in found
+    output = _run(capsys, "diagnose", "mlp(width=32)", "--data", "digits", "--jacobian")
+    assert "ok: " in output
+    assert "singular values of the Jacobian" in output
+    output = _run(capsys, "diagnose", "net.py:words", "--shape", "7", "--tokens", "9", "--jacobian", "--curvature")
+    assert "tangent kernel" in output
+    assert "Hessian" not in output
     assert "Hessian" in _run(capsys, "diagnose", "net.py:ready", "--data", "digits", "--curvature")
     cases = [
         (["net.py:Nett", "--shape", "64"], "Did you mean 'Net'"),
@@ -494,8 +494,8 @@ def test_a_run_of_a_network_of_steps_is_packed_evaluated_and_exported(capsys: py
     assert "size: 1-bit" in packed
     assert "bfloat16" not in packed
     expected = re.findall(r"(loss|accuracy) +([0-9.]+)", _run(capsys, "evaluate", "hard"))
-    found = re.findall(r"(loss|accuracy) +([0-9.]+)", _run(capsys, "evaluate", "hard.packed", "--data", "digits"))
-    assert found == expected
+    printed = re.findall(r"(loss|accuracy) +([0-9.]+)", _run(capsys, "evaluate", "hard.packed", "--data", "digits"))
+    assert printed == expected
     _run(capsys, "train", *HARD, "--run", "rough", "--precision", "bf16", "--quiet")
     assert "the run is evaluated in bfloat16" in _run(capsys, "pack", "rough", "-o", "rough.packed")
     pytest.importorskip("onnxscript")

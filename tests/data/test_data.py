@@ -323,19 +323,19 @@ def test_batches_can_be_entered_anywhere(kind: str) -> None:
             inputs, target = super().__getitem__(i)
             return inputs + torch.rand(1) + np.random.rand(), target
 
-    made: Any = {
+    forms: Any = {
         "arrays": Arrays(x, y),
         "items": Items(Noisy(x, y), workers=0),
         "loader": Loader(DataLoader(Noisy(x, y), batch_size=5, shuffle=True)),
     }[kind]
-    whole = list(made.batches(5, seed=7))
+    whole = list(forms.batches(5, seed=7))
     for first in (0, 1, 3):
-        rest = list(made.batches(5, seed=7, first=first))
+        rest = list(forms.batches(5, seed=7, first=first))
         assert len(rest) == len(whole) - first
         for (a, b), (c, d) in zip(whole[first:], rest, strict=True):
             torch.testing.assert_close(a.float(), c.float(), rtol=0, atol=0)
             assert torch.equal(b, d)
-    assert not all(torch.equal(a, b) for (a, _), (b, _) in zip(whole, made.batches(5, seed=8), strict=False))
+    assert not all(torch.equal(a, b) for (a, _), (b, _) in zip(whole, forms.batches(5, seed=8), strict=False))
 
 
 def test_training_leaves_an_incomplete_batch_out_and_evaluation_does_not() -> None:

@@ -65,8 +65,9 @@ def test_the_words_of_several_groups_and_of_too_few_seeds() -> None:
     assert len(decisions) == 2
 
     def row(*changes: tuple[str, int]) -> str:
-        made = [replace(d, verdict=word, seeds=n, measured=n) for d, (word, n) in zip(decisions, changes, strict=True)]
-        result.__dict__["decisions"] = made
+        pairs = zip(decisions, changes, strict=True)
+        changed = [replace(decision, verdict=word, seeds=n, measured=n) for decision, (word, n) in pairs]
+        result.__dict__["decisions"] = changed
         return claim_rows([study], lambda name: result, [])[0][3]
 
     assert row(("confirmed", 10), ("confirmed", 10)) == "confirmed"

@@ -18,8 +18,8 @@ KINDS = [name.removeprefix("list_") for name in mm.__all__ if name.startswith("l
 
 def blocks(text: str, language: str) -> list[str]:
     """The blocks of code in a language; those that include a file are left out."""
-    found = re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
-    return [block for block in found if "--8<--" not in block]
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+    return [block for block in blocks if "--8<--" not in block]
 
 
 def entry_points(page: Path) -> dict[str, dict[str, str]]:

@@ -123,7 +123,7 @@ def test_the_page_on_layerwise_training_says_what_happens(capsys: pytest.Capture
     for block in _blocks((DOCS / "layerwise.md").read_text(), "python"):
         exec(compile(block, "layerwise.md", "exec"), names)
     lines = capsys.readouterr().out.splitlines()
-    accuracies = [float(found) for line in lines for found in re.findall(r"test accuracy ([0-9.]+) %", line)]
+    accuracies = [float(percent) for line in lines for percent in re.findall(r"test accuracy ([0-9.]+) %", line)]
     assert len(accuracies) == 3
     assert min(accuracies) > 85
     together = re.search(r"all classifiers together: ([0-9.]+) %", lines[0])

@@ -45,15 +45,15 @@ def _claims() -> tuple[Claim, ...]:
 
 @pytest.fixture
 def study(monkeypatch: pytest.MonkeyPatch) -> DecisiveStudy:
-    made = DecisiveStudy(
+    study = DecisiveStudy(
         "decided", "Made up", "About.", (),
         lambda scale: [{"arm": arm, "group": group} for group in (1, 2) for arm in _HEIGHT],
         _measure, ("group", "arm"), (Column("score", "score", 2),),
         claims=_claims(), margin=0.5, unit="units", seeds=8,
         trials=lambda cell, scale: Trials([{"rate": rate} for rate in (1, 2, 3, 4)], {"group": 1}),
     )  # fmt: skip
-    monkeypatch.setitem(STUDIES._things, "decided", made)
-    return made
+    monkeypatch.setitem(STUDIES._things, "decided", study)
+    return study
 
 
 def _decided(run: Path, **arguments: Any) -> DecisiveResult:

@@ -247,8 +247,8 @@ def test_a_search_with_two_jobs_suggests_the_same_whenever_it_is_broken_off(
     )
 
     def trials(folder: str, count: int, jobs: int = 2) -> list[Any]:
-        made: Any = mm.search(**_SMALL, seeds=1, run=tmp_path / folder, trials=count, jobs=jobs)
-        return [(trial.number, trial.method, trial.outcome, trial.loss) for trial in made]
+        search: Any = mm.search(**_SMALL, seeds=1, run=tmp_path / folder, trials=count, jobs=jobs)
+        return [(trial.number, trial.method, trial.outcome, trial.loss) for trial in search]
 
     whole = trials("whole", 9)
     for count in (2, 4, 6, 9):

@@ -27,10 +27,10 @@ def test_onnxruntime_gives_what_the_hardened_model_gives_for_any_batch(tmp_path:
     assert model.training
     model.eval()
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    (given,) = session.get_inputs()
+    (entry,) = session.get_inputs()
     for batch in (1, 5):
         x = torch.randn(batch, 3, 10, 10)
-        (y,) = session.run(None, {given.name: x.numpy()})
+        (y,) = session.run(None, {entry.name: x.numpy()})
         torch.testing.assert_close(torch.from_numpy(y), model(x), rtol=1e-5, atol=1e-5)
 
 

@@ -97,18 +97,18 @@ def test_fused_thresholds_are_those_of_the_sums(case: Case, flipped: bool, switc
     if switched:
         shortcuts = {"shortcut": pack_above(shortcut.float(), None), "shortcut_limits": others.flatten()}
 
-    found = prepare(bits, weights, **arguments).above(bits, limits.flatten(), flip, **shortcuts)
-    assert found.words.equal(pack_above(expected.float()).words)
+    bits_above = prepare(bits, weights, **arguments).above(bits, limits.flatten(), flip, **shortcuts)
+    assert bits_above.words.equal(pack_above(expected.float()).words)
 
 
 @given(
     shape=st.tuples(st.integers(1, 3), st.integers(1, 140), st.integers(1, 5), st.integers(1, 9)),
     dtype=st.sampled_from([torch.float32, torch.int32, torch.float64, torch.bfloat16]),
     layout=st.sampled_from(["contiguous", "channels_last", "strided", "vector"]),
-    given=st.booleans(),
+    has_thresholds=st.booleans(),
 )
 def test_bits_are_where_the_threshold_is_passed(
-    shape: tuple[int, int, int, int], dtype: torch.dtype, layout: str, given: bool
+    shape: tuple[int, int, int, int], dtype: torch.dtype, layout: str, has_thresholds: bool
 ) -> None:
     z = (3 * torch.randn(shape)).to(dtype)
     z.view(-1)[::5] = 0
@@ -120,8 +120,8 @@ def test_bits_are_where_the_threshold_is_passed(
         z = torch.stack([z, -z], 4)[..., 0]
     elif layout == "vector":
         z = z[:, :, 0, 0]
-    thresholds = z.reshape(*z.shape[:2], -1)[0, :, 0].nan_to_num() if given else None
-    flip = torch.rand(shape[1]) < 0.5 if given else None
+    thresholds = z.reshape(*z.shape[:2], -1)[0, :, 0].nan_to_num() if has_thresholds else None
+    flip = torch.rand(shape[1]) < 0.5 if has_thresholds else None
     bits = pack_above(z, thresholds, flip)
     wide = (1, -1, *[1] * (z.ndim - 2))
     expected = z > (0 if thresholds is None else thresholds.view(wide))

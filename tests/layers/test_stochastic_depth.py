@@ -10,9 +10,9 @@ def test_whole_samples_are_dropped_and_the_mean_is_kept() -> None:
     x = torch.full((4000, 3, 2), 2.0, dtype=torch.double)
     factors = drop(x) / 2
     assert torch.equal(factors, factors[:, :1, :1].expand_as(x))
-    kept = factors[:, 0, 0] != 0
-    torch.testing.assert_close(factors[kept], torch.full_like(factors[kept], 4 / 3))
-    assert abs(float(kept.double().mean()) - 0.75) < 4 * (0.25 * 0.75 / 4000) ** 0.5
+    survivors = factors[:, 0, 0] != 0
+    torch.testing.assert_close(factors[survivors], torch.full_like(factors[survivors], 4 / 3))
+    assert abs(float(survivors.double().mean()) - 0.75) < 4 * (0.25 * 0.75 / 4000) ** 0.5
     assert torch.equal(drop.eval()(x), x)
 
 

@@ -100,17 +100,17 @@ def test_a_densenet_has_the_sizes_of_its_formula(size: str, layers: int, growth:
         expected += sum(layer(c + k * growth) for k in range(layers))
         c += layers * growth
         if stage < 2:
-            kept = c // 2 if bottleneck else c
-            expected += 2 * c + c * kept
-            c = kept
+            inner = c // 2 if bottleneck else c
+            expected += 2 * c + c * inner
+            c = inner
     expected += 2 * c + 10 * c + 10
     with torch.device("meta"):
         model = mm.create_model(f"densenet{size}")
         assert sum(p.numel() for p in model.parameters()) == expected
         assert len(model.layers) == 3 * layers + 2
         if not bottleneck:  # a factor for each pair of z's in a stage
-            found = sum(p.numel() for p in mm.create_model(f"agd_net{size}").parameters())
-            assert found == expected + 3 * layers * (layers + 1) // 2
+            count = sum(p.numel() for p in mm.create_model(f"agd_net{size}").parameters())
+            assert count == expected + 3 * layers * (layers + 1) // 2
 
 
 def test_gradient_descent_is_the_residual_network_itself() -> None:

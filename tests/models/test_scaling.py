@@ -28,12 +28,12 @@ def _flops(text: str, phi: float) -> int:
 def test_operations_grow_as_promised(text: str) -> None:
     phi = 3
     growth = 1.2 * 1.1**2 * (1.15**2 if text in IMAGES else 1)
-    found = math.log(_flops(text, phi) / _flops(text, 0)) / phi
+    exponent = math.log(_flops(text, phi) / _flops(text, 0)) / phi
     if text.startswith("densenet"):
         # Between one alpha more, of 1 x 1 convolutions that read all layers, and none, of 3 x 3 ones that do not.
-        assert math.log(growth) < found < math.log(1.2 * growth)
+        assert math.log(growth) < exponent < math.log(1.2 * growth)
     else:
-        assert found == pytest.approx(math.log(growth), rel=0.12)
+        assert exponent == pytest.approx(math.log(growth), rel=0.12)
 
 
 @pytest.mark.parametrize("name", [name for name in mm.list_models() if "depth" in mm.model_info(name).settings])
@@ -63,11 +63,11 @@ def test_blocks_are_shared_in_proportion(depths: tuple[int, ...]) -> None:
     assert shared(sum(depths), depths) == list(depths)
     assert shared(3 * sum(depths), depths) == [3 * d for d in depths]
     for blocks in range(len(depths), 60):
-        found = shared(blocks, depths)
-        assert sum(found) == blocks
-        assert min(found) >= 1
+        shares = shared(blocks, depths)
+        assert sum(shares) == blocks
+        assert min(shares) >= 1
         if blocks >= sum(depths):
-            assert all(abs(n - blocks * d / sum(depths)) < 1 for n, d in zip(found, depths, strict=True))
+            assert all(abs(n - blocks * d / sum(depths)) < 1 for n, d in zip(shares, depths, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_timm_has_every_model_of_images_and_keeps_its_own(timm: Any) -> None:
     names += [f"{algorithm}_{name}" for algorithm in ("apg2", "fista", "merge_and_run") for name in names]
     assert set(names) <= set(timm.list_models())
     ours = set(timm.list_models(module="timm_registry"))
-    kept = {
+    shared = {
         "resnet18",
         "resnet34",
         "resnet50",
@@ -40,7 +40,7 @@ def test_timm_has_every_model_of_images_and_keeps_its_own(timm: Any) -> None:
         *(f"convnext_{x}" for x in ("atto", "tiny", "small", "base")),
         *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
     }
-    assert set(names) - ours == kept
+    assert set(names) - ours == shared
     assert not [
         name
         for name in ours

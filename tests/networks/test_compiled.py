@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is dep
 
 
 @pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
+def saved_dtypes(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
     """The types of what the forward graph hands to the backward one, as inductor splits them; nothing is generated."""
     from functorch.compile import min_cut_rematerialization_partition
     from torch._dynamo.backends.common import aot_autograd
@@ -50,14 +50,14 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
     return types
 
 
-def test_no_mask_is_kept(kept: list[torch.dtype]) -> None:
+def test_no_mask_is_kept(saved_dtypes: list[torch.dtype]) -> None:
     torch.manual_seed(0)
     model = mm.rewire(nn.Sequential(*[_Block() for _ in range(6)]), "heavy_ball(momentum=0.5)").double()
     x = torch.randn(2, 4, 8, 8, dtype=torch.double)
     parameters = list(model.parameters())
     expected = torch.autograd.grad(model(x).square().sum(), parameters)
-    found = torch.autograd.grad(mm.compiled(model, fullgraph=True)(x).square().sum(), parameters)
-    torch.testing.assert_close(found, expected)
-    assert kept
-    assert torch.bool not in kept
+    gradients = torch.autograd.grad(mm.compiled(model, fullgraph=True)(x).square().sum(), parameters)
+    torch.testing.assert_close(gradients, expected)
+    assert saved_dtypes
+    assert torch.bool not in saved_dtypes
     torch.compiler.reset()

@@ -26,21 +26,21 @@ def _check(algorithm: mm.Algorithm, depth: int, binding: Binding) -> None:
     for policy in _policies():
         program = _Machine(exactly(algorithm), binding, *policy).run(depth)
         registers: dict[int, Combination] = {0: Combination.atom(INPUT)}
-        asked = []
+        queries = []
         calls: dict[tuple[int, str], int] = {}
         for instruction in program.instructions:
             match instruction:
                 case Ask(target, layer, oracle, point):
                     call = calls[layer, oracle] = calls.get((layer, oracle), -1) + 1
-                    asked.append(registers[point])
+                    queries.append(registers[point])
                     registers[target] = Combination.atom(Answer(layer, oracle, call))
                 case Add(target, left, right, a, b):
                     registers[target] = a * registers[left] + b * registers[right]
                 case Scale(target, source, factor):
                     registers[target] = factor * registers[source]
         assert registers[program.output].same(expected.output)
-        assert len(asked) == len(expected.queries)
-        assert all(p.same(q.point) for p, q in zip(asked, expected.queries, strict=True))
+        assert len(queries) == len(expected.queries)
+        assert all(p.same(q.point) for p, q in zip(queries, expected.queries, strict=True))
 
 
 @pytest.mark.parametrize("binding", BINDINGS)

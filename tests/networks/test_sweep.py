@@ -88,8 +88,8 @@ def _has_its_gradient(stage: Unrolled, x: Tensor) -> None:
     size = torch.stack([d.square().sum() for d in directions]).sum().sqrt()
 
     def f(x: Tensor, *parameters: Tensor) -> Tensor:
-        given = dict(zip(names, parameters, strict=True))
-        return (weights * torch.func.functional_call(stage, given, (x,))).sum()
+        by_name = dict(zip(names, parameters, strict=True))
+        return (weights * torch.func.functional_call(stage, by_name, (x,))).sum()
 
     def along(h: float) -> float:
         with torch.no_grad():
@@ -131,7 +131,7 @@ def _rests(stage: Unrolled, x: Tensor) -> None:
         for k in range(DEPTH):
             for oracle in stage.algorithm.oracles:
                 if not is_proximal(oracle) and not is_map(oracle):
-                    _block(stage, k, oracle).register_forward_hook(lambda _, given, answer: given[0] + answer)
+                    _block(stage, k, oracle).register_forward_hook(lambda _, inputs, answer: inputs[0] + answer)
     assert torch.allclose(stage(x), x, rtol=0, atol=1e-12) == rests
     assert rests or isinstance(stage.algorithm, _WITH_FREE_SUMS)
 

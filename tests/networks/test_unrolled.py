@@ -95,12 +95,12 @@ def test_autocast_mixes_precisions(name: str) -> None:
 
 def test_a_block_asked_by_one_oracle_twice_is_shared() -> None:
     blocks = [nn.Linear(3, 3) for _ in range(2)]
-    asked = []
+    queries = []
     for block in blocks:
-        block.register_forward_hook(lambda module, *_: asked.append(module))
+        block.register_forward_hook(lambda module, *_: queries.append(module))
     x = torch.randn(2, 3)
     output = mm.unroll("extragradient", blocks)(x)
-    assert asked == [blocks[0], blocks[0], blocks[1], blocks[1]]
+    assert queries == [blocks[0], blocks[0], blocks[1], blocks[1]]
     for block in blocks:
         x = x + block(x + block(x))
     torch.testing.assert_close(output, x)

@@ -16,16 +16,16 @@ def test_pad_and_crop_moves_each_image_by_at_most_the_padding() -> None:
     moved = Augmentation(pad=2)(batch)
     padded = torch.nn.functional.pad(image, (2,) * 4)[0, 0]
     crops = [padded[i : i + 6, j : j + 6] for i in range(5) for j in range(5)]
-    seen = {next(n for n, crop in enumerate(crops) if torch.equal(crop, m[0])) for m in moved}
-    assert len(seen) > 20
+    corners = {next(n for n, crop in enumerate(crops) if torch.equal(crop, m[0])) for m in moved}
+    assert len(corners) > 20
 
 
 def test_flip_mirrors_half_of_the_images() -> None:
     batch = torch.rand(400, 1, 3, 5)
     flipped = Augmentation(flip=True)(batch)
     mirrored = sum(torch.equal(a.flip(-1), b) for a, b in zip(batch, flipped, strict=True))
-    kept = sum(torch.equal(a, b) for a, b in zip(batch, flipped, strict=True))
-    assert mirrored + kept == 400
+    unmoved = sum(torch.equal(a, b) for a, b in zip(batch, flipped, strict=True))
+    assert mirrored + unmoved == 400
     assert 150 < mirrored < 250
 
 
@@ -75,15 +75,15 @@ def test_randaugment_changes_each_image_on_its_own(channels: int, dtype: torch.d
     """By torch's random numbers alone, and keeps what images are."""
     image = torch.randint(256, (1, channels, 12, 10), dtype=torch.uint8)
     batch = (image if dtype == torch.uint8 else image / 255).expand(60, -1, -1, -1)
-    found = []
+    draws = []
     for seed in (0, 0, 1):
-        random.seed(len(found))
-        np.random.seed(len(found))
+        random.seed(len(draws))
+        np.random.seed(len(draws))
         torch.manual_seed(seed)
-        found.append(Augmentation(randaugment=9)(batch))
-    assert torch.equal(found[0], found[1])
-    assert not torch.equal(found[0], found[2])
-    changed = found[0]
+        draws.append(Augmentation(randaugment=9)(batch))
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    changed = draws[0]
     assert (changed.shape, changed.dtype) == (batch.shape, dtype)
     assert changed.max() <= (255 if dtype == torch.uint8 else 1)
     assert len({tuple(one.flatten().tolist()) for one in changed}) > 25

@@ -184,8 +184,8 @@ def test_generation_with_a_cache_is_generation_without(name: str) -> None:
 def test_increments_of_heavy_ball_have_two_terms() -> None:
     """And of gradient descent one; with the momentum learnable too."""
     for algorithm, terms in (("gradient_descent", 1), ("heavy_ball", 2), ("momentum_residual", 2), ("nesterov", 3)):
-        found = Increments(mm.algorithms.as_algorithm(algorithm), 9).combinations
-        assert max(len(c.terms) for c in found) <= terms
+        combinations = Increments(mm.algorithms.as_algorithm(algorithm), 9).combinations
+        assert max(len(c.terms) for c in combinations) <= terms
 
 
 @pytest.mark.parametrize(

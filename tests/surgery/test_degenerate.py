@@ -143,8 +143,8 @@ def test_there_and_back_is_the_same_network_by_the_same_names(norm: Callable[[in
     mm.normalize(model, back)
     after = model.state_dict()
     assert list(after) == list(before)
-    kept = [name for name in before if "running" not in name and "tracked" not in name]
-    assert all(torch.equal(after[name], before[name]) for name in kept if there != "rms" or "bias" not in name)
+    names = [name for name in before if "running" not in name and "tracked" not in name]
+    assert all(torch.equal(after[name], before[name]) for name in names if there != "rms" or "bias" not in name)
     mm.changes(model).undo()
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
 

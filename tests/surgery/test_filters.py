@@ -49,13 +49,13 @@ LAYERS = {"0.0": 6, "1.1.0": 5, "2.1.0": 7, "3.2": 9}
 @given(st.data())
 def test_without_filters_whose_output_is_zero_a_network_gives_the_same(data: st.DataObject) -> None:
     torch.manual_seed(data.draw(st.integers(0, 99)))
-    kept = {
+    remaining = {
         name: data.draw(st.lists(st.integers(0, count - 1), min_size=1, unique=True), label=name)
         for name, count in LAYERS.items()
         if data.draw(st.booleans())
     }
     model = chain()
-    for name, left in kept.items():
+    for name, left in remaining.items():
         gone = [i for i in range(LAYERS[name]) if i not in left]
         layer = cast(nn.Conv2d, model.get_submodule(name))
         parent = cast(nn.Sequential, model.get_submodule(name.rpartition(".")[0]))
@@ -71,17 +71,17 @@ def test_without_filters_whose_output_is_zero_a_network_gives_the_same(data: st.
         cast(nn.BatchNorm1d, cast(nn.Sequential, model[3])[1]).bias.zero_()
     before = model(x)
     parameters = sum(p.numel() for p in model.parameters())
-    assert mm.remove_filters(model, kept) is model
+    assert mm.remove_filters(model, remaining) is model
     torch.testing.assert_close(model(x), before, rtol=1e-4, atol=1e-5)
-    removed = any(len(left) < LAYERS[name] for name, left in kept.items())
+    removed = any(len(left) < LAYERS[name] for name, left in remaining.items())
     assert (sum(p.numel() for p in model.parameters()) < parameters) == removed
 
 
 def test_a_new_model_made_narrow_takes_the_weights_of_another() -> None:
-    kept = {"0.0": [5, 1], "2.1.0": [0, 3, 6], "3.2": [2]}
-    model = mm.remove_filters(chain(), kept)
+    remaining = {"0.0": [5, 1], "2.1.0": [0, 3, 6], "3.2": [2]}
+    model = mm.remove_filters(chain(), remaining)
     other = chain()
-    mm.remove_filters(other, kept)
+    mm.remove_filters(other, remaining)
     other.load_state_dict(model.state_dict())
     x = torch.randn(2, 3, 16, 16)
     assert torch.equal(other(x), model(x))
@@ -125,7 +125,7 @@ def _with(*between: nn.Module) -> nn.Sequential:
 
 
 @pytest.mark.parametrize(
-    ("model", "kept", "message"),
+    ("model", "remaining", "message"),
     [
         (_with(nn.ReLU()), {"3": [0]}, "unknown layer with filters in Sequential '3'"),
         (_with(nn.ReLU()), {"0": [4]}, r"keep\['0'\] is \[4\]; expected some of the filters 0 to 3"),
@@ -141,11 +141,11 @@ def _with(*between: nn.Module) -> nn.Sequential:
     ],
 )
 def test_what_cannot_be_removed_is_refused_and_nothing_changes(
-    model: nn.Sequential, kept: dict[str, list[int]], message: str
+    model: nn.Sequential, remaining: dict[str, list[int]], message: str
 ) -> None:
     before = {name: value.shape for name, value in model.state_dict().items()}
     with pytest.raises(ValueError, match=message):
-        mm.remove_filters(model, kept)
+        mm.remove_filters(model, remaining)
     assert {name: value.shape for name, value in model.state_dict().items()} == before
 
 

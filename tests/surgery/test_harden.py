@@ -33,13 +33,13 @@ def test_every_activation_of_a_resnet_becomes_a_threshold_and_the_ends_stay_real
 
 def test_one_relu_that_a_torchvision_block_uses_twice() -> None:
     model = require_torchvision("a test").models.resnet18(num_classes=10)
-    seen = []
+    inputs = []
     mm.harden(model, mm.QuantizedReLU(4))
     assert len({m for m in model.modules() if isinstance(m, mm.QuantizedReLU)}) == 9
-    model.layer1[0].relu.register_forward_hook(lambda _m, _x, y: seen.append(y))
+    model.layer1[0].relu.register_forward_hook(lambda _m, _x, y: inputs.append(y))
     model(torch.randn(2, 3, 32, 32))
-    assert len(seen) == 2
-    assert all(set((3 * y).round().unique().tolist()) <= {0, 1, 2, 3} for y in seen)
+    assert len(inputs) == 2
+    assert all(set((3 * y).round().unique().tolist()) <= {0, 1, 2, 3} for y in inputs)
 
 
 @pytest.mark.parametrize("model", [nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), mm.Sign()), nn.ReLU()])

@@ -121,19 +121,19 @@ def test_models_are_kept(name: str, kind: str, tmp_path: Path) -> None:
     x = _images(name)
     model.train()(x.double()).square().sum().backward()
     assert all(p.grad is not None for p in model.parameters())
-    made = MODELS[name](normalization=kind)
-    assert made.config == model.config
-    made.train()(x)
-    made.save_pretrained(tmp_path)
+    twin = MODELS[name](normalization=kind)
+    assert twin.config == model.config
+    twin.train()(x)
+    twin.save_pretrained(tmp_path)
     loaded = mm.UnrolledNetwork.from_pretrained(tmp_path)
-    assert torch.equal(loaded.eval()(x), made.eval()(x))
-    other = copy.deepcopy(made)
-    assert str(mm.changes(other)) == str(mm.changes(made))
-    state = made.stem(x)
-    for layer in made.layers:
+    assert torch.equal(loaded.eval()(x), twin.eval()(x))
+    other = copy.deepcopy(twin)
+    assert str(mm.changes(other)) == str(mm.changes(twin))
+    state = twin.stem(x)
+    for layer in twin.layers:
         state = layer(state)
-    torch.testing.assert_close(made.head(state), made(x), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(made.forward_head(made.forward_features(x)), made(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(twin.head(state), twin(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(twin.forward_head(twin.forward_features(x)), twin(x), rtol=1e-4, atol=1e-5)
     if kind != "none":
         decay, rest = (
             sum(p.numel() for p in group["params"]) for group in parameter_groups(trainable_parameters(model), 0.1)

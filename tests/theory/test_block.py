@@ -91,15 +91,15 @@ class _Gated(_Functional):
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,
 )
 def test_what_the_walk_finds(block: nn.Module, two_layers: str, identity: str, convolutional: bool) -> None:
-    found = block_structure(block)
-    assert (found.two_layer, found.identity, found.convolutional) == (two_layers, identity, convolutional)
-    assert found.reason
+    structure = block_structure(block)
+    assert (structure.two_layer, structure.identity, structure.convolutional) == (two_layers, identity, convolutional)
+    assert structure.reason
 
 
 def test_the_certificate_says_what_no_theorem_covers() -> None:
-    found = mm.certify("heavy_ball", block=pre_activation(4, 4))
-    assert [s.name for s in found.universal] == ["U6"]
-    assert {s.fails for s in found.statements if s.name in ("U1", "U2")} == {
+    certificate = mm.certify("heavy_ball", block=pre_activation(4, 4))
+    assert [s.name for s in certificate.universal] == ["U6"]
+    assert {s.fails for s in certificate.statements if s.name in ("U1", "U2")} == {
         "they need a map of the whole state; the block is convolutional"
     }
     assert not mm.certify("heavy_ball", block=nn.Linear(4, 4)).universal

@@ -16,9 +16,9 @@ def _named(certificate, name: str):
 
 
 def test_gradient_descent_is_universal_at_bounded_width() -> None:
-    found = mm.certify("gradient_descent", width=3, d_in=2, d_out=1, block=_dense())
-    assert [s.name for s in found.universal] == ["U1", "U2"]
-    assert found.to_dict()["universal"]
+    certificate = mm.certify("gradient_descent", width=3, d_in=2, d_out=1, block=_dense())
+    assert [s.name for s in certificate.universal] == ["U1", "U2"]
+    assert certificate.to_dict()["universal"]
 
 
 def _dense() -> nn.Module:
@@ -28,23 +28,24 @@ def _dense() -> nn.Module:
 @pytest.mark.parametrize(("width", "names"), [(1, []), (2, ["U2"]), (3, ["U1", "U2"])])
 def test_width_decides(width: int, names: list[str]) -> None:
     """U1 needs d_in + d_out = 3, U2 max(d_in, d_out, 2) = 2."""
-    found = mm.certify("heavy_ball", width=width, d_in=2, d_out=1)
-    assert [s.name for s in found.universal] == names
-    for s in found.statements:
+    certificate = mm.certify("heavy_ball", width=width, d_in=2, d_out=1)
+    assert [s.name for s in certificate.universal] == names
+    for s in certificate.statements:
         assert s.holds or (f"width {width} is below" in s.fails and "a width of" in s.repair)
 
 
 def test_what_is_not_given_becomes_a_proviso() -> None:
-    found = mm.certify("heavy_ball")
-    assert _named(found, "U1").provided == ("width >= d_in + d_out", "T can be any two-layer map of the whole state")
+    certificate = mm.certify("heavy_ball")
+    provisos = ("width >= d_in + d_out", "T can be any two-layer map of the whole state")
+    assert _named(certificate, "U1").provided == provisos
 
 
 def test_where_a_gain_is_zero_pulses_make_up_for_it() -> None:
-    found = mm.certify("leapfrog", depth=6)
-    assert _named(found, "U1").claim == (
+    certificate = mm.certify("leapfrog", depth=6)
+    assert _named(certificate, "U1").claim == (
         "equals any shallow net with a neuron for 2 layers, in the sup norm (pulses 1/2, 1/2)"
     )
-    statement = _named(found, "U1 with one neuron a layer")
+    statement = _named(certificate, "U1 with one neuron a layer")
     assert statement.verdict == "not covered"
     assert statement.fails == "the gain of layer 0, 2, 4 is 0; holds with 2 layers a neuron (pulses 1/2, 1/2)"
 
@@ -59,9 +60,9 @@ def test_where_a_gain_is_zero_pulses_make_up_for_it() -> None:
 
 def test_momentum_one_is_universal_through_its_second_order_limit() -> None:
     for name in ("heavy_ball(momentum=1)", "fista"):
-        found = mm.certify(name, depth=20)
-        assert [s.name for s in found.universal] == ["U1", "U3"]
-        assert "not zero-stable" in _named(found, "U2").fails
+        certificate = mm.certify(name, depth=20)
+        assert [s.name for s in certificate.universal] == ["U1", "U3"]
+        assert "not zero-stable" in _named(certificate, "U2").fails
 
 
 def test_hb_net_read_as_residual_is_not_consistent() -> None:
@@ -78,26 +79,27 @@ def test_hb_net_read_as_residual_is_not_consistent() -> None:
         def read(self, state):
             return state[0]
 
-    found = mm.certify(Cycling(), depth=7)
-    assert not found.consistent
-    assert found.zero_stable  # poles on the circle, simple
-    assert not found.universal
-    assert found.order is None
+    certificate = mm.certify(Cycling(), depth=7)
+    assert not certificate.consistent
+    assert certificate.zero_stable  # poles on the circle, simple
+    assert not certificate.universal
+    assert certificate.order is None
 
 
 def test_learnable_coefficients_are_certified_at_both_ends() -> None:
-    found = mm.certify(A.HeavyBall(momentum=mm.Learnable(0.5, low=0, high=1)))
-    assert {name: end.zero_stable for name, end in found.ends.items()} == {"momentum = 0": True, "momentum = 1": False}
-    assert {name: end.reversible for name, end in found.ends.items()} == {"momentum = 0": False, "momentum = 1": True}
-    assert _named(found, "U4").holds
-    assert "momentum = 0" in _named(found, "U4").claim
-    assert "momentum = 1" in str(found)
+    certificate = mm.certify(A.HeavyBall(momentum=mm.Learnable(0.5, low=0, high=1)))
+    still, frictionless = "momentum = 0", "momentum = 1"
+    assert {name: end.zero_stable for name, end in certificate.ends.items()} == {still: True, frictionless: False}
+    assert {name: end.reversible for name, end in certificate.ends.items()} == {still: False, frictionless: True}
+    assert _named(certificate, "U4").holds
+    assert "momentum = 0" in _named(certificate, "U4").claim
+    assert "momentum = 1" in str(certificate)
 
 
 def test_u4_needs_residual_networks_within_the_bounds() -> None:
-    found = mm.certify(A.HeavyBall(momentum=mm.Learnable(0.5, low=0.2, high=0.9)))
-    assert not _named(found, "U4").holds
-    assert _named(found, "U4").repair == "let the momentum reach 0"
+    certificate = mm.certify(A.HeavyBall(momentum=mm.Learnable(0.5, low=0.2, high=0.9)))
+    assert not _named(certificate, "U4").holds
+    assert _named(certificate, "U4").repair == "let the momentum reach 0"
 
 
 def test_implicit_and_explicit_blocks_inherit_u1() -> None:
@@ -111,35 +113,35 @@ def test_implicit_and_explicit_blocks_inherit_u1() -> None:
         def read(self, state):
             return state
 
-    found = mm.certify(ProximalGradient())
-    assert _named(found, "U5").holds
-    assert found.order is None
+    certificate = mm.certify(ProximalGradient())
+    assert _named(certificate, "U5").holds
+    assert certificate.order is None
 
 
 @pytest.mark.parametrize("name", thin(ALGORITHMS, A.ALGORITHMS))
 @pytest.mark.parametrize("binding", ["residual", "operator"])
 def test_every_certificate_prints_and_is_plain_data(name: str, binding) -> None:
-    found = mm.certify(ALGORITHMS[name], depth=5, binding=binding)
-    text = str(found)
+    certificate = mm.certify(ALGORITHMS[name], depth=5, binding=binding)
+    text = str(certificate)
     assert str(ALGORITHMS[name]).partition("(")[0] in text
     for word in ("consistent", "zero-stable", "order", "gains", "reversible", "memory"):
         assert word in text
     assert any(line.startswith(("universal", "not covered")) for line in text.splitlines())
     assert all(len(line) <= 110 for line in text.splitlines())
-    assert json.loads(json.dumps(found.to_dict()))["binding"] == binding
+    assert json.loads(json.dumps(certificate.to_dict()))["binding"] == binding
 
 
 def test_memory_that_grows_is_said() -> None:
-    found = mm.certify(ALGORITHMS["growing"], depth=6)
-    assert found.memory == (1, 7)
-    assert "grows from 1 to 7 tensors" in str(found)
+    certificate = mm.certify(ALGORITHMS["growing"], depth=6)
+    assert certificate.memory == (1, 7)
+    assert "grows from 1 to 7 tensors" in str(certificate)
 
 
 def test_several_oracles_have_gains_each() -> None:
-    found = mm.certify(ALGORITHMS["two oracles"], depth=4)
-    assert isinstance(found.gains, dict)
-    assert {name: len(g) for name, g in found.gains.items()} == {"gradient_f": 4, "gradient_g": 4}
-    assert found.order is None
+    certificate = mm.certify(ALGORITHMS["two oracles"], depth=4)
+    assert isinstance(certificate.gains, dict)
+    assert {name: len(g) for name, g in certificate.gains.items()} == {"gradient_f": 4, "gradient_g": 4}
+    assert certificate.order is None
 
 
 def test_the_picture_shows_poles_gains_and_wiring() -> None:
@@ -211,8 +213,8 @@ def test_growing_friction_of_the_wrong_sign_is_none() -> None:
         sign = -1
 
     assert "U3" not in [s.name for s in mm.certify(Pushed()).universal]
-    (found,) = (s for s in mm.certify(Braked()).universal if s.name == "U3")
-    assert "(3/t)" in found.claim
+    (statement,) = (s for s in mm.certify(Braked()).universal if s.name == "U3")
+    assert "(3/t)" in statement.claim
 
 
 def test_answers_of_one_block_that_cancel_do_not_reach_the_output() -> None:
@@ -231,16 +233,16 @@ def test_answers_of_one_block_that_cancel_do_not_reach_the_output() -> None:
 
 
 def test_a_step_size_that_vanishes_is_not_dense() -> None:
-    found = mm.certify(mm.algorithms.GradientDescent(step_size=lambda k: 0.5**k))
-    assert [s.name for s in found.universal] == ["U1"]
-    assert "not bounded from below" in str(found)
+    certificate = mm.certify(mm.algorithms.GradientDescent(step_size=lambda k: 0.5**k))
+    assert [s.name for s in certificate.universal] == ["U1"]
+    assert "not bounded from below" in str(certificate)
 
 
 def test_a_schedule_may_end_with_the_network() -> None:
     values = [0.1, 0.2, 0.3, 0.4]
-    found = mm.certify(mm.algorithms.HeavyBall(momentum=lambda k: values[k]), depth=4)
-    assert found.poles is not None
-    assert [p.value.real for p in found.poles] == pytest.approx([1, 0.4])
+    certificate = mm.certify(mm.algorithms.HeavyBall(momentum=lambda k: values[k]), depth=4)
+    assert certificate.poles is not None
+    assert [p.value.real for p in certificate.poles] == pytest.approx([1, 0.4])
     with pytest.raises(ValueError, match=r"HeavyBall.momentum\(4\) raised IndexError"):
         mm.certify(mm.algorithms.HeavyBall(momentum=lambda k: values[k]), depth=5)
 

@@ -23,8 +23,8 @@ def test_momentum_against_none_by_hand() -> None:
 
 def test_under_the_operator_binding_the_states_differ_too() -> None:
     """gradient(x) = x - T(x): after one layer x - s x + s T, so both coefficients differ by |s - 1|."""
-    found = distance(A.GradientDescent(1.5), A.GradientDescent(1), depth=1, binding="operator")
-    assert found == 2 * 0.5
+    bound = distance(A.GradientDescent(1.5), A.GradientDescent(1), depth=1, binding="operator")
+    assert bound == 2 * 0.5
 
 
 @given(

@@ -23,9 +23,9 @@ def test_known_equivalences(m: float, s: float) -> None:
 
 def test_nesterov_is_hessian_damped_up_to_the_read_out() -> None:
     """The queries of Nesterov follow b1 = 1 + m, b0 = -m; DIN reads them out, Nesterov reads x."""
-    found = mm.equivalent(A.Nesterov(momentum=0.3), A.HessianDamped(momentum=0.3, damping=0.3))
-    assert found
-    assert found.relation == "up to read-out"
+    equivalence = mm.equivalent(A.Nesterov(momentum=0.3), A.HessianDamped(momentum=0.3, damping=0.3))
+    assert equivalence
+    assert equivalence.relation == "up to read-out"
 
 
 @pytest.mark.parametrize(
@@ -40,16 +40,16 @@ def test_nesterov_is_hessian_damped_up_to_the_read_out() -> None:
     ],
 )
 def test_pairs_that_are_not_the_same_network(a: str, b: str, relation: str) -> None:
-    found = mm.equivalent(a, b)
-    assert not found
-    assert found.relation == relation
-    assert found.difference
+    equivalence = mm.equivalent(a, b)
+    assert not equivalence
+    assert equivalence.relation == relation
+    assert equivalence.difference
 
 
 def test_a_rescaling_names_its_factor() -> None:
-    found = mm.equivalent("heavy_ball(momentum=0.9)", "momentum_residual(momentum=0.9)")
-    assert found.scale == pytest.approx(10)
-    assert "every block multiplied by 10" in str(found)
+    equivalence = mm.equivalent("heavy_ball(momentum=0.9)", "momentum_residual(momentum=0.9)")
+    assert equivalence.scale == pytest.approx(10)
+    assert "every block multiplied by 10" in str(equivalence)
 
 
 def test_oracles_correspond_by_position() -> None:
@@ -91,10 +91,10 @@ def test_oracles_correspond_by_position() -> None:
 
 def test_irrational_coefficients_compare_to_a_tolerance() -> None:
     root = 2**-0.5
-    found = mm.equivalent(A.HeavyBall(1 - root, root), A.MomentumResidual(1.0, root))
-    assert found
-    assert not found.exact
-    assert "to 1e-9" in str(found)
+    equivalence = mm.equivalent(A.HeavyBall(1 - root, root), A.MomentumResidual(1.0, root))
+    assert equivalence
+    assert not equivalence.exact
+    assert "to 1e-9" in str(equivalence)
     assert mm.equivalent("heavy_ball", "heavy_ball").exact
 
 
@@ -119,11 +119,11 @@ def test_every_algorithm_in_disguise_is_identified(cls: type[mm.Algorithm]) -> N
         def step(self, *arguments):  # pyright: ignore[reportIncompatibleMethodOverride]
             return original.step(*arguments)
 
-    found = mm.identify(Disguise())
-    assert found
-    assert found.algorithm is not None
-    assert mm.equivalent(found.algorithm, original).relation == "identical"
-    assert any(match.second == str(original) or found.algorithm == original for match in found.matches)
+    result = mm.identify(Disguise())
+    assert result
+    assert result.algorithm is not None
+    assert mm.equivalent(result.algorithm, original).relation == "identical"
+    assert any(match.second == str(original) or result.algorithm == original for match in result.matches)
 
 
 def test_an_unknown_algorithm_is_not_identified() -> None:
@@ -185,11 +185,11 @@ def test_fields_that_are_no_coefficients_are_found(original: mm.Algorithm) -> No
     disguised = type("Disguise", (cls,), {})(
         **{f.name: getattr(original, f.name) for f in dataclasses.fields(original)}
     )
-    found = mm.identify(disguised)
-    assert found.algorithm is not None
-    assert type(found.algorithm) is cls
-    assert str(found.algorithm) == str(original) or mm.equivalent(found.algorithm, original).relation == "identical"
-    assert "e-1" not in str(found)  # what is 0 is printed as 0
+    result = mm.identify(disguised)
+    assert result.algorithm is not None
+    assert type(result.algorithm) is cls
+    assert str(result.algorithm) == str(original) or mm.equivalent(result.algorithm, original).relation == "identical"
+    assert "e-1" not in str(result)  # what is 0 is printed as 0
 
 
 @pytest.mark.parametrize("depth", [40, 200])

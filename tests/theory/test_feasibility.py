@@ -31,12 +31,12 @@ def _proves(unit: mm.theory.Separability, x: np.ndarray, t: np.ndarray) -> None:
 def test_the_functions_of_three_bits_that_a_threshold_has_are_104() -> None:
     """Counted by Winder and others: 104 of 256."""
     targets = np.array(list(itertools.product((-1.0, 1.0), repeat=8))).T
-    found = mm.theory.feasibility(_CUBE, targets)
-    for unit, t in zip(found.units, targets.T, strict=True):
+    result = mm.theory.feasibility(_CUBE, targets)
+    for unit, t in zip(result.units, targets.T, strict=True):
         _proves(unit, _CUBE, t)
-    assert sum(unit.separable is True for unit in found.units) == 104
-    assert found.feasible is False
-    assert len(found.infeasible_units) == 152
+    assert sum(unit.separable is True for unit in result.units) == 104
+    assert result.feasible is False
+    assert len(result.infeasible_units) == 152
 
 
 @settings(max_examples=40, deadline=None)
@@ -78,10 +78,10 @@ def test_the_largest_margin_is_that_of_the_nearest_points_of_the_hulls() -> None
 
 def test_a_perceptron_does_not_decide_what_it_cannot_learn() -> None:
     parity = _CUBE.prod(1)
-    found = mm.theory.feasibility(_CUBE, np.stack([_CUBE[:, 0], parity], 1), "perceptron")
-    assert [unit.separable for unit in found.units] == [True, None]
-    assert found.feasible is None
-    assert str(found) == "undecided\n  unit 0: separable with margin 1\n  unit 1: undecided"
+    result = mm.theory.feasibility(_CUBE, np.stack([_CUBE[:, 0], parity], 1), "perceptron")
+    assert [unit.separable for unit in result.units] == [True, None]
+    assert result.feasible is None
+    assert str(result) == "undecided\n  unit 0: separable with margin 1\n  unit 1: undecided"
 
 
 def test_the_same_input_with_two_targets_is_the_proof() -> None:

@@ -62,8 +62,8 @@ def test_dense_rows_of_fista() -> None:
     rows = {2: [0, 1.28175], 3: [0, 0.12229, 1.43404], 4: [0, 0.06495, 0.23050, 1.53106]}
     for row, expected in rows.items():
         move = k.queries[row].point - k.queries[row - 1].point
-        found = [-float(move.coefficient(Answer(j, "gradient", 0))) for j in range(row)]
-        assert found == pytest.approx(expected, abs=6e-6)
+        weights = [-float(move.coefficient(Answer(j, "gradient", 0))) for j in range(row)]
+        assert weights == pytest.approx(expected, abs=6e-6)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

@@ -52,9 +52,9 @@ def methods(draw: st.DrawFn) -> Linear:
     shift = [[Fraction(i == j) for j in range(n)] for i in range(n - 1)]
     push = (Fraction(1), *(Fraction(0) for _ in range(n - 1)))
     mix = [draw(_small) for _ in range(n - 1)]
-    seen = (1 - sum(mix, Fraction(0)), *mix)
+    readout = (1 - sum(mix, Fraction(0)), *mix)
     return Linear(
-        tuple(map(tuple, [newest, *shift])), push, seen, (Fraction(1),) * n, draw(st.sampled_from([seen, push]))
+        tuple(map(tuple, [newest, *shift])), push, readout, (Fraction(1),) * n, draw(st.sampled_from([readout, push]))
     )
 
 
@@ -165,8 +165,8 @@ def test_numbers_of_every_type_are_exact(number: Callable[[Fraction], Any]) -> N
 
 
 def test_fractions_are_identified() -> None:
-    found = mm.identify(A.HeavyBall(Fraction(3, 10), Fraction(9, 10)), depth=8)
-    assert any(match.second.startswith("QuasiHyperbolic(step_size=3.0, momentum=0.9") for match in found.matches)
+    result = mm.identify(A.HeavyBall(Fraction(3, 10), Fraction(9, 10)), depth=8)
+    assert any(match.second.startswith("QuasiHyperbolic(step_size=3.0, momentum=0.9") for match in result.matches)
 
 
 @pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8, np.int8])

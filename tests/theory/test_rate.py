@@ -12,8 +12,8 @@ pytest.importorskip("PEPit")
 def test_gradient_descent_has_its_closed_forms(steps: int) -> None:
     """Drori & Teboulle (2014): L |x_0 - x*|^2 / (4 N + 2); contraction (1 - mu/L)^(2 N)."""
     assert rate("gradient_descent", steps=steps).bound == pytest.approx(1 / (4 * steps + 2), rel=1e-4)
-    found = rate("gradient_descent(step_size=0.5)", mu=0.2, L=2.0, steps=steps, measure="distance")
-    assert found.bound == pytest.approx((1 - 0.2 / 2) ** (2 * steps), rel=1e-4)
+    worst_case = rate("gradient_descent(step_size=0.5)", mu=0.2, L=2.0, steps=steps, measure="distance")
+    assert worst_case.bound == pytest.approx((1 - 0.2 / 2) ** (2 * steps), rel=1e-4)
 
 
 def test_faster_methods_meet_their_bounds() -> None:
@@ -45,9 +45,9 @@ def test_a_proximal_step_is_no_worse_than_a_gradient_step() -> None:
 
 
 def test_no_bound_is_a_result() -> None:
-    found = rate("linearized_admm", steps=2)
-    assert found.bound is None
-    assert "no bound was found" in str(found)
+    worst_case = rate("linearized_admm", steps=2)
+    assert worst_case.bound is None
+    assert "no bound was found" in str(worst_case)
 
 
 def test_a_certificate_shows_it_when_asked() -> None:
@@ -96,9 +96,9 @@ def test_rates_of_quadratics_are_those_of_their_spectrum() -> None:
 
 def test_a_rate_may_begin_with_the_value_and_count_the_best_iterate() -> None:
     """Gradient descent: f(x_N) - f* <= (1 - mu/L)^(2N) (f(x_0) - f*), Taylor et al. 2018; one step of it."""
-    found = rate("gradient_descent", mu=0.2, steps=2, start="value")
-    assert found.bound == pytest.approx((1 - 0.2) ** 4, rel=1e-3)
-    assert "(f(x_0) - f*)" in str(found)
+    worst_case = rate("gradient_descent", mu=0.2, steps=2, start="value")
+    assert worst_case.bound == pytest.approx((1 - 0.2) ** 4, rel=1e-3)
+    assert "(f(x_0) - f*)" in str(worst_case)
     last, best = (rate("heavy_ball", steps=2, measure="gradient", iterate=i).bound for i in ("last", "best"))
     assert last is not None
     assert best is not None
@@ -108,9 +108,9 @@ def test_a_rate_may_begin_with_the_value_and_count_the_best_iterate() -> None:
 
 def test_rates_of_monotone_operators() -> None:
     """The proximal point contracts; gradient steps on a strongly monotone operator: 1 - 2 s mu + s^2 L^2."""
-    found = rate("gradient_descent(step_size=0.1)", mu=0.5, L=1.0, steps=1, measure="distance", family="monotone")
-    assert found.bound == pytest.approx(1 - 2 * 0.1 * 0.5 + 0.1**2, rel=1e-3)
-    assert "monotone F" in str(found)
+    worst_case = rate("gradient_descent(step_size=0.1)", mu=0.5, L=1.0, steps=1, measure="distance", family="monotone")
+    assert worst_case.bound == pytest.approx(1 - 2 * 0.1 * 0.5 + 0.1**2, rel=1e-3)
+    assert "monotone F" in str(worst_case)
     extragradient = rate("extragradient(step_size=0.5)", steps=3, measure="distance", family="monotone").bound
     assert extragradient == pytest.approx(1, rel=1e-3)
     assert (rate("gradient_descent(step_size=0.5)", steps=3, measure="distance", family="monotone").bound or 0) > 1.5

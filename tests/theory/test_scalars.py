@@ -59,12 +59,12 @@ def test_irrational_values_compare_to_a_tolerance() -> None:
 @given(values=st.lists(_rationals, min_size=2, max_size=2), a=_rationals, b=_rationals)
 def test_polynomials_evaluate_like_what_they_were_made_from(values: list[Fraction], a: Fraction, b: Fraction) -> None:
     m, s = Number.unknown("m"), Number.unknown("s")
-    made = (1 + m) * (a * s - m) + b * s**2 - (m - s) * s
+    number = (1 + m) * (a * s - m) + b * s**2 - (m - s) * s
     x, y = values
     expected = (1 + x) * (a * y - x) + b * y**2 - (x - y) * y
     terms = {"m": x, "s": y}
-    found = sum((c * _monomial(m, terms) for m, c in made.terms.items()), Fraction(0))
-    assert found == expected
+    value = sum((c * _monomial(m, terms) for m, c in number.terms.items()), Fraction(0))
+    assert value == expected
 
 
 def _monomial(monomial: tuple, values: dict) -> Fraction:

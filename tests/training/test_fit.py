@@ -86,29 +86,29 @@ def test_training_is_plain_sgd() -> None:
 
 def test_coefficients_stay_within_their_bounds_and_are_not_decayed() -> None:
     model = _mlp(mm.algorithms.HeavyBall(momentum=mm.Learnable(0.0, low=0.0, high=0.05)))
-    seen: list[float] = []
+    losses: list[float] = []
 
     def watch(event: Event) -> None:
         if isinstance(event, StepDone):
-            seen.extend(model.stages[0].coefficients["momentum"].detach().tolist())
+            losses.extend(model.stages[0].coefficients["momentum"].detach().tolist())
 
     mm.fit(model, _rings(), recipe=mm.Recipe(epochs=3, batch_size=20, optimizer=mm.SGD(lr=0.5)), callbacks=[watch])
-    assert min(seen) >= 0
-    assert max(seen) <= 0.05 + 1e-8
-    assert max(seen) > 0  # left its bound
+    assert min(losses) >= 0
+    assert max(losses) <= 0.05 + 1e-8
+    assert max(losses) > 0  # left its bound
     optimizer = mm.SGD(weight_decay=0.1).build(model)
     undecayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] == 0 for p in group["params"]}
     assert id(model.stages[0].coefficients["momentum"]) in undecayed
 
 
 def test_callbacks_are_told_everything_in_order() -> None:
-    told: list[Event] = []
-    mm.fit(_mlp(), _rings(40), recipe=mm.Recipe(epochs=2, batch_size=20), callbacks=[told.append])
-    kinds = [type(event) for event in told]
+    events: list[Event] = []
+    mm.fit(_mlp(), _rings(40), recipe=mm.Recipe(epochs=2, batch_size=20), callbacks=[events.append])
+    kinds = [type(event) for event in events]
     assert kinds == [Started, StepDone, StepDone, EpochDone, StepDone, StepDone, EpochDone, Finished]
-    assert [e.step for e in told if isinstance(e, StepDone)] == [1, 2, 3, 4]
-    assert isinstance(told[0], Started)
-    assert (told[0].steps, told[0].done) == (4, 0)
+    assert [e.step for e in events if isinstance(e, StepDone)] == [1, 2, 3, 4]
+    assert isinstance(events[0], Started)
+    assert (events[0].steps, events[0].done) == (4, 0)
 
 
 def test_the_average_of_the_weights_is_what_is_evaluated_and_returned() -> None:
@@ -333,14 +333,14 @@ def test_a_model_may_have_a_method_called_project() -> None:
 
 def test_the_end_is_told_of_the_weights_that_are_returned() -> None:
     model = _mlp()
-    told: list[list[torch.Tensor]] = []
+    events: list[list[torch.Tensor]] = []
 
     def watch(event: Event) -> None:
         if isinstance(event, Finished):
-            told.append(_weights(model))
+            events.append(_weights(model))
 
     mm.fit(model, _rings(60), recipe=mm.Recipe(epochs=1, batch_size=20, ema=0.5), callbacks=[watch])
-    assert _same(told[0], _weights(model))
+    assert _same(events[0], _weights(model))
 
 
 def test_a_loader_s_labels_are_checked_as_they_come() -> None:
@@ -423,17 +423,17 @@ def test_evaluation_is_exact_and_leaves_the_mode() -> None:
     data = _rings(700)  # more than one batch
     model = _mlp().train()
     loss = as_loss(None, data)
-    found = mm.evaluate(model, data, samples=data.test, loss=loss)
+    evaluation = mm.evaluate(model, data, samples=data.test, loss=loss)
     x, y = next(data.test.batches(700))
     with torch.no_grad():
         outputs = model.eval()(x)
-    assert found.loss == pytest.approx(float(loss(outputs, y)), rel=1e-5)
-    assert found.accuracy == pytest.approx(float((outputs.argmax(1) == y).float().mean()))
+    assert evaluation.loss == pytest.approx(float(loss(outputs, y)), rel=1e-5)
+    assert evaluation.accuracy == pytest.approx(float((outputs.argmax(1) == y).float().mean()))
     model.train()
     mm.evaluate(model, data, samples=data.test, loss=loss)
     assert model.training
     by_name = mm.evaluate(model, "nested_rings(samples=700)")
-    assert (by_name.loss, by_name.accuracy) == pytest.approx((found.loss, found.accuracy))
+    assert (by_name.loss, by_name.accuracy) == pytest.approx((evaluation.loss, evaluation.accuracy))
     with pytest.raises(ValueError, match=r"outputs for \d+ samples have the shape \(\d+, 3\)"):
         mm.evaluate(nn.Linear(2, 3), data)
 

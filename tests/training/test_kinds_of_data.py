@@ -228,12 +228,12 @@ def test_without_test_samples_nothing_is_made_up(tmp_path: Any) -> None:
 def test_token_ids_stay_integers_and_other_integers_become_floats(dtype: torch.dtype) -> None:
     ids = torch.randint(2**15 - 1, (60, 3)).to(dtype)
     table = nn.Embedding(2**15, 2, sparse=False)
-    seen: list[Tensor] = []
-    table.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    batches: list[Tensor] = []
+    table.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0]))
     y = (ids[:, 0] % 2).long()
     _fit(nn.Sequential(table, nn.Flatten(), nn.Linear(6, 2)), ((ids, y), (ids, y)), mm.Recipe(1))
-    assert all(x.dtype == torch.int64 for x in seen)
-    assert torch.equal(seen[-1], ids.long())
+    assert all(x.dtype == torch.int64 for x in batches)
+    assert torch.equal(batches[-1], ids.long())
     _fit(nn.Linear(3, 2), ((ids, y), (ids, y)), mm.Recipe(1))
     assert as_data(((ids, y), None)).prepare(torch.ones(1, 1, 2, 2, dtype=torch.uint8)).dtype == torch.float32
 
@@ -340,11 +340,11 @@ def test_an_epoch_is_as_long_as_data_promise_or_an_error(promised: int, is_loade
         with pytest.raises(ValueError, match="ended after 4 batches, and by its length it has 5|ended after 1 batches"):
             _fit(nn.Linear(6, 2), (part, None))
         return
-    seen: list[int] = []
+    sizes: list[int] = []
     model = nn.Linear(6, 2)
-    model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     _fit(model, (part, None), mm.Recipe(2, 20))
-    assert seen == [20] * (2 * promised // 20)
+    assert sizes == [20] * (2 * promised // 20)
 
 
 @pytest.mark.parametrize(

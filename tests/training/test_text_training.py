@@ -156,15 +156,15 @@ def test_a_run_judges_other_texts_in_its_own_tokens(run: Path, data: mm.Data, tm
 
 
 def test_a_run_without_its_tokenizer_says_so_and_writes_it_again(run: Path, data: mm.Data) -> None:
-    kept = (run / "tokenizer.json").read_text()
-    (run / "tokenizer.json").write_text(kept.replace("e", "E", 1))
+    tokenizer = (run / "tokenizer.json").read_text()
+    (run / "tokenizer.json").write_text(tokenizer.replace("e", "E", 1))
     with pytest.raises(MinimandError, match="tokenizer.json"):
         mm.load(run, model=Reader(data.num_outputs))
     (run / "tokenizer.json").unlink()
     with pytest.raises(MinimandError, match=r"there is no tokenizer.json in .*; go on with the run to write it again"):
         mm.load(run, model=Reader(data.num_outputs))
     mm.fit(Reader(data.num_outputs), data, run=run, recipe=RECIPE, progress=False)
-    assert (run / "tokenizer.json").read_text() == kept
+    assert (run / "tokenizer.json").read_text() == tokenizer
     with pytest.raises(MinimandError, match="is of another model"):
         mm.load(run, model=Reader(data.num_outputs + 1))
 

@@ -107,8 +107,8 @@ def test_every_image_and_label_is_accounted_for(
     data = mm.load_data(str(root))
     samples = [part for part in (data.train, data.validation, data.test) if part is not None]
     assert data.classes == tuple(sorted(classes))
-    seen = [(int(x[0, 0, 0]), data.classes[int(y)]) for p in samples for x, y in _rows(p)]
-    assert sorted(seen) == sorted(expected.items())
+    rows = [(int(x[0, 0, 0]), data.classes[int(y)]) for p in samples for x, y in _rows(p)]
+    assert sorted(rows) == sorted(expected.items())
     assert (data.validation is not None) == (len(parts) == 3)
 
 

@@ -31,14 +31,14 @@ def bounds_of(windows: Windows) -> np.ndarray:
 @settings(max_examples=60, deadline=None)
 @given(windows=texts(), size=st.integers(1, 7))
 def test_windows_in_order_ask_for_every_token_but_the_first_of_a_document_once(windows: Windows, size: int) -> None:
-    asked = []
+    targets = []
     for x, y in windows.batches(size):
         assert x.shape == y.shape
         assert (x.dtype, y.dtype) == (torch.int64, torch.int64)
         counts = y != NO_CLASS
         assert torch.equal(y[counts], x[counts] + 1)  # the token that follows
-        asked += y[counts].tolist()
-    assert asked == sorted(set(range(len(windows.tokens))) - {*bounds_of(windows)[:-1].tolist()})
+        targets += y[counts].tolist()
+    assert targets == sorted(set(range(len(windows.tokens))) - {*bounds_of(windows)[:-1].tolist()})
 
 
 @settings(max_examples=60, deadline=None)
@@ -73,12 +73,12 @@ def test_an_epoch_is_entered_anywhere_with_the_same_batches(
 
 def test_an_epoch_covers_the_text_and_another_seed_draws_others() -> None:
     windows = Windows(np.arange(1000, dtype=np.int16), 10, "key")
-    asked = torch.cat([y.flatten() for _, y in windows.batches(4, seed=1)])
+    targets = torch.cat([y.flatten() for _, y in windows.batches(4, seed=1)])
     assert len(windows) == 100
-    assert len(asked.unique()) > 980  # all but an offset at the beginning
+    assert len(targets.unique()) > 980  # all but an offset at the beginning
     again, other = (torch.cat([y.flatten() for _, y in windows.batches(4, seed=s)]) for s in (1, 2))
-    assert torch.equal(asked, again)
-    assert not torch.equal(asked, other)
+    assert torch.equal(targets, again)
+    assert not torch.equal(targets, other)
 
 
 @pytest.mark.parametrize("limit", [1, 7, 100, 250])

@@ -117,36 +117,36 @@ def stage(algorithm: Algorithm, binding: Binding, family: str, depth: int = 6, s
     for _ in range(depth):
         answers = {name: BLOCKS[family]() for name in algorithm.oracles}
         blocks.append(answers if len(answers) > 1 else next(iter(answers.values())))
-    made = mm.unroll(algorithm, blocks, binding).double()
+    unrolled = mm.unroll(algorithm, blocks, binding).double()
     with torch.no_grad():
-        for block in made.blocks if binding == "residual" else []:
+        for block in unrolled.blocks if binding == "residual" else []:
             for part in block.values() if isinstance(block, nn.ModuleDict) else [block]:
                 list(part.parameters())[-2].mul_(scale)
-    return made
+    return unrolled
 
 
-def remembering(made: Unrolled, memory: Any, exact: bool | None = None) -> Unrolled:
+def remembering(stage: Unrolled, memory: Any, exact: bool | None = None) -> Unrolled:
     """A copy of a stage, weights included, that keeps something else for its backward pass."""
-    twin = mm.unroll(made.algorithm, copy.deepcopy([_block(b) for b in made.blocks]), made.binding, memory, exact)
-    twin.load_state_dict(made.state_dict())
-    return twin.to(next(made.parameters()).dtype)
+    twin = mm.unroll(stage.algorithm, copy.deepcopy([_block(b) for b in stage.blocks]), stage.binding, memory, exact)
+    twin.load_state_dict(stage.state_dict())
+    return twin.to(next(stage.parameters()).dtype)
 
 
 def _block(block: nn.Module) -> Any:
     return dict(block.items()) if isinstance(block, nn.ModuleDict) else block
 
 
-def gradients(made: Unrolled, family: str, seed: int = 1) -> list[Tensor]:
+def gradients(stage: Unrolled, family: str, seed: int = 1) -> list[Tensor]:
     """The output of a stage in training, and the gradients of its inputs and parameters."""
-    dtype = next(made.parameters()).dtype
+    dtype = next(stage.parameters()).dtype
     generator = torch.Generator().manual_seed(seed)
-    inputs = [torch.randn(SHAPES[family], generator=generator).to(dtype) for _ in made.algorithm.inputs]
+    inputs = [torch.randn(SHAPES[family], generator=generator).to(dtype) for _ in stage.algorithm.inputs]
     for x in inputs:
         x.requires_grad_()
     torch.manual_seed(seed)
-    y = made(inputs[0] if len(inputs) == 1 else tuple(inputs))
+    y = stage(inputs[0] if len(inputs) == 1 else tuple(inputs))
     weights = torch.randn(y.shape, generator=generator).to(dtype)
-    variables = [*inputs, *made.parameters()]
+    variables = [*inputs, *stage.parameters()]
     return [y.detach(), *torch.autograd.grad(y, variables, weights, materialize_grads=True)]
 
 

@@ -66,12 +66,12 @@ def test_a_stage_that_runs_backwards_has_the_gradients_of_one_that_stores(
 def test_states_kept_exactly_come_back_to_the_last_bit(name: str, family: str, binding: Binding) -> None:
     """A pass that looks its states up instead of running back has the same gradients, bit for bit."""
     single = stage(ALGORITHMS[name], binding, family).float()
-    back, kept = (remembering(single, "reversible", exact=True) for _ in range(2))
+    back, recorded = (remembering(single, "reversible", exact=True) for _ in range(2))
     with pytest.MonkeyPatch.context() as patch:
         results = gradients(back, family)
         assert difference(results, gradients(remembering(single, "store"), family)) < 2e-5
         _look_up(patch)
-        assert all(map(torch.equal, results, gradients(kept, family)))
+        assert all(map(torch.equal, results, gradients(recorded, family)))
 
 
 def _look_up(patch: pytest.MonkeyPatch) -> None:

@@ -71,11 +71,11 @@ def test_autocast_is_entered_again(family: str, exact: bool | None) -> None:
     stored = stage(mm.algorithms.MomentumResidual(), "residual", family).float()
     x = torch.randn(SHAPES[family])
 
-    def gradients(made: nn.Module, enabled: bool = True) -> list[Tensor]:
+    def gradients(model: nn.Module, enabled: bool = True) -> list[Tensor]:
         torch.manual_seed(1)
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            y = made(x)
-        return list(torch.autograd.grad(y.float().square().sum(), list(made.parameters())))
+            y = model(x)
+        return list(torch.autograd.grad(y.float().square().sum(), list(model.parameters())))
 
     single, other = gradients(stored, enabled=False), remembering(stored, "reversible", exact)
     types: list[torch.dtype] = []
@@ -92,8 +92,8 @@ def test_blocks_that_are_compiled_run_back(family: str) -> None:
     stored = stage(mm.algorithms.MomentumResidual(), "residual", family).float()
     x = torch.randn(SHAPES[family])
 
-    def gradients(made: nn.Module) -> list[Tensor]:
-        return list(torch.autograd.grad(made(x).square().sum(), list(made.parameters())))
+    def gradients(model: nn.Module) -> list[Tensor]:
+        return list(torch.autograd.grad(model(x).square().sum(), list(model.parameters())))
 
     expected, other = gradients(stored), remembering(stored, "reversible")
     for block in other.blocks:

@@ -35,9 +35,9 @@ A = mm.algorithms
     ids=str,
 )
 def test_table(algorithm: mm.Algorithm, kind: str, lipschitz: float | None) -> None:
-    found = mm.certify(algorithm).inverse
-    assert found.kind == kind
-    assert found.lipschitz == (None if lipschitz is None else pytest.approx(lipschitz))
+    inverse = mm.certify(algorithm).inverse
+    assert inverse.kind == kind
+    assert inverse.lipschitz == (None if lipschitz is None else pytest.approx(lipschitz))
     assert mm.certify(algorithm).reversible is (kind == "closed form")
 
 
@@ -59,8 +59,8 @@ def test_rounding_grows_by_the_smallest_pole(algorithm: mm.Algorithm, depth: int
 
 def test_what_nothing_reads_again_need_not_come_back() -> None:
     """Where its momentum is 0 FISTA forgets a state; running back, x_0 follows from x_1 alone."""
-    found = mm.certify("fista").inverse
-    assert (found.kind, found.lipschitz, found.stored) == ("fixed point", 1, ())
+    inverse = mm.certify("fista").inverse
+    assert (inverse.kind, inverse.lipschitz, inverse.stored) == ("fixed point", 1, ())
 
     class Unread(A.HeavyBall):
         def start(self, x: Any) -> Any:
@@ -89,8 +89,8 @@ def test_operator_binding(algorithm: mm.Algorithm, kind: str) -> None:
 
 def test_the_operator_bound_is_that_of_the_damped_map() -> None:
     """x_next = (1 - s) x + s T(x): x = (x_next - s T(x)) / (1 - s) contracts if Lip T < (1 - s) / s."""
-    found = mm.certify(A.GradientDescent(step_size=0.25), binding="operator").inverse
-    assert found.lipschitz == pytest.approx(3)
+    inverse = mm.certify(A.GradientDescent(step_size=0.25), binding="operator").inverse
+    assert inverse.lipschitz == pytest.approx(3)
 
 
 def test_the_bound_is_sharp() -> None:
@@ -106,15 +106,15 @@ def test_closed_forms_run_backwards() -> None:
     rng = np.random.default_rng(0)
     for algorithm, m, b1 in ((A.HeavyBall(momentum=0.8), 0.8, 1), (A.Leapfrog(), -1, 2)):
         x, previous = rng.normal(size=(2, 5))
-        new, kept = algorithm.step((x, previous), lambda q: -np.tanh(q), 3)
-        np.testing.assert_allclose(((1 + m) * kept - new + b1 * np.tanh(kept)) / m, previous, atol=1e-12)
+        new, before = algorithm.step((x, previous), lambda q: -np.tanh(q), 3)
+        np.testing.assert_allclose(((1 + m) * before - new + b1 * np.tanh(before)) / m, previous, atol=1e-12)
 
 
 def test_several_oracles_are_inverted_one_after_the_other() -> None:
     """Facts 4: lam from the three new values; y from y + T2(y); then z from z + T1(z): Lip < 1."""
-    found = mm.certify("linearized_admm").inverse
-    assert found.kind == "fixed point"
-    assert found.lipschitz == pytest.approx(1)
+    inverse = mm.certify("linearized_admm").inverse
+    assert inverse.kind == "fixed point"
+    assert inverse.lipschitz == pytest.approx(1)
 
 
 class _Coupled(mm.Algorithm):

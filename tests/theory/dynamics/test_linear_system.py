@@ -52,15 +52,15 @@ NO_MULTISTEP = {
 
 @pytest.mark.parametrize(("algorithm", "m", "b1", "b0", "stable", "order", "speed"), TABLE)
 def test_table(algorithm: mm.Algorithm, m, b1, b0, stable: bool, order: int | None, speed) -> None:
-    found = mm.certify(algorithm, depth=16)
-    assert found.multistep is not None
-    rho, sigma = found.multistep
+    certificate = mm.certify(algorithm, depth=16)
+    assert certificate.multistep is not None
+    rho, sigma = certificate.multistep
     # As rational functions: the table's may share a factor z.
     expected_rho, expected_sigma = [1, -(1 + m), m], [b1, b0]
     assert _product(rho, expected_sigma) == _product(sigma, expected_rho)
-    assert found.zero_stable is stable
-    assert found.order == order
-    assert found.speed == speed
+    assert certificate.zero_stable is stable
+    assert certificate.order == order
+    assert certificate.speed == speed
 
 
 def test_the_table_covers_every_algorithm() -> None:
@@ -168,10 +168,10 @@ def test_poles_have_their_multiplicity(roots: list[float]) -> None:
 
     system = linear_system(Chosen())
     assert system is not None
-    found = {round(p.value.real, 6): p.multiplicity for p in system.minimal.poles}
+    poles = {round(p.value.real, 6): p.multiplicity for p in system.minimal.poles}
     # A factor z may cancel against the answer's own delay; every other root shows.
     for root in set(roots) - {0.0}:
-        assert found[root] == roots.count(root)
+        assert poles[root] == roots.count(root)
     bounded = all(abs(r) < 1 or (abs(r) == 1 and roots.count(r) == 1) for r in roots)
     assert is_root_bounded(system.minimal.poles) is bounded
 

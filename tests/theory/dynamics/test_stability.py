@@ -44,9 +44,9 @@ def test_friction_is_that_of_the_limit_equation() -> None:
 def test_the_start_lowers_the_order() -> None:
     """Facts 3.4: with x_{-1} = x_0 and T_{-1} = 0 every row is of order 1 (measured here on y' = -y)."""
     for name in ("adams_bashforth2", "leapfrog"):
-        found = mm.certify(name, depth=20)
-        assert found.order == 2
-        assert "with its start the network is of order 1" in found.reasons["order"]
+        certificate = mm.certify(name, depth=20)
+        assert certificate.order == 2
+        assert "with its start the network is of order 1" in certificate.reasons["order"]
         errors = []
         for n in (64, 128):
             algorithm = A.ALGORITHMS[name]()
@@ -90,21 +90,21 @@ def test_runge_kutta_methods_have_the_order_that_an_integration_shows(tableau, o
 
 def test_several_answers_say_what_they_follow() -> None:
     """Facts 3.5: linearized ADMM follows x' = (T1 + T2) / 3, extragradient with a = 1/2 is of order 2."""
-    found = mm.certify("linearized_admm")
-    assert found.order is None
-    assert "x' = -1/3 gradient_f - 1/3 gradient_g" in found.reasons["order"]
+    certificate = mm.certify("linearized_admm")
+    assert certificate.order is None
+    assert "x' = -1/3 gradient_f - 1/3 gradient_g" in certificate.reasons["order"]
     assert "x' = -2/3 gradient" in mm.certify("shared_admm").reasons["order"]
-    assert [s.name for s in found.universal] == ["U1", "U2"]
+    assert [s.name for s in certificate.universal] == ["U1", "U2"]
     assert mm.certify("extragradient").order == 1
     assert mm.certify("extragradient(lookahead=0.5)").order == 2
-    assert [round(abs(p.value), 6) for p in found.poles or ()] == [1.0, 0.5, 0.5]
+    assert [round(abs(p.value), 6) for p in certificate.poles or ()] == [1.0, 0.5, 0.5]
 
 
 def test_the_optimized_gradient_method_is_no_method_of_first_order_in_time() -> None:
     """Its momentum grows as FISTA's does: same limit of second order, same growth."""
-    found = mm.certify("optimized_gradient")
-    assert not found.zero_stable
-    assert [s.name for s in found.universal] == ["U1", "U3"]
+    certificate = mm.certify("optimized_gradient")
+    assert not certificate.zero_stable
+    assert [s.name for s in certificate.universal] == ["U1", "U3"]
 
 
 def test_dense_nesterov_is_the_matrix_of_the_facts() -> None:

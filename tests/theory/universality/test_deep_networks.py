@@ -84,8 +84,8 @@ def test_a_shallow_convolution_is_a_deep_one(name: str, case: str, activation: s
     c_out = len(shallow.outgoing)
     if not options:
         assert width == c_in + c_out + (2 if shallow.padding == "circular" else 3)
-    found = mm.certify(name, depth=6, block=deep.stage.blocks[0], width=width, d_in=c_in, d_out=c_out)
-    assert [s.name for s in found.universal] == ["U6"]
+    certificate = mm.certify(name, depth=6, block=deep.stage.blocks[0], width=width, d_in=c_in, d_out=c_out)
+    assert [s.name for s in certificate.universal] == ["U6"]
 
 
 @pytest.mark.parametrize(

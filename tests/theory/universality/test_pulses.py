@@ -28,8 +28,8 @@ def _assert_coupling(algorithm: Algorithm, oracle: str, first: int, weights: lis
     after = first + len(weights)
     queries: list[tuple[int, np.ndarray]] = []
 
-    def asking(asked: str, k: int) -> Callable[..., np.ndarray]:
-        pulse = weights[k - first] if asked == oracle and first <= k < after else 0.0
+    def asking(name: str, k: int) -> Callable[..., np.ndarray]:
+        pulse = weights[k - first] if name == oracle and first <= k < after else 0.0
 
         def answer(x: np.ndarray, step_size: float | None = None) -> np.ndarray:
             moved = pulse * np.array([0.0, np.sin(3 * x[0])])
@@ -41,7 +41,7 @@ def _assert_coupling(algorithm: Algorithm, oracle: str, first: int, weights: lis
 
     state = algorithm.start_alone(z)
     for k in range(after + 12):
-        state = algorithm.step(state, *[asking(asked, k) for asked in algorithm.oracles], k)
+        state = algorithm.step(state, *[asking(name, k) for name in algorithm.oracles], k)
         if k + 1 >= after:
             np.testing.assert_allclose(algorithm.read(state), target, rtol=0, atol=1e-9)
     for k, point in queries:

@@ -25,9 +25,9 @@ def digits() -> tuple[Tensor, Tensor]:
     """Standardized images (n, 64) with their classes."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    x = torch.tensor(found.data, dtype=torch.float32)  # pyright: ignore[reportAttributeAccessIssue]
-    return (x - x.mean()) / x.std(), torch.tensor(found.target)  # pyright: ignore[reportAttributeAccessIssue]
+    digits = load_digits()
+    x = torch.tensor(digits.data, dtype=torch.float32)  # pyright: ignore[reportAttributeAccessIssue]
+    return (x - x.mean()) / x.std(), torch.tensor(digits.target)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 # One network of each verdict; all have a hundred layers.
@@ -186,8 +186,8 @@ def test_a_hundred_layers_train_at_the_edge_of_chaos_and_not_in_order(scheme: st
     x = data.prepare(train.inputs[:16000]).flatten(1)
     if scheme == "critical":
         mm.initialize(model, "critical", batch=x[:64])
-    seen = Arrays(data.prepare(test.inputs[:2000]).flatten(1), test.targets[:2000])
-    pair = (Arrays(x, train.targets[:16000]), seen)
+    held_out = Arrays(data.prepare(test.inputs[:2000]).flatten(1), test.targets[:2000])
+    pair = (Arrays(x, train.targets[:16000]), held_out)
     recipe = mm.Recipe(1, 64, mm.SGD(1e-3, weight_decay=0.0), mm.StepDecay(at=()))
     accuracy = mm.fit(model, pair, recipe=recipe).test_accuracy
     assert accuracy is not None
@@ -350,10 +350,10 @@ class Equilibrium(nn.Module):
             after = self.step(start, x)
 
             def solve(gradient: Tensor) -> Tensor:
-                found = gradient
+                plateau = gradient
                 for _ in range(30):
-                    found = torch.autograd.grad(after, start, found, retain_graph=True)[0] + gradient
-                return found
+                    plateau = torch.autograd.grad(after, start, plateau, retain_graph=True)[0] + gradient
+                return plateau
 
             z.register_hook(solve)
         return self.head(z)
@@ -407,9 +407,9 @@ def test_the_report_can_be_read_kept_and_drawn() -> None:
     assert text.count("\n") < 40
     assert "24 of 60 layers" in text
     assert 'mm.initialize(model, "critical", batch=x)' in " ".join(text.split())
-    found = json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    assert found["verdict"]["code"] == "exploding"
-    assert len(found["layers"]) == 60
+    record = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert record["verdict"]["code"] == "exploding"
+    assert len(record["layers"]) == 60
     signal, _, gradient = report.plot().axes
     assert [line.get_label() for line in signal.lines] == ["measured", "mean field"]
     assert gradient.lines[1].get_ydata()[1] == pytest.approx(report.layers[1].read_gradient, rel=9)  # pyright: ignore[reportIndexIssue]
@@ -453,8 +453,8 @@ def test_the_jacobian_starts_at_the_first_number_of_any_input() -> None:
             return factor * self.layer(x)
 
     wide = Wide()
-    found = mm.diagnose(wide, (torch.randn(5, 3), 2.0), jacobian=True).jacobian
-    assert found == pytest.approx((2 * torch.linalg.svdvals(wide.layer.weight.detach())).tolist(), rel=1e-4)
+    values = mm.diagnose(wide, (torch.randn(5, 3), 2.0), jacobian=True).jacobian
+    assert values == pytest.approx((2 * torch.linalg.svdvals(wide.layer.weight.detach())).tolist(), rel=1e-4)
     one_hot = nn.Sequential(nn.Linear(5, 2))
     one_hot.register_forward_pre_hook(lambda _, args: nn.functional.one_hot(args[0], 5).float())
     with pytest.raises(ValueError, match=r"the batch is of torch.int64 and Sequential has none"):

@@ -93,7 +93,7 @@ def test_nothing_but_weights_changes_and_the_report_tells_them(scheme: str, name
     for i, module in enumerate(model.modules()):
         module.training = i % 2 == 0
     modes = {n: m.training for n, m in model.named_modules()}
-    given = {n: p.requires_grad for n, p in model.named_parameters()}
+    trainable = {n: p.requires_grad for n, p in model.named_parameters()}
     buffers = {n: b.clone() for n, b in model.named_buffers()}
     values = {n: p.detach().clone() for n, p in model.named_parameters()}
     state = torch.get_rng_state()
@@ -118,9 +118,9 @@ def test_nothing_but_weights_changes_and_the_report_tells_them(scheme: str, name
         assert setting.zero_bias or setting.name in str(report)
         if setting.name in values:
             assert setting.std_before == pytest.approx(float(values[setting.name].std(correction=0)), abs=1e-7)
-            assert given[setting.name]
-    for n in given.keys() & names.keys():
-        assert names[n].requires_grad == given[n]
+            assert trainable[setting.name]
+    for n in trainable.keys() & names.keys():
+        assert names[n].requires_grad == trainable[n]
         assert names[n].grad is None
     assert torch.equal(state, torch.get_rng_state())
     for n, m in model.named_modules():
@@ -245,8 +245,8 @@ def test_values_that_are_not_finite_are_set_or_named() -> None:
 
 def test_the_activation_may_be_given_as_a_name_a_function_or_a_module() -> None:
     gains = []
-    given: Any = ("relu", F.relu, nn.ReLU, nn.ReLU())
-    for activation in given:
+    activations: Any = ("relu", F.relu, nn.ReLU, nn.ReLU())
+    for activation in activations:
         report = mm.initialize(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), "kaiming", activation=activation)
         gains.append(report.settings[2].gain)
     assert gains == pytest.approx([2**0.5] * 4)

@@ -16,15 +16,15 @@ from minimand.trainability.measure.tracing import measured, trace
 
 def deviations(model: nn.Module, batch: Tensor) -> dict[str, float]:
     """The deviations of what every layer returns, by a pass of their own."""
-    found: dict[str, float] = {}
+    by_layer: dict[str, float] = {}
 
     def look(call: LayerCall, y: Tensor) -> None:
-        found[call.name] = float(y.std(correction=0))
+        by_layer[call.name] = float(y.std(correction=0))
 
     with undisturbed(model), torch.no_grad():
         measured(model)
         trace(model, batch, look)
-    return found
+    return by_layer
 
 
 def deep(depth: int = 20, width: int = 32) -> nn.Sequential:
@@ -80,15 +80,15 @@ def test_weight_norm_is_scaled_through_its_inverse_and_orthogonality_is_not_brok
     model = nn.Sequential(parametrizations.weight_norm(nn.Linear(8, 8)), nn.Tanh(), nn.Linear(8, 8))
     mm.initialize(model, "lsuv", batch=4 * x)
     assert list(deviations(model, 4 * x).values()) == pytest.approx([1.0] * 2, abs=1e-4)
-    kept: Any = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), parametrizations.orthogonal(nn.Linear(8, 8)))
-    before = {name: value.clone() for name, value in kept.state_dict().items()}
+    orthogonal: Any = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), parametrizations.orthogonal(nn.Linear(8, 8)))
+    before = {name: value.clone() for name, value in orthogonal.state_dict().items()}
     with pytest.raises(ValueError, match=r"2.weight is parametrized by _Orthogonal.*exclude=\('2.weight',\)"):
-        mm.initialize(kept, "lsuv", batch=x)
-    for name, value in kept.state_dict().items():
+        mm.initialize(orthogonal, "lsuv", batch=x)
+    for name, value in orthogonal.state_dict().items():
         assert torch.equal(value, before[name])
-    report = mm.initialize(kept, "lsuv", batch=x, exclude=("2",))
+    report = mm.initialize(orthogonal, "lsuv", batch=x, exclude=("2",))
     assert report.left_alone["2"] == "excluded"
-    assert deviations(kept, x)["0"] == pytest.approx(1.0, abs=1e-4)
+    assert deviations(orthogonal, x)["0"] == pytest.approx(1.0, abs=1e-4)
 
 
 def test_shared_layers_and_tied_weights_are_refused() -> None:
@@ -158,9 +158,9 @@ def test_what_does_not_converge_is_reported_with_what_it_reached() -> None:
     report = mm.initialize(model, "lsuv", batch=x)
     note = report.notes[0]
     assert note.startswith("0 did not converge")
-    found = deviations(model, x)
-    assert f"{found['0']:.4g}" in note
-    assert found["2"] == pytest.approx(1.0, abs=1e-4)
+    by_layer = deviations(model, x)
+    assert f"{by_layer['0']:.4g}" in note
+    assert by_layer["2"] == pytest.approx(1.0, abs=1e-4)
 
 
 def test_a_network_whose_samples_become_alike_is_noted() -> None:

@@ -135,30 +135,30 @@ def test_the_remedy_of_the_message_works() -> None:
 @pytest.mark.parametrize("weights", SCALES)
 def test_depth_scales_of_tanh(weights: float) -> None:
     q, chi1, c, xi_c = SCALES[weights]
-    found = meanfield.depth_scales("tanh", weights**0.5, 0.05**0.5)
-    assert (found.q, found.chi1, found.c) == (close(q), close(chi1), close(c))
-    assert found.xi_c == pytest.approx(xi_c, rel=2e-5)
-    assert found.xi_grad == pytest.approx(-1 / math.log(chi1), rel=1e-4)
+    scales = meanfield.depth_scales("tanh", weights**0.5, 0.05**0.5)
+    assert (scales.q, scales.chi1, scales.c) == (close(q), close(chi1), close(c))
+    assert scales.xi_c == pytest.approx(xi_c, rel=2e-5)
+    assert scales.xi_grad == pytest.approx(-1 / math.log(chi1), rel=1e-4)
 
 
 def test_depth_scales_where_lengths_vanish_or_explode() -> None:
-    found = meanfield.depth_scales("tanh", 1.5, 0.0)
-    assert (found.q, found.chi1) == (close(0.793354), close(1.139323))
-    found = meanfield.depth_scales("tanh", 0.8**0.5, 0.05**0.5)
-    assert (found.q, found.chi1) == (close(0.138080), close(0.646839))
-    found = meanfield.depth_scales("tanh", 0.8, 0.0)
-    assert (found.q, found.xi_c) == (0, math.inf)  # a linear network keeps angles
-    found = meanfield.depth_scales("relu", 2**0.5, 0.0)
-    assert (found.q, found.c, found.xi_q, found.xi_grad) == (1, 1, math.inf, math.inf)
-    found = meanfield.depth_scales("relu", 2.0, 0.3)
-    assert (found.q, found.xi_grad) == (math.inf, pytest.approx(-1 / math.log(2)))
+    scales = meanfield.depth_scales("tanh", 1.5, 0.0)
+    assert (scales.q, scales.chi1) == (close(0.793354), close(1.139323))
+    scales = meanfield.depth_scales("tanh", 0.8**0.5, 0.05**0.5)
+    assert (scales.q, scales.chi1) == (close(0.138080), close(0.646839))
+    scales = meanfield.depth_scales("tanh", 0.8, 0.0)
+    assert (scales.q, scales.xi_c) == (0, math.inf)  # a linear network keeps angles
+    scales = meanfield.depth_scales("relu", 2**0.5, 0.0)
+    assert (scales.q, scales.c, scales.xi_q, scales.xi_grad) == (1, 1, math.inf, math.inf)
+    scales = meanfield.depth_scales("relu", 2.0, 0.3)
+    assert (scales.q, scales.xi_grad) == (math.inf, pytest.approx(-1 / math.log(2)))
 
 
 def test_angles_of_hard_thresholds_spread() -> None:
     """With sign the correlation map is 2/pi arcsin(c): from any angle to a right one, by 2/pi a layer."""
-    found = meanfield.depth_scales(torch.sign, 1.0, 0.0)
-    assert (found.q, found.c, found.chi1) == (1, pytest.approx(0, abs=1e-6), 0)
-    assert found.xi_c == pytest.approx(-1 / math.log(2 / math.pi), rel=1e-6)
+    scales = meanfield.depth_scales(torch.sign, 1.0, 0.0)
+    assert (scales.q, scales.c, scales.chi1) == (1, pytest.approx(0, abs=1e-6), 0)
+    assert scales.xi_c == pytest.approx(-1 / math.log(2 / math.pi), rel=1e-6)
 
 
 def test_lengths_of_tanh_fall_as_half_over_depth() -> None:
@@ -231,13 +231,13 @@ def test_what_looks_alike_is_not_confused() -> None:
 
 
 def test_a_module_is_left_as_it_was() -> None:
-    prelu, seen = nn.PReLU(), []
-    prelu.register_forward_hook(lambda *_: seen.append(1))
+    prelu, calls = nn.PReLU(), []
+    prelu.register_forward_hook(lambda *_: calls.append(1))
     meanfield.critical_point(prelu)
     relu = nn.RReLU(inplace=True)
-    relu.register_forward_hook(lambda *_: seen.append(1))
+    relu.register_forward_hook(lambda *_: calls.append(1))
     meanfield.critical_point(relu)
-    assert (seen, prelu.weight.dtype, prelu.weight.grad, relu.training) == ([], torch.float32, None, True)
+    assert (calls, prelu.weight.dtype, prelu.weight.grad, relu.training) == ([], torch.float32, None, True)
 
 
 def _softmax(h: Tensor) -> Tensor:

@@ -31,32 +31,32 @@ class Disordered(nn.Module):
 
 
 def test_layers_come_in_the_order_they_ran_with_what_follows() -> None:
-    seen = trace(Disordered(), torch.randn(5, 3))
-    assert [(call.name, call.run, str(call.activation)) for call in seen.calls] == [
+    traced = trace(Disordered(), torch.randn(5, 3))
+    assert [(call.name, call.run, str(call.activation)) for call in traced.calls] == [
         ("first", 0, "gelu"),
         ("shared", 0, "tanh"),
         ("shared", 1, "leaky_relu"),
         ("slow", 0, "None"),
         ("head", 0, "None"),
     ]
-    assert seen.unused == ("unused",)
-    assert seen.runs == {"first": 1, "shared": 2, "slow": 1, "head": 1}
+    assert traced.unused == ("unused",)
+    assert traced.runs == {"first": 1, "shared": 2, "slow": 1, "head": 1}
     # The slow layer reads the skip and the branch.
-    assert {i: str(a) for i, a in seen.calls[3].after.items()} == {1: "tanh", 2: "leaky_relu"}
-    assert seen.calls[4].after == {3: None}
+    assert {i: str(a) for i, a in traced.calls[3].after.items()} == {1: "tanh", 2: "leaky_relu"}
+    assert traced.calls[4].after == {3: None}
     x = torch.linspace(-2, 2, 9)
-    found = [call.activation for call in seen.calls[:3]]
+    activations = [call.activation for call in traced.calls[:3]]
     expected = [F.gelu(x, approximate="tanh"), x.tanh(), F.leaky_relu(x, 0.3)]
-    for activation, value in zip(found, expected, strict=True):
+    for activation, value in zip(activations, expected, strict=True):
         assert activation is not None
         torch.testing.assert_close(activation.function(x), value)
 
 
 def test_inplace_modules_and_direct_reading() -> None:
-    seen = trace(
+    traced = trace(
         nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True), nn.Linear(4, 4), nn.PReLU(init=0.1)), torch.ones(2, 3)
     )
-    first, second = seen.calls
+    first, second = traced.calls
     assert str(first.activation) == "relu"
     assert str(second.activation) == "prelu"
     x = torch.tensor([-2.0, 3.0])
@@ -73,8 +73,8 @@ def test_inplace_modules_and_direct_reading() -> None:
 def test_attention_and_recurrent_layers_count_as_one(training: bool) -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation="gelu").train(training)
     with torch.no_grad():
-        seen = trace(layer, torch.randn(2, 5, 8))
-    assert [(c.name, str(c.activation)) for c in seen.calls] == [
+        traced = trace(layer, torch.randn(2, 5, 8))
+    assert [(c.name, str(c.activation)) for c in traced.calls] == [
         ("self_attn", "None"),
         ("linear1", "gelu"),
         ("linear2", "None"),
@@ -108,16 +108,16 @@ def test_nothing_is_left_behind_even_when_the_model_raises() -> None:
 
 def test_a_visitor_replaces_what_a_layer_returns() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2, bias=False))
-    seen = trace(model, torch.ones(2, 3), visit=lambda call, y: torch.zeros_like(y) if call.index == 0 else None)
-    assert torch.equal(seen.output, torch.zeros(2, 2))
-    assert str(seen.calls[0].activation) == "relu"
+    traced = trace(model, torch.ones(2, 3), visit=lambda call, y: torch.zeros_like(y) if call.index == 0 else None)
+    assert torch.equal(traced.output, torch.zeros(2, 2))
+    assert str(traced.calls[0].activation) == "relu"
 
 
 def test_our_networks_and_stages_are_seen() -> None:
-    seen = trace(mm.create_model("resnet20"), torch.randn(2, 3, 8, 8))
-    assert len(seen.calls) == 20
-    assert str(seen.calls[0].activation) == "relu"
-    assert not seen.unused
+    traced = trace(mm.create_model("resnet20"), torch.randn(2, 3, 8, 8))
+    assert len(traced.calls) == 20
+    assert str(traced.calls[0].activation) == "relu"
+    assert not traced.unused
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def jacobian(fn, x: Tensor) -> Tensor:
 
 def spread(ensemble: str, phi, depth: int, point, width: int = 256, draws: int = 3) -> np.ndarray:
     """Squared singular values of W D ... W D with h drawn from its distribution, which is what theory speaks of."""
-    found, generator = [], torch.Generator().manual_seed(3)
+    values, generator = [], torch.Generator().manual_seed(3)
     for _ in range(draws):
         product = torch.eye(width, dtype=torch.float64)
         for _ in range(depth):
@@ -27,8 +27,8 @@ def spread(ensemble: str, phi, depth: int, point, width: int = 256, draws: int =
             h = point.q**0.5 * torch.randn(width, generator=generator, dtype=torch.float64)
             slope = torch.func.vmap(torch.func.grad(phi))(h)
             product = point.sigma_w * w @ (slope[:, None] * product)
-        found.append(torch.linalg.svdvals(product).square().numpy())
-    return np.concatenate(found)
+        values.append(torch.linalg.svdvals(product).square().numpy())
+    return np.concatenate(values)
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,8 @@ def spread(ensemble: str, phi, depth: int, point, width: int = 256, draws: int =
 )
 def test_variances_of_the_table(phi: str, ensemble, depth: int, q: float, var: float) -> None:
     """Facts 1.5, the values of theory."""
-    found = spectrum.theory(phi, ensemble, depth, q)
-    assert (found.mean, found.var) == (pytest.approx(1), pytest.approx(var, abs=6e-4))
+    moments = spectrum.theory(phi, ensemble, depth, q)
+    assert (moments.mean, moments.var) == (pytest.approx(1), pytest.approx(var, abs=6e-4))
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5, 16])
@@ -191,8 +191,8 @@ def test_singular_values_of_circular_convolutions(shape, sizes, stride: int, gro
 
     x = torch.zeros(1, shape[1] * groups, *sizes, dtype=torch.float64)
     expected = torch.linalg.svdvals(jacobian(apply, x))
-    found = spectrum.convolution_singular_values(weight, sizes, stride, groups)
-    assert found.numpy() == pytest.approx(expected.numpy(), abs=1e-12)
+    values = spectrum.convolution_singular_values(weight, sizes, stride, groups)
+    assert values.numpy() == pytest.approx(expected.numpy(), abs=1e-12)
 
 
 def test_a_delta_orthogonal_kernel_is_an_isometry() -> None:
@@ -230,7 +230,7 @@ def test_the_tangent_kernel_is_that_of_the_jacobian() -> None:
         torch.randn(6, 4),
     )
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = spectrum.ntk(model, x.double())
+    kernel = spectrum.ntk(model, x.double())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     rows = torch.autograd.functional.jacobian(
         lambda *p: torch.func.functional_call(
@@ -239,9 +239,9 @@ def test_the_tangent_kernel_is_that_of_the_jacobian() -> None:
         tuple(model.parameters()),
     )
     gradients = torch.cat([row.reshape(6, -1) for row in rows], 1)
-    assert found.kernel == pytest.approx((gradients @ gradients.T).numpy(), rel=1e-9)
+    assert kernel.kernel == pytest.approx((gradients @ gradients.T).numpy(), rel=1e-9)
     values = torch.linalg.eigvalsh(gradients @ gradients.T)
-    assert (found.largest, found.condition) == (
+    assert (kernel.largest, kernel.condition) == (
         pytest.approx(values[-1].item()),
         pytest.approx((values[-1] / values[0]).item(), rel=1e-6),
     )
@@ -272,8 +272,8 @@ def test_the_extremes_of_the_hessian() -> None:
     hessian = torch.autograd.functional.hessian(of_vector, flat)
     assert isinstance(hessian, Tensor)
     values = torch.linalg.eigvalsh(hessian)
-    found = spectrum.hessian_extremes(model, loss, x, target)
-    assert found == pytest.approx((values[0].item(), values[-1].item()), rel=1e-3)
+    extremes = spectrum.hessian_extremes(model, loss, x, target)
+    assert extremes == pytest.approx((values[0].item(), values[-1].item()), rel=1e-3)
     assert all(p.grad is None for p in model.parameters())
 
 

@@ -33,9 +33,9 @@ def test_the_weights_are_those_of_the_large_batch(method: str, options: dict[str
     for accumulate in (1, 4):
         model = _network(method)
 
-        def look(event: Event, told: list[float] = losses[accumulate]) -> None:
+        def look(event: Event, of_steps: list[float] = losses[accumulate]) -> None:
             if isinstance(event, StepDone):
-                told.append(event.loss)
+                of_steps.append(event.loss)
 
         recipe = mm.Recipe(3, 48 // accumulate, mm.SGD(0.2), accumulate=accumulate, **options)
         mm.fit(model, (_data(101), _data(20)), method=method, recipe=recipe, callbacks=[look])

@@ -47,12 +47,12 @@ def test_each_unit_is_clipped_by_its_own_weights() -> None:
     after = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     for name, p in model.named_parameters():
         for unit in range(len(p)) if p.ndim > 1 else [slice(None)]:
-            g, w, found = before[name][unit], p[unit].detach(), after[name][unit]
+            g, w, clipped = before[name][unit], p[unit].detach(), after[name][unit]
             bound = 0.02 * max(float(w.norm()), 1e-3)
             if name.startswith("3.") or float(g.norm()) <= bound:
-                assert torch.equal(found, g), name
+                assert torch.equal(clipped, g), name
             else:
-                torch.testing.assert_close(found, g * bound / g.norm())
+                torch.testing.assert_close(clipped, g * bound / g.norm())
     assert torch.equal(after["0.weight"][1], before["0.weight"][1])
 
 

@@ -166,8 +166,8 @@ def test_copies_keep_what_they_compute_and_no_more() -> None:
     x, y = digits(32)
     plan = mm.Layerwise(1, "auglocal").plan(model, lambda: x, 10, 1)
     own = nn.ModuleList([model, plan.saved])
-    kept = [saved_bytes(lambda p=p: nn.functional.cross_entropy(p.module.train()(x), y), own) for p in plan.problems]
-    assert max(kept) < 0.6 * saved_bytes(lambda: nn.functional.cross_entropy(model.train()(x), y), own)
+    sizes = [saved_bytes(lambda p=p: nn.functional.cross_entropy(p.module.train()(x), y), own) for p in plan.problems]
+    assert max(sizes) < 0.6 * saved_bytes(lambda: nn.functional.cross_entropy(model.train()(x), y), own)
     with pytest.raises(ValueError, match="Layerwise.auxiliary 'auglocal' of block 0, on 4 x 8 x 8, has"):
         mm.Layerwise(1, "auglocal", memory=1e-6).plan(model, lambda: x, 10, 1)
 

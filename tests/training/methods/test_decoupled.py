@@ -44,18 +44,18 @@ def test_a_module_has_the_gradient_of_its_own_loss(name: str) -> None:
     value, outputs = mm.Decoupled().backward(group, x, y, loss)
 
     twin.train()
-    state, found, local = cast(Any, x), x, x
+    state, logits, local = cast(Any, x), x, x
     expected: dict[str, Tensor] = {}
     for j, part in enumerate(twin.each):
-        state, found, _ = part(state)
+        state, logits, _ = part(state)
         state = tree_map(torch.Tensor.detach, state)
         own = dict(part.named_parameters())
-        local = loss(found, y)
+        local = loss(logits, y)
         for key, gradient in zip(own, torch.autograd.grad(local, list(own.values()), allow_unused=True), strict=True):
             if gradient is not None:
                 expected[f"parts.{j}.{key}"] = expected.get(f"parts.{j}.{key}", 0) + gradient
     torch.testing.assert_close(value, local.detach())
-    torch.testing.assert_close(outputs, found.detach())
+    torch.testing.assert_close(outputs, logits.detach())
     reached = {key: p.grad for key, p in group.named_parameters(remove_duplicate=False) if p.grad is not None}
     for key, gradient in expected.items():
         if "coefficients" not in key:  # those gather from every layer that reads them
@@ -97,7 +97,7 @@ def test_one_optimizer_is_as_many_as_there_are_modules() -> None:
 def test_what_a_module_draws_is_its_own() -> None:
     """A module without dropout learns the same whether or not another one draws random numbers."""
     x, y = digits(64)
-    found = []
+    weights = []
     for rate in (0.0, 0.5):
         torch.manual_seed(0)
         chain = nn.Sequential(
@@ -107,8 +107,8 @@ def test_what_a_module_draws_is_its_own() -> None:
         )
         options: dict[str, Any] = {"recipe": mm.Recipe(1, 16, mm.SGD(0.1), mixup=0.5), "method": mm.Decoupled()}
         mm.fit(chain, ((x, y), (x, y)), **options)
-        found.append(cast(nn.Linear, chain[1]).weight.detach().clone())
-    assert torch.equal(*found)
+        weights.append(cast(nn.Linear, chain[1]).weight.detach().clone())
+    assert torch.equal(*weights)
 
 
 def test_activations_are_kept_of_one_module_at_a_time() -> None:
@@ -228,7 +228,7 @@ def test_a_loss_that_is_not_finite_names_its_module() -> None:
 def test_ranks_give_what_one_process_gives(tmp_path: Path) -> None:
     """To the same bits, with dropout, mixed targets and averaged weights; on every rank the whole model."""
     weights, history = trained(None)
-    for messages, found, same_history in on_ranks(3, tmp_path / "ranks", misuse_and_train, tmp_path / "run"):
+    for messages, results, same_history in on_ranks(3, tmp_path / "ranks", misuse_and_train, tmp_path / "run"):
         for message, pattern in zip(
             messages,
             (
@@ -240,24 +240,24 @@ def test_ranks_give_what_one_process_gives(tmp_path: Path) -> None:
         ):
             assert re.search(pattern, message)
         assert same_history == history
-        assert all(torch.equal(value, found[key]) for key, value in weights.items())
+        assert all(torch.equal(value, results[key]) for key, value in weights.items())
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["test_loss"] for line in lines] == [record["test_loss"] for record in history]
-    kept, _ = checkpoint.load_last(tmp_path / "run" / "checkpoints")
-    assert kept is not None
-    assert kept.tensors["average"].keys() - {"n_averaged"} == {f"module.{k}" for k in planned(deep())[0].state_dict()}
+    saved, _ = checkpoint.load_last(tmp_path / "run" / "checkpoints")
+    assert saved is not None
+    assert saved.tensors["average"].keys() - {"n_averaged"} == {f"module.{k}" for k in planned(deep())[0].state_dict()}
 
 
 def test_a_lost_rank_ends_the_others_and_the_run_goes_on(tmp_path: Path) -> None:
-    found = on_ranks(3, tmp_path / "lost", train_until_killed, tmp_path / "run", 1, 7)
-    assert found[1] is None
+    results = on_ranks(3, tmp_path / "lost", train_until_killed, tmp_path / "run", 1, 7)
+    assert results[1] is None
     for rank in (0, 2):
-        message, seconds = found[rank]
+        message, seconds = results[rank]
         assert "does not answer any more, so training ends here too" in message
         assert "goes on from the last checkpoint" in message
         assert seconds < 10
-    kept = sorted((tmp_path / "run" / "checkpoints").glob("*.safetensors"))
-    assert 0 < int(kept[-1].stem) < 8
+    files = sorted((tmp_path / "run" / "checkpoints").glob("*.safetensors"))
+    assert 0 < int(files[-1].stem) < 8
     with pytest.raises(RunError, match="another configuration: ranks was 3 and is None"):
         trained(tmp_path / "run")
     weights, history = trained(None)

@@ -16,8 +16,8 @@ class Rules(nn.Module):
     """Somebody's rule engine: numpy, and no derivative."""
 
     def forward(self, x: Tensor) -> Tensor:
-        kept = x.detach().cpu().numpy()
-        return torch.from_numpy((kept > kept.mean()).astype(kept.dtype)).to(x.device)
+        values = x.detach().cpu().numpy()
+        return torch.from_numpy((values > values.mean()).astype(values.dtype)).to(x.device)
 
 
 class Words(nn.Module):
@@ -107,10 +107,10 @@ def test_where_blocks_begin() -> None:
 def test_networks_without_such_layers_are_cut_evenly(name: str, size: int) -> None:
     model, x = models()[name], digits(4)[0]
     network = as_network(model)
-    found, shapes = divided(model, network, size, x)
+    parts, shapes = divided(model, network, size, x)
     count = len(network.layers)
-    assert found == [range(j, min(j + size, count)) for j in range(0, count, size)]
-    assert len(shapes) == len(found) - 1
+    assert parts == [range(j, min(j + size, count)) for j in range(0, count, size)]
+    assert len(shapes) == len(parts) - 1
     assert same(model, models()[name])
 
 
@@ -148,11 +148,11 @@ def test_a_classifier_that_needs_too_much_is_told_before_it_is_made(
     if allowed == "free":
         monkeypatch.setattr("minimand.training.methods.local.layerwise.free_memory", lambda device: 1e5)
     method = mm.Layerwise(2, auxiliary="mlp", memory=1e-4 if allowed == "asked" else None)
-    told = r"'mlp' of block 1, on 24 x 8 x 8, has 28,906 parameters, which take 0.000462 GB .* are 0.0001 GB"
-    with pytest.raises(ValueError, match=told) as found:
+    message = r"'mlp' of block 1, on 24 x 8 x 8, has 28,906 parameters, which take 0.000462 GB .* are 0.0001 GB"
+    with pytest.raises(ValueError, match=message) as error:
         mm.fit(wide(), (digits(64), digits(32)), method=method, recipe=recipe())
-    assert (f"{allowed} for" if allowed == "asked" else allowed) in str(found.value)
-    assert "a smaller auxiliary_width, 'mlp_sr' or 'linear'" in str(found.value)
+    assert (f"{allowed} for" if allowed == "asked" else allowed) in str(error.value)
+    assert "a smaller auxiliary_width, 'mlp_sr' or 'linear'" in str(error.value)
     fitting = mm.Layerwise(2, memory=1e-2)
     assert mm.fit(wide(), (digits(64), digits(32)), method=fitting, recipe=recipe()).history
 

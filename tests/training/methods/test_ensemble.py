@@ -25,8 +25,8 @@ def test_it_weighs_the_classifiers_by_powers_of_two(name: str) -> None:
     expected = sum(w * z for w, z in zip(weights, outputs, strict=True))
     torch.testing.assert_close(ensemble(x), expected, rtol=1e-4, atol=1e-5)
     other = mm.Layerwise(ensemble="probabilities").plan(model, lambda: x, 10, 1)
-    found = [problem.module.eval()(x).softmax(1) for problem in other.problems]
-    expected = sum(w * p for w, p in zip(weights, found, strict=True))
+    probabilities = [problem.module.eval()(x).softmax(1) for problem in other.problems]
+    expected = sum(w * p for w, p in zip(weights, probabilities, strict=True))
     torch.testing.assert_close(cast(Ensemble, other.ensemble).eval()(x).exp(), expected, rtol=1e-4, atol=1e-6)
 
 
@@ -70,8 +70,8 @@ def test_training_begins_at_a_block_and_the_cache_with_it(start: int) -> None:
     network, data = as_network(model), (digits(), digits(64))
     result = mm.fit(model, data, method=mm.Layerwise(start=start, cache="memory"), recipe=recipe())
     first = start % len(network.layers)
-    kept = [cast(nn.Module, network.stem), *network.layers[:first]]
-    assert all(same(a, b) for a, b in zip(kept, [before.stem, *before.layers[:first]], strict=True))
+    frozen = [cast(nn.Module, network.stem), *network.layers[:first]]
+    assert all(same(a, b) for a, b in zip(frozen, [before.stem, *before.layers[:first]], strict=True))
     assert all(not same(a, b) for a, b in zip(network.layers[first:], before.layers[first:], strict=True))
     assert len(cast(Ensemble, result.ensemble).heads) == len(network.layers) - first - 1
     plain = models()["momentum"]

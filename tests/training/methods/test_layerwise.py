@@ -50,14 +50,14 @@ def test_a_learnable_coefficient_moves_with_its_layer_alone() -> None:
     model = cast(Any, models()["learnable"])
     (stage, *_) = [stage for stage in model.stages if len(stage.layers) > 1]
     index = model.layers.index(stage.layers[1])
-    seen: list[Tensor] = []
+    inputs: list[Tensor] = []
 
     def look(event: Event) -> None:
         if isinstance(event, EpochDone):
-            seen.append(stage.coefficients["momentum"].detach().clone())
+            inputs.append(stage.coefficients["momentum"].detach().clone())
 
     mm.fit(model, (digits(), digits(64)), method=mm.Layerwise(), recipe=recipe(2), callbacks=[look])
-    first, last = seen[2 * index - 1], seen[2 * index + 1]
+    first, last = inputs[2 * index - 1], inputs[2 * index + 1]
     assert first[1] != last[1]
     assert torch.equal(first[[k for k in range(len(first)) if k != 1]], last[[k for k in range(len(last)) if k != 1]])
 
@@ -84,16 +84,16 @@ def test_what_is_kept_for_the_backward_pass_is_that_of_the_block(name: str) -> N
     x, y = digits(32)
     plan = mm.Layerwise().plan(model, lambda: x, 10, 1)
 
-    def kept(module: nn.Module, given: Any) -> int:
+    def kept(module: nn.Module, state: Any) -> int:
         own = nn.ModuleList([model, plan.saved])
-        return saved_bytes(lambda: nn.functional.cross_entropy(module.train()(given), y), own)
+        return saved_bytes(lambda: nn.functional.cross_entropy(module.train()(state), y), own)
 
-    given: Any = x
+    state: Any = x
     for problem in plan.problems:
         shallow = cast(Shallow, problem.module)
-        assert kept(shallow, x) == kept(shallow, given)
-        below = given.state if isinstance(given, StateBatch) else given
-        given = StateBatch(*tree_flatten(shallow.through(below)))
+        assert kept(shallow, x) == kept(shallow, state)
+        below = state.state if isinstance(state, StateBatch) else state
+        state = StateBatch(*tree_flatten(shallow.through(below)))
     assert max(kept(problem.module, x) for problem in plan.problems) < 0.7 * kept(model, x)
 
 
@@ -160,17 +160,17 @@ def trained(tmp: Path | None = None, **options: Any) -> tuple[nn.Module, mm.trai
 
 
 def test_kept_activations_change_nothing_but_the_cost(tmp_path: Path) -> None:
-    (off, plain), (kept, remembered), (filed, _) = (
+    (off, plain), (cached, remembered), (filed, _) = (
         trained(),
         trained(cache="memory"),
         trained(tmp_path / "run", cache="disk"),
     )
-    for x, y in zip(off.state_dict().values(), kept.state_dict().values(), strict=True):
+    for x, y in zip(off.state_dict().values(), cached.state_dict().values(), strict=True):
         torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-4)
     assert [h["test_loss"] for h in plain.history] == pytest.approx(
         [h["test_loss"] for h in remembered.history], rel=1e-3
     )
-    assert same(kept, filed)
+    assert same(cached, filed)
     assert not list(tmp_path.rglob("activations-*"))
 
 
@@ -233,12 +233,12 @@ def test_no_room_is_told_before_anything_begins(
 
 
 def test_what_cannot_be_kept_is_refused() -> None:
-    data, kept = (digits(64), digits(64)), mm.Layerwise(cache="memory")
+    data, cached = (digits(64), digits(64)), mm.Layerwise(cache="memory")
     with pytest.raises(ValueError, match="the recipe mixes them; expected cache='off'"):
-        mm.fit(models()["momentum"], data, method=kept, recipe=mm.Recipe(1, 32, mixup=0.2))
+        mm.fit(models()["momentum"], data, method=cached, recipe=mm.Recipe(1, 32, mixup=0.2))
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*digits(64)), 32)
     with pytest.raises(ValueError, match="activations of a loader"):
-        mm.fit(models()["momentum"], (loader, loader), method=kept)
+        mm.fit(models()["momentum"], (loader, loader), method=cached)
     with pytest.raises(ValueError, match="views is 2, but nothing is kept"):
         mm.Layerwise(views=2)
     with pytest.raises(ValueError, match="Did you mean 'memory'"):
@@ -279,8 +279,8 @@ def test_auxiliaries_take_every_shape(kind: Any, shape: tuple[int, ...], hidden:
     ],
 )
 def test_auxiliaries_have_the_published_size(width: int, hidden: int, kind: Any, norm: bool, count: int) -> None:
-    made = auxiliary(kind, (width, 8, 8), 10, hidden, norm=norm)
-    assert sum(p.numel() for p in made.parameters()) == count
+    head = auxiliary(kind, (width, 8, 8), 10, hidden, norm=norm)
+    assert sum(p.numel() for p in head.parameters()) == count
 
 
 def test_the_chain_of_a_sequential() -> None:

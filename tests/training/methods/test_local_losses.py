@@ -39,10 +39,10 @@ def test_a_global_loss_mixes_two_gradients_and_touches_no_later_layer(name: str)
 
 
 def _gradients(module: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    found = torch.autograd.grad(loss, list(module.parameters()), allow_unused=True)
+    gradients = torch.autograd.grad(loss, list(module.parameters()), allow_unused=True)
     return {
         name: torch.zeros_like(p) if g is None else g
-        for (name, p), g in zip(module.named_parameters(), found, strict=True)
+        for (name, p), g in zip(module.named_parameters(), gradients, strict=True)
     }
 
 

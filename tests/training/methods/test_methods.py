@@ -75,9 +75,9 @@ def test_two_processes_train_what_one_does(method: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_its_name_is_it(method: str) -> None:
-    made: Any = METHODS[method]()
-    assert as_method(method) == as_method(f"{method}()") == as_method(METHODS[method]) == as_method(made) == made
-    assert method_from_config(type(made).__name__) == made
+    default: Any = METHODS[method]()
+    assert as_method(method) == as_method(f"{method}()") == as_method(METHODS[method]) == as_method(default) == default
+    assert method_from_config(type(default).__name__) == default
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -321,19 +321,19 @@ class _Two(nn.Module):
 def test_searched_targets_lower_the_loss_of_the_layer_above_sample_by_sample(targets: Any) -> None:
     torch.manual_seed(0)
     model, x, y = _Two(), torch.randn(40, 5), torch.randint(3, (40,))
-    seen: dict[int, tuple[Tensor, ...]] = {}
+    batches: dict[int, tuple[Tensor, ...]] = {}
     rule = TargetPass.gradient
 
     def gradient(self: TargetPass, number: int, threshold: Threshold, z: Tensor, g: Tensor) -> Tensor:
         gradient_below = rule(self, number, threshold, z, g)
-        seen[number] = z, g, *self._targets[number]
+        batches[number] = z, g, *self._targets[number]
         return gradient_below
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TargetPass, "gradient", gradient)
         mm.TargetPropagation(targets=targets, budget=9).backward(model, x, y)
 
-    _, _, second, weight = seen[1]
+    _, _, second, weight = batches[1]
 
     def by_hand(h: Tensor, upper: Tensor | None = None) -> Tensor:
         """Loss of each sample above the first threshold, or, given that, above the second."""
@@ -347,7 +347,7 @@ def test_searched_targets_lower_the_loss_of_the_layer_above_sample_by_sample(tar
     with torch.no_grad():
         h = mm.Sign()(model.a(x))
         upper = mm.Sign()(model.b(h))
-        _, g, t, _ = seen[0]
+        _, g, t, _ = batches[0]
         better, better_above = (torch.where(t == 0, activation, t) for t, activation in ((t, h), (second, upper)))
         gain = by_hand(h, upper) - by_hand(better, upper)
         published = by_hand(h, upper) - by_hand(-g.sign(), upper)

@@ -194,9 +194,9 @@ def test_a_cut_checkpoint_is_passed_over(tmp_path: Path) -> None:
     whole = mm.fit(_model(), _data(), recipe=RECIPE, run=str(tmp_path / "run"))
     newest = checkpoints.paths(tmp_path / "run" / "checkpoints")[-1]
     newest.write_bytes(newest.read_bytes()[:-100])
-    told: list[Event] = []
-    again = mm.fit(_model(1), _data(), recipe=RECIPE, run=str(tmp_path / "run"), callbacks=[told.append])
-    assert any(isinstance(e, Warned) and "cut short" in e.message for e in told)
+    events: list[Event] = []
+    again = mm.fit(_model(1), _data(), recipe=RECIPE, run=str(tmp_path / "run"), callbacks=[events.append])
+    assert any(isinstance(e, Warned) and "cut short" in e.message for e in events)
     assert _same(whole.model, again.model)
 
 
@@ -254,9 +254,9 @@ def _scheduled(momentum: float) -> nn.Module:
     ],
 )
 def test_code_and_tensors_that_changed_are_noticed(tmp_path: Path, before: Any, after: Any, what: str) -> None:
-    def go(given: dict[str, Any]) -> mm.training.FitResult:
-        arguments = {"data": _given(), "recipe": mm.Recipe(1, 20), "run": tmp_path / "run", **given}
-        return mm.fit(**{**arguments, "model": given.get("model", _model)()})
+    def go(changes: dict[str, Any]) -> mm.training.FitResult:
+        arguments = {"data": _given(), "recipe": mm.Recipe(1, 20), "run": tmp_path / "run", **changes}
+        return mm.fit(**{**arguments, "model": changes.get("model", _model)()})
 
     first = go(before)
     assert go(before).test_loss == first.test_loss
@@ -267,11 +267,11 @@ def test_code_and_tensors_that_changed_are_noticed(tmp_path: Path, before: Any, 
 def test_what_cannot_be_told_apart_is_said(tmp_path: Path) -> None:
     (x, y), _ = _given()
     data = (DataLoader(TensorDataset(x, y), batch_size=20), (x, y))
-    told: list[Event] = []
+    events: list[Event] = []
     for _ in range(2):
-        told.clear()
-        mm.fit(_model(), data, recipe=mm.Recipe(1, 20), run=tmp_path / "run", callbacks=[told.append])
-    assert [e.message for e in told if isinstance(e, Warned)] == [
+        events.clear()
+        mm.fit(_model(), data, recipe=mm.Recipe(1, 20), run=tmp_path / "run", callbacks=[events.append])
+    assert [e.message for e in events if isinstance(e, Warned)] == [
         "whether the data is what it was when the run began cannot be told."
     ]
 
@@ -297,8 +297,9 @@ def test_one_process_at_a_time_in_a_folder(tmp_path: Path) -> None:
     def meet(event: Event) -> None:
         if isinstance(event, StepDone) and event.step == 1:
             code = "import sys; from minimand.training import Run; Run(sys.argv[1]).claimed().__enter__()"
-            found = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True)
-            met.append(found.stderr)
+            command = [sys.executable, "-c", code, str(tmp_path / "run")]
+            process = subprocess.run(command, capture_output=True, text=True)
+            met.append(process.stderr)
 
     mm.fit(_model(), _data(), recipe=RECIPE, run=tmp_path / "run", callbacks=[meet])
     assert "another process trains in" in met[0]
@@ -316,12 +317,12 @@ def test_broken_weights_never_replace_good_ones(tmp_path: Path, step: int) -> No
 
     with pytest.raises(mm.training.NonFiniteLossError, match=r"which an earlier update made NaN|after epoch 3"):
         mm.fit(model, _data(), recipe=mm.Recipe(3, 20), run=tmp_path / "run", callbacks=[break_it], checkpoint_every=0)
-    kept = checkpoints.paths(tmp_path / "run" / "checkpoints")
-    assert kept
-    for path in kept:
-        found = checkpoints.load(path)
-        assert all(t.isfinite().all() for t in found.tensors["model"].values())
-        assert found.state["step"] < step or step == 13
+    paths = checkpoints.paths(tmp_path / "run" / "checkpoints")
+    assert paths
+    for path in paths:
+        loaded = checkpoints.load(path)
+        assert all(t.isfinite().all() for t in loaded.tensors["model"].values())
+        assert loaded.state["step"] < step or step == 13
     for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=pytest.fail)
 
@@ -339,8 +340,8 @@ def test_a_buffer_may_be_infinite(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_that_lacks_a_part_is_named(tmp_path: Path) -> None:
-    found = checkpoints.Checkpoint({"model": {"w": torch.ones(1)}, "random": {"cpu": torch.ones(1)}}, {"step": 1})
-    path = checkpoints.save(found, tmp_path, 1)
+    written = checkpoints.Checkpoint({"model": {"w": torch.ones(1)}, "random": {"cpu": torch.ones(1)}}, {"step": 1})
+    path = checkpoints.save(written, tmp_path, 1)
     with pytest.raises(CheckpointError, match=r"lacks config, .*another version of minimand"):
         checkpoints.load(path)
 
@@ -370,15 +371,15 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: Any)
     folder = tmp_path / "run"
     with pytest.raises(_Stop):
         mm.fit(_model(), _data(), recipe=RECIPE, run=str(folder), callbacks=[_stop_at(7)])
-    kept = checkpoints.paths(folder / "checkpoints")
+    paths = checkpoints.paths(folder / "checkpoints")
 
     def full(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match=f"No space left on device.*the last good one is {kept[-1].name}"):
+    with pytest.raises(OSError, match=f"No space left on device.*the last good one is {paths[-1].name}"):
         mm.fit(_model(), _data(), recipe=RECIPE, run=str(folder))
-    assert sorted((folder / "checkpoints").iterdir()) == kept
+    assert sorted((folder / "checkpoints").iterdir()) == paths
     monkeypatch.undo()
     whole = mm.fit(_model(), _data(), recipe=RECIPE, run=str(tmp_path / "whole"))
     assert _same(mm.fit(_model(), _data(), recipe=RECIPE, run=str(folder)).model, whole.model)

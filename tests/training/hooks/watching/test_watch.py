@@ -45,21 +45,21 @@ def test_watching_changes_no_bit_of_a_sound_run(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize(("falls", "looks"), [(True, 1), (False, 2)])
 def test_a_run_that_learns_is_looked_at_once(falls: bool, looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Any] = []
+    calls: list[Any] = []
 
     def look(*args: Any, **options: Any) -> Any:
-        seen.append(mm.diagnose(*args, **options))
-        return seen[-1]
+        calls.append(mm.diagnose(*args, **options))
+        return calls[-1]
 
     monkeypatch.setattr("minimand.training.hooks.watching.watch.diagnose", look)
-    training: Any = SimpleNamespace(model=_net(3), tell=seen.append)
+    training: Any = SimpleNamespace(model=_net(3), tell=calls.append)
     watch, x = Watch(training), torch.randn(64, 2)
     for step in range(201):
         watch.before_step(step, x)
         watch.after_step(1 / (1 + step * falls))
-    assert len(seen) == looks
+    assert len(calls) == looks
     # Theory would cost more than the pass itself.
-    assert all(stat.expected_chi is NOT_MEASURED for report in seen for stat in report.layers)
+    assert all(stat.expected_chi is NOT_MEASURED for report in calls for stat in report.layers)
 
 
 def _on_pixels(lr: float, epochs: int) -> tuple[list[str], Any]:
