@@ -1,6 +1,6 @@
-"""What the house tests look for in the source, and for names in the tests, as lines `path:line: what`; `python tests/house.py FOLDER` writes them.
+"""What the house tests look for in the source, as lines `path:line: what`; names are looked for in the tests too.
 
-There is a file a package in that folder: what is left to do in it.
+`python tests/house.py FOLDER` writes a file a package in that folder: what is left to do in it.
 """
 
 import ast
