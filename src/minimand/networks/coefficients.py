@@ -1,6 +1,8 @@
 """Learnable and drawn coefficients as tensors: one flat parameter each, read layer by layer and entry by entry."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from ..theory.scalars import Number
 Vectors = Mapping[str, Tensor]
 """The parameter of each learnable coefficient by name: of all layers, entries and channels one after another."""
 
+Shape = tuple[int, ...]
 Values = dict[str, tuple[Any, ...]]
 """The tables of coefficients by name and layer: a tensor or number each, or nested tuples of such."""
 
@@ -24,6 +27,9 @@ class Coefficients:
         self.algorithm, self.layers = algorithm, layers
         self.in_floats = algorithm.in_floats()
         self.learnable, self.drawn = algorithm.learnable(), algorithm.drawn()
+        self.shapes = {name: [algorithm.shape(name, k) for k in range(layers)] for name in self.names}
+        # Where each layer begins in the parameter, and the end.
+        self._starts = {name: [0, *accumulate(map(math.prod, shapes))] for name, shapes in self.shapes.items()}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -33,13 +39,16 @@ class Coefficients:
     def initial(self) -> dict[str, nn.Parameter]:
         """A new parameter for each learnable coefficient, every entry at its initial value."""
         return {
-            name: nn.Parameter(torch.full((self._entries(name) * (c.channels or 1),), float(c.initial)))
+            name: nn.Parameter(torch.full((self._starts[name][-1] * (c.channels or 1),), float(c.initial)))
             for name, c in self.learnable.items()
         }
 
     def values(self, vectors: Vectors, like: Tensor | None = None, training: bool = False) -> Values:
         """The table of each coefficient in each layer, within its bounds, for states of a tensor's shape."""
-        values: Values = {name: self._tables(name, vector, like) for name, vector in self.clamped(vectors).items()}
+        values: Values = {
+            name: self._tables(name, self._clamped(name, vectors[name]), self.shapes[name], like)
+            for name in self.learnable
+        }
         for name, c in self.drawn.items():
             values[name] = tuple(_draw(c, like, training) for _ in range(self.layers))
         return values
@@ -47,6 +56,22 @@ class Coefficients:
     def bound(self, values: Values) -> Algorithm:
         """The algorithm with values as its coefficients."""
         return self.in_floats.rebind(**{name: entry(tables) for name, tables in values.items()})
+
+    def bound_by_layer(self, vectors: Vectors, like: Tensor | None = None, training: bool = False) -> Algorithm:
+        """The algorithm for one step alone: of its coefficients the tables are made that the step asks for."""
+        tables: dict[tuple[str, int], Table] = {}
+
+        def table(name: str, k: int) -> Table:
+            layer = min(k, self.layers - 1)
+            if (name, layer) not in tables:  # what is drawn, once
+                tables[name, layer] = (
+                    _draw(self.drawn[name], like, training)
+                    if name in self.drawn
+                    else self._table(name, vectors[name], layer, like)
+                )
+            return tables[name, layer]
+
+        return self.in_floats.rebind(**{name: Read(lambda k, name=name: table(name, k)) for name in self.names})
 
     def unknown(self) -> Algorithm:
         """The algorithm with a symbol for each entry of these coefficients: (name, layer, indices ...)."""
@@ -62,28 +87,25 @@ class Coefficients:
                 values[name] = Learned(c.initial, c.low, c.high, c.channels, numbers)
         return self.algorithm.rebind(**values)
 
-    def clamped(self, vectors: Vectors) -> dict[str, Tensor]:
-        """The vectors of learnable coefficients, brought within their bounds."""
-        within = {}
-        for name, c in self.learnable.items():
-            vector = vectors[name]
-            # The gradient passes the clamp, or a coefficient at its bound could never leave it.
-            within[name] = vector + (vector.clamp(float(c.low), float(c.high)) - vector).detach()
-        return within
-
     @torch.no_grad()
     def project(self, vectors: Vectors) -> None:
         """Bring the vectors of learnable coefficients back within their bounds, in place."""
         for name, c in self.learnable.items():
             vectors[name].clamp_(float(c.low), float(c.high))
 
-    def _shapes(self, name: str) -> list[tuple[int, ...]]:
-        return [self.algorithm.shape(name, k) for k in range(self.layers)]
+    def _clamped(self, name: str, vector: Tensor) -> Tensor:
+        """A learnable coefficient, or a part of it, brought within its bounds."""
+        c = self.learnable[name]
+        # The gradient passes the clamp, or a coefficient at its bound could never leave it.
+        return vector + (vector.clamp(float(c.low), float(c.high)) - vector).detach()
 
-    def _entries(self, name: str) -> int:
-        return sum(torch.Size(shape).numel() for shape in self._shapes(name))
+    def _table(self, name: str, vector: Tensor, layer: int, like: Tensor | None) -> Table:
+        """The table of a learnable coefficient in one layer, from the parameter of all layers."""
+        start, end = (self._starts[name][i] * (self.learnable[name].channels or 1) for i in (layer, layer + 1))
+        return self._tables(name, self._clamped(name, vector[start:end]), self.shapes[name][layer : layer + 1], like)[0]
 
-    def _tables(self, name: str, vector: Tensor, like: Tensor | None) -> tuple[Any, ...]:
+    def _tables(self, name: str, vector: Tensor, shapes: Sequence[Shape], like: Tensor | None) -> tuple[Table, ...]:
+        """The tables of a learnable coefficient in some layers, from their part of the parameter."""
         channels = self.learnable[name].channels
         if channels is None:
             entries = iter(vector.unbind())
@@ -95,7 +117,7 @@ class Coefficients:
                     f"{like.shape[1 if on_maps else -1]}; expected that number."
                 )
             entries = iter(vector.view(-1, channels, *(1, 1) if on_maps else ()).unbind())
-        return tuple(filled(shape, lambda _: next(entries)) for shape in self._shapes(name))
+        return tuple(filled(shape, lambda _: next(entries)) for shape in shapes)
 
     def _symbols(self, name: str, k: int) -> Table:
         layer = min(k, self.layers - 1)

@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import zip_longest
 from typing import Any, Self, cast
 
@@ -70,12 +71,19 @@ class Unrolled(nn.Module):
             return cast(Any, self)._run_back(self._backwards, inputs)  # of torch's decorator without types
         checkpoints = self.memory == "checkpoint" and keeps_a_graph(inputs[0])
         if self._execution is None:
-            state = self.start(x)
-            for layer in self.layers:
-                state = checkpointed(layer, layer, state) if checkpoints else layer(state)
-            return self.read(state)
+            return self._as_written(inputs, checkpoints)
         ask = self._ask_checkpointed if checkpoints else self._ask
         return self._execution(ask, inputs, self._values(inputs[0]) if self._tensors.names else {})
+
+    def _as_written(self, inputs: tuple[Tensor, ...], checkpoints: bool) -> Tensor:
+        """The output by the layers, which share one evaluation of the coefficients, and one draw."""
+        names = self._tensors.names
+        algorithm = self._tensors.bound(self._values(inputs[0])) if names else self._tensors.in_floats
+        state = algorithm.start(*inputs)
+        for layer in self.layers:
+            call = partial(layer, algorithm=algorithm)
+            state = checkpointed(layer, call, state) if checkpoints else call(state)
+        return algorithm.read(state)
 
     def start(self, x: Any) -> Any:
         """The first state, from the stage's input, or inputs in a tuple."""
@@ -110,8 +118,10 @@ class Unrolled(nn.Module):
         return None if self._backwards is None else self._backwards.roundoff
 
     def bound(self, like: Tensor | None = None) -> Algorithm:
-        """The algorithm with the tensors of this stage as its coefficients, for states of a tensor's shape."""
-        return self._tensors.bound(self._values(like)) if self._tensors.names else self._tensors.in_floats
+        """The algorithm with the tensors of this stage as its coefficients, for one step on states like a tensor."""
+        if not self._tensors.names:
+            return self._tensors.in_floats
+        return self._tensors.bound_by_layer(self._vectors(), like, self.training)
 
     def learned(self) -> Algorithm:
         """The algorithm with the current values of its coefficients as numbers, to certify."""
@@ -206,9 +216,11 @@ class UnrolledLayer(nn.Module):
         # No submodule, as the stage holds this layer.
         self.__dict__["stage"] = stage
 
-    def forward(self, state: Any) -> Any:
+    def forward(self, state: Any, algorithm: Algorithm | None = None) -> Any:
+        """The state after step k; the stage gives the algorithm with the coefficients of a whole pass."""
         oracles = [self._oracle(name, self.stage.binding) for name in self.stage.algorithm.oracles]
-        return self.stage.bound(leaves(state)[0]).step(state, *oracles, self.k)
+        algorithm = self.stage.bound(leaves(state)[0]) if algorithm is None else algorithm
+        return algorithm.step(state, *oracles, self.k)
 
     def _oracle(self, name: str, binding: Binding) -> Callable[..., Tensor]:
         def gradient(x: Tensor) -> Tensor:
