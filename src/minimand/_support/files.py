@@ -1,9 +1,11 @@
 """Files that are written whole or not at all, and folders that one process holds at a time."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from .errors import MinimandError
 
 try:
     import fcntl
@@ -47,6 +49,13 @@ def cache_folder(name: str) -> Path:
         raise OSError(f"the folder {folder} depends on the current one; a full path is expected")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def check_holds(folder: Path, kind: str, names: Sequence[str]) -> None:
+    """Raise MinimandError for a folder that has files, but none of the names by which one of a kind is known."""
+    has_files = folder.is_dir() and any(path.suffix != ".part" for path in folder.iterdir())
+    if has_files and not any((folder / name).exists() for name in names):
+        raise MinimandError(f"{folder} holds files but no {kind}; name an empty or a new folder.")
 
 
 def append_line(path: Path, line: str) -> None:

@@ -53,6 +53,28 @@ def read_data(name: str, data_folder: str | None, **options: Any) -> Any:
     return data
 
 
+def read_data_for(opened: Any, name: str, data_folder: str | None) -> Any:
+    """The named data for the model of a run; as windows of the run's own tokens where that is one on text.
+
+    Raises:
+        MinimandError: no text for a run on text, or text for another run.
+    """
+    from ..data.registry import is_never_text
+
+    run, inputs = opened.run.folder, opened.inputs
+    if inputs.text is not None:
+        if is_never_text(name):
+            raise MinimandError(f"{run} was trained on text, and {name} is none; expected --data to name a text.")
+        return read_data(name, data_folder, tokens=str(run), context=inputs.shape[0])
+    data = read_data(name, data_folder)
+    if data.is_text:
+        raise MinimandError(
+            f"{run} was trained on samples of the shape {inputs.shape}, and {name} is text; expected --data to name "
+            "such samples."
+        )
+    return data
+
+
 def reopen_trained(run: str, algorithm: str | None, console: Console, model: str | None = None) -> Any:
     """A run opened again with the weights of its last checkpoint that can be read; notes tell of newer ones."""
     from ..experiments.reopen import load_run

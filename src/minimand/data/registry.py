@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,12 @@ def data_set(name: str, *references: str) -> Callable[[Callable[..., Data]], Cal
         return load
 
     return register
+
+
+def is_never_text(name: str) -> bool:
+    """Whether a name is that of a data set of images or numbers, which no tokenizer reads."""
+    bare = name.partition("(")[0]
+    return bare in DATA and "tokens" not in signature(DATA[bare].load).parameters
 
 
 def list_data() -> dict[str, str]:

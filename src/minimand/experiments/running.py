@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from .._support.errors import MinimandError
-from .._support.files import locked, write_whole
+from .._support.files import check_holds, locked, write_whole
 from .._support.sealed import SealError, read_sealed_text, sealed_json
 from .._support.torch.environment import as_device, environment
 from ..report import Figures, bibtex, write_page
@@ -199,9 +199,7 @@ class _Keeper:
 @contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
     """A folder in which no other process measures, made if need be; raises MinimandError where it is another's."""
-    is_study = any((folder / name).exists() for name in (_FILE, _BEFORE, _PARTS, PLAN, "runs"))
-    if folder.is_dir() and any(path.suffix != ".part" for path in folder.iterdir()) and not is_study:
-        raise MinimandError(f"{folder} holds files but no study; name an empty or a new folder.")
+    check_holds(folder, "study", (_FILE, _BEFORE, _PARTS, PLAN, "runs"))
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder) as free:
         if not free:

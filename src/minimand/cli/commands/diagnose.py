@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from ..._support.errors import MinimandError
 from ..options import DataFolder, Device, OwnModel, Plot, Text, Whole, check_file
-from ..shared import read_data, reopen_trained, save_figure, takes_tokens
+from ..shared import read_data, read_data_for, reopen_trained, save_figure, takes_tokens
 from ._registry import command
 
 
@@ -116,7 +116,9 @@ class Diagnose:
             opened = reopen_trained(self.model, self.algorithm, console, self.own_model)
             if self.shape:
                 return opened.model, self._random(), None
-            data = opened.fitting(read_data(self.data, self.data_folder)) if self.data else opened.data
+            if not self.data:
+                return opened.model, *self._batch(opened.data)
+            data = opened.fitting(read_data_for(opened, self.data, self.data_folder))
             return opened.model, *self._batch(data)
         if self.shape:
             outputs, is_text = self.tokens or 10, self.tokens is not None

@@ -10,7 +10,7 @@ from tyro.conf import Positional
 from ..._support.errors import MinimandError
 from ..._support.tables import make_table
 from ..options import DataFolder, Device, OfOwn, OwnModel, Text
-from ..shared import read_data, reopen_trained
+from ..shared import read_data, read_data_for, reopen_trained
 from ._registry import command
 
 
@@ -55,19 +55,12 @@ class Evaluate:
     def _chosen(self, opened: Any) -> Any:
         """The data of a run, or those that are named; from another folder if one is."""
         if self.data is not None:
-            return self._named(opened)
+            return read_data_for(opened, self.data, self.data_folder)
         if self.data_folder is not None:
             from ...data.registry import load_data
 
             return load_data(**{**opened.loaded, "data_folder": self.data_folder})
         return opened.data
-
-    def _named(self, opened: Any) -> Any:
-        """The named data; as windows of the run's own tokens where it is a run on text."""
-        if opened.inputs.text is None:
-            return read_data(str(self.data), self.data_folder)
-        tokens = {"tokens": str(opened.run.folder), "context": opened.inputs.shape[0]}
-        return read_data(str(self.data), self.data_folder, **tokens)
 
     def _packed(self) -> tuple[Any, Any]:
         from ...inference.packed import load_packed

@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from ..._support.errors import MinimandError
 from ..options import DataFolder, Device, OfOwn, OwnModel, Plot, Quiet, Text, Whole, check_file
-from ..shared import progress, read_data, read_own_model, reopen_trained, save_figure
+from ..shared import progress, read_data, read_data_for, read_own_model, reopen_trained, save_figure
 from ._registry import command
 
 
@@ -62,15 +62,15 @@ class Probe:
             save_figure(result.plot(), self.plot, console)
 
     def _read(self, console: Console) -> tuple[Any, Any]:
-        data = None if self.data is None else read_data(self.data, self.data_folder)
         if ".py:" in self.model:
-            if data is None:
+            if self.data is None:
                 raise MinimandError(f"{self.model} needs samples; expected --data, such as --data digits.")
-            return read_own_model(self.model), data
+            return read_own_model(self.model), read_data(self.data, self.data_folder)
         if not Path(self.model).is_dir():
             raise MinimandError(f"model is {self.model!r}; expected the folder of a run, or path/to/file.py:name.")
         opened = reopen_trained(self.model, self.algorithm, console, self.own_model)
+        if self.data is None:
+            return opened.model, opened.data
         # Other samples, of other classes perhaps, are normalized as the run's were.
-        return opened.model, opened.data if data is None else replace(
-            data, mean=opened.inputs.mean, std=opened.inputs.std
-        )
+        data = read_data_for(opened, self.data, self.data_folder)
+        return opened.model, replace(data, mean=opened.inputs.mean, std=opened.inputs.std)

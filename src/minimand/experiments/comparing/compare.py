@@ -13,7 +13,7 @@ import torch
 
 from ..._support.checks import check_number
 from ..._support.errors import MinimandError, WrongTypeError
-from ..._support.files import write_whole
+from ..._support.files import check_holds, write_whole
 from ..._support.names.calls import file_name
 from ..._support.torch.environment import as_device
 from ...algorithms import Algorithm, as_algorithm, specification
@@ -28,7 +28,7 @@ from ...training import Run
 from ...training.distributed.world import World
 from ...training.runs.fingerprint import of_data
 from ..statistics.held_out import HELD_OUT, SEED
-from ..statistics.plan import EQUALITY_TEST, TEST, keep_plan, read_plan
+from ..statistics.plan import EQUALITY_TEST, PLAN, TEST, keep_plan, read_plan
 from ..study import CallbacksByLabel
 from ..tasks.queue import Engine, Queue, as_queue, no_callbacks, only_main
 from .budget import Budget, as_budget, costs, epochs_for
@@ -90,6 +90,7 @@ def compare(
     task, folder = Task(data, model, binding, recipe, as_device(device)), Path(run)
     tried = trials(recipe, tune) if tune else []
     queue, world = as_queue(jobs, engine, callbacks, progress), World()
+    world.on_main(lambda: check_holds(folder, "comparison", (PLAN,)))
     contestants = _contestants(algorithms, task)
     with ExitStack() as stack:
         world.on_main(lambda: stack.enter_context(Run(folder).claimed()))

@@ -10,7 +10,7 @@ import torch
 
 from ..._support.errors import MinimandError
 from ..._support.extras import require
-from ..._support.files import write_whole
+from ..._support.files import check_holds, write_whole
 from ..._support.torch.environment import as_device
 from ...algorithms import ALGORITHMS, Algorithm, as_algorithm
 from ...data import Data, as_data, hold_out
@@ -88,7 +88,7 @@ def search(
     task = TrialTask(hold_out(data, _HELD_OUT, seed), model, binding, recipe, device, seed, plain)
     settings, folder = _settings(task, data, steps), Path(run)
     with Run(folder).claimed():
-        _check_folder(folder)
+        check_holds(folder, "search", (DATABASE, FILE))
         with opened_study(folder, storage, settings, tell) as (study, keep):
             all_trials = make_trials(study, keep, task, steps, trials, queue, folder.absolute(), tell)
         return _conclude(task, all_trials, data, folder, seeds, queue)
@@ -120,12 +120,6 @@ def _check_numbers(steps: int, trials: int, seed: int, seeds: int) -> None:
             f"seed is {seed}, which the final comparison uses; expected {seeds} or more, so that no training chooses "
             "the algorithm and judges it too."
         )
-
-
-def _check_folder(folder: Path) -> None:
-    """Raise MinimandError if a folder holds anything but a search."""
-    if any(folder.iterdir()) and not any((folder / name).is_file() for name in (DATABASE, FILE)):
-        raise MinimandError(f"{folder} holds files but no search; name an empty or a new folder.")
 
 
 def _conclude(task: TrialTask, trials: list[Trial], data: Data, folder: Path, seeds: int, queue: Queue) -> SearchResult:
