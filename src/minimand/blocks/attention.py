@@ -69,6 +69,7 @@ class Attention(nn.Module):
         bias: whether the two linear layers have biases.
         causal: whether a token attends to itself and those before it alone.
         rotary: turns queries and keys by their positions.
+        dropout: the probability with which training drops what a token attends to.
     """
 
     cache: KeyValueCache | None = None
@@ -85,6 +86,7 @@ class Attention(nn.Module):
         bias: bool = True,
         causal: bool = False,
         rotary: Rotary | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         key_value_heads = key_value_heads or heads
@@ -93,6 +95,8 @@ class Attention(nn.Module):
         self.sizes = [self.head * count for count in (heads, key_value_heads, key_value_heads)]
         self.qkv = nn.Linear(channels, sum(self.sizes), bias)
         self.project = nn.Linear(channels, channels, bias)
+        # A module, as whatever turns dropout off, or asks whether there is any, looks for those.
+        self.dropout = nn.Dropout(dropout) if dropout else None
         self.register_buffer("scale", None)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -110,7 +114,8 @@ class Attention(nn.Module):
         # A single token attends to all so far; several after others need a mask of their own.
         mask = _later(new, k.shape[2], q.device) if self.causal and start and new > 1 else None
         causal = self.causal and not start and new > 1
-        mixed = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, enable_gqa=self.is_grouped)
+        p = self.dropout.p if self.dropout is not None and self.dropout.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, mask, p, causal, enable_gqa=self.is_grouped)
         return self.project(mixed.transpose(1, 2).flatten(2))
 
 

@@ -34,17 +34,25 @@ class TransformerBranch(nn.Module):
         inner: an `Attention`, or a `Map`.
         drop_path: the probability with which training drops the branch for a sample.
         normalize: normalizes what the branch gives; by default nothing does.
+        dropout: the probability with which training drops an entry of what `inner` gives.
     """
 
     def __init__(
-        self, norm: nn.Module, inner: nn.Module, drop_path: float = 0.0, normalize: nn.Module | None = None
+        self,
+        norm: nn.Module,
+        inner: nn.Module,
+        drop_path: float = 0.0,
+        normalize: nn.Module | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm, self.inner, self.normalize = norm, inner, normalize
+        self.dropout = nn.Dropout(dropout) if dropout else None
         self.drop_path = DropPath(drop_path)
 
     def forward(self, z: Tensor) -> Tensor:
         answer = self.inner(self.norm(z))
+        answer = answer if self.dropout is None else self.dropout(answer)
         return self.drop_path(answer if self.normalize is None else self.normalize(answer))
 
 

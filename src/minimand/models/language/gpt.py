@@ -25,6 +25,7 @@ def gpt(
     embedding: Embedding,
     normalize_branches: bool,
     epsilon: float,
+    dropout: float,
     oracles: Sequence[str],
     binding: Binding,
     inputs: int = 1,
@@ -33,22 +34,23 @@ def gpt(
 
     `tied` says whether the head has the table of tokens for its weight, `normalize_branches` whether a layer
     normalization without bias follows each branch (Peri-LN); `epsilon` is what all the others add to a variance.
+    `dropout` is the probability with which training drops entries of embeddings, attention and branches' answers.
     """
     check_heads(width, heads)
 
     def branch(inner: nn.Module) -> TransformerBranch:
         after = norm_without_bias(width)() if normalize_branches else None
-        return TransformerBranch(nn.LayerNorm(width, eps=epsilon), inner, normalize=after)
+        return TransformerBranch(nn.LayerNorm(width, eps=epsilon), inner, normalize=after, dropout=dropout)
 
     layers = [
         (
-            branch(Attention(width, heads, causal=True)),
+            branch(Attention(width, heads, causal=True, dropout=dropout)),
             branch(Map(width, 4 * width, nn.GELU(approximate="tanh"))),
         )
         for _ in range(depth)
     ]
     blocks = split(layers, splitting, "lie_trotter", oracles, binding)
-    stem = TokenStem(num_tokens, width, context, embedding, inputs)
+    stem = TokenStem(num_tokens, width, context, embedding, inputs, dropout)
     return language_parts(stem, layers, blocks, nn.LayerNorm(width, eps=epsilon), tied)
 
 
@@ -60,5 +62,6 @@ for _name, _width, _depth, _heads, _tokens, _context in (
     _line = f"GPT-2 of {_depth} layers, {_width} channels, {_heads} heads; attention and the map are steps in turns"
     _settings = {"num_tokens": _tokens, "context": _context, "width": _width, "depth": _depth, "heads": _heads}
     _settings |= {"splitting": None, "tied": True, "embedding": "one", "normalize_branches": False, "epsilon": 1e-5}
+    _settings["dropout"] = 0.0
     _info = {"takes_tokens": True, "multiples": {"width": _heads}}
     register(ModelInfo(_name, _line, gpt, _settings, "residual", ("radford2019gpt2",), **_info))

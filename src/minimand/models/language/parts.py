@@ -43,12 +43,15 @@ class TokenStem(nn.Module):
         table: makes a table; each embedding has one of its own.
         embedding: what is made of the embeddings.
         inputs: 2 for an algorithm whose start has a second input.
+        dropout: the probability with which training drops an entry of an embedding.
     """
 
     cache: KeyValueCache | None = None
     """What tells the position of the first token, while a text is generated."""
 
-    def __init__(self, num_tokens: int, width: int, context: int | None, embedding: Embedding, inputs: int) -> None:
+    def __init__(
+        self, num_tokens: int, width: int, context: int | None, embedding: Embedding, inputs: int, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         adds = embedding in ("sum", "normalized_sum")
         if inputs == 2 and adds:
@@ -60,6 +63,7 @@ class TokenStem(nn.Module):
         self.table = Table(num_tokens, width, context)
         self.second = Table(num_tokens, width, context) if adds or self.gives_two else None
         self.norm = norm_without_bias(width)() if embedding.startswith("normalized") else None
+        self.dropout = nn.Dropout(dropout) if dropout else None
 
     def forward(self, tokens: Tensor) -> Any:
         start = 0 if self.cache is None else self.cache.length
@@ -67,9 +71,11 @@ class TokenStem(nn.Module):
         v = None if self.second is None else self.second(tokens, start)
         if self.norm is not None:
             x, v = (x, self.norm(v)) if self.adds else (self.norm(x), v)
-        if self.gives_two:
-            return x, v
-        return x if v is None else x + v
+        if v is not None and not self.gives_two:
+            x, v = x + v, None
+        if self.dropout is not None:
+            x, v = self.dropout(x), None if v is None else self.dropout(v)
+        return x if v is None else (x, v)
 
 
 def language_parts(
