@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import minimand as mm
-from minimand._support.torchvision import require_torchvision
+from minimand._support.torch.torchvision import require_torchvision
 
 SIZES: dict[str, Any] = {"num_tokens": 11, "context": 8, "width": 16, "depth": 2, "heads": 2}
 NANO = ("gpt_nano", "llama_nano")
