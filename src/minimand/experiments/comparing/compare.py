@@ -4,7 +4,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,14 +90,19 @@ def compare(
     task, folder = Task(data, model, binding, recipe, as_device(device)), Path(run)
     tried = trials(recipe, tune) if tune else []
     queue, world = as_queue(jobs, engine, callbacks, progress), World()
-    world.on_main(lambda: check_holds(folder, "comparison", (PLAN,)))
-    contestants = _contestants(algorithms, task)
     with ExitStack() as stack:
-        world.on_main(lambda: stack.enter_context(Run(folder).claimed()))
+        world.on_main(lambda: stack.enter_context(_claimed(folder)))
+        contestants = _contestants(algorithms, task)
         contestants = world.on_main(lambda: _on_budget(contestants, task, as_budget(budget), folder))
         design = _Design(range(seeds), tried, as_budget(budget), margin, hypothesis)
         world.on_main(lambda: keep_plan(folder, _plan(task, contestants, design)))
         return _Trainer(task, contestants, design, folder, queue).compare()
+
+
+def _claimed(folder: Path) -> AbstractContextManager[None]:
+    """The folder of a comparison, held for this process; raises MinimandError where it is one of something else."""
+    check_holds(folder, "comparison", (PLAN,))
+    return Run(folder).claimed()
 
 
 def _checked(algorithms: Any, data: Any, seeds: int, margin: float | None) -> Data:
