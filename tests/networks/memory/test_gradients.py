@@ -10,8 +10,9 @@ import torch
 import minimand as mm
 from helpers import make_stage
 from minimand.networks import unrolled
-from minimand.networks.memory.arithmetic import Integers
 from minimand.networks.memory.controller import ALLOWED
+from minimand.networks.memory.integers import Integers
+from minimand.networks.memory.scaled import Scaled
 from minimand.theory.kernel import Binding
 from sweeps import thin
 
@@ -77,19 +78,24 @@ def test_states_kept_exactly_come_back_to_the_last_bit(name: str, family: str, b
 def _look_up(patch: pytest.MonkeyPatch) -> None:
     """Make states in integers remember all that they were, and take that when they go back."""
     advance, retreat = Integers.advance, Integers.retreat
-    history: list[tuple[torch.Tensor, list[torch.Tensor]]] = []
+    history: list[tuple[torch.Tensor, list[Scaled]]] = []
 
     def remember(self: Integers, *arguments: object) -> torch.Tensor:
-        history.append((self.whole, list(self.differences)))
+        history.append((self.whole.clone(), [copied(d) for d in self.differences]))
         return advance(self, *arguments)  # pyright: ignore
 
-    def look_up(self: Integers, *arguments: object) -> dict[int, torch.Tensor]:
-        lagged = retreat(self, *arguments)  # pyright: ignore
+    def look_up(self: Integers, *arguments: object) -> None:
+        retreat(self, *arguments)  # pyright: ignore
         whole, differences = history.pop()
         assert torch.equal(self.whole, whole)
-        assert all(map(torch.equal, self.differences, differences))
+        for d, was in zip(self.differences, differences, strict=True):
+            assert torch.equal(d.whole, was.whole)
+            assert torch.equal(d.values(), was.values())
         self.whole, self.differences = whole, differences
-        return lagged
+
+    def copied(d: Scaled) -> Scaled:
+        tensors, unpacked = d.packed()
+        return unpacked(tensors)
 
     patch.setattr(Integers, "advance", remember)
     patch.setattr(Integers, "retreat", look_up)

@@ -1,9 +1,8 @@
-"""The states of a stage that runs backwards, in floating-point numbers or, to the last bit, in integers.
+"""The states of a stage that runs backwards, and how they do in floating point.
 
 A state is the query q_t and the differences d_(t-1), d_(t-2) ... of `theory.dynamics.recurrence`, newest first.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,10 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..._support.errors import MinimandError
-from .bit_store import BitStore, Factor
-
-Scalar = float | Tensor
+from .scaled import Scalar
 
 
 @dataclass(frozen=True)
@@ -28,8 +24,6 @@ class Step:
     """The j of the difference that leaves the state, d_(t-j); None where none does."""
     is_kept: bool
     """Whether that difference has to be kept, as d_t says nothing of it."""
-    divisor: Factor | None
-    """The factor of that difference for integers."""
 
 
 class States(Protocol):
@@ -46,12 +40,12 @@ class States(Protocol):
         """Make `query` that of the step before, whose answers `retreat` asks for."""
         ...
 
-    def retreat(self, step: Step, answers: Sequence[Tensor]) -> dict[int, Tensor]:
-        """Go back by a step; gives the differences that it read, by j."""
+    def retreat(self, step: Step, answers: Sequence[Tensor]) -> None:
+        """Go back by a step."""
         ...
 
     def difference(self, i: int) -> Tensor:
-        """The i-th difference, the newest first."""
+        """The i-th difference, the newest first: after going back by step t, d_(t-1-i)."""
         ...
 
     def checked(self, output: Tensor) -> Tensor:
@@ -89,21 +83,14 @@ class Floats:
     def look_back(self) -> None:
         self.query = self.query - self.differences[0]
 
-    def retreat(self, step: Step, answers: Sequence[Tensor]) -> dict[int, Tensor]:
+    def retreat(self, step: Step, answers: Sequence[Tensor]) -> None:
         d = self.differences.pop(0)
-        lagged = {j: self.differences[j - 1] for j in step.lags if j != step.oldest}
-        if step.oldest is None and not lagged:
+        if step.oldest is None and not step.lags:
             self.remainder = d - self._sum(step, answers, None)
-            return {}
-        if step.oldest is None:
-            return lagged
-        if step.is_kept:
-            older = self.kept.pop()
-        else:
-            older = (d - self._sum(step, answers, None)).div_(step.lags[step.oldest])
-            lagged[step.oldest] = older
-        self.differences.append(older)
-        return lagged
+        elif step.is_kept:
+            self.differences.append(self.kept.pop())
+        elif step.oldest is not None:
+            self.differences.append((d - self._sum(step, answers, None)).div_(step.lags[step.oldest]))
 
     def difference(self, i: int) -> Tensor:
         return self.differences[i]
@@ -136,120 +123,6 @@ class Floats:
                 total = plus(total, x, factor, in_place=is_own)
                 is_own = True
         return torch.zeros_like(self.query) if total is None else total
-
-
-class Integers:
-    """States as multiples of 2^-44 in 64 bits: each step back undoes its step forward to the last bit."""
-
-    UNIT = 2.0**44
-    LARGEST = 2.0**62 / UNIT
-
-    def __init__(self, query: Tensor, differences: Sequence[Tensor], dtype: torch.dtype) -> None:
-        self.dtype = dtype
-        self.whole = _rounded(query.double().clone())
-        self.differences = [_rounded(d.double().clone()) for d in differences]
-        self.query = self._floating(self.whole)
-        self.store = BitStore(self.whole)
-        self.kept: list[Tensor] = []
-        self.reach = query.double().abs().amax() + sum(d.double().abs().amax() for d in differences)
-        """No entry of a state is larger in absolute value."""
-        self.sizes = [d.double().abs().amax() for d in differences]
-
-    def advance(self, step: Step, answers: Sequence[Tensor]) -> Tensor:
-        added = self._added(step, answers, has_oldest=step.oldest is not None)
-        size = torch.stack(added.aminmax()).abs().amax()
-        d = _rounded(added)
-        if step.oldest is not None:
-            older, was = self.differences.pop(), self.sizes.pop()
-            if step.is_kept:
-                self.kept.append(older)
-            else:
-                d.add_(self.store.scaled(older, _divisor(step)))
-                size = size + was * _magnitude(step.lags[step.oldest])
-        self.differences.insert(0, d)
-        self.sizes.insert(0, size)
-        self.reach = self.reach + size
-        self.whole = self.whole + d
-        self.query = self._floating(self.whole)
-        return self.query.new_empty(()).expand_as(self.query)
-
-    def look_back(self) -> None:
-        self.whole = self.whole - self.differences[0]
-        self.query = self._floating(self.whole)
-
-    def retreat(self, step: Step, answers: Sequence[Tensor]) -> dict[int, Tensor]:
-        d = self.differences.pop(0)
-        lagged = {j: self._floating(self.differences[j - 1]) for j in step.lags if j != step.oldest}
-        if step.oldest is not None:
-            if step.is_kept:
-                older = self.kept.pop()
-            else:
-                scaled = _rounded(self._added(step, answers, True)).neg_().add_(d)
-                older = self.store.unscaled(scaled, _divisor(step))
-                lagged[step.oldest] = self._floating(older)
-            self.differences.append(older)
-        return lagged
-
-    def difference(self, i: int) -> Tensor:
-        return self._floating(self.differences[i])
-
-    def checked(self, output: Tensor) -> Tensor:
-        reach = float(self.reach)
-        if not math.isfinite(reach):
-            return output * math.nan  # as no integer says so
-        if reach > self.LARGEST:
-            raise MinimandError(
-                f"states reach up to {reach:.3g}, beyond the {self.LARGEST:.3g} that exact=True can hold; expected "
-                "exact=False, or memory='checkpoint'."
-            )
-        return output
-
-    def packed(self) -> tuple[list[Tensor], "Callable[[Sequence[Tensor]], Integers]"]:
-        n, m = 1 + len(self.differences), 1 + len(self.differences) + len(self.kept)
-        dtype, reach = self.dtype, self.reach
-        remainders, unpacked_store = self.store.packed()
-
-        def unpacked(tensors: Sequence[Tensor]) -> Integers:
-            states = Integers.__new__(Integers)
-            states.dtype, states.reach, states.sizes = dtype, reach, []
-            states.whole, *states.differences = tensors[:n]
-            states.query = states.whole  # until it is looked back at
-            states.kept, states.store = list(tensors[n:m]), unpacked_store(tensors[m:])
-            return states
-
-        return [self.whole, *self.differences, *self.kept, *remainders], unpacked
-
-    def _added(self, step: Step, answers: Sequence[Tensor], has_oldest: bool) -> Tensor:
-        """All that d_t is the sum of, but for the difference that leaves the state."""
-        terms = [*zip(answers, step.gains, strict=True)]
-        terms += [(self.query, step.own)] if step.own is not None else []
-        for j, factor in step.lags.items():
-            if not (has_oldest and j == step.oldest):
-                terms.append((self.differences[j - 1].double().div_(self.UNIT), factor))
-        if not terms:
-            return torch.zeros_like(self.whole, dtype=torch.double)
-        (first, factor), *rest = terms
-        total = first.double() * factor  # new, as it is written into
-        for x, factor in rest:
-            total = plus(total, x, factor, in_place=True)
-        return total
-
-    def _floating(self, whole: Tensor) -> Tensor:
-        return whole.double().div_(self.UNIT).to(self.dtype)
-
-
-def _rounded(x: Tensor) -> Tensor:
-    """Multiples of the unit; x is written into."""
-    return x.mul_(Integers.UNIT).round_().to(torch.int64)
-
-
-def _divisor(step: Step) -> Factor:
-    assert step.divisor is not None  # a difference that leaves a state and is not kept has one
-    return step.divisor
-
-
-def _magnitude(factor: Scalar) -> Scalar:
-    return factor.detach().abs().amax().double() if isinstance(factor, Tensor) else abs(factor)
 
 
 def plus(u: Tensor, v: Tensor, factor: Scalar, in_place: bool = False) -> Tensor:

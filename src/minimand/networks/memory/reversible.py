@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from ..._support.errors import MinimandError, MisuseError
 from ...theory.dynamics.recurrence import Call, Recurrence
 from ..realization.program import factor_of
-from .arithmetic import Floats, Integers, Scalar, States, Step, times
-from .bit_store import Factor
+from .arithmetic import Floats, States, Step, times
+from .integers import Integers
 from .replay import Precision, Run, first_run, parameters_of, second_run, swapped
+from .scaled import Scalar
 
 Ask = Callable[[int, str, Tensor], Tensor]
 """The answer of a block, by its layer, oracle and query."""
@@ -31,20 +32,15 @@ class _Factors:
         self.oldest = p if t - p >= start else None
         self.is_kept = t in run.kept
 
-    def step(self, values: Sequence[Scalar], exact: bool) -> Step:
-        """The step by the values of the factors, in the order of `functions`."""
+    def step(self, values: Sequence[Scalar]) -> Step:
+        """The step by the values of the factors, in the order of `functions`; raises ZeroDivisionError for one of 0."""
         m = len(self.blocks)
         lags = dict(zip(self.lags, values[m + 1 :], strict=True))
-        divisor = None
-        if self.oldest is not None and not self.is_kept:
-            number = self.numbers[m + 1 + self.lags.index(self.oldest)]
-            if exact:
-                divisor = Factor.of(number.value if number.is_constant else lags[self.oldest])
-                lags[self.oldest] = divisor.value
-            elif not number.is_constant and not torch.as_tensor(lags[self.oldest]).all():
-                raise ZeroDivisionError
+        leaving = lags[self.oldest] if self.oldest is not None and not self.is_kept else 1.0
+        if not (leaving.all() if isinstance(leaving, Tensor) else leaving):
+            raise ZeroDivisionError
         own = values[m] if self.numbers[m] else None
-        return Step(tuple(values[:m]), own, lags, self.oldest, self.is_kept, divisor)
+        return Step(tuple(values[:m]), own, lags, self.oldest, self.is_kept)
 
 
 @dataclass
@@ -78,6 +74,13 @@ class Pass:
                 runs.append(run)
         self.runs.append(runs)
         return answers
+
+    def multiplied(self, t: int, i: int, answers: Sequence[Tensor]) -> Tensor:
+        """What factor i of call t multiplies, in the order of `_Factors.functions`, when the pass is back at t."""
+        lag = i - len(answers) - 1
+        if lag < 0:
+            return answers[i].detach() if i < len(answers) else self.states.query
+        return self.states.difference(self.factors[t].lags[lag] - 1)
 
     def again(self, t: int, query: Tensor, places: Sequence[Any], record: bool = True) -> tuple[Tensor, list[Tensor]]:
         """What blocks are asked at and their answers in the second run."""
@@ -115,7 +118,7 @@ class _Step(torch.autograd.Function):
         states, step = cast(States, run.states), run.steps[t]
         states.look_back()
         point, answers = run.again(t, states.query, ctx.places)
-        lagged = states.retreat(step, [answer.detach() for answer in answers])
+        states.retreat(step, [answer.detach() for answer in answers])
         if t == 0 and isinstance(states, Floats) and states.remainder is not None:
             run.remainder(states.remainder.abs().amax() / states.query.abs().amax())
         into_query, into_d = gradients
@@ -125,12 +128,9 @@ class _Step(torch.autograd.Function):
         if step.own is not None:
             of_query = of_query + times(g, step.own)
         of_lags = [times(g, step.lags[j]) if j in step.lags else None for j in range(1, ctx.lags + 1)]
-        # What each factor multiplies, in the order of `_Factors.functions`.
-        multiplied = [*answers, states.query, *(lagged.get(j) for j in run.factors[t].lags)]
-        needed = ctx.needs_input_grad[6 + ctx.lags :]
         of_factors = [
-            (g * x.detach().to(g.dtype)).sum_to_size(shape) if is_needed and x is not None else None
-            for x, shape, is_needed in zip(multiplied, ctx.shapes, needed, strict=False)
+            (g * run.multiplied(t, i, answers).to(g.dtype)).sum_to_size(shape) if is_needed else None
+            for i, (shape, is_needed) in enumerate(zip(ctx.shapes, ctx.needs_input_grad[6 + ctx.lags :], strict=False))
         ]
         return (None, None, None, None, None, of_query, *of_lags, *of_factors, *of_parameters)
 
@@ -207,7 +207,7 @@ class Reversible:
         """A pass that stands at its first state."""
         query, differences = self._start([x.detach() for x in inputs], values)
         try:
-            steps = [call.step([_plain(f(values)) for f in call.functions], exact) for call in self.factors]
+            steps = [call.step([_plain(f(values)) for f in call.functions]) for call in self.factors]
         except ZeroDivisionError:
             raise MinimandError(
                 "a momentum is 0, so that its step forgets where it came from; memory='reversible' expects others, or "

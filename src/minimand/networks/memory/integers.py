@@ -1,0 +1,124 @@
+"""The states of a stage that runs backwards to the last bit: integers, and integers times a factor."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ..._support.errors import MinimandError
+from .arithmetic import Step, plus
+from .scaled import Scalar, Scaled
+
+
+class Integers:
+    """States as multiples of a unit, in double precision: each step back undoes its step forward to the last bit."""
+
+    def __init__(self, query: Tensor, differences: Sequence[Tensor], dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.unit = 2.0 ** (-40 if dtype == torch.double else -34)
+        self.whole = self._rounded(query)
+        self.query = self._floating(self.whole)
+        self.differences = [Scaled(self._rounded(d), d.double().abs().amax()) for d in differences]
+        self.kept: list[Scaled] = []
+        self.reach = query.double().abs().amax() + sum(d.size for d in self.differences)
+        """No entry of a state is larger in absolute value."""
+        self.widest = torch.zeros_like(self.reach)
+        """No integer is larger in absolute value, as a multiple of the unit."""
+
+    @property
+    def largest(self) -> float:
+        """The largest number whose sums are not rounded."""
+        return 2.0**52 * self.unit
+
+    def advance(self, step: Step, answers: Sequence[Tensor]) -> Tensor:
+        d = self._oldest(step)
+        added = self._added(step, answers, d.factor)
+        if added is not None:
+            d.whole.add_(added)
+            d.size = d.size + torch.stack(added.aminmax()).abs().amax() * (d.largest * self.unit)
+        self.differences.insert(0, d)
+        self.reach = self.reach + d.size
+        self.widest = torch.maximum(self.widest, d.size / d.smallest)
+        self.whole.add_(d.values().round_())
+        self.query = self._floating(self.whole)
+        return self.query.new_empty(()).expand_as(self.query)
+
+    def look_back(self) -> None:
+        self.whole.sub_(self.differences[0].values().round_())
+        self.query = self._floating(self.whole)
+
+    def retreat(self, step: Step, answers: Sequence[Tensor]) -> None:
+        d = self.differences.pop(0)
+        if step.is_kept:
+            self.differences.append(self.kept.pop())
+        elif step.oldest is not None:
+            added = self._added(step, answers, d.factor)
+            if added is not None:
+                d.whole.sub_(added)
+            d.undo()
+            self.differences.append(d)
+
+    def difference(self, i: int) -> Tensor:
+        return self.differences[i].values(self.unit).to(self.dtype)
+
+    def checked(self, output: Tensor) -> Tensor:
+        reach = float(torch.maximum(self.reach, self.widest))
+        if not math.isfinite(reach):
+            return output * math.nan  # as no integer says so
+        if reach > self.largest:
+            raise MinimandError(
+                f"states reach up to {reach:.3g}, beyond the {self.largest:.3g} that exact=True can hold; expected "
+                "exact=False, or memory='checkpoint'."
+            )
+        return output
+
+    def packed(self) -> tuple[list[Tensor], "Callable[[Sequence[Tensor]], Integers]"]:
+        numbers = [x.packed() for x in [*self.differences, *self.kept]]
+        dtype, unit, reach, widest, n = self.dtype, self.unit, self.reach, self.widest, len(self.differences)
+
+        def unpacked(tensors: Sequence[Tensor]) -> Integers:
+            states, rest = Integers.__new__(Integers), list(tensors[1:])
+            states.dtype, states.unit, states.reach, states.widest = dtype, unit, reach, widest
+            states.whole = tensors[0].clone()  # as it is written into
+            states.query = states.whole  # until it is looked back at
+            parts = []
+            for own, restored in numbers:
+                parts.append(restored(rest[: len(own)]))
+                del rest[: len(own)]
+            states.differences, states.kept = parts[:n], parts[n:]
+            return states
+
+        return [self.whole, *(x for own, _ in numbers for x in own)], unpacked
+
+    def _oldest(self, step: Step) -> Scaled:
+        """The difference that leaves the state, times its factor; zero where it is none of those that d_t is made of."""
+        if step.oldest is not None:
+            older = self.differences.pop()
+            if not step.is_kept:
+                older.multiply(step.lags[step.oldest])
+                return older
+            self.kept.append(older)
+        return Scaled(torch.zeros_like(self.whole), torch.zeros_like(self.reach))
+
+    def _added(self, step: Step, answers: Sequence[Tensor], factor: Scalar) -> Tensor | None:
+        """All else that d_t is the sum of, as integers for a factor."""
+        terms: list[tuple[Tensor, Scalar]] = [*zip(answers, step.gains, strict=True)]
+        terms += [(self.query, step.own)] if step.own is not None else []
+        for j, lag in step.lags.items():
+            if j != step.oldest:
+                terms.append((self.differences[j - 1].values(self.unit), lag))
+        total = None
+        for x, gain in terms:
+            scale = (gain.double() if isinstance(gain, Tensor) else gain) / (factor * self.unit)
+            if total is None:
+                total = x.to(torch.double, copy=True).mul_(scale)
+            else:
+                total = plus(total, x.double(), scale, in_place=True)
+        return None if total is None else total.round_()
+
+    def _rounded(self, x: Tensor) -> Tensor:
+        return (x.double() / self.unit).round_()
+
+    def _floating(self, whole: Tensor) -> Tensor:
+        return whole.to(self.dtype, copy=True).mul_(self.unit)
