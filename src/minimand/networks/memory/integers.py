@@ -1,7 +1,7 @@
 """The states of a stage that runs backwards to the last bit: integers, and integers times a factor."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -9,6 +9,9 @@ from torch import Tensor
 from ..._support.errors import MinimandError
 from .arithmetic import Step, plus
 from .scaled import Scalar, Scaled
+
+_PART = 2**16
+"""Numbers that are worked on at once: fresh memory for all of them would cost more time than the sums."""
 
 
 class Integers:
@@ -32,30 +35,38 @@ class Integers:
         return 2.0**52 * self.unit
 
     def advance(self, step: Step, answers: Sequence[Tensor]) -> Tensor:
-        d = self._oldest(step)
-        added = self._added(step, answers, d.factor)
-        if added is not None:
-            d.whole.add_(added)
-            d.size = d.size + torch.stack(added.aminmax()).abs().amax() * (d.largest * self.unit)
+        d, query = self._oldest(step), torch.empty_like(self.query)
+        sizes = [torch.zeros_like(self.reach)]
+        for whole, own, after, *terms in self._cut(step, d, self.whole, d.whole, query, *self._read(step, answers)):
+            added = self._added(step, d, terms)
+            if added is not None:
+                own.add_(added)
+                sizes += added.aminmax()
+            whole.add_((own * d.factor).round_())
+            torch.mul(whole.to(self.dtype), self.unit, out=after)
+        d.size = d.size + torch.stack(sizes).abs().amax() * (d.largest * self.unit)
         self.differences.insert(0, d)
         self.reach = self.reach + d.size
         self.widest = torch.maximum(self.widest, d.size / d.smallest)
-        self.whole.add_(d.values().round_())
-        self.query = self._floating(self.whole)
-        return self.query.new_empty(()).expand_as(self.query)
+        self.query = query
+        return query.new_empty(()).expand_as(query)
 
     def look_back(self) -> None:
-        self.whole.sub_(self.differences[0].values().round_())
-        self.query = self._floating(self.whole)
+        d, query = self.differences[0], torch.empty_like(self.whole, dtype=self.dtype)
+        for whole, own, after in self._cut(None, d, self.whole, d.whole, query):
+            whole.sub_((own * d.factor).round_())
+            torch.mul(whole.to(self.dtype), self.unit, out=after)
+        self.query = query
 
     def retreat(self, step: Step, answers: Sequence[Tensor]) -> None:
         d = self.differences.pop(0)
         if step.is_kept:
             self.differences.append(self.kept.pop())
         elif step.oldest is not None:
-            added = self._added(step, answers, d.factor)
-            if added is not None:
-                d.whole.sub_(added)
+            for own, *terms in self._cut(step, d, d.whole, *self._read(step, answers)):
+                added = self._added(step, d, terms)
+                if added is not None:
+                    own.sub_(added)
             d.undo()
             self.differences.append(d)
 
@@ -101,24 +112,42 @@ class Integers:
             self.kept.append(older)
         return Scaled(torch.zeros_like(self.whole), torch.zeros_like(self.reach))
 
-    def _added(self, step: Step, answers: Sequence[Tensor], factor: Scalar) -> Tensor | None:
-        """All else that d_t is the sum of, as integers for a factor."""
-        terms: list[tuple[Tensor, Scalar]] = [*zip(answers, step.gains, strict=True)]
-        terms += [(self.query, step.own)] if step.own is not None else []
+    def _read(self, step: Step, answers: Sequence[Tensor]) -> list[Tensor]:
+        """The tensors that all else of d_t is the sum of."""
+        lagged = [self.differences[j - 1].whole for j in step.lags if j != step.oldest]
+        return [*answers, *([self.query] if step.own is not None else []), *lagged]
+
+    def _added(self, step: Step, d: Scaled, read: Sequence[Tensor]) -> Tensor | None:
+        """All else that d_t is the sum of, as integers for the factor of d, from parts of what `_read` gives."""
+        factors: list[Scalar] = [*step.gains, *([step.own] if step.own is not None else [])]
         for j, lag in step.lags.items():
             if j != step.oldest:
-                terms.append((self.differences[j - 1].values(self.unit), lag))
+                factors.append(self.differences[j - 1].factor * (_double(lag) * self.unit))
         total = None
-        for x, gain in terms:
-            scale = (gain.double() if isinstance(gain, Tensor) else gain) / (factor * self.unit)
+        for x, factor in zip(read, factors, strict=True):
+            scale = _double(factor) / (d.factor * self.unit)
             if total is None:
                 total = x.to(torch.double, copy=True).mul_(scale)
             else:
                 total = plus(total, x.double(), scale, in_place=True)
         return None if total is None else total.round_()
 
+    def _cut(self, step: Step | None, d: Scaled, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """The same parts of tensors, which fit into the cache of a processor; whole ones where factors are tensors."""
+        factors = [d.factor, *(x.factor for x in self.differences)]
+        factors += [*step.gains, step.own, *step.lags.values()] if step is not None else []
+        whole = tensors[0]
+        if not whole.ndim or not whole.is_cpu or any(isinstance(factor, Tensor) for factor in factors):
+            yield tensors
+            return
+        yield from zip(*(x.split(max(1, _PART * len(whole) // max(1, whole.numel()))) for x in tensors), strict=True)
+
     def _rounded(self, x: Tensor) -> Tensor:
         return (x.double() / self.unit).round_()
 
     def _floating(self, whole: Tensor) -> Tensor:
         return whole.to(self.dtype, copy=True).mul_(self.unit)
+
+
+def _double(factor: Scalar) -> Scalar:
+    return factor.double() if isinstance(factor, Tensor) else factor
