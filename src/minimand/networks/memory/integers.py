@@ -136,11 +136,11 @@ class Integers:
         """The same parts of tensors, which fit into the cache of a processor; whole ones where factors are tensors."""
         factors = [d.factor, *(x.factor for x in self.differences)]
         factors += [*step.gains, step.own, *step.lags.values()] if step is not None else []
-        whole = tensors[0]
-        if not whole.ndim or not whole.is_cpu or any(isinstance(factor, Tensor) for factor in factors):
+        whole, size = tensors[0], tensors[0].numel()
+        if size <= _PART or not whole.is_cpu or any(isinstance(factor, Tensor) for factor in factors):
             yield tensors
             return
-        yield from zip(*(x.split(max(1, _PART * len(whole) // max(1, whole.numel()))) for x in tensors), strict=True)
+        yield from zip(*(x.split(max(1, _PART * len(whole) // size)) for x in tensors), strict=True)
 
     def _rounded(self, x: Tensor) -> Tensor:
         return (x.double() / self.unit).round_()
