@@ -54,17 +54,49 @@ def test_layers_that_keep_less_have_the_gradients_of_those_that_store(make: Any,
     assert torch.equal(*(getattr(output, "logits", output) for output in outputs))
 
 
-def test_two_threads_that_train_at_once_are_refused() -> None:
-    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True)
-    encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-    mm.rewire(encoder, "leapfrog", at="branches", memory="checkpoint")
-    x = torch.randn(2, 3, 8)
+def _encoder(memory: Any) -> nn.TransformerEncoder:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0, batch_first=True, norm_first=True)
+    encoder = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+    return mm.rewire(encoder, "leapfrog", at="branches", memory=memory)
+
+
+@pytest.mark.parametrize("with_gradient", [True, False])
+def test_a_second_thread_within_a_layer_of_the_first_is_refused(with_gradient: bool) -> None:
+    encoder, x = _encoder("checkpoint"), torch.randn(2, 3, 8)
+
+    def call() -> Tensor:
+        with torch.set_grad_enabled(with_gradient):
+            return encoder(x)
+
+    first: Any = encoder.layers[0]
     with ThreadPoolExecutor() as other:
-        first: Any = encoder.layers[0]
-        hook = first.linear1.register_forward_hook(lambda *_: (hook.remove(), other.submit(encoder, x).result())[1])
+        hook = first.linear1.register_forward_hook(lambda *_: (hook.remove(), other.submit(call).result())[1])
         with pytest.raises(MisuseError, match="two threads at once"):
             encoder(x)
-    assert encoder(x).requires_grad
+        assert encoder(x).requires_grad
+        # And the other way around: training begins while another thread is within a layer.
+        hook = first.linear1.register_forward_hook(lambda *_: (hook.remove(), other.submit(encoder, x).result())[1])
+        with torch.no_grad(), pytest.raises(MisuseError, match="two threads at once"):
+            encoder(x)
+
+
+@pytest.mark.parametrize("with_gradient", [True, False])
+def test_a_second_thread_between_two_layers_of_the_first_changes_nothing(with_gradient: bool) -> None:
+    encoder, x, y = _encoder("reversible"), torch.randn(2, 3, 8), torch.randn(2, 3, 8)
+    expected = encoder(x), encoder(y)
+
+    def call() -> Tensor:
+        with torch.set_grad_enabled(with_gradient):
+            return encoder(y)
+
+    outcomes: list[Tensor] = []
+    with ThreadPoolExecutor() as other:
+        encoder.layers[0].register_forward_hook(
+            lambda *_: None if outcomes else outcomes.append(x) or outcomes.append(other.submit(call).result())
+        )
+        result = encoder(x)
+    torch.testing.assert_close(result, expected[0])
+    torch.testing.assert_close(outcomes[1], expected[1])
 
 
 def test_layers_that_do_not_run_back_are_refused_before_anything_changes() -> None:

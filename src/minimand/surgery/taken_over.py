@@ -4,7 +4,9 @@ A hook on a single layer frees nothing: what a layer keeps, it keeps until the b
 first layer runs the stage as `mm.unroll` would, and asks each layer, or each branch of one, as a block.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import torch
@@ -16,7 +18,9 @@ from ..networks.memory.choice import Memory, backward_recurrence
 from ..networks.memory.controller import Backwards
 from ..networks.undisturbed import undisturbed
 from ..networks.unrolled import ask as ask_block, program_of
-from .wired import first_tensor, tensors
+from .wired import first_tensor, tensors, this_thread
+
+_LOCK = Lock()
 
 
 class Asked(nn.Module):
@@ -46,7 +50,12 @@ class TakenOver:
         self.before = [layer.__dict__.get("forward") for layer in layers]
         self.skipped: dict[int, dict[str, int | None]] = {}
         """Of each branch the children that run for it alone, with the length of the tuple that each gives, if any."""
-        self.output: Tensor | None = None
+        self._outputs: dict[int | None, Tensor] = {}
+        """What all layers gave, by thread, from the call of the first one to that of the last."""
+        self._inside: list[int | None] = []
+        """The threads that are in a layer's own `forward`."""
+        self._asking: int | None = None
+        """The thread that asks layers as blocks, and changes them for as long."""
         self.difference: float | None = None
         """How far the output of the first training batch was from that of the layers as they were, relative."""
         self._make()
@@ -65,24 +74,54 @@ class TakenOver:
         inputs = tensors(args, kwargs)
         if not inputs:
             raise MisuseError(f"layer {i} of {self.run.names[0]} ... was given no tensor; expected the state first.")
-        x = inputs[0]
+        x, thread = inputs[0], this_thread()
         if i == 0:
             drawn = self.run.coefficients.drawn and not self.layers[0].training
-            self.output = None
+            self._outputs.pop(thread, None)
             if keeps_a_graph(x) and not drawn:
-                self.output = self._run(x, args, kwargs)
-        self.run.is_answered = self.output is not None
-        if self.output is None:
-            return self.forwards[i](*args, **kwargs)
-        if i > 0 and x is not self.output:
+                self._outputs[thread] = self._run(x, args, kwargs)
+        output = self._outputs.get(thread)
+        if output is None:
+            self.run.answered.discard(thread)
+            return self._own(i, thread, args, kwargs)
+        self.run.answered.add(thread)
+        if i > 0 and x is not output:
             raise MisuseError(
                 "a layer was not given what the one before it returned: something stands between them. Expected "
                 "layers one after another, or memory='store'."
             )
-        output = self.output
         if i + 1 == len(self.layers):
-            self.output = None
+            del self._outputs[thread]
         return output if not self.tuples else (output, *[None] * (self.tuples - 1))
+
+    def _own(self, i: int, thread: int | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What layer i itself gives, while no other thread asks layers as blocks."""
+        with _LOCK:
+            if self._asking not in (None, thread):
+                raise self._two_threads()
+            self._inside.append(thread)
+        try:
+            return self.forwards[i](*args, **kwargs)
+        finally:
+            self._inside.remove(thread)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Within it this thread asks layers as blocks, and hooks let everything pass."""
+        thread = this_thread()
+        with _LOCK:
+            if self._asking not in (None, thread) or any(other != thread for other in self._inside):
+                raise self._two_threads()
+            was, self._asking, self.run.suspended = (self._asking, self.run.suspended), thread, True
+        try:
+            yield
+        finally:
+            self._asking, self.run.suspended = was
+
+    def _two_threads(self) -> MisuseError:
+        return MisuseError(
+            f"{self.run.names[0]} ... is run by two threads at once; expected one at a time, or memory='store'."
+        )
 
     def answer(self, block: Asked, x: Tensor) -> Tensor:
         """What a layer answers at x, or one of its branches."""
@@ -100,32 +139,24 @@ class TakenOver:
         if kwargs.get("use_cache"):
             kwargs["use_cache"] = False
         rest = _without(x, args, kwargs)
-        if self.run.suspended:
-            raise MisuseError(
-                f"{self.run.names[0]} ... is run by two threads at once; expected one at a time, or memory='store'."
-            )
-        self.run.suspended = True
-        try:
+        with self._alone():
             if self.difference is None:
                 self.difference = self._compared(x, rest)
             values = self.run.values(x)
-            if self._backwards is not None:
-                return self._backwards(self._asker(rest), lambda k, _: self.asked[k], (x,), values)
             ask = self._asker(rest)
+            if self._backwards is not None:
+                return self._backwards(ask, lambda k, _: self.asked[k], (x,), values)
             execution = self._execution
             return execution(lambda k, o, q: checkpointed(self.asked[k], lambda q: ask(k, o, q), q), (x,), values)
-        finally:
-            self.run.suspended = False
 
     def _asker(self, rest: tuple[tuple[Any, ...], dict[str, Any]]) -> Callable[[int, str, Tensor], Tensor]:
         def ask(k: int, oracle: str, x: Tensor) -> Tensor:
-            was, self.run.suspended = self.run.suspended, True
-            self.asked[k].arguments = rest
-            try:
-                return ask_block(self.asked[k], oracle, x, k)
-            finally:
-                self.run.suspended = was
-                self.asked[k].arguments = (), {}
+            with self._alone():
+                self.asked[k].arguments = rest
+                try:
+                    return ask_block(self.asked[k], oracle, x, k)
+                finally:
+                    self.asked[k].arguments = (), {}
 
         return ask
 

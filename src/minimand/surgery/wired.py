@@ -24,8 +24,8 @@ class Wired(Generic[Pass]):
         self._passes: dict[int | None, Pass] = {}
         self.suspended = False
         """Whether hooks let everything pass, as layers are asked as blocks."""
-        self.is_answered = False
-        """Whether the layer that is called gave what the whole run did."""
+        self.answered: set[int | None] = set()
+        """The threads in which the layer that is called gave what the whole run did."""
         self.asking: int | None = None
         """The branch whose answer is asked for, while hooks add nothing of the others."""
         self.captured: Tensor | None = None
@@ -35,15 +35,20 @@ class Wired(Generic[Pass]):
     @property
     def current(self) -> Pass | None:
         """The pass that this thread is in; None between two of them."""
-        return self._passes.get(_thread())
+        return self._passes.get(this_thread())
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the layer that is called in this thread gave what the whole run did."""
+        return this_thread() in self.answered
 
     def begin(self, this: Pass) -> None:
         """A pass begins in this thread; one that did not come to its end is forgotten."""
-        self._passes[_thread()] = this
+        self._passes[this_thread()] = this
 
     def end(self) -> None:
         """The pass of this thread is at its end."""
-        self._passes.pop(_thread(), None)
+        self._passes.pop(this_thread(), None)
 
     def register(self) -> None:
         """Put the learnable coefficients into the first module."""
@@ -77,7 +82,8 @@ class Wired(Generic[Pass]):
         return {name: getattr(self.first, _parameter_name(name)) for name in self.coefficients.learnable}
 
 
-def _thread() -> int | None:
+def this_thread() -> int | None:
+    """The number of this thread; None while calls are recorded."""
     return None if is_traced() else threading.get_ident()  # compilers do not know the latter, and run in one thread
 
 
