@@ -103,7 +103,7 @@ class Integers:
         return [self.whole, *(x for own, _ in numbers for x in own)], unpacked
 
     def _oldest(self, step: Step) -> Scaled:
-        """The difference that leaves the state, times its factor; zero where it is none of those that d_t is made of."""
+        """The difference that leaves the state, times its factor; zero where d_t is made of none."""
         if step.oldest is not None:
             older = self.differences.pop()
             if not step.is_kept:
