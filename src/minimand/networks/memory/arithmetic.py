@@ -41,7 +41,7 @@ class States(Protocol):
         ...
 
     def retreat(self, step: Step, answers: Sequence[Tensor]) -> None:
-        """Go back by a step."""
+        """Undo the step that was made last."""
         ...
 
     def difference(self, i: int) -> Tensor:

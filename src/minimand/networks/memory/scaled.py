@@ -40,7 +40,7 @@ class Scaled:
         """The factor before each product, and how often bits had been put aside."""
 
     def values(self, unit: float = 1.0) -> Tensor:
-        """The numbers, in doubles."""
+        """The numbers that are meant, in doubles, times a unit."""
         return self.whole * (self.factor * unit)
 
     @property
