@@ -162,6 +162,9 @@ def test_numbers_of_every_type_are_exact(number: Callable[[Fraction], Any]) -> N
     assert match.relation == "identical"
     assert match.exact
     assert mm.certify(other, depth=6).gains == mm.certify(exact, depth=6).gains
+    named = A.HeavyBall(number(step_size), number(momentum))
+    assert mm.equivalent(exact, named).relation == "identical"
+    assert mm.theory.pulses(named) == mm.theory.pulses(A.HeavyBall(0.3, 0.9))
 
 
 def test_fractions_are_identified() -> None:

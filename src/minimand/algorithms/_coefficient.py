@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from numbers import Real
+from numbers import Integral, Real
 from typing import Annotated, Any
 
 from .._support.errors import MinimandError, WrongTypeError
@@ -192,12 +192,15 @@ class Drawn:
 
 
 def as_number(value: Any) -> Any:
-    """A real number as Python's own: of numpy, or a tensor with one entry, its item; None for anything else."""
+    """A real number as Python's own: of numpy its literal, of a tensor with one entry its item; None for others."""
     if not isinstance(value, Real) and getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
-        value = value.item()
+        scalar = value[()]
+        value = scalar if isinstance(scalar, Real) else value.item()
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
-    return value.item() if hasattr(value, "item") else value  # pyright: ignore[reportAttributeAccessIssue]
+    if not hasattr(value, "item"):
+        return value
+    return int(value) if isinstance(value, Integral) else float(str(value))  # float32(0.9) is 0.9, not 0.8999999762
 
 
 def check_range(name: str, value: Any) -> None:

@@ -55,6 +55,10 @@ BLOCKS: dict[str, tuple[nn.Module, str]] = {
     "no padding": (_convolutions(nn.ReLU(), padding=0), "not covered U6 padding (0, 0)"),
     "even": (_convolutions(nn.ReLU(), kernel_size=2, padding=0), "not covered U6 a kernel of (2, 2)"),
     "strided": (_convolutions(nn.ReLU(), stride=2), "not covered U6 a stride of 2"),
+    "a tap on one axis": (
+        _convolutions(nn.ReLU(), kernel_size=(3, 1), padding=(1, 0)),
+        "not covered U6 kernels of one tap on an axis",
+    ),
     "one tap": (_convolutions(nn.ReLU(), kernel_size=1, padding=0), "not covered U6 kernels of one tap"),
     "no bias": (_convolutions(nn.ReLU(), bias=False), "not covered U6 no bias before the activation"),
     "one hidden": (
@@ -97,7 +101,10 @@ LAYERS: dict[str, tuple[nn.Module, str]] = {
     "parallel": (ParallelLayer(Attention(8, 2), Map(8, 16, nn.ReLU())), "universal U7"),
     "rotary": (_layer(True, rotary=Rotary(4, 16)), "not covered U7 rotary positions"),
     "group norm": (_layer(norm=lambda: nn.GroupNorm(1, 8)), "not covered U7 GroupNorm inside the block"),
-    "gated": (WholeLayer(Attention(8, 2), Map(8, 16, nn.SiLU(), gated=True)), "mul> cannot be looked into"),
+    "gated": (
+        WholeLayer(Attention(8, 2), Map(8, 16, nn.SiLU(), gated=True)),
+        "not covered U7 mul cannot be looked into",
+    ),
     "attention alone": (Attention(8, 2), "not covered U7 no two-layer map of each token"),
     "no bias": (WholeLayer(Attention(8, 2), Map(8, 16, nn.ReLU(), bias=False)), "not covered U7 no bias"),
     "norm last": (
@@ -127,6 +134,33 @@ def test_a_block_that_cannot_be_looked_through_is_of_the_kind_of_its_parts() -> 
         certificate = mm.certify("heavy_ball", block=layer)
         assert _line(certificate, "U7").startswith("not covered U7")
         assert _line(certificate, "U1").startswith("not covered U1, U2 they need a map of the whole state")
+
+
+def test_maps_along_several_axes_are_no_map_of_the_whole_state() -> None:
+    class Mixer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tokens, self.channels = (nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 4)) for _ in range(2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.channels(x + self.tokens(x.transpose(1, 2)).transpose(1, 2))
+
+    assert _line(mm.certify("heavy_ball", block=Mixer()), "U1").startswith("not covered U1, U2 they need a map of the")
+
+
+def test_attention_is_told_by_what_it_is_called_and_lines_do_not_differ_between_processes() -> None:
+    class Talking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attn, self.map = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.map(torch.roll(self.attn(x) @ x.transpose(1, 2) @ x, 1, 0))
+
+    line = _line(mm.certify("heavy_ball", block=Talking()), "U7")
+    assert line == "not covered U7 matmul cannot be looked into"
+    rolled = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Fold(1, 1))
+    assert "0x" not in str(mm.certify("heavy_ball", block=rolled))
 
 
 def test_what_the_skeleton_has_to_do_with_it() -> None:

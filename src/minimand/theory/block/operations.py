@@ -21,10 +21,10 @@ from ..._support.torch.internals import (
 # fmt: off
 Kind = Literal[
     "dense", "convolution", "activation", "norm", "attention", "positions", "pool", "pad",
-    "add", "sub", "same", "reshape", "opaque",
+    "add", "sub", "same", "reshape", "turned", "opaque",
 ]
 # fmt: on
-"""The kinds of operations. Those that change nothing but order or scale are `reshape`."""
+"""The kinds of operations. Those that change nothing but order or scale are `reshape`, of the order of axes `turned`."""
 
 Mask = Literal["none", "causal", "other"]
 """The tokens that attention sees: all, those up to its own, or another choice."""
@@ -77,9 +77,10 @@ _MODULES: dict[Kind, tuple[type[nn.Module], ...]] = {
     "reshape": (nn.Unflatten,),
 }
 _RESHAPES = {
-    *("mul", "truediv", "neg", "reshape", "view", "permute", "transpose", "contiguous", "squeeze", "unsqueeze"),
-    *("movedim", "swapaxes", "float", "to", "size", "getattr", "getitem", "split", "chunk", "unbind", "unflatten"),
+    *("mul", "truediv", "neg", "reshape", "view", "contiguous", "squeeze", "unsqueeze", "float", "to", "size"),
+    *("getattr", "getitem", "split", "chunk", "unbind", "unflatten"),
 }
+_TURNS = {"permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "t"}
 _MATRIX_NAMES = {"matmul", "mm", "bmm", "einsum", "addmm", "baddbmm", "linear", "bilinear"}
 _CONVOLUTION_NAMES = {f"conv{transposed}{n}d" for n in (1, 2, 3) for transposed in ("", "_transpose")}
 
@@ -118,11 +119,11 @@ def operation(node: fx.Node, modules: Mapping[str, nn.Module], products_of_data:
     if name == "flatten" and len(node.args) > 1 and node.args[1] in (2, -2):
         return Operation("reshape", name)  # of the heads of attention
     if not products_of_data:
-        kinds: dict[Kind, set[str]] = {"pad": {"pad"}, "pool": _POOL_NAMES, "reshape": _RESHAPES}
+        kinds: dict[Kind, set[str]] = {"pad": {"pad"}, "pool": _POOL_NAMES, "reshape": _RESHAPES, "turned": _TURNS}
         for kind, names in kinds.items():
             if name in names:
                 return Operation(kind, name)
-    return Operation("opaque", str(node.target))
+    return Operation("opaque", getattr(node.target, "__name__", str(node.target)))
 
 
 def _of_module(module: nn.Module, node: fx.Node) -> Operation:

@@ -63,13 +63,17 @@ def _structure(output: "_Reached") -> BlockStructure:
 
 def _of_its_parts(structure: BlockStructure, block: nn.Module) -> BlockStructure:
     """The structure of a block that was not looked through: what kind it is, by the modules in it."""
-    attention = tuple(Operation("attention", type(m).__name__) for m in block.modules() if _attends(m))
+    attention = tuple(
+        Operation("attention", type(m).__name__) for name, m in block.named_modules() if _attends(name, m)
+    )
     convolutional = structure.convolutional or any(isinstance(m, ConvNd) for m in block.modules())
     return replace(structure, convolutional=convolutional, operations=structure.operations + attention)
 
 
-def _attends(module: nn.Module) -> bool:
-    return isinstance(module, nn.MultiheadAttention) or "attention" in type(module).__name__.lower()
+def _attends(name: str, module: nn.Module) -> bool:
+    """Whether a part of a block is attention, by its class, or by what it is called there."""
+    words = f"{type(module).__name__} {name.rpartition('.')[2]}".lower()
+    return isinstance(module, nn.MultiheadAttention) or "attention" in words or "attn" in words
 
 
 class _Tracer(fx.Tracer):
@@ -140,5 +144,6 @@ def _reach(node: fx.Node, passed: Operation, nodes: dict[fx.Node, _Reached]) -> 
     operations = {name: op for reached in before for name, op in reached.operations.items()}
     path = furthest.path
     if kind not in ("same", "reshape", "add", "sub"):
-        path, operations = (*path, passed), {**operations, node.name: passed}
+        path = path if kind == "turned" else (*path, passed)
+        operations[node.name] = passed
     return _Reached(True, level, convolutional, identity, opaque, path, operations)

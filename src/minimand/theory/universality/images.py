@@ -78,7 +78,7 @@ def _missing_of_maps(path: "Sequence[Operation]") -> str:
     convolutions = [op for op in (*before, *after) if op.kind == "convolution"]
     paddings = dict.fromkeys(op.padding for op in convolutions if op.padding)
     if all(op.taps == 1 for op in convolutions):
-        return "kernels of one tap: no position sees another"
+        return "kernels of one tap on an axis, along which no position sees another"
     if all(op.taps == 1 for op in before):
         return "no taps before the activation"
     if len(paddings) > 1:

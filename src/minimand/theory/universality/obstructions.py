@@ -3,7 +3,7 @@
 from ..scalars import TOLERANCE
 from .statement import Evidence, Statement
 
-_LINEAR = ("dense", "convolution")
+_LINEAR = ("dense", "convolution", "turned")
 
 
 def obstructions(e: Evidence) -> list[Statement]:

@@ -90,7 +90,7 @@ def _missing_of_block(block: "BlockStructure", is_operator: bool) -> str:
     if last.kind == "norm":
         return f"{last.name} after the branch"
     for op in block.operations:
-        if op.kind not in ("dense", "activation", "norm", "attention"):
+        if op.kind not in ("dense", "activation", "norm", "attention", "turned"):
             return f"{op.name} inside the block"
         if op.kind == "norm" and op.lacks and op.name not in _NORMS:
             return f"{op.name} inside the block"

@@ -176,6 +176,10 @@ def needs_block(statement: Statement, e: Evidence) -> Statement:
         return not_covered(statement, "they need a map of the whole state; the block is convolutional")
     if e.splitting or e.attention:
         return not_covered(statement, "they need a map of the whole state; the block is attention, or a map of tokens")
+    if e.block is not None and any(op.kind == "turned" for op in e.block.operations):
+        return not_covered(
+            statement, "they need a map of the whole state; the block turns its axes between maps of one"
+        )
     if e.block is None:
         return with_proviso(statement, f"T can be {skip}any two-layer map of the whole state")
     if e.block.two_layer == "no":
