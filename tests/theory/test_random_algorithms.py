@@ -308,6 +308,38 @@ def test_the_start_of_several_step_methods_counts_as_an_integration_shows() -> N
     assert np.log2(error(128) / error(256)) == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.parametrize("starts", [False, True])
+def test_the_order_of_steps_with_memory_and_several_answers_is_what_an_integration_shows(starts: bool) -> None:
+    class Corrected(mm.Algorithm):
+        """Adams-Bashforth of two steps, corrected by Adams-Moulton of order 3; started by the midpoint rule or not."""
+
+        def start(self, x):
+            return x, 0 * x
+
+        def step(self, state, gradient, k):
+            x, before = state
+            answer = gradient(x)
+            if starts and k == 0:
+                return x - gradient(x - answer / 2), answer
+            return x - (5 * gradient(x - 1.5 * answer + 0.5 * before) + 8 * answer - before) / 12, answer
+
+        def read(self, state):
+            return state[0]
+
+    certificate = mm.certify(Corrected(), depth=20)
+    assert certificate.order == (3 if starts else 1)
+    assert certificate.reasons["order"].startswith("numerically, of the network with its start: a step with memory")
+
+    def error(n: int) -> float:
+        algorithm = Corrected()
+        state = algorithm.start(1.0)
+        for k in range(n):
+            state = algorithm.step(state, lambda y: y * y / n, k)
+        return abs(algorithm.read(state) - 0.5)
+
+    assert np.log2(error(128) / error(256)) == pytest.approx(certificate.order, abs=0.1)
+
+
 def test_a_tolerance_is_relative() -> None:
     small, other = A.GradientDescent(2**0.5 * 1e-10), A.HeavyBall(2**0.5 * 1e-10, 3**0.5 * 1e-3)
     assert mm.equivalent(small, other).relation == "different"

@@ -14,8 +14,8 @@ from .dynamics.gains import Gains, gains_by_layer, gains_text
 from .dynamics.inverse import Inverse, inverse
 from .dynamics.linear_system import Pole
 from .dynamics.region import StabilityRegion
-from .dynamics.stability import Order, Stability, order, tail, zero_stability
-from .dynamics.start import with_start
+from .dynamics.stability import Order, Stability, tail, zero_stability
+from .dynamics.start import order_of_network, with_start
 from .kernel import AlgorithmLike, Binding, Kernel, check_binding, consistency, extended, kernel
 from .promises import NORMALIZED, boundedness, second_input, tables, what_is_drawn
 from .rate import Rate, rate as worst_case
@@ -265,7 +265,8 @@ def _certificate(
     if gradients.maps:
         stability, accuracy = Stability(None, NORMALIZED), Order(None, NORMALIZED)
     else:
-        stability, accuracy = zero_stability(gradients.steps, depth, constant), order(constant)
+        stability = zero_stability(gradients.steps, depth, constant)
+        accuracy = order_of_network(gradients.steps, constant)
     backwards = inverse(gradients.steps, depth, binding, constant)
     rest = *sizes, structures, splitting
     evidence = Evidence(algorithm, binding, gradients, consistent, stability, accuracy, constant, *rest)

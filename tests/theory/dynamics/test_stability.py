@@ -93,7 +93,9 @@ def test_several_answers_say_what_they_follow() -> None:
     certificate = mm.certify("linearized_admm")
     assert certificate.order is None
     assert "x' = -1/3 gradient_f - 1/3 gradient_g" in certificate.reasons["order"]
-    assert "x' = -2/3 gradient" in mm.certify("shared_admm").reasons["order"]
+    shared = mm.certify("shared_admm")
+    assert shared.order == 1
+    assert "x' = -2/3 gradient" in shared.reasons["order"]
     assert [s.name for s in certificate.universal] == ["U1", "U2"]
     assert mm.certify("extragradient").order == 1
     assert mm.certify("extragradient(lookahead=0.5)").order == 2

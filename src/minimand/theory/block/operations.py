@@ -24,7 +24,7 @@ Kind = Literal[
     "add", "sub", "same", "reshape", "turned", "opaque",
 ]
 # fmt: on
-"""The kinds of operations. Those that change nothing but order or scale are `reshape`, of the order of axes `turned`."""
+"""The kinds of operations: `reshape` changes nothing but order or scale, `turned` the order of the axes."""
 
 Mask = Literal["none", "causal", "other"]
 """The tokens that attention sees: all, those up to its own, or another choice."""

@@ -2,17 +2,36 @@
 
 import math
 from collections.abc import Hashable
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 
 from ..oracles import INPUT
 from ..steps import Slot, Steps
-from .stability import Order, Tail, Tree, density, trees
+from .linear_system import is_root_bounded
+from .stability import Order, Tail, Tree, density, order, trees
 
 _STEPS = (64, 128)  # between which the growth of an error is measured
 _ROUNDING = 1e-12
 _HIGHEST = 5
+
+
+def order_of_network(steps: Steps, constant: Tail | None) -> Order:
+    """The order of the method that an algorithm ends in; where none is read off it, that of the network, measured.
+
+    That is so of steps with memory that ask one oracle for several answers.
+    """
+    method = order(constant)
+    if constant is None or method.order is not None or method.speed is None or len(set(constant.oracles)) > 1:
+        return method
+    if not is_root_bounded(constant.system.poles):
+        return method
+    p = order_with_start(steps, constant, _HIGHEST, method.speed)
+    if p < 1:
+        return method
+    measured = "numerically, of the network with its start" + (", or more" if p == _HIGHEST else "")
+    return replace(method, order=p, reason=f"{measured}: {method.reason}")
 
 
 def with_start(steps: Steps, constant: Tail | None, accuracy: Order) -> str:
