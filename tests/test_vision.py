@@ -86,7 +86,8 @@ except RuntimeError as error:
 
 
 def test_minimand_does_not_import_timm(stand_in: Path) -> None:
-    assert _run_cold(stand_in, "import sys, minimand; print('timm' in sys.modules, 'torch' in sys.modules)") == "False False"
+    code = "import sys, minimand; print('timm' in sys.modules, 'torch' in sys.modules)"
+    assert _run_cold(stand_in, code) == "False False"
 
 
 @pytest.mark.soak
