@@ -258,7 +258,7 @@ def unroll(
             gradient(x) = x - T(x), so that gradient descent is a plain feedforward net.
         memory: what is kept for the backward pass: `store`, all; `checkpoint`, what each block was asked at, to run it
             again; `reversible`, the last state, from which an algorithm that runs backwards in closed form runs back.
-        exact: with `reversible`, whether states are kept to the last bit, in integers and a store of remainders;
+        exact: with `reversible`, whether states are kept to the last bit, as integers times a factor;
             by default where rounding could put gradients off by more than 1e-3, by a measurement at the first call.
 
     Blocks that do not answer to the oracles (`mm.blocks.Prox` does to a `prox`) are an error, and at the first call a

@@ -32,6 +32,18 @@ def test_words_that_do_not_fit_are_named(algorithm: str, options: Any, message: 
         mm.unroll(algorithm, _blocks(), **options)
 
 
+def test_a_single_layer_is_refused_where_more_of_them_are() -> None:
+    with pytest.raises(ValueError, match="does not run backwards"):
+        mm.unroll("gradient_descent", _blocks(1), memory="reversible")
+    assert mm.unroll("leapfrog", _blocks(1), memory="reversible")(torch.randn(3, 4)).requires_grad
+
+
+def test_a_step_that_normalizes_its_state_is_refused_with_what_is_in_the_way() -> None:
+    blocks = [{"gradient": two_layer(4, 6), "normalize": nn.LayerNorm(4)} for _ in range(3)]
+    with pytest.raises(ValueError, match="its step asks normalize, which is no block.*memory='checkpoint'"):
+        mm.unroll("yurii_former", blocks, memory="reversible")
+
+
 def test_too_much_rounding_is_refused_with_the_number_where_exact_is_ruled_out() -> None:
     stage = mm.unroll("heavy_ball(momentum=0.1)", _blocks(12), memory="reversible", exact=False)
     with pytest.raises(ValueError, match=r"off by \d.* exact=False allows 0.0001. .*memory='checkpoint'"):

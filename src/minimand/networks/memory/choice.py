@@ -35,6 +35,8 @@ def backward_recurrence(algorithm: Algorithm, depth: int, binding: Binding) -> R
     Raises:
         MinimandError: an algorithm whose steps do not; the message has the condition and what works instead.
     """
+    if depth == 1:  # from one layer everything comes back, from more of the same it may not
+        backward_recurrence(algorithm, 2, binding)
     why = "; too many of its states would have to be kept"
     try:
         if Steps(algorithm).grows:
