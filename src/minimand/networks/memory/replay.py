@@ -92,12 +92,14 @@ def second_run(module: nn.Module, run: Run) -> Iterator[None]:
 @contextmanager
 def _still(norm: NormBase) -> Iterator[None]:
     """The running averages of a normalization stand still, though it normalizes by those of the batch."""
-    momentum, counter = norm.momentum, norm.num_batches_tracked
-    norm.momentum, norm.num_batches_tracked = 0.0, None
+    # Past the module's own `__setattr__`, which takes longer than a small block's sums.
+    fields, buffers = vars(norm), own_buffers(norm)
+    momentum, counter = fields["momentum"], buffers["num_batches_tracked"]
+    fields["momentum"], buffers["num_batches_tracked"] = 0.0, None
     try:
         yield
     finally:
-        norm.momentum, norm.num_batches_tracked = momentum, counter
+        fields["momentum"], buffers["num_batches_tracked"] = momentum, counter
 
 
 def _buffers(module: nn.Module) -> list[Place]:
