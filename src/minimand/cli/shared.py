@@ -57,7 +57,7 @@ def read_data_for(opened: Any, name: str, data_folder: str | None) -> Any:
     """The named data for the model of a run; as windows of the run's own tokens where that is one on text.
 
     Raises:
-        MinimandError: no text for a run on text, or text for another run.
+        MinimandError: no text for a run on text; for any other text, or samples of other channels.
     """
     from ..data.registry import is_never_text
 
@@ -67,9 +67,11 @@ def read_data_for(opened: Any, name: str, data_folder: str | None) -> Any:
             raise MinimandError(f"{run} was trained on text, and {name} is none; expected --data to name a text.")
         return read_data(name, data_folder, tokens=str(run), context=inputs.shape[0])
     data = read_data(name, data_folder)
-    if data.is_text:
+    is_alike = len(data.shape) == len(inputs.shape) and data.shape[:1] == inputs.shape[:1]  # images may have any size
+    if data.is_text or not is_alike:
+        what = "is text" if data.is_text else f"has {data.shape}"
         raise MinimandError(
-            f"{run} was trained on samples of the shape {inputs.shape}, and {name} is text; expected --data to name "
+            f"{run} was trained on samples of the shape {inputs.shape}, and {name} {what}; expected --data to name "
             "such samples."
         )
     return data

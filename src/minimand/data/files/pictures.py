@@ -135,8 +135,8 @@ def read_picture(image: Any, data: Data, where: str) -> Tensor:
     """
     if len(data.shape) != 3 or data.shape[0] not in (1, 3):
         raise MinimandError(
-            f"{where} is an image, but the model takes samples of the shape {data.shape}; expected tensors, or .npy "
-            "files."
+            f"{where} is no array of numbers, but the model takes samples of the shape {data.shape}; expected tensors, "
+            "or .npy files."
         )
     if isinstance(image, str | Path):
         if not Path(image).is_file():
