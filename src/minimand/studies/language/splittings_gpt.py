@@ -37,5 +37,5 @@ STUDY = DecisiveStudy(
     better="lower",
     unit="nats a character",
     margin=0.01,
-    seeds=3,
+    seeds=5,
 )
