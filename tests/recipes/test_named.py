@@ -41,6 +41,31 @@ def test_recipes_of_papers_have_the_settings_of_their_tables() -> None:
         mm.recipe("belilovsky2019(images='imagnet')")
 
 
+def test_the_recipe_of_momentum_streams_gives_each_role_its_rate() -> None:
+    model = mm.create_model("gpt_nano(width=8, depth=1)", "yurii_former")
+    recipe = mm.recipe("wu2026")
+    optimizer = recipe.optimizer.build(model, recipe.scalars)
+    settings = {
+        p: (g["lr"] * g.get("share", 1), g["weight_decay"], "momentum" in g)
+        for g in optimizer.param_groups
+        for p in g["params"]
+    }
+    of_roles = {name: settings[p] for name, p in model.named_parameters()}
+    expected = {  # as in the code of Momentum Streams: rate, decay, whether it is Muon
+        "inner.qkv.weight": (0.02, 0, True),
+        "inner.contract.weight": (0.02, 0, True),
+        "table.tokens.weight": (6e-4, 0.1, False),
+        "table.positions.weight": (6e-4, 0.1, False),
+        "norm.weight": (6e-4, 0, False),
+        "coefficients.momentum": (3e-3, 0, False),
+    }
+    for ending, (rate, decay, is_matrix) in expected.items():
+        of_role = [setting for name, setting in of_roles.items() if name.endswith(ending)]
+        assert of_role
+        for setting in of_role:
+            assert setting == (pytest.approx(rate), pytest.approx(decay), is_matrix)
+
+
 @pytest.mark.parametrize(
     ("text", "changes", "pattern"),
     [
