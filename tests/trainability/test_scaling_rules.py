@@ -335,6 +335,8 @@ def test_features_of_a_language_model_change_alike_at_every_depth(tied: bool, sp
 def test_features_of_a_language_model_change_alike_at_every_width(tied: bool) -> None:
     widths = (64, 128, 256)
     assert abs(coordinate_check(language(tied), depths=(2,), widths=widths).slope) < 0.15
+    wide = coordinate_check(language(tied), depths=(2,), widths=(128, 256, 512), seeds=1)
+    assert abs(wide.slope) < 0.08, str(wide)  # what bends below is a width of few numbers, and no multiplier
     assert coordinate_check(language(tied, rule=None), depths=(2,), widths=widths).slope > 0.8
 
 
