@@ -133,9 +133,10 @@ def _path_and_options(name: str) -> tuple[Path | None, dict[str, Any]]:
     """The file or folder that a name is, options after it apart; None where there is no such."""
     if _exists(name):
         return Path(name).expanduser(), {}
-    bare, bracket, rest = name.rpartition("(")
-    if bracket and _exists(bare):
-        return Path(bare).expanduser(), parse_call(f"data({rest}", "data set")[1]
+    # Paths and options may both have brackets, as tokens='bpe(512)' does.
+    for end in (i for i, letter in reversed([*enumerate(name)]) if letter == "("):
+        if _exists(name[:end]):
+            return Path(name[:end]).expanduser(), parse_call(f"data{name[end:]}", "data set")[1]
     return None, {}
 
 
