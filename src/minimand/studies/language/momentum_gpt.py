@@ -10,7 +10,7 @@ from ...experiments.trained import PARAMETERS
 from ...models import create_model
 from ...recipes import AdamW, Cosine, Recipe, as_config
 
-_RATES = (4e-3, 8e-3, 1.6e-2)
+_RATES = (2e-3, 4e-3, 8e-3)
 _STEPS, _STEPS_OF_A_TRIAL, _BATCH = 800, 250, 32
 _LEARNED = "step_size=Learnable(0.6931, 0, 4), momentum=Learnable(0.5, 0, 1), lookahead=0"
 _HEAVY_BALL = f"general_momentum({_LEARNED})"
@@ -51,7 +51,7 @@ def language_cell(scale: Scale) -> dict[str, Any]:
     recipe = Recipe(
         1,
         batch,
-        AdamW(8e-3, betas=(0.9, 0.95), weight_decay=0.1),
+        AdamW(4e-3, betas=(0.9, 0.95), weight_decay=0.1),
         Cosine(warmup=0.055, floor=0.1),
         clip=1.0,
         scalars=5.0,
@@ -78,7 +78,7 @@ def _cells(scale: Scale) -> list[Cell]:
 def trials_of_rates(cell: Cell, scale: Scale) -> Trials:
     """Three learning rates, on a third of the windows; none at smoke scale."""
     if scale == "smoke":
-        return Trials([{"rate": 8e-3}])
+        return Trials([{"rate": 4e-3}])
     windows = {"windows": _BATCH * _STEPS_OF_A_TRIAL, "test_windows": 2_000}
     fewer = {"text": cell["text"] | windows} if scale == "cpu" else {}
     return Trials([{"rate": rate} for rate in _RATES], fewer)
