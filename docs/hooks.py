@@ -17,6 +17,7 @@ from torch import nn
 
 import minimand as mm
 from minimand._support.plain_yaml import read_yaml
+from minimand.equilibrium import GRADIENTS, SOLVERS
 from minimand.experiments import StudyResult, read_study
 from minimand.experiments.deciding.claims import COLUMNS, claim_rows
 from minimand.experiments.study import STUDIES
@@ -196,7 +197,10 @@ def _registries() -> str:
                 f"`minimand list {kinds}`, `mm.list_{kinds}()`",
             ]
         )
-    rows.append(["[hook of the training step](hook.md)", str(len(HOOKS)), "`minimand.hooks`", ""])
+    others = {"hook of the training step": HOOKS, "solver of equilibria": SOLVERS, "gradient of equilibria": GRADIENTS}
+    for title, registry in others.items():
+        page = title.partition(" ")[0]
+        rows.append([f"[{title}]({page}.md)", str(len(registry)), f"`minimand.{page}s`", ""])
     return _table(["a new", "built in", "entry points", "to see them"], rows)
 
 

@@ -66,6 +66,8 @@ SHOWN = {
     "recipe": r"Many epochs of AdamW(.|\n)*epochs=20(.|\n)*clip=1.0(.|\n)*test accuracy",
     "study": r"How much momentum(.|\n)*0\.0(.|\n)*0\.9(.|\n)*momentum at smoke scale",
     "command": r"in all: ",
+    "solver": r"100 converged; at most \d+ steps(.|\n)*100",
+    "gradient": r"jacobian_free +0\.\d+(.|\n)*neumann\(terms=16\) +0\.000",
     "hook": r"\[\d+\.\d+, \d+\.\d+\]",
 }
 """What each page prints, as a pattern."""
@@ -74,7 +76,7 @@ SHOWN = {
 def test_every_registry_has_its_page() -> None:
     """Also those kinds that are still to come: the sweep reads what `minimand list` has."""
     groups = {group for page in PAGES.values() for group in entry_points(page)}
-    assert groups == {f"minimand.{kinds}" for kinds in [*KINDS, "hooks"]}
+    assert groups == {f"minimand.{kinds}" for kinds in [*KINDS, "hooks", "solvers", "gradients"]}
     assert set(SHOWN) == set(PAGES)
     index = (ROOT / "docs" / "extend" / "index.md").read_text()
     navigation = (ROOT / "mkdocs.yml").read_text()

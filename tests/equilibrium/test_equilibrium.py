@@ -298,6 +298,17 @@ _BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: mm.Equilibrium(torch.tanh), "block is <built-in method tanh"),  # pyright: ignore
     (lambda: mm.Equilibrium.from_function(torch.tanh), "f is <built-in method tanh"),  # pyright: ignore
     (lambda: mm.Equilibrium(Block())(), "no input and no start"),
+    (lambda: mm.Equilibrium(Block())(cast(Any, "x")), "input 0 of the equilibrium is 'x'; expected a tensor"),
+    (lambda: mm.Equilibrium(Block())(torch.zeros(0, WIDTH)), r"shape \(0, 6\) has no samples"),
+    (
+        lambda: mm.Equilibrium(Block())(batch()[0], start=torch.zeros(5, 7)),
+        r"\(Block\) cannot be called with a state of \(5, 7\), torch.float32 and inputs of \(5, 6\): mat1.*start=",
+    ),
+    (lambda: mm.Equilibrium(Pair())(batch()[0]), r"\(Pair\) cannot be called.*unpack.*pass it as start=.*a tuple"),
+    (
+        lambda: mm.Equilibrium(Block(), "gradient_descent", "reversible"),
+        "solver is GradientDescent.*can be undone.*mm.Coupled.*gradient='implicit'",
+    ),
     (lambda: mm.Equilibrium(Block())(batch()[0], torch.zeros(3)), r"input 1 .*shape \(3,\).*5 samples.*by its name"),
     (lambda: mm.Equilibrium(Block())(torch.zeros(3, WIDTH, dtype=torch.long)), "torch.int64.*floating-point"),
     (lambda: mm.Equilibrium(nn.BatchNorm1d(6, track_running_stats=False))(batch(dtype=torch.float32)[0]), "GroupNorm"),
@@ -373,3 +384,6 @@ def test_an_equilibrium_can_be_copied_and_its_block_alone_has_weights() -> None:
     assert torch.equal(twin(x), layer(x))
     assert [*layer.state_dict()] == [f"block.{name}" for name in Block().state_dict()]
     assert F.mse_loss(layer(x), layer.solve(x).value) < 1e-6
+    regularized = mm.Equilibrium(Block(), jacobian_weight=1.0)
+    regularized(x)
+    assert copy.deepcopy(regularized).penalty is None  # a penalty has a graph, which cannot be copied

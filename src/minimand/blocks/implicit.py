@@ -110,7 +110,7 @@ class Implicit(Prox):
         radius = self.equilibrium.spectral_radius(point, **inputs)
         if solution.result == "stopped" and (radius < 1 or isinstance(self.block, ConvexGradient)):
             return
-        step_size, solver = _shown(inputs["step_size"]), type(self.equilibrium.solver).__name__
+        step_size, solver = _shown(inputs["step_size"]), self.equilibrium.solver.title
         raise MinimandError(
             f"{solver} does not solve the implicit step u = v + s T(u), s = {step_size} ({solution}): the Jacobian of "
             f"s T, T a {type(self.block).__name__}, has the spectral radius {radius:.3g} there, and below 1 there is "

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .._support.checks import check_number
 from .._support.errors import MinimandError, WrongTypeError
-from .._support.torch.internals import uncompiled
+from .._support.torch.internals import uncompiled, uncompiled_call
 from ..algorithms import Algorithm, leaves, rebuild
 from .block.equations import BlockEquations, check_inputs
 from .block.held import refresh
@@ -97,9 +97,7 @@ class Equilibrium(nn.Module):
 
         Inside of a compiled model the solve runs uncompiled: compile the block itself.
         """
-        if torch.compiler.is_compiling():  # torch.compile would unroll the loop, and look at numbers in it
-            return cast(Any, torch.compiler.disable)(self._forward)(inputs, start, shared)
-        return self._forward(inputs, start, shared)
+        return uncompiled_call(self._forward, inputs, start, shared)
 
     def _forward(self, inputs: tuple[Any, ...], start: Any, shared: dict[str, Any]) -> Any:
         if self.block.training:
@@ -139,6 +137,9 @@ class Equilibrium(nn.Module):
         """
         return why_unique(self.block)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "penalty"}  # a graph cannot be copied
+
     def extra_repr(self) -> str:
         return f"solver={self.solver}, gradient={self.gradient}, well_posed={self.well_posed!r}"
 
@@ -149,6 +150,8 @@ class Equilibrium(nn.Module):
         if start is None:
             if not inputs:
                 raise MinimandError("an equilibrium was called with no input and no start; expected one of them.")
+            if not all(isinstance(leaf, Tensor) for leaf in leaves(inputs[0])):
+                raise WrongTypeError(f"input 0 of the equilibrium is {inputs[0]!r}; expected a tensor, or start=.")
             start = rebuild(inputs[0], [torch.zeros_like(leaf) for leaf in leaves(inputs[0])])
         packing = Packing(start)
         check_inputs(inputs, packing.samples)
@@ -209,7 +212,7 @@ def _takes_two(block: nn.Module) -> bool:
 def _divergence(solver: Solver, solution: Solution, radius: float) -> str:
     """What is said once of a solve that diverged for every sample."""
     return (
-        f"the solver {type(solver).__name__} diverged from the first step for all {len(solution.steps)} samples: no "
+        f"the solver {solver.title} diverged from the first step for all {len(solution.steps)} samples: no "
         f"iterate has a smaller residual than the start, where the block's Jacobian has the radius {radius:.2g} "
         "(below 1 the plain iteration converges). Try mm.Anderson() or mm.Broyden(), mm.FixedPoint(relaxation=0.5), a "
         "normalization as the block's last layer, smaller initial weights, or minimand.equilibrium.Monotone as block. "

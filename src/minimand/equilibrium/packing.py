@@ -23,7 +23,9 @@ class Packing:
                 what = f"a tensor {part.dtype} of shape {tuple(part.shape)}" if isinstance(part, Tensor) else repr(part)
                 raise MinimandError(f"a state holds {what}; expected floating-point tensors, samples first.")
         self.samples = len(parts[0])
-        if not self.samples or any(len(part) != self.samples for part in parts):
+        if not self.samples:
+            raise MinimandError(f"a state of shape {tuple(parts[0].shape)} has no samples; expected at least one.")
+        if any(len(part) != self.samples for part in parts):
             sizes = ", ".join(str(tuple(part.shape)) for part in parts)
             raise MinimandError(f"a state has tensors {sizes}; expected one first dimension, that of the samples.")
         self._dtypes = [part.dtype for part in parts]

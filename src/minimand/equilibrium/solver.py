@@ -53,6 +53,11 @@ class Solver:
             check_number(f"{name}.tolerance", self.tolerance, 0, 1, below=True)
         check_number(f"{name}.max_steps", self.max_steps, 1, math.inf, whole=True)
 
+    @property
+    def title(self) -> str:
+        """What messages call the solver."""
+        return type(self).__name__
+
     def begin(self, start: Tensor) -> Iteration:
         """An iteration from the rows of a matrix (n, D)."""
         raise WrongTypeError(f"{type(self).__name__} has no method begin(self, start).")

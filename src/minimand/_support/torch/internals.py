@@ -4,6 +4,7 @@ Tried on torch 2.13.0 (CPU). None of them is promised to stay: a new torch is ch
 """
 
 # ruff: noqa: F401 (what it imports is there for the others)
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -198,6 +199,16 @@ class ModuleSnapshot:
 def uncompiled(model: nn.Module) -> nn.Module:
     """The module that `torch.compile` was given; a module that was not compiled itself."""
     return getattr(model, "_orig_mod", model)
+
+
+def uncompiled_call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function, which torch.compile does not look into where it compiles the caller.
+
+    What is compiled by itself within it stays so. The compiler's own module is not loaded for this.
+    """
+    if "torch._dynamo" in sys.modules:
+        return cast(Any, torch.compiler.disable)(function)(*arguments)
+    return function(*arguments)
 
 
 @contextmanager

@@ -70,7 +70,7 @@ class BlockEquations(Equations):
         Raises:
             MinimandError: two calls with the same state of torch's generators differ.
         """
-        state = self.ask(start)
+        state = self._first_answer(start)
         once, twice = (self.packing.pack(self.ask(state)) for _ in range(2))
         if _differ(once, twice):
             raise MinimandError(
@@ -83,6 +83,20 @@ class BlockEquations(Equations):
             last = torch.tensor([count - 1], device=once.device)
             alone = self.packing.pack(self.ask(rows_of(state, last), rows_of(self.all_inputs, last)))
             self.samples_apart = not _differ(alone, once[-1:])
+
+    def _first_answer(self, start: Any) -> Any:
+        """The block's answer to a first state, which may have been guessed."""
+        try:
+            return self.ask(start)
+        except (MinimandError, torch.OutOfMemoryError):
+            raise
+        except (TypeError, ValueError, RuntimeError) as error:
+            shapes = [", ".join(str(tuple(x.shape)) for x in leaves(part)) for part in (start, self.all_inputs)]
+            raise MinimandError(
+                f"{self.name} cannot be called with a state of {shapes[0]}, {self.packing.coarsest} and inputs of "
+                f"{shapes[1] or 'none'}: {error}. Expected the shape that the block returns; pass it as start=, a "
+                "tensor or a tuple of them, where it is not that of the first input."
+            ) from error
 
 
 def check_inputs(inputs: Sequence[Any], samples: int) -> None:

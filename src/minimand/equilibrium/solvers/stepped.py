@@ -33,6 +33,10 @@ class Stepped(Solver):
                 "gradient, such as heavy_ball."
             )
 
+    @property
+    def title(self) -> str:
+        return str(self.algorithm)
+
     def begin(self, start: Tensor) -> Iteration:
         return _Stepping(as_algorithm(self.algorithm), start)
 
