@@ -236,6 +236,8 @@ def test_list_names_everything(capsys: pytest.CaptureFixture, kind: str) -> None
         (["evaluate", "."], "'.' is no run: it holds no config.yaml"),
         (["certify", "heavyball"], "Did you mean 'heavy_ball'"),
         (["certify"], "no algorithm to certify"),
+        (["certify", "implicit_pgd20"], 'given another: minimand certify "proximal_gradient"'),
+        (["certify", "equilibrium_cifar"], "is a model that runs no algorithm"),
         (["train", "--data", "digits", "--device", "foo"], "device is 'foo'; expected 'cpu'"),
         (["train", "--data", "digits", "--device", "cuda:99"], "device is 'cuda:99', but this machine has"),
         (["train", "--data", "digits", "--seed", "99999999999999999999"], "expected an integer from 0 to 2^63 - 1"),

@@ -3,6 +3,7 @@ import pytest
 
 import minimand as mm
 from minimand.algorithms._growing import growing_t
+from minimand.studies.unrolling.sparse_recovery import algorithm_for, predicted
 from minimand.theory.rate import plot_rate, rate
 
 pytest.importorskip("PEPit")
@@ -129,3 +130,11 @@ def test_rates_of_monotone_operators() -> None:
 def test_words_of_a_rate_that_do_not_fit(words: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         rate("gradient_descent", **words)
+
+
+@pytest.mark.parametrize("method", ["ISTA", "FISTA", "heavy ball", "Nesterov", "Chebyshev"])
+def test_rates_that_the_study_of_sparse_recovery_draws_are_those_of_quadratics(method: str) -> None:
+    """For the methods that ask one gradient; of two proxes, one of them a quadratic's, there is no bound."""
+    algorithm, _ = algorithm_for(method, 1.0, 0.2)
+    certified = rate(algorithm, 0.2, steps=3, measure="distance", family="quadratic")
+    assert predicted(algorithm, 0.2, 3)[-1] == pytest.approx(10 * np.log10(certified.bound), abs=1e-3)

@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn

@@ -49,6 +49,7 @@ class Certify:
                 "no algorithm to certify; expected names (minimand list algorithms) or file.py:MyMethod."
             )
         taken: set[str] = set()
+        _check_that_none_is_a_model(self.algorithm)
         for i, algorithm in enumerate(map(as_algorithm, self.algorithm)):
             sizes = (self.width, self.d_in, self.d_out)
             certificate = certify(algorithm, self.depth, self.binding, *sizes, rate=self.rate, splitting=self.splitting)
@@ -62,3 +63,21 @@ class Certify:
                 name = file_name(whole) if short in taken else short
                 taken.add(name)
                 save_figure(certificate.plot(), Path(self.plot) / f"{name}.svg", console)
+
+
+def _check_that_none_is_a_model(names: tuple[str, ...]) -> None:
+    """Raise MinimandError for the name of a model, with the algorithm whose certificate is its."""
+    from ...algorithms import ALGORITHMS
+    from ...models.info import MODELS
+
+    for name in names:
+        info = MODELS.get(name.partition("(")[0])
+        if info is None or name.partition("(")[0] in ALGORITHMS:
+            continue
+        if info.binding is None:
+            raise MinimandError(f"{name} is a model that runs no algorithm; expected an algorithm to certify.")
+        binding = "" if info.binding == "residual" else f" --binding {info.binding}"
+        raise MinimandError(
+            f"{name} is a model; certificates are of algorithms, and it runs {info.algorithm} unless it is given "
+            f'another: minimand certify "{info.algorithm}"{binding}.'
+        )

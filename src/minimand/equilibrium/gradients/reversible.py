@@ -34,9 +34,9 @@ class Reversible(Gradient):
     def check(self, solver: Solver) -> None:
         if not isinstance(solver, Coupled):
             raise MinimandError(
-                f"solver is {solver.title}, but gradient='reversible' needs steps that can be undone from their results "
-                "alone, as those of its own solver; expected mm.Coupled(max_steps=12, relaxation=0.5), or for this "
-                "solver gradient='implicit', whose memory is that of one call too."
+                f"solver is {solver.title}, but gradient='reversible' needs steps that can be undone from their "
+                "results alone, as those of its own solver; expected mm.Coupled(max_steps=12, relaxation=0.5), or for "
+                "this solver gradient='implicit', whose memory is that of one call too."
             )
 
     def solve(
