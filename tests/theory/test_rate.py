@@ -137,4 +137,5 @@ def test_rates_that_the_study_of_sparse_recovery_draws_are_those_of_quadratics(m
     """For the methods that ask one gradient; of two proxes, one of them a quadratic's, there is no bound."""
     algorithm, _ = algorithm_for(method, 1.0, 0.2)
     certified = rate(algorithm, 0.2, steps=3, measure="distance", family="quadratic")
+    assert certified.bound is not None
     assert predicted(algorithm, 0.2, 3)[-1] == pytest.approx(10 * np.log10(certified.bound), abs=1e-3)
