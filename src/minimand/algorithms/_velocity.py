@@ -20,5 +20,5 @@ def inputs_of(first_velocity: FirstVelocity) -> tuple[str, ...]:
 
 
 def with_velocity(first_velocity: FirstVelocity, x: Any, velocity: Any) -> Any:
-    """The first state (x, velocity)."""
+    """The first state (x, velocity), as the option `first_velocity` says."""
     return x, {"own": velocity, "zero": 0 * x, "input": x}[first_velocity]

@@ -1,4 +1,4 @@
-"""Learnable blocks by name."""
+"""Learnable blocks by name, and what a family of them says of itself."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -57,7 +57,7 @@ class Data:
     name: str
     train: Samples
     test: Samples
-    """`NoSamples()` where there are none."""
+    """The samples to judge by; `NoSamples()` where there are none."""
     shape: tuple[int, ...]
     """The shape of a sample; of several inputs that of the first."""
     task: Task = "classification"
@@ -72,7 +72,7 @@ class Data:
     references: tuple[str, ...] = ()
     """Keys into references.bib."""
     source: str = ""
-    """Where the samples were read."""
+    """The file, folder or hub where the samples were read."""
     loaded: Mapping[str, Any] = field(default_factory=dict)
     """The arguments of `load_data` that give them again; none for samples that a caller gave."""
     validation: Samples | None = None

@@ -17,20 +17,29 @@ from .files.parquet import read_inside
 from .files.splitting import as_parts
 
 
+def splits_of_hub(repository: str, elsewhere: str) -> tuple[Any, Any]:
+    """The library `datasets`, and the splits of a data set of the hub; `elsewhere` is what there is without a network.
+
+    Raises:
+        MinimandError: the data set cannot be loaded, or the library is not installed.
+    """
+    datasets = require("datasets", "data", "to read data sets of the hub")
+    datasets.disable_progress_bars()
+    try:
+        return datasets, datasets.load_dataset(repository)
+    except Exception as error:  # the library raises its own, httpx's and the file system's errors
+        line = str(error).partition("\n")[0]
+        raise MinimandError(
+            f"cannot load {repository!r} from the hub ({type(error).__name__}: {line}). Without a network, name "
+            f"{elsewhere}."
+        ) from error
+
+
 def hub(
     repository: str, name: str = "", augmentation: Augmentation = CROP_AND_FLIP, image_size: int | None = None
 ) -> Data:
     """A data set of the Hugging Face hub with an image and a label column."""
-    datasets = require("datasets", "data", "to read data sets of the hub")
-    datasets.disable_progress_bars()
-    try:
-        splits = datasets.load_dataset(repository)
-    except Exception as error:  # the library raises its own, httpx's and the file system's errors
-        line = str(error).partition("\n")[0]
-        raise MinimandError(
-            f"cannot load {repository!r} from the hub ({type(error).__name__}: {line}). Without a network, name a "
-            "folder that holds the data."
-        ) from error
+    datasets, splits = splits_of_hub(repository, "a folder that holds the data")
     names = as_parts(splits)
     if "train" not in names:
         names = {"train": next(iter(splits))}

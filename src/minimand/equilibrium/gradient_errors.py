@@ -20,7 +20,7 @@ class GradientError:
     """The distance of a gradient from the exact one, of a random linear loss, to parameters and inputs together."""
 
     relative: float
-    """|gradient - exact| / |exact|."""
+    """The relative error, |gradient - exact| / |exact|."""
     cosine: float
     """The cosine of the angle between the two."""
 

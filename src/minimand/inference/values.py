@@ -24,7 +24,7 @@ class Real:
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """Activations of few levels."""
+    """Activations of few levels, as the bits of a threshold hold them."""
 
     node: fx.Node
     levels: Tensor

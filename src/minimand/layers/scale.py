@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 class Scale(nn.Module):
-    """Multiplication by a constant."""
+    """Multiplication of its input by a constant."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Algorithms run with tensors."""
+"""Algorithms run with tensors: networks whose layers are their steps."""
 
 from .as_network import as_network as as_network
 from .compiled import compiled as compiled

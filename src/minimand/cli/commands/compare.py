@@ -16,7 +16,7 @@ class Compare(TrainingOptions):
 
     takes: ClassVar[tuple[str, ...]] = ("algorithms", "models", "data", "recipes")
     algorithm: tuple[str, ...] = ("gradient_descent", "heavy_ball", "nesterov_y")
-    """The algorithms, as for train."""
+    """The algorithms to compare, each as `minimand train` takes one."""
     seeds: int = 3
     """Trainings of each algorithm; they are seeded 0, 1, ..."""
     tune: int = 0

@@ -15,7 +15,7 @@ class Pack:
     run: Positional[str]
     """The folder of the run to pack."""
     output: Output
-    """The packed file to write."""
+    """The packed file that is written."""
     weight_bits: Whole = None
     """Round the real weights between thresholds to so many bits (8, 4, 2 or 1), after training."""
     algorithm: OfOwn = None

@@ -8,10 +8,10 @@ from typing import Any, Literal
 import torch
 
 from ..._support.errors import MinimandError
-from ..._support.extras import require
 from ..files.parquet import ParquetFile
 from ..files.pictures import read_bytes, shown
 from ..files.splitting import PARTS, as_parts, files_by_part
+from ..hub import splits_of_hub
 
 Split = Literal["position", "documents"]
 """What is set aside to test: the end of the text, or whole documents drawn by a fixed seed."""
@@ -97,16 +97,7 @@ def documents_of_parquet(place: Path, column: str | None) -> tuple[Parts, tuple[
 
 def documents_of_hub(repository: str, column: str | None) -> tuple[Parts, tuple[str, ...]]:
     """A document for each row of the text column of a data set of the hub, by its splits; and notes."""
-    datasets = require("datasets", "data", "to read data sets of the hub")
-    datasets.disable_progress_bars()
-    try:
-        splits = datasets.load_dataset(repository)
-    except Exception as error:  # the library raises its own, httpx's and the file system's errors
-        line = str(error).partition("\n")[0]
-        raise MinimandError(
-            f"cannot load {repository!r} from the hub ({type(error).__name__}: {line}). Without a network, name a "
-            "file or folder that holds the text."
-        ) from error
+    _, splits = splits_of_hub(repository, "a file or folder that holds the text")
     names = as_parts(splits)
     if "train" not in names:
         names = {"": next(iter(splits))}

@@ -42,7 +42,7 @@ class BlockEquations(Equations):
 
     @property
     def name(self) -> str:
-        """What errors call the block."""
+        """The name of the block in errors."""
         return f"the block ({type(uncompiled(self.block)).__name__})"
 
     def __call__(self, rows: Tensor) -> Tensor:

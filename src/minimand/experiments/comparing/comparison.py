@@ -50,7 +50,7 @@ class ComparisonEntry:
     chosen: Tried | None = None
     """The best of those; None without tuning."""
     epochs: int = 0
-    """The epochs of each training."""
+    """The epochs that each training of the arm had."""
     cost: float | None = None
     """The FLOPs of an epoch, or its seconds in one thread, where these were made equal; None for equal steps."""
 

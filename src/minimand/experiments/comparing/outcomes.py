@@ -53,7 +53,7 @@ class ArmTraining:
     algorithm: Algorithm
     seed: int
     folder: Path
-    """The folder of the comparison."""
+    """The folder in which the comparison keeps its runs."""
     run: str
     """The folder of the run, in that of the comparison."""
 
@@ -67,7 +67,7 @@ class Outcome:
     loss: float | None
     """The test loss at the end; None where the loss became NaN or infinite before."""
     history: list[dict[str, Any]]
-    """The records of all epochs."""
+    """The records of all epochs of the training."""
     environment: dict[str, Any]
     """The machine and the versions it was made with."""
 

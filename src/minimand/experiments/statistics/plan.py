@@ -13,7 +13,7 @@ from ...recipes import as_config, from_config
 from ...training.runs.run import differences
 
 TEST = "paired t test over seeds, each arm against the first, two-sided at 5 %, Holm's correction over the arms"
-"""How a comparison is judged."""
+"""The test by which a comparison is judged, in words."""
 EQUALITY_TEST = "equality within the margin by two one-sided paired t tests at 5 %"
 """How it is judged that there is no difference to speak of."""
 PLAN = "plan.yaml"

@@ -199,7 +199,7 @@ class LocalWorkers:
             process.terminate()
 
     def kill(self) -> None:
-        """End all processes at once."""
+        """End all worker processes at once, whatever they do."""
         for process in self._processes:
             process.kill()
 

@@ -1,4 +1,4 @@
-"""Root mean square normalization."""
+"""Root mean square normalization, without the mean (Zhang & Sennrich 2019)."""
 
 from torch import nn
 

@@ -23,7 +23,7 @@ class BlockStructure:
     path: "tuple[Operation, ...]" = ()
     """The operations on the way from the input to the output on which most is done to the data, in order."""
     operations: "tuple[Operation, ...]" = ()
-    """The operations on all ways."""
+    """The operations on all ways from the input to the output, in order."""
 
     @property
     def attention(self) -> bool:

@@ -30,7 +30,7 @@ def number(reading: Reading, otherwise: float) -> float:
 
 
 def numbers(readings: Iterable[Reading]) -> list[float]:
-    """The readings that are numbers."""
+    """The values of those readings that are numbers."""
     return [reading for reading in readings if not isinstance(reading, Missing)]
 
 

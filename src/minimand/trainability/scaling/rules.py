@@ -57,7 +57,7 @@ class DepthScale:
     """What a depth rule sets in a network of given gains, relative to the base network."""
 
     multiplier: float
-    """The factor on each branch."""
+    """The factor on what each branch answers."""
     sgd: float
     """The factor on the rate of parameters in branches where updates follow the gradient."""
     set_size: float

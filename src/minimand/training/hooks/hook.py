@@ -94,7 +94,7 @@ class Hook:
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take back what `state` gave."""
+        """Restore what `state` gave, from a checkpoint."""
 
     def result(self) -> dict[str, Any]:
         """Fields of the `FitResult`."""

@@ -1,4 +1,4 @@
-"""The result of a training."""
+"""The result of a training: the model, its history and accuracies."""
 
 from dataclasses import dataclass
 from typing import Any

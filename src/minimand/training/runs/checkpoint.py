@@ -27,7 +27,7 @@ class CheckpointError(MinimandError):
 
 
 class ForeignCheckpointError(CheckpointError):
-    """A checkpoint of another run."""
+    """A checkpoint that another run wrote, of another model or recipe."""
 
 
 @dataclass(frozen=True)

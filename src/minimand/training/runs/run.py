@@ -47,7 +47,7 @@ class Run:
 
     @property
     def is_new(self) -> bool:
-        """Whether nothing began here yet."""
+        """Whether no training has begun in the folder yet."""
         return not self._config.is_file() and not checkpoint.paths(self.checkpoints)
 
     @classmethod
