@@ -96,6 +96,15 @@ def test_learnable_coefficients_are_certified_at_both_ends() -> None:
     assert "momentum = 1" in str(certificate)
 
 
+def test_a_bound_at_which_a_step_divides_by_zero_is_said() -> None:
+    certificate = mm.certify(A.ChambollePock(dual_step_size=mm.Learnable(0.5, low=0, high=1)), depth=4)
+    assert list(certificate.ends) == ["dual_step_size = 1"]
+    row = next(row for row in certificate.rows() if row[0] == "undefined")
+    assert row[2].startswith("at dual_step_size = 0, where a step divides by 0")
+    with pytest.raises(ValueError, match="ChambollePock: the step divides by 0"):
+        mm.certify(A.ChambollePock(dual_step_size=0), depth=4)
+
+
 def test_u4_needs_residual_networks_within_the_bounds() -> None:
     certificate = mm.certify(A.HeavyBall(momentum=mm.Learnable(0.5, low=0.2, high=0.9)))
     assert not _named(certificate, "U4").holds

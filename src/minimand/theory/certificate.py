@@ -17,6 +17,7 @@ from .dynamics.region import StabilityRegion
 from .dynamics.stability import Order, Stability, tail, zero_stability
 from .dynamics.start import order_of_network, with_start
 from .kernel import AlgorithmLike, Binding, Kernel, check_binding, consistency, extended, kernel
+from .oracles import DivisionByZeroError
 from .promises import NORMALIZED, boundedness, second_input, tables, what_is_drawn
 from .rate import Rate, rate as worst_case
 from .scalars import sum_text
@@ -127,7 +128,7 @@ class Certificate:
             rows.append(("on quadratics", "", str(self.region)))
         rows += [
             (name, "", self.reasons[name])
-            for name in ("bounded", "second input", "learned", "drawn")
+            for name in ("bounded", "second input", "learned", "drawn", "undefined")
             if self.reasons[name]
         ]
         rows.append(("gains", *gains_text(self.gains)))
@@ -223,18 +224,19 @@ def certify(
     free = {**algorithm.learnable(), **algorithm.drawn()}
     current = {coefficient: c.__call__ for coefficient, c in free.items()}
     sizes = width, d_in, d_out
-    return replace(
-        _split(_certificate(name, algorithm, steps, binding, sizes, structures, splitting)),
-        rate=None if rate is None else worst_case(algorithm, *rate, steps=steps),
-        ends={
-            f"{coefficient} = {value:g}": certify(
-                algorithm.rebind(**{**current, coefficient: value}), depth, binding, *sizes, block, splitting=splitting
-            )
-            for coefficient, c in free.items()
-            if not algorithm.shape(coefficient, 0)  # a table with a bound in every entry tells nothing of those between
-            for value in (c.low, c.high)
-        },
-    )
+    whole = _split(_certificate(name, algorithm, steps, binding, sizes, structures, splitting))
+    ends, undefined = {}, []
+    for coefficient, c in free.items():
+        # A table with a bound in every entry tells nothing of those between.
+        for value in () if algorithm.shape(coefficient, 0) else (c.low, c.high):
+            end = algorithm.rebind(**{**current, coefficient: value})
+            at = f"{coefficient} = {value:g}"
+            try:
+                ends[at] = certify(end, depth, binding, *sizes, block, splitting=splitting)
+            except DivisionByZeroError:
+                undefined.append(f"at {at}, where a step divides by 0; keep the bounds away from it")
+    worst = None if rate is None else worst_case(algorithm, *rate, steps=steps)
+    return replace(whole, rate=worst, ends=ends, reasons={**whole.reasons, "undefined": "; ".join(undefined)})
 
 
 def _split(certificate: Certificate) -> Certificate:
@@ -298,6 +300,7 @@ def _certificate(
             "second input": second_input(algorithm, gradients),
             "learned": tables(algorithm, depth),
             "drawn": what_is_drawn(algorithm, depth),
+            "undefined": "",
         },
         kernel=bound,
         gradients=gradients,

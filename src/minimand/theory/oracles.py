@@ -86,6 +86,10 @@ def symbolic_oracles(
     return [oracle(name) for name in algorithm.oracles]
 
 
+class DivisionByZeroError(MinimandError):
+    """A step that divides by 0 with the coefficients that it has."""
+
+
 def guarded(algorithm: Algorithm, part: Callable[..., Any], *arguments: Any) -> Any:
     """Call a part of the algorithm on symbols; an error says whose part it is."""
     name = getattr(part, "__name__", "step")
@@ -93,6 +97,8 @@ def guarded(algorithm: Algorithm, part: Callable[..., Any], *arguments: Any) -> 
         value = part(*arguments)
     except NonlinearStepError as error:
         raise NonlinearStepError(f"{type(algorithm).__name__}: the {name} is {error}") from None
+    except ZeroDivisionError as error:
+        raise DivisionByZeroError(f"{type(algorithm).__name__}: the {name} divides by 0.") from error
     if not leaves(value) or not all(isinstance(leaf, Combination) for leaf in leaves(value)):
         raise WrongTypeError(
             f"{type(algorithm).__name__}.{name} returned {value!r}; expected a tensor made from the state, or a tuple "

@@ -96,8 +96,7 @@ def _fit(cls: type[Algorithm], target: Algorithm, layers: int) -> Algorithm | No
     from scipy.optimize import least_squares
 
     default, names = cls(), _numbers(cls)
-    shaped = any(default.shape(name, 0) for name in cls.coefficient_names())
-    if interface(default) != interface(target) or default.drawn() or shaped:
+    if interface(default) != interface(target) or default.drawn():
         return None
     goal = response(target, layers)
     if response(default, layers).shape != goal.shape:

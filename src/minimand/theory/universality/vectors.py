@@ -10,6 +10,7 @@ from ..disguise.equivalence import equivalent
 from ..dynamics.second_order import friction
 from ..dynamics.stability import is_root_bounded_but_at_one, lasting_gains
 from ..kernel import INPUT, Kernel
+from ..oracles import DivisionByZeroError
 from ..scalars import Number, short_text
 from ..symbols import Combination
 from .statement import Evidence, Statement, needs_width, not_covered, sum_of_sizes, with_proviso
@@ -125,7 +126,10 @@ def _contains_resnet(e: Evidence) -> Statement | None:
     values = [sorted({v for v in (c.low, c.high, c.initial, 0, 1) if c.low <= v <= c.high}) for c in learnable.values()]
     for chosen in product(*values):
         setting = dict(zip(learnable, chosen, strict=True))
-        match = equivalent(e.algorithm.rebind(**setting), "gradient_descent", depth=4)
+        try:
+            match = equivalent(e.algorithm.rebind(**setting), "gradient_descent", depth=4)
+        except DivisionByZeroError:
+            continue
         if match or (match.relation == "rescaled" and match.scale):
             shown = ", ".join(f"{name} = {value:g}" for name, value in setting.items())
             claim = f"contains ResNet ({shown}), so inherits its universality"
