@@ -229,8 +229,7 @@ def certify(
     for coefficient, c in free.items():
         # A table with a bound in every entry tells nothing of those between.
         for value in () if algorithm.shape(coefficient, 0) else (c.low, c.high):
-            end = algorithm.rebind(**{**current, coefficient: value})
-            at = f"{coefficient} = {value:g}"
+            end, at = algorithm.rebind(**{**current, coefficient: value}), f"{coefficient} = {value:g}"
             try:
                 ends[at] = certify(end, depth, binding, *sizes, block, splitting=splitting)
             except DivisionByZeroError:
