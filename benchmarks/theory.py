@@ -28,7 +28,13 @@ QUESTIONS: dict[str, Callable[[int], Any]] = {
 DENSE: dict[str, Callable[[int], Any]] = {
     "certify dense_nesterov": partial(mm.certify, "dense_nesterov"),
     "equivalent dense_nesterov, fista": partial(mm.equivalent, "dense_nesterov", "fista"),
+    "identify dense_nesterov": partial(mm.identify, "dense_nesterov"),
+    "certify dense_former": partial(mm.certify, "dense_former"),
+    "identify dense_former": partial(mm.identify, "dense_former"),
 }
+
+
+REGISTRY = [name for name, cls in mm.algorithms.ALGORITHMS.items() if len(set(kernel(cls(), 3).memory)) == 1]
 
 
 def seconds(question: Callable[[int], Any], depth: int) -> float:
@@ -51,6 +57,18 @@ def report(questions: dict[str, Callable[[int], Any]], depths: list[int]) -> Non
         print(f"{name:34}" + "".join(f"{t:9.3f}" for t in times) + f"{exponent:11.2f}", flush=True)
 
 
+def sweep(depth: int) -> None:
+    """Print what every algorithm whose state has a constant size costs at one depth."""
+    print(
+        f"\n{f'seconds, {depth} layers':34}" + "".join(f"{word:>12}" for word in ("certify", "equivalent", "identify"))
+    )
+    for name in REGISTRY:
+        mm.certify(name, 3)
+        questions = partial(mm.certify, name), partial(mm.equivalent, name, name), partial(mm.identify, name)
+        times = [seconds(question, depth) for question in questions]
+        print(f"{name:34}" + "".join(f"{t:12.3f}" for t in times), flush=True)
+
+
 def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -60,6 +78,7 @@ def main() -> None:
     print(machine())
     report(QUESTIONS, arguments.depths)
     report(DENSE, arguments.dense)
+    sweep(arguments.depths[-1])
 
 
 if __name__ == "__main__":
