@@ -23,7 +23,7 @@ Start = Literal["distance", "value"]
 
 @dataclass(frozen=True)
 class Rate:
-    """The worst case over all functions of a class, tight up to the solver's tolerance; of operators it may be loose."""
+    """The worst case over all functions of a class, tight up to the solver's tolerance; of operators maybe loose."""
 
     algorithm: str
     mu: float

@@ -39,8 +39,8 @@ def identify(algorithm: AlgorithmLike, depth: int = 32) -> Identification:
     """Name the known algorithm, with its numbers, that this one is.
 
     The constant coefficients and the other numbers of every built-in algorithm are fitted to the kernel of the first
-    layers, rounded to nearby fractions, and compared over `depth` layers, but over 100 at most where the built-in one
-    keeps all answers and the algorithm does not; linear multistep and Runge-Kutta methods are read off the steps. The
+    layers, rounded to nearby fractions, and compared over `depth` layers, but over 64 at most where one of the two
+    keeps all answers; linear multistep and Runge-Kutta methods are read off the steps. The
     plainest, of the fewest numbers, comes first.
     """
     check_depth(depth)
@@ -51,7 +51,7 @@ def identify(algorithm: AlgorithmLike, depth: int = 32) -> Identification:
         for candidate, numbers in _candidates(cls, algorithm, steps, depth):
             own = Steps(candidate)
             # The line of the match says over how many layers.
-            layers = min(depth, _GROWING_LAYERS) if own.grows and not steps.grows else depth
+            layers = min(depth, _GROWING_LAYERS) if own.grows or steps.grows else depth
             match = compare(algorithm, candidate, steps, own, layers)
             if match:
                 matches.append((candidate, match, numbers))
@@ -82,7 +82,7 @@ def _candidates(cls: type[Algorithm], target: Algorithm, steps: Steps, depth: in
 
 _FITTED_LAYERS, _MORE_LAYERS = 6, 32
 _FITTING_STEPS = 40  # a fit that gets anywhere gets there in a third of them
-_GROWING_LAYERS = 100  # over which what keeps all answers is compared: that costs the square of the layers, or the cube
+_GROWING_LAYERS = 64  # over which what keeps all answers is compared: that costs the square of the layers, or the cube
 _BOUNDS = {"momentum": (-1.0, 1.0), "sign": (-1.0, 1.0), "cap": (0.0, 1.0), "rate": (0.0, 0.999), "ratio": (1e-6, 1.0)}
 
 
