@@ -156,8 +156,10 @@ def test_an_unknown_algorithm_is_not_identified() -> None:
             ("runge_kutta(tableau=((0.5,), (0, 1)))", "extragradient"),
             ("dense_nesterov", "fista"),
             ("multiplier_free_admm", "linearized_admm"),
+            ("leapfrog", "hessian_damped"),
         ],
         keep=[
+            ("leapfrog", "hessian_damped"),
             ("linear_multistep(rho=(1, -1, 0), sigma=(1.5, -0.5))", "adams_bashforth2"),
             ("quasi_hyperbolic(momentum=0.5, weight=1)", "momentum_residual"),
             ("multiplier_free_admm", "linearized_admm"),
@@ -190,6 +192,13 @@ def test_fields_that_are_no_coefficients_are_found(original: mm.Algorithm) -> No
     assert type(result.algorithm) is cls
     assert str(result.algorithm) == str(original) or mm.equivalent(result.algorithm, original).relation == "identical"
     assert "e-1" not in str(result)  # what is 0 is printed as 0
+
+
+def test_deep_networks_are_identified_by_simple_numbers_and_growing_memories_over_fewer_layers() -> None:
+    matches = [str(match) for match in mm.identify("gradient_descent", depth=200).matches]
+    growing = [line for line in matches if "DenseNesterov" in line]
+    assert growing[0].endswith("DenseNesterov(step_size=1.0, cap=0.0) (64 layers, exactly)")
+    assert any(line.endswith("Nesterov(step_size=1.0, momentum=0.0) (200 layers, exactly)") for line in matches)
 
 
 @pytest.mark.parametrize("depth", [40, 200])

@@ -40,8 +40,8 @@ def identify(algorithm: AlgorithmLike, depth: int = 32) -> Identification:
 
     The constant coefficients and the other numbers of every built-in algorithm are fitted to the kernel of the first
     layers, rounded to nearby fractions, and compared over `depth` layers, but over 64 at most where one of the two
-    keeps all answers; linear multistep and Runge-Kutta methods are read off the steps. The
-    plainest, of the fewest numbers, comes first.
+    keeps all answers; linear multistep and Runge-Kutta methods are read off the steps. The plainest, of the fewest
+    numbers, comes first.
     """
     check_depth(depth)
     algorithm = as_algorithm(algorithm)
