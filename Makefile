@@ -46,6 +46,7 @@ bench: .venv/dev
 	$(BIN)/python benchmarks/record.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/rewire.py
+	$(BIN)/python benchmarks/theory.py
 	$(BIN)/python benchmarks/diagnose.py
 	$(BIN)/python benchmarks/layerwise.py
 	$(BIN)/python benchmarks/decoupled.py
