@@ -4,6 +4,7 @@ import copy
 import gc
 import itertools
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -364,6 +365,22 @@ def test_a_solve_leaves_nothing_behind_for_the_garbage_collector() -> None:
         before = alive()
         layer.solve(x)
         assert alive() == before
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_a_training_step_leaves_no_graph_behind(gradient: str) -> None:
+    block = Block()
+    layer = mm.Equilibrium.from_function(block, gradient=gradient)
+    answers: list[weakref.ref[Tensor]] = []
+    block.register_forward_hook(lambda _, inputs, answer: answers.append(weakref.ref(answer)))
+    x, weights = batch()
+    gc.collect()
+    gc.disable()
+    try:
+        (layer(x) * weights).sum().backward()
+        assert not [answer for answer in answers if answer() is not None]
     finally:
         gc.enable()
 

@@ -27,7 +27,8 @@ class Implicit(Gradient):
 
     def attach(self, equations: BlockEquations, state: Any, solver: Solver, tolerance: float) -> Attached:
         attached = asked_with_graph(equations, state)
-        outputs = _LinearSolve.apply(_Link(attached, solver, equations), *leaves(attached.answer))
+        # The node gets a copy without the output, which holds the node: the two would keep each other alive.
+        outputs = _LinearSolve.apply(_Link(copy.copy(attached), solver, equations), *leaves(attached.answer))
         attached.output = rebuild(attached.answer, list(outputs))
         return attached
 
