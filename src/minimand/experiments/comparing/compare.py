@@ -90,9 +90,9 @@ def compare(
     task, folder = Task(data, model, binding, recipe, as_device(device)), Path(run)
     tried = trials(recipe, tune) if tune else []
     queue, world = as_queue(jobs, engine, callbacks, progress), World()
+    contestants = _contestants(algorithms, task)
     with ExitStack() as stack:
         world.on_main(lambda: stack.enter_context(_claimed(folder)))
-        contestants = _contestants(algorithms, task)
         contestants = world.on_main(lambda: _on_budget(contestants, task, as_budget(budget), folder))
         design = _Design(range(seeds), tried, as_budget(budget), margin, hypothesis)
         world.on_main(lambda: keep_plan(folder, _plan(task, contestants, design)))
