@@ -374,7 +374,11 @@ def test_a_training_step_leaves_no_graph_behind(gradient: str) -> None:
     block = Block()
     layer = mm.Equilibrium.from_function(block, gradient=gradient)
     answers: list[weakref.ref[Tensor]] = []
-    block.register_forward_hook(lambda _, inputs, answer: answers.append(weakref.ref(answer)))
+
+    def note(block: nn.Module, inputs: Any, answer: Tensor) -> None:
+        answers.append(weakref.ref(answer))
+
+    block.register_forward_hook(note)
     x, weights = batch()
     gc.collect()
     gc.disable()
