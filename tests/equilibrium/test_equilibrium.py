@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import minimand as mm
 from minimand._support.errors import MinimandError
@@ -207,6 +208,20 @@ def test_masks_and_statistics_are_held_within_a_solve_and_move_once(gradient: st
     assert bool(x.grad.isfinite().all())
     assert block.norm.training
     assert layer.eval().solve(x).result == ("stopped" if gradient == "reversible" else "converged")
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_a_checkpoint_gives_the_same_gradients_and_penalty(gradient: str) -> None:
+    weight = 1.0 if GRADIENTS[gradient].has_jacobian else 0.0
+    layer = mm.Equilibrium(Block(), gradient=gradient, jacobian_weight=weight)
+    x, weights = batch()
+    of = (x, *layer.block.parameters())
+    ends = []
+    for call in (layer, lambda x: checkpoint(layer, x, use_reentrant=False)):
+        torch.manual_seed(1)
+        loss = (call(x) * weights).sum()
+        ends.append(torch.autograd.grad(loss if layer.penalty is None else loss + layer.penalty, of))
+    torch.testing.assert_close(*ends, rtol=1e-12, atol=1e-14)
 
 
 def test_autocast_computes_in_half_precision_and_says_what_it_reaches() -> None:
