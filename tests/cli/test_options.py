@@ -189,7 +189,7 @@ def test_evaluate_takes_other_data_of_the_same_kind_and_no_others(capsys: pytest
     main(["train", *RINGS, "--run", "run"])
     main(["evaluate", "run", "--data", "nested_rings(samples=60)"])
     assert "60 of nested_rings" in capsys.readouterr().out
-    assert "was trained with samples of the shape (2,), and digits has" in _fails(
+    assert "was trained on samples of the shape (2,), and digits has" in _fails(
         capsys, "evaluate", "run", "--data", "digits"
     )
 
@@ -222,7 +222,7 @@ def test_diagnose_looks_at_the_batch_that_is_named(capsys: pytest.CaptureFixture
     assert "--shape is (3,), and --data 'digits' is given too" in message
     assert "--shape is (0, 3)" in _fails(capsys, "diagnose", "mlp", "--shape", "0", "3")
     main(["train", "--data", "digits", "--model", "mlp(width=4)", "--epochs", "1", "--run", "run", "--quiet"])
-    assert "was trained with samples of the shape" in _fails(capsys, "diagnose", "run", "--data", "nested_rings")
+    assert "was trained on samples of the shape" in _fails(capsys, "diagnose", "run", "--data", "nested_rings")
     main(["train", "--data", "digits", "--model", "net.py:net", "--epochs", "1", "--run", "own", "--quiet"])
     assert "--own-model path/to/net.py:net" in _fails(capsys, "diagnose", "own")
     main(["diagnose", "own", "--own-model", "net.py:net"])

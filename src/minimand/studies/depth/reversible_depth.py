@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..._support.style import COLORS, new_figure, plain
+from ..._support.style import COLORS, draw_mean_and_range, new_figure, plain
 from ...blocks.convolutional import pre_activation
 from ...experiments import Bench, Cell, Column, FiguresByCaption, Measurements, Scale, Study, Values
 from ...networks import Unrolled, unroll
@@ -116,11 +116,10 @@ def _figures(measurements: Measurements) -> FiguresByCaption:
     memory, ratio = map(plain, figure.subplots(1, 2))
     for training, color in zip((*_WAYS, _THEIRS), COLORS, strict=False):
         rows = [m for m in measurements if m.cell["training"] == training and m.values["peak"] != "-"]
-        points = sorted((m.cell["depth"], m.values["peak"] / 1e6, m.values["ratio"]) for m in rows)
-        if points:
-            depths, peaks, ratios = zip(*points, strict=True)
-            memory.plot(depths, peaks, "o-", color=color, markersize=3, label=training)
-            ratio.plot(depths, ratios, "o-", color=color, markersize=3)
+        depths = sorted({m.cell["depth"] for m in rows})
+        of_depth = [[m.values for m in rows if m.cell["depth"] == depth] for depth in depths]
+        draw_mean_and_range(memory, depths, [[v["peak"] / 1e6 for v in seeds] for seeds in of_depth], color, training)
+        draw_mean_and_range(ratio, depths, [[v["ratio"] for v in seeds] for seeds in of_depth], color)
     memory.set(xlabel="layers", ylabel="peak memory of a step, MB", xscale="log", yscale="log")
     ratio.set(xlabel="layers", ylabel="time over that of stored training", xscale="log", ylim=(0, None))
     if memory.get_lines():

@@ -40,13 +40,13 @@ def identify(algorithm: AlgorithmLike, depth: int = 32) -> Identification:
 
     The constant coefficients and the other numbers of every built-in algorithm are fitted to the kernel of the first
     layers, rounded to nearby fractions, and compared over `depth` layers, but over 64 at most where one of the two
-    keeps all answers; linear multistep and Runge-Kutta methods are read off the steps. The plainest, of the fewest
-    numbers, comes first.
+    keeps all answers; linear multistep and Runge-Kutta methods are read off the steps. The plainest comes first: of a
+    state that does not grow, and of the fewest numbers.
     """
     check_depth(depth)
     algorithm = as_algorithm(algorithm)
     steps = Steps(algorithm)
-    matches: list[tuple[Algorithm, Equivalence, int]] = []
+    matches: list[tuple[Algorithm, Equivalence, bool, int]] = []
     for cls in ALGORITHMS.values():
         for candidate, numbers in _candidates(cls, algorithm, steps, depth):
             own = Steps(candidate)
@@ -54,10 +54,10 @@ def identify(algorithm: AlgorithmLike, depth: int = 32) -> Identification:
             layers = min(depth, _GROWING_LAYERS) if own.grows or steps.grows else depth
             match = compare(algorithm, candidate, steps, own, layers)
             if match:
-                matches.append((candidate, match, numbers))
+                matches.append((candidate, match, own.grows, numbers))
                 break
-    matches.sort(key=lambda entry: (entry[1].relation != "identical", entry[2]))
-    return Identification(matches[0][0] if matches else None, tuple(match for _, match, _ in matches))
+    matches.sort(key=lambda entry: (entry[1].relation != "identical", *entry[2:]))
+    return Identification(matches[0][0] if matches else None, tuple(entry[1] for entry in matches))
 
 
 def _candidates(cls: type[Algorithm], target: Algorithm, steps: Steps, depth: int) -> Iterator[tuple[Algorithm, int]]:
