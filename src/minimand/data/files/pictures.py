@@ -136,8 +136,8 @@ def read_picture(image: Any, data: Data, where: str) -> Tensor:
     if len(data.shape) != 3 or data.shape[0] not in (1, 3):
         is_picture = not isinstance(image, str | Path) or Path(image).suffix.lower() in suffixes()
         raise MinimandError(
-            f"{where} is {'an image' if is_picture else 'no array of numbers'}, but the model takes samples of the shape "
-            f"{data.shape}; expected tensors, or .npy files."
+            f"{where} is {'an image' if is_picture else 'no array of numbers'}, but the model takes samples of the "
+            f"shape {data.shape}; expected tensors, or .npy files."
         )
     if isinstance(image, str | Path):
         if not Path(image).is_file():
