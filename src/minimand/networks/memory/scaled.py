@@ -61,12 +61,12 @@ class Scaled:
         self.size = self.size * (by.abs().amax() if isinstance(by, Tensor) else abs(by))
         self.factor = self.factor * by
         while float(self.smallest) < 1 / _BYTE:
-            shift = _where(abs(self.factor) < 1 / _BYTE)
+            shift = _shift(abs(self.factor) < 1 / _BYTE)
             high = torch.floor(self.whole / shift)
             self._aside.append(_Aside((self.whole - high * shift).to(torch.uint8), shift))
             self.whole, self.factor = high, self.factor * shift
         while 1 < float(self.largest) < math.inf:
-            shift = _where(abs(self.factor) > 1)
+            shift = _shift(abs(self.factor) > 1)
             self._aside.append(_Aside(None, shift))
             self.whole, self.factor = self.whole * shift, self.factor / shift
 
@@ -92,5 +92,6 @@ class Scaled:
         return [self.whole, *lows], unpacked
 
 
-def _where(condition: Tensor | bool) -> Scalar:
+def _shift(condition: Tensor | bool) -> Scalar:
+    """By how much numbers move: 2^8 where the condition holds, 1 elsewhere."""
     return torch.where(condition, _BYTE, 1.0).double() if isinstance(condition, Tensor) else _BYTE
