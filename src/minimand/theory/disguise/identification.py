@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -107,25 +108,38 @@ def _fit(cls: type[Algorithm], target: Algorithm, layers: int) -> Algorithm | No
     def candidate(values: np.ndarray) -> Algorithm:
         return default.rebind(**{name: float(v) for name, v in zip(names, values, strict=True)})
 
-    def residual(values: np.ndarray) -> np.ndarray:
+    def residual(values: np.ndarray, rows: slice = slice(-1)) -> np.ndarray:
         # The last row is the output, which may be read otherwise.
-        return ((response(candidate(values), layers) - goal)[:-1] / size).ravel()
+        return ((response(candidate(values), layers) - goal)[rows] / size).ravel()
+
+    def fit(start: Any, rows: slice) -> np.ndarray | None:
+        try:
+            fitted = least_squares(
+                residual,
+                start,
+                bounds=tuple(zip(*bounds, strict=True)),
+                method="dogbox",  # which comes onto bounds
+                xtol=1e-15,
+                ftol=1e-15,
+                max_nfev=_FITTING_STEPS,
+                args=(rows,),
+            )
+        except ZeroDivisionError:  # a step that divides by a number which was tried as 0
+            return None
+        return fitted.x if np.abs(residual(fitted.x, rows)).max() < 1e-7 else None
 
     coefficients = default.coefficients()
     initial = [float(coefficients[name](0) if name in coefficients else getattr(default, name)) for name in names]
     for start in (initial, [0.3] * len(initial), [0.5] * len(initial)):
-        fitted = least_squares(
-            residual,
-            start,
-            bounds=tuple(zip(*bounds, strict=True)),
-            method="dogbox",  # which comes onto bounds
-            xtol=1e-15,
-            ftol=1e-15,
-            max_nfev=_FITTING_STEPS,
-        )
-        if np.abs(residual(fitted.x)).max() < 1e-7:
-            simple = (values for values in _simple_values(fitted.x) if np.abs(residual(values)).max() < 1e-12)
-            return candidate(next(simple, fitted.x))
+        values = fit(start, slice(-1))
+        if values is not None:
+            rows = slice(-1)
+            if np.abs(residual(values, slice(None))).max() >= 1e-7:
+                with_output = fit(values, slice(None))  # a coefficient may be of the read-out alone
+                if with_output is not None:
+                    values, rows = with_output, slice(None)
+            simple = (v for v in _simple_values(values) if np.abs(residual(v, rows)).max() < 1e-12)
+            return candidate(next(simple, values))
     return None
 
 
