@@ -424,7 +424,7 @@ _TRAIN = [
 
 
 def test_random_kills_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGKILL at 3 random moments, resumed each time: the end is that of an uninterrupted run, to the bit."""
+    """SIGKILL at 5 random moments, resumed each time: the end is that of an uninterrupted run, to the bit."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     # Start-up would take most of a process's life: they are forked from one that has imported everything.
     processes = multiprocessing.get_context("forkserver")
@@ -443,7 +443,7 @@ def test_random_kills_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert process.exitcode == 0
         return checkpoints.load(checkpoints.paths(folder / "checkpoints")[-1])
 
-    for moment in torch.rand(3, generator=torch.Generator().manual_seed(0)).tolist():
+    for moment in torch.rand(5, generator=torch.Generator().manual_seed(0)).tolist():
         process = start(tmp_path / "killed")
         _wait_for_progress(tmp_path / "killed", process)
         time.sleep(0.1 * moment)
