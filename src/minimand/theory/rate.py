@@ -85,12 +85,12 @@ def rate(
     Args:
         mu: strong convexity, 0 <= mu < L, with L the smoothness.
         steps: N, at least 1.
-        measure: `value`, f(x_N) - f*; `distance`, |x_N - x*|^2; or `gradient`, |grad f(x_N)|^2.
+        measure: `value`, `f(x_N) - f*`; `distance`, `|x_N - x*|^2`; or `gradient`, `|grad f(x_N)|^2`.
         family: `convex` functions; `quadratic` ones, where those with a gradient are; or `monotone`, operators F in the
-            gradients' place, mu-strongly monotone and L-Lipschitz, with 0 = F(x*), which have no value; their bound
+            gradients' place, mu-strongly monotone and L-Lipschitz, with `0 = F(x*)`, which have no value; their bound
             holds, and may not be tight.
         iterate: the `last` one, the output; or the `best` one, of the output and of all queries of gradients.
-        start: what is at most 1 at x_0: the `distance` |x_0 - x*|^2, or the `value` f(x_0) - f*.
+        start: what is at most 1 at x_0: the `distance`, `|x_0 - x*|^2`, or the `value`, `f(x_0) - f*`.
     """
     if not 0 <= mu < L:
         raise MinimandError(f"mu is {mu} and L is {L}; expected 0 <= mu < L.")

@@ -7,7 +7,7 @@ from .._coefficient import Coefficient
 class ChambollePock(Algorithm):
     """v = q + d a;  q' = v - d prox_f(v / d, 1/d);  x' = prox_g(x - s q', s);  a' = x' + m (x' - x)   (2011, K = I).
 
-    The primal-dual method for min_x max_q <x, q> - f*(q) + g(x): the prox of d f* is that of f by Moreau's identity.
+    The primal-dual method for `min_x max_q <x, q> - f*(q) + g(x)`; the prox of `d f*` is from that of f (Moreau).
     d is the dual step size. A matrix K inside f belongs to f's prox. Reads out x.
 
     Converges: f and g convex, m = 1, s d <= 1; the gap falls like O(1/k), averaged over the steps.
