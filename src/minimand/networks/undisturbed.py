@@ -7,16 +7,20 @@ import torch
 from torch import nn
 
 from .._support.torch.internals import own_buffers
+from .memory.rerunning import storing_all
 
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Put back, at the end, the mode of every module, the buffers, and torch's random state."""
+    """Put back, at the end, the mode of every module, the buffers, and torch's random state.
+
+    Within it parts with a `memory` keep everything, so that each layer runs once and what is measured of it is so too.
+    """
     modes = {module: module.training for module in model.modules()}
     put_buffers_back = buffers_back(model)
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.is_cuda}
     try:
-        with torch.random.fork_rng(devices=list(devices)):
+        with torch.random.fork_rng(devices=list(devices)), storing_all(model):
             yield
     finally:
         for module, training in modes.items():

@@ -19,9 +19,10 @@ from ..blocks.registry import as_block
 from ..theory.kernel import Binding, check_binding, exactly
 from ..theory.scalars import UnknownCoefficientError
 from .coefficients import Coefficients, Values
-from .memory.checkpointed import checkpointed, keeps_a_graph
+from .memory.checkpointed import checkpointed
 from .memory.choice import Memory, backward_recurrence, check_memory
 from .memory.controller import Backwards
+from .memory.rerunning import Rerunning
 from .realization.cheapest import cheapest_program
 from .realization.program import Execution
 
@@ -29,7 +30,7 @@ Blocks = Iterable[nn.Module | str | Mapping[str, nn.Module | str]]
 """One block per layer, or for a step that asks several oracles a mapping from their names to blocks."""
 
 
-class Unrolled(nn.Module):
+class Unrolled(nn.Module, Rerunning):
     """A stage: tensor to tensor of the same shape, by the cheapest realization of the algorithm.
 
     `layers` are the same steps as the algorithm writes them, state to state, with the same blocks; both paths
@@ -69,7 +70,7 @@ class Unrolled(nn.Module):
         inputs = self._inputs(x)
         if self._backwards is not None and self._runs_back(inputs):
             return cast(Any, self)._run_back(self._backwards, inputs)  # of torch's decorator without types
-        checkpoints = self.memory == "checkpoint" and keeps_a_graph(inputs[0])
+        checkpoints = self.memory == "checkpoint" and self.reruns(inputs[0])
         if self._execution is None:
             return self._as_written(inputs, checkpoints)
         ask = self._ask_checkpointed if checkpoints else self._ask
@@ -161,7 +162,7 @@ class Unrolled(nn.Module):
 
     def _runs_back(self, inputs: tuple[Tensor, ...]) -> bool:
         """Whether a gradient may be asked for. Drawn coefficients at rest have other steps, which may lose a state."""
-        return keeps_a_graph(inputs[0]) and (self.training or not self._tensors.drawn)
+        return self.reruns(inputs[0]) and (self.training or not self._tensors.drawn)
 
     @torch.compiler.disable
     def _run_back(self, backwards: Backwards, inputs: tuple[Tensor, ...]) -> Tensor:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from .._support.errors import MinimandError, MisuseError
-from ..networks.memory.checkpointed import checkpointed, keeps_a_graph
+from ..networks.memory.checkpointed import checkpointed
 from ..networks.memory.choice import Memory, backward_recurrence
 from ..networks.memory.controller import Backwards
+from ..networks.memory.rerunning import Rerunning
 from ..networks.undisturbed import undisturbed
 from ..networks.unrolled import ask as ask_block, program_of
 from .wired import first_tensor, tensors, this_thread
@@ -69,8 +70,9 @@ class TakenOver:
             if forward is not None:
                 layer.__dict__["forward"] = forward
 
-    def call(self, i: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What layer i gives when it is called: its own output, or that of all layers."""
+    def call(self, forward: "_Forward", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a layer gives when it is called: its own output, or that of all layers."""
+        i = forward.i
         inputs = tensors(args, kwargs)
         if not inputs:
             raise MisuseError(f"layer {i} of {self.run.names[0]} ... was given no tensor; expected the state first.")
@@ -78,7 +80,7 @@ class TakenOver:
         if i == 0:
             drawn = self.run.coefficients.drawn and not self.layers[0].training
             self._outputs.pop(thread, None)
-            if keeps_a_graph(x) and not drawn:
+            if forward.reruns(x) and not drawn:
                 self._outputs[thread] = self._run(x, args, kwargs)
         output = self._outputs.get(thread)
         if output is None:
@@ -249,14 +251,14 @@ class TakenOver:
         self._make()
 
 
-class _Forward:
+class _Forward(Rerunning):
     """The `forward` of layer i of a run that is taken over."""
 
     def __init__(self, owner: TakenOver, i: int) -> None:
         self.owner, self.i = owner, i
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.owner.call(self.i, args, kwargs)
+        return self.owner.call(self, args, kwargs)
 
 
 class _Passing:

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
+from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 
 import minimand as mm
@@ -102,3 +103,40 @@ def test_blocks_that_are_compiled_run_back(family: str) -> None:
     whole = mm.compiled(remembering(stored, "reversible"))
     assert difference(gradients(whole), expected) < 1e-5
     torch.compiler.reset()
+
+
+def _rewired(memory: Any) -> nn.Module:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True, norm_first=True)
+    encoder = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+    return mm.rewire(
+        nn.Sequential(nn.Linear(6, 8), nn.Unflatten(1, (1, 8)), encoder), LEARNABLE, None, "branches", (), memory
+    )
+
+
+@pytest.mark.parametrize("make", [_model, _rewired])
+@pytest.mark.parametrize("memory", ["checkpoint", "reversible"])
+def test_a_model_is_diagnosed_and_started_as_if_it_stored_everything(make: Any, memory: Any) -> None:
+    """A layer runs once while it is measured, and second derivatives are those of the model."""
+    reports = [str(mm.diagnose(make(chosen), _batch())) for chosen in ("store", memory)]
+    assert reports[0] == reports[1]
+    target = torch.zeros(8, 2) if make is _model else torch.zeros(8, 1, 8)
+    for scheme in ("metainit(steps=2)", "gradinit(steps=2)"):
+        models = [make(chosen) for chosen in ("store", memory)]
+        for model in models:
+            mm.initialize(model, scheme, batch=_batch(), target=target, loss="mse")
+        assert all(torch.equal(p, q) for p, q in zip(*(model.parameters() for model in models), strict=True))
+        assert models[1](_batch()).grad_fn is not None
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_weights_given_to_one_call_are_those_of_its_backward_pass(trained: bool) -> None:
+    """`torch.func.functional_call` has them in the model during the forward pass alone."""
+    gradients = {}
+    for memory in ("store", "checkpoint", "reversible"):
+        model, x = _model(memory), _batch().requires_grad_()
+        weights = {name: (1.5 * p.detach()).requires_grad_(trained) for name, p in model.named_parameters()}
+        y = functional_call(model, weights, (x,))
+        gradients[memory] = torch.autograd.grad(y.square().mean(), [x, *(w for w in weights.values() if trained)])
+    assert difference(gradients["checkpoint"], gradients["store"]) < 1e-5
+    assert difference(gradients["reversible"], gradients["store"]) < 1e-5

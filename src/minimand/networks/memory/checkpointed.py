@@ -1,6 +1,7 @@
 """Blocks that are run again in the backward pass, from what they were asked at."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch.fx import Proxy
 from torch.utils.checkpoint import checkpoint
 
 from ...algorithms import leaves
-from .replay import Run, first_run, second_run
+from .replay import Run, first_run, parameters_of, second_run, swapped
 
 
 def keeps_a_graph(x: Any) -> bool:
@@ -21,6 +22,7 @@ def keeps_a_graph(x: Any) -> bool:
 def checkpointed(module: nn.Module, call: Callable[[Any], Any], x: Any) -> Any:
     """What `call` gives for a tensor or state x, by `torch.utils.checkpoint`; running averages move once."""
     runs: list[Run] = []
+    places = parameters_of(module)  # `torch.func.functional_call` has others there for the forward pass alone
 
     class _First:
         """Notes what the run began with; torch itself sees to random numbers."""
@@ -34,8 +36,9 @@ def checkpointed(module: nn.Module, call: Callable[[Any], Any], x: Any) -> Any:
 
     class _Second:
         def __enter__(self) -> None:
-            self.context = second_run(module, runs[0])
-            self.context.__enter__()
+            self.context = ExitStack()
+            self.context.enter_context(swapped(places))
+            self.context.enter_context(second_run(module, runs[0]))
 
         def __exit__(self, *error: Any) -> None:
             self.context.__exit__(*error)

@@ -166,9 +166,10 @@ class Precision:
 
 
 def parameters_of(module: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]:
-    """The parameters of a block that are trained, each with its place."""
+    """The parameters of a block, each with its place; but for sharded ones, which FSDP takes away and brings back."""
     tables = [own_parameters(part) for part in parts(module)]
-    return [(table, name, p) for table in tables for name, p in table.items() if p is not None and p.requires_grad]
+    named = [(table, name, p) for table in tables for name, p in table.items() if p is not None]
+    return [(table, name, p) for table, name, p in named if not hasattr(p, "placements")]
 
 
 def parts(module: nn.Module) -> list[nn.Module]:

@@ -139,12 +139,16 @@ def _through(
     point: Tensor, answers: Sequence[Tensor], into: Sequence[Tensor], places: Sequence[Any]
 ) -> tuple[Tensor | None, Sequence[Tensor | None]]:
     """The gradients of what blocks were asked at and of their parameters, from those of their answers."""
-    inputs = [point, *(p for _, _, p in places)]
+    trained = [i for i, (_, _, p) in enumerate(places) if p.requires_grad]
+    inputs = [point, *(places[i][2] for i in trained)]
     pairs = [(a, g.to(a.dtype)) for a, g in zip(answers, into, strict=True) if a.requires_grad]
     if not pairs:
         return None, [None] * len(places)
     outputs, weights = zip(*pairs, strict=True)
-    of_query, *of_parameters = torch.autograd.grad(outputs, inputs, weights, allow_unused=True)
+    of_query, *of_trained = torch.autograd.grad(outputs, inputs, weights, allow_unused=True)
+    of_parameters: list[Tensor | None] = [None] * len(places)
+    for i, gradient in zip(trained, of_trained, strict=True):
+        of_parameters[i] = gradient
     return of_query, of_parameters
 
 

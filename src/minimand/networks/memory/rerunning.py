@@ -1,0 +1,34 @@
+"""Parts of a model that run layers again in the backward pass, and not while the model is measured."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from .checkpointed import keeps_a_graph
+
+
+class Rerunning:
+    """A base of what may run layers a second time in the backward pass, so as to keep less of the first."""
+
+    stores_all: bool = False
+    """Whether it keeps everything, whatever its `memory` says, so that each layer runs once."""
+
+    def reruns(self, x: Any) -> bool:
+        """Whether a call with x may run layers again: where its backward pass can be asked for, and not all is kept."""
+        return not self.stores_all and keeps_a_graph(x)
+
+
+@contextmanager
+def storing_all(model: nn.Module) -> Iterator[None]:
+    """Within it every part of a model keeps everything: hooks on a layer are called once, with a graph to go back."""
+    candidates = (part for module in model.modules() for part in (module, vars(module).get("forward")))
+    before = {part: part.stores_all for part in candidates if isinstance(part, Rerunning)}
+    for part in before:
+        part.stores_all = True
+    try:
+        yield
+    finally:
+        for part, stored in before.items():
+            part.stores_all = stored
