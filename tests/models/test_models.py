@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -154,6 +155,27 @@ def test_saved_and_loaded_models_are_the_same(name: str, tmp_path: Path) -> None
     x = _batch(name)
     assert torch.equal(loaded(x), model(x))
     assert loaded.config == model.config
+
+
+@pytest.mark.parametrize(
+    ("theirs", "says"),
+    [
+        ({"num_tokens": 9}, "(7, 8) here and (9, 8) there; num_tokens (the vocabulary) is 7 here and seems to be 9"),
+        ({"context": 6}, "positions.weight is (5, 8) here and (6, 8) there; context is 5 here and seems to be 6 there"),
+        ({"depth": 2}, "body.0.layers.2.block.inner.project.bias is missing here and (8,) there"),
+        ({"algorithm": "heavy_ball(momentum=Learnable(0, 0, 1))"}, "body.0.coefficients.momentum is missing here"),
+        ({"tied": False}, "stem.module.table.tokens.weight and head.module.1.weight are one parameter here, and two"),
+    ],
+)
+def test_weights_of_another_model_are_refused_in_words(theirs: dict[str, Any], says: str, tmp_path: Path) -> None:
+    sizes = {"depth": 1, "width": 8, "heads": 1, "num_tokens": 7, "context": 5}
+    model, other = (mm.create_model("gpt_nano", **{**sizes, **settings}) for settings in ({}, theirs))
+    with pytest.raises(RuntimeError, match=re.escape(says)):
+        model.load_state_dict(other.state_dict())
+    other.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="weights"):
+        UnrolledNetwork.from_pretrained(tmp_path, **{"tied": True, "algorithm": "gradient_descent", **sizes})
+    model.load_state_dict(model.state_dict())
 
 
 def test_a_folder_never_decides_what_code_runs(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .._support.errors import MinimandError, unknown_name
 from .._support.names.calls import parse_call
+from .._support.torch.weights import OtherWeightsError, mismatch
 from ..surgery.changes import changes
 from ..surgery.harden import harden, hardening_settings
 from ..surgery.normalize import Normalized, normalize
@@ -97,7 +98,41 @@ class NamedModel(nn.Module, PyTorchModelHubMixin, library_name="minimand", tags=
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
         """The network that `save_pretrained` or `push_to_hub` stored; the options are those of the Hugging Face hub."""
         # Weights that are missing or not taken are another model's.
-        return super().from_pretrained(pretrained_model_name_or_path, **{"strict": True, **options})
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, **{"strict": True, **options})
+        except RuntimeError as error:
+            if isinstance(error, MinimandError) or "in loading state_dict" not in str(error):
+                raise
+            text = " ".join(str(error).split())
+            raise OtherWeightsError(
+                f"{pretrained_model_name_or_path} has the weights of another model ({text})."
+            ) from None
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Take the weights of a model of the same settings, as torch does.
+
+        Raises:
+            OtherWeightsError: they are another model's; the first tensor that is, and the setting where one tells.
+        """
+        if (other := mismatch(self, state_dict, strict)) is not None:
+            name, how = other
+            raise OtherWeightsError(
+                f"the weights are not those of this {self.info.name}: {how}{self._setting(name, state_dict)}."
+            )
+        return super().load_state_dict(state_dict, strict, assign)
+
+    def _setting(self, name: str, state_dict: Mapping[str, Tensor]) -> str:
+        """The setting that a tensor of another shape tells of, as the end of a sentence; empty where none does."""
+        own = self.state_dict()
+        if name not in own or name not in state_dict:
+            return ""
+        differing = [(a, b) for a, b in zip(own[name].shape, state_dict[name].shape, strict=False) if a != b]
+        settings = [(key, b) for a, b in differing for key, value in self._config.items() if value == a]
+        if len(settings) != 1:
+            return ""
+        key, theirs = settings[0]
+        what = " (the vocabulary)" if key == "num_tokens" else ""
+        return f"; {key}{what} is {self._config[key]} here and seems to be {theirs} there"
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Store the network in a folder; the options are those of the Hugging Face hub."""

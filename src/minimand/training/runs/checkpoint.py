@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..._support.errors import MinimandError
 from ..._support.files import write_whole
 from ..._support.sealed import SealError, read_tensors, write_tensors
+from ..._support.torch.weights import mismatch
 
 FORMAT = 1
 # The newest checkpoints that stay.
@@ -130,12 +131,8 @@ def load_last(folder: Path, run: str | None = None) -> tuple[Checkpoint | None, 
 
 def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
     """Put weights into a model; raises CheckpointError that names the first tensor that is another model's."""
-    own = model.state_dict()
-    for name in sorted(own.keys() | tensors.keys()):
-        mine, theirs = own.get(name), tensors.get(name)
-        if mine is None or theirs is None or mine.shape != theirs.shape:
-            shown = [("missing" if t is None else str(tuple(t.shape))) for t in (mine, theirs)]
-            raise CheckpointError(f"{where} is of another model: {name} is {shown[0]} here and {shown[1]} there.")
+    if (other := mismatch(model, tensors)) is not None:
+        raise CheckpointError(f"{where} is of another model: {other[1]}.")
     model.load_state_dict(tensors)
 
 
