@@ -188,12 +188,20 @@ def test_increments_of_heavy_ball_have_two_terms() -> None:
         assert max(len(c.terms) for c in combinations) <= terms
 
 
+_DECODER = nn.TransformerDecoderLayer(8, 2, 8, norm_first=True)
+
+
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
         (nn.Sequential(*[nn.Sequential(nn.Linear(3, 3), nn.ReLU()) for _ in range(3)]), {}, "no residual branches"),
         (nn.Sequential(*[nn.TransformerEncoderLayer(8, 2, 8) for _ in range(2)]), {}, "normalizes after its branches"),
-        (nn.Linear(3, 3), {}, "nothing to rewire"),
+        (
+            nn.Sequential(nn.Linear(3, 3), nn.ReLU()),
+            {},
+            "no residual branches .* Looked at .* Linear, ReLU. at='blocks'",
+        ),
+        (nn.TransformerDecoder(_DECODER, 2), {}, "has cross-attention between its branches"),
     ],
 )
 def test_bad_models(model: nn.Module, options: Any, message: str) -> None:
@@ -210,13 +218,28 @@ def test_bad_arguments() -> None:
         mm.rewire(model, "yurii_former(first_velocity='zero')", at="branches")
 
 
-def test_what_stands_between_branches_is_an_error() -> None:
+@pytest.mark.parametrize("memory", ["store", "checkpoint", "reversible"])
+def test_what_stands_between_branches_is_an_error(memory: Any) -> None:
     class Doubling(nn.TransformerEncoderLayer):
         def forward(self, src: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             src = 2 * (src + self.dropout1(self._sa_block(self.norm1(src), None, None)))
             return src + self.dropout2(self._ff_block(self.norm2(src)))
 
     layers = nn.Sequential(*[Doubling(8, 2, 8, norm_first=True, batch_first=True) for _ in range(2)])
-    mm.rewire(layers, "heavy_ball", at="branches")
-    with pytest.raises(MisuseError, match="something stands between them"):
+    mm.rewire(layers, "heavy_ball", at="branches", memory=memory)
+    for _ in range(2):
+        with pytest.raises(MisuseError, match="something stands between them"):
+            layers(torch.randn(2, 3, 8))
+
+
+@pytest.mark.parametrize("memory", ["checkpoint", "reversible"])
+def test_a_branch_that_changes_the_shape_is_named(memory: Any) -> None:
+    class Pooling(nn.TransformerEncoderLayer):
+        def forward(self, src: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            src = src + self.dropout1(self._sa_block(self.norm1(src), None, None))
+            return src + self.dropout2(self._ff_block(self.norm2(src))[:, :1])
+
+    layers = nn.Sequential(*[Pooling(8, 2, 8, norm_first=True, batch_first=True) for _ in range(2)])
+    mm.rewire(layers, "heavy_ball", at="branches", memory=memory)
+    with pytest.raises(MisuseError, match=r"0.dropout2 maps \(2, 3, 8\) to \(2, 1, 8\)"):
         layers(torch.randn(2, 3, 8))

@@ -23,7 +23,7 @@ from ..theory.scalars import UnknownCoefficientError
 from .wired import Wired, first_tensor, is_traced, tensors, with_first
 
 # Of a layer, by the names of its modules: where the stream enters each branch, and what gives the branch's answer.
-_LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
+LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
     "GPT-2": (("ln_1", "attn"), ("ln_2", "mlp")),
     "Llama and its kin": (("input_layernorm", "self_attn"), ("post_attention_layernorm", "mlp")),
     "transformers' ViT": (("layernorm_before", "dropout"), ("layernorm_after", "dropout")),
@@ -196,19 +196,19 @@ class _Leaves(WiringHook):
 def _branches(name: str, layer: nn.Module) -> list[Branch]:
     """The branches of a layer, in order."""
     modules = dict(layer.named_modules())
-    for layout in _LAYOUTS.values():
+    for layout in LAYOUTS.values():
         if all(part in modules for pair in layout for part in pair):
             break
     else:
         children = ", ".join(child for child, _ in layer.named_children())
         raise MinimandError(
             f"{name} ({type(layer).__name__}, with {children}) has no residual branches that are known here; expected "
-            f"a pre-norm layer as of {', '.join(_LAYOUTS)}. at='blocks' wires whole blocks of any model."
+            f"a pre-norm layer as of {', '.join(LAYOUTS)}. at='blocks' wires whole blocks of any model."
         )
     if getattr(layer, "norm_first", True) is False:
         raise MinimandError(f"{name} normalizes after its branches (norm_first=False); expected a pre-norm layer.")
-    if "crossattention" in modules:
+    if not {"crossattention", "multihead_attn"}.isdisjoint(modules):
         raise MinimandError(
-            f"{name} has cross-attention between its branches, which is not called in each pass; expected one without."
+            f"{name} has cross-attention between its branches, which is wired nowhere; expected one without."
         )
     return [Branch(*(f"{name}.{part}" for part in pair)) for pair in layout]

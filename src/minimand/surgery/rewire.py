@@ -16,7 +16,7 @@ from ..networks.memory.choice import Memory, backward_recurrence, check_memory
 from ..networks.skeletons import skeletons
 from ..theory.kernel import consistency, kernel
 from .blocks import BlockRun
-from .branches import BranchRun
+from .branches import LAYOUTS, BranchRun
 from .changes import Change, Model
 from .taken_over import TakenOver
 
@@ -119,7 +119,7 @@ def rewire(
         raise MinimandError(f"{name} runs an algorithm already; give mm.create_model or mm.unroll another.")
     names_by_run = list(repeated.runs(model, where))
     if not names_by_run:
-        raise MinimandError(_nothing_to_rewire(model, where))
+        raise MinimandError(_nothing_to_rewire(model, where, at))
     excluded = [exclude] if isinstance(exclude, str) else list(exclude)
     names_by_run = _without(names_by_run, excluded, model)
     kind = BlockRun if at == "blocks" else BranchRun
@@ -176,13 +176,20 @@ def _left_out(model: nn.Module, names_by_run: list[list[str]], exclude: Collecti
     return list(lines.values())
 
 
-def _nothing_to_rewire(model: nn.Module, where: Any) -> str:
+def _nothing_to_rewire(model: nn.Module, where: Any, at: str) -> str:
     looked = [
         f"{name or '(the model)'}: {', '.join(dict.fromkeys(type(child).__name__ for child in container.children()))}"
         for name, container in repeated.containers(model, where)
     ]
     listed = [*looked[:_LISTED], *(["..."] if len(looked) > _LISTED else [])]
+    what = ": expected two or more consecutive children of one container, of the same class and parameter shapes"
+    instead = ""
+    if at == "branches":
+        what = (
+            ", which has no residual branches that are known here: expected two or more consecutive pre-norm layers as "
+            f"of {', '.join(LAYOUTS)}"
+        )
+        instead = " at='blocks' wires whole blocks; mm.unroll(algorithm, branches) is a stage of branches of your own."
     return (
-        f"nothing to rewire in {type(model).__name__}: expected two or more consecutive children of one container, of "
-        f"the same class and parameter shapes. Looked at {'; '.join(listed) or 'no container'}."
+        f"nothing to rewire in {type(model).__name__}{what}. Looked at {'; '.join(listed) or 'no container'}.{instead}"
     )

@@ -126,13 +126,18 @@ class TakenOver:
         )
 
     def answer(self, block: Asked, x: Tensor) -> Tensor:
-        """What a layer answers at x, or one of its branches."""
+        """What a layer answers at x, or one of its branches; raises MisuseError where it has another shape."""
         args, kwargs = block.arguments
         index = self.layers.index(block.layer)
         if len(self.asked) == len(self.layers):
             output, _ = first_tensor(self._forward(index, x, args, kwargs))
-            return output
-        return self._branch(index, block.k, x, args, kwargs)
+        else:
+            output = self._branch(index, block.k, x, args, kwargs)
+        if output.shape != x.shape:
+            shapes = f"{tuple(x.shape)} to {tuple(output.shape)}"
+            name = self.run.names[block.k]
+            raise MisuseError(f"{name} maps {shapes}; what is rewired has to keep the shape of the state.")
+        return output
 
     def _run(self, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         # A block that runs twice would remember its keys and values twice.
@@ -168,12 +173,28 @@ class TakenOver:
         with undisturbed(nn.ModuleList(self.layers)), torch.no_grad():
             for layer in self.layers:
                 layer.eval()
+            ask = self._asker(rest)
             plain = x
             for i in range(len(self.layers)):
-                plain, _ = first_tensor(self._forward(i, plain, *rest))
-            ask = self._asker(rest)
+                following, _ = first_tensor(self._forward(i, plain, *rest))
+                self._check_sum(i, plain, following, ask)
+                plain = following
             wired = self._execution(ask, (x,), self.run.values(x) if self.run.coefficients.names else {})
             return float((wired - plain).norm() / plain.norm())
+
+    def _check_sum(self, i: int, stream: Tensor, following: Tensor, ask: Callable[[int, str, Tensor], Tensor]) -> None:
+        """Raise MisuseError unless layer i is the sum of its branches: what stands between them would be left out."""
+        per_layer = len(self.asked) // len(self.layers)
+        if per_layer == 1:  # a layer as a whole
+            return
+        for k in range(i * per_layer, (i + 1) * per_layer):
+            stream = stream + ask(k, self.run.algorithm.oracles[0], stream)
+        if not (stream - following).norm() <= torch.finfo(following.dtype).eps ** 0.5 * following.norm():
+            names = " and ".join(self.run.names[i * per_layer : (i + 1) * per_layer])
+            raise MisuseError(
+                f"what {names} answer, added to the stream one after the other, is not what their layer gives: "
+                "something stands between them. Rewire whole blocks instead: at='blocks'."
+            )
 
     def _look_at(self, x: Tensor, rest: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
         """See which children of a layer run for which branch, and whether layers give tuples."""

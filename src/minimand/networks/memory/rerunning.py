@@ -13,7 +13,7 @@ class Rerunning:
     """A base of what may run layers a second time in the backward pass, so as to keep less of the first."""
 
     stores_all: bool = False
-    """Whether it keeps everything, whatever its `memory` says, so that each layer runs once."""
+    """Whether everything is kept, whatever `memory` says, so that each layer runs once."""
 
     def reruns(self, x: Any) -> bool:
         """Whether a call with x may run layers again: where its backward pass can be asked for, and not all is kept."""
