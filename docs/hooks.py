@@ -21,6 +21,7 @@ from minimand.equilibrium import GRADIENTS, SOLVERS
 from minimand.experiments import StudyResult, read_study
 from minimand.experiments.deciding.claims import COLUMNS, claim_rows
 from minimand.experiments.study import STUDIES
+from minimand.layers.thresholds import THRESHOLDS
 from minimand.recipes.optimizers import OPTIMIZERS
 from minimand.recipes.registry import RECIPES
 from minimand.recipes.schedules import SCHEDULES
@@ -197,7 +198,12 @@ def _registries() -> str:
                 f"`minimand list {kinds}`, `mm.list_{kinds}()`",
             ]
         )
-    others = {"hook of the training step": HOOKS, "solver of equilibria": SOLVERS, "gradient of equilibria": GRADIENTS}
+    others = {
+        "hook of the training step": HOOKS,
+        "solver of equilibria": SOLVERS,
+        "gradient of equilibria": GRADIENTS,
+        "threshold": THRESHOLDS,
+    }
     for title, registry in others.items():
         page = title.partition(" ")[0]
         rows.append([f"[{title}]({page}.md)", str(len(registry)), f"`minimand.{page}s`", ""])

@@ -68,6 +68,7 @@ SHOWN = {
     "command": r"in all: ",
     "solver": r"100 converged; at most \d+ steps(.|\n)*100",
     "gradient": r"jacobian_free +0\.\d+(.|\n)*neumann\(terms=16\) +0\.000",
+    "threshold": r"test accuracy(.|\n)*ternary",
     "hook": r"\[\d+\.\d+, \d+\.\d+\]",
 }
 """What each page prints, as a pattern."""
@@ -76,7 +77,7 @@ SHOWN = {
 def test_every_registry_has_its_page() -> None:
     """Also those kinds that are still to come: the sweep reads what `minimand list` has."""
     groups = {group for page in PAGES.values() for group in entry_points(page)}
-    assert groups == {f"minimand.{kinds}" for kinds in [*KINDS, "hooks", "solvers", "gradients"]}
+    assert groups == {f"minimand.{kinds}" for kinds in [*KINDS, "hooks", "solvers", "gradients", "thresholds"]}
     assert set(SHOWN) == set(PAGES)
     index = (ROOT / "docs" / "extend" / "index.md").read_text()
     navigation = (ROOT / "mkdocs.yml").read_text()
