@@ -1,6 +1,5 @@
 """A step activation of three values."""
 
-import torch
 from torch import Tensor
 
 from minimand.layers.thresholds import THRESHOLDS, Threshold
