@@ -22,7 +22,7 @@ from ..networks.unrolled import program_of
 from ..theory.kernel import Binding
 from .wired import Wired, first_tensor, is_traced, named_tensors, tensors, with_first
 
-_WHERE = "Name the containers to rewire by `where`."
+_WHERE = "Name the containers to rewire by `where`, or give `example`, a few inputs, to see what runs in a row."
 
 
 @dataclass

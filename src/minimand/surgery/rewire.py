@@ -11,6 +11,7 @@ from .._support.errors import MinimandError, unknown_name
 from .._support.torch.internals import close_forward
 from ..algorithms import Algorithm, as_algorithm, is_proximal
 from ..networks import repeated
+from ..networks.chains import Chains, chains
 from ..networks.kinds import check_model
 from ..networks.memory.choice import Memory, backward_recurrence, check_memory
 from ..networks.skeletons import skeletons
@@ -20,7 +21,7 @@ from .branches import LAYOUTS, BranchRun
 from .changes import Change, Model
 from .taken_over import TakenOver
 
-_LISTED = 12  # containers in an error
+_LISTED = 12  # containers, or reasons, in an error
 
 
 class Rewired(Change):
@@ -77,21 +78,23 @@ def rewire(
     exclude: str | Iterable[str] = (),
     memory: Memory = "store",
     exact: bool | None = None,
+    example: Any = None,
 ) -> Model:
     """Wire the blocks of any model, or the branches inside of them, as an algorithm does, in place.
 
     No code of the model is touched.
 
     A run is two or more consecutive children of one container, of the same class, parameter shapes and strides, each
-    with modules inside. A block must not write into its input (no `inplace=True` on it). Names in the state dict stay;
-    learnable coefficients are added to the first block of a run as `rewired_...`. Shapes are checked at each call
-    but compiled and traced ones. `mm.changes(model)` tells what was done and undoes it.
+    with modules inside; with an `example`, such blocks anywhere, each given what the one before returned. What is alike
+    inside of the blocks of a run is part of them. A block must not write into its input (no `inplace=True` on it).
+    Names in the state dict stay; learnable coefficients are added to the first block of a run as `rewired_...`. Shapes
+    are checked at each call but compiled and traced ones. `mm.changes(model)` tells what was done and undoes it.
 
     Args:
         model: any module whose blocks keep the shape: of timm, torchvision, transformers, one's own.
         algorithm: consistent, asks one gradient once a step. With momentum 0 (gradient descent) the model is as it was.
         where: names of containers; by default every nn.Sequential and nn.ModuleList, and modules that hold nothing but
-            numbered blocks. Where nothing matches, the error lists what was looked at.
+            numbered blocks; with an `example` all modules. Where nothing matches, the error lists what was looked at.
         at: `blocks`, each a step, T the block with its skip (operator binding); or `branches`, the residual additions
             inside the layers of a pre-norm transformer (GPT-2, Llama, ViT, torch's encoder layer ...), each a half
             step, T the branch (residual binding): attention and map take turns, Lie-Trotter splitting.
@@ -99,6 +102,8 @@ def rewire(
         memory: what layers keep for the backward pass, as of `mm.unroll`; "reversible" trains a run in that of one.
             After a batch `print(mm.changes(model))` says how far its states end from where they did.
         exact: with "reversible", whether states are kept to the last bit; by default where rounding asks for it.
+        example: a few inputs, a tensor, a tuple of positional or a mapping of named arguments: the model runs once, and
+            what runs one after another in that pass is wired, in whatever containers it stands.
     """
     check_model(model)
     check_memory(memory, exact)
@@ -117,15 +122,19 @@ def rewire(
         if skeleton.is_wired:
             raise MinimandError(f"{name} is rewired already; undo it first: mm.changes(model).undo().")
         raise MinimandError(f"{name} runs an algorithm already; give mm.create_model or mm.unroll another.")
-    names_by_run = list(repeated.runs(model, where))
+    in_pass = None if example is None else chains(model, example, where)
+    names_by_run = list(repeated.runs(model, where)) if in_pass is None else in_pass.runs
     if not names_by_run:
-        raise MinimandError(_nothing_to_rewire(model, where, at))
+        raise MinimandError(_nothing_to_rewire(model, where, at, in_pass))
     excluded = [exclude] if isinstance(exclude, str) else list(exclude)
     names_by_run = _without(names_by_run, excluded, model)
     kind = BlockRun if at == "blocks" else BranchRun
     runs = [kind.of(algorithm, model, names) for names in names_by_run]
     handles, taken = _attached(model, runs, names_by_run, memory, exact)
-    Rewired(model, runs, handles, _left_out(model, names_by_run, excluded), taken)
+    lines = _left_out(model, names_by_run, excluded)
+    if in_pass is not None and in_pass.apart:
+        lines.append(f"  alike, but in no row: {_listed(in_pass.apart)}")
+    Rewired(model, runs, handles, lines, taken)
     return model
 
 
@@ -163,33 +172,47 @@ def _without(names_by_run: list[list[str]], exclude: Iterable[str], model: nn.Mo
 
 def _left_out(model: nn.Module, names_by_run: list[list[str]], exclude: Collection[str]) -> list[str]:
     """Lines on the blocks that stand beside rewired ones, are of their class, and stay as they are."""
-    rewired = {name for names in names_by_run for name in names}
+    rewired = [name for names in names_by_run for name in names]
+    alike = {repeated.signature(model.get_submodule(name)) for name in rewired}
     lines: dict[str, str] = {}
-    for names in names_by_run:
-        prefix = names[0].rpartition(".")[0]
-        container, kind = model.get_submodule(prefix), type(model.get_submodule(names[0]))
-        for child, module in container.named_children():
+    for prefix, kind in dict.fromkeys((n.rpartition(".")[0], type(model.get_submodule(n))) for n in rewired):
+        for child, module in model.get_submodule(prefix).named_children():
             name = f"{prefix}.{child}".removeprefix(".")
             if type(module) is kind and name not in rewired:
-                why = "excluded" if name in exclude else "alone, or of other shapes or strides"
-                lines[name] = f"  {name} stays as it is: {why}"
+                is_alike = repeated.signature(module) in alike
+                why = "alone, or not in a row with them" if is_alike else "of other shapes or strides"
+                lines[name] = f"  {name} stays as it is: {'excluded' if name in exclude else why}"
     return list(lines.values())
 
 
-def _nothing_to_rewire(model: nn.Module, where: Any, at: str) -> str:
+def _nothing_to_rewire(model: nn.Module, where: Any, at: str, in_pass: Chains | None) -> str:
+    name = type(model).__name__
+    if in_pass is not None:
+        apart = [*in_pass.apart, *repeated.differences(model)]
+        return (
+            f"nothing to rewire in {name}: expected two or more blocks of one class, parameter shapes and strides, "
+            f"each given what the one before returned. In a pass of the example: {_listed(apart, 'no blocks alike')}."
+        )
     looked = [
         f"{name or '(the model)'}: {', '.join(dict.fromkeys(type(child).__name__ for child in container.children()))}"
         for name, container in repeated.containers(model, where)
     ]
-    listed = [*looked[:_LISTED], *(["..."] if len(looked) > _LISTED else [])]
-    what = ": expected two or more consecutive children of one container, of the same class and parameter shapes"
-    instead = ""
     if at == "branches":
-        what = (
-            ", which has no residual branches that are known here: expected two or more consecutive pre-norm layers as "
-            f"of {', '.join(LAYOUTS)}"
+        return (
+            f"nothing to rewire in {name}, which has no residual branches that are known here: expected two or more "
+            f"consecutive pre-norm layers as of {', '.join(LAYOUTS)}. Looked at {_listed(looked, 'no container')}. "
+            "at='blocks' wires whole blocks; mm.unroll(algorithm, branches) is a stage of branches of your own."
         )
-        instead = " at='blocks' wires whole blocks; mm.unroll(algorithm, branches) is a stage of branches of your own."
+    apart = [*repeated.differences(model)]
+    why = f" Of one class, but no run: {_listed(apart)}." if apart else ""
+    alike = [f"{names[0]} ... {names[-1]}" for names in repeated.runs(model, list(dict(model.named_modules())))]
+    why += f" Alike, but perhaps not one after another: {_listed(alike)}." if alike else ""
     return (
-        f"nothing to rewire in {type(model).__name__}{what}. Looked at {'; '.join(listed) or 'no container'}.{instead}"
+        f"nothing to rewire in {name}: expected two or more consecutive children of one container, of the same class "
+        f"and parameter shapes. Looked at {_listed(looked, 'no container')}.{why} An example=, a few inputs, shows "
+        "what runs one after another in any container."
     )
+
+
+def _listed(lines: list[str], none: str = "") -> str:
+    return "; ".join([*lines[:_LISTED], *(["..."] if len(lines) > _LISTED else [])]) or none
