@@ -109,14 +109,7 @@ def rewire(
     check_memory(memory, exact)
     if at not in ("blocks", "branches"):
         raise unknown_name("at of rewire", str(at), ("blocks", "branches"))
-    algorithm = as_algorithm(algorithm)
-    read = kernel(algorithm, 2)
-    if not read.single or is_proximal(algorithm.oracles[0]):
-        several = "asks several answers in a step, or a prox"
-        raise MinimandError(f"{algorithm} {several}; rewiring has one block for each step.")
-    consistent, why = consistency(read)
-    if not consistent:
-        raise MinimandError(f"{algorithm} is not consistent ({why}), so it would change a model even where it rests.")
+    algorithm = _checked(algorithm)
     name = type(model).__name__
     for skeleton in skeletons(model):
         if skeleton.is_wired:
@@ -136,6 +129,19 @@ def rewire(
         lines.append(f"  alike, but in no row: {_listed(in_pass.apart)}")
     Rewired(model, runs, handles, lines, taken)
     return model
+
+
+def _checked(algorithm: Algorithm | type[Algorithm] | str) -> Algorithm:
+    """The algorithm; raises MinimandError for one that asks for more than a gradient a step, or is not consistent."""
+    algorithm = as_algorithm(algorithm)
+    read = kernel(algorithm, 2)
+    if not read.single or is_proximal(algorithm.oracles[0]):
+        several = "asks several answers in a step, or a prox"
+        raise MinimandError(f"{algorithm} {several}; rewiring has one block for each step.")
+    consistent, why = consistency(read)
+    if not consistent:
+        raise MinimandError(f"{algorithm} is not consistent ({why}), so it would change a model even where it rests.")
+    return algorithm
 
 
 def _attached(
