@@ -134,7 +134,7 @@ def _in_lists(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def outermost(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
-    """Those of some modules, by name, that are in none of the others."""
+    """The modules, of some by name, that are in none of the others."""
     inside = {m for outer in modules.values() for m in outer.modules() if m is not outer}
     return {name: module for name, module in modules.items() if module not in inside}
 
