@@ -196,9 +196,9 @@ def test_what_stands_beside_the_rows_is_told_and_where_bounds_the_search() -> No
     x = torch.randn(2, 6)
     model = mm.rewire(nn.Sequential(Named("ab"), Parallel("abc")), "heavy_ball", example=x)
     assert _runs(model) == [("0.a", "0.b", "1.a")]
-    told = str(mm.changes(model))
-    assert "  1.b stays as it is: alone, or not in a row with them" in told
-    assert "  alike, but in no row: 1.c was not given what 1.b returned" in told
+    lines = str(mm.changes(model))
+    assert "  1.b stays as it is: alone, or not in a row with them" in lines
+    assert "  alike, but in no row: 1.c was not given what 1.b returned" in lines
     model = mm.rewire(nn.Sequential(Named("ab"), Other("ab")), "heavy_ball", "1", example=x)
     assert _runs(model) == [("1.a", "1.b")]
 
