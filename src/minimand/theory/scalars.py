@@ -62,6 +62,10 @@ class Number:
         return _is_constant(self.terms)
 
     @property
+    def _is_one(self) -> bool:
+        return self.exact and len(self.terms) == 1 and self.terms.get(()) == 1
+
+    @property
     def value(self) -> Fraction:
         """The value of a constant as a fraction."""
         if not self.is_constant:
@@ -71,9 +75,9 @@ class Number:
     def same(self, other: "Number | float", unit: Any = 1) -> bool:
         """Whether both are equal: exactly, or where one is not exact within 1e-9 of their size and of a unit."""
         other = Number.of(other)
+        if self.exact and other.exact:
+            return self.terms == other.terms
         difference = self - other
-        if difference.exact:
-            return not difference.terms
         size = unit + max((abs(c) for c in self.terms.values()), default=0)
         return all(abs(c) <= TOLERANCE * size for c in difference.terms.values())
 
@@ -96,6 +100,10 @@ class Number:
             if not is_scalar(other):
                 return NotImplemented
             other = Number.of(other)
+        if other._is_one:  # most factors are, and products of fractions are slow
+            return self
+        if self._is_one:
+            return other
         exact = self.exact and other.exact
         if _is_constant(self.terms) and _is_constant(other.terms):
             product = self.terms.get((), _ZERO) * other.terms.get((), _ZERO)
@@ -111,7 +119,7 @@ class Number:
         if not is_scalar(other):
             return NotImplemented
         other = Number.of(other)
-        return self * Number({(): 1 / other.value}, other.exact)
+        return self if other._is_one else self * Number({(): 1 / other.value}, other.exact)
 
     def __rtruediv__(self, other: Any) -> Any:
         return Number.of(other) / self

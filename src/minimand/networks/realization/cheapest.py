@@ -8,7 +8,7 @@ program; the one that passes over memory least often is taken.
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from itertools import product
 from operator import itemgetter
 from typing import Literal, cast, get_args
@@ -101,7 +101,7 @@ class _Machine:
 
         return ask
 
-    @property
+    @cached_property
     def inputs(self) -> int:
         return len(self.algorithm.inputs)
 

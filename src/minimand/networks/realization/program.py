@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -68,7 +69,7 @@ class Program:
     binding: Binding
     inputs: int = 1
 
-    @property
+    @cached_property
     def cost(self) -> int:
         """The number of passes over memory in a training step: forward, scaled gradients, and gradients to sum up."""
         passes = 0
@@ -85,7 +86,7 @@ class Program:
     def _reads(self) -> Counter[int]:
         return Counter(register for instruction in self.instructions for register in sources(instruction))
 
-    @property
+    @cached_property
     def cancellation(self) -> float:
         """The factor by which rounding errors may exceed those of a plain sum of the size of the result.
 
@@ -102,9 +103,11 @@ class Program:
                 case Ask(target):
                     vectors[target] = {target: 1.0}
                 case Scale(target, source, factor):
-                    vectors[target] = {i: v * _typical(factor) for i, v in vectors[source].items()}
+                    typical = _typical(factor)
+                    vectors[target] = {i: v * typical for i, v in vectors[source].items()}
                 case Add(target, left, right, a, b):
-                    terms = [(i, v * _typical(f)) for r, f in ((left, a), (right, b)) for i, v in vectors[r].items()]
+                    factors = ((left, _typical(a)), (right, _typical(b)))
+                    terms = [(i, v * factor) for r, factor in factors for i, v in vectors[r].items()]
                     vectors[target] = total = {}
                     for i, v in terms:
                         total[i] = total.get(i, 0.0) + v
@@ -114,13 +117,14 @@ class Program:
 
     def _cancellation_at_rest(self) -> float:
         values, worst = {i: float(i == 0) for i in range(self.inputs)}, 1.0
-        for instruction in self.instructions:
-            values[instruction.target] = sum(values[r] * f for r, f in self._at_rest(instruction))
+        passes = [(instruction.target, self._at_rest(instruction)) for instruction in self.instructions]
+        for target, terms in passes:
+            values[target] = sum(values[r] * f for r, f in terms)
         influence = dict.fromkeys(values, 0.0) | {self.output: 1.0}
-        for instruction in reversed(self.instructions):
-            heard = influence[instruction.target]
-            worst = max(worst, abs(heard) * sum(abs(values[r] * f) for r, f in self._at_rest(instruction)))
-            for register, factor in self._at_rest(instruction):
+        for target, terms in reversed(passes):
+            heard = influence[target]
+            worst = max(worst, abs(heard) * sum(abs(values[r] * f) for r, f in terms))
+            for register, factor in terms:
                 influence[register] += heard * factor
         return worst
 
@@ -155,6 +159,8 @@ class Program:
 
 def _typical(factor: Number) -> float:
     """The value of a factor whose unknowns have a typical size."""
+    if factor.is_constant:
+        return float(sum(factor.terms.values()))
     return sum(float(c) * 0.7 ** sum(power for _, power in m) for m, c in factor.terms.items())
 
 
