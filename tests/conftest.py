@@ -1,6 +1,8 @@
 import re
 from collections.abc import Generator, Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,16 +21,28 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
-# Elsewhere nobody looks at the figures of a run's report, which take most of the time of a small training.
-_DRAWN = {"cli", "docs", "examples", "experiments", "report", "studies", "trainability"}
+# Where the figures of a run's page are looked at. Elsewhere they are composed and not rendered, which takes most of the
+# time of a small training; figures of all other pages are rendered wherever they are written.
+_RENDERED = {"report", "test_kinds_of_run.py"}
 
 
-@pytest.fixture(autouse=True)
-def _undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
-    # A patch of its own: a test's own patches are undone before other fixtures end, as they were made after these.
+def _not_rendered(figure: Any) -> str:
+    return "<svg/>"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _unrendered(request: pytest.FixtureRequest) -> Iterator[None]:
+    fit = import_module("minimand.training.fit")  # the package has a function of this name
+    write_report = fit.write_report
+
+    def write(result: Any) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("minimand.report.page.svg", _not_rendered)
+            return write_report(result)
+
     with pytest.MonkeyPatch.context() as patch:
-        if _DRAWN.isdisjoint(request.path.parts):
-            patch.setattr("minimand.report.page.svg", lambda figure: "<svg/>")
+        if _RENDERED.isdisjoint(request.path.parts):
+            patch.setattr(fit, "write_report", write)
         yield
 
 

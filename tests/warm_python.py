@@ -32,6 +32,7 @@ def _server() -> subprocess.Popen[str]:
     command = [sys.executable, str(Path(__file__))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    atexit.register(server.wait)
     atexit.register(server.kill)
     return server
 

@@ -12,6 +12,7 @@ from torch import nn
 import minimand as mm
 from minimand.data import as_data
 from minimand.experiments.study import STUDIES
+from minimand.report.page import Figures, _certificate_svg
 from minimand.report.size import count_flops
 from minimand.trainability.initialization.scheme import SCHEMES
 from minimand.training.methods._registry import METHODS
@@ -108,11 +109,29 @@ def test_without_matplotlib_the_page_says_so(tmp_path: Path, monkeypatch: pytest
         raise ModuleNotFoundError(f"No module named {package!r}", name=package)
 
     monkeypatch.setattr(extras, "import_module", missing)
+    _certificate_svg.cache_clear()  # drawn by another test
     result = _fit(tmp_path / "run")
     assert result.run is not None
     page = _Page(result.run.report.read_text())
     assert not page.sources
     assert "pip install 'minimand[plots]'" in page.text
+
+
+def test_a_certificate_is_drawn_once_and_another_one_that_reads_the_same_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[mm.theory.Certificate] = []
+    monkeypatch.setattr(mm.theory.Certificate, "plot", lambda certificate: drawn.append(certificate))
+    monkeypatch.setattr("minimand.report.page.svg", lambda figure: f"<svg>{len(drawn)}</svg>")
+
+    def embedded(last: float) -> str | None:
+        momentum = mm.algorithms.HeavyBall(momentum=lambda k: last if k == 4 else 0.5)
+        return Figures().embed_certificate(mm.certify(momentum, depth=5))
+
+    first = embedded(0.5)
+    assert embedded(0.5) == first
+    assert len(drawn) == 1
+    other = embedded(0.25)
+    assert other != first
+    assert [certificate.title for certificate in drawn] == [drawn[0].title] * 2
 
 
 def test_explain_says_what_a_model_is() -> None:

@@ -3,6 +3,8 @@
 import base64
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,8 @@ from .._support.style import PALETTE, Figure
 from ..data import Data
 from ..models import NamedModel, UnrolledNetwork
 from ..networks import count_parameters, skeletons
+from ..theory import Certificate
+from ..theory.drawing import shown
 from .citing import bibtex
 from .explain import explain, learned_coefficients
 from .figures import draw_coefficients, draw_confusion, draw_curves, svg
@@ -53,7 +57,7 @@ def write_report(result: "FitResult") -> Path:
         "curves": figures.embed(lambda: draw_curves(rows)),
         "explanation": explanation.lines if explanation else None,
         "certificate_rows": explanation.certificate.rows() if explanation else [],
-        "certificate_figure": figures.embed(explanation.certificate.plot) if explanation else None,
+        "certificate_figure": figures.embed_certificate(explanation.certificate) if explanation else None,
         "coefficients": figures.embed(lambda: draw_coefficients(coefficients)) if coefficients else None,
         "diagnosis": None if result.diagnosis is None else str(result.diagnosis.verdict),
         "diagnosis_figure": None if result.diagnosis is None else figures.embed(result.diagnosis.plot),
@@ -75,18 +79,51 @@ class Figures:
         self.missing = ""
         """A sentence for the page if there are no figures, as a package is missing."""
 
-    def embed(self, draw: Callable[[], Figure]) -> str | None:
-        """The figure as a data URI, or None where it cannot be drawn."""
-        return next((uri for _, uri in self.embed_all(lambda: {"": draw()})), None)
+    def embed(self, draw: Callable[[], Figure], path: Path | None = None) -> str | None:
+        """The figure as a data URI, or None where it cannot be drawn; with a path it is written there too, on white."""
+        figures: dict[str, Figure] = {}
+
+        def drawn() -> Mapping[str, Figure]:
+            figures[""] = draw()
+            return figures
+
+        uri = next((uri for _, uri in self.embed_all(drawn)), None)
+        if path is not None and uri is not None:
+            figures[""].savefig(path)
+        return uri
+
+    def embed_certificate(self, certificate: Certificate) -> str | None:
+        """The figure of a certificate as a data URI; trainings of a comparison draw the one they share once."""
+        drawn = _Drawn(shown(certificate), certificate)
+        return next((uri for _, uri in self._uris(lambda: {"": _certificate_svg(drawn, svg)})), None)
 
     def embed_all(self, draw: Callable[[], Mapping[str, Figure]]) -> list[tuple[str, str]]:
         """Captions with their figures as data URIs; none where they cannot be drawn."""
+        return self._uris(lambda: {caption: svg(figure) for caption, figure in draw().items()})
+
+    def _uris(self, render: Callable[[], Mapping[str, str]]) -> list[tuple[str, str]]:
         try:
-            texts = [(caption, svg(figure)) for caption, figure in draw().items()]
+            texts = render()
         except ModuleNotFoundError as error:
             self.missing = f"No figures: {error}."
             return []
-        return [(c, "data:image/svg+xml;base64," + base64.b64encode(t.encode()).decode()) for c, t in texts]
+        return [
+            (caption, "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode())
+            for caption, text in texts.items()
+        ]
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A certificate, equal to those with the same figure."""
+
+    shown: str
+    certificate: Certificate = field(compare=False)
+
+
+@lru_cache(maxsize=32)
+def _certificate_svg(drawn: _Drawn, render: Callable[[Figure], str]) -> str:
+    return render(drawn.certificate.plot())  # a third of a second, which a comparison would pay for every run
 
 
 def write_page(template: str, path: Path, content: dict[str, Any], figures: Figures, references: str) -> None:

@@ -50,6 +50,14 @@ def draw_certificate(certificate: "Certificate") -> "Figure":
     return figure
 
 
+def shown(certificate: "Certificate") -> str:
+    """A text that two certificates have in common only if their figures are the same."""
+    kernel = certificate.kernel
+    points = [(query.answer, query.point) for query in _drawn(kernel)]
+    read = [(atom, {a: float(c) for a, c in point.terms.items()}) for atom, point in [*points, ("", kernel.output)]]
+    return repr((certificate, read))
+
+
 def draw_region(region: "StabilityRegion") -> "Figure":
     """Draw a stability region in the complex plane of mu, for x' = mu x."""
     figure = new_figure(4.2, 4)
@@ -120,7 +128,7 @@ def _draw_gains(axes: "Axes", gains: "Gains") -> None:
 
 def _draw_wiring(axes: "Axes", kernel: Kernel) -> None:
     """Layers in a row; an arc for every earlier answer that a query reads, as thick as its coefficient."""
-    queries = [q for q in kernel.queries if q.answer.layer < _DRAWN_LAYERS]
+    queries = _drawn(kernel)
     place: dict[Hashable, float] = {q.answer: 1.4 * (i + 1) for i, q in enumerate(queries)}
     ends = [(q.point, place[q.answer]) for q in queries]
     cut = len(queries) < len(kernel.queries)
@@ -153,6 +161,10 @@ def _draw_wiring(axes: "Axes", kernel: Kernel) -> None:
     axes.spines[:].set_visible(False)
     what = f"what the first {_DRAWN_LAYERS} blocks read" if cut else "what each block reads"
     axes.set_title(f"{what} (blue adds, red subtracts)", fontsize=9, color=INK)
+
+
+def _drawn(kernel: Kernel) -> list[Query]:
+    return [query for query in kernel.queries if query.answer.layer < _DRAWN_LAYERS]
 
 
 def _node(query: Query) -> str:

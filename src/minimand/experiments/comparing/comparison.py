@@ -259,9 +259,7 @@ class Comparison:
         `run_pages` are the pages of the trainings, relative to the folder, with their labels; `references` is BibTeX.
         """
         figures = Figures()
-        curves = figures.embed(self.plot)
-        if curves:
-            self.plot().savefig(folder / "figure.svg")
+        curves = figures.embed(self.plot, folder / "figure.svg")
         write_whole(folder / "table.md", self.markdown())
         results = asdict(replace(self, certificates={}))
         results["certificates"] = {name: certificate.to_dict() for name, certificate in self.certificates.items()}
@@ -278,7 +276,11 @@ class Comparison:
             "about_differences": ABOUT_DIFFERENCES,
             "curves": curves,
             "certificates": [
-                {"title": certificate.title, "rows": certificate.rows(), "figure": figures.embed(certificate.plot)}
+                {
+                    "title": certificate.title,
+                    "rows": certificate.rows(),
+                    "figure": figures.embed_certificate(certificate),
+                }
                 for certificate in self.certificates.values()
             ],
             "runs": run_pages,

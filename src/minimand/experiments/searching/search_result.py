@@ -117,7 +117,7 @@ class SearchResult:
             "subtitle": self.best.method.formula,
             "result": self,
             "curve": figures.embed(self.plot),
-            "picture": figures.embed(self.certificate.plot),
+            "picture": figures.embed_certificate(self.certificate),
         }
         write_page("search.html", self.run / "report.html", content, figures, references)
 
