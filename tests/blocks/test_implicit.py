@@ -220,6 +220,8 @@ def test_bad_input_of_networks() -> None:
         mm.unroll("proximal_gradient", [layer], "operator")
     with pytest.raises(ValueError, match=r"expected an mm.blocks.Prox, .* or mm.Implicit\(block\)"):
         mm.unroll("proximal_point", [nn.Linear(6, 6)])
+    with pytest.raises(ValueError, match=r"answers 'gradient' with Implicit, which answers a prox; expected a block T"):
+        mm.unroll("heavy_ball", [mm.Implicit(nn.Linear(6, 6))])
     layer = {"gradient": nn.Linear(6, 6), "prox": mm.blocks.SoftThreshold(6, 0.1)}
     with pytest.raises(ValueError, match="step 0 asks prox with the step size -1; expected more than 0"):
         mm.unroll("proximal_gradient(step_size=-1)", [layer])(torch.randn(4, 6))

@@ -37,6 +37,8 @@ def test_a_text_is_trained_on_judged_gone_on_with_and_compared(capsys: pytest.Ca
         (["train", "--data", "digits", "--model", "gpt_nano"], "gpt_nano takes tokens"),
         (["train", "--data", "song.txt(context=9999)", "--model", MODEL], "context is 9999, and the training part"),
         (["train", "--data", "song.txt(tokens='words')", "--model", MODEL], "unknown kind of tokens 'words'"),
+        (["train", "--data", "song.txt(tokens='bpe')", "--model", MODEL], "as in 'bpe(512)'"),
+        (["train", "--data", "song.txt(across_documents='yes')", "--model", MODEL], "expected True or False"),
         (["train", "--data", "song.txt(tokens='bpe(3)')", "--model", MODEL], "the vocabulary of bpe is 3"),
         (["generate", "nowhere"], "'nowhere' is no run"),
     ],

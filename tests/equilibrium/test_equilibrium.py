@@ -3,6 +3,7 @@
 import copy
 import gc
 import itertools
+import math
 import warnings
 import weakref
 from collections.abc import Callable
@@ -300,8 +301,11 @@ _BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: mm.Equilibrium(Numpy())(batch()[0]), r"\(Numpy\) gave two answers to one state.*numpy"),
     (lambda: mm.Equilibrium(Block(), "anderson(tolerance=1e-17)")(batch()[0]), "float64.*at least 9e-16"),
     (lambda: mm.Equilibrium(Block(), "broyden", "reversible"), "solver is Broyden.*mm.Coupled"),
-    (lambda: mm.Equilibrium(Block(), "andersson"), "unknown solver 'andersson'. Did you mean 'anderson'"),
-    (lambda: mm.Equilibrium(Block(), "heavy_bal"), "unknown algorithm 'heavy_bal'. Did you mean 'heavy_ball'"),
+    (lambda: mm.Equilibrium(Block(), "andersson"), "unknown solver or algorithm 'andersson'. Did you mean 'anderson'"),
+    (
+        lambda: mm.Equilibrium(Block(), "heavy_bal"),
+        "unknown solver or algorithm 'heavy_bal'. Did you mean 'heavy_ball'",
+    ),
     (
         lambda: mm.Equilibrium(nn.Linear(6, 7).double())(batch()[0]),
         r"block Linear answers \(5, 7\), to which an input of \(5, 6\)",
@@ -364,6 +368,8 @@ def test_a_solve_that_diverges_is_said_once_and_training_goes_on_from_the_best_i
         warnings.simplefilter("error")
         layer(x)
     assert layer.tally.diverged == 10
+    with pytest.warns(UserWarning, match="answers the first state with NaN or infinite numbers for all 5 samples"):
+        mm.Equilibrium(Block(), solver, gradient)(x * math.nan)
 
 
 def test_a_solve_leaves_nothing_behind_for_the_garbage_collector() -> None:

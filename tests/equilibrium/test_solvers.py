@@ -102,7 +102,9 @@ def test_a_solver_is_named_as_one_likes() -> None:
     assert as_solver(HeavyBall(momentum=0.2)).algorithm == as_solver("heavy_ball(momentum=0.2)").algorithm  # pyright: ignore
     with pytest.raises(MinimandError, match="LinearizedADMM.*asks gradient_f, gradient_g"):
         as_solver("linearized_admm")
-    with pytest.raises(MinimandError, match="Did you mean 'heavy_ball'"):
+    with pytest.raises(
+        MinimandError, match="unknown solver or algorithm .* Did you mean 'heavy_ball'. Known: .*anderson"
+    ):
         as_solver("heavy_bal")
     with pytest.raises(TypeError, match="expected mm.Anderson"):
         as_solver(3)
@@ -111,9 +113,18 @@ def test_a_solver_is_named_as_one_likes() -> None:
 @pytest.mark.parametrize(
     ("solver", "dtype", "message"),
     [
-        (lambda: Anderson(tolerance=1e-8), torch.float32, r"Anderson.tolerance is 1e-08.*float32.*at least 5e-07"),
+        (
+            lambda: Anderson(tolerance=1e-8),
+            torch.float32,
+            r"Anderson.tolerance is 1e-08.*float32.*at least 5e-07, or None, .* model.double",
+        ),
+        (
+            lambda: Anderson(tolerance=1e-3),
+            torch.bfloat16,
+            r"bfloat16.*at least 0.03, or None.*or float32: model.float",
+        ),
         (lambda: FixedPoint(tolerance=1e-3), torch.bfloat16, r"bfloat16.*at least 0.03"),
-        (lambda: Broyden(tolerance=1e-17), torch.float64, r"at least 9e-16\."),
+        (lambda: Broyden(tolerance=1e-17), torch.float64, r"at least 9e-16, or None, which goes by the precision\."),
         (lambda: Broyden(max_steps=0), torch.float32, "Broyden.max_steps is 0"),
         (lambda: Anderson(memory=1), torch.float32, "Anderson.memory is 1"),
         (lambda: FixedPoint(relaxation=0.0), torch.float32, "FixedPoint.relaxation is 0.0"),

@@ -55,3 +55,23 @@ def test_mistakes(tmp_path: Path) -> None:
         mm.export_onnx(lstm, tmp_path / "model.onnx", torch.randn(2, 5, 3))
     assert lstm.training
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("block", [nn.Linear(4, 4), mm.Implicit("convex_gradient(width=4)")])
+def test_an_equilibrium_is_no_graph_and_is_refused_by_its_name(block: nn.Module, tmp_path: Path) -> None:
+    layer = block if isinstance(block, mm.Implicit) else mm.Equilibrium(block)
+    model = nn.Sequential(nn.Linear(4, 4), mm.unroll("proximal_point", [layer]) if layer is block else layer)
+    with pytest.raises(ValueError, match="module '1.* is an equilibrium"):
+        mm.export_onnx(model, tmp_path / "model.onnx", torch.randn(3, 4))
+
+
+def test_a_model_that_looks_at_numbers_cannot_be_exported(tmp_path: Path) -> None:
+    class Looks(nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return super().forward(input if input.sum() > 0 else -input)
+
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    with pytest.raises(ValueError, match=r"Looks cannot be exported: .*\(.*\)"):
+        mm.export_onnx(Looks(4, 4), tmp_path / "model.onnx", torch.randn(3, 4))
+    assert not list(tmp_path.iterdir())

@@ -266,6 +266,11 @@ def test_a_rule_refuses_ties_and_what_it_cannot_size() -> None:
     rewired = mm.rewire(nn.Sequential(*blocks, nn.Linear(16, 10)), "heavy_ball(momentum=0.5)")
     with pytest.raises(ValueError, match="was rewired by HeavyBall"):
         mm.initialize(rewired, "complete_p", batch=BATCH)
+    former = mm.create_model("gpt_nano(depth=1, width=16)", "yurii_former", num_tokens=5, context=4)
+    weights = copy.deepcopy(former.state_dict())
+    with pytest.raises(ValueError, match="gains of all branches are 0.*Expected 'mup'"):
+        mm.prepare(former, "complete_p", former.noise(2))
+    assert all(torch.equal(weights[name], weight) for name, weight in former.state_dict().items())
     with pytest.raises(ValueError, match="base has nothing like"):
         mm.prepare(network(), "mup", BATCH, base=nn.Sequential(nn.Linear(16, 8)))
     with pytest.raises(ValueError, match="base goes with"):
@@ -276,6 +281,12 @@ def test_a_rule_refuses_ties_and_what_it_cannot_size() -> None:
         coordinate_check(network, depths=(4,))
     with pytest.raises(ValueError, match="expected a batch"):
         coordinate_check(without_rule("gradient_descent", False), depths=(4, 8))
+
+
+def test_adam_divides_by_no_zero_in_branches_that_reach_the_output_through_others() -> None:
+    """Of leapfrog every other gain is 0; a neuron that is dead has no gradient, and Adam's epsilon has to be there."""
+    model = mm.create_model("mlp(depth=4)", "leapfrog", in_channels=4, parametrization="complete_p")
+    assert min(entry.factors.epsilon for entry in trainable_parameters(model)) > 0.01
 
 
 def test_a_rule_is_kept_by_the_configuration_and_random_state_stays() -> None:

@@ -1,6 +1,5 @@
 """The solver that a person named."""
 
-from difflib import get_close_matches
 from typing import Any
 
 from .._support.errors import WrongTypeError, unknown_name
@@ -23,8 +22,9 @@ def as_solver(value: Any) -> Solver:
         name = value.partition("(")[0].strip()
         if name in SOLVERS:
             return SOLVERS.make(value)
-        if not get_close_matches(name, ALGORITHMS, 1) and get_close_matches(name, SOLVERS, 1):
-            raise unknown_name("solver", name, SOLVERS)
+        known = {*SOLVERS, *ALGORITHMS}
+        if name.isidentifier() and name not in known:
+            raise unknown_name("solver or algorithm", name, known)
     if isinstance(value, str | Algorithm) or (isinstance(value, type) and issubclass(value, Algorithm)):
         return Stepped(value)
     raise WrongTypeError(

@@ -1,6 +1,7 @@
 """A layer whose output is the solution of z = block(z, x)."""
 
 import inspect
+import math
 import warnings
 from typing import Any, Self
 
@@ -184,7 +185,9 @@ class Equilibrium(nn.Module):
         equations.update_statistics(solution.value)
         if not self._has_warned and bool(solution.diverged.all()):
             self._has_warned = True
-            radius = radius_at(equations, start, iterations=10)
+            with torch.no_grad():
+                is_finite = all(bool(leaf.isfinite().any()) for leaf in leaves(equations.ask(start)))
+            radius = radius_at(equations, start, iterations=10) if is_finite else math.nan
             warnings.warn(_divergence(self.solver, solution, radius), stacklevel=3)
 
 
@@ -210,7 +213,12 @@ def _takes_two(block: nn.Module) -> bool:
 
 
 def _divergence(solver: Solver, solution: Solution, radius: float) -> str:
-    """What is said once of a solve that diverged for every sample."""
+    """What is said once of a solve that diverged for every sample; the radius is NaN where the block answers so."""
+    if math.isnan(radius):
+        return (
+            f"the block answers the first state with NaN or infinite numbers for all {len(solution.steps)} samples, so "
+            "that there is nothing to solve: look at its inputs and weights."
+        )
     return (
         f"the solver {solver.title} diverged from the first step for all {len(solution.steps)} samples: no "
         f"iterate has a smaller residual than the start, where the block's Jacobian has the radius {radius:.2g} "

@@ -17,6 +17,14 @@ REACH = 4
 """The least tolerance, in units of the precision: rounding alone leaves residuals of about one of them."""
 
 
+# What else a person may do, by whether the block computes in double and in single precision.
+_FINER = {
+    (True, False): "",
+    (False, True): ", or model.double() and inputs in float64",
+    (False, False): ", or float32: model.float(), without torch.autocast (precision='fp32' in a recipe)",
+}
+
+
 class Step(NamedTuple):
     """A step of an iteration: the point z (n, D) where f was asked, its answer f(z), and f(z) - z."""
 
@@ -73,10 +81,11 @@ class Solver:
             return max(USUAL_TOLERANCE, reach)
         if self.tolerance < reach:
             precision = str(dtype).removeprefix("torch.")
-            finer = "" if dtype == torch.float64 else ", or a finer precision"
+            finer = _FINER[dtype == torch.float64, dtype == torch.float32]
             raise MinimandError(
                 f"{type(self).__name__}.tolerance is {self.tolerance:g}, but the block computes in {precision}, whose "
-                f"rounding leaves residuals near {torch.finfo(dtype).eps:.1g}; expected at least {reach:.1g}{finer}."
+                f"rounding leaves residuals near {torch.finfo(dtype).eps:.1g}; expected at least {reach:.1g}, or None, "
+                f"which goes by the precision{finer}."
             )
         return self.tolerance
 

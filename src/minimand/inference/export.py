@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .._support.errors import MinimandError
 from .._support.extras import require
 from .._support.files import write_whole
+from ..equilibrium import Equilibrium
 from ..networks.compiled import unwrapped
 from ..networks.kinds import check_model
 
@@ -34,6 +35,12 @@ def export_onnx(model: nn.Module, path: str | Path, batch: Tensor) -> float:
     if not isinstance(batch, Tensor) or len(batch) < 2:
         shown = tuple(batch.shape) if isinstance(batch, Tensor) else type(batch).__name__
         raise MinimandError(f"batch is {shown}; expected a batch of at least two samples: its length stays free.")
+    solved = next((name for name, module in model.named_modules() if isinstance(module, Equilibrium)), None)
+    if solved is not None:
+        raise MinimandError(
+            f"{f'module {solved!r}' if solved else 'the model'} is an equilibrium, whose solver takes as many steps as "
+            "each batch needs, and ONNX holds one graph; expected a model of finite depth."
+        )
     require("onnxscript", "export", "to export to ONNX")
     require("onnx", "export", "to export to ONNX")
     runtime = require("onnxruntime", "export", "to check what is exported")
@@ -41,11 +48,10 @@ def export_onnx(model: nn.Module, path: str | Path, batch: Tensor) -> float:
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")  # torch's own, on what it does inside
-            dynamic_shapes = ({0: torch.export.Dim("batch")},)
             expected = model.eval()(batch)
             if not isinstance(expected, Tensor):
                 raise MinimandError(f"model gives {type(expected).__name__}; expected a model from one tensor to one.")
-            program = torch.export.export(model, (batch,), dynamic_shapes=dynamic_shapes)
+            program = _program(model, batch)
             exported = torch.onnx.export(program, dynamo=True)
         assert exported is not None
         content = exported.model_proto.SerializeToString()
@@ -55,3 +61,14 @@ def export_onnx(model: nn.Module, path: str | Path, batch: Tensor) -> float:
     (onnx_output,) = session.run(None, {session.get_inputs()[0].name: batch.numpy(force=True)})
     write_whole(Path(path), content)
     return float((torch.from_numpy(onnx_output) - expected.cpu()).abs().max())
+
+
+def _program(model: nn.Module, batch: Tensor) -> torch.export.ExportedProgram:
+    """The model as a graph; raises MinimandError for one of which torch can make none, as its code looks at numbers."""
+    try:
+        return torch.export.export(model, (batch,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    except Exception as error:  # of several kinds
+        why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise MinimandError(
+            f"{type(model).__name__} cannot be exported: torch.export finds no one graph for all batches ({why})"
+        ) from error

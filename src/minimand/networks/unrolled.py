@@ -297,6 +297,11 @@ def _as_block(block: Any, k: int, algorithm: Algorithm, binding: Binding) -> nn.
         raise MinimandError(f"blocks[{k}] is {received}; {type(algorithm).__name__} expects {expected}.")
     for oracle, module in answers.items():
         if not is_proximal(oracle):
+            if isinstance(module, Prox):
+                raise MinimandError(
+                    f"blocks[{k}] answers {oracle!r} with {type(module).__name__}, which answers a prox; expected "
+                    "a block T, or an algorithm that asks a prox, such as proximal_point or proximal_gradient."
+                )
             continue
         if not isinstance(module, Prox):
             raise MinimandError(

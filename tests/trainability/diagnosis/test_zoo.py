@@ -1,9 +1,11 @@
-"""A network that is known to train is not called one that does not."""
+"""Networks of many kinds are measured; one that is known to train is not called one that does not."""
 
+import re
 from importlib.util import find_spec
 
 import pytest
 import torch
+from torch import nn
 
 import minimand as mm
 from sweeps import thin
@@ -25,3 +27,27 @@ def test_what_trains_is_not_called_hopeless(name: str) -> None:
     model, batch = ZOO[name]()
     verdict = mm.diagnose(model, batch, theory=False).verdict
     assert verdict.severity != "fatal", str(verdict)
+
+
+@pytest.mark.parametrize("gradient", ["implicit", "jacobian_free"])
+def test_layers_of_an_equilibrium_are_measured_once_at_the_solution(gradient: str) -> None:
+    """Not at each of the states that a solver asks, nor at those that the backward pass does."""
+    torch.manual_seed(0)
+    inner = nn.Linear(8, 8)
+    layer = mm.Equilibrium(nn.Sequential(inner, nn.Tanh()), mm.Anderson(tolerance=1e-6), gradient)
+    x = torch.randn(16, 8)
+    report = mm.diagnose(nn.Sequential(nn.Linear(8, 8), layer, nn.Linear(8, 3)), x, target=torch.zeros(16).long())
+    assert [stat.name for stat in report.layers] == ["0", "1.block.body.0", "2"]
+    first = nn.Linear(8, 8)
+    with torch.no_grad():
+        answer = inner(layer.solve(first(x)).value)
+    report = mm.diagnose(nn.Sequential(first, layer, nn.Linear(8, 3)), x)
+    assert report.layers[1].second_moment == pytest.approx(float(answer.square().mean()), rel=1e-3)
+    assert isinstance(report.layers[1].chi, float) == (gradient == "implicit")
+
+
+def test_names_in_a_narrow_table_tell_layers_apart() -> None:
+    model = mm.create_model("gpt_nano", num_tokens=7, context=6)
+    text = mm.diagnose(model, model.noise(2), theory=False).text(80)
+    names = re.findall(r"^\S*(?:block|b\.)\S*", text, re.M)
+    assert len(set(names)) == len(names) > 4

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from ..._support.checks import check_number
-from ..._support.errors import MinimandError, unknown_name
+from ..._support.errors import MinimandError, WrongTypeError, unknown_name
 from ..._support.sealed import SealError
 from ..data import Data, Text
 from ..files.pictures import shown
@@ -110,6 +110,8 @@ def make_text(
     if split is not None and split not in get_args(Split):
         raise unknown_name("split", str(split), get_args(Split))
     check_number("held_out", held_out, 0.001, 0.999)
+    if not isinstance(across_documents, bool):
+        raise WrongTypeError(f"across_documents is {across_documents!r}; expected True or False.")
     check_tokens(tokens)
     if not any(text for texts in parts.values() for text in texts):
         raise MinimandError(f"{name} is empty; expected some text.")
@@ -144,6 +146,10 @@ def check_tokens(tokens: str) -> None:
         raise MinimandError(f"tokens is {tokens!r}; expected 'character', 'byte', 'bpe(512)', or a folder.")
     is_kind = tokens in _KINDS or subwords.vocabulary_of(tokens) is not None
     if not is_kind and not Path(tokens).expanduser().exists():
+        if tokens.strip().startswith("bpe"):
+            raise MinimandError(
+                f"tokens is {tokens!r}; expected byte-pair encoding with a vocabulary, as in 'bpe(512)'."
+            )
         error = unknown_name("kind of tokens", tokens, (*_KINDS, "bpe(512)"))
         raise MinimandError(f"{error} Nor is there a folder {shown(tokens)!r} with a tokenizer.")
 

@@ -228,7 +228,15 @@ def _points(readings: Sequence[Reading]) -> list[float]:
 
 
 def _shortened(name: str, length: int) -> str:
-    """A name without its middle if it is longer than a length."""
+    """A name of at most a length: its words as their first letters, from the left; without its middle if need be.
+
+    Numbers stay, as they tell layers apart: `b.0.l.3.block.inner.qkv`.
+    """
+    words = name.split(".")
+    for i, word in enumerate(words[:-1]):
+        if len(".".join(words)) > length and not word.isdigit():
+            words[i] = word[:1]
+    name = ".".join(words)
     return name if len(name) <= length else f"{name[: (length - 1) // 2]}…{name[-(length // 2) :]}"
 
 

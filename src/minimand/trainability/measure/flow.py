@@ -110,9 +110,9 @@ LayerVisitor = Callable[[LayerCall, Tensor], Tensor | None]
 class DataFlowMode(TorchFunctionMode):
     """A mode of torch that follows tensors from layer to layer."""
 
-    def __init__(self, visit: LayerVisitor | None) -> None:
+    def __init__(self, visit: LayerVisitor | None, skips: Callable[[nn.Module], bool]) -> None:
         super().__init__()
-        self.visit = visit
+        self.visit, self.skips = visit, skips
         self.calls: list[LayerCall] = []
         self.counts: dict[nn.Module, int] = {}
         self.numbers = WeakTensorKeyDictionary()
@@ -180,6 +180,8 @@ class DataFlowMode(TorchFunctionMode):
     def leave(self, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         """A forward hook of layers, which notes the call and lets it be visited."""
         self.inside -= 1
+        if self.skips(module):
+            return output
         written = list(tensors(output))
         run = self.counts.get(module, 0)
         self.counts[module] = run + 1

@@ -21,7 +21,7 @@ from .flow import LayerCall, first_output, tensors
 from .layer_stat import LayerStat, Measured
 from .reading import NO_GRADIENT, NOT_MEASURED, Missing, Reading, ratio
 from .signals import PendingSignal, Signal, wide
-from .tracing import Trace, measured, trace
+from .tracing import Trace, measured, trace, while_solving
 
 LossChoice = str | Callable[..., Tensor]
 """A name, or a function of (outputs, targets), or of the outputs alone where there is no target."""
@@ -48,12 +48,13 @@ def measure(
     batch = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, batch)
     with undisturbed(model), torch.enable_grad(), ExitStack() as stack:
         measured(model)
+        recorder.solving = while_solving(model)
         if any(isinstance(module, nn.RNNBase) for module in model.modules()):  # cuDNN's cannot go back in eval mode
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         for module in layers(model).values():
             stack.callback(module.register_forward_pre_hook(recorder.read, with_kwargs=True).remove)
         stack.callback(root.register_forward_hook(recorder.backward).remove)
-        model_trace = trace(root, batch, recorder.wrote)
+        model_trace = trace(root, batch, recorder.wrote, recorder.skips)
     return recorder.result(model_trace)
 
 
@@ -77,9 +78,17 @@ class _Recorder:
         self.starts: list[Tensor] = []
         self.connected: Reached | None = None
         self.swallowed: tuple[nn.Parameter, ...] = ()
+        self.solving: Callable[[nn.Module], bool] = lambda layer: False
+        self.is_going_back = False
+
+    def skips(self, layer: nn.Module) -> bool:
+        """Whether a call of a layer is not of the forward pass, or one of many that a solver makes."""
+        return self.is_going_back or self.solving(layer)
 
     def read(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Measure what a layer is about to read; a tensor without gradient becomes a leaf that has one."""
+        if self.skips(module):
+            return args, kwargs
         with without_torch_function():
             x = next((tensor for tensor in tensors((args, kwargs)) if tensor.is_floating_point()), None)
             if x is None:
@@ -103,6 +112,7 @@ class _Recorder:
 
     def backward(self, _: nn.Module, args: Any, output: Any) -> None:
         """Send random vectors, and the loss if there is one, back through the model."""
+        self.is_going_back = True
         with without_torch_function():
             outputs = [t for t in tensors(output) if t.is_floating_point() and t.requires_grad]
             last = self.pairs[-1][0] if self.pairs else -1

@@ -3,7 +3,7 @@
 import copy
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,8 @@ from ..._support.torch.internals import NormBase, own_parameters
 from ...blocks import DenseLayer, Prox, Skip
 from ...blocks.convnext import ConvNeXtBranch
 from ...blocks.transformer import HalfStep, ParallelLayer, SecondHalfStep, WholeLayer
+from ...equilibrium import Equilibrium
+from ...equilibrium.gradients.reversible import Reversible
 from ...layers.thresholds import Threshold
 from ...networks.kinds import layers, normalizations
 from ...networks.skeletons import Skeleton, skeletons
@@ -71,17 +73,19 @@ class Branch:
     """How strongly a change of the branch reaches there: all that it is asked for in one layer changes alike."""
 
 
-def trace(model: nn.Module, batch: Any, visit: LayerVisitor | None = None) -> Trace:
+def trace(
+    model: nn.Module, batch: Any, visit: LayerVisitor | None = None, skips: Callable[[nn.Module], bool] | None = None
+) -> Trace:
     """Run a batch through a model, in its mode, and note which layers ran, in which order, and what followed each.
 
     Hooks are taken off, and mode, buffers and random state put back, also when the model raises. Activations are found
     where a torch function computes them; one written out by hand is seen as its parts (x * sigmoid(x) as a sigmoid).
     `visit` is given each call, whose `activation` is not known by then, and the first tensor that the layer returned;
-    what it returns takes that tensor's place.
+    what it returns takes that tensor's place. Calls that `skips` tells of are not noted, by default `while_solving`.
     """
     check_parameters(model)
     args, kwargs = arguments(batch)
-    flow = DataFlowMode(visit)
+    flow = DataFlowMode(visit, while_solving(model) if skips is None else skips)
     modules = layers(model)
     if not modules:
         kinds = ", ".join(sorted({type(module).__name__ for module in model.modules()}))
@@ -112,6 +116,21 @@ def trace(model: nn.Module, batch: Any, visit: LayerVisitor | None = None) -> Tr
     unused = tuple(name for name in modules if name not in called)
     attends = flow.attends or any(isinstance(call.module, nn.MultiheadAttention) for call in flow.calls)
     return Trace(tuple(flow.calls), unused, output, tuple(flow.sums), tuple(flow.cuts), frozenset(ran), attends)
+
+
+def while_solving(model: nn.Module) -> Callable[[nn.Module], bool]:
+    """A test for the calls of a layer by the solver of an equilibrium, where gradients are recorded outside of it.
+
+    What is measured of such a layer is its call at the solution, through which gradients go.
+    """
+    solved = {
+        part
+        for module in model.modules()
+        if isinstance(module, Equilibrium) and not isinstance(module.gradient, Reversible)
+        for part in module.block.modules()
+    }
+    is_recorded = torch.is_grad_enabled()
+    return lambda layer: is_recorded and layer in solved and not torch.is_grad_enabled()
 
 
 def _note(ran: set[str], name: str, module: nn.Module, args: Any) -> None:

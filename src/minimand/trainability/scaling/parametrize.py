@@ -38,12 +38,14 @@ def parametrize_model(job: Job, depth_rule: DepthRule | None, base: nn.Module | 
             of layers that read 64 numbers, and of one branch of gain 1.
 
     Raises:
-        MinimandError: other tied weights; a rewired model, for depth; a base that lacks a kind of layer.
+        MinimandError: other tied weights; for depth, a rewired model, or gains of 0; a base that lacks a kind of layer.
     """
     norm = _before_a_tied_head(job)
     _refuse_ties(job.model, job.layers[-1].named("weight") if norm else ())
+    scale = None
     if depth_rule is not None:
         _refuse_wirings(job.model)
+        scale = DepthScale.by(depth_rule, GainSums.of(job.branches), _gains_of(base, job.batch))
     kaiming(job)
     _set_embeddings(job)
     sizes = _Sizes(job, base)
@@ -57,8 +59,7 @@ def parametrize_model(job: Job, depth_rule: DepthRule | None, base: nn.Module | 
             width = job.model.get_parameter(name).shape[-1]
             factors |= _with_multiplier(job, norm, 1 / inputs, (inputs / width) ** 0.5, factors)
     _scale_heads(job, base)
-    if depth_rule is not None:
-        scale = DepthScale.by(depth_rule, GainSums.of(job.branches), _gains_of(base, job.batch))
+    if scale is not None:
         factors |= _branches_scaled(job, scale, factors)
         job.notes.append(f"{len(job.branches)} branches, each times {scale.multiplier:.4g}.")
     if job.settings:

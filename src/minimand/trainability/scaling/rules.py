@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ..._support.errors import MinimandError
 from ...recipes.parameter_groups import ScalingFactors
 from ..measure.tracing import Branch
 
@@ -31,8 +32,18 @@ class GainSums:
 
     @classmethod
     def of(cls, branches: Sequence[Branch]) -> "GainSums":
-        """The sums over the branches of a network, of which it has one at least."""
+        """The sums over the branches of a network, of which it has one at least.
+
+        Raises:
+            MinimandError: no branch reaches the output, but through a normalized part of the state, as a velocity.
+        """
         linear = sum(branch.reach for branch in branches)
+        if not linear:
+            raise MinimandError(
+                "the gains of all branches are 0: they reach the output through a normalized part of the state alone, "
+                "whose size they do not set, so that no rule for depth follows. Expected 'mup', which scales by width "
+                "alone, or an algorithm without a map oracle, such as general_momentum."
+            )
         return cls(linear, math.sqrt(sum(branch.gain**2 for branch in branches)), linear / len(branches))
 
 
@@ -64,17 +75,20 @@ class DepthScale:
     """The factor on that rate where updates have a set size: Adam's and Muon's."""
     base_mean: float
     """The mean gain of the base network's branches."""
+    mean: float
+    """The mean gain of the branches here."""
 
     @classmethod
     def by(cls, rule: DepthRule, here: GainSums, base: GainSums = UNIT) -> "DepthScale":
         """The scale by which a step moves the output as far as it does in the base network."""
         a = base.linear / here.linear if rule == "complete" else base.square / here.square
         sgd = (base.square / (a * here.square)) ** 2
-        return cls(a, sgd, base.linear / (a * here.linear), base.mean)
+        return cls(a, sgd, base.linear / (a * here.linear), base.mean, here.mean)
 
     def inside(self, branch: Branch, width: ScalingFactors) -> ScalingFactors:
         """The factors of a parameter in a branch whose factors by width are given."""
-        epsilon = self.multiplier * branch.reach / self.base_mean
+        # A branch that reaches the output through other branches alone has gradients too, of about their size.
+        epsilon = self.multiplier * (branch.reach or self.mean) / self.base_mean
         return ScalingFactors(
             width.sgd * self.sgd, width.adam * self.set_size, width.muon * self.set_size, width.epsilon * epsilon
         )
