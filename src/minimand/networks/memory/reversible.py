@@ -120,7 +120,7 @@ class _Step(torch.autograd.Function):
         point, answers = run.again(t, states.query, ctx.places)
         states.retreat(step, [answer.detach() for answer in answers])
         if t == 0 and isinstance(states, Floats) and states.remainder is not None:
-            run.remainder(states.remainder.abs().amax() / states.query.abs().amax())
+            run.remainder(states.remainder.norm() / states.query.norm())
         into_query, into_d = gradients
         g = into_query + into_d
         of_query, of_parameters = _through(point, answers, [times(g, gain) for gain in step.gains], ctx.places)
