@@ -1,5 +1,6 @@
 """Options: checked before slow work, named in errors as they were typed, and read from files."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -7,8 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
 import minimand as mm
+from minimand import cli
 from minimand.cli import main
 from minimand.cli.commands._registry import COMMANDS
 from minimand.cli.options import TrainingOptions
@@ -249,3 +252,15 @@ def test_a_model_takes_settings_of_any_model_by_its_name(capsys: pytest.CaptureF
     assert isinstance(trained, UnrolledNetwork)
     assert (trained.memory, trained.config["parametrization"]) == ("reversible", "mup")
     assert "Did you mean 'reversible'" in _fails(capsys, *train, model.format("reversable"))
+
+
+def test_a_warning_is_a_line_without_our_source(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    def shown(console: Console) -> None:
+        for file in (mm.__file__, "own.py"):
+            console.print(warnings.formatwarning("off by 1", UserWarning, file, 3), end="")
+
+    before = warnings.formatwarning
+    monkeypatch.setattr(cli, "_read", lambda words, console: shown)
+    main(["explain"])
+    assert capsys.readouterr().out == "minimand: off by 1\nown.py:3: UserWarning: off by 1\n"
+    assert warnings.formatwarning is before

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Union
 
@@ -18,6 +19,7 @@ from .words import in_options
 
 # Seconds that other processes of a torchrun leave the first one to say what ends them all, and torchrun to end them.
 _PATIENCE = 5.0
+_PACKAGE = os.path.dirname(minimand.__file__)
 # What other programs call it.
 _ALIASES = {"--install-completion": ["completion", "--install"], "--show-completion": ["completion"]}
 
@@ -28,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     is_main = int(os.environ.get("RANK", 0)) == 0  # as training.distributed tells it, without loading torch
     console = Console(highlight=False, markup=False, quiet=not is_main)
     command: Callable[[Console], None] | None = None
+    as_before, warnings.formatwarning = warnings.formatwarning, _warning_text
     try:
         command = _read(words, console)
         command(console)
@@ -43,6 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             time.sleep(_PATIENCE)
         print(f"minimand: {in_options(str(error), command)}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        warnings.formatwarning = as_before
+
+
+def _warning_text(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning as a person reads it; of others than minimand with the place that it is about."""
+    if filename.startswith(_PACKAGE):
+        return f"minimand: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _read(words: list[str], console: Console) -> Callable[[Console], None]:
