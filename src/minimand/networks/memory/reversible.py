@@ -214,8 +214,8 @@ class Reversible:
             steps = [call.step([_plain(f(values)) for f in call.functions]) for call in self.factors]
         except ZeroDivisionError:
             raise MinimandError(
-                "a momentum is 0, so that its step forgets where it came from; expected others, of a learned one a lower "
-                "bound above 0, as in Learnable(0.9, 0.1, 1), or memory='checkpoint'."
+                "a momentum is 0, so that its step forgets where it came from; expected others, of a learned one a "
+                "lower bound above 0, as in Learnable(0.9, 0.1, 1), or memory='checkpoint'."
             ) from None
         states = Integers(query.detach(), differences, query.dtype) if exact else Floats(query.detach(), differences)
         modules = [[module(block.layer, block.oracle) for block in call.blocks] for call in self.recurrence.calls]
