@@ -103,7 +103,7 @@ LAYERS: dict[str, tuple[nn.Module, str]] = {
     "group norm": (_layer(norm=lambda: nn.GroupNorm(1, 8)), "not covered U7 GroupNorm inside the block"),
     "gated": (
         WholeLayer(Attention(8, 2), Map(8, 16, nn.SiLU(), gated=True)),
-        "not covered U7 mul cannot be looked into",
+        "not covered U7 mul is not known as linear, nor as one function of every entry",
     ),
     "attention alone": (Attention(8, 2), "not covered U7 no two-layer map of each token"),
     "no bias": (WholeLayer(Attention(8, 2), Map(8, 16, nn.ReLU(), bias=False)), "not covered U7 no bias"),
@@ -158,7 +158,7 @@ def test_attention_is_told_by_what_it_is_called_and_lines_do_not_differ_between_
             return self.map(torch.roll(self.attn(x) @ x.transpose(1, 2) @ x, 1, 0))
 
     line = _line(mm.certify("heavy_ball", block=Talking()), "U7")
-    assert line == "not covered U7 matmul cannot be looked into"
+    assert line == "not covered U7 matmul is not known as linear, nor as one function of every entry"
     rolled = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Fold(1, 1))
     assert "0x" not in str(mm.certify("heavy_ball", block=rolled))
 

@@ -17,6 +17,7 @@ from ..._support.torch.internals import (
     MaxPoolNd,
     NormBase,
 )
+from .activations import acts_by_entry, is_activation, read_shape
 
 # fmt: off
 Kind = Literal[
@@ -52,6 +53,8 @@ class Operation:
     """The slope of act(t) - act(-t), of an activation for which that is linear and not 0."""
     rectifies: bool = False
     """Whether an activation is ReLU."""
+    degree: int | None = None
+    """The degree of an activation that is a polynomial."""
     mask: Mask = "none"
 
 
@@ -87,8 +90,10 @@ _CONVOLUTION_NAMES = {f"conv{transposed}{n}d" for n in (1, 2, 3) for transposed 
 
 def is_leaf(module: nn.Module) -> bool:
     """Whether a module of anybody's is looked at as a whole; a norm that holds an activation is not."""
+    if next(module.children(), None) is not None:
+        return _turns(module)
     kinds = _MODULES["same"] + _MODULES["norm"] + _MODULES["pool"] + _MODULES["reshape"]
-    return _turns(module) or (isinstance(module, kinds) and next(module.children(), None) is None)
+    return isinstance(module, kinds) or _turns(module) or is_activation(module)
 
 
 def operation(node: fx.Node, modules: Mapping[str, nn.Module], products_of_data: bool) -> Operation:
@@ -104,7 +109,7 @@ def operation(node: fx.Node, modules: Mapping[str, nn.Module], products_of_data:
     if name in _CONVOLUTION_NAMES:
         return Operation("convolution", name, lacks=f"{name} is called as a function, whose taps are not read")
     if name in _ACTIVATION_NAMES:
-        return read_activation(name, lambda t: _called(node, t))
+        return _read(name, lambda t: _called(node, t))
     if name == "scaled_dot_product_attention":
         return Operation("attention", name, mask=_mask(node, 3, 5))
     if name in _NORM_NAMES:
@@ -131,13 +136,13 @@ def _of_module(module: nn.Module, node: fx.Node) -> Operation:
     if _turns(module):
         return Operation("positions", name)
     kinds: list[Kind] = [kind for kind, classes in _MODULES.items() if isinstance(module, classes)]
-    kind: Kind = kinds[0] if kinds else "opaque"
+    kind: Kind = kinds[0] if kinds else "activation" if is_activation(module) else "opaque"
     if isinstance(module, nn.Linear):
         return Operation(kind, name, channels=module.out_features, bias=module.bias is not None)
     if isinstance(module, ConvNd):
         return _convolution(module)
     if kind == "activation":
-        return read_activation(name, module)
+        return _read(name, module)
     if kind == "attention":
         return Operation(kind, name, mask=_mask(node, 5, 7))
     if kind == "norm":
@@ -145,6 +150,27 @@ def _of_module(module: nn.Module, node: fx.Node) -> Operation:
         is_affine = isinstance(module, BatchNorm) and module.track_running_stats
         return Operation(kind, _norm_name(module), bias=bias, lacks="" if is_affine else _norm_name(module))
     return Operation(kind, name)
+
+
+def keeps_entries(passed: Operation) -> bool:
+    """Whether each entry of what an operation gives is made of the entry of its input at that place."""
+    return passed.kind in ("activation", "same", "add", "sub") or (
+        passed.kind == "reshape" and passed.name in ("mul", "truediv", "neg", "float", "to", "contiguous")
+    )
+
+
+def activation_of(node: fx.Node, function: Callable[[torch.Tensor], torch.Tensor]) -> Operation | None:
+    """The operation of nodes that together are one function of every entry; None where they are not."""
+    name = getattr(node.target, "__name__", str(node.target))
+    return _read(name, function) if acts_by_entry(function) else None
+
+
+def _read(name: str, function: Callable[[torch.Tensor], torch.Tensor]) -> Operation:
+    """The operation of an activation, with what its values tell; one that is affine only scales."""
+    shape = read_shape(function)
+    if shape.degree is not None and shape.degree < 2:
+        return Operation("reshape", name)
+    return Operation("activation", name, odd=shape.odd, rectifies=shape.rectifies, degree=shape.degree)
 
 
 def _turns(module: nn.Module) -> bool:
@@ -183,22 +209,6 @@ def _convolution(module: ConvNd) -> Operation:
         taps=taps,
         padding=padding,
         lacks=next((reason for reason, holds in reasons.items() if holds), ""),
-    )
-
-
-def read_activation(name: str, function: Callable[[torch.Tensor], torch.Tensor]) -> Operation:
-    """The operation of an activation, read off its values; nothing is read where it does not take any numbers."""
-    t = torch.linspace(-8, 8, 65, dtype=torch.float64)
-    try:
-        with torch.no_grad():
-            values, mirrored = function(t.clone()), function(-t)
-    except Exception:  # of its own sizes, in its own precision, or with arguments that are not known
-        return Operation("activation", name)
-    odd = values - mirrored
-    slope = float(odd[-1] / t[-1])
-    is_linear = abs(slope) > 1e-6 and torch.allclose(odd, slope * t, atol=1e-5)
-    return Operation(
-        "activation", name, odd=slope if is_linear else None, rectifies=torch.equal(values, t.clamp(min=0))
     )
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import fx, nn
@@ -10,7 +10,8 @@ from torch import fx, nn
 from ..._support.errors import MinimandError, WrongTypeError
 from ..._support.torch.internals import ConvNd
 from ..._support.torch.modes import evaluation_mode
-from .operations import Operation, is_leaf, operation
+from .operations import Operation, is_leaf
+from .reach import ACTIVATED, SECOND_LINEAR, Reached, reach
 from .structure import BlockStructure, Truth
 
 
@@ -38,24 +39,23 @@ def block_structure(block: nn.Module) -> BlockStructure:
         why = f"torch.fx cannot trace {type(block).__name__} ({type(error).__name__})"
         return _of_its_parts(BlockStructure("unknown", "unknown", False, why), block)
     modules = dict(block.named_modules())
-    nodes: dict[fx.Node, _Reached] = {}
+    nodes: dict[fx.Node, Reached] = {}
     for node in graph.nodes:
-        products_of_data = sum(nodes[n].depends for n in node.all_input_nodes) > 1
-        nodes[node] = _reach(node, operation(node, modules, products_of_data), nodes)
+        nodes[node] = reach(node, nodes, modules)
     output = next(nodes[node] for node in graph.nodes if node.op == "output")
     structure = _structure(output)
     return _of_its_parts(structure, block) if structure.two_layer == "unknown" else structure
 
 
-def _structure(output: "_Reached") -> BlockStructure:
+def _structure(output: Reached) -> BlockStructure:
     two_layer: Truth = "no"
     why = "no linear - activation - linear on any path"
     if output.opaque:
-        two_layer, why = "unknown", f"{output.opaque} cannot be looked into"
-    elif output.level == _SECOND_LINEAR:
+        two_layer, why = "unknown", output.opaque
+    elif output.level == SECOND_LINEAR:
         two_layer = "yes"
         why = "linear - activation - linear" + (", through convolutions" if output.convolutional else "")
-    elif output.level == _ACTIVATED:
+    elif output.level == ACTIVATED:
         why = "an activation after its last linear map, and so no linear - activation - linear to its output"
     operations = tuple(output.operations.values())
     return BlockStructure(two_layer, output.identity, output.convolutional, why, output.path, operations)
@@ -92,58 +92,3 @@ class _Tracer(fx.Tracer):
 
 def _parts(split: Any, count: int) -> list[fx.Proxy]:
     return [split[i] for i in range(count)]
-
-
-_LINEAR, _ACTIVATED, _SECOND_LINEAR = 1, 2, 3
-
-
-@dataclass(frozen=True)
-class _Reached:
-    """The maps that the data has passed on its way to a node."""
-
-    depends: bool = False
-    level: int = 0
-    convolutional: bool = False
-    identity: Truth = "no"
-    opaque: str = ""
-    path: tuple[Operation, ...] = ()
-    """The operations on the way on which it was changed most."""
-    operations: dict[str, Operation] = field(default_factory=dict)
-    """The operations on all ways, by node."""
-
-
-def _reach(node: fx.Node, passed: Operation, nodes: dict[fx.Node, _Reached]) -> _Reached:
-    if node.op == "placeholder":
-        is_first = not any(reached.depends for reached in nodes.values())
-        return _Reached(depends=is_first, identity="yes" if is_first else "no")
-    if node.target is getattr and node.args[1] == "shape":  # no data
-        return _Reached()
-    before = [nodes[n] for n in node.all_input_nodes if nodes[n].depends]
-    if not before:
-        return _Reached()
-    furthest = max(before, key=lambda r: (r.level, r.convolutional, len(r.path)))
-    opaque = next((r.opaque for r in before if r.opaque), "")
-    level, convolutional = furthest.level, furthest.convolutional
-    identity: Truth = "no"
-    kind = passed.kind
-    if kind in ("dense", "convolution"):
-        level = _SECOND_LINEAR if level >= _ACTIVATED else _LINEAR
-        convolutional = convolutional or kind == "convolution"
-    elif kind == "activation":
-        level = _ACTIVATED if level >= _LINEAR else 0
-    elif kind == "opaque":
-        opaque, identity = opaque or passed.name, "unknown"
-    elif kind == "add":
-        truths = {r.identity for r in before}
-        identity = next(truth for truth in ("yes", "unknown", "no") if truth in truths)
-    elif kind == "sub":
-        first = nodes[node.all_input_nodes[0]]
-        identity = first.identity if first.depends else "no"
-    elif kind == "same":
-        identity = before[0].identity
-    operations = {name: op for reached in before for name, op in reached.operations.items()}
-    path = furthest.path
-    if kind not in ("same", "reshape", "add", "sub"):
-        path = path if kind == "turned" else (*path, passed)
-        operations[node.name] = passed
-    return _Reached(True, level, convolutional, identity, opaque, path, operations)

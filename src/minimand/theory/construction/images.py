@@ -11,7 +11,7 @@ from torch import nn
 
 from ..._support.errors import MinimandError
 from ...algorithms import Algorithm
-from ..block.operations import read_activation
+from ..block.activations import read_shape
 from ..kernel import Binding
 from .convolutions import Bounded, Program, Taps, closed_path, place
 from .coupling import Block, coupled
@@ -22,7 +22,7 @@ def image_parts(
     shallow: ShallowConvolution, algorithm: Algorithm, binding: Binding, gather: bool
 ) -> tuple[nn.Module, list[Block], nn.Module]:
     """The stem, the blocks and the head of the deep network of a shallow one on images."""
-    activation = read_activation("activation", shallow.activation)
+    activation = read_shape(shallow.activation)
     if activation.odd is None:
         raise MinimandError(
             f"activation is {shallow.activation}, of which act(t) - act(-t) is not linear; expected ReLU, LeakyReLU, "

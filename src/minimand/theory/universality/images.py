@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .paths import after_activation, before_activation, leading, main_activation, missing_of_path
 from .statement import Evidence, Statement, needs_width, not_covered, sum_of_sizes, with_proviso, without_its_skip
 from .vectors import in_words, missing_of_steps
 
 if TYPE_CHECKING:
-    from ..block import BlockStructure
     from ..block.operations import Operation
-
-_ALLOWED = ("dense", "convolution", "activation", "norm")
 
 
 def image_statement(e: Evidence) -> Statement | None:
@@ -19,28 +17,31 @@ def image_statement(e: Evidence) -> Statement | None:
     if e.block is None or not e.block.convolutional or e.block.attention:
         return None
     statement = Statement("U6", "", "docs/universality.md; Lin, Shen & Li 2023 in L^p for ResNet", True)
-    if missing := _missing_of_algorithm(e) or _missing_of_block(e.block, e.binding == "operator"):
+    if (
+        missing := _missing_of_algorithm(e)
+        or missing_of_path(e.block, e.binding == "operator")
+        or _missing_of_maps(e.block.path)
+    ):
         return not_covered(statement, missing)
-    padding = next(op.padding for op in _before_activation(e.block.path) if op.padding)
+    padding = next(op.padding for op in before_activation(e.block.path) if op.padding)
     return _with_class(statement, e, e.block.path, padding)
 
 
 def _with_class(statement: Statement, e: Evidence, path: "Sequence[Operation]", padding: str) -> Statement:
     """The statement with its class of maps, its norm and what it needs, by padding and activation."""
-    leading = [op for op in path[: -len(_from_first_linear(path))] if op.kind == "activation"]
-    activation = _main_activation(path)
+    activation = main_activation(path)
     if padding == "circular":
         among, exact, more = "shift-equivariant maps (circular padding)", activation.odd is not None, 2
     else:
         among, exact, more = "all maps of one image size (zero padding)", activation.rectifies, 3
-    exact = exact and all(op.rectifies for op in leading)
+    exact = exact and all(op.rectifies for op in leading(path))
     how = "equal to shallow nets in the sup norm" if exact else "dense in the sup norm"
     claim = f"{how}, as depth grows (pulses {in_words(e.pulses() or [])})"
     statement = replace(statement, claim=claim, among=among)
     statement = needs_width(statement, e, sum_of_sizes(e, more), f"c_in + c_out + {more}", "channels")
     if any(op.kind == "norm" for op in path):
         statement = with_proviso(statement, "batch normalization is that of evaluation, which is affine")
-    if leading:
+    if leading(path):
         statement = with_proviso(statement, "inputs are bounded, where its first activation can be made linear")
     return without_its_skip(with_proviso(statement, "the stem is injective"), e)
 
@@ -51,30 +52,8 @@ def _missing_of_algorithm(e: Evidence) -> str:
     return missing or ("" if e.pulses() is not None else "no pulses")
 
 
-def _missing_of_block(block: "BlockStructure", is_operator: bool) -> str:
-    """What the block lacks of z + convolution, activation, convolution; empty if nothing."""
-    path = block.path
-    if block.two_layer == "unknown":
-        return block.reason
-    if path and path[-1].kind == "activation":
-        return "an activation is last in the block, which is no z + h(z)"
-    if is_operator and block.identity != "yes":
-        return "under the operator binding the block has to contain a skip"
-    if block.two_layer == "no":
-        return f"the block has {block.reason}"
-    for op in path:
-        if op.kind not in _ALLOWED:
-            return f"{op.name} inside the block"
-        if op.lacks:
-            return f"{op.lacks} between the convolutions" if op.kind == "norm" else op.lacks
-    activations = sum(op.kind == "activation" for op in _from_first_linear(path))
-    if activations > 1:
-        return f"{activations} activations between linear maps; the theorem speaks of one"
-    return _missing_of_maps(path)
-
-
 def _missing_of_maps(path: "Sequence[Operation]") -> str:
-    before, after = _before_activation(path), _after_activation(path)
+    before, after = before_activation(path), after_activation(path)
     convolutions = [op for op in (*before, *after) if op.kind == "convolution"]
     paddings = dict.fromkeys(op.padding for op in convolutions if op.padding)
     if all(op.taps == 1 for op in convolutions):
@@ -91,23 +70,3 @@ def _missing_of_maps(path: "Sequence[Operation]") -> str:
     if hidden and hidden[-1] < 2:
         return f"{hidden[-1]} hidden channel; the theorem needs 2"
     return ""
-
-
-def _from_first_linear(path: "Sequence[Operation]") -> "Sequence[Operation]":
-    first = next(i for i, op in enumerate(path) if op.kind in ("dense", "convolution"))
-    return path[first:]
-
-
-def _main_activation(path: "Sequence[Operation]") -> "Operation":
-    """The activation between the linear maps; one before them can be made linear on bounded inputs."""
-    return next(op for op in _from_first_linear(path) if op.kind == "activation")
-
-
-def _before_activation(path: "Sequence[Operation]") -> "Sequence[Operation]":
-    maps = _from_first_linear(path)
-    return maps[: maps.index(_main_activation(path))]
-
-
-def _after_activation(path: "Sequence[Operation]") -> "Sequence[Operation]":
-    maps = _from_first_linear(path)
-    return maps[maps.index(_main_activation(path)) + 1 :]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .paths import missing_of_activation
 from .pulses import turns
 from .statement import Evidence, Statement, needs_width, not_covered, sum_of_sizes, with_proviso, without_its_skip
 from .vectors import in_words, missing_of_steps
@@ -101,6 +102,8 @@ def _missing_of_map(block: "BlockStructure") -> str:
     activation = next((i for i, op in enumerate(block.path) if op.kind == "activation"), None)
     if activation is None:
         return ""
+    if missing := missing_of_activation(block.path):
+        return missing
     before = block.path[:activation]
     expand = max((i for i, op in enumerate(before) if op.kind == "dense"), default=0)
     hidden = before[expand].channels if before else None

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import product
+from typing import TYPE_CHECKING
 
 from ...algorithms import is_proximal
 from ..disguise.equivalence import equivalent
@@ -13,11 +14,16 @@ from ..kernel import INPUT, Kernel
 from ..oracles import DivisionByZeroError
 from ..scalars import Number, short_text
 from ..symbols import Combination
-from .statement import Evidence, Statement, needs_width, not_covered, sum_of_sizes, with_proviso
+from .paths import after_activation, leading, missing_of_path
+from .statement import Evidence, Statement, needs_width, not_covered, sum_of_sizes, with_proviso, without_its_skip
+
+if TYPE_CHECKING:
+    from ..block.operations import Operation
 
 _LI_LIN_SHEN = "Li, Lin & Shen, JEMS 2022"
 _SUM_TO_ONE = "make the coefficients of the states sum to one"
 _FLOWS = "L^p on compacts"
+_VECTORS = ("dense", "activation", "norm")
 
 
 def vector_statements(e: Evidence) -> list[Statement]:
@@ -190,9 +196,24 @@ def needs_block(statement: Statement, e: Evidence) -> Statement:
         return not_covered(statement, f"the block has {e.block.reason}", "a block with one hidden layer")
     if skip and e.block.identity == "no":
         return not_covered(statement, "under the operator binding the block has to contain a skip", "add one")
-    if e.block.two_layer == "unknown" or (skip and e.block.identity == "unknown"):
-        return with_proviso(statement, f"T can be {skip}any two-layer map of the whole state ({e.block.reason})")
-    return with_proviso(statement, "the state is one vector (token-wise, the block is no map of the whole input)")
+    path = e.block.path
+    if missing := missing_of_path(e.block, e.binding == "operator", _VECTORS) or _missing_of_maps(path):
+        return not_covered(statement, missing)
+    if any(op.kind == "norm" for op in path):
+        statement = with_proviso(statement, "batch normalization is that of evaluation, which is affine")
+    if leading(path):
+        statement = with_proviso(statement, "inputs are bounded, where its first activation can be made linear")
+    statement = with_proviso(statement, "the state is one vector (token-wise, the block is no map of the whole input)")
+    return without_its_skip(statement, e)
+
+
+def _missing_of_maps(path: "Sequence[Operation]") -> str:
+    """What the linear maps of a block lack, or the activations before them; empty if nothing."""
+    curved = next((op.name for op in leading(path) if not op.rectifies), None)
+    if curved is not None:
+        return f"{curved}, which is linear nowhere, before the first linear map"
+    before = path[: -1 - len(after_activation(path))]
+    return "" if any(op.bias for op in before) else "no bias before the activation"
 
 
 def _layers_without_gain(gradients: Kernel) -> list[int]:
