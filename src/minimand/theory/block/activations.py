@@ -19,7 +19,7 @@ class Shape:
     odd: float | None = None
     """The slope of act(t) - act(-t), where that is linear and not 0."""
     rectifies: bool = False
-    """Whether it is ReLU."""
+    """Whether the activation is ReLU."""
     degree: int | None = None
     """The degree, of a polynomial."""
 

@@ -92,9 +92,9 @@ def _is_fixed(reached: Reached) -> bool:
 
 def _arguments(node: fx.Node) -> list[fx.Node]:
     """The nodes that a node is given, each as often as it is."""
-    given: list[fx.Node] = []
-    fx.map_arg((node.args, node.kwargs), given.append)
-    return given
+    arguments: list[fx.Node] = []
+    fx.map_arg((node.args, node.kwargs), arguments.append)
+    return arguments
 
 
 def _value(node: fx.Node, t: torch.Tensor, values: dict[fx.Node, Any], modules: Mapping[str, nn.Module]) -> Any:
