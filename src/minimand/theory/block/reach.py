@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from ..._support.errors import MinimandError
 from .operations import Operation, activation_of, keeps_entries, operation
 from .structure import Truth
 
@@ -98,7 +99,7 @@ def _arguments(node: fx.Node) -> list[fx.Node]:
 
 
 def _value(node: fx.Node, t: torch.Tensor, values: dict[fx.Node, Any], modules: Mapping[str, nn.Module]) -> Any:
-    """What a node gives where others have these values; KeyError for what is neither a call nor among them."""
+    """What a node gives where others have these values; MinimandError for what is neither a call nor among them."""
     if node not in values:
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: _value(n, t, values, modules))
         if node.op == "call_method":
@@ -108,5 +109,5 @@ def _value(node: fx.Node, t: torch.Tensor, values: dict[fx.Node, Any], modules: 
         elif node.op == "call_function" and callable(node.target):
             values[node] = node.target(*args, **kwargs)
         else:
-            raise KeyError(node.name)
+            raise MinimandError(f"{node.name} is no call.")
     return values[node]

@@ -36,7 +36,19 @@ class Exact:
         """Whether every entry is 0."""
         return not any(any(row) for row in self.rows)
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether the matrix is the identity."""
+        size = self.columns
+        return len(self.rows) == size and all(
+            row[i] == 1 and not any(row[:i]) and not any(row[i + 1 :]) for i, row in enumerate(self.rows)
+        )
+
     def __matmul__(self, other: Exact) -> Exact:
+        if self.is_identity:  # most of what is seen and reached of a state is all of it
+            return other
+        if other.is_identity:
+            return self
         columns = other.T.rows
         rows = [[_dot(row, column) for column in columns] for row in self.rows]
         return Exact.of(rows, other.columns)
