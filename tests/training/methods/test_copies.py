@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from torch import Tensor, nn
 
 import minimand as mm
-from layerwise_models import digits, models, recipe
+from layerwise_models import MODELS, digits, new_model, recipe
 from minimand.experiments.reopen import used_by
 from minimand.networks.as_network import as_network
 from minimand.report.size import saved_bytes
@@ -21,13 +21,13 @@ from sweeps import thin
 
 
 def planned(name: str, method: mm.Method) -> tuple[nn.Module, Plan, list[Any]]:
-    model = models()[name]
+    model = new_model(name)
     plan = method.plan(model, lambda: digits(8)[0], 10, 1)
     parts = [m for m in plan.saved.modules() if isinstance(m, LaterLayers | MomentumNeighbour)]
     return model, plan, parts
 
 
-@pytest.mark.parametrize("name", models())
+@pytest.mark.parametrize("name", MODELS)
 def test_copies_have_the_shapes_of_later_layers_and_share_nothing(name: str) -> None:
     """Every weight of a head is that of a later layer or the network's head at first, in memory of its own."""
     model, _, heads = planned(name, mm.Decoupled(9, "auglocal"))
@@ -46,7 +46,7 @@ def test_copies_have_the_shapes_of_later_layers_and_share_nothing(name: str) -> 
             assert torch.equal(p, q)
 
 
-@pytest.mark.parametrize("name", models())
+@pytest.mark.parametrize("name", MODELS)
 def test_a_head_that_copies_all_later_layers_computes_what_they_do(name: str) -> None:
     model, plan, _ = planned(name, mm.Decoupled(99, "auglocal"))
     x = digits(8)[0]
@@ -80,7 +80,7 @@ def test_depth_falls_linearly_to_half(depth: int, blocks: int) -> None:
 
 
 @pytest.mark.parametrize("auxiliary", ["auglocal", "momentum"])
-@pytest.mark.parametrize("name", models())
+@pytest.mark.parametrize("name", MODELS)
 def test_no_gradient_reaches_the_layers_that_are_copied(name: str, auxiliary: Any) -> None:
     model, plan, _ = planned(name, mm.Decoupled(2, auxiliary))
     (problem,) = plan.problems
@@ -97,7 +97,7 @@ def test_no_gradient_reaches_the_layers_that_are_copied(name: str, auxiliary: An
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_the_average_follows_the_next_layer(accumulate: int) -> None:
     """a <- 0.999 a + 0.001 w after each update, whatever the number of parts, from the layer's first weights."""
-    model = models()["momentum"]
+    model = new_model("momentum")
     network = as_network(model)
     heads: list[MomentumNeighbour] = []
     expected: list[list[Tensor]] = []
@@ -143,7 +143,7 @@ def test_a_run_goes_on_to_the_same_bits_and_says_its_sources(method: Any, tmp_pa
     """With learnable coefficients too, of which copies have their own."""
     name = "learnable" if method == RESUMED[0] else "vectors"
     options: dict[str, Any] = {"method": method, "recipe": recipe(2), "checkpoint_every": 0}
-    whole, again = models()[name], models()[name]
+    whole, again = new_model(name), new_model(name)
     mm.fit(whole, (digits(192), digits(64)), **options)
 
     def stop(event: Event) -> None:
@@ -151,7 +151,7 @@ def test_a_run_goes_on_to_the_same_bits_and_says_its_sources(method: Any, tmp_pa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        mm.fit(models()[name], (digits(192), digits(64)), run=tmp_path / "run", callbacks=[stop], **options)
+        mm.fit(new_model(name), (digits(192), digits(64)), run=tmp_path / "run", callbacks=[stop], **options)
     mm.fit(again, (digits(192), digits(64)), run=tmp_path / "run", **options)
     for key, value in whole.state_dict().items():
         assert torch.equal(value, again.state_dict()[key]), key

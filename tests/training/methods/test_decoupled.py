@@ -9,11 +9,11 @@ from typing import Any, cast
 import pytest
 import torch
 from hypothesis import given, strategies as st
-from test_layerwise import models, same
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 import minimand as mm
+from layerwise_models import MODELS, new_model, same
 from minimand.experiments.reopen import load_run
 from minimand.layers.heads import PredictionSimilarity
 from minimand.report import peak_saved_bytes
@@ -30,15 +30,15 @@ def planned(model: nn.Module, method: Decoupled | None = None) -> tuple[Group, n
     return cast(Group, problem.module), plan.saved
 
 
-@pytest.mark.parametrize("name", models())
+@pytest.mark.parametrize("name", MODELS)
 def test_a_module_has_the_gradient_of_its_own_loss(name: str) -> None:
     """Against autograd through the whole network with every state detached, module by module."""
     torch.manual_seed(1)
-    model = models()[name]
+    model = new_model(name)
     group, saved = planned(model)
     x, y = digits(16)
     loss = nn.functional.cross_entropy
-    twin, same_weights = planned(models()[name])
+    twin, same_weights = planned(new_model(name))
     same_weights.load_state_dict(saved.state_dict())
     group.train()
     value, outputs = mm.Decoupled().backward(group, x, y, loss)
@@ -67,7 +67,7 @@ def test_a_module_has_the_gradient_of_its_own_loss(name: str) -> None:
 def test_similarity_matching_is_in_the_loss_of_its_module() -> None:
     """With predsim the map that samples are compared by learns, and the last module's loss is the plain one."""
     method = mm.Decoupled(auxiliary="predsim")
-    group, _ = planned(models()["chain"], method)
+    group, _ = planned(new_model("chain"), method)
     x, y = digits(16)
     value, outputs = method.backward(group, x, y, nn.functional.cross_entropy)
     torch.testing.assert_close(value, nn.functional.cross_entropy(outputs, y))
@@ -78,8 +78,8 @@ def test_similarity_matching_is_in_the_loss_of_its_module() -> None:
 
 def test_one_optimizer_is_as_many_as_there_are_modules() -> None:
     x, y = digits(64)
-    group, _ = planned(models()["momentum"])
-    twin, _ = planned(models()["momentum"])
+    group, _ = planned(new_model("momentum"))
+    twin, _ = planned(new_model("momentum"))
     twin.load_state_dict(group.state_dict())
     one = mm.SGD(0.1).build(group)
     many = [mm.SGD(0.1).build(part) for part in twin.each]
@@ -91,7 +91,7 @@ def test_one_optimizer_is_as_many_as_there_are_modules() -> None:
             for optimizer in optimizers:
                 optimizer.step()
     assert same(group, twin)
-    assert not same(group, planned(models()["momentum"])[0])
+    assert not same(group, planned(new_model("momentum"))[0])
 
 
 def test_what_a_module_draws_is_its_own() -> None:
@@ -112,7 +112,7 @@ def test_what_a_module_draws_is_its_own() -> None:
 
 
 def test_activations_are_kept_of_one_module_at_a_time() -> None:
-    model = models()["momentum"]
+    model = new_model("momentum")
     group, _ = planned(model)
     x, y = digits(64)
 
@@ -205,11 +205,11 @@ def test_bad_input_is_named() -> None:
             "has 1 layers, of which 1 modules of 1 can be made; expected layers for 2 or more modules",
         ),
         (
-            models()["chain"],
+            new_model("chain"),
             mm.Decoupled(modules=9),
             "has 3 layers, of which 3 modules of 1 can be made; expected layers for 9 modules",
         ),
-        (models()["chain"], mm.Decoupled(buffer=2), "buffer is 2, but in one process modules take turns"),
+        (new_model("chain"), mm.Decoupled(buffer=2), "buffer is 2, but in one process modules take turns"),
         (nn.Linear(64, 10), mm.Decoupled(), "Linear has no repeated blocks"),
     ):
         before = {key: value.clone() for key, value in model.state_dict().items()}

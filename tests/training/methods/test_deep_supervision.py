@@ -7,16 +7,16 @@ import torch
 import torch.nn.functional as F
 
 import minimand as mm
-from layerwise_models import digits, models, recipe
+from layerwise_models import MODELS, digits, new_model, recipe
 from minimand.training.methods.deep_supervision import Supervised
 
 
 def planned(name: str, method: mm.DeepSupervision) -> Supervised:
-    (problem,) = method.plan(models()[name], lambda: digits(8)[0], 10, 1).problems
+    (problem,) = method.plan(new_model(name), lambda: digits(8)[0], 10, 1).problems
     return cast(Supervised, problem.module)
 
 
-@pytest.mark.parametrize("name", models())
+@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("auxiliary", ["mlp_sr", "auglocal"])
 def test_the_gradient_is_that_of_the_network_and_the_mean_of_the_heads(name: str, auxiliary: Any) -> None:
     method = mm.DeepSupervision(auxiliary=auxiliary, weight=0.3)
@@ -38,7 +38,7 @@ def test_the_gradient_is_that_of_the_network_and_the_mean_of_the_heads(name: str
 def test_without_weight_it_is_backpropagation() -> None:
     trained = []
     for method in (mm.Backpropagation(), mm.DeepSupervision(weight=0.0)):
-        model = models()["vectors"]
+        model = new_model("vectors")
         mm.fit(model, (digits(), digits(64)), method=method, recipe=recipe(2))
         trained.append(model.state_dict())
     for key, value in trained[0].items():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import minimand as mm
-from layerwise_models import digits, models, recipe, same
+from layerwise_models import MODELS, digits, new_model, recipe, same
 from minimand.networks.as_network import as_network
 from minimand.training.methods.local.partition import divided
 
@@ -103,15 +103,15 @@ def test_where_blocks_begin() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-@pytest.mark.parametrize("name", models())
+@pytest.mark.parametrize("name", MODELS)
 def test_networks_without_such_layers_are_cut_evenly(name: str, size: int) -> None:
-    model, x = models()[name], digits(4)[0]
+    model, x = new_model(name), digits(4)[0]
     network = as_network(model)
     parts, shapes = divided(model, network, size, x)
     count = len(network.layers)
     assert parts == [range(j, min(j + size, count)) for j in range(0, count, size)]
     assert len(shapes) == len(parts) - 1
-    assert same(model, models()[name])
+    assert same(model, new_model(name))
 
 
 def test_what_cannot_learn_or_be_read_is_named() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import minimand as mm
-from layerwise_models import digits, models, recipe, same
+from layerwise_models import digits, new_model, recipe, same
 from minimand.models.vision.greedy import greedy_cifar
 from minimand.networks.as_network import as_network
 from minimand.training.methods.local.layerwise import Ensemble
@@ -16,7 +16,7 @@ from minimand.training.methods.local.layerwise import Ensemble
 
 @pytest.mark.parametrize("name", ["momentum", "chain"])
 def test_it_weighs_the_classifiers_by_powers_of_two(name: str) -> None:
-    model, x = models()[name].eval(), digits(6)[0]
+    model, x = new_model(name).eval(), digits(6)[0]
     plan = mm.Layerwise(hidden_layers=2).plan(model, lambda: x, 10, 1)
     outputs = [problem.module.eval()(x) for problem in plan.problems]
     weights = torch.tensor([2.0**j for j in range(len(outputs))])
@@ -32,17 +32,17 @@ def test_it_weighs_the_classifiers_by_powers_of_two(name: str) -> None:
 
 def test_it_is_there_after_training_and_after_a_resumed_run(tmp_path: Path) -> None:
     data, method = (digits(), digits(64)), mm.Layerwise(hidden_layers=2)
-    result = mm.fit(models()["momentum"], data, method=method, recipe=recipe(2), run=tmp_path / "run")
+    result = mm.fit(new_model("momentum"), data, method=method, recipe=recipe(2), run=tmp_path / "run")
     evaluation = result.ensemble_evaluation
     assert result.ensemble is not None
     assert evaluation is not None
     assert mm.evaluate(result.ensemble, data, precision="fp32").loss == pytest.approx(evaluation.loss)
     assert f"all classifiers together: {100 * cast(float, evaluation.accuracy):.2f} %" in str(result)
-    again = mm.fit(models()["momentum"], data, method=method, recipe=recipe(2), run=tmp_path / "run")
+    again = mm.fit(new_model("momentum"), data, method=method, recipe=recipe(2), run=tmp_path / "run")
     assert again.ensemble is not None
     assert again.ensemble_evaluation == evaluation
     assert same(again.ensemble, result.ensemble)
-    whole = mm.fit(models()["chain"], data, recipe=recipe())
+    whole = mm.fit(new_model("chain"), data, recipe=recipe())
     assert whole.ensemble is None
     assert str(whole).endswith("epochs")
 
@@ -65,8 +65,8 @@ def test_the_last_block_is_learned_anew_below_a_smaller_head(cache: Any) -> None
 
 @pytest.mark.parametrize("start", [1, -2])
 def test_training_begins_at_a_block_and_the_cache_with_it(start: int) -> None:
-    model = models()["momentum"]
-    before = as_network(models()["momentum"])
+    model = new_model("momentum")
+    before = as_network(new_model("momentum"))
     network, data = as_network(model), (digits(), digits(64))
     result = mm.fit(model, data, method=mm.Layerwise(start=start, cache="memory"), recipe=recipe())
     first = start % len(network.layers)
@@ -74,7 +74,7 @@ def test_training_begins_at_a_block_and_the_cache_with_it(start: int) -> None:
     assert all(same(a, b) for a, b in zip(frozen, [before.stem, *before.layers[:first]], strict=True))
     assert all(not same(a, b) for a, b in zip(network.layers[first:], before.layers[first:], strict=True))
     assert len(cast(Ensemble, result.ensemble).heads) == len(network.layers) - first - 1
-    plain = models()["momentum"]
+    plain = new_model("momentum")
     mm.fit(plain, data, method=mm.Layerwise(start=start), recipe=recipe())
     for x, y in zip(plain.state_dict().values(), model.state_dict().values(), strict=True):
         torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-4)
@@ -83,4 +83,4 @@ def test_training_begins_at_a_block_and_the_cache_with_it(start: int) -> None:
 def test_a_start_that_is_no_block_is_named() -> None:
     for start in (4, -5):
         with pytest.raises(ValueError, match=f"Layerwise.start is {start}, and there are 4 blocks; expected -4 to 3"):
-            mm.fit(models()["momentum"], (digits(64), digits(64)), method=mm.Layerwise(start=start))
+            mm.fit(new_model("momentum"), (digits(64), digits(64)), method=mm.Layerwise(start=start))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 import minimand as mm
-from layerwise_models import digits, models, recipe, same
+from layerwise_models import MODELS, digits, new_model, recipe, same
 from minimand.layers.heads import AUXILIARIES, auxiliary
 from minimand.networks.as_network import as_network
 from minimand.report.size import saved_bytes
@@ -20,10 +20,10 @@ from minimand.training.loop.state_batch import StateBatch
 from minimand.training.methods.local.layerwise import Shallow
 
 
-@pytest.mark.parametrize("name", models())
+@pytest.mark.parametrize("name", MODELS)
 def test_a_block_moves_itself_and_its_classifier_and_nothing_else(name: str) -> None:
     """At the end of each problem, every tensor that is not of its block, statistics included, is what it was."""
-    model = models()[name]
+    model = new_model(name)
     network = as_network(model)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     moved: list[set[str]] = []
@@ -47,7 +47,7 @@ def test_a_block_moves_itself_and_its_classifier_and_nothing_else(name: str) -> 
 
 
 def test_a_learnable_coefficient_moves_with_its_layer_alone() -> None:
-    model = cast(Any, models()["learnable"])
+    model = cast(Any, new_model("learnable"))
     (stage, *_) = [stage for stage in model.stages if len(stage.layers) > 1]
     index = model.layers.index(stage.layers[1])
     inputs: list[Tensor] = []
@@ -62,9 +62,9 @@ def test_a_learnable_coefficient_moves_with_its_layer_alone() -> None:
     assert torch.equal(first[[k for k in range(len(first)) if k != 1]], last[[k for k in range(len(last)) if k != 1]])
 
 
-@pytest.mark.parametrize("name", models())
+@pytest.mark.parametrize("name", MODELS)
 def test_no_gradient_crosses_a_boundary_and_the_last_problem_is_the_network(name: str) -> None:
-    model = models()[name].eval()
+    model = new_model(name).eval()
     x = digits(8)[0]
     plan = mm.Layerwise(hidden_layers=2).plan(model, lambda: x, 10, 1)
     for problem in plan.problems:
@@ -80,7 +80,7 @@ def test_no_gradient_crosses_a_boundary_and_the_last_problem_is_the_network(name
 @pytest.mark.parametrize("name", ["momentum", "chain"])
 def test_what_is_kept_for_the_backward_pass_is_that_of_the_block(name: str) -> None:
     """As much as where the state below is given: nothing is kept of earlier blocks. End to end keeps more."""
-    model = models()[name]
+    model = new_model(name)
     x, y = digits(32)
     plan = mm.Layerwise().plan(model, lambda: x, 10, 1)
 
@@ -129,7 +129,7 @@ def test_a_run_that_stops_in_any_layer_goes_on_to_the_same_bits(at: int, tmp_pat
         "recipe": mm.Recipe(2, 64, mm.SGD(0.05), ema=0.9, precision="fp32"),
         "checkpoint_every": 0,
     }
-    whole = models()["momentum"]
+    whole = new_model("momentum")
     expected = mm.fit(whole, data, **options)
 
     class Killed(Exception):
@@ -140,13 +140,13 @@ def test_a_run_that_stops_in_any_layer_goes_on_to_the_same_bits(at: int, tmp_pat
             raise Killed
 
     with pytest.raises(Killed):
-        mm.fit(models()["momentum"], data, run=tmp_path / "run", callbacks=[kill], **options)
-    again = models()["momentum"]
+        mm.fit(new_model("momentum"), data, run=tmp_path / "run", callbacks=[kill], **options)
+    again = new_model("momentum")
     result = mm.fit(again, data, run=tmp_path / "run", **options)
     for key, value in whole.state_dict().items():
         assert torch.equal(value, again.state_dict()[key]), key
     assert [h["test_loss"] for h in result.history] == [h["test_loss"] for h in expected.history]
-    finished = models()["momentum"]
+    finished = new_model("momentum")
     mm.fit(finished, data, run=tmp_path / "run", **options)
     assert all(
         torch.equal(a, b) for a, b in zip(whole.state_dict().values(), finished.state_dict().values(), strict=True)
@@ -154,7 +154,7 @@ def test_a_run_that_stops_in_any_layer_goes_on_to_the_same_bits(at: int, tmp_pat
 
 
 def trained(tmp: Path | None = None, **options: Any) -> tuple[nn.Module, mm.training.FitResult]:
-    model = models()["momentum"]
+    model = new_model("momentum")
     how = mm.Recipe(2, 64, mm.SGD(0.05), mm.StepDecay(at=()), augmentation=mm.Augmentation(), precision="fp32")
     return model, mm.fit(model, (digits(), digits(64)), method=mm.Layerwise(**options), recipe=how, run=tmp)
 
@@ -175,7 +175,7 @@ def test_kept_activations_change_nothing_but_the_cost(tmp_path: Path) -> None:
 
 
 def test_what_is_below_a_block_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = cast(Any, models()["momentum"])
+    model = cast(Any, new_model("momentum"))
     calls: list[int] = []
     model.layers[0].register_forward_hook(lambda *_: calls.append(1))
     counts: list[int] = []
@@ -198,7 +198,7 @@ def test_a_run_with_kept_views_goes_on_to_the_same_bits(tmp_path: Path) -> None:
         "recipe": augmented,
         "checkpoint_every": 0,
     }
-    expected = models()["momentum"]
+    expected = new_model("momentum")
     mm.fit(expected, data, **options)
 
     class Killed(Exception):
@@ -209,12 +209,12 @@ def test_a_run_with_kept_views_goes_on_to_the_same_bits(tmp_path: Path) -> None:
             raise Killed
 
     with pytest.raises(Killed):
-        mm.fit(models()["momentum"], data, run=tmp_path / "run", callbacks=[kill], **options)
+        mm.fit(new_model("momentum"), data, run=tmp_path / "run", callbacks=[kill], **options)
     assert not list(tmp_path.rglob("activations-*"))
-    again = models()["momentum"]
+    again = new_model("momentum")
     mm.fit(again, data, run=tmp_path / "run", **options)
     assert same(expected, again)
-    one = models()["momentum"]
+    one = new_model("momentum")
     mm.fit(one, data, **{**options, "method": mm.Layerwise(cache="disk", cache_precision="bf16")})
     assert not same(expected, one)
 
@@ -225,7 +225,7 @@ def test_no_room_is_told_before_anything_begins(
 ) -> None:
     free = 10_000.0 if cache == "memory" else type("Usage", (), {"free": 10_000})()
     monkeypatch.setattr(f"minimand.training.methods.local.activations.{name}", lambda *_: free)
-    model, before = models()["momentum"], models()["momentum"]
+    model, before = new_model("momentum"), new_model("momentum")
     with pytest.raises(ValueError, match=rf"cache is '{cache}' and needs [\d.]+ GB, of which 1e-05 GB are free"):
         mm.fit(model, (digits(), digits(64)), method=mm.Layerwise(cache=cast(Any, cache)), run=tmp_path / "run")
     assert same(model, before)
@@ -235,10 +235,10 @@ def test_no_room_is_told_before_anything_begins(
 def test_what_cannot_be_kept_is_refused() -> None:
     data, cached = (digits(64), digits(64)), mm.Layerwise(cache="memory")
     with pytest.raises(ValueError, match="the recipe mixes them; expected cache='off'"):
-        mm.fit(models()["momentum"], data, method=cached, recipe=mm.Recipe(1, 32, mixup=0.2))
+        mm.fit(new_model("momentum"), data, method=cached, recipe=mm.Recipe(1, 32, mixup=0.2))
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*digits(64)), 32)
     with pytest.raises(ValueError, match="activations of a loader"):
-        mm.fit(models()["momentum"], (loader, loader), method=cached)
+        mm.fit(new_model("momentum"), (loader, loader), method=cached)
     with pytest.raises(ValueError, match="views is 2, but nothing is kept"):
         mm.Layerwise(views=2)
     with pytest.raises(ValueError, match="Did you mean 'memory'"):
@@ -303,7 +303,7 @@ def test_the_chain_of_a_sequential() -> None:
         state = layer(state)
     assert torch.equal(network.head(state), chain(x))
     assert set(cast(nn.Module, network).state_dict()) == {f"module.{key}" for key in chain.state_dict()}
-    assert as_network(model := cast(Any, models()["momentum"])) is model
+    assert as_network(model := cast(Any, new_model("momentum"))) is model
 
 
 def test_bad_input_is_named() -> None:
@@ -343,4 +343,4 @@ def test_bad_input_is_named() -> None:
         with pytest.raises(ValueError, match=message):
             mm.Layerwise(**cast(Any, options))
     with pytest.raises(ValueError, match="4 layers, which is 1 block of 9|is 1 block of 9"):
-        mm.fit(models()["momentum"], data, method=mm.Layerwise(block_size=9))
+        mm.fit(new_model("momentum"), data, method=mm.Layerwise(block_size=9))

@@ -9,16 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import minimand as mm
-from layerwise_models import digits, models, recipe
+from layerwise_models import MODELS, digits, new_model, recipe
 from minimand.experiments.reopen import used_by
 from minimand.training.methods.local.layerwise import Shallow
 
 
-@pytest.mark.parametrize("name", models())
+@pytest.mark.parametrize("name", MODELS)
 def test_a_global_loss_mixes_two_gradients_and_touches_no_later_layer(name: str) -> None:
     """The gradient of a block is (1 - g) times that of its classifier's loss and g times that of the network's."""
     x, y = digits(8)
-    model = models()[name]
+    model = new_model(name)
     method = mm.Layerwise(global_weight=0.3)
     plan = method.plan(model, lambda: x, 10, 1)
     for problem in plan.problems:
@@ -61,7 +61,7 @@ def test_networks_learn_by_them(options: dict[str, Any], cache: Any) -> None:
 @pytest.mark.parametrize("auxiliary", ["predsim", "linear"])
 def test_similarity_is_cited_where_it_was_used(auxiliary: Any, tmp_path: Path) -> None:
     method = mm.Layerwise(auxiliary=auxiliary)
-    mm.fit(models()["chain"], (digits(64), digits(64)), method=method, recipe=recipe(), run=tmp_path / "run")
+    mm.fit(new_model("chain"), (digits(64), digits(64)), method=method, recipe=recipe(), run=tmp_path / "run")
     for cited in (mm.bibliography(method), mm.bibliography(*used_by(tmp_path / "run"))):
         assert ("nokland2019" in cited) == (auxiliary == "predsim")
         assert "belilovsky2019greedy" in cited

@@ -24,6 +24,7 @@ from minimand.training.loop.events import Event, StepDone, Warned
 from minimand.training.runs import checkpoint as checkpoints
 from minimand.training.runs.checkpoint import CheckpointError
 from minimand.training.runs.run import Run, RunError
+from warm_python import DRAWING, PRELOADED
 
 RECIPE = mm.Recipe(epochs=3, batch_size=20, optimizer=mm.SGD(lr=0.02), ema=0.9, precision="fp32")
 
@@ -429,7 +430,7 @@ def test_random_kills_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     # Start-up would take most of a process's life: they are forked from one that has imported everything.
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(
-        [f"minimand.{p}" for p in ("cli", "data", "models", "training")] + ["torch._dynamo"]
+        [f"minimand.{p}" for p in ("cli", "data", "models", "training")] + [*PRELOADED, *DRAWING]
     )
 
     def start(folder: Path) -> BaseProcess:
