@@ -11,6 +11,7 @@ from torch import nn
 
 import minimand as mm
 from minimand.data import as_data
+from minimand.experiments.reopen import used_by
 from minimand.experiments.study import STUDIES
 from minimand.report.page import Figures, _certificate_svg
 from minimand.report.size import count_flops
@@ -205,6 +206,19 @@ def test_citations_are_those_of_what_was_used(capsys: pytest.CaptureFixture) -> 
         mm.cite("heavyball")
     with pytest.raises(TypeError, match="int has no references"):
         mm.cite(3)
+
+
+def test_scaling_rules_memory_equilibria_and_optimizers_are_cited(tmp_path: Path) -> None:
+    """By the objects, and by the folder of a run that used them."""
+    settings: Any = {"in_channels": 2, "num_classes": 2, "parametrization": "complete_p", "memory": "reversible"}
+    model = mm.create_model("mlp(depth=2)", "leapfrog", **settings)
+    recipe = mm.Recipe(epochs=1, optimizer="muon")
+    mm.fit(model, "nested_rings(samples=50)", recipe=recipe, run=tmp_path / "run")
+    layer = mm.Equilibrium(nn.Linear(2, 2))
+    keys = ("dey2025completep", "maclaurin2015reversible", "jordan2024muon")
+    for text in (mm.bibliography(model, recipe), mm.bibliography(*used_by(tmp_path / "run"))):
+        assert all(f"{{{key}," in text for key in keys)
+    assert "{bai2019deq," in mm.bibliography(nn.Sequential(layer))
 
 
 def test_every_reference_is_in_the_bibliography() -> None:

@@ -3,7 +3,7 @@
 import inspect
 import math
 import warnings
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,8 @@ class Equilibrium(nn.Module):
 
     penalty: Tensor | None = None
     """The regularization of the last call in training, None without one."""
+
+    references: ClassVar[tuple[str, ...]] = ("bai2019deq",)
 
     def __init__(
         self,

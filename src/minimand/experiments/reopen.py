@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from ..algorithms import ALGORITHMS, Algorithm, as_algorithm, specification
 from ..data import Data, as_data, list_data, load_data
 from ..data.data import Arrays
 from ..data.description import described
-from ..layers.stochastic_depth import DropPath
+from ..models.named import references_of
 from ..models.own import is_own, make_own, source_of
 from ..models.registry import model_from_config
 from ..networks import skeletons
@@ -267,10 +268,11 @@ def used_by(run: str | Path) -> list[Any]:
         name = str(model.get("algorithm")).partition("(")[0]
         if name in ALGORITHMS:
             things.append(name)
-        if model.get("drop_path"):
-            things.append(DropPath(model["drop_path"]))
+        things.append(SimpleNamespace(references=references_of(model)))
     with suppress(ValueError):  # a method of one's own
         things.append(method_from_config(method))
+    with suppress(ValueError):  # an optimizer of one's own
+        things.append(from_config(config["recipe"]))
     if isinstance(data, dict) and data.get("name") in list_data():
         things.append(data["name"])
     return things

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from .._support.errors import MinimandError, unknown_name
 from .._support.names.calls import parse_call
 from .._support.torch.weights import OtherWeightsError, mismatch
+from ..layers.stochastic_depth import DropPath
 from ..surgery.changes import changes
 from ..surgery.harden import harden, hardening_settings
 from ..surgery.normalize import Normalized, normalize
 from ..trainability.initialization.initialize import initialize
+from ..trainability.initialization.scheme import SCHEMES
 from .info import ModelInfo, integer, model_info
 
 
@@ -89,6 +91,11 @@ class NamedModel(nn.Module, PyTorchModelHubMixin, library_name="minimand", tags=
         return torch.randn(shape, generator=generator)
 
     @property
+    def references(self) -> tuple[str, ...]:
+        """Keys into references.bib of what neither the family nor the algorithm names, as stochastic depth."""
+        return references_of(self._config)
+
+    @property
     def config(self) -> dict[str, Any]:
         """The arguments of `create_model` that make this network, the name as `model`."""
         kinds = [record.kind for record in changes(self) if isinstance(record, Normalized) and record.model is self]
@@ -138,6 +145,16 @@ class NamedModel(nn.Module, PyTorchModelHubMixin, library_name="minimand", tags=
         """Store the network in a folder; the options are those of the Hugging Face hub."""
         self._hub_mixin_config = self.config
         return super().save_pretrained(save_directory, **options)
+
+
+def references_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Keys into references.bib of what the arguments that make a named model ask for beside family and algorithm."""
+    rule = config.get("parametrization")
+    return (
+        *(DropPath.references if config.get("drop_path") else ()),
+        *(SCHEMES[parse_call(rule, "parametrization")[0]].references if rule else ()),
+        *(("maclaurin2015reversible",) if config.get("memory") == "reversible" else ()),
+    )
 
 
 class PlainNetwork(nn.Sequential, NamedModel):  # pyright: ignore[reportIncompatibleVariableOverride]

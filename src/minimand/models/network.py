@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from .._support.errors import MinimandError
 from ..algorithms import Algorithm, as_algorithm, is_map, specification
-from ..layers.stochastic_depth import DropPath
 from ..networks.memory.choice import Memory, check_memory
 from ..networks.unrolled import Blocks, Unrolled, unroll
 from ..theory.kernel import Binding
@@ -82,11 +81,6 @@ class UnrolledNetwork(StagedNetwork):
         if algorithm is not None:
             options["algorithm"] = as_algorithm(algorithm)
         return super().from_pretrained(pretrained_model_name_or_path, **options)
-
-    @property
-    def references(self) -> tuple[str, ...]:
-        """Keys into references.bib of what neither the family nor the algorithm names: stochastic depth."""
-        return DropPath.references if self._config.get("drop_path") else ()
 
     def _built(self, sizes: Mapping[str, Any]) -> list[Parts]:
         """The family's parts: for each oracle that is learned, or once where the family cuts its layers for them."""

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -79,6 +79,8 @@ class Muon:
     Hidden are the weights of every linear or convolutional layer but the first and the last of the model, in the order
     of registration; embeddings, biases, normalization, scales and coefficients go to AdamW with the first and the last.
     """
+
+    references: ClassVar[tuple[str, ...]] = ("jordan2024muon",)
 
     lr: float = 0.02
     """The spectral norm of a step, for matrices that are not taller than wide."""

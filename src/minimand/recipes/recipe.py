@@ -137,10 +137,11 @@ class Recipe:
 
     @property
     def references(self) -> tuple[str, ...]:
-        """Keys into references.bib of the tricks that the recipe uses."""
+        """Keys into references.bib of the tricks that the recipe uses, its optimizer among them."""
         tricks = {"brock2021high": self.adaptive_clip, "zhang2019lookahead": self.lookahead}
         tricks["jordan2024airbench"] = self.whiten or self.lookahead or self.biases != 1
-        return tuple(key for key, is_used in tricks.items() if is_used)
+        optimizer = getattr(self.optimizer, "references", ())
+        return (*optimizer, *(key for key, is_used in tricks.items() if is_used))
 
 
 # A first look at any data set in about the same time: how many samples are seen, at most and at least how often.

@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 from .._support.errors import WrongTypeError
+from ..equilibrium import Equilibrium
 from ..layers import FewBitLayer
 from ..networks import skeletons
 from ..surgery import changes
@@ -32,13 +33,13 @@ def _references(thing: Any) -> list[str]:
 
 
 def _parts(thing: Any) -> Iterable[Any]:
-    """The description, the algorithms, the normalizations and the layers of few-bit weights of a model."""
+    """The description, the algorithms, the changes, the equilibria and the layers of few-bit weights of a model."""
     yield getattr(thing, "info", None)
     yield getattr(thing, "algorithm", None)
     if hasattr(thing, "named_modules"):
         yield from (skeleton.algorithm for skeleton in skeletons(thing))
         yield from changes(thing)
-        yield from (module for module in thing.modules() if isinstance(module, FewBitLayer))
+        yield from (module for module in thing.modules() if isinstance(module, FewBitLayer | Equilibrium))
 
 
 def short_citation(key: str) -> str:
