@@ -257,6 +257,11 @@ def test_the_certificate_of_drawn_signs_is_of_every_draw_and_of_the_mean() -> No
     text = str(mm.certify("bdia", depth=8))
     assert "consistent for every draw" in text
     assert "gradient descent's (not the mean of the" in text
+    drawn = mm.certify("bdia", depth=8).reasons["drawn"]
+    assert (
+        "in training every draw is reversible in closed form" in drawn
+    )  # at rest it is gradient descent, which is not
+    assert "reversible" not in mm.certify(A.BDIA(sign=mm.Drawn(0.0, 0.5)), depth=8).reasons["drawn"]
     for sign in (-0.5, 0.5):
         assert mm.equivalent(A.BDIA(sign=sign), A.HeavyBall(step_size=1 + sign, momentum=-sign)).relation == "identical"
     assert mm.identify("gradient_descent").algorithm == A.GradientDescent()

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 from typing import cast
 
 from ..algorithms import Algorithm, Drawn, Read, Table, as_algorithm, filled, is_map
+from .dynamics.recurrence import NoRecurrenceError, recurrence
 from .dynamics.response import gains as gains_of
-from .kernel import Answer, Kernel, consistency, input_atoms, kernel
+from .kernel import Answer, Kernel, consistency, exactly, input_atoms, kernel
 from .scalars import Number, short_text
 from .symbols import Combination
 
@@ -76,8 +78,20 @@ def what_is_drawn(algorithm: Algorithm, depth: int) -> str:
     lowest, highest = _range_of_gains(algorithm, drawn, layers)
     return (
         f"{always}; gains between {lowest:.3g} and {highest:.3g} over all draws of {layers} layers; the mean of "
-        f"the kernels over the draws is {is_mean} (not the mean of the outputs)"
+        f"the kernels over the draws is {is_mean} (not the mean of the outputs){_backwards(algorithm, drawn, depth)}"
     )
+
+
+def _backwards(algorithm: Algorithm, drawn: Mapping[str, Drawn], depth: int) -> str:
+    """Whether the steps run backwards whatever is drawn, as the end of a sentence; empty where they do not."""
+    for values in product(*((c.low, c.high) for c in drawn.values())):
+        try:
+            run = recurrence(exactly(replace(algorithm, **dict(zip(drawn, values, strict=True)))), depth, "residual")
+        except NoRecurrenceError:
+            return ""
+        if run.kept:
+            return ""
+    return "; in training every draw is reversible in closed form (memory='reversible')"
 
 
 def _unknown(name: str) -> Read:
