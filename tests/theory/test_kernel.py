@@ -1,3 +1,6 @@
+from fractions import Fraction
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
@@ -116,3 +119,61 @@ def test_memory_that_grows_is_counted() -> None:
 def test_bad_input(depth: int, binding, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kernel(mm.algorithms.HeavyBall(), depth, binding)
+
+
+class _Listed(mm.Algorithm):
+    """Heavy ball whose state is a list within a list."""
+
+    def start(self, x: Any) -> Any:
+        return [x, [x]]
+
+    def step(self, state: Any, gradient: Any, k: int) -> Any:
+        x, (previous,) = state
+        return [x - gradient(x) + (x - previous) / 2, [x]]
+
+    def read(self, state: Any) -> Any:
+        return state[0]
+
+
+class _Growing(_Listed):
+    """A list of all states."""
+
+    def start(self, x: Any) -> Any:
+        return [x]
+
+    def step(self, state: Any, gradient: Any, k: int) -> Any:
+        return [*state, state[-1] - gradient(sum(state) / len(state))]
+
+    def read(self, state: Any) -> Any:
+        return state[-1]
+
+
+def test_a_state_may_be_a_list() -> None:
+    assert mm.equivalent(_Listed(), "heavy_ball")
+    assert mm.certify(_Listed(), depth=8).reversible
+    assert mm.certify(_Growing(), depth=8).memory == (1, 9)
+
+
+@pytest.mark.parametrize("depth", [2.0, "3", True, None, 0])
+def test_a_depth_that_is_none_is_named_everywhere(depth: Any) -> None:
+    for ask in (
+        lambda: mm.certify("heavy_ball", depth),
+        lambda: kernel("heavy_ball", depth),
+        lambda: mm.identify("heavy_ball", depth),
+        lambda: mm.equivalent("heavy_ball", "nesterov", depth),
+        lambda: mm.theory.distance("heavy_ball", "nesterov", depth),
+    ):
+        with pytest.raises((TypeError, ValueError), match=f"depth is {depth!r}; expected"):
+            ask()
+
+
+@pytest.mark.parametrize("size", [2.0, "3", True, 0])
+def test_a_size_that_is_none_is_named(size: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"width is {size!r}; expected"):
+        mm.certify("heavy_ball", 4, width=size)
+
+
+@pytest.mark.parametrize("huge", [10**400, -Fraction(10**400, 3), lambda k: 10**400])
+def test_a_coefficient_that_no_tensor_holds_is_not_finite(huge: Any) -> None:
+    with pytest.raises(ValueError, match=r"momentum.* is -?inf; expected a finite number"):
+        mm.certify(mm.algorithms.HeavyBall(momentum=huge), depth=4)

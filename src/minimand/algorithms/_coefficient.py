@@ -4,10 +4,11 @@ A coefficient has at each step a scalar, or a table: nested tuples of scalars of
 """
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from numbers import Integral, Real
+from numbers import Integral, Rational, Real
 from typing import Annotated, Any
 
 from .._support.errors import MinimandError, WrongTypeError
@@ -198,6 +199,8 @@ def as_number(value: Any) -> Any:
         value = scalar if isinstance(scalar, Real) else value.item()
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
+    if isinstance(value, Rational) and abs(value) > sys.float_info.max:
+        return math.inf  # no tensor holds it
     if not hasattr(value, "item"):
         return value
     return int(value) if isinstance(value, Integral) else float(str(value))  # float32(0.9) is 0.9, not 0.8999999762

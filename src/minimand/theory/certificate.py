@@ -16,8 +16,17 @@ from .dynamics.linear_system import Pole
 from .dynamics.region import StabilityRegion
 from .dynamics.stability import Order, Stability, tail, zero_stability
 from .dynamics.start import order_of_network, with_start
-from .kernel import AlgorithmLike, Binding, Kernel, check_binding, consistency, extended, kernel
-from .oracles import DivisionByZeroError
+from .kernel import (
+    AlgorithmLike,
+    Binding,
+    Kernel,
+    check_binding,
+    check_depth,
+    consistency,
+    extended,
+    kernel,
+)
+from .oracles import DivisionByZeroError, check_count
 from .promises import NORMALIZED, boundedness, second_input, tables, what_is_drawn
 from .rate import Rate, rate as worst_case
 from .scalars import sum_text
@@ -208,9 +217,10 @@ def certify(
     if binding is None:
         raise MinimandError("binding is None; expected 'residual' or 'operator'.")
     check_binding(binding)
+    check_depth(depth)
     for size_name, size in {"width": width, "d_in": d_in, "d_out": d_out}.items():
-        if size is not None and size < 1:
-            raise MinimandError(f"{size_name} is {size}; expected at least 1.")
+        if size is not None:
+            check_count(size_name, size)
     if splitting is not None:
         check_splitting(splitting, [oracle for oracle in algorithm.oracles if not is_map(oracle)])
     steps = depth * (STEPS[splitting] if splitting else 1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from .._support.errors import MinimandError
-from ..algorithms import Algorithm, is_map
+from ..algorithms import as_algorithm, is_map
 from .oracles import (
     BINDINGS as BINDINGS,
     INPUT as INPUT,
@@ -73,7 +73,7 @@ class Kernel:
         return self.steps.shares(atom, self.depth)
 
 
-def kernel(algorithm: Algorithm, depth: int, binding: Binding | None = None) -> Kernel:
+def kernel(algorithm: AlgorithmLike, depth: int, binding: Binding | None = None) -> Kernel:
     """Run any algorithm on symbols for `depth` steps, growing history and several oracles included.
 
     Without a binding the answers are gradients (proximal ones subgradients at the new point); with one they are those
@@ -81,7 +81,7 @@ def kernel(algorithm: Algorithm, depth: int, binding: Binding | None = None) -> 
     read of it. Raises NonlinearStepError where `start`, `step` or `read` is not linear in states and answers.
     """
     check_binding(binding)
-    return kernel_of(Steps(algorithm, binding), depth)
+    return kernel_of(Steps(as_algorithm(algorithm), binding), depth)
 
 
 def kernel_of(steps: Steps, depth: int) -> Kernel:

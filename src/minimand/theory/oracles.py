@@ -1,6 +1,7 @@
 """An algorithm's steps asked with symbols: the atoms of inputs and answers, and oracles that answer with them."""
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
 from .._support.errors import MinimandError, WrongTypeError, unknown_name
@@ -126,9 +127,16 @@ def extended(algorithm: Algorithm, depth: int) -> Algorithm:
 
 
 def check_depth(depth: int) -> None:
-    """Raise MinimandError unless a network has layers."""
-    if depth < 1:
-        raise MinimandError(f"depth is {depth}; expected at least 1.")
+    """Raise MinimandError unless a depth is a whole number of layers, at least one."""
+    check_count("depth", depth)
+
+
+def check_count(name: str, count: int) -> None:
+    """Raise MinimandError unless the count of this name is a whole number, at least one."""
+    if isinstance(count, bool) or not isinstance(count, Integral):
+        raise WrongTypeError(f"{name} is {count!r}; expected a whole number.")
+    if count < 1:
+        raise MinimandError(f"{name} is {count}; expected at least 1.")
 
 
 def check_binding(binding: Any) -> None:

@@ -203,7 +203,7 @@ class Steps:
             values = {name: c(k) for name, c in self.algorithm.coefficients().items()}
         except MinimandError:  # of a coefficient that this step may not use
             return None
-        key = (self._states[k], *values.values())
+        key = (str(self._states[k]), *values.values())  # a state may be a list, which has no hash
         if key not in self._read:
             chosen = self.algorithm.rebind(**{name: Read(lambda _, v=v: v) for name, v in values.items()})
             try:

@@ -94,7 +94,7 @@ def test_what_mixes_entries_is_no_activation_and_nothing_is_promised(
         (nn.Sequential(Between(torch.relu), nn.LayerNorm(4)), "LayerNorm inside the block, which is not affine"),
         (nn.Sequential(Between(torch.tanh), nn.Tanh(), nn.Linear(4, 4)), "2 activations between linear maps"),
         (nn.Sequential(nn.Tanh(), Between(torch.tanh)), "Tanh, which is linear nowhere, before the first linear map"),
-        (Skip(Between(torch.relu), nn.Tanh(), nn.Identity()), "add takes in a map of the input that no weight turns"),
+        (Skip(Between(torch.relu), nn.Tanh(), nn.Identity()), "add takes in what has passed no linear map"),
         (nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.AvgPool1d(2), nn.Linear(4, 4)), "AvgPool1d inside the block"),
     ],
 )

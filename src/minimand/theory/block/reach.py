@@ -74,7 +74,7 @@ def _after(node: fx.Node, passed: Operation, before: Sequence[Reached]) -> Reach
         truths = [r.identity for r in (before if kind == "add" else before[:1])]
         identity = next(truth for truth in ("yes", "unknown", "no") if truth in truths)
         if any(_is_fixed(r) for r in before) or (kind == "sub" and len(before) > 1 and before[1].identity == "yes"):
-            opaque = opaque or f"{passed.name} takes in a map of the input that no weight turns off"
+            opaque = opaque or f"{passed.name} takes in what has passed no linear map and is not the input"
     elif kind == "same":
         identity = before[0].identity
     operations = {name: op for reached in before for name, op in reached.operations.items()}
@@ -86,7 +86,7 @@ def _after(node: fx.Node, passed: Operation, before: Sequence[Reached]) -> Reach
 
 
 def _is_fixed(reached: Reached) -> bool:
-    """Whether data is a map of the input, and not the input, that passed no weights which can be 0."""
+    """Whether data is a map of the input, and not the input, that passed no linear map, which could be 0."""
     attends = any(op.kind == "attention" for op in reached.path)
     return reached.level == 0 and reached.identity == "no" and not attends
 

@@ -64,7 +64,9 @@ def _structure(output: Reached) -> BlockStructure:
 def _of_its_parts(structure: BlockStructure, block: nn.Module) -> BlockStructure:
     """The structure of a block that was not looked through: what kind it is, by the modules in it."""
     attention = tuple(
-        Operation("attention", type(m).__name__) for name, m in block.named_modules() if _attends(name, m)
+        Operation("attention", type(m).__name__)
+        for name, m in block.named_modules()
+        if _attends(name, m) and not isinstance(m, nn.Identity)
     )
     convolutional = structure.convolutional or any(isinstance(m, ConvNd) for m in block.modules())
     return replace(structure, convolutional=convolutional, operations=structure.operations + attention)

@@ -132,14 +132,14 @@ def _fit(cls: type[Algorithm], target: Algorithm, layers: int) -> Algorithm | No
     initial = [float(coefficients[name](0) if name in coefficients else getattr(default, name)) for name in names]
     for start in (initial, [0.3] * len(initial), [0.5] * len(initial)):
         values = fit(start, slice(-1))
-        if values is not None:
-            rows = slice(-1)
-            if np.abs(residual(values, slice(None))).max() >= 1e-7:
-                with_output = fit(values, slice(None))  # a coefficient may be of the read-out alone
-                if with_output is not None:
-                    values, rows = with_output, slice(None)
-            simple = (v for v in _simple_values(values) if np.abs(residual(v, rows)).max() < 1e-12)
-            return candidate(next(simple, values))
+        if values is None:
+            continue
+        # A coefficient may be of the read-out alone.
+        reads_alike = np.abs(residual(values, slice(None))).max() < 1e-7
+        whole = values if reads_alike else fit(values, slice(None))
+        values, rows = (values, slice(-1)) if whole is None else (whole, slice(None))
+        simple = (v for v in _simple_values(values) if np.abs(residual(v, rows)).max() < 1e-12)
+        return candidate(next(simple, values))
     return None
 
 
