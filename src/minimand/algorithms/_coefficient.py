@@ -199,7 +199,7 @@ def as_number(value: Any) -> Any:
         value = scalar if isinstance(scalar, Real) else value.item()
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
-    if isinstance(value, Rational) and abs(value) > sys.float_info.max:
+    if isinstance(value, Rational) and abs(Fraction(value)) > sys.float_info.max:
         return math.inf  # no tensor holds it
     if not hasattr(value, "item"):
         return value

@@ -217,10 +217,7 @@ def certify(
     if binding is None:
         raise MinimandError("binding is None; expected 'residual' or 'operator'.")
     check_binding(binding)
-    check_depth(depth)
-    for size_name, size in {"width": width, "d_in": d_in, "d_out": d_out}.items():
-        if size is not None:
-            check_count(size_name, size)
+    _check_sizes(depth, width=width, d_in=d_in, d_out=d_out)
     if splitting is not None:
         check_splitting(splitting, [oracle for oracle in algorithm.oracles if not is_map(oracle)])
     steps = depth * (STEPS[splitting] if splitting else 1)
@@ -246,6 +243,13 @@ def certify(
                 undefined.append(f"at {at}, where a step divides by 0; keep the bounds away from it")
     worst = None if rate is None else worst_case(algorithm, *rate, steps=steps)
     return replace(whole, rate=worst, ends=ends, reasons={**whole.reasons, "undefined": "; ".join(undefined)})
+
+
+def _check_sizes(depth: int, **sizes: int | None) -> None:
+    check_depth(depth)
+    for name, size in sizes.items():
+        if size is not None:
+            check_count(name, size)
 
 
 def _split(certificate: Certificate) -> Certificate:
