@@ -55,6 +55,12 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], dict[str, Any]]]
     "plain sequence": (lambda: nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), {}, {"model": "given"}),
     "own": (Own, {}, {"model": Own}),
     "rewired": (lambda: mm.rewire(_deep(), "heavy_ball"), {}, {"model": lambda: _deep()}),
+    "rewired in part": (lambda: mm.rewire(_deep(), "heavy_ball", exclude="0.0"), {}, {"model": lambda: _deep()}),
+    "rewired branches": (
+        lambda: mm.rewire(_former(), "heavy_ball(momentum=Learnable(0.5, 0, 1))", at="branches"),
+        {},
+        {"model": lambda: _former()},
+    ),
     "averaged": (Own, {"recipe": mm.Recipe(2, 20, ema=0.9)}, {"model": Own}),
     "stopped": (Own, {"recipe": mm.Recipe(3, 20, mm.SGD(3.0), validation=0.2, early_stopping=1)}, {"model": Own}),
     "layerwise": (lambda: mm.create_model("mlp(width=4)", in_channels=2, num_classes=2), {"method": "layerwise"}, {}),
@@ -63,6 +69,12 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], dict[str, Any]]]
 
 def _deep() -> nn.Sequential:
     return nn.Sequential(nn.Sequential(*[nn.Sequential(nn.Linear(2, 2)) for _ in range(3)]), nn.Linear(2, 2))
+
+
+def _former() -> nn.Sequential:
+    layer = nn.TransformerEncoderLayer(4, 2, 4, 0.0, batch_first=True, norm_first=True)
+    encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    return nn.Sequential(nn.Linear(2, 4), nn.Unflatten(1, (1, 4)), encoder, nn.Flatten(), nn.Linear(4, 2))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -20,7 +20,7 @@ from ..data.description import described
 from ..models.named import references_of
 from ..models.own import is_own, make_own, source_of
 from ..models.registry import model_from_config
-from ..networks import skeletons
+from ..networks import repeated, skeletons
 from ..networks.fingerprint import model_fingerprint
 from ..recipes import Recipe, from_config
 from ..surgery import rewire
@@ -224,11 +224,17 @@ def _own(
 
 
 def _rewired(model: nn.Module, wired: list[str]) -> nn.Module:
-    """A model of one's own, rewired as the run's was where that was by a registered algorithm."""
+    """A model of one's own, its blocks or branches rewired as the run's were, if by a registered algorithm."""
     algorithms = {text.rpartition(": ")[2] for text in wired}
     if len(algorithms) != 1 or any(skeleton.is_wired for skeleton in skeletons(model)):
         return model
-    return rewire(model, as_algorithm(algorithms.pop(), allow_files=False))
+    names = {name for text in wired for name in text.rpartition(": ")[0].split()}
+    blocks = [block for run in repeated.runs(model) for block in run]
+    left_out = [block for block in blocks if not any(f"{name}.".startswith(f"{block}.") for name in names)]
+    if len(left_out) == len(blocks):
+        return model
+    at = "blocks" if names <= set(blocks) else "branches"
+    return rewire(model, as_algorithm(algorithms.pop(), allow_files=False), at=at, exclude=left_out)
 
 
 def _load_trained(
