@@ -11,14 +11,15 @@ demo: .venv/demo
 	$(BIN)/minimand certify gradient_descent heavy_ball nesterov_y --depth 3
 	$(BIN)/minimand compare --data digits --algorithm gradient_descent heavy_ball nesterov_y --run runs/demo
 
+# A worker has a core, and so a thread: more of them wait for each other in all that the tests start.
 test: .venv/dev
-	$(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # The full products of the registries, then kills, full disks and damaged files: about an hour on two cores.
 soak: .venv/dev
 	$(INSTALL) -e '.[cluster]'
-	$(BIN)/pytest -n 2 -m soak
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m soak
 	$(BIN)/python tests/soak/soak.py
 
 # Wheel and sdist, and the tests beside what was built from the sdist, with core dependencies only;
