@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from turns import in_turns, machine, parser, print_ratios, seconds
+from turns import in_modes, in_turns, print_ratios, seconds
 
 import minimand as mm
 from minimand._support.torch.torchvision import require_torchvision
@@ -110,19 +110,5 @@ def step(network: nn.Module, batch: Batch, device: torch.device) -> float:
     return seconds(run, device)
 
 
-def main() -> None:
-    command = parser(__doc__, rounds=20)
-    command.add_argument("--size", nargs="+", choices=list(SIZES), default=list(SIZES))
-    command.add_argument("--batch", type=int, default=12)
-    command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    command.add_argument("--mode", choices=("eager", "compiled", "both"), default="both")
-    options = command.parse_args()
-    torch.set_num_threads(options.threads)
-    print(machine(torch.device(options.device)))
-    for compiled in {"eager": [False], "compiled": [True], "both": [False, True]}[options.mode]:
-        for name in options.size:
-            measure(name, options.batch, options.rounds, torch.device(options.device), compiled)
-
-
 if __name__ == "__main__":
-    main()
+    in_modes(__doc__, "size", list(SIZES), 12, measure, choices=list(SIZES))

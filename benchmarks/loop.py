@@ -6,7 +6,7 @@ changed; results/ holds committed runs.
 """
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -124,19 +124,28 @@ class Turns:
             self.began = now(self.device)
 
 
+def random_images(count: int) -> mm.Data:
+    """Images of CIFAR-10's shape to train on, and ten of them as a test part."""
+    images, labels = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8), torch.arange(count) % 10
+    return as_data((Arrays(images, labels), Arrays(images[:10], labels[:10])))
+
+
+def twice(make: Callable[[], nn.Module]) -> list[nn.Module]:
+    """Two networks of the same weights."""
+    models = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        models.append(make())
+    return models
+
+
 def race(name: str, precision: Any, batch: int, rounds: int, device: torch.device) -> None:
     """Print the median milliseconds of a step of each, and their ratio."""
     if model_info(name.partition("(")[0]).takes_tokens:
         race_text(name, precision, batch, rounds, device)
         return
-    n = batch * (rounds + WARMUP)
-    images = torch.randint(256, (n, 3, 32, 32), dtype=torch.uint8)
-    labels = torch.arange(n) % 10
-    data = as_data((Arrays(images, labels), Arrays(images[:10], labels[:10])))
-    models = []
-    for _ in range(2):
-        torch.manual_seed(0)
-        models.append(mm.create_model(name, "gradient_descent"))
+    data = random_images(batch * (rounds + WARMUP))
+    models = twice(lambda: mm.create_model(name, "gradient_descent"))
     recipe = mm.Recipe(
         epochs=1,
         batch_size=batch,

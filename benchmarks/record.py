@@ -10,13 +10,13 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from loop import WARMUP, Turns
+from loop import WARMUP, Turns, random_images, twice
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from turns import machine, parser, print_ratios
 
 import minimand as mm
-from minimand.data import Arrays, as_data
+from minimand.data import Arrays
 
 
 class Script:
@@ -99,14 +99,8 @@ def main() -> None:
     device = torch.device(options.device)
     torch.set_num_threads(options.threads)
     print(machine(device))
-    n = options.batch * (options.rounds + WARMUP)
-    images = torch.randint(256, (n, 3, 32, 32), dtype=torch.uint8)
-    labels = torch.arange(n) % 10
-    data = as_data((Arrays(images, labels), Arrays(images[:10], labels[:10])))
-    models = []
-    for _ in range(2):
-        torch.manual_seed(0)
-        models.append(mm.create_model("airbench", width=options.width))
+    data = random_images(options.batch * (options.rounds + WARMUP))
+    models = twice(lambda: mm.create_model("airbench", width=options.width))
     recipe = mm.recipe("airbench", epochs=1, batch_size=options.batch, precision=options.precision)
     turns = Turns(Script(models[0], data, recipe, device), device)
     mm.fit(models[1], data, recipe=recipe, device=device, callbacks=[turns], progress=False)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
-from turns import in_turns, machine, parser, print_ratios, seconds
+from turns import in_modes, in_turns, print_ratios, seconds
 
 import minimand as mm
 from minimand.models.network import UnrolledNetwork
@@ -105,19 +105,5 @@ def step(network: nn.Module, x: Tensor, y: Tensor, device: torch.device) -> floa
     return seconds(lambda: F.cross_entropy(network(x), y).backward(), device)
 
 
-def main() -> None:
-    command = parser(__doc__, rounds=20)
-    command.add_argument("--model", nargs="+", default=["preact_resnet20", "preact_resnet56", "resnet20"])
-    command.add_argument("--batch", type=int, default=64)
-    command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    command.add_argument("--mode", choices=("eager", "compiled", "both"), default="both")
-    options = command.parse_args()
-    torch.set_num_threads(options.threads)
-    print(machine(torch.device(options.device)))
-    for compiled in {"eager": [False], "compiled": [True], "both": [False, True]}[options.mode]:
-        for name in options.model:
-            measure(name, options.batch, options.rounds, torch.device(options.device), compiled)
-
-
 if __name__ == "__main__":
-    main()
+    in_modes(__doc__, "model", ["preact_resnet20", "preact_resnet56", "resnet20"], 64, measure)

@@ -5,7 +5,8 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import torch
 
@@ -21,6 +22,32 @@ def parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
     options.add_argument("--rounds", type=int, default=rounds)
     options.add_argument("--threads", type=int, default=1, help="1 gives the steadiest times, those of the processor")
     return options
+
+
+def in_modes(
+    description: str | None,
+    contest: Literal["model", "size"],
+    names: Sequence[str],
+    batch: int,
+    measure: Callable[[str, int, int, torch.device, bool], None],
+    choices: Sequence[str] | None = None,
+) -> None:
+    """Measure each name that the command line has for `contest`, eager, compiled or both.
+
+    `measure` takes a name, the batch size, the number of rounds, the device and whether networks are compiled.
+    """
+    command = parser(description, rounds=20)
+    command.add_argument(f"--{contest}", nargs="+", choices=choices, default=list(names))
+    command.add_argument("--batch", type=int, default=batch)
+    command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    command.add_argument("--mode", choices=("eager", "compiled", "both"), default="both")
+    options = command.parse_args()
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    print(machine(device))
+    for compiled in {"eager": [False], "compiled": [True], "both": [False, True]}[options.mode]:
+        for name in getattr(options, contest):
+            measure(name, options.batch, options.rounds, device, compiled)
 
 
 def machine(device: torch.device = CPU) -> str:

@@ -11,6 +11,7 @@ import yaml
 from torch import nn
 
 import minimand as mm
+from command_line import refused
 from minimand._support.sealed import sealed_yaml
 from minimand.cli import main
 from minimand.models.own import make_own
@@ -36,15 +37,6 @@ RINGS = ["--data", "nested_rings(samples=100)", "--model", "mlp(width=8)", "--ep
 def _run(capsys: pytest.CaptureFixture, *arguments: str) -> str:
     main(list(arguments))
     return capsys.readouterr().out
-
-
-def _fails(capsys: pytest.CaptureFixture, *arguments: str) -> str:
-    with pytest.raises(SystemExit) as stopped:
-        main(list(arguments))
-    assert stopped.value.code == 2
-    output = capsys.readouterr()
-    assert "Traceback" not in output.err
-    return " ".join(output.err.split()) or " ".join(output.out.split())
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +65,7 @@ def test_a_run_is_resumed_by_its_folder_alone(capsys: pytest.CaptureFixture) -> 
     _run(capsys, "train", *RINGS, "--seed", "3", "--lr", "0.01", "--run", "mine")
     assert "was finished before" in _run(capsys, "train", "--run", "mine")
     assert "was finished before" in _run(capsys, "train", *RINGS, "--seed", "3", "--lr", "0.01", "--run", "mine")
-    message = _fails(capsys, "train", "--run", "mine", "--epochs", "3")
+    message = refused(capsys, "train", "--run", "mine", "--epochs", "3")
     assert "recipe.Recipe.epochs was 2 and is 3" in message
 
 
@@ -96,13 +88,13 @@ def test_an_algorithm_of_one_s_own(capsys: pytest.CaptureFixture, tmp_path: Path
     (tmp_path / "own.py").write_text(OWN)
     assert "Half(step_size=1.0, momentum=0.25)" in _run(capsys, "certify", "own.py:Half(momentum=0.25)")
     _run(capsys, "train", *RINGS, "--algorithm", "own.py:Half", "--run", "mine")
-    assert "a folder never decides what code runs" in _fails(capsys, "train", "--run", "mine")
+    assert "a folder never decides what code runs" in refused(capsys, "train", "--run", "mine")
     assert "was finished before" in _run(capsys, "train", "--run", "mine", "--algorithm", "own.py:Half")
-    message = _fails(capsys, "evaluate", "mine")
+    message = refused(capsys, "evaluate", "mine")
     assert "'own:Half(step_size=1.0, momentum=0.5)' is your own" in message
     assert "--algorithm path/to/file.py:MyMethod" in message
     assert "accuracy" in _run(capsys, "evaluate", "mine", "--algorithm", "own.py:Half")
-    assert "a run of 'own:Half" in _fails(capsys, "evaluate", "mine", "--algorithm", "gradient_descent")
+    assert "a run of 'own:Half" in refused(capsys, "evaluate", "mine", "--algorithm", "gradient_descent")
     text = _run(capsys, "cite", "mine")
     assert "wu2024optdnn" in text
     assert "polyak1964heavyball" not in text
@@ -114,9 +106,9 @@ def test_a_changed_algorithm_is_another(capsys: pytest.CaptureFixture, tmp_path:
     _run(capsys, "train", *RINGS, "--algorithm", "own.py:My", "--run", "mine")
     (tmp_path / "own.py").unlink()
     (tmp_path / "other.py").write_text(SLOW.format(0.01))
-    message = _fails(capsys, "train", "--run", "mine", "--algorithm", "other.py:My", *RINGS)
+    message = refused(capsys, "train", "--run", "mine", "--algorithm", "other.py:My", *RINGS)
     assert "the algorithm is not what it was" in message.replace("command.algorithm", "")
-    assert "is not what it was when the run" in _fails(capsys, "evaluate", "mine", "--algorithm", "other.py:My")
+    assert "is not what it was when the run" in refused(capsys, "evaluate", "mine", "--algorithm", "other.py:My")
 
 
 def test_algorithms_that_read_the_same_are_told_apart(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
@@ -146,7 +138,7 @@ def test_a_tampered_run_runs_nothing(capsys: pytest.CaptureFixture, tmp_path: Pa
     del config["checksum"]
     (tmp_path / "mine" / "config.yaml").write_text(sealed_yaml(yaml.safe_dump(config)))
     for arguments in (["train", "--run", "mine"], ["evaluate", "mine"]):
-        _fails(capsys, *arguments)
+        refused(capsys, *arguments)
     assert "wu2024optdnn" in _run(capsys, "cite", "mine")
     assert not (tmp_path / "ran").exists()
 
@@ -156,7 +148,7 @@ def test_cite_names_the_default_model_and_the_method(capsys: pytest.CaptureFixtu
     text = _run(capsys, "cite", "runs/1")
     for key in ("wu2024optdnn", "polyak1964heavyball", "rumelhart1986", "sander2021momentum"):
         assert key in text
-    assert "nothing to cite: parity has no reference" in _fails(capsys, "cite", "parity")
+    assert "nothing to cite: parity has no reference" in refused(capsys, "cite", "parity")
 
 
 def test_evaluate_says_which_checkpoint_it_passes_over(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
@@ -264,7 +256,7 @@ def test_list_names_everything(capsys: pytest.CaptureFixture, kind: str) -> None
 def test_bad_input_gets_a_message_and_leaves_nothing(
     capsys: pytest.CaptureFixture, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    assert message in _fails(capsys, *arguments)
+    assert message in refused(capsys, *arguments)
     assert not list(tmp_path.iterdir())
 
 
@@ -282,7 +274,7 @@ def test_a_missing_package_is_named_with_its_extra(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "PEPit", None)
-    message = _fails(capsys, "certify", "heavy_ball", "--rate", "1", "10")
+    message = refused(capsys, "certify", "heavy_ball", "--rate", "1", "10")
     assert "PEPit is needed" in message
     assert "pip install 'minimand[theory]'" in message
 
@@ -303,7 +295,7 @@ def test_every_command_has_help_and_refuses_what_it_does_not_know(capsys: pytest
         main([command, "--help"])
     assert stopped.value.code == 0
     assert mm.list_commands()[command].split()[0] in capsys.readouterr().out
-    message = _fails(capsys, command, "--no-such-option")
+    message = refused(capsys, command, "--no-such-option")
     assert "--no-such-option" in message or f"minimand {command} --help" in message
 
 
@@ -342,7 +334,7 @@ def test_studies_are_listed_run_and_printed(capsys: pytest.CaptureFixture) -> No
     ],
 )
 def test_a_study_refuses(capsys: pytest.CaptureFixture, arguments: tuple[str, ...], message: str) -> None:
-    assert message in _fails(capsys, "study", *arguments)
+    assert message in refused(capsys, "study", *arguments)
     assert not list(Path().glob("runs/studies/*/results.json"))
 
 
@@ -404,7 +396,7 @@ def test_diagnose_reads_and_repairs_a_model_of_ones_own(capsys: pytest.CaptureFi
         (["net.py:Net", "--shape", "64", "--batch-size", "0"], "--batch-size is 0"),
     ]
     for arguments, message in cases:
-        assert message in _fails(capsys, "diagnose", *arguments)
+        assert message in refused(capsys, "diagnose", *arguments)
 
 
 def test_diagnose_saves_the_repaired_weights_and_a_page(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
@@ -446,8 +438,8 @@ def test_train_layer_by_layer_and_go_on(capsys: pytest.CaptureFixture) -> None:
     assert "block 3" in shown
     assert "was finished before" in _run(capsys, "train", "--run", "greedy")
     assert "belilovsky2019greedy" in _run(capsys, "cite", "greedy")
-    assert "Did you mean 'layerwise'" in _fails(capsys, "train", "--data", "digits", "--method", "layerwize")
-    assert "Did you mean 'hidden_layers'" in _fails(
+    assert "Did you mean 'layerwise'" in refused(capsys, "train", "--data", "digits", "--method", "layerwize")
+    assert "Did you mean 'hidden_layers'" in refused(
         capsys, "train", "--data", "digits", "--method", "layerwise(hidden=2)"
     )
 
@@ -482,7 +474,7 @@ def test_probe_a_trained_network(capsys: pytest.CaptureFixture) -> None:
         (["net.py:plain", "--data", "digits", "--plot", "nowhere/x.svg"], "expected a file in a folder that exists"),
     ]
     for arguments, message in cases:
-        assert message in _fails(capsys, "probe", *arguments)
+        assert message in refused(capsys, "probe", *arguments)
 
 
 HARD = ["--data", "digits", "--model", "resnet20(width=2, depth=3, activation='sign', weight_bits=1)", "--epochs", "1"]
@@ -507,11 +499,11 @@ def test_a_run_of_a_network_of_steps_is_packed_evaluated_and_exported(capsys: py
 
 def test_what_cannot_be_packed_or_evaluated(capsys: pytest.CaptureFixture) -> None:
     _run(capsys, "train", *RINGS, "--run", "soft", "--quiet")
-    assert "has no thresholds, so there is nothing to pack" in _fails(capsys, "pack", "soft", "-o", "soft.packed")
-    assert "expected a file in a folder that exists" in _fails(capsys, "pack", "soft", "-o", "nowhere/soft.packed")
-    assert "expected a file in a folder that exists" in _fails(capsys, "export", "soft", "-o", "soft")
+    assert "has no thresholds, so there is nothing to pack" in refused(capsys, "pack", "soft", "-o", "soft.packed")
+    assert "expected a file in a folder that exists" in refused(capsys, "pack", "soft", "-o", "nowhere/soft.packed")
+    assert "expected a file in a folder that exists" in refused(capsys, "export", "soft", "-o", "soft")
     Path("cut.packed").write_bytes(b"123")
-    assert "cut.packed is cut short or no packed model" in _fails(capsys, "evaluate", "cut.packed")
-    assert "unknown activation 'sing'. Did you mean 'sign'?" in _fails(
+    assert "cut.packed is cut short or no packed model" in refused(capsys, "evaluate", "cut.packed")
+    assert "unknown activation 'sing'. Did you mean 'sign'?" in refused(
         capsys, "train", "--data", "digits", "--model", "resnet20(activation='sing')"
     )

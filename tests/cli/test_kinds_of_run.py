@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from command_line import refused
 from minimand.cli import main
 
 KINDS = {
@@ -41,13 +42,6 @@ def _there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
 
 
-def _error(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(SystemExit) as stopped:
-        main(words)
-    assert stopped.value.code == 2
-    return capsys.readouterr().err
-
-
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("command", ["evaluate", "probe", "diagnose"])
@@ -56,11 +50,11 @@ def test_data_of_another_kind_are_named_beside_what_the_run_takes(
 ) -> None:
     words = [command, kind, "--data", DATA[data]]
     if (kind, data) == ("text", "numbers"):  # any file is read as text, but not with the options of a table
-        assert "unknown argument of text_data 'label'" in _error(words, capsys)
+        assert "unknown argument of text_data 'label'" in refused(capsys, *words)
     elif kind != data:
-        assert f"{kind} was trained" in _error(words, capsys)
+        assert f"{kind} was trained" in refused(capsys, *words)
     elif (command, kind) == ("probe", "numbers"):
-        assert "is a regression; probes tell classes apart" in _error(words, capsys)
+        assert "is a regression; probes tell classes apart" in refused(capsys, *words)
     else:
         main(words)
 
@@ -86,5 +80,5 @@ def test_data_of_another_kind_are_named_beside_what_the_run_takes(
 def test_a_command_for_another_kind_of_run_is_refused_in_a_line(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert message in " ".join(_error(words, capsys).split())
+    assert message in refused(capsys, *words)
     assert not Path("images/plan.yaml").exists()

@@ -11,6 +11,7 @@ import yaml
 from rich.console import Console
 
 import minimand as mm
+from command_line import refused
 from minimand import cli
 from minimand.cli import main
 from minimand.cli.commands._registry import COMMANDS
@@ -32,15 +33,6 @@ raise SystemExit("whatever is below is not run")
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-
-
-def _fails(capsys: pytest.CaptureFixture, *arguments: str) -> str:
-    with pytest.raises(SystemExit) as stopped:
-        main(list(arguments))
-    assert stopped.value.code == 2
-    output = capsys.readouterr()
-    assert "Traceback" not in output.err
-    return " ".join((output.err or output.out).split())
 
 
 WRONG = {
@@ -73,7 +65,7 @@ def test_a_wrong_option_is_named_before_data_are_read(
         raise AssertionError("the data were read first")
 
     monkeypatch.setattr("minimand.data.registry.load_data", load)
-    message = _fails(capsys, name, "--data", "digits", f"--{option}", WRONG[option])
+    message = refused(capsys, name, "--data", "digits", f"--{option}", WRONG[option])
     assert f"--{option} is " in message or message.startswith(f"minimand: unknown {option} ")
     assert WRONG[option] in message
 
@@ -110,7 +102,7 @@ def test_every_option_of_a_training_can_stand_in_a_file(name: str, tmp_path: Pat
 )
 def test_a_file_that_cannot_be_used_says_why(text: str, message: str, capsys: pytest.CaptureFixture) -> None:
     Path("c.yaml").write_text(text)
-    assert message in _fails(capsys, "train", "--config", "c.yaml")
+    assert message in refused(capsys, "train", "--config", "c.yaml")
 
 
 def test_the_configuration_of_a_run_begins_the_same_run(capsys: pytest.CaptureFixture) -> None:
@@ -173,7 +165,7 @@ def test_a_model_of_one_s_own_is_evaluated_and_predicts(capsys: pytest.CaptureFi
 
     np.save("x.npy", np.zeros((2, 2), "float32"))
     for words in (["evaluate", "run"], ["predict", "run", "x.npy"], ["export", "run", "-o", "x.onnx"]):
-        assert "--model path/to/net.py:net" in _fails(capsys, *words)
+        assert "--model path/to/net.py:net" in refused(capsys, *words)
     main(["evaluate", "run", "--model", "net.py:net"])
     assert "accuracy" in capsys.readouterr().out
     main(["predict", "run", "x.npy", "--model", "net.py:net", "--top", "2"])
@@ -185,14 +177,14 @@ def test_a_model_of_one_s_own_is_evaluated_and_predicts(capsys: pytest.CaptureFi
         (["predict", "run"], "no files to predict"),
         (["predict", "run", "x.npy", "--top", "0"], "--top is 0; expected an integer, at least 1"),
     ):
-        assert message in _fails(capsys, *words)
+        assert message in refused(capsys, *words)
 
 
 def test_evaluate_takes_other_data_of_the_same_kind_and_no_others(capsys: pytest.CaptureFixture) -> None:
     main(["train", *RINGS, "--run", "run"])
     main(["evaluate", "run", "--data", "nested_rings(samples=60)"])
     assert "60 of nested_rings" in capsys.readouterr().out
-    assert "was trained on samples of the shape (2,), and digits has" in _fails(
+    assert "was trained on samples of the shape (2,), and digits has" in refused(
         capsys, "evaluate", "run", "--data", "digits"
     )
 
@@ -210,7 +202,7 @@ def test_shells_complete(
     assert str(tmp_path) in capsys.readouterr().out.replace("\n", "")
     (written,) = (path for path in tmp_path.rglob("*") if path.is_file())
     assert written.read_text() == script.removesuffix("\n")
-    assert "unknown shell 'zhs'. Did you mean 'zsh'?" in _fails(capsys, "completion", "zhs")
+    assert "unknown shell 'zhs'. Did you mean 'zsh'?" in refused(capsys, "completion", "zhs")
 
 
 def test_diagnose_looks_at_the_batch_that_is_named(capsys: pytest.CaptureFixture) -> None:
@@ -221,13 +213,13 @@ def test_diagnose_looks_at_the_batch_that_is_named(capsys: pytest.CaptureFixture
     )
     main(["diagnose", "net.py:net", "--shape", "5", "--batch-size", "8"])
     assert "8 samples" in capsys.readouterr().out
-    message = _fails(capsys, "diagnose", "mlp", "--data", "digits", "--shape", "3")
+    message = refused(capsys, "diagnose", "mlp", "--data", "digits", "--shape", "3")
     assert "--shape is (3,), and --data 'digits' is given too" in message
-    assert "--shape is (0, 3)" in _fails(capsys, "diagnose", "mlp", "--shape", "0", "3")
+    assert "--shape is (0, 3)" in refused(capsys, "diagnose", "mlp", "--shape", "0", "3")
     main(["train", "--data", "digits", "--model", "mlp(width=4)", "--epochs", "1", "--run", "run", "--quiet"])
-    assert "was trained on samples of the shape" in _fails(capsys, "diagnose", "run", "--data", "nested_rings")
+    assert "was trained on samples of the shape" in refused(capsys, "diagnose", "run", "--data", "nested_rings")
     main(["train", "--data", "digits", "--model", "net.py:net", "--epochs", "1", "--run", "own", "--quiet"])
-    assert "--own-model path/to/net.py:net" in _fails(capsys, "diagnose", "own")
+    assert "--own-model path/to/net.py:net" in refused(capsys, "diagnose", "own")
     main(["diagnose", "own", "--own-model", "net.py:net"])
 
 
@@ -241,7 +233,7 @@ def test_diagnose_looks_at_the_batch_that_is_named(capsys: pytest.CaptureFixture
 )
 def test_explain_ignores_no_option(arguments: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
     Path("run").mkdir()
-    assert message in _fails(capsys, "explain", *arguments)
+    assert message in refused(capsys, "explain", *arguments)
 
 
 def test_a_model_takes_settings_of_any_model_by_its_name(capsys: pytest.CaptureFixture) -> None:
@@ -251,7 +243,7 @@ def test_a_model_takes_settings_of_any_model_by_its_name(capsys: pytest.CaptureF
     trained = mm.load("runs/1").model
     assert isinstance(trained, UnrolledNetwork)
     assert (trained.memory, trained.config["parametrization"]) == ("reversible", "mup")
-    assert "Did you mean 'reversible'" in _fails(capsys, *train, model.format("reversable"))
+    assert "Did you mean 'reversible'" in refused(capsys, *train, model.format("reversable"))
 
 
 def test_a_warning_is_a_line_without_our_source(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

@@ -103,3 +103,12 @@ class Hook:
 
 HOOKS: Registry[type[Hook]] = Registry("hook", "hooks", __name__.rpartition(".")[0], subclass_of(Hook))
 """The hooks by name; a file in this folder registers its own."""
+
+
+def check_images(field: str, data: Data, value: float, more: str = "") -> None:
+    """Raise MinimandError where the samples of `data` are no images, which a field of a recipe, now `value`, needs."""
+    if len(data.shape) != 3:
+        raise MinimandError(
+            f"Recipe.{field} is {value}, but a sample of {data.name} has the shape {data.shape}; expected images, "
+            f"(channels, height, width), or {field}=0.{more}"
+        )

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..._support.errors import MinimandError
 from ..loop.state_batch import StateBatch
 from ..loop.training import Training
-from .hook import HOOKS, Hook
+from .hook import HOOKS, Hook, check_images
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,8 @@ class MixingHook(Hook):
     @classmethod
     def is_wanted(cls, training: Training) -> bool:
         recipe, data = training.recipe, training.data
-        if recipe.cutmix and len(data.shape) != 3:
-            raise MinimandError(
-                f"Recipe.cutmix is {recipe.cutmix}, but a sample of {data.name} has the shape {data.shape}; expected "
-                "images, (channels, height, width), or cutmix=0. Mixup is for samples of any shape."
-            )
+        if recipe.cutmix:
+            check_images("cutmix", data, recipe.cutmix, " Mixup is for samples of any shape.")
         return bool(recipe.mixup or recipe.cutmix)
 
     def mix(self, x: Any, y: Tensor) -> tuple[Any, Tensor]:

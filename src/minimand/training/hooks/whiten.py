@@ -4,12 +4,11 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from ..._support.errors import MinimandError
 from ...data.data import as_prepared
 from ...networks.kinds import layers
 from ...trainability.initialization.initialize import initialize
 from ..loop.training import Training
-from .hook import HOOKS, Hook
+from .hook import HOOKS, Hook, check_images
 
 _IMAGES = 5000
 
@@ -25,11 +24,8 @@ class WhitenHook(Hook):
     @classmethod
     def is_wanted(cls, training: Training) -> bool:
         recipe, data = training.recipe, training.data
-        if recipe.whiten and len(data.shape) != 3:
-            raise MinimandError(
-                f"Recipe.whiten is {recipe.whiten}, but a sample of {data.name} has the shape {data.shape}; expected "
-                "images, (channels, height, width), or whiten=0."
-            )
+        if recipe.whiten:
+            check_images("whiten", data, recipe.whiten)
         return recipe.whiten > 0
 
     def begin_problem(self, module: nn.Module) -> None:
