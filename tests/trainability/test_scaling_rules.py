@@ -240,6 +240,8 @@ def test_features_change_alike_at_every_width() -> None:
     [
         ({"seeds": 0}, "seeds is 0; expected an integer, at least 1"),
         ({"steps": 0}, "steps is 0; expected an integer, at least 1"),
+        ({"depths": (4, "a")}, r"depths\[1\] is 'a'; expected an integer, at least 1"),
+        ({"widths": (0, 8)}, r"widths\[0\] is 0; expected an integer, at least 1"),
         ({"depths": (4, 4)}, r"depths is \(4,\).*; expected two depths or two widths"),
     ],
 )

@@ -147,6 +147,9 @@ def coordinate_check(
     for name, value in {"steps": steps, "seeds": seeds}.items():
         check_number(name, value, 1, math.inf, whole=True)
     optimizer = optimizer or AdamW(lr=5e-4, betas=(0.9, 0.95), weight_decay=0.0)
+    for name, sizes in (("depths", depths), ("widths", widths)):
+        for i, size in enumerate(sizes or ()):
+            check_number(f"{name}[{i}]", size, 1, math.inf, whole=True)
     depths = tuple(sorted({*depths} if depths else (_DEPTHS if widths is None else (_DEPTH,))))
     widths = tuple(sorted({*widths} if widths else (_WIDTH,)))
     by_axis: dict[Axis, list[tuple[int, dict[str, int]]]] = {
