@@ -11,6 +11,8 @@ from torch import Tensor, nn
 import minimand as mm
 from minimand.blocks.convolutional import Skip
 from minimand.blocks.dense import two_layer
+from minimand.blocks.highway import HighwayBranch
+from minimand.blocks.registry import BLOCKS
 from minimand.layers.thresholds import Sign
 
 
@@ -30,6 +32,15 @@ class Between(nn.Module):
 class Snake(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         return h + torch.sin(h) ** 2
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.map(torch.relu(self.map(x)))
 
 
 def _lines(block: nn.Module, **options: Any) -> dict[str, str]:
@@ -95,6 +106,9 @@ def test_what_mixes_entries_is_no_activation_and_nothing_is_promised(
         (nn.Sequential(Between(torch.tanh), nn.Tanh(), nn.Linear(4, 4)), "2 activations between linear maps"),
         (nn.Sequential(nn.Tanh(), Between(torch.tanh)), "Tanh, which is linear nowhere, before the first linear map"),
         (Skip(Between(torch.relu), nn.Tanh(), nn.Identity()), "add takes in what has passed no linear map"),
+        (BLOCKS["convex_gradient"].make(width=4), "has the weights of a linear map before it"),
+        (Tied(), "Linear has the weights of a linear map before it"),
+        (HighwayBranch(4), "sub takes the input away, which no weight turns off"),
         (nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.AvgPool1d(2), nn.Linear(4, 4)), "AvgPool1d inside the block"),
     ],
 )

@@ -29,6 +29,8 @@ class Reached:
     """The operations on the way on which it was changed most."""
     operations: dict[str, Operation] = field(default_factory=dict)
     """The operations on all ways, by node."""
+    weights: frozenset[int] = frozenset()
+    """The identities of the weights of the linear maps on all ways."""
     source: fx.Node | None = None
     """The node of whose entries this one is a function, of each by itself; None of what does not depend on data."""
 
@@ -53,7 +55,13 @@ def reach(node: fx.Node, nodes: Mapping[fx.Node, Reached], modules: Mapping[str,
         by_entry = activation_of(node, lambda t: _value(node, t, {source: t}, modules))
         if by_entry is not None:
             return replace(_after(node, by_entry, [nodes[source]]), source=source)
-    return replace(_after(node, passed, [nodes[n] for n in data]), source=source if keeps_entries(passed) else node)
+    before = [nodes[n] for n in data]
+    reached = replace(_after(node, passed, before), source=source if keeps_entries(passed) else node)
+    weights = _weights(node, nodes, modules) if passed.kind in ("dense", "convolution") else frozenset()
+    if weights & reached.weights:
+        shared = f"{passed.name} has the weights of a linear map before it"
+        reached = replace(reached, opaque=reached.opaque or shared)
+    return replace(reached, weights=reached.weights | weights)
 
 
 def _after(node: fx.Node, passed: Operation, before: Sequence[Reached]) -> Reached:
@@ -73,7 +81,9 @@ def _after(node: fx.Node, passed: Operation, before: Sequence[Reached]) -> Reach
     elif kind in ("add", "sub"):
         truths = [r.identity for r in (before if kind == "add" else before[:1])]
         identity = next(truth for truth in ("yes", "unknown", "no") if truth in truths)
-        if any(_is_fixed(r) for r in before) or (kind == "sub" and len(before) > 1 and before[1].identity == "yes"):
+        if kind == "sub" and len(before) > 1 and before[1].identity == "yes":
+            opaque = opaque or "sub takes the input away, which no weight turns off"
+        elif any(_is_fixed(r) for r in before):
             opaque = opaque or f"{passed.name} takes in what has passed no linear map and is not the input"
     elif kind == "same":
         identity = before[0].identity
@@ -82,13 +92,26 @@ def _after(node: fx.Node, passed: Operation, before: Sequence[Reached]) -> Reach
     if kind not in ("same", "reshape", "add", "sub"):
         path = path if kind == "turned" else (*path, passed)
         operations[node.name] = passed
-    return Reached(True, level, convolutional, identity, opaque, path, operations)
+    weights = frozenset[int]().union(*(reached.weights for reached in before))
+    return Reached(True, level, convolutional, identity, opaque, path, operations, weights)
 
 
 def _is_fixed(reached: Reached) -> bool:
     """Whether data is a map of the input, and not the input, that passed no linear map, which could be 0."""
     attends = any(op.kind == "attention" for op in reached.path)
     return reached.level == 0 and reached.identity == "no" and not attends
+
+
+def _weights(node: fx.Node, nodes: Mapping[fx.Node, Reached], modules: Mapping[str, nn.Module]) -> frozenset[int]:
+    """The identities of the parameters that a linear map multiplies with; biases are left out."""
+    if node.op == "call_module":
+        return frozenset(id(p) for p in modules[str(node.target)].parameters() if p.ndim > 1)
+    if node.op == "get_attr":
+        place, _, name = str(node.target).rpartition(".")
+        value = getattr(modules.get(place), name, None)
+        return frozenset([id(value)] if isinstance(value, nn.Parameter) and value.ndim > 1 else [])
+    constants = [n for n in node.all_input_nodes if not nodes[n].depends]
+    return frozenset[int]().union(*(_weights(n, nodes, modules) for n in constants))
 
 
 def _arguments(node: fx.Node) -> list[fx.Node]:
