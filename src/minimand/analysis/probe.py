@@ -76,7 +76,7 @@ class SeparabilityByLayer:
         return f"probes of {self.hidden_layers} hidden layer{'s' if self.hidden_layers > 1 else ''}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The separability as plain values."""
+        """The separability as a dictionary of numbers, strings and lists, which JSON can hold."""
         return asdict(self)
 
     def __str__(self) -> str:

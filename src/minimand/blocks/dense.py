@@ -1,4 +1,4 @@
-"""Blocks of fully connected layers."""
+"""Blocks of fully connected layers, for inputs that are vectors."""
 
 from torch import nn
 

@@ -93,7 +93,7 @@ class TrainingOptions:
     and fp32 elsewhere."""
     device: Device = None
     compile: bool = False
-    """Run the model through torch.compile."""
+    """Compile the model by torch.compile before it is trained."""
     quiet: Quiet = False
     config: Text = None
     """A YAML file of options by name, such as "epochs: 5"; or the config.yaml of a run, whose options and recipe are

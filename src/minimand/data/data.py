@@ -70,7 +70,7 @@ class Data:
     augmentation: Augmentation = field(default_factory=Augmentation)
     """What training does to images unless a recipe says otherwise."""
     references: tuple[str, ...] = ()
-    """Keys into references.bib."""
+    """The keys of the sources of the data in references.bib."""
     source: str = ""
     """The file, folder or hub where the samples were read."""
     loaded: Mapping[str, Any] = field(default_factory=dict)

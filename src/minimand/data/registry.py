@@ -32,7 +32,7 @@ class DataSet:
     load: Callable[..., Data]
     """The function that gives the samples; its parameters are the options of the data set."""
     references: tuple[str, ...] = ()
-    """Keys into references.bib."""
+    """The keys of the sources of the data set in references.bib."""
 
 
 DATA = Registry[DataSet](

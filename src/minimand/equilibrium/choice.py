@@ -22,9 +22,9 @@ def as_solver(value: Any) -> Solver:
         name = value.partition("(")[0].strip()
         if name in SOLVERS:
             return SOLVERS.make(value)
-        known = {*SOLVERS, *ALGORITHMS}
-        if name.isidentifier() and name not in known:
-            raise unknown_name("solver or algorithm", name, known)
+        names = {*SOLVERS, *ALGORITHMS}
+        if name.isidentifier() and name not in names:
+            raise unknown_name("solver or algorithm", name, names)
     if isinstance(value, str | Algorithm) or (isinstance(value, type) and issubclass(value, Algorithm)):
         return Stepped(value)
     raise WrongTypeError(

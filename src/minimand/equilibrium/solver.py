@@ -63,7 +63,7 @@ class Solver:
 
     @property
     def title(self) -> str:
-        """What messages call the solver."""
+        """The name of the solver in warnings, errors and tables."""
         return type(self).__name__
 
     def begin(self, start: Tensor) -> Iteration:

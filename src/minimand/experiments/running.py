@@ -225,7 +225,7 @@ def _result(study: Study, scale: Scale, measurements: Sequence[Measurement]) -> 
 
 
 def _write(result: StudyResult, folder: Path) -> None:
-    """Write table.md and report.html."""
+    """Write the table of a study, table.md, and its page, report.html, into its folder."""
     study, figures = result.study, Figures()
     write_whole(folder / "table.md", result.markdown())
     content: dict[str, Any] = {

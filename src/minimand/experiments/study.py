@@ -132,7 +132,7 @@ class Study:
     about: str
     """The text on what is measured, what the source leaves open, and what was chosen; Markdown."""
     references: tuple[str, ...]
-    """Keys into references.bib."""
+    """The keys of the study's sources in references.bib."""
     cells: Callable[[Scale], Sequence[Cell]]
     """A function that gives the cells of a scale."""
     measure: Callable[[Cell, int, Bench], Values]

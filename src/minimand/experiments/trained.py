@@ -26,7 +26,7 @@ PARAMETERS = Column("parameters", "parameters", 0)
 RATE = Column("rate", "learning rate")
 LOSS = Column("loss", "test loss", 3)
 COLUMNS = (ERROR, LOSS, Column("parameters", "M parameters", 3, 1e-6), Column("flops", "M FLOPs", 1, 1e-6))
-"""The columns that `measure_classifier` measures."""
+"""The columns of a study's table whose values `measure_classifier` gives."""
 SKELETONS = (
     "gradient_descent",
     "heavy_ball(momentum=0.5)",

@@ -51,7 +51,7 @@ class BitActivations:
 
     @property
     def channels(self) -> int:
-        """The number of channels, C."""
+        """The number of channels C of the packed bits."""
         return self.planes[0].channels
 
     def real(self, levels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Gradients of learned convex functions."""
+"""The gradient of a learned convex function, as a layer."""
 
 import torch
 import torch.nn.functional as F
@@ -31,8 +31,8 @@ class ConvexGradient(nn.Module):
             raise MinimandError(f"inner is {inner}; expected stride 1 and padding with zeros.")
         activation = nn.ReLU() if activation is None else activation
         if not isinstance(activation, MONOTONE):
-            known = ", ".join(kind.__name__ for kind in MONOTONE)
-            raise MinimandError(f"activation is {activation}; expected slopes within [0, 1]: {known}.")
+            monotone = ", ".join(kind.__name__ for kind in MONOTONE)
+            raise MinimandError(f"activation is {activation}; expected slopes within [0, 1]: {monotone}.")
         self.inner, self.activation = inner, activation
 
     def forward(self, x: Tensor) -> Tensor:

@@ -33,8 +33,8 @@ def few_bit_weight(module: nn.Linear | ConvNd, bits: int, unit: float = 1.0) -> 
     """
     check_bits(bits)
     if type(module) not in FEW_BIT_LAYERS:
-        known = ", ".join(kind.__name__ for kind in FEW_BIT_LAYERS)
-        raise WrongTypeError(f"a {type(module).__name__} has no weights of few bits; expected one of {known}.")
+        few_bit_layers = ", ".join(kind.__name__ for kind in FEW_BIT_LAYERS)
+        raise WrongTypeError(f"a {type(module).__name__} has no weights of few bits; expected one of {few_bit_layers}.")
     layer = same_under(FEW_BIT_LAYERS[type(module)], module)
     layer.bits, layer.unit = bits, unit
     return layer

@@ -197,7 +197,7 @@ class StagedNetwork(NamedModel):
         return [part for part, then in zip(parts, [*parts[1:], None], strict=True) if not isinstance(then, Unrolled)]
 
     def _readouts(self, x: Tensor, count: int) -> list[Tensor]:
-        """The first `count` features."""
+        """The first `count` features: what the stages give, from the first one on."""
         x = self._begin(x)
         readouts: list[Tensor] = []
         if self._has_one_stage:

@@ -27,7 +27,7 @@ class Chains:
 
 @dataclass
 class _Call:
-    """One call of a block."""
+    """One call of a block of a chain: the shapes that went in and came out."""
 
     shapes: list[tuple[int, ...]]
     """The shapes of the tensors that it was given."""
@@ -53,7 +53,7 @@ class _Pass:
         self.calls[name].append(_Call([tuple(t.shape) for t in tensors], after))
 
     def leave(self, name: str, output: Any) -> None:
-        """Note what a block returned."""
+        """Note the shape of what the block of a name returned, in its last call."""
         first = output[0] if isinstance(output, tuple | list) and output else output
         if isinstance(first, Tensor):
             self.calls[name][-1].output = tuple(first.shape)

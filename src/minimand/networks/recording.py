@@ -64,7 +64,7 @@ class Call:
     outputs: tuple[int | None, ...]
     """The number of the tensor, or None, for each leaf of what is returned."""
     learns_from: bool
-    """Whether gradients were enabled."""
+    """Whether gradients were enabled when the call was recorded."""
 
     @property
     def is_module(self) -> bool:
@@ -195,13 +195,13 @@ class _Recorder(TorchFunctionMode):
             )
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """A hook before a module."""
+        """Begin to record the call of a module, unless it is called inside of another one: a forward pre-hook."""
         if not self.inside:
             self.waiting.append(mapped((args, kwargs), self.symbol))
         self.inside += 1
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        """A hook after a module."""
+        """Record what a module returned, unless it was called inside of another one: a forward hook."""
         self.inside -= 1
         if not self.inside:
             self.note(module, self.waiting.pop(), output)

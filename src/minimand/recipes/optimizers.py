@@ -40,7 +40,7 @@ class SGD:
 
 @dataclass(frozen=True)
 class AdamW:
-    """Adam with decoupled weight decay."""
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
 
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)

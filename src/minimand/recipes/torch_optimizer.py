@@ -96,16 +96,16 @@ class TorchOptimizer:
 
 
 def _class_of(name: Any) -> Any:
-    known = torch_optimizers()
-    by_any_case = {known_name.lower(): known_name for known_name in {*known, *_SINCE}}
+    optimizers = torch_optimizers()
+    by_any_case = {exact.lower(): exact for exact in {*optimizers, *_SINCE}}
     if not isinstance(name, str) or name.lower() not in by_any_case:
-        raise unknown_name("name of TorchOptimizer", str(name), known.keys() - REFUSED)
+        raise unknown_name("name of TorchOptimizer", str(name), optimizers.keys() - REFUSED)
     exact = by_any_case[name.lower()]
-    if exact not in known:
+    if exact not in optimizers:
         raise MinimandError(f"{PREFIX}{exact} needs torch {_SINCE[exact]}; this is {torch.__version__}.")
     if exact in REFUSED:
         raise MinimandError(f"{PREFIX}{exact} {REFUSED[exact]}, which a training here does not; expected another one.")
-    return known[exact]
+    return optimizers[exact]
 
 
 def _plain_options(options: Any) -> dict[str, Any]:

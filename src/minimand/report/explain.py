@@ -150,10 +150,10 @@ def _without_momentum(run: Skeleton) -> list[str]:
     algorithm = run.algorithm
     if "momentum" not in algorithm.coefficients():
         return []
-    known = _known_without_momentum(algorithm)
-    name = "an algorithm without a name here" if known is None else str(known)
+    without_momentum = _known_without_momentum(algorithm)
+    name = "an algorithm without a name here" if without_momentum is None else str(without_momentum)
     update = {"residual": "x + T(x), ResNet", "operator": "T(x), its blocks one after the other"}[run.binding]
-    is_descent = type(known).__name__ == "GradientDescent"
+    is_descent = type(without_momentum).__name__ == "GradientDescent"
     return [f"with momentum 0 it would be {name}" + (f": {update}" if is_descent else "")]
 
 

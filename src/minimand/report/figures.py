@@ -1,4 +1,4 @@
-"""Figures of runs (extra `plots`)."""
+"""The figures of a run's page: curves, confusion and coefficients (extra `plots`)."""
 
 import io
 import warnings

@@ -39,10 +39,10 @@ def write_report(result: "FitResult") -> Path:
     result.run.check_place()
     model, data, config = result.model, result.data, result.run.config()
     figures = Figures()
-    known = model if isinstance(model, UnrolledNetwork) else None
+    unrolled = model if isinstance(model, UnrolledNetwork) else None
     explanation = explain(model) if skeletons(model) else None
     named = model.info if isinstance(model, NamedModel) else None
-    coefficients = learned_coefficients(known.stages) if known else {}
+    coefficients = learned_coefficients(unrolled.stages) if unrolled else {}
     confusion = result.evaluation and result.evaluation.confusion
     # A model may have more outputs than there are classes.
     classes = [*data.classes, *map(str, range(len(data.classes), len(confusion or ())))]
@@ -51,7 +51,7 @@ def write_report(result: "FitResult") -> Path:
     if named:
         title, description = named.name, f"{named.name}: {named.description}"
     content = {
-        "title": f"{known.algorithm if known else title} on {data.name}",
+        "title": f"{unrolled.algorithm if unrolled else title} on {data.name}",
         "subtitle": explanation.title if explanation else description,
         "facts": _facts(result, data, model),
         "curves": figures.embed(lambda: draw_curves(rows)),

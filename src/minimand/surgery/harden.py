@@ -96,7 +96,7 @@ class _Called:
             self._undo.append(partial(module.__dict__.pop, "forward"))
 
     def restore(self) -> None:
-        """Put the functions back."""
+        """Put back the functions that were replaced in the modules, the last one first."""
         for undo in reversed(self._undo):
             undo()
 

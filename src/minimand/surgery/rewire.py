@@ -164,10 +164,10 @@ def _attached(
 
 def _without(names_by_run: list[list[str]], exclude: Iterable[str], model: nn.Module) -> list[list[str]]:
     """The runs without the blocks excluded: those before and behind one are runs of their own."""
-    known = [name for names in names_by_run for name in names]
+    blocks = [name for names in names_by_run for name in names]
     for name in exclude:
-        if name not in known:
-            raise unknown_name(f"block of {type(model).__name__} to exclude", name, known)
+        if name not in blocks:
+            raise unknown_name(f"block of {type(model).__name__} to exclude", name, blocks)
     parts = [list(part) for names in names_by_run for out, part in groupby(names, set(exclude).__contains__) if not out]
     remaining = [part for part in parts if len(part) > 1]
     if not remaining:

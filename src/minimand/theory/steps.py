@@ -40,7 +40,7 @@ class Step:
 
     @cached_property
     def exact(self) -> bool:
-        """Whether all coefficients are exact."""
+        """Whether all coefficients of the step are exact, none of them rounded."""
         return all(c.exact for c in (*self.points, *self.after))
 
     @property

@@ -40,7 +40,7 @@ class Combination:
 
     @property
     def exact(self) -> bool:
-        """Whether all coefficients are exact."""
+        """Whether all coefficients of the combination are exact, none of them rounded."""
         return all(c.exact for c in self.terms.values())
 
     def same(self, other: "Combination") -> bool:

@@ -1,4 +1,4 @@
-"""`minimand certify`: certificates of algorithms."""
+"""`minimand certify`: what the networks of algorithms can express, and whether they are stable and reversible."""
 
 from pathlib import Path
 from typing import ClassVar

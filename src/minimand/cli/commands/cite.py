@@ -15,7 +15,7 @@ class Cite:
 
     takes: ClassVar[tuple[str, ...]] = ("algorithms", "models", "data")
     things: Positional[tuple[str, ...]]
-    """Names, or folders of runs."""
+    """Names of algorithms, models, data sets, methods, schemes or studies, or folders of runs."""
 
     def __call__(self, console: Console) -> None:
         from ...experiments.citing import cite

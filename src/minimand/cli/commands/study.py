@@ -27,7 +27,7 @@ class _Run:
     """Measure a study and print its table. The same command on the same folder goes on where it was."""
 
     name: Positional[str]
-    """The name of the study."""
+    """The name of a study, as `minimand study list` has it."""
     scale: _Scale = "cpu"
     """smoke takes seconds, cpu at most half an hour on two cores (hours where the study has a plan), paper is the
     published size."""
@@ -65,7 +65,7 @@ class _Table:
     """Print what was measured of a study so far."""
 
     name: Positional[str]
-    """The name of the study."""
+    """The name of a study, as `minimand study list` has it."""
     scale: _Scale = "cpu"
     """The size at which it was measured."""
     run: Text = None

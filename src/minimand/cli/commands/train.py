@@ -53,7 +53,7 @@ class Train(TrainingOptions):
     seed: Whole = None
     """The seed of the first weights, the order of the samples and every random choice; 0 by default."""
     checkpoint_every: float = 60.0
-    """Seconds between checkpoints."""
+    """The seconds between two checkpoints of a run; 0 for one after each step."""
     diagnose: bool = False
     """Diagnose the model as it begins, and stop a run that cannot learn."""
     profile: bool = False

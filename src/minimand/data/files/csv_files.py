@@ -203,7 +203,7 @@ class _Table:
         return f"{shown(file)}, row {i - first + 1}"
 
     def numbers(self) -> Tensor:
-        """The features, (n, d)."""
+        """The features of all rows that were read, a tensor (rows, features)."""
         return torch.frombuffer(self.values, dtype=torch.float32).view(len(self.labels), -1)
 
 

@@ -1,4 +1,4 @@
-"""Parity, whose every input matters."""
+"""The parity of bits: whether the number of ones is odd, on which every input has a say."""
 
 from itertools import product
 

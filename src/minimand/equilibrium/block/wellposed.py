@@ -26,7 +26,7 @@ class Monotone(nn.Module):
         self.potential, self.injection = ConvexGradient(inner, activation), injection
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        """The next state, (N, ...)."""
+        """The state of shape (N, ...) that follows z, for the injected input x."""
         return self.injection(x) + self.potential(z)
 
     @torch.no_grad()
@@ -49,7 +49,7 @@ _SLOPES: dict[type[nn.Module], float] = {
     nn.GELU: 1.13,
     nn.SiLU: 1.1,
 }
-"""The largest slopes of activations."""
+"""The largest slope of each activation, by its class: its Lipschitz constant."""
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Fixed-point iteration, plain or damped."""
+"""The solver that applies the block again and again, plainly or damped."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

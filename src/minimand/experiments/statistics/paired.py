@@ -44,7 +44,7 @@ class PairedDifference:
 
     @property
     def mean(self) -> float:
-        """The mean difference over seeds."""
+        """The mean over seeds of the difference between the two arms."""
         return statistics.mean(self.differences)
 
     @property

@@ -27,7 +27,7 @@ class Work(ABC, Generic[T]):
     @property
     @abstractmethod
     def device(self) -> torch.device:
-        """The device that tasks use."""
+        """The device that each task of the queue computes on."""
 
     @abstractmethod
     def do(self, task: T, callbacks: CallbacksByLabel) -> Record:

@@ -127,7 +127,7 @@ class KernelPlan:
     """A convolution of words of one shape, as the kernels take it but for the addresses of this call."""
 
     numbers: bytes
-    """The head of struct Convolution."""
+    """The bytes of the fields before the pointers in the kernel's struct Convolution."""
     shape: tuple[int, int, int, int]
     """The shape of the sums, (N, Ho, Wo, O)."""
     work: int

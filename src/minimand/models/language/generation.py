@@ -23,7 +23,7 @@ def generate(
     top_k: int | None,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """The work of `UnrolledNetwork.generate`."""
+    """The tokens with those that a language model puts behind them; see `UnrolledNetwork.generate`."""
     _check(model, tokens, max_new_tokens, temperature, top_k)
     (context,) = model.input_shape
     modes = {module: module.training for module in model.modules()}

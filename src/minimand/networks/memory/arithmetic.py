@@ -62,7 +62,7 @@ class Floats:
 
     def __init__(self, query: Tensor, differences: Sequence[Tensor]) -> None:
         self.query, self.differences = query, list(differences)
-        self.kept: list[Tensor] = []
+        self.stored_differences: list[Tensor] = []
         self.remainder: Tensor | None = None
         """What is left of the first step when it was run back, which would be 0 without rounding."""
 
@@ -71,7 +71,7 @@ class Floats:
         if oldest is not None:
             older = self.differences.pop()
             if step.is_kept:
-                self.kept.append(older)
+                self.stored_differences.append(older)
             total = None if step.is_kept else older * step.lags[oldest]
         else:
             total = None
@@ -88,7 +88,7 @@ class Floats:
         if step.oldest is None and not step.lags:
             self.remainder = d - self._sum(step, answers, None)
         elif step.is_kept:
-            self.differences.append(self.kept.pop())
+            self.differences.append(self.stored_differences.pop())
         elif step.oldest is not None:
             self.differences.append((d - self._sum(step, answers, None)).div_(step.lags[step.oldest]))
 
@@ -103,10 +103,10 @@ class Floats:
 
         def unpacked(tensors: Sequence[Tensor]) -> Floats:
             states = Floats(tensors[0], tensors[1:n])
-            states.kept = list(tensors[n:])
+            states.stored_differences = list(tensors[n:])
             return states
 
-        return [self.query, *self.differences, *self.kept], unpacked
+        return [self.query, *self.differences, *self.stored_differences], unpacked
 
     def _sum(self, step: Step, answers: Sequence[Tensor], total: Tensor | None) -> Tensor:
         """All that d_t is the sum of, but for the difference that leaves the state, which is `total`, if any."""

@@ -23,7 +23,7 @@ class Integers:
         self.whole = self._rounded(query)
         self.query = self._floating(self.whole)
         self.differences = [Scaled(self._rounded(d), d.double().abs().amax()) for d in differences]
-        self.kept: list[Scaled] = []
+        self.stored_differences: list[Scaled] = []
         self.reach = query.double().abs().amax() + sum(d.size for d in self.differences)
         """No entry of a state is larger in absolute value."""
         self.widest = torch.zeros_like(self.reach)
@@ -61,7 +61,7 @@ class Integers:
     def retreat(self, step: Step, answers: Sequence[Tensor]) -> None:
         d = self.differences.pop(0)
         if step.is_kept:
-            self.differences.append(self.kept.pop())
+            self.differences.append(self.stored_differences.pop())
         elif step.oldest is not None:
             for own, *terms in self._cut(step, d, d.whole, *self._read(step, answers)):
                 added = self._added(step, d, terms)
@@ -85,7 +85,7 @@ class Integers:
         return output
 
     def packed(self) -> tuple[list[Tensor], "Callable[[Sequence[Tensor]], Integers]"]:
-        numbers = [x.packed() for x in [*self.differences, *self.kept]]
+        numbers = [x.packed() for x in [*self.differences, *self.stored_differences]]
         dtype, unit, reach, widest, n = self.dtype, self.unit, self.reach, self.widest, len(self.differences)
 
         def unpacked(tensors: Sequence[Tensor]) -> Integers:
@@ -97,7 +97,7 @@ class Integers:
             for own, restored in numbers:
                 parts.append(restored(rest[: len(own)]))
                 del rest[: len(own)]
-            states.differences, states.kept = parts[:n], parts[n:]
+            states.differences, states.stored_differences = parts[:n], parts[n:]
             return states
 
         return [self.whole, *(x for own, _ in numbers for x in own)], unpacked
@@ -109,7 +109,7 @@ class Integers:
             if not step.is_kept:
                 older.multiply(step.lags[step.oldest])
                 return older
-            self.kept.append(older)
+            self.stored_differences.append(older)
         return Scaled(torch.zeros_like(self.whole), torch.zeros_like(self.reach))
 
     def _read(self, step: Step, answers: Sequence[Tensor]) -> list[Tensor]:

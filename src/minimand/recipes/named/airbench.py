@@ -1,4 +1,4 @@
-"""The recipe of airbench94."""
+"""The recipe of airbench94, which brings its network to 94 % on CIFAR-10 in ten epochs (Jordan 2024)."""
 
 from ..augmentation import Augmentation
 from ..optimizers import SGD

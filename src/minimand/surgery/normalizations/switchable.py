@@ -1,4 +1,4 @@
-"""Switchable normalization."""
+"""Switchable normalization, which learns how to weigh the statistics of instance, layer and batch."""
 
 from torch import nn
 

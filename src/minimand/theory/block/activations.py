@@ -19,9 +19,9 @@ class Shape:
     odd: float | None = None
     """The slope of act(t) - act(-t), where that is linear and not 0."""
     rectifies: bool = False
-    """Whether the activation is ReLU."""
+    """Whether the activation is ReLU, max(t, 0)."""
     degree: int | None = None
-    """The degree, of a polynomial."""
+    """The degree of an activation that is a polynomial; None for any other."""
 
 
 def is_activation(module: nn.Module) -> bool:

@@ -52,7 +52,7 @@ class Operation:
     odd: float | None = None
     """The slope of act(t) - act(-t), of an activation for which that is linear and not 0."""
     rectifies: bool = False
-    """Whether an activation is ReLU."""
+    """Whether the operation is the activation ReLU, max(t, 0)."""
     degree: int | None = None
     """The degree of an activation that is a polynomial."""
     mask: Mask = "none"

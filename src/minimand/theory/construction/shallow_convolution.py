@@ -65,7 +65,7 @@ class ShallowConvolution(nn.Module):
         self.outgoing = nn.Parameter(torch.randn(out_channels, neurons, *own) / neurons)
 
     def forward(self, u: Tensor) -> Tensor:
-        """The output at all positions."""
+        """The outputs of the shallow network at all positions of u, (N, C, ...)."""
         if self.padding == "zeros":
             before = torch.einsum("bi,n...i->bn...", u.flatten(1), self.weight.flatten(-1 - len(self.size)))
             return torch.einsum("on...,bn...->bo...", self.outgoing, self.activation(before + self.bias))

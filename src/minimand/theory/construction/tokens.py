@@ -52,7 +52,7 @@ class ShallowAttention(nn.Module):
         self.feature_bias = nn.Parameter(torch.randn(neurons, features))
 
     def forward(self, u: Tensor) -> Tensor:
-        """The outputs of all tokens."""
+        """The outputs of the shallow network for all tokens of u, (N, tokens, channels)."""
         features = self.activation(torch.einsum("ikc,bqc->bqik", self.feature_weight, u) + self.feature_bias)
         if self.causal:
             visible = torch.arange(1, u.shape[1] + 1, dtype=u.dtype, device=u.device)

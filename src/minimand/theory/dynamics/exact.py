@@ -23,17 +23,17 @@ class Exact:
 
     @staticmethod
     def eye(size: int) -> Exact:
-        """The identity (size, size)."""
+        """The identity matrix of a size, (size, size), in exact numbers."""
         return Exact.of([[_ONE if i == j else _ZERO for j in range(size)] for i in range(size)], size)
 
     @property
     def T(self) -> Exact:
-        """The transposed matrix (columns, rows)."""
+        """The transposed matrix, of shape (columns, rows)."""
         return Exact(tuple(zip(*self.rows, strict=True)) if self.rows else ((),) * self.columns, len(self.rows))
 
     @property
     def is_zero(self) -> bool:
-        """Whether every entry is 0."""
+        """Whether every entry of the matrix is 0."""
         return not any(any(row) for row in self.rows)
 
     @property

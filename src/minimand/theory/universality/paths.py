@@ -65,6 +65,6 @@ def before_activation(path: "Sequence[Operation]") -> "Sequence[Operation]":
 
 
 def after_activation(path: "Sequence[Operation]") -> "Sequence[Operation]":
-    """The operations behind the activation."""
+    """The operations of a path that follow its main activation."""
     maps = from_first_linear(path)
     return maps[maps.index(main_activation(path)) + 1 :]

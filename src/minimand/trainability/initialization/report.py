@@ -42,7 +42,7 @@ class InitReport:
     """Keys into references.bib of the schemes that were used."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain values."""
+        """The report as a dictionary of numbers, strings and lists, which JSON can hold."""
         return asdict(self)
 
     def __str__(self) -> str:

@@ -80,7 +80,7 @@ class ActivationFunction:
         return all(np.allclose(self(t * h)[0], t * once, rtol=1e-12, atol=0) for t in (1e-3, 0.3, 7.0, 1e3))
 
     def minus(self, constant: float) -> "ActivationFunction":
-        """This activation less a constant."""
+        """The activation phi(h) - constant, where this one is phi(h)."""
         return ActivationFunction(lambda h: self._function(h) - constant, f"{self.name} - {constant:.4g}")
 
     def squared_slopes(self, q: float) -> tuple[np.ndarray, np.ndarray]:

@@ -141,7 +141,7 @@ def _innocence(cut: Cut) -> int:
 
 
 def _of_cut(cut: Cut) -> tuple[str, str]:
-    """The cause and the advice."""
+    """The cause and the advice for a graph that was cut at an operation."""
     place = f" ({cut.place})" if cut.place else ""
     if cut.name in OUTSIDE:
         return f"what it gives leaves torch by {cut.name}(){place}", "keep to functions of torch, which have gradients"

@@ -17,7 +17,7 @@ _LEAST_NORM = 1e-3
 
 @HOOKS.register("clipping")
 class ClippingHook(Hook):
-    """Clips gradients (`Recipe.clip`, `Recipe.adaptive_clip`)."""
+    """Clips gradients before each update (`Recipe.clip`, `Recipe.adaptive_clip`)."""
 
     @classmethod
     def is_wanted(cls, training: Training) -> bool:

@@ -1,4 +1,4 @@
-"""The model through torch.compile."""
+"""The hook that trains a model through torch.compile."""
 
 from torch import nn
 

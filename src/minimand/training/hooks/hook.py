@@ -97,7 +97,7 @@ class Hook:
         """Restore what `state` gave, from a checkpoint."""
 
     def result(self) -> dict[str, Any]:
-        """Fields of the `FitResult`."""
+        """The fields of the `FitResult` that this hook fills, by name."""
         return {}
 
 

@@ -37,7 +37,7 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint was written."""
+    """The event that a checkpoint was written, to `path`."""
 
     path: Path
 

@@ -24,7 +24,7 @@ class StateBatch:
 
     @property
     def device(self) -> torch.device:
-        """The device of the states."""
+        """The device on which the tensors of the states are."""
         return self.leaves[0].device
 
     @property

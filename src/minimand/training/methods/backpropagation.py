@@ -1,4 +1,4 @@
-"""End-to-end backpropagation."""
+"""The method of end-to-end backpropagation: the chain rule through the whole network."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar

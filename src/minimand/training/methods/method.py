@@ -20,7 +20,7 @@ class Method:
     """
 
     references: ClassVar[tuple[str, ...]] = ()
-    """Keys into references.bib."""
+    """The keys of the method's sources in references.bib."""
 
     distributed: ClassVar[Literal["batches", "modules"] | None] = "batches"
     """How several processes share the work: each has a share of every batch (DDP, FSDP), or modules of its own that the

@@ -146,7 +146,7 @@ def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor],
 
 
 def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-    """The inverse of `pack_optimizer`."""
+    """Put the state back into an optimizer that `pack_optimizer` took out of it as tensors and plain values."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**tensors, **plain}.items():
         index, _, name = key.partition("/")

@@ -12,7 +12,7 @@ _SAME = 1.0
 
 
 class Interrupts:
-    """Whether somebody asked to stop."""
+    """Whether somebody asked a training to stop, by Ctrl-C or SIGTERM."""
 
     asked = False
     since = 0.0

@@ -20,7 +20,7 @@ Status = Literal["solved", "infeasible", "budget_spent"]
 
 @dataclass(frozen=True)
 class Solution:
-    """The outcome of `FeasibleTargetPropagation.solve`."""
+    """The end of `FeasibleTargetPropagation.solve`: targets that all units meet, or a unit that cannot and why."""
 
     status: Status
     steps: int

@@ -183,7 +183,7 @@ class Shallow(Block):
         return outputs, compared, self.through_the_rest(state) if ahead and not self.is_last else None
 
     def state(self, x: Tensor | StateBatch) -> Any:
-        """The state above the block."""
+        """The state above the block that is trained, from a batch or from the states below the block."""
         network = self.network
         if isinstance(x, StateBatch):
             return super().through(x.state)
@@ -233,7 +233,7 @@ class Ensemble(nn.Module):
         self._ends = tuple(ends)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, ...) to (N, outputs)."""
+        """The average (N, outputs) of all classifiers' outputs, or of their probabilities, for inputs (N, ...)."""
         outputs = torch.stack(self.outputs(x)).float()
         if self.averaged == "probabilities":
             outputs = outputs.softmax(2)
