@@ -62,6 +62,7 @@ def draw_coefficients(coefficients: dict[str, list[list[float]]]) -> Figure:
             axes.plot(layers, values, "o-", color=color, markersize=4, label=name if i == 0 else None)
             first += len(values) + 1
     axes.set(xlabel="layer", ylabel="value after training")
+    axes.locator_params("x", integer=True)
     axes.legend(frameon=False, fontsize=8)
     return figure
 

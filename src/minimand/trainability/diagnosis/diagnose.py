@@ -138,6 +138,7 @@ class TrainabilityReport:
             if name != "cosine between samples" and any(value > 0 for value in numbers(measured)):
                 axes.set_yscale("log")
             axes.set_xlabel("layer", fontsize=8)
+            axes.locator_params("x", integer=True)
             _finish(axes, name)
         if self.jacobian:
             _histogram(places[-1], np.array(self.jacobian), self.product)
