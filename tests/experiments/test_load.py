@@ -61,6 +61,11 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], dict[str, Any]]]
         {},
         {"model": lambda: _former()},
     ),
+    "rewired by example": (
+        lambda: mm.rewire(_apart(), "heavy_ball", example=torch.ones(3, 2)),
+        {},
+        {"model": lambda: _apart()},
+    ),
     "averaged": (Own, {"recipe": mm.Recipe(2, 20, ema=0.9)}, {"model": Own}),
     "stopped": (Own, {"recipe": mm.Recipe(3, 20, mm.SGD(3.0), validation=0.2, early_stopping=1)}, {"model": Own}),
     "layerwise": (lambda: mm.create_model("mlp(width=4)", in_channels=2, num_classes=2), {"method": "layerwise"}, {}),
@@ -69,6 +74,11 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], dict[str, Any]]]
 
 def _deep() -> nn.Sequential:
     return nn.Sequential(nn.Sequential(*[nn.Sequential(nn.Linear(2, 2)) for _ in range(3)]), nn.Linear(2, 2))
+
+
+def _apart() -> nn.Sequential:
+    """Blocks that run one after another, in three containers."""
+    return nn.Sequential(*[nn.Sequential(nn.Sequential(nn.Linear(2, 2))) for _ in range(3)], nn.Linear(2, 2))
 
 
 def _former() -> nn.Sequential:

@@ -21,6 +21,7 @@ from ..models.named import references_of
 from ..models.own import is_own, make_own, source_of
 from ..models.registry import model_from_config
 from ..networks import repeated, skeletons
+from ..networks.chains import chains
 from ..networks.fingerprint import model_fingerprint
 from ..recipes import Recipe, from_config
 from ..surgery import rewire
@@ -172,7 +173,7 @@ def load_run(run: str | Path, model: Any = None, algorithm: Algorithm | str | No
             raise
         raise RunError(f"{run}/config.yaml is not a run's configuration ({error}).") from None
     if "class" in stored:
-        built = _rewired(_own(run, stored, inputs, model, algorithm), config.get("rewired", []))
+        built = _rewired(_own(run, stored, inputs, model, algorithm), config.get("rewired", []), inputs)
     else:
         built = _named(run, stored, model, algorithm)
     if model_fingerprint(built) != prints.get("algorithm"):
@@ -223,18 +224,23 @@ def _own(
     return built
 
 
-def _rewired(model: nn.Module, wired: list[str]) -> nn.Module:
+def _rewired(model: nn.Module, wired: list[str], inputs: Data) -> nn.Module:
     """A model of one's own, its blocks or branches rewired as the run's were, if by a registered algorithm."""
     algorithms = {text.rpartition(": ")[2] for text in wired}
     if len(algorithms) != 1 or any(skeleton.is_wired for skeleton in skeletons(model)):
         return model
+    algorithm = as_algorithm(algorithms.pop(), allow_files=False)
     names = {name for text in wired for name in text.rpartition(": ")[0].split()}
     blocks = [block for run in repeated.runs(model) for block in run]
-    left_out = [block for block in blocks if not any(f"{name}.".startswith(f"{block}.") for name in names)]
-    if len(left_out) == len(blocks):
+    used = [block for block in blocks if any(f"{name}.".startswith(f"{block}.") for name in names)]
+    if all(any(f"{name}.".startswith(f"{block}.") for block in used) for name in names):
+        at = "blocks" if names <= set(blocks) else "branches"
+        return rewire(model, algorithm, at=at, exclude=[block for block in blocks if block not in used])
+    example = replace(inputs, test=_blank(inputs)).example()
+    in_a_row = [block for run in chains(model, example).runs for block in run]
+    if not names <= set(in_a_row):
         return model
-    at = "blocks" if names <= set(blocks) else "branches"
-    return rewire(model, as_algorithm(algorithms.pop(), allow_files=False), at=at, exclude=left_out)
+    return rewire(model, algorithm, example=example, exclude=[block for block in in_a_row if block not in names])
 
 
 def _load_trained(
