@@ -48,15 +48,18 @@ def test_shared_and_unused_layers_are_told() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.layer, self.unused = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.layer, self.unused, self.read = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.layer(self.layer(x))
+            assert self.unused.weight.shape == (4, 4)
+            return self.layer(self.layer(x)) @ self.read.weight.T + self.read.bias
 
     summary = mm.summary(Twice(), torch.zeros(3, 4))
     assert summary.unused == ("unused",)
-    (layer,) = summary.layers
+    layer, read = summary.layers
     assert (layer.calls, layer.macs, layer.parameters) == (2, 32, 20)
+    assert (read.calls, read.parameters, summary.macs) == (0, 20, 48)
+    assert "weights only" in str(summary)
 
 
 def test_what_cannot_be_summarized_is_named() -> None:

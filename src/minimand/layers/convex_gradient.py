@@ -16,7 +16,7 @@ class ConvexGradient(nn.Module):
     """T(x) = -W^T s(W x + b): minus the gradient of the convex function sum S(W x + b), S' = s.
 
     Its implicit step, the u with u = v + h T(u), is the prox of that function: it has one solution, for all weights and
-    every h > 0, and does not expand distances. (facts of proxes: Moreau, 1965)
+    every h > 0, and does not expand distances (Moreau 1965).
 
     Args:
         inner: W and b, a linear layer, or a convolution of stride 1, padded with zeros, that keeps the size.

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from .._support.errors import MinimandError, WrongTypeError
 from .._support.tables import table_html, table_text
@@ -30,7 +31,7 @@ class LayerSummary:
     macs: int
     """Multiplications, each with an addition, for one sample, over all its calls."""
     calls: int
-    """The number of its runs in a pass."""
+    """The number of its runs in a pass; 0 of a layer whose weights another module uses."""
     place: str
     """The algorithm whose gradient it helps to give, with the step: `HeavyBall 2/9`; empty outside of skeletons."""
 
@@ -43,7 +44,7 @@ class ModelSummary:
     layers: tuple[LayerSummary, ...]
     """The layers in the order of their first calls."""
     unused: tuple[str, ...]
-    """Layers with parameters that did not run."""
+    """Layers with parameters that did not run, and whose weights no other module used."""
     parameters: int
     """All parameters of the model, those outside of layers included."""
     macs: int
@@ -59,7 +60,7 @@ class ModelSummary:
             [
                 layer.name + (f" ({layer.calls} times)" if layer.calls > 1 else ""),
                 layer.kind,
-                " x ".join(map(str, layer.output)),
+                " x ".join(map(str, layer.output)) if layer.calls else "weights only",
                 f"{layer.parameters:,}" if layer.parameters else "",
                 _millions(layer.macs) if layer.macs else "",
                 layer.place,
@@ -105,7 +106,7 @@ def summary(model: nn.Module, example: Any) -> ModelSummary:
         raise MinimandError("example is an empty batch; expected at least one sample.")
     watch = _Watch(model, len(first))
     try:
-        with evaluation_mode(model), torch.no_grad(), watch.counter:
+        with evaluation_mode(model), torch.no_grad(), watch.counter, watch.reader:
             call(model, batch)
     except (RuntimeError, ValueError, TypeError) as error:
         if isinstance(error, MinimandError):
@@ -114,16 +115,33 @@ def summary(model: nn.Module, example: Any) -> ModelSummary:
         raise MinimandError(f"{type(model).__name__} fails on a batch of the shape {shape} ({error}).") from error
     finally:
         watch.close()
-    unused = [name for name, module in watch.leaves.items() if name not in watch.seen and count_parameters(module)]
+    layers = watch.layers()
+    ran = {layer.name for layer in layers}
+    unused = [name for name, module in watch.leaves.items() if name not in ran and count_parameters(module)]
     macs = watch.counter.get_total_flops() // 2 // len(first)
-    return ModelSummary(type(model).__name__, watch.layers(), tuple(unused), count_parameters(model), macs)
+    return ModelSummary(type(model).__name__, layers, tuple(unused), count_parameters(model), macs)
+
+
+class _Reader(TorchFunctionMode):
+    """Notes which tensors anything is computed of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: set[int] = set()
+        """The identities of the parameters."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):  # not its shape or device
+            self.read |= {id(value) for value in (*args, *(kwargs or {}).values()) if isinstance(value, nn.Parameter)}
+        return result
 
 
 class _Watch:
     """Hooks on the layers of a model, which note shapes and multiplications."""
 
     def __init__(self, model: nn.Module, samples: int) -> None:
-        self.samples, self.counter = samples, FlopCounter()
+        self.samples, self.counter, self.reader = samples, FlopCounter(), _Reader()
         self.leaves = dict(_leaves(model))
         self.places = _places(model)
         self.seen: dict[str, list[Any]] = {}
@@ -153,7 +171,12 @@ class _Watch:
     def layers(self) -> tuple[LayerSummary, ...]:
         counted: set[int] = set()
         layers = []
-        for name, (shape, operations, calls) in self.seen.items():
+        elsewhere = {
+            name: [(), 0, 0]
+            for name, module in self.leaves.items()
+            if name not in self.seen and any(id(parameter) in self.reader.read for parameter in module.parameters())
+        }
+        for name, (shape, operations, calls) in (self.seen | elsewhere).items():
             module = self.leaves[name]
             own = [parameter for parameter in module.parameters() if id(parameter) not in counted]
             counted |= set(map(id, own))
