@@ -12,7 +12,7 @@ import minimand as mm
 from layerwise_models import digits, recipe
 from minimand._support.torch.internals import tree_flatten
 from minimand._support.torch.torchvision import require_timm, require_torchvision
-from minimand.networks.pieces import Piece
+from minimand.networks.cutting.pieces import Piece
 
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 IDS = torch.randint(1, 90, (4, 12), generator=torch.Generator().manual_seed(0))

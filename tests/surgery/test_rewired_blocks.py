@@ -9,18 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import minimand as mm
+from helpers import Residual
 from minimand.networks.skeletons import skeletons
-
-
-class Residual(nn.Module):
-    """A block of a width of 6 that keeps the shape."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.branch = nn.Linear(6, 6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.branch(x).tanh()
 
 
 class Stage(nn.Module):

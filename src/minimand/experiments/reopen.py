@@ -20,8 +20,9 @@ from ..data.description import described
 from ..models.named import references_of
 from ..models.own import is_own, make_own, source_of
 from ..models.registry import model_from_config
-from ..networks import repeated, skeletons
-from ..networks.chains import chains
+from ..networks import skeletons
+from ..networks.cutting import repeated
+from ..networks.cutting.chains import chains
 from ..networks.fingerprint import model_fingerprint
 from ..recipes import Recipe, from_config
 from ..surgery import rewire

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from .._support.errors import MinimandError, WrongTypeError
 from .._support.torch.internals import tree_flatten, tree_map, tree_unflatten, uncompiled
-from .cut import cut, unfolded
+from .cutting.cut import cut, unfolded
+from .cutting.repeated import blocks
 from .kinds import POOLS, check_model, starts_layer
 from .protocol import Network, SplitNetwork, is_network
-from .repeated import blocks
 from .undisturbed import undisturbed
 
 

@@ -10,8 +10,8 @@ from torch.utils.hooks import RemovableHandle
 from .._support.errors import MinimandError, unknown_name
 from .._support.torch.internals import close_forward
 from ..algorithms import Algorithm, as_algorithm, is_proximal
-from ..networks import repeated
-from ..networks.chains import Chains, chains
+from ..networks.cutting import repeated
+from ..networks.cutting.chains import Chains, chains
 from ..networks.kinds import check_model
 from ..networks.memory.choice import Memory, backward_recurrence, check_memory
 from ..networks.skeletons import skeletons

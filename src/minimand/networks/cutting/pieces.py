@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._support.errors import MinimandError
-from .._support.torch.internals import tree_flatten
-from .arguments import as_arguments
+from ..._support.errors import MinimandError
+from ..._support.torch.internals import tree_flatten
+from ..arguments import as_arguments
 from .recording import Call, Own, Recording, Ref, Size, Unrecordable, leaves_of, mapped
 
 

@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._support.errors import MinimandError
-from .._support.torch.internals import forward_hooks, tree_flatten, tree_map
-from .arguments import as_arguments
-from .kinds import POOLS, starts_layer
+from ..._support.errors import MinimandError
+from ..._support.torch.internals import forward_hooks, tree_flatten, tree_map
+from ..arguments import as_arguments
+from ..kinds import POOLS, starts_layer
+from ..protocol import SplitNetwork
+from ..skeletons import WiringHook
+from ..undisturbed import undisturbed
 from .pieces import Piece, Program, Stem, live, main, programs
-from .protocol import SplitNetwork
 from .recording import Call, Recording, Unrecordable, merged, record
 from .repeated import blocks
-from .skeletons import WiringHook
-from .undisturbed import undisturbed
 
 _HELP = (
     "Expected repeated blocks called one after another by torch functions; else write a network with stem, layers, "

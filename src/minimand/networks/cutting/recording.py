@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .._support.errors import MinimandError
-from .._support.torch.internals import own_buffers, own_parameters, seems_compiled, tree_flatten, tree_map, version
+from ..._support.errors import MinimandError
+from ..._support.torch.internals import own_buffers, own_parameters, seems_compiled, tree_flatten, tree_map, version
 
 # Functions by which numbers inside a tensor come into Python, where a branch may follow from them.
 _READERS = {"item", "tolist", "numpy", "equal", "allclose", "is_nonzero", "__bool__", "__int__", "__float__"}

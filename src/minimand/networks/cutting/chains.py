@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._support.errors import MinimandError
-from .._support.torch.internals import version
-from .arguments import as_arguments
+from ..._support.errors import MinimandError
+from ..._support.torch.internals import version
+from ..arguments import as_arguments
+from ..undisturbed import undisturbed
 from .repeated import containers, outermost, signature
-from .undisturbed import undisturbed
 
 
 @dataclass

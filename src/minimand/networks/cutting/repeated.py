@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from .._support.errors import MinimandError, unknown_name
-from .kinds import CONTAINERS, NORMALIZATIONS
+from ..._support.errors import MinimandError, unknown_name
+from ..kinds import CONTAINERS, NORMALIZATIONS
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
