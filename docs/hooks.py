@@ -95,7 +95,7 @@ def _algorithm_cards() -> str:
         paragraphs = re.sub(r"^(Converges|Network):", r"\n**\1:**", paragraphs, flags=re.M)
         cards.append(
             f"## {cls.__name__}\n\n`{first}`\n\n{paragraphs}\n\n**Coefficients:** {coefficients}\n\n"
-            f"![Poles, gains and wiring of {cls.__name__}](figures/algorithms/{name}.svg)\n\n"
+            f"![Poles, gains and wiring of {cls.__name__}](../figures/algorithms/{name}.svg)\n\n"
             f"{_measured(name)}\n\n"
             f'??? note "Certificate"\n\n    ```text\n{indent(str(_certificate(name)), "    ")}\n    ```'
         )
@@ -112,7 +112,7 @@ def _measured(name: str) -> str:
     beside = "" if name == "gradient_descent" else f"; gradient descent: {usual[1]} %, {usual[2]}"
     return (
         f"**Measured:** 12 layers on the digits, three seeds: test error {error} %, test loss {loss}{beside} "
-        "([all of them](studies.md#every-algorithm-with-the-same-blocks))."
+        "([all of them](../results/studies.md#every-algorithm-with-the-same-blocks))."
     )
 
 
@@ -125,7 +125,7 @@ def _study_section(name: str) -> str:
     if len(result.rows()) > 24:
         table = f'??? note "Table"\n\n{indent(table, "    ")}'
     figures = "\n\n".join(
-        f"![{caption}](figures/studies/{name}-{i}.svg)\n\n*{caption}.*" for i, caption in enumerate(result.figures())
+        f"![{caption}](../figures/studies/{name}-{i}.svg)\n\n*{caption}.*" for i, caption in enumerate(result.figures())
     )
     command = f"```console\n$ minimand study run {name}{_options(result)}\n```"
     return f"## {study.title}\n\n{study.about}\n\n{command}\n\n{table}\n\n{figures}"
@@ -159,7 +159,7 @@ def _gradient_errors() -> str:
 
 def _claims() -> str:
     """The table of claims, from the committed results and from claims.yaml."""
-    by_hand = read_yaml((Path(__file__).parent / "claims.yaml").read_text())
+    by_hand = read_yaml((Path(__file__).parent / "results" / "claims.yaml").read_text())
     rows = claim_rows(STUDIES.values(), lambda name: _study(name) if _is_measured(name) else None, by_hand)  # pyright: ignore[reportArgumentType]
     return _table(list(COLUMNS), rows)
 
@@ -214,7 +214,8 @@ def _settings(classes: Mapping[str, type[Any]]) -> str:
     """A table of optimizers or schedules: the name, and the fields with their defaults."""
     rows = []
     for name, cls in classes.items():
-        settings = ", ".join(f"`{f.name}={f.default!r}`" for f in fields(cls))
+        default = cls()
+        settings = ", ".join(f"`{f.name}={getattr(default, f.name)!r}`" for f in fields(default))
         rows.append([f"`{name}`", f"`mm.{cls.__name__}`", (cls.__doc__ or "").partition("\n")[0], settings])
     return _table(["name", "class", "what it is", "settings"], rows)
 

@@ -18,6 +18,7 @@ SOURCE = ROOT / "src" / "minimand"
 FILES = {path: ast.parse(path.read_text()) for path in sorted(SOURCE.rglob("*.py"))}
 
 LONGEST_FILE, LONGEST_FUNCTION, SHORTEST_DOCSTRING = 400, 60, 25
+MOST_FILES = 15  # in a folder; a registry has as many as there are things
 NO_SUBJECT = re.compile(
     r"(It|Its|They|Those|That|Of|With|In|As|At|By|How many|How often|What it|Whether it|The same|Itself|Not|See)\b"
 )
@@ -43,6 +44,14 @@ def long_files() -> Iterator[str]:
         lines = len(path.read_text().splitlines())
         if lines > LONGEST_FILE:
             yield f"{_place(path)}: {lines} lines; expected at most {LONGEST_FILE}"
+
+
+def full_folders() -> Iterator[str]:
+    trees = [ROOT / "src", ROOT / "tests", ROOT / "docs"]
+    for folder in sorted(path for tree in trees for path in (tree, *tree.rglob("*")) if path.is_dir()):
+        files = sum(path.is_file() for path in folder.iterdir())
+        if files > MOST_FILES and folder.name != "__pycache__" and not (folder / "_registry.py").exists():
+            yield f"{_place(folder)}: {files} files; expected at most {MOST_FILES}, or rooms"
 
 
 def long_functions() -> Iterator[str]:
@@ -133,6 +142,7 @@ def circles() -> Iterator[str]:
 
 CHECKS: tuple[Check, ...] = (
     long_files,
+    full_folders,
     long_functions,
     docstrings_without_a_subject,
     names_that_say_how_they_were_come_by,

@@ -56,6 +56,10 @@ def test_no_file_is_longer_than_400_lines() -> None:
     _none(house.long_files)
 
 
+def test_no_folder_is_a_corridor() -> None:
+    _none(house.full_folders)
+
+
 def test_no_function_is_longer_than_60_lines() -> None:
     _none(house.long_functions)
 

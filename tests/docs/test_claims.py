@@ -14,7 +14,7 @@ from minimand.experiments.study import STUDIES
 from minimand.report.citing import short_citation
 
 ROOT = Path(__file__).parents[2]
-BY_HAND: list[dict[str, Any]] = yaml.safe_load((ROOT / "docs" / "claims.yaml").read_text())
+BY_HAND: list[dict[str, Any]] = yaml.safe_load((ROOT / "docs" / "results" / "claims.yaml").read_text())
 WORDS = re.compile(
     r"being measured|confirmed|contradicted|undecided at this size( \(.*\))?|not seen \(difference beyond .* excluded\)"
 )

@@ -94,7 +94,7 @@ def test_the_cells_of_a_study(name: str) -> None:
 def test_the_results_in_the_repository_are_those_of_the_study(name: str) -> None:
     """Whoever changes a study measures it again."""
     study, folder = STUDIES.named(name), ROOT / "results" / "studies" / f"{name}-cpu"
-    assert f"{{{{ study_{name} }}}}" in (ROOT / "docs" / "studies.md").read_text()
+    assert f"{{{{ study_{name} }}}}" in (ROOT / "docs" / "results" / "studies.md").read_text()
     if isinstance(study, DecisiveStudy):  # hours: what there is of it is held to the study
         if folder.is_dir():
             assert _is_as_planned(read_study(name, "cpu", folder))

@@ -104,7 +104,9 @@ def compress(
         recipe: the recipe of each block; by default one that suits the data.
         tuning_epochs: epochs of each classifier after its layer was pruned; by default those of a block.
         run: a folder for a run of each training; given again, they go on where they were.
-        seed, device, callbacks: as for `mm.fit`, of each training.
+        seed: as for `mm.fit`, of each training.
+        device: as for `mm.fit`, of each training.
+        callbacks: as for `mm.fit`, of each training.
 
     Raises MinimandError before anything is trained for a layer whose filters cannot be removed, as a sum reads them.
     """

@@ -133,7 +133,8 @@ def probe(
         recipe: the recipe of a `cnn` probe; by default one that suits the features.
         cache: where the features of a layer and the next are kept for `cnn` probes.
         seed: the seed of the weights of `cnn` probes and of the order of samples.
-        device, callbacks: as for `mm.fit`, of each `cnn` probe.
+        device: as for `mm.fit`, of each `cnn` probe.
+        callbacks: as for `mm.fit`, of each `cnn` probe.
 
     Raises MinimandError for a regression, a layer whose state cannot be read, or no room for the features.
     """

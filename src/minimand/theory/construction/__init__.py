@@ -1,4 +1,4 @@
-"""The proofs of universality as code: shallow networks rewritten, exactly, as deep ones (docs/universality.md)."""
+"""The proofs of docs/understand/universality.md as code: shallow networks rewritten, exactly, as deep ones."""
 
 from collections import OrderedDict
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""U6 as code: convolutional blocks that compute a shallow network on images, by coupling steps (docs/universality.md).
+"""U6 of docs/understand/universality.md as code: convolutional blocks that compute a shallow network on images.
 
 A block is a convolution with taps -1, 0 and 1, an activation and a convolution of one tap. The first channels hold the
 input and the last ones the output; between them is what is being computed.

@@ -2,7 +2,7 @@
 
 A token holds its input u, a feature e, a preactivation y and the output. A map sets e to a feature, attention with
 query = key = 0 adds its mean over the visible tokens to y, and when all features are in, a map adds a neuron of u and y
-to the output. What e and y held before is taken back by adding differences. (docs/universality.md)
+to the output. What e and y held before is taken back by adding differences. (docs/understand/universality.md)
 """
 
 from typing import Any

@@ -2,7 +2,7 @@
 
 T_k(z) = (0, a_k act(w_k u + c_k) / gain_k). A consistent method leaves u as it is at every query, and what layer k adds
 reaches the output with the gain of the layer, so the output is the shallow network's. Where a gain is 0, pulses add
-each neuron in several layers. (The lift of Wu et al. 2024; docs/universality.md)
+each neuron in several layers. (The lift of Wu et al. 2024; docs/understand/universality.md)
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which statements of universal approximation hold for a network: U1 to U7, proved in docs/universality.md."""
+"""Which statements of universal approximation, U1 to U7 of docs/understand/universality.md, hold for a network."""
 
 from .images import image_statement
 from .obstructions import obstructions

@@ -1,4 +1,4 @@
-"""U6: convolutional blocks of constant width, by pulses; proved in docs/universality.md."""
+"""U6: convolutional blocks of constant width, by pulses; proved in docs/understand/universality.md."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ def image_statement(e: Evidence) -> Statement | None:
     """U6 for one network; None where its block is known and no convolution, or not known."""
     if e.block is None or not e.block.convolutional or e.block.attention:
         return None
-    statement = Statement("U6", "", "docs/universality.md; Lin, Shen & Li 2023 in L^p for ResNet", True)
+    statement = Statement("U6", "", "docs/understand/universality.md; Lin, Shen & Li 2023 in L^p for ResNet", True)
     if (
         missing := _missing_of_algorithm(e)
         or missing_of_path(e.block, e.binding == "operator")

@@ -1,4 +1,4 @@
-"""Functions that a network is proved not to reach; docs/universality.md names each."""
+"""Functions that a network is proved not to reach; docs/understand/universality.md names each."""
 
 from ..scalars import TOLERANCE
 from .statement import Evidence, Statement
@@ -16,7 +16,7 @@ def obstructions(e: Evidence) -> list[Statement]:
         ),
     }
     return [
-        Statement("", "", "docs/universality.md", False, fails=reason, obstructed=True)
+        Statement("", "", "docs/understand/universality.md", False, fails=reason, obstructed=True)
         for reason, holds in reasons.items()
         if holds
     ]

@@ -1,4 +1,4 @@
-"""U7: attention and token-wise maps, by pulses; proved in docs/universality.md."""
+"""U7: attention and token-wise maps, by pulses; proved in docs/understand/universality.md."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ def token_statement(e: Evidence) -> Statement | None:
     """U7 for one network; None where its blocks are known to hold no attention, and where nothing is known."""
     if e.splitting is None and not e.attention:
         return None
-    statement = Statement("U7", "", "docs/universality.md; Yun et al. 2020 in L^p for ResNet", True)
+    statement = Statement("U7", "", "docs/understand/universality.md; Yun et al. 2020 in L^p for ResNet", True)
     if missing := _missing_of_algorithm(e) or _missing_of_blocks(e):
         return not_covered(statement, missing)
     operations = [op for block in e.blocks for op in block.operations]

@@ -1,4 +1,4 @@
-"""U1 to U5, of blocks that are maps of the whole state; proved in docs/universality.md and docs/theory.md."""
+"""U1 to U5, of blocks that are maps of the whole state; proved in universality.md and theory.md of docs/understand/."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,7 +39,7 @@ def vector_statements(e: Evidence) -> list[Statement]:
 
 def _shallow_nets(e: Evidence) -> Statement:
     claim = "equals any shallow net with as many neurons as layers, in the sup norm"
-    statement = Statement("U1", claim, "lift (u, 0) of Wu et al. 2024; exact, docs/universality.md", True)
+    statement = Statement("U1", claim, "lift (u, 0) of Wu et al. 2024; exact, docs/understand/universality.md", True)
     statement = needs_block(needs_width(statement, e, sum_of_sizes(e, 0), "d_in + d_out"), e)
     if not e.consistent:
         return not_covered(statement, inconsistency(e), _SUM_TO_ONE)
@@ -58,7 +58,7 @@ def _one_neuron_a_layer(e: Evidence) -> Statement | None:
     if weights is None:
         return None
     why = f"{_silence(e)}; holds with {len(weights)} layers a neuron (pulses {in_words(weights)})"
-    return Statement("U1 with one neuron a layer", "", "docs/universality.md", False, fails=why)
+    return Statement("U1 with one neuron a layer", "", "docs/understand/universality.md", False, fails=why)
 
 
 def _silence(e: Evidence) -> str:
@@ -118,7 +118,7 @@ def _second_order(e: Evidence) -> Statement | None:
         if c is None:
             return None
         claim += f" (numerically: x'' + ({c:.3g}/t) x')"
-    source = f"x'' + c x' = G_t + G_x G + c G follows x' = G: docs/theory.md; {_LI_LIN_SHEN}"
+    source = f"x'' + c x' = G_t + G_x G + c G follows x' = G: docs/understand/theory.md; {_LI_LIN_SHEN}"
     return _needs_flow(Statement("U3", claim, source, True, norm=_FLOWS), e)
 
 
@@ -167,7 +167,7 @@ def _explicit_part(e: Evidence) -> Statement | None:
         output=Combination({a: c for a, c in e.gradients.output.terms.items() if a not in implicit}),
     )
     claim = "contains, with its implicit blocks at 0, an explicit net as in U1"
-    statement = Statement("U5", claim, "docs/universality.md", True)
+    statement = Statement("U5", claim, "docs/understand/universality.md", True)
     if not e.consistent or _layers_without_gain(explicit):
         return not_covered(statement, "its explicit part alone does not meet U1", "")
     return needs_block(statement, e)

@@ -45,7 +45,7 @@ def main() -> None:
     axes.set_title(f"largest difference of the two networks: {float((narrow - wide).abs().max()):.0e}", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set(xlabel="x", xticks=np.linspace(-1, 1, 5))
-    figure.savefig(Path(__file__).parent / "figures" / "construction.svg", metadata={"Date": None})
+    figure.savefig(Path(__file__).with_suffix(".svg"), metadata={"Date": None})
 
 
 if __name__ == "__main__":
