@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import minimand as mm
 from minimand.data import Arrays
 from minimand.models import create_for
+from minimand.networks import skeletons
 from minimand.training import RunError
 
 FILE = """
@@ -55,14 +56,20 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], dict[str, Any]]]
     "plain sequence": (lambda: nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), {}, {"model": "given"}),
     "own": (Own, {}, {"model": Own}),
     "rewired": (lambda: mm.rewire(_deep(), "heavy_ball"), {}, {"model": lambda: _deep()}),
-    "rewired in part": (lambda: mm.rewire(_deep(), "heavy_ball", exclude="0.0"), {}, {"model": lambda: _deep()}),
+    "rewired in part": (
+        lambda: mm.rewire(_deep(), "heavy_ball", exclude="0.0", memory="checkpoint"),
+        {},
+        {"model": lambda: _deep()},
+    ),
     "rewired branches": (
-        lambda: mm.rewire(_former(), "heavy_ball(momentum=Learnable(0.5, 0, 1))", at="branches"),
+        lambda: mm.rewire(
+            _former(), "heavy_ball(momentum=Learnable(0.5, 0, 1))", at="branches", memory="reversible", exact=True
+        ),
         {},
         {"model": lambda: _former()},
     ),
     "rewired by example": (
-        lambda: mm.rewire(_apart(), "heavy_ball", example=torch.ones(3, 2)),
+        lambda: mm.rewire(_apart(), "heavy_ball", example=torch.ones(3, 2), memory="reversible"),
         {},
         {"model": lambda: _apart()},
     ),
@@ -97,6 +104,8 @@ def test_a_loaded_run_is_what_fit_returned(kind: str, tmp_path: Path) -> None:
         again["model"] = make()
     run = mm.load(tmp_path / "run", **again)
     torch.testing.assert_close(run.model.eval()(_samples()), result.model.eval()(_samples()), rtol=0, atol=0)
+    kept, wanted = ([(s.source.memory, s.source.exact) for s in skeletons(m)] for m in (run.model, result.model))
+    assert kept == wanted
     assert run.classes == result.data.classes == ("inner", "outer")
     assert run.evaluate().loss == pytest.approx(result.test_loss, rel=1e-6)
     assert "\n" not in repr(run)

@@ -169,17 +169,19 @@ def load_run(run: str | Path, model: Any = None, algorithm: Algorithm | str | No
         tokenizer = folder.tokenizer() if "text" in config["inputs"] else None
         method = method_from_config(config["method"])
         inputs = described(config["inputs"], str(loaded.get("name", "")), tokenizer)
+        wired = [str(text) for text in config.get("rewired", [])]
+        memories = {(kept["memory"], kept["exact"]) for kept in config.get("rewired_memory", [])} or {("store", None)}
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, RunError):
             raise
         raise RunError(f"{run}/config.yaml is not a run's configuration ({error}).") from None
     if "class" in stored:
-        built = _rewired(_own(run, stored, inputs, model, algorithm), config.get("rewired", []), inputs)
+        built = _rewired(_own(run, stored, inputs, model, algorithm), wired, memories, inputs)
     else:
         built = _named(run, stored, model, algorithm)
     if model_fingerprint(built) != prints.get("algorithm"):
         what = stored.get("algorithm", stored.get("model", stored.get("class")))
-        rewired = f"; its blocks were rewired: {'; '.join(config['rewired'])}" if "rewired" in config else ""
+        rewired = f"; its blocks were rewired: {'; '.join(wired)}" if wired else ""
         raise RunError(f"the code of {what} is not what it was when the run in {run} began{rewired}.")
     checkpoint, problems = folder.last_checkpoint()
     if checkpoint is None:
@@ -225,23 +227,26 @@ def _own(
     return built
 
 
-def _rewired(model: nn.Module, wired: list[str], inputs: Data) -> nn.Module:
-    """A model of one's own, its blocks or branches rewired as the run's were, if by a registered algorithm."""
+def _rewired(model: nn.Module, wired: list[str], memories: set[tuple[Any, Any]], inputs: Data) -> nn.Module:
+    """A model of one's own, rewired as the run's was, if all of it by one registered algorithm and with one memory."""
     algorithms = {text.rpartition(": ")[2] for text in wired}
-    if len(algorithms) != 1 or any(skeleton.is_wired for skeleton in skeletons(model)):
+    if len(algorithms) != 1 or len(memories) != 1 or any(skeleton.is_wired for skeleton in skeletons(model)):
         return model
+    ((memory, exact),) = memories
+    keeping = {"memory": memory, "exact": exact}
     algorithm = as_algorithm(algorithms.pop(), allow_files=False)
     names = {name for text in wired for name in text.rpartition(": ")[0].split()}
     blocks = [block for run in repeated.runs(model) for block in run]
     used = [block for block in blocks if any(f"{name}.".startswith(f"{block}.") for name in names)]
     if all(any(f"{name}.".startswith(f"{block}.") for block in used) for name in names):
         at = "blocks" if names <= set(blocks) else "branches"
-        return rewire(model, algorithm, at=at, exclude=[block for block in blocks if block not in used])
+        return rewire(model, algorithm, at=at, exclude=[block for block in blocks if block not in used], **keeping)
     example = replace(inputs, test=_blank(inputs)).example()
     in_a_row = [block for run in chains(model, example).runs for block in run]
     if not names <= set(in_a_row):
         return model
-    return rewire(model, algorithm, example=example, exclude=[block for block in in_a_row if block not in names])
+    unused = [block for block in in_a_row if block not in names]
+    return rewire(model, algorithm, example=example, exclude=unused, **keeping)
 
 
 def _load_trained(

@@ -8,6 +8,7 @@ from torch import nn
 from .._support.torch.internals import forward_hooks
 from ..algorithms import Algorithm
 from ..theory.kernel import Binding
+from .memory.choice import Memory
 from .unrolled import Unrolled
 
 
@@ -16,6 +17,8 @@ class Wiring(Protocol):
 
     algorithm: Algorithm
     binding: ClassVar[Binding]
+    memory: Memory
+    exact: bool | None
 
     def learned(self) -> Algorithm: ...
 

@@ -65,7 +65,7 @@ class Rewired(Change):
         for taken in self.taken:
             far = "not compared yet" if taken.difference is None else f"{taken.difference:.2g} of their size"
             lines.append(
-                f"  memory={taken.memory!r}; from those before, the states of a first batch end at a distance of: {far}"
+                f"  memory={taken.run.memory!r}; from those before, the states of a first batch end at a distance of: {far}"
             )
         return "\n".join([*lines, *self.left_out])
 
@@ -152,13 +152,15 @@ def _attached(
     exact: bool | None,
 ) -> tuple[list[RemovableHandle], list[TakenOver]]:
     """Put the hooks on the runs, and take the layers over that are to keep less."""
-    for run in runs if memory == "reversible" else ():
-        backward_recurrence(run.algorithm, len(run.names), run.binding)
+    for run in runs:
+        if memory == "reversible":
+            backward_recurrence(run.algorithm, len(run.names), run.binding)
+        run.memory, run.exact = memory, exact
     handles = [handle for run in runs for handle in run.attach(model)]
     taken: list[TakenOver] = []
     for run, names in zip(runs, names_by_run, strict=True) if memory != "store" else ():
         layers = [model.get_submodule(layer) for layer in names]
-        taken.append(TakenOver(run, layers, len(run.names) // len(layers), memory, exact))
+        taken.append(TakenOver(run, layers, len(run.names) // len(layers)))
     return handles, taken
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .._support.errors import MinimandError, MisuseError
 from ..networks.memory.checkpointed import checkpointed
-from ..networks.memory.choice import Memory, backward_recurrence
+from ..networks.memory.choice import backward_recurrence
 from ..networks.memory.controller import Backwards
 from ..networks.memory.rerunning import Rerunning
 from ..networks.undisturbed import undisturbed
@@ -42,10 +42,8 @@ class Asked(nn.Module):
 class TakenOver:
     """A run of layers of which the first one's call is that of all, where a gradient may be asked for."""
 
-    def __init__(
-        self, run: Any, layers: Sequence[nn.Module], per_layer: int, memory: Memory, exact: bool | None
-    ) -> None:
-        self.run, self.layers, self.memory, self.exact = run, list(layers), memory, exact
+    def __init__(self, run: Any, layers: Sequence[nn.Module], per_layer: int) -> None:
+        self.run, self.layers = run, list(layers)
         self.asked = [Asked(self, layers[k // per_layer], k) for k in range(per_layer * len(layers))]
         self.forwards = [layer.forward for layer in layers]
         self.before = [layer.__dict__.get("forward") for layer in layers]
@@ -217,7 +215,7 @@ class TakenOver:
         self.tuples = len(output) if isinstance(output, tuple | list) else 0
         if self.tuples and any(isinstance(other, Tensor) for other in output[1:]):
             raise MisuseError(
-                f"{type(layer).__name__} gives more than its state, which memory={self.memory!r} drops; expected "
+                f"{type(layer).__name__} gives more than its state, which memory={self.run.memory!r} drops; expected "
                 "a call without attentions and keys, or memory='store'."
             )
         branches = {name: {k % per_layer for k, other, _ in calls if other == name} for _, name, _ in calls}
@@ -260,9 +258,9 @@ class TakenOver:
             raise MinimandError(f"{run.algorithm} needs the value of a learnable coefficient; make it constant.")
         self._execution = execution
         self._backwards = None
-        if self.memory == "reversible":
+        if run.memory == "reversible":
             recurrence = backward_recurrence(run.algorithm, len(self.asked), run.binding)
-            self._backwards = Backwards(recurrence, self.exact)
+            self._backwards = Backwards(recurrence, run.exact)
 
     def __getstate__(self) -> dict[str, Any]:
         return {n: v for n, v in vars(self).items() if n not in ("_execution", "_backwards")}  # they hold closures

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..algorithms import Algorithm
 from ..networks.coefficients import Coefficients, Values
+from ..networks.memory.choice import Memory
 
 Pass = TypeVar("Pass")
 
@@ -17,6 +18,11 @@ class Wired(Generic[Pass]):
 
     What it knows between the hooks of one forward pass is a `Pass`; each thread has its own.
     """
+
+    memory: Memory = "store"
+    """What the layers keep for the backward pass."""
+    exact: bool | None = None
+    """Whether states are kept to the last bit where layers run backwards; None where rounding decides."""
 
     def __init__(self, algorithm: Algorithm, names: list[str], first: nn.Module) -> None:
         self.algorithm, self.names, self.first = algorithm, names, first

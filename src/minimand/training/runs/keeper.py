@@ -180,10 +180,13 @@ def configuration(
         prints["data"] = _UNKNOWN
     if own_loss is not None:
         prints["loss"] = fingerprint.of_loss(own_loss, data, device) or _UNKNOWN
-    wired = [f"{' '.join(run.names)}: {run.algorithm}" for run in skeletons(model) if run.is_wired]
+    runs = [run for run in skeletons(model) if run.is_wired]
+    wired = [f"{' '.join(run.names)}: {run.algorithm}" for run in runs]
+    memory = [{"memory": run.source.memory, "exact": run.source.exact} for run in runs]
     return {
         "model": dict(config) if isinstance(config, Mapping) else _own_model(model),
         **({"rewired": wired} if wired else {}),
+        **({"rewired_memory": memory} if any(kept["memory"] != "store" for kept in memory) else {}),
         "data": dict(data.loaded) or {"shape": list(data.shape), "train": len(data.train), "test": len(data.test)},
         "inputs": describe(data),
         "method": as_config(method),
