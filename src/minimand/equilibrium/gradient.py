@@ -31,6 +31,11 @@ class Gradient:
     def check(self, solver: Solver) -> None:
         """Raise MinimandError for a solver that this gradient does not go with."""
 
+    @property
+    def of_one_call(self) -> "Gradient":
+        """The gradient by which a model is measured: each call of the block with a graph is gone back through once."""
+        return self
+
     def solve(
         self, equations: BlockEquations, start: Any, solver: Solver, tolerance: float, at_point: bool
     ) -> Solution:

@@ -64,9 +64,8 @@ class Rewired(Change):
             lines.append(f"  {run.names[0]} ... {run.names[-1]}  ({len(run.names)} {run.what}) by {run.learned()}")
         for taken in self.taken:
             far = "not compared yet" if taken.difference is None else f"{taken.difference:.2g} of their size"
-            lines.append(
-                f"  memory={taken.run.memory!r}; from those before, the states of a first batch end at a distance of: {far}"
-            )
+            how = f"  memory={taken.run.memory!r}"
+            lines.append(f"{how}; from those before, the states of a first batch end at a distance of: {far}")
         return "\n".join([*lines, *self.left_out])
 
 

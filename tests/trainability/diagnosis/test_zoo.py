@@ -29,21 +29,34 @@ def test_what_trains_is_not_called_hopeless(name: str) -> None:
     assert verdict.severity != "fatal", str(verdict)
 
 
-@pytest.mark.parametrize("gradient", ["implicit", "jacobian_free"])
+@pytest.mark.parametrize("gradient", ["implicit", "jacobian_free", "reversible"])
 def test_layers_of_an_equilibrium_are_measured_once_at_the_solution(gradient: str) -> None:
     """Not at each of the states that a solver asks, nor at those that the backward pass does."""
     torch.manual_seed(0)
     inner = nn.Linear(8, 8)
-    layer = mm.Equilibrium(nn.Sequential(inner, nn.Tanh()), mm.Anderson(tolerance=1e-6), gradient)
+    solver = mm.Coupled(max_steps=20, relaxation=0.4) if gradient == "reversible" else mm.Anderson(tolerance=1e-6)
+    layer = mm.Equilibrium(nn.Sequential(inner, nn.Tanh()), solver, gradient)
     x = torch.randn(16, 8)
     report = mm.diagnose(nn.Sequential(nn.Linear(8, 8), layer, nn.Linear(8, 3)), x, target=torch.zeros(16).long())
     assert [stat.name for stat in report.layers] == ["0", "1.block.body.0", "2"]
+    assert [stat.activation for stat in report.layers] == [None, "tanh", None]
     first = nn.Linear(8, 8)
     with torch.no_grad():
         answer = inner(layer.solve(first(x)).value)
     report = mm.diagnose(nn.Sequential(first, layer, nn.Linear(8, 3)), x)
     assert report.layers[1].second_moment == pytest.approx(float(answer.square().mean()), rel=1e-3)
-    assert isinstance(report.layers[1].chi, float) == (gradient == "implicit")
+    assert not isinstance(report.layers[1].chi, float)  # nothing goes back to the state that was solved for
+    assert str(layer.gradient).lower().startswith(gradient.replace("_", ""))
+
+
+@pytest.mark.parametrize("gradient", ["implicit", "reversible"])
+def test_gradients_in_an_equilibrium_are_those_of_its_solution(gradient: str) -> None:
+    """z = z / 2 + x: of dl/dz = v come 2 v, to the block's answer as to x; steps of the linear solve are not added."""
+    body = nn.Linear(8, 8, bias=False)
+    nn.init.eye_(body.weight).data.mul_(0.5)
+    network = nn.Sequential(nn.Linear(8, 8), mm.Equilibrium(body, gradient=gradient), nn.Linear(8, 3))
+    first, inside, _ = mm.diagnose(network, torch.randn(16, 8)).layers
+    assert inside.gradient == pytest.approx(first.gradient, rel=1e-2)
 
 
 def test_names_in_a_narrow_table_tell_layers_apart() -> None:

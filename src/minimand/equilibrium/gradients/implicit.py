@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,27 +25,43 @@ class Implicit(Gradient):
     Memory is that of one call of the block, whatever the steps.
     """
 
+    is_apart: ClassVar[bool] = False
+    """Whether the linear equation is solved in a graph of its own, of a further call of the block."""
+
+    @property
+    def of_one_call(self) -> Gradient:
+        return _Apart()
+
     def attach(self, equations: BlockEquations, state: Any, solver: Solver, tolerance: float) -> Attached:
         attached = asked_with_graph(equations, state)
         # The node gets a copy without the output, which holds the node: the two would keep each other alive.
-        outputs = _LinearSolve.apply(_Link(copy.copy(attached), solver, equations), *leaves(attached.answer))
+        outputs = _LinearSolve.apply(
+            _Link(copy.copy(attached), solver, equations, self.is_apart), *leaves(attached.answer)
+        )
         attached.output = rebuild(attached.answer, list(outputs))
         return attached
+
+
+class _Apart(Implicit):
+    """The same gradient, where hooks on the tensors of the block's call are to see it alone, and no products before."""
+
+    is_apart = True
 
 
 class _Link:
     """What the backward pass needs of the forward one: the graph of one call of the block.
 
     Where hooks take what a graph saves, as in a checkpoint, each product with a Jacobian would ask them for it, and the
-    checkpoint would run again for each. Then only the point and the inputs are saved, and the block is asked once more.
+    checkpoint would run again for each. Then, and where the linear equation is to be apart, only the point and the
+    inputs are saved, and the block is asked once more.
     """
 
-    def __init__(self, attached: Attached, solver: Solver, equations: BlockEquations) -> None:
+    def __init__(self, attached: Attached, solver: Solver, equations: BlockEquations, is_apart: bool) -> None:
         self.solver, self.equations, self.inputs = solver, equations, equations.all_inputs
         self.attached: Attached | None = attached
         self.saved: list[Tensor] = []
         self.point: Any = None
-        if saved_tensors_are_hooked():
+        if is_apart or saved_tensors_are_hooked():
             self.saved = [leaf.detach() for leaf in leaves((attached.point, self.inputs))]
             self.point, self.inputs = (rebuild(v, [None] * len(leaves(v))) for v in (attached.point, self.inputs))
             self.equations, self.attached = copy.copy(equations), None

@@ -13,6 +13,7 @@ from ..gradient import GRADIENTS, Attached, Gradient, no_second_derivative, zero
 from ..solution import Solution
 from ..solver import Solver
 from ..solvers.coupled import Coupled
+from .implicit import Implicit
 
 LARGEST_ROUND_OFF = 1e-2
 """The relative error of a state run back beyond which gradients are refused."""
@@ -38,6 +39,10 @@ class Reversible(Gradient):
                 "results alone, as those of its own solver; expected mm.Coupled(max_steps=12, relaxation=0.5), or for "
                 "this solver gradient='implicit', whose memory is that of one call too."
             )
+
+    @property
+    def of_one_call(self) -> Gradient:
+        return Implicit().of_one_call
 
     def solve(
         self, equations: BlockEquations, start: Any, solver: Solver, tolerance: float, at_point: bool

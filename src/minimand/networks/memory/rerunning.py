@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from ...equilibrium import Equilibrium
 from .checkpointed import keeps_a_graph
 
 
@@ -22,13 +23,21 @@ class Rerunning:
 
 @contextmanager
 def storing_all(model: nn.Module) -> Iterator[None]:
-    """Within it every part of a model keeps everything: hooks on a layer are called once, with a graph to go back."""
+    """Within it every part of a model keeps everything: hooks on a layer are called once, with a graph to go back.
+
+    An equilibrium that runs its steps back has the gradient of its solution instead, through one call of its block.
+    """
     candidates = (part for module in model.modules() for part in (module, vars(module).get("forward")))
     before = {part: part.stores_all for part in candidates if isinstance(part, Rerunning)}
+    gradients = {part: part.gradient for part in model.modules() if isinstance(part, Equilibrium)}
     for part in before:
         part.stores_all = True
+    for layer, gradient in gradients.items():
+        layer.gradient = gradient.of_one_call
     try:
         yield
     finally:
+        for layer, gradient in gradients.items():
+            layer.gradient = gradient
         for part, stored in before.items():
             part.stores_all = stored

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -15,6 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..._support.errors import WrongTypeError
 from ..._support.torch.internals import base, without_torch_function
+from ...equilibrium import Equilibrium
 from ...networks.kinds import ACTIVATION_FUNCTIONS
 
 BATCH = -1
@@ -122,6 +124,8 @@ class DataFlowMode(TorchFunctionMode):
         self.detached = WeakTensorKeyDictionary()
         self.attends = False
         self.numbered = self.inside = 0
+        self.solving = [False]
+        """Whether a solver is at work, and no block of its own; of each equilibrium or block that is being called."""
 
     def begin(self, batch: Any) -> None:
         for tensor in tensors(batch):
@@ -142,7 +146,9 @@ class DataFlowMode(TorchFunctionMode):
         origins = self._origins((args, kwargs)) if written else {}
         if not origins:
             return output
-        if name in _ACTIVATIONS:
+        if self.solving[-1]:
+            pass  # a solver's own sums and norms are no part of the network
+        elif name in _ACTIVATIONS:
             origins = self._activated(_activation(name, args, kwargs), origins)
         elif name in _SUMS:
             parts = [self._origins(arg) for arg in args[:2]]
@@ -172,6 +178,19 @@ class DataFlowMode(TorchFunctionMode):
         norms = frozenset(since.norm for since in origins.values() if since.norm is not None)
         parameters = frozenset(tensor for tensor in sources if isinstance(tensor, nn.Parameter))
         self.cuts.append(Cut(name, frozenset(origins), norms, parameters, torch.is_grad_enabled(), _place()))
+
+    def watch_solver(self, layer: Equilibrium, stack: ExitStack) -> None:
+        """Tell what the solver of a layer computes from what its block does, by hooks that the stack takes off."""
+        for module, is_solving in ((layer, True), (layer.block, False)):
+
+            def begin(module: nn.Module, args: Any, is_solving: bool = is_solving) -> None:
+                self.solving.append(is_solving)
+
+            def end(module: nn.Module, args: Any, output: Any) -> None:
+                self.solving.pop()
+
+            stack.callback(module.register_forward_pre_hook(begin).remove)
+            stack.callback(module.register_forward_hook(end).remove)
 
     def enter(self, module: nn.Module, args: Any) -> None:
         """A forward pre-hook of layers: what happens inside a layer is not followed."""

@@ -17,7 +17,6 @@ from ...blocks import DenseLayer, Prox, Skip
 from ...blocks.convnext import ConvNeXtBranch
 from ...blocks.transformer import HalfStep, ParallelLayer, SecondHalfStep, WholeLayer
 from ...equilibrium import Equilibrium
-from ...equilibrium.gradients.reversible import Reversible
 from ...layers.thresholds import Threshold
 from ...networks.kinds import layers, normalizations
 from ...networks.skeletons import Skeleton, skeletons
@@ -109,6 +108,8 @@ def trace(
             if isinstance(module, Threshold):
                 applied = AppliedActivation(type(module).__name__.lower(), copy.deepcopy(module), repr(module))
                 stack.callback(module.register_forward_hook(functools.partial(flow.thresholded, applied)).remove)
+            if isinstance(module, Equilibrium):
+                flow.watch_solver(module, stack)
         flow.begin((args, kwargs))
         with flow:
             output = model(*args, **kwargs)
@@ -123,12 +124,7 @@ def while_solving(model: nn.Module) -> Callable[[nn.Module], bool]:
 
     What is measured of such a layer is its call at the solution, through which gradients go.
     """
-    solved = {
-        part
-        for module in model.modules()
-        if isinstance(module, Equilibrium) and not isinstance(module.gradient, Reversible)
-        for part in module.block.modules()
-    }
+    solved = {part for module in model.modules() if isinstance(module, Equilibrium) for part in module.block.modules()}
     is_recorded = torch.is_grad_enabled()
     return lambda layer: is_recorded and layer in solved and not torch.is_grad_enabled()
 
