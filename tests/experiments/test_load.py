@@ -104,8 +104,8 @@ def test_a_loaded_run_is_what_fit_returned(kind: str, tmp_path: Path) -> None:
         again["model"] = make()
     run = mm.load(tmp_path / "run", **again)
     torch.testing.assert_close(run.model.eval()(_samples()), result.model.eval()(_samples()), rtol=0, atol=0)
-    kept, wanted = ([(s.source.memory, s.source.exact) for s in skeletons(m)] for m in (run.model, result.model))
-    assert kept == wanted
+    own, wanted = ([(s.source.memory, s.source.exact) for s in skeletons(m)] for m in (run.model, result.model))
+    assert own == wanted
     assert run.classes == result.data.classes == ("inner", "outer")
     assert run.evaluate().loss == pytest.approx(result.test_loss, rel=1e-6)
     assert "\n" not in repr(run)

@@ -170,7 +170,9 @@ def load_run(run: str | Path, model: Any = None, algorithm: Algorithm | str | No
         method = method_from_config(config["method"])
         inputs = described(config["inputs"], str(loaded.get("name", "")), tokenizer)
         wired = [str(text) for text in config.get("rewired", [])]
-        memories = {(kept["memory"], kept["exact"]) for kept in config.get("rewired_memory", [])} or {("store", None)}
+        memories = {(choice["memory"], choice["exact"]) for choice in config.get("rewired_memory", [])} or {
+            ("store", None)
+        }
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, RunError):
             raise

@@ -186,7 +186,7 @@ def configuration(
     return {
         "model": dict(config) if isinstance(config, Mapping) else _own_model(model),
         **({"rewired": wired} if wired else {}),
-        **({"rewired_memory": memory} if any(kept["memory"] != "store" for kept in memory) else {}),
+        **({"rewired_memory": memory} if any(choice["memory"] != "store" for choice in memory) else {}),
         "data": dict(data.loaded) or {"shape": list(data.shape), "train": len(data.train), "test": len(data.test)},
         "inputs": describe(data),
         "method": as_config(method),
