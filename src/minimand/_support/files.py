@@ -9,7 +9,7 @@ from .errors import MinimandError
 
 try:
     import fcntl
-except ImportError:  # where there is none, nothing is locked
+except ImportError:  # a system without fcntl, such as Windows, locks nothing
     fcntl = None
 
 _held_descriptors: set[int] = set()
@@ -25,7 +25,7 @@ def write_whole(path: Path, *content: str | bytes | memoryview) -> None:
     """
     part = path.with_suffix(path.suffix + ".part")
     try:
-        part.unlink(missing_ok=True)  # of a killed process, or somebody's link
+        part.unlink(missing_ok=True)  # left by a killed process, or a link that must not be followed
         with part.open("xb") as file:
             for piece in content:
                 file.write(piece.encode() if isinstance(piece, str) else piece)

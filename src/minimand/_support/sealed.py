@@ -131,7 +131,7 @@ def map_tensors(path: Path, kind: str, form: int) -> tuple[dict[str, np.ndarray]
 
 def _mapped(path: Path, start: int, dtype: str, shape: list[int], data_offsets: list[int]) -> np.ndarray:
     kind = {"U8": np.uint8, "I16": np.int16, "I32": np.int32, "I64": np.int64}[dtype]
-    if 0 in shape:  # which cannot be mapped
+    if 0 in shape:  # an empty tensor cannot be mapped
         return np.zeros(shape, dtype=kind)
     return np.memmap(path, dtype=kind, mode="r", offset=start + data_offsets[0], shape=tuple(shape))
 

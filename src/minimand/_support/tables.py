@@ -53,12 +53,13 @@ class Fitted:
         texts = [i for i in range(len(self.columns)) if not self._is_number(i)]
         if most - sum(needed[i] for i in range(len(needed)) if i not in texts) < sum(
             max(map(len, [*_pieces("".join(f"{cell} " for cell in cells[i])), ""])) for i in texts
-        ):  # numbers with their deviation take two lines
+        ):  # texts get too little room: numbers are cut before their deviation, into two lines
             for i in set(range(len(needed))) - set(texts):
                 words = [word for cell in cells[i] for word in cell.replace(" ±", "_±").split(" ")]
                 needed[i] = max(map(len, [*self.columns[i].split(), *words, ""]))
         left = most - sum(width for i, width in enumerate(needed) if i not in texts)
-        for count, i in enumerate(sorted(texts, key=lambda i: wanted[i])):  # short texts have what they want
+        # Short texts first: what they leave is shared by the longer ones.
+        for count, i in enumerate(sorted(texts, key=lambda i: wanted[i])):
             share = max(left // (len(texts) - count), _LEAST)
             needed[i] = min(wanted[i], share)
             left -= needed[i]

@@ -200,7 +200,7 @@ def as_number(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     if isinstance(value, Rational) and abs(Fraction(value)) > sys.float_info.max:
-        return math.inf  # no tensor holds it
+        return math.inf  # no tensor holds a number this large
     if not hasattr(value, "item"):
         return value
     return int(value) if isinstance(value, Integral) else float(str(value))  # float32(0.9) is 0.9, not 0.8999999762

@@ -90,7 +90,8 @@ class Implicit(Prox):
             inputs = {"start": point.detach(), "step_size": step_size}
             if self.training not in self._modes_checked:
                 devices = [point.device] if point.is_cuda else []
-                with torch.random.fork_rng(devices):  # a checkpoint runs a step again, but not this
+                # A checkpoint runs the step again without this check, and has to draw the same.
+                with torch.random.fork_rng(devices):
                     self._check(point, inputs)
                 self._modes_checked.add(self.training)
             return self.equilibrium(point, **inputs)

@@ -20,7 +20,7 @@ from .words import in_options
 # Seconds that other processes of a torchrun leave the first one to say what ends them all, and torchrun to end them.
 _PATIENCE = 5.0
 _PACKAGE = os.path.dirname(minimand.__file__)
-# What other programs call it.
+# Words by which other programs have the same.
 _ALIASES = {"--install-completion": ["completion", "--install"], "--show-completion": ["completion"]}
 
 

@@ -32,7 +32,7 @@ def with_config(command: Command) -> tuple[Command, Any]:
         name = str(key).replace("-", "_")
         if name not in known:
             if recipe is not None:
-                continue  # of another command
+                continue  # the configuration of a run has options of other commands too
             raise unknown_name(f"option in {command.config}", str(key), known)
         default = known[name].default
         if getattr(command, name) == (None if default is MISSING else default):

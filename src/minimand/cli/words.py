@@ -7,7 +7,7 @@ from typing import Any
 
 def in_options(message: str, command: Any) -> str:
     """A message with the fields of a command by their options: `Recipe.epochs is 0` as `--epochs is 0`."""
-    command = getattr(command, "do", command)  # that of a command with commands of its own
+    command = getattr(command, "do", command)  # `study run` is the field `do` of `study`
     if not is_dataclass(command):
         return message
     # Fields without a default are positional, and go by their names.
@@ -26,7 +26,7 @@ def in_options(message: str, command: Any) -> str:
     def of_value(match: re.Match[str]) -> str:
         return f"{option(match[1])} {match[2]}" if match[1] in names else match[0]
 
-    if "own_model" in names:  # where the model that is asked for again has another option
+    if "own_model" in names:  # commands whose --model is another thing have --own-model for this
         message = message.replace("--model path/to/", "--own-model path/to/")
     message = re.sub(r"(?<![\w.])[A-Z]\w*\.([a-z_]+)\b(?!\.)", of_class, message)
     message = re.sub(r"(?<=such as )([a-z_]+)=([\w.]*\w)", of_value, message)

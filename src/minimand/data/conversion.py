@@ -98,7 +98,7 @@ def _as_samples(part: Any, which: str) -> Samples:
         try:
             inputs = each(torch.as_tensor, tuple(inputs) if isinstance(inputs, list) else inputs)
             targets = torch.as_tensor(part[1])
-        except TypeError as error:  # numpy's words and objects
+        except TypeError as error:  # torch's, for numpy arrays of text or objects
             raise WrongTypeError(f"{which} has an array that is no tensor: {error}") from None
         try:
             return Arrays(inputs, targets if targets.is_floating_point() else targets.long())

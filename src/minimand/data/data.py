@@ -178,7 +178,8 @@ def _constants(
     mean: tuple[float, ...], std: tuple[float, ...], ndim: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     shape = (1, -1) + (1,) * (ndim - 2) if ndim > 1 else (-1,)
-    with torch.inference_mode(False):  # kept for training, whoever asked first
+    # Tensors of inference mode cannot be used in training, where these are used again.
+    with torch.inference_mode(False):
         return torch.tensor(mean, device=device).view(shape), torch.tensor(std, device=device).view(shape)
 
 

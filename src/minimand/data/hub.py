@@ -27,7 +27,7 @@ def splits_of_hub(repository: str, elsewhere: str) -> tuple[Any, Any]:
     datasets.disable_progress_bars()
     try:
         return datasets, datasets.load_dataset(repository)
-    except Exception as error:  # the library raises its own, httpx's and the file system's errors
+    except Exception as error:  # the library raises errors of its own, of httpx and of the file system
         line = str(error).partition("\n")[0]
         raise MinimandError(
             f"cannot load {repository!r} from the hub ({type(error).__name__}: {line}). Without a network, name "

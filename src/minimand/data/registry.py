@@ -148,7 +148,7 @@ def _hub_and_options(name: str) -> tuple[str, dict[str, Any]]:
 def _exists(name: str) -> bool:
     try:
         return bool(name) and Path(name).expanduser().exists()
-    except (OSError, RuntimeError, ValueError):  # too long, no such user, a zero byte
+    except (OSError, RuntimeError, ValueError):  # raised for a name that is too long, ~nobody, or a zero byte
         return False
 
 

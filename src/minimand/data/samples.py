@@ -37,7 +37,7 @@ class Samples(Protocol):
 
     def count(self, size: int, shuffled: bool) -> int:
         """Count the batches of a size; shuffled ones leave an incomplete last one out."""
-        # Its statistics would be another batch's.
+        # An incomplete batch would have other statistics than the rest.
         return max(len(self) // size, 1) if shuffled else -(-len(self) // size)
 
     def to(self, device: torch.device) -> "Samples":

@@ -141,7 +141,8 @@ class Equilibrium(nn.Module):
         return why_unique(self.block)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "penalty"}  # a graph cannot be copied
+        # `penalty` holds a graph, which cannot be copied.
+        return {name: value for name, value in vars(self).items() if name != "penalty"}
 
     def extra_repr(self) -> str:
         return f"solver={self.solver}, gradient={self.gradient}, well_posed={self.well_posed!r}"

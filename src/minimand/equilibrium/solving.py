@@ -144,7 +144,8 @@ class _Ledger:
         for name in _BY_ROW:
             values = cast(Tensor, getattr(self, name))
             if name not in self.done:
-                self.done[name] = values.clone()  # of the first rows that leave, when all are still here
+                # The first rows leave while all are still here, so this has room for every row.
+                self.done[name] = values.clone()
             self.done[name][places] = values[chosen]
 
 

@@ -31,7 +31,7 @@ from .tasks.work import Record, Records, Work
 _FILE, _BEFORE = "results.json", "results.before.json"  # of which the second is read where the first is damaged
 _PARTS = "measurements"  # the folder of those that are not among the results yet
 _FORMAT = "study 1"
-_LIMIT = 2**28  # bytes
+_LIMIT = 2**28  # the most bytes of a file of results that is read
 
 
 def run_study(

@@ -47,7 +47,7 @@ def export_onnx(model: nn.Module, path: str | Path, batch: Tensor) -> float:
     model, training = unwrapped(model), model.training
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
-            warnings.simplefilter("ignore")  # torch's own, on what it does inside
+            warnings.simplefilter("ignore")  # torch warns of its own internals here
             expected = model.eval()(batch)
             if not isinstance(expected, Tensor):
                 raise MinimandError(f"model gives {type(expected).__name__}; expected a model from one tensor to one.")
@@ -67,7 +67,7 @@ def _program(model: nn.Module, batch: Tensor) -> torch.export.ExportedProgram:
     """The model as a graph; raises MinimandError for one of which torch can make none, as its code looks at numbers."""
     try:
         return torch.export.export(model, (batch,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    except Exception as error:  # of several kinds
+    except Exception as error:  # torch.export raises errors of many kinds
         why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise MinimandError(
             f"{type(model).__name__} cannot be exported: torch.export finds no one graph for all batches ({why})"

@@ -69,7 +69,7 @@ def describe_module(label: str, module: nn.Module) -> tuple[dict[str, Any], dict
 
 def _argument(module: nn.Module, name: str) -> Any:
     value = getattr(module, name)
-    if not isinstance(module, _STEPS):  # of torch's own, bias=True makes a bias
+    if not isinstance(module, _STEPS):  # torch's layers take bias=True, not the tensor
         return isinstance(value, Tensor) if name == "bias" else value
     return {"tensor": name} if isinstance(value, Tensor) else value
 

@@ -55,7 +55,7 @@ def _order_after(
             x = x * torch.zeros(x.shape[1], 1, 1)
         elif write == "add":
             x = x + _zeros(x.shape, is_shortcut_last)
-        elif write == "units":  # as FewBitLayer.sums does
+        elif write == "units":  # rounds values near the grid, as FewBitLayer.sums does
             x = x + torch.where((x - x.round()).abs() < 1, x.round() - x, 0.0)
         elif write == "norm":
             x = nn.functional.batch_norm(x, torch.zeros(x.shape[1]), torch.ones(x.shape[1]))

@@ -43,7 +43,7 @@ def graph_of(model: nn.Module) -> fx.Graph:
     for module in model.modules():
         if hasattr(module, "inplace"):
             module.inplace = False  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
-    written: dict[fx.Node, fx.Node] = {}  # by what was written into, what is there now
+    written: dict[fx.Node, fx.Node] = {}  # from a node that was written into to the one with its present content
     for node in graph.nodes:
         node.args, node.kwargs = fx.map_arg((node.args, node.kwargs), lambda n: written.get(n, n))
         node.kwargs = {key: value for key, value in node.kwargs.items() if key != "inplace"}

@@ -73,7 +73,7 @@ class SwitchNorm(NormBase):
         has_positions = positions.shape[2] > 1
         variance, mean = torch.var_mean(positions, 2, correction=int(has_positions))  # (N, C)
         means, variances = [mean], [variance]
-        for axis in (1, 0):  # of a sample and of the batch: the mean of the variances and the variance of the means
+        for axis in (1, 0):  # over a sample, then the batch: the mean of the variances plus the variance of the means
             unbiased = int(not has_positions and mean.shape[axis] > 1)
             between, middle = torch.var_mean(mean, axis, correction=unbiased, keepdim=True)
             means.append(middle)

@@ -58,7 +58,7 @@ class Threshold(nn.Module):
         return _StraightThrough.apply(z, self) if learning else self.values(z)  # pyright: ignore[reportReturnType]
 
     def _look(self, z: Tensor) -> None:
-        self._looked = True  # once, at the first batch in training
+        self._looked = True  # the warning comes once, at the first batch in training
         if self.levels == 2 and z.numel() and z.min() >= self.jumps[0]:
             warnings.warn(
                 f"no input of a {type(self).__name__}() is below its jump at {self.jumps[0]:g}: after an activation "
@@ -113,7 +113,7 @@ class Heaviside(Threshold):
 
     @property
     def reach(self) -> tuple[float, float]:
-        return 0.0, 1.0  # as published for steps from 0 to 1
+        return 0.0, 1.0  # as in the publication, where steps go from 0 to 1
 
 
 @THRESHOLDS.register("staircase")

@@ -67,7 +67,7 @@ class FewBitLayer(nn.Module):
         return scale.clamp_min(_LEAST_SCALE)
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.training:  # without a copy of the input, of which bits may be kept
+        if self.training:  # for backward the input itself is saved, or its bits; `sums` would save a copy
             return self._scaled(self._product(input), 1.0)
         return self.scaled(self.sums(input))
 
@@ -75,7 +75,8 @@ class FewBitLayer(nn.Module):
         """The sums over the input of integers times x / unit."""
         if self.unit != 1:
             x = x / self.unit
-            whole, real = x.round(), x.detach()  # thirds are no floats
+            # Multiples of a unit such as 1/3 are no floats, and land beside whole numbers.
+            whole, real = x.round(), x.detach()
             x = x + torch.where((real - whole).abs() < _ON_GRID, whole - real, 0.0).detach()
         return self._product(x)
 

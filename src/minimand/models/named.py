@@ -104,7 +104,7 @@ class NamedModel(nn.Module, PyTorchModelHubMixin, library_name="minimand", tags=
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
         """The network that `save_pretrained` or `push_to_hub` stored; the options are those of the Hugging Face hub."""
-        # Weights that are missing or not taken are another model's.
+        # Strict, as weights that are missing or left over are those of another model.
         try:
             return super().from_pretrained(pretrained_model_name_or_path, **{"strict": True, **options})
         except RuntimeError as error:

@@ -94,7 +94,7 @@ def _named_in_file(text: str) -> tuple[Any, dict[str, Any]]:
 def _parameters(maker: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     try:
         return dict(inspect.signature(maker).parameters)
-    except ValueError:  # a built-in
+    except ValueError:  # built-in functions may have no signature
         return {}
 
 

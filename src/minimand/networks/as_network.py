@@ -90,7 +90,8 @@ def states(modules: Iterable[nn.Module], state: Any) -> Iterator[tuple[Any, bool
         leaves, spec = tree_flatten(state)
         leaves = [t.detach().requires_grad_(t.is_floating_point() or t.is_complex()) for t in leaves]
         with torch.enable_grad():
-            state = module(tree_unflatten([t.clone() for t in leaves], spec))  # it may work in place
+            # A clone, as modules may work in place, which a leaf forbids.
+            state = module(tree_unflatten([t.clone() for t in leaves], spec))
         outputs = [t for t in tree_flatten(state)[0] if isinstance(t, Tensor) and t.requires_grad]
         if learns(module) and not outputs:
             raise MinimandError(

@@ -63,7 +63,7 @@ class Coefficients:
 
         def table(name: str, k: int) -> Table:
             layer = min(k, self.layers - 1)
-            if (name, layer) not in tables:  # what is drawn, once
+            if (name, layer) not in tables:  # once a pass: what is drawn would differ
                 tables[name, layer] = (
                     _draw(self.drawn[name], like, training)
                     if name in self.drawn

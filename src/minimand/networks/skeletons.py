@@ -84,6 +84,6 @@ def skeletons(model: nn.Module) -> list[Skeleton]:
         for hook in forward_hooks(module):
             if isinstance(hook, WiringHook):
                 wired.setdefault(hook.wiring, {})[hook.k] = name, module
-    # By step, as one module may answer several.
+    # In the order of steps, which is not that of modules: one module may answer several steps.
     in_order = [(wiring, zip(*[blocks[k] for k in sorted(blocks)], strict=True)) for wiring, blocks in wired.items()]
     return stages + [Skeleton(wiring, *blocks) for wiring, blocks in in_order]

@@ -69,7 +69,7 @@ class Unrolled(nn.Module, Rerunning):
         """The output for an input, (x, velocity) where the algorithm starts from two: tensors of one shape."""
         inputs = self._inputs(x)
         if self._backwards is not None and self._runs_back(inputs):
-            return cast(Any, self)._run_back(self._backwards, inputs)  # of torch's decorator without types
+            return cast(Any, self)._run_back(self._backwards, inputs)  # typed Any: torch's decorator has no types
         checkpoints = self.memory == "checkpoint" and self.reruns(inputs[0])
         if self._execution is None:
             return self._as_written(inputs, checkpoints)
@@ -177,7 +177,7 @@ class Unrolled(nn.Module, Rerunning):
         vectors = {name: vector.detach().requires_grad_() for name, vector in self._vectors().items()}
         algorithm = self._tensors.bound(self._tensors.values(vectors))
         with warnings.catch_warnings(), torch.enable_grad():
-            warnings.simplefilter("ignore")  # torch's own, on the very conversion that is looked for
+            warnings.simplefilter("ignore")  # torch warns of the very conversion that is looked for here
             state = algorithm.start(*[torch.ones(())] * len(algorithm.inputs))
             for k in range(len(self.layers)):
                 state = algorithm.step(state, *map(_shrinking, algorithm.oracles), k)

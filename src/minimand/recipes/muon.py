@@ -78,7 +78,8 @@ class MuonOptimizer(torch.optim.Optimizer):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 target = as_matrix(parameter)
                 target.add_(matrix, alpha=size)
-                if target.data_ptr() != parameter.data_ptr():  # no view of an oddly strided weight
+                # An oddly strided weight has no view as a matrix, so target is a copy.
+                if target.data_ptr() != parameter.data_ptr():
                     parameter.copy_(target.view_as(parameter))
 
     def _move_entries(self, group: dict[str, Any], parameters: list[nn.Parameter]) -> None:

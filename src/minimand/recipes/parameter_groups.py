@@ -123,7 +123,7 @@ def parameter_groups(
         entry = {"params": [], "weight_decay": decay, "share": share, **scaled}
         return groups.setdefault((decays, share, size), entry)["params"]
 
-    for decays in (True, False):  # these two are there in any model
+    for decays in (True, False):  # every model has these two groups, and as its first
         group(decays, 1.0, 1.0)
     for entry in parameters:
         share, size = entry.factors.rate(rule), 1.0 if epsilon is None else entry.factors.epsilon

@@ -124,7 +124,7 @@ def _splitting(model: nn.Module, run: Skeleton) -> Splitting | None:
     """How the layers of a transformer are cut into the blocks of a stage, or into the branches that hooks wire."""
     if isinstance(model, UnrolledNetwork):
         if "splitting" not in model.config or sum(not is_map(oracle) for oracle in run.algorithm.oracles) > 1:
-            return None  # no transformer, or one whose attention and map answer an oracle each
+            return None  # either no transformer, or its attention and its map each answer an oracle of their own
         by_default: dict[int, Splitting] = {1: "whole", 2: "lie_trotter"}
         return model.config["splitting"] or by_default[run.depth // model.config["depth"]]
     return "lie_trotter" if run.is_wired and run.binding == "residual" else None
@@ -161,7 +161,7 @@ def _known_without_momentum(algorithm: Algorithm) -> Algorithm | None:
     """The known algorithm that another one is with momentum 0."""
     try:
         return _identified(algorithm.rebind(momentum=0.0))
-    except TypeError:  # one whose fields cannot be hashed
+    except TypeError:  # an algorithm whose fields cannot be hashed
         return identify(algorithm.rebind(momentum=0.0)).algorithm
 
 

@@ -19,7 +19,7 @@ def draw_curves(history: Sequence[dict[str, Any]]) -> Figure:
         plain(axes)
         for part, color, style in (("train", COLORS[1], "--"), ("test", COLORS[0], "-")):
             records = [record[f"{part}_{quantity}"] for record in history]
-            if None in records:  # the accuracy of mixed samples
+            if None in records:  # mixed samples have no accuracy in training
                 continue
             values = [scale * value for value in records]
             epochs = [record["epoch"] for record in history]

@@ -132,7 +132,7 @@ class _Reader(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if isinstance(result, Tensor):  # not its shape or device
+        if isinstance(result, Tensor):  # what gives a tensor reads values; shape and device do not count
             self.read |= {id(value) for value in (*args, *(kwargs or {}).values()) if isinstance(value, nn.Parameter)}
         return result
 

@@ -108,12 +108,12 @@ def read(module: nn.Module) -> dict[bool, torch.fx.Graph] | str:
         for training in (False, True):
             module.training = training
             graphs[training] = _Children().trace(module, defaults or None)
-    except Exception as error:  # whatever the code does with what is no tensor
+    except Exception as error:  # the module's code may raise anything where it gets no tensor
         return f"torch.fx cannot read its forward ({type(error).__name__}: {str(error).splitlines()[0][:80]})"
     finally:
         module.training = before
         constants = set(dir(module)) - names
-        for name in constants:  # constants that the tracer put there
+        for name in constants:  # the tracer leaves its constants in the module
             delattr(module, name)
     return "its forward makes tensors of its own" if constants else graphs
 

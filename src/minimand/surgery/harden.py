@@ -146,7 +146,7 @@ def harden(model: Model, activation: Threshold | str, weight_bits: int | None = 
             stacklevel=2,
         )
     layers = {} if weight_bits is None else _inner_layers(model)
-    new: dict[nn.Module, nn.Module] = {}  # one object that is used twice stays one
+    new: dict[nn.Module, nn.Module] = {}  # a dictionary, so that an activation used twice stays one object
     for name, module in activations.items():
         new.setdefault(module, copy.deepcopy(activation).train(module.training))
         model.set_submodule(name, new[module])

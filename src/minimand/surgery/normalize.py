@@ -117,7 +117,7 @@ class _NormalizedWeights(Normalized):
             layer = self.model.get_submodule(name)
             cast(OfWeights, self.normalization).remove(layer)
             parameters = own_parameters(layer)
-            for parameter in order:  # the weight came back as the last one
+            for parameter in order:  # the original order: `remove` put the weight last
                 parameters[parameter] = parameters.pop(parameter)
 
 
@@ -195,7 +195,7 @@ def _back(
     if not isinstance(_inner(original), normalization.makes) or groups != normalization.groups:
         return None
     if isinstance(_inner(norm), normalization.makes) and getattr(_inner(norm), "num_groups", 1) == groups:
-        return None  # it is there already
+        return None  # the normalization that is wanted is there already
     new = copy.deepcopy(original).train(now.training)
     if isinstance(inner := _inner(new), NormBase):
         inner.reset_running_stats()

@@ -115,7 +115,7 @@ class Removal:
                     return readers
             elif isinstance(module, nn.Flatten):
                 flat = True
-                if hasattr(module, "features"):  # one of ours, that checks how many it gives
+                if hasattr(module, "features"):  # a layer of ours, which checks how many features it gives
                     readers[module] = origins.repeat_interleave(_inputs(module) // len(origins))
             else:
                 traced = origins_through(module, len(origins), flat)
@@ -154,7 +154,7 @@ def origins_through(module: nn.Module, channels: int, flat: bool) -> Tensor | No
                 changed = x.clone()
                 changed[:, c] *= -0.7
                 depends.append((apart(changed) != before).reshape(*before.shape[:2], -1).any(2)[0])
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):  # not a module of such maps
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):  # the module takes maps of other shapes
         return None
     table = torch.stack(depends)
     return table.int().argmax(0) if bool((table.sum(0) == 1).all()) else None

@@ -183,7 +183,7 @@ class TakenOver:
     def _check_sum(self, i: int, stream: Tensor, following: Tensor, ask: Callable[[int, str, Tensor], Tensor]) -> None:
         """Raise MisuseError unless layer i is the sum of its branches: what stands between them would be left out."""
         per_layer = len(self.asked) // len(self.layers)
-        if per_layer == 1:  # a layer as a whole
+        if per_layer == 1:  # layers that are one block each have nothing between branches
             return
         for k in range(i * per_layer, (i + 1) * per_layer):
             stream = stream + ask(k, self.run.algorithm.oracles[0], stream)

@@ -159,10 +159,10 @@ def _judged(x: np.ndarray, t: np.ndarray, weight: np.ndarray, bias: float) -> Se
     reached = t[counted] * (x[counted] @ weight + bias)
     least = float(reached.min(initial=np.inf))
     length = float(np.linalg.norm(weight))
-    # Beyond what rounding may have done to it.
+    # By more than rounding may have contributed.
     meets = least > _ROUNDING * float((np.abs(x) @ np.abs(weight)).max(initial=0) + abs(bias))
     if meets and np.isfinite(least):
-        weight, bias = weight / least, bias / least  # every sample at 1 or beyond
+        weight, bias = weight / least, bias / least  # scaled so that every sample is at 1 or beyond
         length, least, reached = length / least, 1.0, reached / least
     margin = least / length if length > 0 else np.copysign(np.inf, least)
     return Separability(meets or None, weight, bias, float(margin), float(np.maximum(0, 1 - reached).sum()))

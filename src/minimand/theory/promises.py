@@ -18,7 +18,7 @@ NORMALIZED = "no promise: a part of the state is normalized, which is not linear
 """The reason where linear theory ends."""
 
 _SYMBOLIC_LAYERS = 3  # beyond these the products of unknown entries are too many, and tell nothing new
-_DRAWN_LAYERS = 10  # over all draws of which the gains of a certificate are taken
+_DRAWN_LAYERS = 10  # the most layers whose gains are taken over all draws
 
 
 def boundedness(gradients: Kernel) -> str:

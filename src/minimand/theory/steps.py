@@ -123,7 +123,7 @@ class Steps:
             k = len(self._steps)
             try:
                 step = self._repeated(k) or (self._cut(k) if self.algorithm.endless else None)
-            except (MinimandError, ArithmeticError):  # a schedule that has no more values of use
+            except (MinimandError, ArithmeticError):  # a schedule may have no more usable values
                 step = None
             if step is None:
                 return k
@@ -201,7 +201,7 @@ class Steps:
             return None
         try:
             values = {name: c(k) for name, c in self.algorithm.coefficients().items()}
-        except MinimandError:  # of a coefficient that this step may not use
+        except MinimandError:  # a schedule may have no value for this layer, and the step not ask for it
             return None
         key = (str(self._states[k]), *values.values())  # a state may be a list, which has no hash
         if key not in self._read:
@@ -215,7 +215,7 @@ class Steps:
 
     def _cut(self, k: int) -> tuple[Step, Any]:
         step, after = self._run(self.algorithm, k, self._states[k])
-        if len(step.after) != len(self.start):  # of a state that grows no two are equal
+        if len(step.after) != len(self.start):  # no two steps of a growing state are equal
             return step, after
         return self._distinct.setdefault(step.content, step), after
 
@@ -245,7 +245,8 @@ def _filled(combination: Combination, state: Any, layer: int) -> Combination:
     terms: dict[Hashable, Number] = {}
     for atom, c in combination.terms.items():
         if isinstance(atom, Slot):
-            if len(combination.terms) == 1 and c.terms == _ONE:  # what is carried on is most of a growing state
+            # A shortcut: most of a growing state is only carried on.
+            if len(combination.terms) == 1 and c.terms == _ONE:
                 return state[atom.place]
             for inner, factor in state[atom.place].terms.items():
                 terms[inner] = terms[inner] + c * factor if inner in terms else c * factor

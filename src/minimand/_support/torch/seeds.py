@@ -33,7 +33,7 @@ def random_state_kept(device: torch.device) -> Iterator[None]:
         restore_random_state(torch.device("cpu"), *states)
         if gpus:
             torch.cuda.set_rng_state_all(on_gpus)
-        else:  # what a seed within left for GPUs that nothing has used yet
+        else:  # GPUs that nothing has used yet would begin with the seed that was set inside
             torch.cuda.manual_seed_all(torch.initial_seed())
 
 

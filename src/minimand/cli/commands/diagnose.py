@@ -98,7 +98,7 @@ class Diagnose:
         write_whole(Path(str(self.output)), buffer.getvalue())
         console.print(f"weights: {self.output}, for model.load_state_dict(torch.load(...))", soft_wrap=True)
         for name, argument in remedy.calls:
-            if name == "normalize":  # which changes modules, not only weights
+            if name == "normalize":  # normalize changes modules, so the file of weights alone does not fit
                 console.print(f'before they are loaded: mm.normalize(model, "{argument}")', soft_wrap=True)
 
     def _read(self, console: Console) -> tuple[Any, Any, Any]:

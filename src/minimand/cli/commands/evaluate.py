@@ -73,6 +73,6 @@ class Evaluate:
             if value is not None:
                 raise MinimandError(f"{option} is {value!r}, which only the folder of a run needs; expected none here.")
         data = read_data(self.data, self.data_folder)
-        if model.inputs is not None:  # normalized as for training
+        if model.inputs is not None:  # inputs are normalized as they were in training
             data = replace(data, mean=model.inputs.mean, std=model.inputs.std)
         return data, evaluate(model, data)

@@ -21,7 +21,7 @@ from .splitting import files_by_part
 
 _DELIMITERS = ",;\t"
 _LONGEST_LINE = 2**22
-_EXACT = 2**24  # up to it float32 holds every whole number
+_EXACT = 2**24  # float32 holds every whole number up to here
 _LARGEST = torch.finfo(torch.float32).max
 _IMAGE_NAMES = ("image", "img", "path", "file", "file_name", "filename", "filepath", "image_path")
 _INDEX_NAMES = ("", "unnamed: 0")

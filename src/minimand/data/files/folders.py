@@ -14,7 +14,7 @@ from .images import Undecoded, data_of_images
 from .pictures import read_bytes, shown, suffixes
 from .splitting import PARTS, as_parts, visible
 
-_NAMED = 3  # of what is left out, so many are named
+_NAMED = 3  # the most files left out that a note names
 
 
 def picture_files(folder: Path) -> list[Path]:

@@ -22,7 +22,7 @@ MOST_BYTES = 2**32
 """The most bytes of a text: it is read into memory before it becomes tokens."""
 _SPLIT_BY_DOCUMENTS = 10  # documents from which on whole ones are set aside
 _COLUMNS = ("text", "content", "document", "body")
-_NAMED = 3  # of what is left out, so many are named
+_NAMED = 3  # the most files left out that a note names
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
@@ -72,7 +72,7 @@ def documents_of_folder(place: Path) -> tuple[Parts, tuple[str, ...]]:
     if not parts:
         what = f"{len(left_out)} files that are no text in UTF-8" if left_out else "no files"
         raise MinimandError(f"the folder {shown(place)!r} has {what}; expected texts.")
-    if "train" not in parts:  # names that only look like parts
+    if "train" not in parts:  # without a train there are no parts: `test` is then a name like others
         parts = {"": [text for texts in parts.values() for text in texts]}
     more = f" and {len(left_out) - _NAMED:,} more" if len(left_out) > _NAMED else ""
     notes = (f"left out, as no text in UTF-8: {', '.join(left_out[:_NAMED])}{more}.",) if left_out else ()

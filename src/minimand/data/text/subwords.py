@@ -62,7 +62,7 @@ class Subwords:
         own = self._tokenizer.get_vocab_size(with_added_tokens=True)
         texts, run = [], []
         for token in [*map(int, ids), -1]:
-            if token < 0 or token >= own:  # the end, or a separator that the library does not know
+            if token < 0 or token >= own:  # -1 ends the list; a separator may be unknown to the library
                 texts += [self._tokenizer.decode(run, skip_special_tokens=False)] if run else []
                 texts += [END_OF_TEXT] if token >= own else []
                 run = []

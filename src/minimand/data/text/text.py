@@ -178,7 +178,8 @@ def _from_folder(folder: Path, has_separator: bool) -> Tokenizer:
         try:
             return read_tokenizer(folder)
         except SealError:
-            if (folder / "config.yaml").is_file():  # a run's, and damaged
+            # A damaged tokenizer of a run must not be taken for another kind of folder.
+            if (folder / "config.yaml").is_file():
                 raise
     return subwords.from_folder(folder, has_separator)
 

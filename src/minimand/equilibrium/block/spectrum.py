@@ -50,5 +50,6 @@ def radius_at(equations: BlockEquations, state: Any, iterations: int) -> float:
         products = torch.autograd.grad(answers, points, vectors, retain_graph=True, allow_unused=True)
         rows = packing.pack(zeros_for_none(products, points))
         growth.append(rows.norm(dim=1).clamp_min(1e-30).log())
-    late = torch.stack(growth[len(growth) // 2 :]).mean(0)  # of complex eigenvalues each step's growth is another
+    # Averaged, as complex eigenvalues make the growth differ from step to step.
+    late = torch.stack(growth[len(growth) // 2 :]).mean(0)
     return math.exp(float(late.max()))

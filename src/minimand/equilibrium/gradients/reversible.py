@@ -106,7 +106,7 @@ class _Back(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         no_second_derivative("reversible")
         run: _Run = ctx.run
-        start, y, z, *_ = ctx.saved_tensors  # a checkpoint gives them once only
+        start, y, z, *_ = ctx.saved_tensors  # read once, as a checkpoint gives saved tensors only once
         end = z
         r = run.solver.relaxation
         sums: list[Tensor | None] = [None] * len(run.others)

@@ -81,4 +81,4 @@ class _Broyden:
 
 
 _TINY = torch.finfo(torch.float64).tiny
-_LEAST = 1e-3  # of 1 - c, which is 0 where Broyden's matrix becomes singular
+_LEAST = 1e-3  # the least 1 - c; at 0 Broyden's matrix is singular

@@ -177,7 +177,7 @@ class Comparison:
             mean, p = self._signed(difference.mean), f"{difference.p:.2g}"
             equality = [] if self.margin is None else [f"{difference.equality_p(self.margin):.2g}"]
             interval, beyond = "no spread", ""
-            if difference.has_spread:  # else the same difference at every seed
+            if difference.has_spread:  # equal differences at all seeds have no interval
                 interval = " to ".join(map(self._signed, difference.interval))
                 beyond = self._size(difference.excluded_beyond)
             rows.append([name, self._verdict(difference), mean, interval, p, *equality, beyond])

@@ -137,7 +137,7 @@ def _open_database(url: str) -> "optuna.storages.RDBStorage":
 
     try:
         return optuna.storages.RDBStorage(url)
-    except Exception as error:  # the database's own
+    except Exception as error:  # drivers of databases raise errors of their own
         raise MinimandError(
             f"storage is {url!r}, which Optuna cannot open ({type(error).__name__}: {_first_line(error)}); expected "
             "the URL of a database, such as 'sqlite:///path/to/file.db', on a disk with space."
@@ -267,7 +267,7 @@ def _in_memory(history: "Sequence[optuna.trial.FrozenTrial]", epochs: int = 1) -
     """A study in memory with earlier trials; a trial worse than the median is stopped after a third of its epochs."""
     import optuna
 
-    third = -(-epochs // 3)  # or after two
+    third = -(-epochs // 3)  # checked again after two thirds
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=third, interval_steps=third)
     study = optuna.create_study(pruner=pruner)
     study.add_trials(history)

@@ -170,7 +170,7 @@ def corrected(differences: Sequence[PairedDifference]) -> list[PairedDifference]
 
 def _smallest(suffices: Callable[[int], bool]) -> int | None:
     """The smallest number of seeds that suffices, of which all larger ones do; None beyond the most."""
-    low, high = 1, 2  # one is too few
+    low, high = 1, 2  # a difference of one seed has no spread
     while not suffices(high):
         low, high = high, 2 * high
         if low >= _MOST_SEEDS:

@@ -18,7 +18,7 @@ Record = dict[str, Any]
 """What a task came to, as plain values."""
 T = TypeVar("T")
 
-_LIMIT = 2**28  # bytes of a record
+_LIMIT = 2**28  # the most bytes of a record that is read
 
 
 class Work(ABC, Generic[T]):
@@ -73,7 +73,7 @@ class Records:
     def remove(self, key: str) -> None:
         """Remove the record of a key, and the folder with the last one."""
         self._path(key).unlink(missing_ok=True)
-        with suppress(OSError):  # it is not empty
+        with suppress(OSError):  # the folder is not empty
             self.folder.rmdir()
 
     def _path(self, key: str) -> Path:

@@ -57,7 +57,7 @@ def packed(work: Work[Any], tasks: Sequence[Any], records: Records, progress: bo
     import cloudpickle
 
     for name, module in list(sys.modules.items()):
-        if name.startswith(_OWN_FILES):  # the workers cannot import it
+        if name.startswith(_OWN_FILES):  # by value, as workers cannot import a file of the user's
             cloudpickle.register_pickle_by_value(module)
     folder = records.folder.absolute()
     try:
@@ -75,7 +75,7 @@ def packed(work: Work[Any], tasks: Sequence[Any], records: Records, progress: bo
         yield Package(str(path), _checksum(content))
     finally:
         path.unlink(missing_ok=True)
-        with suppress(OSError):  # there are records
+        with suppress(OSError):  # the folder still has records
             folder.rmdir()
 
 
@@ -257,7 +257,7 @@ class _Process:
         process, self._process = self._process, None
         if process is None:
             return 0
-        with suppress(BrokenPipeError), process:  # closes its pipes, then waits
+        with suppress(BrokenPipeError), process:  # leaving `with process` closes its pipes, then waits
             pass
         return process.wait()
 

@@ -17,7 +17,7 @@ from ..._support.files import write_whole
 
 _SOURCE = Path(__file__).with_name("source")
 _KINDS = {"i": ctypes.c_int, "l": ctypes.c_long, "f": ctypes.c_float, "p": ctypes.c_void_p, "b": ctypes.c_char_p}
-_ARGUMENTS = {  # of the functions, a letter for each
+_ARGUMENTS = {  # the types of each function's arguments, a letter of _KINDS each
     "supported": "i",
     "pack_floats": "ippipppi",
     "pack_integers": "ippipppi",
@@ -34,7 +34,7 @@ def library() -> ctypes.CDLL | None:
     """The kernels; None, with a warning, where they cannot be compiled."""
     try:
         kernels = ctypes.CDLL(str(_compiled()))
-    # A RuntimeError where there is no home.
+    # A RuntimeError is Path.home()'s, where a user has no home.
     except (MinimandError, OSError, RuntimeError, subprocess.CalledProcessError) as error:
         message = str(error)
         if isinstance(error, subprocess.CalledProcessError):

@@ -17,7 +17,7 @@ from . import portable
 from .build import library
 from .portable import Geometry, Pair
 
-BLOCK = 16  # outputs
+BLOCK = 16  # outputs in a block of the layout
 LEVELS = ("portable", "neon", "avx2", "avx512")
 _SMALL = 2**21  # products of weight and activation that are not worth a second thread
 _CACHED = 2**20  # weights whose tables, 64 bytes for five, stay in the cache
@@ -133,10 +133,10 @@ class KernelPlan:
     work: int
     """The number of products of weight and activation."""
     layout: Layout
-    weights: Tensor  # of the layout, or its tables
+    weights: Tensor  # in the order of the layout, or as its tables
 
 
-# The order is that of struct Convolution.
+# The numbers stand in the order of the fields of struct Convolution in C.
 _NUMBERS = struct.Struct("18l")
 _CALL = struct.Struct("2l10P")
 

@@ -49,7 +49,7 @@ def from_transformers(model: Model, hf_model: nn.Module) -> Model:
         raise MinimandError(f"{name} has {here}; expected {there}, as {theirs} has it.")
     copies = list(copies_of(model, weights))
     for ours, value in copies:
-        if ours.shape != value.shape:  # a map of another width than four times the model's
+        if ours.shape != value.shape:  # such as a map whose width is not four times the model's
             raise MinimandError(
                 f"{name} has a tensor of shape {tuple(ours.shape)} where {theirs} has one of {tuple(value.shape)}."
             )
@@ -108,7 +108,7 @@ def _copies_of_gpt2(model: UnrolledNetwork, weights: Weights) -> Copies:
         pairs = {"ln_1": attend.norm, "attn.c_attn": attend.inner.qkv, "attn.c_proj": attend.inner.project}
         pairs |= {"ln_2": map.norm, "mlp.c_fc": map.inner.expand, "mlp.c_proj": map.inner.contract}
         for name, module in pairs.items():
-            weight = weights[f"{at}{name}.weight"]  # of a layer (in, out)
+            weight = weights[f"{at}{name}.weight"]  # transformers' Conv1D has its weight as (in, out)
             yield module.weight, weight.T if weight.ndim == 2 else weight
             yield module.bias, weights[f"{at}{name}.bias"]
     norm, head = cast(Any, model.head.module)

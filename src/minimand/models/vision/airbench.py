@@ -11,7 +11,7 @@ from ...theory.kernel import Binding
 from ..info import CIFAR, ModelInfo, Parts, register, shared
 
 _LOGIT_SCALE = 1 / 9
-_OF_SUMS = 1e-5  # the eps where activations are normalized, of which a channel may be constant
+_OF_SUMS = 1e-5  # eps of the normalization of sums; not smaller, as a channel may be constant
 
 
 def airbench(*, depth: int, width: int, binding: Binding, num_classes: int, in_channels: int) -> Parts:

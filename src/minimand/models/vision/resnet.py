@@ -132,7 +132,7 @@ def _register_cifar(
     algorithm: str = "gradient_descent",
 ) -> None:
     for name in names:
-        n = int(re.findall(r"\d+", name)[0])  # the layers
+        n = int(re.findall(r"\d+", name)[0])  # the number of layers, from the name
         line, settings = description.format(n, (n - 4) // 6 - 1), {"depth": (n - 2) // 6 * 3, "width": 16}
         register(ModelInfo(name, line, build, settings, binding, references, algorithm=algorithm, **CIFAR))
 

@@ -130,7 +130,7 @@ class _Recorder(TorchFunctionMode):
         super().__init__()
         self.calls: list[Call] = []
         self.numbers: dict[int, int] = {}
-        self.tensors: list[Tensor] = []  # alive, so that no other one has their ids
+        self.tensors: list[Tensor] = []  # held, so that no new tensor gets the id of one that is gone
         self.from_input: set[int] = set()
         self.shapes: dict[int, tuple[int, ...]] = {}
         self.dtypes: dict[int, torch.dtype] = {}

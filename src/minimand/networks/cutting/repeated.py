@@ -118,7 +118,8 @@ def blocks(model: nn.Module) -> dict[str, nn.Module]:
     if not of_runs:
         candidates = outermost({n: m for n, m in modules.items() if n and not _is_of_torch(m) and _is_composed(m)})
         counts = Counter(type(m) for m in candidates.values())
-        while candidates and max(counts.values()) < 2:  # look inside of what there is only one of
+        # Nothing repeats at this level, so the next one inside is looked at.
+        while candidates and max(counts.values()) < 2:
             inside = {f"{n}.{k}": m for n, c in candidates.items() for k, m in c.named_modules() if k}
             candidates = outermost({n: m for n, m in inside.items() if not _is_of_torch(m) and _is_composed(m)})
             counts = Counter(type(m) for m in candidates.values())

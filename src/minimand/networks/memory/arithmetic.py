@@ -114,7 +114,7 @@ class Floats:
         terms += [(self.differences[j - 1], factor) for j, factor in step.lags.items() if j != step.oldest]
         if step.own is not None:
             terms.append((self.query, step.own))
-        is_own = total is not None  # to be written into
+        is_own = total is not None  # only a tensor of our own may be written into
         for x, factor in terms:
             if total is None:
                 is_own = isinstance(factor, Tensor) or factor != 1

@@ -46,7 +46,8 @@ def backward_recurrence(algorithm: Algorithm, depth: int, binding: Binding) -> R
         why = f": {error}"
     else:
         stored, calls = len(run.kept), len(run.calls)
-        is_short = run.longest < max(2, len(leaves(algorithm.start_alone(0.0))))  # a state of no more tensors
+        # The state has no more tensors than the algorithm's.
+        is_short = run.longest < max(2, len(leaves(algorithm.start_alone(0.0))))
         if is_short and 2 * stored < calls and stored <= max(1, _KEPT * calls):
             return run
     raise MinimandError(
@@ -57,6 +58,6 @@ def backward_recurrence(algorithm: Algorithm, depth: int, binding: Binding) -> R
 
 
 def _condition(algorithm: Algorithm, depth: int, binding: Binding) -> str:
-    depth = min(depth, _SHOWN)  # what it says it says of the first layers too
+    depth = min(depth, _SHOWN)  # the first layers suffice, as what holds of all holds of them
     steps = Steps(extended(algorithm, depth))
     return str(inverse(steps, depth, binding, tail(steps, depth)))

@@ -32,7 +32,7 @@ class Backwards:
     def __call__(self, ask: Ask, module: Module, inputs: Sequence[Tensor], values: Values) -> Tensor:
         """The output of the stage for its inputs, in the arithmetic that is chosen for it."""
         x = inputs[0]
-        # At each call: they may be sharded after the first one.
+        # Checked at each call, as blocks may be sharded after the first one.
         calls = self.reversible.recurrence.calls
         check_blocks([module(block.layer, block.oracle) for call in calls for block in call.blocks])
         kind = (x.dtype, x.device.type, torch.is_autocast_enabled(x.device.type))
@@ -72,7 +72,7 @@ class Backwards:
         if self._remainder is None or self.is_exact:
             return
         error, self._remainder = float(self._remainder), None
-        if error > ALLOWED:  # where it is NaN the loss was too
+        if error > ALLOWED:  # NaN is passed over, as the loss was NaN too
             self._too_much(error, "after the last step")
             warnings.warn(
                 f"run backwards, a stage was off by {error:.2g} of its size; from now on its states are kept exactly "

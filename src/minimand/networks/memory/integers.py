@@ -76,7 +76,7 @@ class Integers:
     def checked(self, output: Tensor) -> Tensor:
         reach = float(torch.maximum(self.reach, self.widest))
         if not math.isfinite(reach):
-            return output * math.nan  # as no integer says so
+            return output * math.nan  # an integer cannot be NaN, so the output says that a state was
         if reach > self.largest:
             raise MinimandError(
                 f"states reach up to {reach:.3g}, beyond the {self.largest:.3g} that exact=True can hold; expected "
@@ -91,8 +91,8 @@ class Integers:
         def unpacked(tensors: Sequence[Tensor]) -> Integers:
             states, rest = Integers.__new__(Integers), list(tensors[1:])
             states.dtype, states.unit, states.reach, states.widest = dtype, unit, reach, widest
-            states.whole = tensors[0].clone()  # as it is written into
-            states.query = states.whole  # until it is looked back at
+            states.whole = tensors[0].clone()  # a clone, as steps write into the state
+            states.query = states.whole  # a placeholder, until look_back writes the query
             parts = []
             for own, restored in numbers:
                 parts.append(restored(rest[: len(own)]))

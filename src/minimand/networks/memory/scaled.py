@@ -84,7 +84,8 @@ class Scaled:
         lows = [a.low for a in aside if a.low is not None]
 
         def unpacked(tensors: Sequence[Tensor]) -> Scaled:
-            numbers, rest = Scaled(tensors[0].clone(), size), iter(tensors[1:])  # as it is written into
+            # A clone, as steps write into the state.
+            numbers, rest = Scaled(tensors[0].clone(), size), iter(tensors[1:])
             numbers.factor, numbers._before = factor, list(before)
             numbers._aside = [a if a.low is None else _Aside(next(rest), a.shift) for a in aside]
             return numbers

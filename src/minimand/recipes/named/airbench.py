@@ -7,7 +7,8 @@ from ..registry import RECIPES
 from ..schedules import OneCycle
 
 _BATCH = 1024
-_RATE = 1.5  # for the mean loss of a batch of 1,024: theirs, 11.5, is over 1 + 1 / (1 - momentum)
+# For the mean loss of 1,024 samples; the published 11.5 is for a sum, and is divided by 1 + 1 / (1 - momentum).
+_RATE = 1.5
 _DECAY = 0.0153 / 11.5
 
 

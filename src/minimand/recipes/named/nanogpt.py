@@ -6,7 +6,7 @@ from ..registry import RECIPES
 from ..schedules import Cosine
 
 _STEPS = 2000
-_WARMUP = 100  # steps of those
+_WARMUP = 100  # steps, of the _STEPS in all
 
 
 @RECIPES.register("nanogpt")

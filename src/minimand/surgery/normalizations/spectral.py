@@ -29,5 +29,6 @@ class SpectralNormalization(OfWeights):
 
     def parametrize(self, layer: nn.Module) -> None:
         cuda = list({p.device for p in layer.parameters() if p.device.type == "cuda"})
-        with torch.random.fork_rng(cuda):  # its first vectors are drawn
+        # torch draws the first vectors, which must not move the caller's random state.
+        with torch.random.fork_rng(cuda):
             parametrizations.spectral_norm(layer)

@@ -38,7 +38,7 @@ def acts_by_entry(function: Function) -> bool:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             values, some, turned = function(t.clone()), function(t[::3].clone()), function(t.flip(0))
             return values.shape == t.shape and _alike(values[::3], some) and _alike(values.flip(0), turned)
-    except Exception:  # of its own sizes, in its own precision, or with arguments that are not known
+    except Exception:  # a function may want other sizes, another precision, or more arguments
         return False
 
 
@@ -52,7 +52,7 @@ def read_shape(function: Function) -> Shape:
     try:
         with torch.no_grad():
             values, mirrored = function(t.clone()).double(), function(-t).double()
-    except Exception:  # as above
+    except Exception:  # a function may want other sizes, another precision, or more arguments
         return Shape()
     odd = values - mirrored
     slope = float(odd[-1] / t[-1])

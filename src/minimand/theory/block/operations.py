@@ -122,7 +122,7 @@ def operation(node: fx.Node, modules: Mapping[str, nn.Module], products_of_data:
     if name in ("add", "sub"):
         return Operation("add" if name == "add" else "sub", name)
     if name == "flatten" and len(node.args) > 1 and node.args[1] in (2, -2):
-        return Operation("reshape", name)  # of the heads of attention
+        return Operation("reshape", name)  # flattens the heads of attention, whose order it keeps
     if not products_of_data:
         kinds: dict[Kind, set[str]] = {"pad": {"pad"}, "pool": _POOL_NAMES, "reshape": _RESHAPES, "turned": _TURNS}
         for kind, names in kinds.items():

@@ -40,14 +40,14 @@ def reach(node: fx.Node, nodes: Mapping[fx.Node, Reached], modules: Mapping[str,
     if node.op == "placeholder":
         is_first = not any(reached.depends for reached in nodes.values())
         return Reached(is_first, identity="yes" if is_first else "no", source=node if is_first else None)
-    if node.target is getattr and node.args[1] == "shape":  # no data
+    if node.target is getattr and node.args[1] == "shape":  # a shape carries no data
         return Reached()
     data = [n for n in _arguments(node) if nodes[n].depends]
     if not data:
         return Reached()
     passed = operation(node, modules, len(data) > 1)
     if passed.kind == "sub" and node.args[:1] != (data[0],):
-        passed = Operation("reshape", "neg")  # of a constant
+        passed = Operation("reshape", "neg")  # constant - data: the data change their sign
     sources = {nodes[n].source for n in data}
     source = sources.pop() if len(sources) == 1 else None
     joins = passed.kind in ("add", "sub") and len(data) > 1 and source is not None and nodes[source].level >= LINEAR

@@ -89,7 +89,7 @@ class _Tokens:
         self.shallow, self.eye = shallow, eye
         self.d_in = shallow.weight.shape[1]
         self.shears: list[Shear] = []
-        self.feature: tuple[int, int] | None = None  # what e holds
+        self.feature: tuple[int, int] | None = None  # the feature that e holds: its neuron and its number
 
     def neuron(self, i: int) -> None:
         """Bring y to neuron i's preactivation, and add the neuron to the output."""

@@ -77,6 +77,6 @@ def _acts_entry_by_entry(activation: nn.Module, first: nn.Linear) -> bool:
     try:
         with torch.no_grad():
             together, apart = activation(v), torch.cat([activation(column) for column in v.split(1, dim=1)], dim=1)
-    except (RuntimeError, ValueError):  # torch's, on a size that the module does not take
+    except (RuntimeError, ValueError):  # torch raises these for sizes that a module does not take
         return False
     return together.shape == apart.shape and torch.allclose(together, apart)

@@ -51,7 +51,7 @@ def identify(algorithm: AlgorithmLike, depth: int = 32) -> Identification:
     for cls in ALGORITHMS.values():
         for candidate, numbers in _candidates(cls, algorithm, steps, depth):
             own = Steps(candidate)
-            # The line of the match says over how many layers.
+            # Comparing over all layers would take too long; the line of the match says over how many it was.
             layers = min(depth, _GROWING_LAYERS) if own.grows or steps.grows else depth
             match = compare(algorithm, candidate, steps, own, layers)
             if match:
@@ -74,7 +74,7 @@ def _candidates(cls: type[Algorithm], target: Algorithm, steps: Steps, depth: in
         for layers in sorted({min(_FITTED_LAYERS, depth), min(_MORE_LAYERS, depth)}):
             try:
                 fitted = _fit(cls, target, layers)
-            except MinimandError:  # numbers that an algorithm of somebody else's does not take
+            except MinimandError:  # an algorithm of another package may refuse numbers that are tried
                 return
             if fitted is None:
                 return
@@ -118,7 +118,7 @@ def _fit(cls: type[Algorithm], target: Algorithm, layers: int) -> Algorithm | No
                 residual,
                 start,
                 bounds=tuple(zip(*bounds, strict=True)),
-                method="dogbox",  # which comes onto bounds
+                method="dogbox",  # of scipy's methods the one whose results may lie on bounds
                 xtol=1e-15,
                 ftol=1e-15,
                 max_nfev=_FITTING_STEPS,

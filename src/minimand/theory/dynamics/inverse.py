@@ -14,8 +14,8 @@ from .exact import Exact
 from .linear_system import LinearSystem, system_of
 from .stability import Tail
 
-_SHOWN = 2  # times that rounding grows
-_LARGEST = 700  # whose exponential is a number
+_SHOWN = 2  # the least growth of rounding that is named, in times
+_LARGEST = 700  # exp of more is no float
 
 
 @dataclass(frozen=True)

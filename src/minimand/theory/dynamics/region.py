@@ -132,7 +132,7 @@ class StabilityRegion:
             real, imaginary = np.meshgrid(axis, axis)
             stable = self.radius(real + 1j * imaginary) <= 1 + TOLERANCE
             if stable[(0, -1), :].any() or stable[:, (0, -1)].any():
-                break  # it goes on beyond every view
+                break  # the region reaches the edge, so it goes on beyond every view
             far = np.maximum(abs(real), abs(imaginary))[stable].max(initial=0)
             if far > 0.3 * size:
                 left, right, top = real[stable].min(), real[stable].max(), max(imaginary[stable].max(), 0.2 * far)

@@ -37,7 +37,8 @@ def response(algorithm: Algorithm, depth: int) -> np.ndarray:
         return unit if step_size is None else point
 
     last = _last_state(algorithm, depth, np.eye(1, size)[0], answer)
-    return np.stack([*points, algorithm.read(last)]).astype(float)  # also from a step with fractions of its own
+    # A step with fractions of its own makes arrays of objects.
+    return np.stack([*points, algorithm.read(last)]).astype(float)
 
 
 def _last_state(algorithm: Algorithm, depth: int, x: Any, oracle: Callable[..., Any]) -> Any:

@@ -146,7 +146,7 @@ def order(constant: Tail | None) -> Order:
     if len(constant.oracles) > 1:
         return _order_of_several(constant)
     multistep = constant.system.multistep
-    assert multistep is not None  # one answer in a step
+    assert multistep is not None  # steps with several answers went another way above
     rho, sigma = multistep
     size = max(map(abs, sigma))
     sigma = [c / size for c in sigma] if size else sigma  # so that what counts as 0 does not depend on step sizes

@@ -76,7 +76,7 @@ def _errors(steps: Steps, constant: Tail, forest: list[Tree], n: int, speed: flo
         answers: dict[Hashable, np.ndarray] = {answer: np.zeros(len(forest) + 1) for answer in step.answers}
         for answer, terms in zip(step.answers, of_points, strict=True):
             point = _sum(terms, state, answers)
-            own = dict(terms).get(answer, 0.0)  # of a prox, whose answer is one at its own result
+            own = dict(terms).get(answer, 0.0)  # a prox answers at its own result, so its answer stands in its point
             for tree in forest:
                 value = -math.prod(float(point[place[subtree]]) for subtree in tree)
                 answers[answer][place[tree]] = value

@@ -52,7 +52,7 @@ def pulses(algorithm: AlgorithmLike, step: int = 0, oracle: str | None = None) -
     if oracle is not None and oracle not in algorithm.oracles:
         raise unknown_name(f"oracle of {algorithm}", oracle, algorithm.oracles)
     first = next((name for name in algorithm.oracles if not is_map(name)), algorithm.oracles[0])
-    kernel(algorithm, 1)  # an error where the step is not linear
+    kernel(algorithm, 1)  # raises an error where the step is not linear
     return first_pulses(algorithm, step, Turn(oracle or first, 1, {0: 1.0}))
 
 
@@ -167,5 +167,5 @@ def responses(algorithm: Algorithm, turn: Turn, begins: int, layers: int, horizo
         state = algorithm.step(state, *oracles(k), k)
         if k >= begins:
             note(k + 1, algorithm.read(state))
-    values = np.stack(points).astype(float)  # also from a step with fractions of its own
+    values = np.stack(points).astype(float)  # a step with fractions of its own makes arrays of objects
     return Responses(turn, begins, np.array(steps), values[:, 0], values[:, 1:])

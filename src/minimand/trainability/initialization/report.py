@@ -5,7 +5,7 @@ from typing import Any
 
 from ..._support.tables import table_text
 
-# The most names that a line lists.
+# The most names of parameters that a line of the report lists.
 _LISTED = 8
 
 

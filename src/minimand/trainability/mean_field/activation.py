@@ -100,7 +100,7 @@ class ActivationFunction:
         value, slope = self(np.sqrt(q) * z)
         weights = weights * _density(z)
         square = value**2
-        # Stein's lemma, which also holds for jumps.
+        # Stein's lemma in place of a derivative, as it also holds for jumps.
         steepness = weights @ ((z**2 - 1) * square) / (2 * q)
         numbers = (weights @ square, weights @ value, weights @ slope**2, weights @ slope**4, steepness)
         return Moments(*map(float, numbers))

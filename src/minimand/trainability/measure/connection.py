@@ -108,7 +108,8 @@ def _explained(model: nn.Module, trace: Trace, parameter: nn.Parameter) -> Disco
     if owner and owner not in trace.ran:
         return Disconnection(name, owner, True, "it never runs", "call it in forward, or remove it")
     cut = next((c for c in trace.cuts if parameter in c.parameters or owner in c.norms), None)
-    if cut is None and not any(model.get_submodule(owner).children()):  # what an embedding gives comes from the batch
+    # What an embedding gives counts as the batch, so a cut of the batch is looked for.
+    if cut is None and not any(model.get_submodule(owner).children()):
         cut = next((c for c in trace.cuts if c.origins == {BATCH}), None)
     if cut is None:
         return Disconnection(name, owner, True, *_UNUSED)

@@ -137,7 +137,7 @@ class DataFlowMode(TorchFunctionMode):
         if self.inside:
             return output
         name = getattr(func, "__name__", "").strip("_")
-        if name == "get":  # of a property of tensors, such as .data
+        if name == "get":  # the getter of a property of tensors, such as .data
             name = getattr(getattr(func, "__self__", None), "__name__", name)
         name = _OTHER_NAMES.get(name, name)
         self.attends = self.attends or _attends(name, output)

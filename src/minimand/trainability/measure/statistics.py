@@ -97,7 +97,7 @@ class _Recorder:
             if not x.requires_grad:  # the batch, or what frozen weights made of it
                 leaf = x.detach().requires_grad_()
                 self.leaves.append(leaf)
-                follows = leaf.clone()  # may be changed in place
+                follows = leaf.clone()  # a clone, as layers may change a tensor in place, which a leaf forbids
                 args, kwargs = tree_map(lambda item: follows if item is x else item, (args, kwargs))
                 x = follows
             if not self.samples:

@@ -180,7 +180,7 @@ class _Sizes:
         if "coefficients" in name.split(".") or parameter.numel() == 1:
             return WidthRatios()
         length = max(parameter.shape) if parameter.ndim < 3 or parameter.shape[-1] == 1 else parameter.shape[-1]
-        if parameter.ndim == 2:  # an embedding
+        if parameter.ndim == 2:  # the rows of an embedding do not count: its length is the last dimension
             length = parameter.shape[-1]
         if self.base_layers is None:
             is_last = name.rpartition(".")[0] == self.last

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 # Messages that may be in flight, and that may wait to be read: batches and signals in turn.
 _IN_FLIGHT, _WAITING = 4, 4
-# Tags of torch.distributed.
+# Tags of torch.distributed: the numbers that describe a message, and the message.
 _HEADER, _BODY = 1, 2
 # Kinds of message: a batch, or a signal of what all ranks do after a step.
 _DATA, _SIGNAL = 0, 1
@@ -137,7 +137,7 @@ class Pipeline(World):
         plain: dict[str, Any] = {"random": random_plain}
         for rank, (tensors, numbers, *_) in enumerate(by_rank):
             sections[f"optimizer{_of(rank)}"], plain[f"optimizer{_of(rank)}"] = tensors, numbers
-        for copy in copies:  # as one process would have it
+        for copy in copies:  # one process would keep the parts of all ranks in one section
             sections[copy] = {name: x for _, _, states, _ in by_rank for name, x in states[copy].items()}
         return sections, plain
 

@@ -32,7 +32,8 @@ class ClippingHook(Hook):
         recipe, trained = self.training.recipe, self.training.problem.trained
         if recipe.clip:
             norm = cast(NonFiniteHook, self.training.hooks["nonfinite"]).norm
-            groups = self.training.optimizer.param_groups  # those whose norm it is, of the loss too
+            # The norm is of all that is optimized, parameters of the loss too.
+            groups = self.training.optimizer.param_groups
             nn.utils.clip_grads_with_norm_([p for group in groups for p in group["params"]], recipe.clip, norm)
         else:
             clip_adaptively(trained, recipe.adaptive_clip)

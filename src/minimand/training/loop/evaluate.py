@@ -20,7 +20,7 @@ from .losses import Loss, aligned, as_loss, predicted
 from .views import call_on_views, check_views
 
 _BATCH = 512
-_LOGITS = 2**26  # of a batch of windows of a text, at most
+_LOGITS = 2**26  # the most logits of a batch of windows of text
 _COLUMNS = (
     "epoch",
     "step",

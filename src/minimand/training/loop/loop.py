@@ -45,7 +45,7 @@ class Loop:
         except BaseException as error:
             begun_well = training.step > 0 and not isinstance(error, NonFiniteLossError)
             if training.run is not None and not begun_well and training.world.is_main:
-                training.run.discard()  # unless there is a checkpoint
+                training.run.discard()  # a folder with a checkpoint stays
             training.tell(Stopped(error))
             raise
         finally:
@@ -69,7 +69,7 @@ class Loop:
         size, share = training.recipe.samples_per_update, training.world.share
         with timing("data"):
             batches = training.train_source.batches(size, derived_seed(seed, epoch), first, share)
-        if first > 0:  # making the batches may have drawn
+        if first > 0:  # making the batches may have drawn random numbers
             restore_random_state(training.device, *keeper.random_state)
         for x, y in training.world.seeded(batches, seed, training.step):
             self._step(x, y, epoch)

@@ -9,7 +9,7 @@ from ..._support.errors import MinimandError
 from ...data import Data, call, tensor_of
 from ...recipes.recipe import TestViews
 
-_SHIFTED = 2  # as many views or fewer have no shifts
+_SHIFTED = 2  # two views are an image and its mirror image; only more are shifted too
 
 
 def check_views(views: Any, data: Data, name: str) -> None:

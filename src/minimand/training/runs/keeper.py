@@ -30,7 +30,7 @@ from . import checkpoint, fingerprint
 from .checkpoint import Checkpoint, CheckpointError
 from .run import Run
 
-_UNKNOWN = "unknown"  # the fingerprint of what has none
+_UNKNOWN = "unknown"  # stands for the fingerprint of data, or a loss, that have none
 
 
 class EpochMeter:

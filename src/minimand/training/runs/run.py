@@ -122,7 +122,7 @@ class Run:
                 yield
             finally:
                 self._place = None
-                with suppress(OSError):  # it is not empty
+                with suppress(OSError):  # the folder is not empty
                     self.folder.rmdir()
 
     def _present_place(self) -> tuple[int, int] | None:

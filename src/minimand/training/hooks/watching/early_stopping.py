@@ -39,7 +39,7 @@ class EarlyStoppingHook(Hook):
         return is_wanted
 
     def select_data(self, data: Data) -> Data:
-        if data.validation is not None:  # which is what such a part is for
+        if data.validation is not None:  # data with a validation part of their own need no split
             self.validation = data.validation
             return data
         split = hold_out(data, self.training.recipe.validation, self.training.seed)

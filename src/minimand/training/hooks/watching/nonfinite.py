@@ -97,7 +97,8 @@ def origin(model: nn.Module, x: Any, precision: Precision = "fp32") -> str:
         entered.append(_finite(inputs))
 
     def leave(module: nn.Module, inputs: object, output: object) -> None:
-        if entered.pop() and not origins and not _finite(output):  # what is inside leaves first
+        # Modules inside return first, so the innermost is named.
+        if entered.pop() and not origins and not _finite(output):
             kind = type(module).__name__
             name = f"{names[module]} ({kind})" if names[module] else f"the model ({kind})"
             inside = ", between its modules" if list(module.children()) else ""

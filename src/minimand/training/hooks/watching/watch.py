@@ -54,9 +54,9 @@ class Watch(Hook):
 
     def before_step(self, step: int, x: Any) -> None:
         if step not in _STEPS or (step and self.first is None):
-            return  # a run that goes on from a checkpoint has come through this
+            return  # a run that goes on from a checkpoint was looked at before it stopped
         if step and self._learns():
-            return  # which proves a verdict wrong
+            return  # a model that learns is not judged untrainable, whatever a diagnosis says
         report = diagnose(self.training.model, each(itemgetter(slice(_SAMPLES)), x), theory=False)
         verdict = report.verdict
         if self.first is None:

@@ -100,5 +100,5 @@ class Heads:
                     f"auxiliary is 'predsim', which compares samples by their classes, and {self.model.info.name} "
                     "predicts the next token at each position; expected 'linear' or 'mlp'."
                 )
-            shape = shape[-1:]  # a classifier of each position
+            shape = shape[-1:]  # one classifier serves every position, so only the width counts
         return auxiliary(kind, shape, self.num_outputs, self.hidden_layers - 1, self.width, norm)

@@ -199,7 +199,8 @@ class Shallow(Block):
         """Outputs of the network's own head, through later layers that learn nothing by it."""
         network = self.network
         layers = [network.layers[j] for j in range(self.block.stop, len(network.layers))]
-        state = tree_map_only(Tensor, torch.clone, state)  # they may work in place, and the classifier keeps it
+        # Layers may work in place, and the classifier's graph keeps the state.
+        state = tree_map_only(Tensor, torch.clone, state)
         with _fixed([*layers, network.head, *coefficients(layers)]):
             for layer in layers:
                 state = layer(state)

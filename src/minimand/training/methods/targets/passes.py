@@ -229,7 +229,7 @@ def backward_by_pieces(target_pass: TargetPass) -> tuple[Tensor, Tensor]:
             del leaves
             pieces.append(_Piece(module, target_pass.count, torch_state(device), inputs, form))
             if module is not network.head:
-                # The second pass moves the buffers, from where this one began.
+                # On a copy: the buffers have to be here as they are when the second pass, which moves them, begins.
                 state = functional_call(module, copied_buffers(module), (state,))
     del state
     with target_pass.running():

@@ -45,7 +45,7 @@ def _local_search(promise: Tensor, loss: LossAbove, budget: int) -> Tensor:
     worth = torch.where(average > 0, promise / average, 0.0)
     moves = torch.zeros_like(promising)
     least = loss(moves)
-    tried = promising  # what is published
+    tried = promising  # the published move: every one that promises something
     share = torch.ones_like(least)
     for _ in range(budget - 1):
         value = loss(tried)

@@ -86,7 +86,8 @@ class TargetPropagation(Method):
 
     def plan(self, model: nn.Module, example: Callable[[], Any], num_outputs: int, epochs: int) -> Plan:
         trained = model
-        if self.recompute and not isinstance(model, nn.Sequential):  # what has to be cut is cut once, not at every step
+        # Models are cut here, as cutting at every step would be slow.
+        if self.recompute and not isinstance(model, nn.Sequential):
             trained = cast(nn.Module, as_network(model, example()))
         return Plan([Problem(trained, trained, epochs)], model)
 
