@@ -43,6 +43,10 @@ def _claims() -> tuple[Claim, ...]:
     )
 
 
+def _of_rates(rates: tuple[int, ...]) -> Any:
+    return lambda cell, scale: Trials([{"rate": rate} for rate in rates], {"group": 1})
+
+
 @pytest.fixture
 def study(monkeypatch: pytest.MonkeyPatch) -> DecisiveStudy:
     study = DecisiveStudy(
@@ -50,7 +54,7 @@ def study(monkeypatch: pytest.MonkeyPatch) -> DecisiveStudy:
         lambda scale: [{"arm": arm, "group": group} for group in (1, 2) for arm in _HEIGHT],
         _measure, ("group", "arm"), (Column("score", "score", 2),),
         claims=_claims(), margin=0.5, unit="units", seeds=8,
-        trials=lambda cell, scale: Trials([{"rate": rate} for rate in (1, 2, 3, 4)], {"group": 1}),
+        trials=_of_rates((1, 2, 3, 4)),
     )  # fmt: skip
     monkeypatch.setitem(STUDIES._things, "decided", study)
     return study
@@ -108,6 +112,13 @@ def test_the_plan_comes_first_and_holds(study: DecisiveStudy, tmp_path: Path, mo
     monkeypatch.setitem(STUDIES._things, "decided", replace(study, margin=0.7))
     with pytest.raises(ValueError, match=r"is another plan: margin was 0\.5 and is 0\.7"):
         _decided(tmp_path)
+    for rates, words in (
+        ((1, 2), "is another plan: tuning.trials had 12 entries and has 6. Name"),
+        ((5, 6, 7, 8), r"trials\[0\]\.rate was 1 and is 5; .*; and 8 differences more"),
+    ):
+        monkeypatch.setitem(STUDIES._things, "decided", replace(study, trials=_of_rates(rates)))
+        with pytest.raises(ValueError, match=words):
+            _decided(tmp_path)
 
 
 @pytest.mark.parametrize("call", [1, 11, 12, 14, 40])

@@ -19,6 +19,8 @@ EQUALITY_TEST = "equality within the margin by two one-sided paired t tests at 5
 PLAN = "plan.yaml"
 """The file of a plan in the folder of a comparison or a study."""
 _MOST_BYTES = 2**20
+_LISTED = 4
+"""The differences of two plans that an error lists."""
 
 
 def keep_plan(folder: Path, plan: Mapping[str, Any]) -> None:
@@ -34,9 +36,10 @@ def keep_plan(folder: Path, plan: Mapping[str, Any]) -> None:
         write_whole(path, sealed_yaml(write_yaml(plan)))
         return
     if changed := differences(read_plan(folder), plan):
+        more = [f"and {len(changed) - _LISTED} differences more"] if len(changed) > _LISTED else []
         raise MinimandError(
-            f"{path} was written before the trainings there, and is another plan: {'; '.join(changed)}. Name another "
-            "folder."
+            f"{path} was written before the trainings there, and is another plan: "
+            f"{'; '.join(changed[:_LISTED] + more)}. Name another folder."
         )
 
 

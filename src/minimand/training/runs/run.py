@@ -245,5 +245,10 @@ def differences(before: Any, now: Any, path: str = "") -> list[str]:
         return [d for k in keys for d in differences(before.get(k), now.get(k), f"{path}.{k}" if path else k)]
     if before == now:
         return []
+    if isinstance(before, list) and isinstance(now, list) and any(isinstance(entry, dict) for entry in before + now):
+        if len(before) != len(now):
+            return [f"{path} had {len(before)} entries and has {len(now)}"]
+        pairs = enumerate(zip(before, now, strict=True))
+        return [d for i, (old, new) in pairs for d in differences(old, new, f"{path}[{i}]")]
     _, fingerprint, name = path.rpartition("fingerprints.")
     return [f"the {name} is not what it was"] if fingerprint else [f"{path} was {before!r} and is {now!r}"]
