@@ -33,7 +33,7 @@ class Clock:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Within it parts are counted by this clock."""
+        """A context in which parts are counted by this clock."""
         self._part, token = "other", _CLOCK.set(self)
         self._since = time.perf_counter()
         try:
@@ -44,7 +44,7 @@ class Clock:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Within it time counts for a part, but for what other parts within claim."""
+        """A context whose time counts for a part, but for what other parts within claim."""
         before = self.switch(name)
         try:
             yield

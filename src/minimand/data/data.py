@@ -74,7 +74,7 @@ class Data:
     source: str = ""
     """The file, folder or hub where the samples were read."""
     loaded: Mapping[str, Any] = field(default_factory=dict)
-    """The arguments of `load_data` that give them again; none for samples that a caller gave."""
+    """The arguments of `load_data` that give the same samples again; none for samples that a caller gave."""
     validation: Samples | None = None
     """The samples that training is watched by, where the data bring a part for it."""
     integers: bool = False

@@ -196,7 +196,7 @@ def _generators_of(loader: Any) -> list[torch.Generator]:
 
 @contextmanager
 def generators_kept(*sources: Any) -> Iterator[None]:
-    """After it the generators of loaders, or of samples that have a loader, are as before, also after an error."""
+    """Put the generators of loaders, or of samples that have a loader, back at the end, also after an error."""
     generators = [g for source in sources for g in _generators_of(getattr(source, "loader", source))]
     states = [generator.get_state() for generator in generators]
     try:

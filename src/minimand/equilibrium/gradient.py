@@ -56,14 +56,14 @@ class Gradient:
 
 @dataclass
 class Attached:
-    """An output with its gradient, and what of the way to it others use."""
+    """An output with its gradient, and what others use of how it was computed."""
 
     output: Any
     """The state that the equilibrium returns."""
     point: Any
     """The state of leaves z at which the block was asked, for its Jacobian; None where there is none."""
     answer: Any
-    """The block's answer at that state, with the graph to it."""
+    """The block's answer at `point`, with its graph."""
 
 
 def asked_with_graph(equations: BlockEquations, state: Any, inputs: Sequence[Any] | None = None) -> Attached:

@@ -22,7 +22,7 @@ class GradientError:
     relative: float
     """The relative error, |gradient - exact| / |exact|."""
     cosine: float
-    """The cosine of the angle between the two."""
+    """The cosine of the angle between the gradient and the exact one."""
 
 
 @dataclass(frozen=True)

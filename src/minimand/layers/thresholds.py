@@ -159,7 +159,7 @@ class QuantizedReLU(Staircase):
 
 @contextmanager
 def activations_by(model: nn.Module, rule: Callable[[Threshold, Tensor], Tensor]) -> Iterator[None]:
-    """Within it the thresholds of a model go through `rule`, a function of (threshold, z) that gives the activation."""
+    """A context in which the activation of a model's thresholds is `rule`, a function of (threshold, z)."""
     rules_before = [(module, module.rule) for module in model.modules() if isinstance(module, Threshold)]
     for threshold, _ in rules_before:
         threshold.rule = rule

@@ -21,7 +21,7 @@ class Scaled:
     settings: Mapping[str, Any]
     """All settings of the model, for `mm.create_model(name, **settings)`."""
     image_size: int | None
-    """The side of the images that it is for, in pixels; None where it takes others."""
+    """The side of the images that the model is for, in pixels; None where it takes no images."""
 
     def __str__(self) -> str:
         defaults = model_info(self.name).settings

@@ -18,13 +18,13 @@ class ScalingFactors:
     """Factors of a scaling rule on the settings of one parameter, by which its rate fits any width and depth."""
 
     sgd: float = 1.0
-    """On the learning rate where updates are proportional to the gradient."""
+    """The factor on the learning rate where updates are proportional to the gradient."""
     adam: float = 1.0
-    """On the learning rate where each entry moves by a step of a set size."""
+    """The factor on the learning rate where each entry moves by a step of a set size."""
     muon: float = 1.0
-    """On the learning rate where a matrix moves by a step of a set spectral norm."""
+    """The factor on the learning rate where a matrix moves by a step of a set spectral norm."""
     epsilon: float = 1.0
-    """On Adam's epsilon: how the gradient's size changes."""
+    """The factor on Adam's epsilon, by which the size of gradients changes."""
 
     def absorbing(self, multiplier: float) -> "ScalingFactors":
         """The factors of a parameter that holds a multiplier which would else stand in front of it."""

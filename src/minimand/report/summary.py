@@ -25,15 +25,15 @@ class LayerSummary:
     kind: str
     """The name of the module's class."""
     output: tuple[int, ...]
-    """The shape of its output for one sample; empty where it gives no tensor."""
+    """The shape of the layer's output for one sample; empty where the layer gives no tensor."""
     parameters: int
-    """The number of its own parameters; shared ones count where they are met first."""
+    """The number of the layer's own parameters; shared ones count where they are met first."""
     macs: int
     """Multiplications, each with an addition, for one sample, over all its calls."""
     calls: int
-    """The number of its runs in a pass; 0 of a layer whose weights another module uses."""
+    """The number of the layer's runs in a pass; 0 of a layer whose weights another module uses."""
     place: str
-    """The algorithm whose gradient it helps to give, with the step: `HeavyBall 2/9`; empty outside of skeletons."""
+    """The algorithm whose gradient the layer helps to give, and the step: `HeavyBall 2/9`; empty outside skeletons."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class BlockPass:
     handed_on: Tensor | None = None
     """What the next block has to be given."""
     version: int = 0
-    """The version that the block's input has to have after it."""
+    """The version that a block's input has to have when the block has answered."""
     guess: str | None = None
     """The argument that the first block was taken to be asked at, where that is not known."""
 
@@ -80,7 +80,7 @@ class BlockRun(Wired[BlockPass]):
             reopen_forward(block)
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Begin a pass; it notes the versions of what the first block is given, to see whether it writes into it."""
+        """Begin a pass, and note the versions of what the first block is given, to see whether it is written into."""
         versions = {} if is_traced() else {id(v): version(v) for v in tensors(args, kwargs)}
         self.begin(BlockPass([None] * self.execution.registers, versions))
 

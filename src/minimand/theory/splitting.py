@@ -22,7 +22,7 @@ STEPS: dict[Splitting, int] = {"whole": 1, "euler": 1, "lie_trotter": 2, "strang
 """The number of steps of the algorithm in a layer."""
 
 HALVES = "; the first and the last step of a layer are half blocks"
-"""What is said beside it of a Strang splitting."""
+"""The clause that is added to what is said of a Strang splitting."""
 
 TURNS = "the oracles take turns, and each block is one Euler step of its part: no order above 1"
 """The reason for which a split layer has no higher order, whatever the algorithm's."""

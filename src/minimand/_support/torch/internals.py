@@ -213,7 +213,7 @@ def uncompiled_call(function: Callable[..., Any], *arguments: Any) -> Any:
 
 @contextmanager
 def seems_compiled() -> Iterator[None]:
-    """Within it `torch.compiler.is_compiling()` is true: libraries leave out branches on the numbers of a batch."""
+    """A context where `torch.compiler.is_compiling()` is true: libraries leave out branches on numbers of a batch."""
     before = torch.compiler._is_compiling_flag
     torch.compiler._is_compiling_flag = True
     try:

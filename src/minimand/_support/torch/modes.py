@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def evaluation_mode(*modules: nn.Module) -> Iterator[None]:
-    """Within it modules are in evaluation mode; after it all of their parts are in the modes that they had."""
+    """A context in which modules are in evaluation mode; at its end all their parts are in the modes they had."""
     modes = [(part, part.training) for module in modules for part in module.modules()]
     for module in modules:
         module.eval()

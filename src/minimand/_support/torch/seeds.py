@@ -24,7 +24,7 @@ def seed_everything(seed: int) -> None:
 
 @contextmanager
 def random_state_kept(device: torch.device) -> Iterator[None]:
-    """After it the generators of torch (CPU and every GPU), numpy and Python are as before, also after an error."""
+    """Put the generators of torch (CPU and every GPU), numpy and Python back at the end, also after an error."""
     states, gpus = random_state(torch.device("cpu")), torch.cuda.is_initialized() or device.type == "cuda"
     on_gpus = torch.cuda.get_rng_state_all() if gpus else []
     try:
@@ -62,7 +62,7 @@ def torch_state(device: torch.device) -> dict[str, Tensor]:
 
 @contextmanager
 def seeded_apart(seed: int, device: torch.device) -> Iterator[None]:
-    """Within it torch draws from a seed of its own; after it torch's generators are as before."""
+    """A context in which torch draws from a seed of its own; at its end torch's generators are as before."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
@@ -70,7 +70,7 @@ def seeded_apart(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def drawing_from(device: torch.device, tensors: dict[str, Tensor]) -> Iterator[None]:
-    """Within it torch's generators go on from earlier states; after it they are as before."""
+    """A context in which torch's generators go on from earlier states; at its end they are as before."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         _set_torch_state(device, tensors)
         yield

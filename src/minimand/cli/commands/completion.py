@@ -33,7 +33,7 @@ class Completion:
     shell: Positional[Annotated[str, arg(metavar="{bash,fish,zsh}", help_behavior_hint="")]] = ""
     """The shell; by default the one of $SHELL."""
     install: bool = False
-    """Write it to the place of the user's own completions."""
+    """Write the script to the place of the user's own completions."""
 
     def __call__(self, console: Console) -> None:
         shell = self.shell or Path(os.environ.get("SHELL", "bash")).name

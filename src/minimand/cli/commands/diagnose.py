@@ -36,7 +36,7 @@ class Diagnose:
     seed: int = 0
     """The seed of the weights and of the batch."""
     fix: bool = False
-    """Make the call that repairs it, and diagnose again."""
+    """Make the call that repairs the network, and diagnose again."""
     output: Annotated[Text, arg(aliases=["-o"])] = None
     """Write the weights that --fix repaired to this file, a state dict as torch.save makes it."""
     report: Text = None

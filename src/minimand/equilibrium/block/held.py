@@ -36,7 +36,7 @@ class Held:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """Within it the block is that one function."""
+        """A context in which the block is one function: its random numbers and statistics stay."""
         originals = [(table, name, table[name]) for table, name, _ in self._copies]
         for part in self.parts:
             part.training = False
@@ -53,7 +53,7 @@ class Held:
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """Within it the block computes as in the forward pass, for a backward pass that calls it anew."""
+        """A context in which the block computes as in the forward pass, for a backward pass that calls it anew."""
         autocast = torch.autocast(self.device.type, self.autocast_dtype, self.autocast_dtype is not None)
         with autocast, _generators_back(self.device, self.is_random):
             yield

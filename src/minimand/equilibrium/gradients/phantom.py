@@ -24,7 +24,7 @@ class Phantom(Gradient):
     steps: int = 5
     """The number of steps that gradients go through."""
     relaxation: float = 0.5
-    """The share r of the block's answer in each of them."""
+    """The share r of the block's answer in each step."""
 
     def __post_init__(self) -> None:
         check_number("phantom.steps", self.steps, 1, math.inf, whole=True)

@@ -69,7 +69,7 @@ class Outcome:
     history: list[dict[str, Any]]
     """The records of all epochs of the training."""
     environment: dict[str, Any]
-    """The machine and the versions it was made with."""
+    """The machine and the versions that the training was made with."""
 
 
 @dataclass(frozen=True)

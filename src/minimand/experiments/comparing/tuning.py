@@ -27,7 +27,7 @@ class Tried:
 
     @property
     def file_name(self) -> str:
-        """The name of the folder of its run."""
+        """The name of the folder of the run with this rate and momentum."""
         return f"rate-{self.rate:.6g}" + ("" if self.momentum is None else f"-momentum-{self.momentum:.6g}")
 
     def applied(self, recipe: Recipe) -> Recipe:

@@ -61,7 +61,7 @@ def _continued(
 
 @contextmanager
 def remembering(model: nn.Module, capacity: int) -> Iterator[KeyValueCache]:
-    """Within it each pass of a language model goes on where the last one ended, with room for `capacity` tokens."""
+    """A context in which passes of a language model go on where the last one ended, for `capacity` tokens at most."""
     cache = KeyValueCache(capacity)
     modules = [module for module in model.modules() if isinstance(module, Attention | TokenStem)]
     for module in modules:

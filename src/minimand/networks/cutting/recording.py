@@ -77,12 +77,12 @@ class Call:
 
     @property
     def reads(self) -> set[int]:
-        """The numbers of the tensors that it is given."""
+        """The numbers of the tensors that the call is given."""
         return {leaf.number for leaf in self.leaves() if isinstance(leaf, Ref)}
 
     @property
     def has_parameters(self) -> bool:
-        """Whether parameters of the model take part in it."""
+        """Whether parameters of the model take part in the call."""
         own = any(isinstance(leaf, Own) and isinstance(leaf.tensor, nn.Parameter) for leaf in self.leaves())
         return own or (self.is_module and any(True for _ in self.target.parameters()))
 

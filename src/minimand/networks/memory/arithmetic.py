@@ -23,14 +23,14 @@ class Step:
     oldest: int | None
     """The j of the difference that leaves the state, d_(t-j); None where none does."""
     is_kept: bool
-    """Whether that difference has to be kept, as d_t says nothing of it."""
+    """Whether the difference that leaves the state has to be kept, as d_t says nothing of it."""
 
 
 class States(Protocol):
     """A state that goes forward, and back."""
 
     query: Tensor
-    """q_t, as the blocks are asked at it."""
+    """The query q_t, at which the blocks are asked."""
 
     def advance(self, step: Step, answers: Sequence[Tensor]) -> Tensor:
         """Go on by a step; gives d_t, or a tensor of its shape."""

@@ -69,7 +69,7 @@ def first_run(module: nn.Module, device: torch.device, draws: bool = True) -> It
 
 @contextmanager
 def second_run(module: nn.Module, run: Run) -> Iterator[None]:
-    """Within it a block runs as it did in its first run, and leaves no trace."""
+    """A context in which a block runs as it did in its first run, and leaves no trace."""
     with ExitStack() as stack:
         for part in parts(module):
             if isinstance(part, BatchNorm | InstanceNorm) and part.training:

@@ -23,7 +23,7 @@ class Rerunning:
 
 @contextmanager
 def storing_all(model: nn.Module) -> Iterator[None]:
-    """Within it every part of a model keeps everything: hooks on a layer are called once, with a graph to go back.
+    """A context in which all parts of a model keep everything: hooks on a layer are called once, with a graph.
 
     An equilibrium that runs its steps back has the gradient of its solution instead, through one call of its block.
     """

@@ -59,7 +59,7 @@ class Pass:
     steps: list[Step]
     runs: list[list[Run]]
     remainder: Callable[[Tensor], None]
-    """Told what is left of the first step when it was run back."""
+    """A function that is called with what is left of the first step when it was run back."""
 
     def answers(self, t: int, query: Tensor) -> list[Tensor]:
         """The answers of the blocks of call t in the first run."""

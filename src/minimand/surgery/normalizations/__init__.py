@@ -16,7 +16,7 @@ class Normalization:
     """A kind of normalization; the fields of its dataclass, if it has settings, are those in `group(groups=8)`."""
 
     references: ClassVar[tuple[str, ...]] = ()
-    """The keys of its sources in references.bib."""
+    """The keys of the normalization's sources in references.bib."""
 
     def __str__(self) -> str:
         name = next((name for name, kind in NORMALIZATIONS.items() if type(self) is kind), type(self).__name__)
@@ -63,9 +63,9 @@ class BetweenLayers(Normalization):
     """A normalization of activations, which takes the place of another one."""
 
     makes: ClassVar[tuple[type[nn.Module], ...]] = ()
-    """The classes of the modules that it makes; what is one of them already stays."""
+    """The classes of the modules that the normalization makes; a module that is one of them already stays."""
     mixes_positions: ClassVar[bool] = False
-    """Whether its statistics are of several positions: what reads only earlier ones must not be normalized so."""
+    """Whether statistics are taken over several positions: what reads only earlier ones must not be normalized so."""
     groups: int = 1
     """A number that the channels have to be a multiple of."""
 
@@ -86,7 +86,7 @@ class OfWeights(Normalization):
         raise WrongTypeError(f"{type(self).__name__} has no method parametrize(self, layer).")
 
     def remove(self, layer: nn.Module) -> None:
-        """Take the parametrization off again; what was computed from is the weight then."""
+        """Take the parametrization off a layer again; its weight is then the one that it was computed from."""
         remove_weight_parametrization(layer, keep_computed=False)
 
 

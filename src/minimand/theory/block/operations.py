@@ -39,7 +39,7 @@ class Operation:
     name: str
     """The class or the function, as an error names it."""
     channels: int | None = None
-    """The channels of its output, of a linear map."""
+    """The number of output channels of a linear map."""
     bias: bool = False
     full: bool = True
     """Whether each output channel reads every input channel, of a linear map."""

@@ -56,7 +56,7 @@ class Job:
     """The reason why a parameter or module was left as it was, by name."""
     notes: list[str] = field(default_factory=list)
     references: list[str] = field(default_factory=list)
-    """Keys into references.bib of every scheme that had a part in it."""
+    """Keys into references.bib of every scheme that set something of the model."""
     owners: dict[nn.Parameter, str] = field(default_factory=dict)
     """The name under which a parameter was first asked for, which alone may set it."""
 

@@ -31,9 +31,9 @@ class Disconnection:
     layer: str
     """The layer, or else the module, that holds the parameter; empty for the model itself."""
     unused: bool
-    """Whether nothing of it takes part in the output; else it does, but its gradient is cut off."""
+    """Whether nothing of the parameter takes part in the output; else it does, but its gradient is cut off."""
     cause: str
-    """What is done with it or its output, with the place in the source where that is known."""
+    """What is done with the parameter or the layer's output, with the place in the source where that is known."""
     advice: str
     last: int = -1
     """The number of the last run of the layer, or -1."""

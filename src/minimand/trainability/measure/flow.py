@@ -73,12 +73,12 @@ class Cut:
     origins: frozenset[int]
     """The calls that the tensor came from, `BATCH` among them."""
     norms: frozenset[str]
-    """The normalizations that it had passed since."""
+    """The normalizations that the tensor had passed since those calls."""
     parameters: frozenset[nn.Parameter]
     """The parameters that the function was given."""
     grad_enabled: bool
     place: str
-    """The line of source that called it, as in "net.py, line 12"; empty where that is torch's own."""
+    """The line of source that called the function, as in "net.py, line 12"; empty where that is torch's own."""
 
 
 @dataclass
@@ -100,9 +100,9 @@ class LayerCall:
     arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
     """The arguments of the layer, while the call is visited."""
     grad_enabled: bool = True
-    """Whether gradients were recorded where it ran."""
+    """Whether gradients were recorded where the layer ran."""
     reads_batch: bool = False
-    """Whether what it reads passed neither a layer nor a normalization."""
+    """Whether what the layer reads passed neither a layer nor a normalization."""
 
 
 LayerVisitor = Callable[[LayerCall, Tensor], Tensor | None]

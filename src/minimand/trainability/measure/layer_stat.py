@@ -45,7 +45,7 @@ class LayerStat:
     zero: Reading
     """The fraction of zeros in what the next layer reads, after the activation."""
     dead: Reading
-    """The fraction of units that are 0 there for every sample."""
+    """The fraction of units that are 0 for every sample in what the next layer reads."""
     saturated: Reading
     """The fraction within a hundredth of the ends of a bounded activation."""
     gradient: Reading
@@ -57,7 +57,7 @@ class LayerStat:
     weight_gradient: Reading
     """The norm of the gradient over the parameters: of the loss where one was given."""
     update_ratio: Reading
-    """The norm of that gradient over the norm of the parameters."""
+    """The norm of the gradient of the parameters over the norm of the parameters."""
     read_second_moment: Reading
     """The second moment of what the layer reads: the signal that arrives."""
     read_cosine: Reading
@@ -82,7 +82,7 @@ class LayerStat:
 
     @property
     def has_nan_gradient(self) -> bool:
-        """Whether the gradient that comes back to its output, or that of its parameters, is NaN."""
+        """Whether the gradient that comes back to the layer's output, or that of its parameters, is NaN."""
         return is_nan(self.gradient) or is_nan(self.weight_gradient)
 
 

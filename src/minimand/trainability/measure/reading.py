@@ -9,7 +9,7 @@ class Missing(Enum):
     """The reason why there is no number. A number that is NaN is none of these: it was measured, and is NaN."""
 
     NOT_MEASURED = "not measured"
-    """Nobody looked, or there is nothing to look at."""
+    """The number was not measured, or there is nothing to measure."""
     NO_GRADIENT = "no gradient"
     """No path leads back from the output to this: a gradient of exactly 0 is a number, and another thing."""
 

@@ -69,7 +69,7 @@ class Branch:
     """How strongly the branch reaches the output of the network, or of its stage, at the start: the root of the sum of
     squares over what it is asked for."""
     reach: float = 1.0
-    """How strongly a change of the branch reaches there: all that it is asked for in one layer changes alike."""
+    """How strongly a change of the branch reaches the output: all that it is asked for in one layer changes alike."""
 
 
 def trace(

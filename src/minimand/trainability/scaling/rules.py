@@ -72,11 +72,11 @@ class DepthScale:
     sgd: float
     """The factor on the rate of parameters in branches where updates follow the gradient."""
     set_size: float
-    """The factor on that rate where updates have a set size: Adam's and Muon's."""
+    """The factor on the rate of parameters in branches where updates have a set size: Adam's and Muon's."""
     base_mean: float
     """The mean gain of the base network's branches."""
     mean: float
-    """The mean gain of the branches here."""
+    """The mean gain of the network's own branches."""
 
     @classmethod
     def by(cls, rule: DepthRule, here: GainSums, base: GainSums = UNIT) -> "DepthScale":

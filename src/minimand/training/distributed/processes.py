@@ -147,7 +147,7 @@ def no_answer(peer: str, error: Exception) -> str:
 
 @contextmanager
 def peer_failures(peer: str) -> Iterator[None]:
-    """Within it an error of torch.distributed is raised as LostProcessError, which names the peer."""
+    """A context in which an error of torch.distributed is raised as LostProcessError, which names the peer."""
     try:
         yield
     except LostProcessError:

@@ -225,7 +225,7 @@ class World:
 
     @contextmanager
     def failures(self) -> Iterator[None]:
-        """Within it the end of another process is raised as LostProcessError."""
+        """A context in which the end of another process is raised as LostProcessError."""
         try:
             yield
         except RuntimeError as error:

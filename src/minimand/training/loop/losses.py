@@ -141,7 +141,7 @@ def right_answers(outputs: Tensor, targets: Tensor, data: Data) -> Tensor:
 
 @contextmanager
 def fitting(model: nn.Module, data: Data, x: Any, y: Tensor) -> Iterator[None]:
-    """Within it an error of torch about sizes is one that names the model, the data and the shapes of a batch."""
+    """A context in which an error of torch about sizes names the model, the data and the shapes of a batch."""
     try:
         yield
     except RuntimeError as error:

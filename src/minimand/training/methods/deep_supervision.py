@@ -34,7 +34,7 @@ class DeepSupervision(Method):
     hidden_layers: int = 1
     auxiliary: LocalAuxiliary = "mlp_sr"
     auxiliary_width: int | None = None
-    """The channels, or units, of its hidden layers; by default those of what it looks at."""
+    """The channels, or units, of an auxiliary head's hidden layers; by default those of what the head looks at."""
     block_size: int = 1
     """The number of layers below each head."""
     modules: int | None = None

@@ -46,7 +46,7 @@ class Decoupled(Method):
     hidden_layers: int = 1
     auxiliary: LocalAuxiliary = "mlp_sr"
     auxiliary_width: int | None = None
-    """The channels, or units, of its hidden layers; by default those of what it looks at."""
+    """The channels, or units, of an auxiliary head's hidden layers; by default those of what the head looks at."""
     block_size: int = 1
     """The number of layers in a module."""
     modules: int | None = None
@@ -188,7 +188,7 @@ class Group(nn.Module):
 
 
 def balanced(costs: Sequence[float], count: int) -> list[range]:
-    """So many runs of neighbours, of which the costliest costs as little as can be."""
+    """A cut of neighbours into so many runs, of which the costliest costs as little as can be."""
     n, total = len(costs), [0.0]
     for cost in costs:
         total.append(total[-1] + cost)

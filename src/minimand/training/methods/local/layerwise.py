@@ -45,7 +45,7 @@ class Layerwise(Method):
     hidden_layers: int = 1
     auxiliary: LocalAuxiliary = "cnn"
     auxiliary_width: int | None = None
-    """The channels, or units, of its hidden layers; by default those of what it looks at."""
+    """The channels, or units, of an auxiliary head's hidden layers; by default those of what the head looks at."""
     block_size: int = 1
     """The number of layers in a block."""
     start: int = 0
