@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 from torch.utils.checkpoint import checkpoint
 
 import minimand as mm
@@ -211,6 +212,58 @@ def test_masks_and_statistics_are_held_within_a_solve_and_move_once(gradient: st
     assert layer.eval().solve(x).result == ("stopped" if gradient == "reversible" else "converged")
 
 
+def through_steps(block: nn.Module, solver: mm.Coupled, x: Tensor) -> Tensor:
+    """The state after a solver's coupled steps from zeros."""
+    y = z = torch.zeros_like(x)
+    for _ in range(solver.max_steps):
+        y = torch.lerp(y, block(z, x), solver.relaxation)
+        z = torch.lerp(z, block(y, x), solver.relaxation)
+    return z
+
+
+def test_reversible_gradients_go_no_further_than_the_inputs_of_the_block() -> None:
+    """Nor twice to a weight that is in two places of it: weights before the layer, and two layers in a row."""
+    block, (x, _) = Block(), batch()
+    block.u.weight = block.w.weight
+    solver = mm.Coupled(max_steps=8, relaxation=0.4)
+    layer = mm.Equilibrium(block, solver, "reversible")
+    ends = []
+    for call in (layer, lambda x: through_steps(block, solver, x)):
+        loss = call(block.u(x)).square().sum() + call(call(x)).square().sum()
+        ends.append(torch.autograd.grad(loss, [x, *block.parameters()]))
+    torch.testing.assert_close(*ends, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_the_backward_pass_is_that_of_the_forward_one_whatever_happens_in_between(gradient: str) -> None:
+    """Weights given to one call, a mode that changes, and hooks on gradients, which see the whole alone."""
+    block = Dropping().double()
+    block.layer = nn.Linear(WIDTH, WIDTH).double()
+    x, weights = batch(16)
+    x = x * torch.linspace(0.001, 1, 16, dtype=torch.float64).unsqueeze(1)  # samples leave one after the other
+    ends = []
+    for is_given in (False, True):
+        layer = mm.Equilibrium(copy.deepcopy(block), gradient=gradient)
+        torch.manual_seed(2)
+        layer(x)
+        own = dict(layer.named_parameters())
+        given = {name: (1.5 * p.detach()).requires_grad_() for name, p in own.items()}
+        point = x.detach().requires_grad_() * 1
+        if is_given:
+            for p in (point, *given.values()):
+                p.register_hook(lambda g: 3 * g)
+        else:
+            layer.load_state_dict(given, strict=False)
+        torch.manual_seed(3)
+        y = functional_call(layer, given, (point,)) if is_given else layer(point)
+        if is_given:
+            layer.eval()
+        of = [point, *(given if is_given else own).values()]
+        ends.append(torch.autograd.grad((y * weights.sum()).sum(), of))
+        assert is_given != any(part.training for part in layer.modules())
+    torch.testing.assert_close([3 * g for g in ends[0]], list(ends[1]), rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("gradient", GRADIENTS)
 def test_a_checkpoint_gives_the_same_gradients_and_penalty(gradient: str) -> None:
     weight = 1.0 if GRADIENTS[gradient].has_jacobian else 0.0
@@ -334,6 +387,11 @@ _BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: mm.Equilibrium(nn.BatchNorm1d(6, track_running_stats=False))(batch(dtype=torch.float32)[0]), "GroupNorm"),
     (lambda: mm.Equilibrium(Block(), gradient="reversible", jacobian_weight=0.1), "jacobian_weight is 0.1"),
     (lambda: mm.Equilibrium(Block(), gradient="phantom(steps=0)"), "phantom.steps is 0"),
+    (lambda: vmap(mm.Equilibrium(Block()))(batch()[0].unsqueeze(1)), "transforms of torch.func"),
+    (
+        lambda: torch.autograd.functional.jacobian(mm.Equilibrium(Block()), batch()[0], vectorize=True),
+        "several gradients at once .* expected one after the other",
+    ),
 ]
 
 

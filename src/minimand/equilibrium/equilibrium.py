@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from .._support.checks import check_number
-from .._support.errors import MinimandError, WrongTypeError
-from .._support.torch.internals import uncompiled, uncompiled_call
+from .._support.errors import MinimandError, MisuseError, WrongTypeError
+from .._support.torch.internals import is_transformed, uncompiled, uncompiled_call
 from ..algorithms import Algorithm, leaves, rebuild
 from .block.equations import BlockEquations, check_inputs
 from .block.held import refresh
@@ -151,6 +151,11 @@ class Equilibrium(nn.Module):
         self, inputs: tuple[Any, ...], start: Any, shared: dict[str, Any]
     ) -> tuple[BlockEquations, Any, float]:
         """The equations of a call, the state it starts from and its tolerance; the block is checked once a mode."""
+        if is_transformed():
+            raise MisuseError(
+                "an equilibrium does not run within transforms of torch.func (grad, vmap, jvp ...), as its steps "
+                "depend on its samples; expected torch.autograd.grad."
+            )
         if start is None:
             if not inputs:
                 raise MinimandError("an equilibrium was called with no input and no start; expected one of them.")

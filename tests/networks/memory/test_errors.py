@@ -73,6 +73,22 @@ def test_a_second_derivative_is_refused() -> None:
         torch.autograd.grad(y, x, create_graph=True)
 
 
+@pytest.mark.parametrize("memory", ["checkpoint", "reversible"])
+def test_weights_that_change_before_the_backward_pass_are_named(memory: Any) -> None:
+    stage = mm.unroll("heavy_ball(momentum=0.9)", _blocks(), memory=memory)
+    y = stage(torch.randn(3, 4))
+    with torch.no_grad():
+        next(stage.parameters()).mul_(2)
+    with pytest.raises(ValueError, match=r"weight \(6, 4\) was written into between a forward pass and its backward"):
+        y.sum().backward()
+
+
+def test_transforms_of_functions_are_refused() -> None:
+    stage = mm.unroll("heavy_ball(momentum=0.9)", _blocks(), memory="reversible")
+    with pytest.raises(ValueError, match=r"transforms of torch.func .*expected torch.autograd.grad"):
+        torch.func.vmap(lambda x: stage(x.unsqueeze(0)))(torch.randn(3, 4))
+
+
 def test_states_beyond_what_integers_hold_are_named() -> None:
     stage = mm.unroll("heavy_ball", _blocks(), memory="reversible", exact=True)
     with pytest.raises(ValueError, match=r"beyond the 2.62e\+05 that exact=True can hold"):

@@ -155,3 +155,59 @@ def test_weights_given_to_one_call_are_those_of_its_backward_pass(trained: bool)
         gradients[memory] = torch.autograd.grad(y.square().mean(), [x, *(w for w in weights.values() if trained)])
     assert difference(gradients["checkpoint"], gradients["store"]) < 1e-5
     assert difference(gradients["reversible"], gradients["store"]) < 1e-5
+
+
+@pytest.mark.parametrize("memory", ["checkpoint", "reversible"])
+def test_what_a_model_is_set_to_after_a_pass_does_not_change_its_gradients(memory: Any) -> None:
+    """Nor do hooks on gradients see parts of them, a second time, or the backward pass change the mode."""
+    gradients = {}
+    for chosen in ("store", memory):
+        model = remembering(stage(mm.algorithms.HeavyBall(momentum=0.9), "residual", "cnn with batch norm"), chosen)
+        noisy: Any = model.blocks[0]
+        noisy[2] = nn.Dropout(0.5)
+        x = torch.randn(SHAPES["cnn with batch norm"], generator=torch.Generator().manual_seed(1)).double()
+        model(x)
+        for parameter in model.parameters():
+            parameter.register_hook(lambda gradient: 3 * gradient)
+        torch.manual_seed(2)
+        y = model(x)
+        model.eval()
+        gradients[chosen] = list(torch.autograd.grad(y.square().sum(), list(model.parameters())))
+        assert not any(part.training for part in model.modules())
+    assert difference(gradients[memory], gradients["store"]) < 1e-10
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("exact", [None, True, False])
+def test_batches_of_zeros_and_of_nothing_are_like_any_other(exact: bool | None) -> None:
+    stored, back = _model()[1], _model("reversible", exact)[1]
+    back(torch.zeros(0, 6)).sum().backward()
+    for x in (torch.zeros(8, 6), _batch()):
+        assert difference(_gradients(back, x), _gradients(stored, x)) < 1e-5
+
+
+class _Tied(nn.Module):
+    """A block that has one weight in two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.outer.weight = self.inner.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.3 * self.outer(torch.tanh(self.inner(x)))
+
+
+@pytest.mark.parametrize("memory", ["checkpoint", "reversible"])
+def test_weights_in_several_places_or_made_of_others_have_the_gradients_of_stored_ones(memory: Any) -> None:
+    gradients = {}
+    for chosen in ("store", memory):
+        torch.manual_seed(0)
+        tied = mm.unroll(LEARNABLE, [_Tied() for _ in range(3)], memory=chosen)
+        own = torch.autograd.grad(tied(_batch()).square().mean(), list(tied.parameters()))
+        scale = torch.ones((), requires_grad=True)
+        weight = scale * tied.get_parameter("layers.0.block.inner.weight")
+        weights = {"layers.0.block.inner.weight": weight, "layers.0.block.outer.weight": 2 * weight}
+        y = functional_call(tied, weights, (_batch(),), tie_weights=False)
+        gradients[chosen] = [*own, *torch.autograd.grad(y.square().mean(), scale)]
+    assert difference(gradients[memory], gradients["store"]) < 1e-5

@@ -49,6 +49,29 @@ def unhooked() -> AbstractContextManager[object]:
     return torch.autograd.graph.saved_tensors_hooks(lambda saved: saved, lambda saved: saved)
 
 
+def is_transformed() -> bool:
+    """Whether a transform of `torch.func`, such as grad or vmap, is at work."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def is_batched(gradient: Tensor) -> bool:
+    """Whether a gradient stands for several, as of `torch.autograd.grad(..., is_grads_batched=True)`."""
+    return torch._C._functorch.is_legacy_batchedtensor(gradient) or torch._C._functorch.is_batchedtensor(gradient)
+
+
+@contextmanager
+def gradient_hooks_off(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Within it hooks on the gradients of tensors are not called: for parts of a gradient, which come to a sum."""
+    tables = [(hooks, dict(hooks)) for x in tensors if (hooks := x._backward_hooks)]
+    for hooks, _ in tables:
+        hooks.clear()
+    try:
+        yield
+    finally:
+        for hooks, before in tables:
+            hooks.update(before)
+
+
 def own_parameters(module: nn.Module) -> dict[str, Any]:
     """The parameters that a module holds itself, as the dictionary that torch reads and writes."""
     return module._parameters

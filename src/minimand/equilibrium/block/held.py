@@ -10,6 +10,7 @@ from torch.nn.utils import parametrize
 
 from ..._support.errors import MinimandError
 from ..._support.torch.internals import BatchNorm, NormBase, own_buffers
+from ..._support.torch.places import cut_off, places_in, swapped
 
 Generators = list[Tensor]
 
@@ -28,6 +29,8 @@ class Held:
         self._after: Generators = []
         self.is_random = False
         """Whether the block draws random numbers of torch; known after its first call."""
+        self.modes = [(part, part.training) for part in block.modules()]
+        self.places = cut_off(places_in(block.modules()))
         self.parts = _parts_that_change(block)
         buffers = [own_buffers(part) for part in self.parts]
         self._copies = [(table, name, b.clone()) for table in buffers for name, b in table.items() if b is not None]
@@ -38,6 +41,7 @@ class Held:
     def __call__(self) -> Iterator[None]:
         """A context in which the block is one function: its random numbers and statistics stay."""
         originals = [(table, name, table[name]) for table, name, _ in self._copies]
+        modes = [(part, part.training) for part in self.parts]
         for part in self.parts:
             part.training = False
         for table, name, copy in self._copies:
@@ -48,15 +52,22 @@ class Held:
         finally:
             for table, name, original in originals:
                 table[name] = original
-            for part in self.parts:
-                part.training = True
+            for part, training in modes:
+                part.training = training
 
     @contextmanager
     def again(self) -> Iterator[None]:
         """A context in which the block computes as in the forward pass, for a backward pass that calls it anew."""
         autocast = torch.autocast(self.device.type, self.autocast_dtype, self.autocast_dtype is not None)
-        with autocast, _generators_back(self.device, self.is_random):
-            yield
+        others = [(part, part.training) for part, training in self.modes if part.training != training]
+        for part, training in others:
+            part.training = not training
+        try:
+            with autocast, swapped(self.places), _generators_back(self.device, self.is_random):
+                yield
+        finally:
+            for part, training in others:
+                part.training = training
 
     @contextmanager
     def _replayed(self) -> Iterator[None]:

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..._support.torch.internals import saved_tensors_are_hooked
+from ..._support.errors import MisuseError
+from ..._support.torch.internals import is_batched, saved_tensors_are_hooked
 from ...algorithms import leaves, rebuild
 from ..block.equations import BlockEquations, rows_of
 from ..gradient import GRADIENTS, Attached, Gradient, asked_with_graph, no_second_derivative, zeros_for_none
@@ -118,6 +119,11 @@ class _LinearSolve(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         no_second_derivative("implicit")
+        if any(map(is_batched, gradients)):
+            raise MisuseError(
+                "several gradients at once (is_grads_batched=True, vectorize=True) were asked for of an equilibrium "
+                "with gradient='implicit', whose steps depend on them; expected one after the other."
+            )
         link: _Link = ctx.link
         transposed = _Transposed(link, ctx.saved_tensors, gradients)
         tolerance = link.solver.tolerance_in(link.equations.dtype)

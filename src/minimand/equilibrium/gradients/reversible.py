@@ -1,5 +1,6 @@
 """The gradient of a fixed number of coupled steps, which are run back: constant memory."""
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,9 @@ import torch
 from torch import Tensor
 
 from ..._support.errors import MinimandError
-from ...algorithms import leaves
+from ..._support.torch.internals import gradient_hooks_off
+from ..._support.torch.places import places_in
+from ...algorithms import leaves, rebuild
 from ..block.equations import BlockEquations
 from ..gradient import GRADIENTS, Attached, Gradient, no_second_derivative, zeros_for_none
 from ..solution import Solution
@@ -58,9 +61,6 @@ class Reversible(Gradient):
         assert isinstance(solver, Coupled)
         _check_round_off(solver, solver.round_off(equations.packing.dtype), "is predicted to be off by at least")
         run = _Run(equations, solver, tolerance)
-        inputs = [leaf for value in equations.all_inputs for leaf in leaves(value)]
-        shared = [value for value in equations.shared.values() if isinstance(value, Tensor)]
-        run.others = [x for x in (*equations.block.parameters(), *inputs, *shared) if x.requires_grad]
         rows = _Back.apply(run, equations.packing.pack(start), *run.others)
         assert run.solution is not None
         output = equations.packing.unpack(rows)
@@ -71,11 +71,23 @@ class _Run:
     """A run of coupled steps, which its backward pass undoes."""
 
     solution: Solution | None = None
-    others: list[Tensor]
-    """The parameters and inputs that get gradients."""
 
     def __init__(self, equations: BlockEquations, solver: Coupled, tolerance: float) -> None:
         self.equations, self.solver, self.tolerance = equations, solver, tolerance
+        places = places_in(equations.block.modules())
+        inputs = [leaf for value in equations.all_inputs for leaf in leaves(value)]
+        shared = [value for value in equations.shared.values() if isinstance(value, Tensor)]
+        self.others = [*{id(x): x for x in (*(p for _, _, p in places), *inputs, *shared) if x.requires_grad}.values()]
+        """The parameters and inputs that get gradients."""
+        ends = {id(x): x if x.is_leaf else x.detach().requires_grad_() for x in (*inputs, *shared) if x.requires_grad}
+        ends |= {id(p): end for (_, _, p), (_, _, end) in zip(places, equations.held.places, strict=True)}
+        self.ends = [ends[id(x)] for x in self.others]
+        """Leaves in their place, at which gradients end that are taken within the backward pass."""
+        self.back = copy.copy(equations)
+        self.back.inputs = tuple(
+            rebuild(value, [ends.get(id(leaf), leaf) for leaf in leaves(value)]) for value in equations.all_inputs
+        )
+        self.back.shared = {name: ends.get(id(value), value) for name, value in equations.shared.items()}
 
 
 def _ran(
@@ -114,10 +126,11 @@ class _Back(torch.autograd.Function):
         def asked(rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
             """The block's answer, and the gradient of its product with weights with respect to its state."""
             point = rows.detach().requires_grad_()
-            with torch.enable_grad(), run.equations.held.again():
-                answer = run.equations(point)
-            inputs = [point, *run.others]
-            products = torch.autograd.grad(answer, inputs, weights, allow_unused=True)
+            with torch.enable_grad(), run.back.held.again():
+                answer = run.back(point)
+            inputs = [point, *run.ends]
+            with gradient_hooks_off(inputs):  # they see the sum of all gradients, later
+                products = torch.autograd.grad(answer, inputs, weights, allow_unused=True)
             for i, product in enumerate(products[1:]):
                 if product is not None:
                     total = sums[i]

@@ -64,7 +64,7 @@ class Floats:
         self.query, self.differences = query, list(differences)
         self.stored_differences: list[Tensor] = []
         self.remainder: Tensor | None = None
-        """What is left of the first step when it was run back, which would be 0 without rounding."""
+        """What is left of the first step when it was run back, by the size of the state, 0 without rounding."""
 
     def advance(self, step: Step, answers: Sequence[Tensor]) -> Tensor:
         oldest = step.oldest
@@ -86,7 +86,8 @@ class Floats:
     def retreat(self, step: Step, answers: Sequence[Tensor]) -> None:
         d = self.differences.pop(0)
         if step.oldest is None and not step.lags:
-            self.remainder = d - self._sum(step, answers, None)
+            left = (d - self._sum(step, answers, None)).norm()
+            self.remainder = relative(left, torch.maximum(self.query.norm(), d.norm()))
         elif step.is_kept:
             self.differences.append(self.stored_differences.pop())
         elif step.oldest is not None:
@@ -123,6 +124,11 @@ class Floats:
                 total = plus(total, x, factor, in_place=is_own)
                 is_own = True
         return torch.zeros_like(self.query) if total is None else total
+
+
+def relative(error: Tensor, size: Tensor) -> Tensor:
+    """An error by the size of what it is of; the error itself where that is 0."""
+    return torch.where(size > 0, error / size, error)
 
 
 def plus(u: Tensor, v: Tensor, factor: Scalar, in_place: bool = False) -> Tensor:

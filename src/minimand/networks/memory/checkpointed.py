@@ -9,8 +9,9 @@ from torch import nn
 from torch.fx import Proxy
 from torch.utils.checkpoint import checkpoint
 
+from ..._support.torch.places import check_unwritten, swapped, versions_of
 from ...algorithms import leaves
-from .replay import Run, first_run, parameters_of, second_run, swapped
+from .replay import Run, first_run, parameters_of, second_run
 
 
 def keeps_a_graph(x: Any) -> bool:
@@ -23,6 +24,7 @@ def checkpointed(module: nn.Module, call: Callable[[Any], Any], x: Any) -> Any:
     """What `call` gives for a tensor or state x, by `torch.utils.checkpoint`; running averages move once."""
     runs: list[Run] = []
     places = parameters_of(module)  # `torch.func.functional_call` has others there for the forward pass alone
+    versions = versions_of(places)
 
     class _First:
         """Notes what the run began with; torch itself sees to random numbers."""
@@ -36,6 +38,7 @@ def checkpointed(module: nn.Module, call: Callable[[Any], Any], x: Any) -> Any:
 
     class _Second:
         def __enter__(self) -> None:
+            check_unwritten(places, versions)
             self.context = ExitStack()
             self.context.enter_context(swapped(places))
             self.context.enter_context(second_run(module, runs[0]))

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._support.errors import MinimandError
+from ..._support.errors import MinimandError, MisuseError
+from ..._support.torch.internals import is_transformed
 from ...theory.dynamics.recurrence import Recurrence
 from .first_call import check_blocks, roundoff
 from .reversible import Ask, Module, Reversible, Values
@@ -32,10 +33,17 @@ class Backwards:
     def __call__(self, ask: Ask, module: Module, inputs: Sequence[Tensor], values: Values) -> Tensor:
         """The output of the stage for its inputs, in the arithmetic that is chosen for it."""
         x = inputs[0]
+        if is_transformed():
+            raise MisuseError(
+                "memory='reversible' does not run within transforms of torch.func (grad, vmap, jvp ...); expected "
+                "torch.autograd.grad, which takes several directions with is_grads_batched=True, or memory='store'."
+            )
         # Checked at each call, as blocks may be sharded after the first one.
         calls = self.reversible.recurrence.calls
         check_blocks([module(block.layer, block.oracle) for call in calls for block in call.blocks])
         kind = (x.dtype, x.device.type, torch.is_autocast_enabled(x.device.type))
+        if not x.numel():  # there is nothing to be measured, nor to be rounded
+            return self.reversible(ask, module, inputs, values, False, lambda _: None)
         if kind not in self._tried:
             self._try(ask, module, inputs, values)
             self._tried.add(kind)

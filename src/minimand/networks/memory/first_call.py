@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
 from ..undisturbed import buffers_back
+from .arithmetic import relative
 from .reversible import Pass
 
 
 def roundoff(run: Pass) -> float:
-    """The error of the first query, relative, after a stage ran forward and back in floating point.
+    """The error of the first query after a stage ran forward and back, relative to it, or to the first step if larger.
 
     Leaves random state and buffers as they were.
 
@@ -23,20 +24,21 @@ def roundoff(run: Pass) -> float:
     back = [buffers_back(module) for module in modules]
     with torch.random.fork_rng(devices=devices), torch.no_grad():
         first = run.states.query
+        sizes = [first.double().norm()]
         for t, step in enumerate(run.steps):
             query = run.states.query
             answers = run.answers(t, query)
             _, again = run.again(t, query, [], record=run.exact)
             _check(run, t, answers, again)
-            run.states.advance(step, answers)
+            d = run.states.advance(step, answers)
+            sizes += [d.double().norm()] if t == 0 else []
         for t in reversed(range(len(run.steps))):
             run.states.look_back()
             _, answers = run.again(t, run.states.query, [], record=run.exact)
             run.states.retreat(run.steps[t], [answer.detach() for answer in answers])
     for put_back in back:
         put_back()
-    error, size = (run.states.query - first).double().norm(), first.double().norm()
-    return float(error / size) if size else float(error)
+    return float(relative((run.states.query - first).double().norm(), torch.stack(sizes).amax()))
 
 
 def _check(run: Pass, t: int, first: Sequence[Tensor], again: Sequence[Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Blocks that are run twice: the second time with the random numbers, statistics and precision of the first.
+"""Blocks that are run twice: the second time with the random numbers, statistics, mode and precision of the first.
 
 Running averages move once: in the second run those of normalizations stand still, and other buffers that a block
 writes, such as the vectors of a spectral norm, or reads, such as the averages in an equilibrium, are what they were
@@ -19,26 +19,28 @@ from ..._support.torch.internals import (
     NormBase,
     own_buffers,
     own_modules,
-    own_parameters,
     version,
 )
+from ..._support.torch.places import Place, places_in
 from ...blocks.transformer import SecondHalfStep
 from ...equilibrium import Equilibrium
 
-Place = tuple[dict[str, Tensor | None], str]
+BufferPlace = tuple[dict[str, Tensor | None], str]
 """A buffer: the dictionary that its module keeps it in, and its name there."""
 
-_written: WeakKeyDictionary[nn.Module, list[Place]] = WeakKeyDictionary()
+_written: WeakKeyDictionary[nn.Module, list[BufferPlace]] = WeakKeyDictionary()
 
 
 class Run:
     """What the first run of a block began with."""
 
-    __slots__ = ("buffers", "random")
+    __slots__ = ("buffers", "modes", "random")
 
-    def __init__(self) -> None:
+    def __init__(self, modes: Sequence[bool]) -> None:
+        self.modes = modes
+        """Whether each of the block's parts was in training."""
         self.random: list[tuple[Any, Tensor]] = []
-        self.buffers: list[tuple[Place, Tensor]] = []
+        self.buffers: list[tuple[BufferPlace, Tensor]] = []
 
 
 @contextmanager
@@ -47,7 +49,7 @@ def first_run(module: nn.Module, device: torch.device, draws: bool = True) -> It
 
     `draws` says whether random numbers are noted too.
     """
-    run = Run()
+    run = Run([part.training for part in parts(module)])
     places = _written.get(module)
     watched = _buffers(module) if places is None else places
     before = [(place, b, version(b)) for place in watched if (b := place[0][place[1]]) is not None]
@@ -71,7 +73,10 @@ def first_run(module: nn.Module, device: torch.device, draws: bool = True) -> It
 def second_run(module: nn.Module, run: Run) -> Iterator[None]:
     """A context in which a block runs as it did in its first run, and leaves no trace."""
     with ExitStack() as stack:
-        for part in parts(module):
+        for part, training in zip(parts(module), run.modes, strict=True):
+            if part.training != training:
+                stack.callback(setattr, part, "training", part.training)
+                part.training = training
             if isinstance(part, BatchNorm | InstanceNorm) and part.training:
                 stack.enter_context(_still(part))
         after = [(generator, generator.get_rng_state()) for generator, _ in run.random]
@@ -102,7 +107,7 @@ def _still(norm: NormBase) -> Iterator[None]:
         fields["momentum"], buffers["num_batches_tracked"] = momentum, counter
 
 
-def _buffers(module: nn.Module) -> list[Place]:
+def _buffers(module: nn.Module) -> list[BufferPlace]:
     """The buffers of a block whose values a run in training may depend on.
 
     So those of running averages are left out, unless they are an equilibrium's, which computes with them.
@@ -135,19 +140,6 @@ class _Device:
         self.module.set_rng_state(state, self.device)
 
 
-@contextmanager
-def swapped(places: Sequence[tuple[dict[str, Any], str, Tensor]]) -> Iterator[None]:
-    """Put parameters in their places, those that a module had when its block ran first, for as long as it lasts."""
-    others = [(table, name, table[name], p) for table, name, p in places if table.get(name) is not p]
-    for table, name, _, p in others:
-        table[name] = p
-    try:
-        yield
-    finally:
-        for table, name, other, _ in others:
-            table[name] = other
-
-
 class Precision:
     """The autocast within which a stage was called, to be entered again in its backward pass."""
 
@@ -165,11 +157,9 @@ class Precision:
         return torch.autocast(self.device, self.dtype, cache_enabled=False)
 
 
-def parameters_of(module: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]:
-    """The parameters of a block, each with its place; but for sharded ones, which FSDP takes away and brings back."""
-    tables = [own_parameters(part) for part in parts(module)]
-    named = [(table, name, p) for table in tables for name, p in table.items() if p is not None]
-    return [(table, name, p) for table, name, p in named if not hasattr(p, "placements")]
+def parameters_of(module: nn.Module) -> list[Place]:
+    """The parameters of what a block runs, each with its place."""
+    return places_in(parts(module))
 
 
 def parts(module: nn.Module) -> list[nn.Module]:

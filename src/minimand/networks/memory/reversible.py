@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError, MisuseError
+from ..._support.torch.internals import gradient_hooks_off
+from ..._support.torch.places import Place, check_unwritten, cut_off, swapped, versions_of
 from ...theory.dynamics.recurrence import Call, Recurrence
 from ..realization.program import factor_of
 from .arithmetic import Floats, States, Step, times
 from .integers import Integers
-from .replay import Precision, Run, first_run, parameters_of, second_run, swapped
+from .replay import Precision, Run, first_run, parameters_of, second_run
 from .scaled import Scalar
 
 Ask = Callable[[int, str, Tensor], Tensor]
@@ -82,7 +84,7 @@ class Pass:
             return answers[i].detach() if i < len(answers) else self.states.query
         return self.states.difference(self.factors[t].lags[lag] - 1)
 
-    def again(self, t: int, query: Tensor, places: Sequence[Any], record: bool = True) -> tuple[Tensor, list[Tensor]]:
+    def again(self, t: int, query: Tensor, places: Sequence[Place], record: bool = True) -> tuple[Tensor, list[Tensor]]:
         """What blocks are asked at and their answers in the second run."""
         point = query.to(self.dtype).detach()
         answers = []
@@ -98,8 +100,9 @@ class _Step(torch.autograd.Function):
     """Call t: (q_t, d_(t-1), ...) to (q_(t+1), d_t)."""
 
     @staticmethod
-    def forward(ctx: Any, run: Pass, t: int, places: Sequence[Any], lags: int, factors: int, *tensors: Any) -> Any:
-        ctx.run, ctx.t, ctx.places, ctx.lags = run, t, places, lags
+    def forward(ctx: Any, run: Pass, t: int, places: Sequence[Place], lags: int, factors: int, *tensors: Any) -> Any:
+        ctx.run, ctx.t, ctx.lags = run, t, lags
+        ctx.places, ctx.versions = cut_off(places), versions_of(places)
         ctx.shapes = [f.shape if isinstance(f, Tensor) else () for f in tensors[1 + lags : 1 + lags + factors]]
         states = cast(States, run.states)
         query = states.query
@@ -115,12 +118,13 @@ class _Step(torch.autograd.Function):
                 "a second derivative was asked for of a stage with memory='reversible', which has the first alone; "
                 "expected a model with memory='store' or 'checkpoint'."
             )
+        check_unwritten(ctx.places, ctx.versions)
         states, step = cast(States, run.states), run.steps[t]
         states.look_back()
         point, answers = run.again(t, states.query, ctx.places)
         states.retreat(step, [answer.detach() for answer in answers])
         if t == 0 and isinstance(states, Floats) and states.remainder is not None:
-            run.remainder(states.remainder.norm() / states.query.norm())
+            run.remainder(states.remainder)
         into_query, into_d = gradients
         g = into_query + into_d
         of_query, of_parameters = _through(point, answers, [times(g, gain) for gain in step.gains], ctx.places)
@@ -136,16 +140,18 @@ class _Step(torch.autograd.Function):
 
 
 def _through(
-    point: Tensor, answers: Sequence[Tensor], into: Sequence[Tensor], places: Sequence[Any]
+    point: Tensor, answers: Sequence[Tensor], into: Sequence[Tensor], places: Sequence[Place]
 ) -> tuple[Tensor | None, Sequence[Tensor | None]]:
     """The gradients of what blocks were asked at and of their parameters, from those of their answers."""
-    trained = [i for i, (_, _, p) in enumerate(places) if p.requires_grad]
+    # Of a parameter in several places the first one gets it all.
+    trained = {id(p): i for i, (_, _, p) in reversed([*enumerate(places)]) if p.requires_grad}.values()
     inputs = [point, *(places[i][2] for i in trained)]
     pairs = [(a, g.to(a.dtype)) for a, g in zip(answers, into, strict=True) if a.requires_grad]
     if not pairs:
         return None, [None] * len(places)
     outputs, weights = zip(*pairs, strict=True)
-    of_query, *of_trained = torch.autograd.grad(outputs, inputs, weights, allow_unused=True)
+    with gradient_hooks_off(inputs):  # they see the sum of all gradients, later
+        of_query, *of_trained = torch.autograd.grad(outputs, inputs, weights, allow_unused=True)
     of_parameters: list[Tensor | None] = [None] * len(places)
     for i, gradient in zip(trained, of_trained, strict=True):
         of_parameters[i] = gradient
