@@ -48,7 +48,9 @@ def test_table(algorithm: mm.Algorithm, kind: str, lipschitz: float | None) -> N
         (A.HeavyBall(momentum=0.9), 20, 0.9**-20),
         (A.HeavyBall(momentum=1), 50, 1),
         (A.Leapfrog(), 50, 1),
-        (A.HeavyBall(momentum=lambda k: 0.5 if k < 3 else 0.8), 13, 0.8**-10),
+        (A.HeavyBall(momentum=lambda k: 0.5 if k < 3 else 0.8), 13, 0.5**-3 * 0.8**-10),
+        (A.HeavyBall(momentum=lambda k: 0.5 if k % 2 else 0.8), 12, 0.4**-6),
+        (A.HeavyBall(momentum=lambda k: 1 - 1 / (k + 2)), 12, 13),
     ],
 )
 def test_rounding_grows_by_the_smallest_pole(algorithm: mm.Algorithm, depth: int, growth: float) -> None:

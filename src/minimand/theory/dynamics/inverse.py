@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, Literal
 
+import numpy as np
+
 from ...algorithms import is_map
 from ..oracles import Binding
 from ..steps import Steps
@@ -16,6 +18,7 @@ from .stability import Tail
 
 _SHOWN = 2  # the least growth of rounding that is named, in times
 _LARGEST = 700  # exp of more is no float
+_FORGOTTEN = 1e-9  # poles up to here are 0 but for rounding
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Inverse:
     """The steps that lose part of their state: to run backwards through them it has to be stored."""
     reason: str = ""
     growth: float = 1.0
-    """The factor by which rounding grows, at zero answers, when the steps run backwards in closed form."""
+    """The factor by which rounding of a difference of states grows, at zero answers, over all steps run backwards."""
 
     def __str__(self) -> str:
         text = f"{self.kind}, if Lip(T) < {self.lipschitz:.4g}" if self.lipschitz is not None else self.kind
@@ -68,14 +71,23 @@ def inverse(steps: Steps, depth: int, binding: Binding, constant: Tail | None) -
     bounds = [step.lipschitz for step in invertible if step.lipschitz is not None]
     if bounds:
         return Inverse("fixed point", min(bounds), lost)
-    return Inverse("closed form", stored=lost, growth=1 if constant is None else _growth(constant, depth))
+    return Inverse("closed form", stored=lost, growth=_growth([s for s in systems if s is not None], constant, depth))
 
 
-def _growth(constant: Tail, depth: int) -> float:
-    """The largest power by which a step back multiplies, over the steps that are alike; those that forget left out."""
-    steps = max(0, depth - constant.begins) // constant.period
-    sizes = [abs(pole.value) for pole in constant.system.poles]
-    return math.exp(min(steps * -math.log(min([1.0, *(size for size in sizes if size > 0)])), _LARGEST))
+def _growth(systems: list[LinearSystem], constant: Tail | None, depth: int) -> float:
+    """The largest factor by which all steps back multiply, from the poles of each; what a step forgets left out."""
+    varying = systems if constant is None else systems[: constant.begins]
+    known: dict[int, float] = {}
+    total = 0.0
+    for system in varying:
+        if id(system) not in known:
+            sizes = np.abs(np.linalg.eigvals(np.array(system.A, dtype=float)))
+            known[id(system)] = -math.log(min([1.0, *sizes[sizes > _FORGOTTEN]]))
+        total += known[id(system)]
+    if constant is not None:
+        sizes = [abs(pole.value) for pole in constant.system.poles if pole.value]
+        total -= max(0, depth - constant.begins) // constant.period * math.log(min([1.0, *sizes]))
+    return math.exp(min(total, _LARGEST))
 
 
 def _matrices(system: LinearSystem) -> tuple[Exact, Exact, Exact, Exact]:
