@@ -242,25 +242,25 @@ def test_the_backward_pass_is_that_of_the_forward_one_whatever_happens_in_betwee
     x, weights = batch(16)
     x = x * torch.linspace(0.001, 1, 16, dtype=torch.float64).unsqueeze(1)  # samples leave one after the other
     ends = []
-    for is_given in (False, True):
+    for is_other in (False, True):
         layer = mm.Equilibrium(copy.deepcopy(block), gradient=gradient)
         torch.manual_seed(2)
         layer(x)
         own = dict(layer.named_parameters())
-        given = {name: (1.5 * p.detach()).requires_grad_() for name, p in own.items()}
+        other = {name: (1.5 * p.detach()).requires_grad_() for name, p in own.items()}
         point = x.detach().requires_grad_() * 1
-        if is_given:
-            for p in (point, *given.values()):
+        if is_other:
+            for p in (point, *other.values()):
                 p.register_hook(lambda g: 3 * g)
         else:
-            layer.load_state_dict(given, strict=False)
+            layer.load_state_dict(other, strict=False)
         torch.manual_seed(3)
-        y = functional_call(layer, given, (point,)) if is_given else layer(point)
-        if is_given:
+        y = functional_call(layer, other, (point,)) if is_other else layer(point)
+        if is_other:
             layer.eval()
-        of = [point, *(given if is_given else own).values()]
+        of = [point, *(other if is_other else own).values()]
         ends.append(torch.autograd.grad((y * weights.sum()).sum(), of))
-        assert is_given != any(part.training for part in layer.modules())
+        assert is_other != any(part.training for part in layer.modules())
     torch.testing.assert_close([3 * g for g in ends[0]], list(ends[1]), rtol=1e-9, atol=1e-12)
 
 

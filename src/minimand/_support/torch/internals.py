@@ -61,7 +61,7 @@ def is_batched(gradient: Tensor) -> bool:
 
 @contextmanager
 def gradient_hooks_off(tensors: Iterable[Tensor]) -> Iterator[None]:
-    """Within it hooks on the gradients of tensors are not called: for parts of a gradient, which come to a sum."""
+    """A context in which hooks on the gradients of tensors are not called: for parts of a gradient that is a sum."""
     tables = [(hooks, dict(hooks)) for x in tensors if (hooks := x._backward_hooks)]
     for hooks, _ in tables:
         hooks.clear()

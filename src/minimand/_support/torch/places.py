@@ -21,14 +21,14 @@ def places_in(modules: Iterable[nn.Module]) -> list[Place]:
 
 
 def cut_off(places: Iterable[Place]) -> list[Place]:
-    """The same places, with leaves for parameters that were computed: a gradient stops there, and goes no further."""
+    """Places with leaves for the parameters that were computed, so that a gradient stops there and goes no further."""
     leaves = {id(p): p.detach().requires_grad_() for _, _, p in places if not p.is_leaf}
     return [(table, name, leaves.get(id(p), p)) for table, name, p in places]
 
 
 @contextmanager
 def swapped(places: Sequence[Place]) -> Iterator[None]:
-    """Put parameters in their places, those that a module had when it ran first, for as long as it lasts."""
+    """A context in which parameters are in their places: those that a module had when it ran first."""
     others = [(table, name, table[name], p) for table, name, p in places if table.get(name) is not p]
     for table, name, _, p in others:
         table[name] = p
@@ -40,7 +40,7 @@ def swapped(places: Sequence[Place]) -> Iterator[None]:
 
 
 def versions_of(places: Iterable[Place]) -> list[int]:
-    """How often each of some parameters was written into so far."""
+    """The number of times that each of some parameters was written into."""
     return [version(p) for _, _, p in places]
 
 
