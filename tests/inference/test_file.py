@@ -15,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
 import minimand as mm
-from minimand._support.sealed import read_tensors, write_tensors
+from minimand._support.sealed import read_tensors, sealed_tensors
 from minimand.inference.file import PackedFileError
 from minimand.inference.file_modules import CLASSES, describe_module, make_module
 from minimand.layers.weight_bits import few_bit_weight
@@ -94,7 +94,7 @@ def test_a_file_is_as_large_as_its_weights_are_few(tmp_path: Path) -> None:
 def _seal(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], form: int = 1) -> None:
     """Write a file with a right checksum, as a program that means harm could."""
     more = {name: text for name, text in metadata.items() if name not in ("checksum", "kind", "format")}
-    path.write_bytes(b"".join(map(bytes, write_tensors("packed model", form, tensors, more))))
+    path.write_bytes(b"".join(map(bytes, sealed_tensors("packed model", form, tensors, more))))
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_file_that_is_none(stored: Any, tmp_path: Path) -> None:
     _seal(path, tensors, {**metadata, "minimand": "9.9"}, form=7)
     with pytest.raises(PackedFileError, match="is of format 7, which minimand 9.9 wrote; this version reads format 1"):
         mm.load_packed(path)
-    path.write_bytes(b"".join(map(bytes, write_tensors("checkpoint", 1, tensors, metadata))))
+    path.write_bytes(b"".join(map(bytes, sealed_tensors("checkpoint", 1, tensors, metadata))))
     with pytest.raises(PackedFileError, match="is a checkpoint of minimand; expected a packed model"):
         mm.load_packed(path)
     _seal(path, {name: t for name, t in tensors.items() if name != "0.weight"}, metadata)

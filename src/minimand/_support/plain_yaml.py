@@ -38,7 +38,7 @@ def read_yaml(text: str) -> Any:
         raise YamlError(f"a value in it cannot be read ({error})") from None
 
 
-def write_yaml(value: Any) -> str:
+def yaml_text(value: Any) -> str:
     """A plain value as YAML that `read_yaml` reads, its mappings in their order."""
     import yaml
 

@@ -54,7 +54,7 @@ def read_sealed_text(path: Path, limit: int) -> str:
     return content.decode()
 
 
-def write_tensors(kind: str, form: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> list[Any]:
+def sealed_tensors(kind: str, form: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> list[Any]:
     """The parts, as bytes, of a sealed safetensors file of a kind, in the format of a number."""
     content = memoryview(save(dict(tensors)))
     start = 8 + int.from_bytes(content[:8], "little")

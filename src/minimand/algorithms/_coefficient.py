@@ -207,7 +207,7 @@ def as_number(value: Any) -> Any:
 
 
 def check_range(name: str, value: Any) -> None:
-    """Raise ValueError unless the coefficient's value is finite and within the range of its name."""
+    """Raise MinimandError unless the coefficient's value is finite and within the range of its name."""
     if not math.isfinite(value):
         raise MinimandError(f"{name} is {value}; expected a finite number.")
     field = name.rpartition(".")[2].partition("(")[0]

@@ -21,7 +21,7 @@ def growing_momentum(k: int) -> float:
 
 
 def check_cap(name: str, cap: float) -> None:
-    """Raise ValueError unless a cap on the momentum lies in [0, 1]."""
+    """Raise MinimandError unless a cap on the momentum lies in [0, 1]."""
     if not isinstance(cap, Real) or math.isnan(cap):
         raise WrongTypeError(f"{name} is {cap!r}; expected a number in [0, 1].")
     if not 0 <= cap <= 1:

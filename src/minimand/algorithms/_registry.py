@@ -38,7 +38,7 @@ def as_algorithm(value: "Algorithm | type[Algorithm] | str", allow_files: bool =
         allow_files: whether text may name a file, whose code then runs. False for text that a folder gave.
 
     Raises:
-        ValueError: unknown name, unreadable text, a file that does not import or lacks the class.
+        MinimandError: unknown name, unreadable text, a file that does not import or lacks the class.
         TypeError: something that is no algorithm.
     """
     if isinstance(value, Algorithm):

@@ -9,7 +9,7 @@ FirstVelocity = Literal["own", "zero", "input"]
 
 
 def check_first_velocity(name: str, value: Any) -> None:
-    """Raise ValueError unless the value is a first velocity."""
+    """Raise MinimandError unless the value is a first velocity."""
     if value not in get_args(FirstVelocity):
         raise unknown_name(name, str(value), get_args(FirstVelocity))
 

@@ -65,18 +65,18 @@ def run(
 ) -> Solution:
     """Solve equations from a state; with `at_point` the values are the best iterates z themselves, not f(z)."""
     first = packing.pack(start)
-    ledger = _Ledger(first, at_point)
+    records = _SampleRecords(first, at_point)
     iteration = solver.begin(first)
     for count in range(1, solver.max_steps + 1):
-        ledger.note(iteration.advance(f), count, tolerance)
-        if ledger.open == 0:
+        records.note(iteration.advance(f), count, tolerance)
+        if records.open == 0:
             break
-        if f.may_leave and 1 - ledger.open / len(ledger.rows) >= f.leaving:
-            ledger.leave(f, iteration)
-    return ledger.solution(packing, tolerance)
+        if f.may_leave and 1 - records.open / len(records.rows) >= f.leaving:
+            records.leave(f, iteration)
+    return records.solution(packing, tolerance)
 
 
-class _Ledger:
+class _SampleRecords:
     """What is known of each sample, those that left included; `rows` are the numbers of those still in the batch."""
 
     def __init__(self, first: Tensor, at_point: bool) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from .._support.errors import MinimandError
 from .._support.files import write_whole
-from .._support.sealed import SealError, read_tensors, write_tensors
+from .._support.sealed import SealError, read_tensors, sealed_tensors
 from ..data import Data
 from ..data.description import describe, described
 from .file_modules import describe_module, make_module, plain, restored
@@ -52,7 +52,7 @@ def write_packed(
     content["inputs"] = None if inputs is None else describe(inputs)
     metadata = {"minimand": version("minimand"), "content": json.dumps(content)}
     dense = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
-    write_whole(Path(path), *write_tensors("packed model", FORMAT, dense, metadata))
+    write_whole(Path(path), *sealed_tensors("packed model", FORMAT, dense, metadata))
 
 
 def read_packed(path: str | Path) -> tuple[fx.GraphModule, dict[str, str], Data | None]:

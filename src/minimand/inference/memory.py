@@ -36,19 +36,19 @@ def laid_out(x: Tensor, channels_last: bool) -> Tensor:
     return torch.empty(x.shape, dtype=x.dtype, memory_format=order).copy_(x)
 
 
-def order_after(
+def is_channels_last_after(
     writes: tuple[Write, ...], shapes: tuple[Shape, Shape], is_last: bool, is_shortcut_last: bool = False
 ) -> bool:
     """Whether maps lie in channels-last memory after writes; `shapes` are theirs before and after pooling."""
     before, pooled = (tuple(min(size, 2) for size in shape) for shape in shapes)  # only sides of 1 are special
-    return _order_after(writes, before, pooled, is_last, is_shortcut_last)
+    return _is_channels_last_after(writes, before, pooled, is_last, is_shortcut_last)
 
 
 @lru_cache(maxsize=1024)
-def _order_after(
+def _is_channels_last_after(
     writes: tuple[Write, ...], before: Shape, pooled: Shape, is_last: bool, is_shortcut_last: bool
 ) -> bool:
-    """Written for real, as operations on the meta device give other strides."""
+    """Whether maps lie so after writes made for real, as operations on the meta device give other strides."""
     x = _zeros(before, is_last)
     for write in writes:
         if write == "scale":

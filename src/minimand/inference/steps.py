@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .._support.errors import MinimandError
 from .kernels.bits import Bits, pack_above, pool_any, unpack
 from .kernels.convolution import Convolution, PackedWeights, pack_weights, prepare
-from .memory import Write, is_channels_last, laid_out, order_after
+from .memory import Write, is_channels_last, is_channels_last_after, laid_out
 
 Pair = tuple[int, int]
 Pooling = tuple[Pair, Pair, Pair]
@@ -125,7 +125,7 @@ class PackReal(_Cutting):
         flip = None if self.flip is None else self.flip.expand(channels).contiguous()
         planes = [self.finish(pack_above(z, t.expand(channels).contiguous(), flip)) for t in limits]
         if leading is None:
-            is_last = order_after(self.writes, (shape, planes[0].shape), is_last)
+            is_last = is_channels_last_after(self.writes, (shape, planes[0].shape), is_last)
         return BitActivations(tuple(planes), leading, is_last)
 
 
@@ -263,8 +263,8 @@ class PackedLayer(_Cutting):
     ) -> bool:
         """Whether the real activations would lie in channels-last memory; `other`, whether those of the shortcut do."""
         shape = x.planes[0].shape
-        is_last = self.weight_last or order_after(self.reads, (shape, shape), x.channels_last)
-        return order_after(self.writes, (before, pooled), is_last, other)
+        is_last = self.weight_last or is_channels_last_after(self.reads, (shape, shape), x.channels_last)
+        return is_channels_last_after(self.writes, (before, pooled), is_last, other)
 
 
 class Unpack(nn.Module):
@@ -290,7 +290,7 @@ class Pool(nn.Module):
     def forward(self, x: BitActivations) -> BitActivations:
         pooled = x.map(lambda bits: pool_any(bits, *self.pooling))
         shapes = x.planes[0].shape, pooled.planes[0].shape
-        return replace(pooled, channels_last=order_after(("pool",), shapes, x.channels_last))
+        return replace(pooled, channels_last=is_channels_last_after(("pool",), shapes, x.channels_last))
 
 
 class AsVectors(nn.Module):

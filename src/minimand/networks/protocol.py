@@ -52,7 +52,7 @@ class SplitNetwork(nn.Module):
         super().__init__()
         self.module = module
         self.channels_last = tuple(channels_last)
-        """Of each layer, whether it gives maps (N, H, W, C)."""
+        """Whether a layer gives maps (N, H, W, C), for each layer."""
         # No submodules, so that each parameter has the one name that it has in the model.
         self.__dict__.update(stem=stem, layers=tuple(layers), head=head)
 

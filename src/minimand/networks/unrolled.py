@@ -269,7 +269,7 @@ def unroll(
 
 
 def ask(block: nn.Module, oracle: str, x: Tensor, layer: int, *step_size: float | Tensor) -> Tensor:
-    """T(x) of one layer; raises ValueError if the block changes the shape."""
+    """T(x) of one layer; raises MinimandError if the block changes the shape."""
     module = block[oracle] if isinstance(block, nn.ModuleDict) else block
     if isinstance(x, Proxy):  # torch.fx reads the network: there is nothing to check
         return module(x, *step_size)

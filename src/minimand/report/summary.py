@@ -145,7 +145,7 @@ class _Watch:
         self.leaves = dict(_leaves(model))
         self.places = _places(model)
         self.seen: dict[str, list[Any]] = {}
-        """By name: the shape of the first output, operations so far, calls."""
+        """The shape of the first output, the operations so far and the calls of each layer, by name."""
         self._before: dict[str, int] = {}
         self._handles = [
             handle
@@ -198,7 +198,7 @@ def _leaves(model: nn.Module, name: str = "") -> list[tuple[str, nn.Module]]:
 
 
 def _places(model: nn.Module) -> dict[str, str]:
-    """By the name of each block of a skeleton: the algorithm and the step."""
+    """The algorithm and the step of each block of a skeleton, by the block's name."""
     return {
         block: f"{type(run.algorithm).__name__} {k + 1}/{run.depth}"
         for run in skeletons(model)

@@ -48,7 +48,7 @@ class TakenOver:
         self.forwards = [layer.forward for layer in layers]
         self.before = [layer.__dict__.get("forward") for layer in layers]
         self.skipped: dict[int, dict[str, int | None]] = {}
-        """Of each branch the children that run for it alone, with the length of the tuple that each gives, if any."""
+        """The children that run for a branch alone, by branch, with the length of the tuple that each gives, if any."""
         self._outputs: dict[int | None, Tensor] = {}
         """What all layers gave, by thread, from the call of the first one to that of the last."""
         self._inside: list[int | None] = []
@@ -107,7 +107,7 @@ class TakenOver:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Within it this thread asks layers as blocks, and hooks let everything pass."""
+        """A context in which this thread asks layers as blocks, and hooks let everything pass."""
         thread = this_thread()
         with _LOCK:
             if self._asking not in (None, thread) or any(other != thread for other in self._inside):
@@ -195,7 +195,7 @@ class TakenOver:
             )
 
     def _look_at(self, x: Tensor, rest: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
-        """See which children of a layer run for which branch, and whether layers give tuples."""
+        """Find out which children of a layer run for which branch, and whether layers give tuples."""
         with undisturbed(nn.ModuleList(self.layers)), torch.no_grad():
             calls: list[tuple[int, str, int | None]] = []
             handles = []

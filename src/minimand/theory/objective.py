@@ -30,12 +30,12 @@ def activation(name: str, slope: float | None = None) -> ActivationWithPotential
         return np.logaddexp(0, u)
 
     def of_softplus(u: np.ndarray) -> np.ndarray:
-        """Its potential -Li2(-e^u), for positive u by the inversion of the dilogarithm: nothing overflows."""
+        """The potential -Li2(-e^u) of softplus, for positive u by inverting the dilogarithm: nothing overflows."""
         tail = -spence(1 + np.exp(-np.abs(u)))
         return np.where(u > 0, np.pi**2 / 6 + np.square(u) / 2 - tail, tail)
 
     def of_silu(u: np.ndarray) -> np.ndarray:
-        """Its potential: u^2 / 2 + u softplus(-u) - Li2(-e^-u), for negative u with the squares cancelled."""
+        """The potential u^2 / 2 + u softplus(-u) - Li2(-e^-u) of SiLU, for negative u with the squares cancelled."""
         negative = np.pi**2 / 6 + u * softplus(u) - of_softplus(np.minimum(u, 0))
         return np.where(u > 0, np.square(u) / 2 + u * softplus(-u) + of_softplus(-np.abs(u)), negative)
 

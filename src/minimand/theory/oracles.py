@@ -140,6 +140,6 @@ def check_count(name: str, count: int) -> None:
 
 
 def check_binding(binding: Any) -> None:
-    """Raise ValueError unless the binding is one."""
+    """Raise MinimandError unless the binding is one."""
     if binding is not None and binding not in BINDINGS:
         raise unknown_name("binding", str(binding), BINDINGS)

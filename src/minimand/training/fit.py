@@ -23,7 +23,7 @@ from ..report.page import write_report
 from .distributed.processes import check_same, code_and_versions, world_size
 from .distributed.world import Parallel, World, join_world
 from .hooks.watching.progress import with_progress
-from .loop.evaluate import Metrics, check_metrics
+from .loop.evaluate import Metrics, as_metrics
 from .loop.events import Callback, Event, StepDone
 from .loop.loop import Loop
 from .loop.losses import Loss
@@ -84,7 +84,7 @@ def fit(
         another model. MinimandError: an argument that cannot be used, or data that the model does not fit.
     """
     _check_arguments(model, loss, callbacks, checkpoint_every, seed)
-    chosen, metrics = as_recipe(recipe), check_metrics(metrics)
+    chosen, metrics = as_recipe(recipe), as_metrics(metrics)
     check_flag("profile", profile)
     method, callbacks = _checked_method(method, diagnose), with_progress(callbacks, progress)
     device = next(model.parameters()).device if device is None else as_device(device)

@@ -18,7 +18,7 @@ class FlopCounter(FlopCounterMode):
 
 
 class _Everything:
-    """In the place of torch's tracker of modules: one module, which everything belongs to."""
+    """A stand-in for torch's tracker of modules: one module, to which everything belongs."""
 
     parents = frozenset({"Global"})
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..._support.errors import MinimandError
 from ..._support.files import cache_folder, write_whole
-from ..._support.sealed import SealError, map_tensors, write_tensors
+from ..._support.sealed import SealError, map_tensors, sealed_tensors
 from .kept import tokenizer_of
 from .tokenizers import Tokenizer, size_of
 
@@ -123,7 +123,7 @@ def _write(tokens: Tokens, path: Path) -> None:
         counts[name] = [part.characters, part.bytes]
     metadata = {"counts": json.dumps(counts), "notes": json.dumps(tokens.notes)}
     own = path.with_suffix(f".{os.getpid()}")
-    write_whole(own, *write_tensors(_KIND, _FORMAT, tensors, metadata))
+    write_whole(own, *sealed_tensors(_KIND, _FORMAT, tensors, metadata))
     os.replace(own, path)
 
 

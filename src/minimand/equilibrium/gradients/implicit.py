@@ -44,7 +44,7 @@ class Implicit(Gradient):
 
 
 class _Apart(Implicit):
-    """The same gradient, where hooks on the tensors of the block's call are to see it alone, and no products before."""
+    """The exact gradient where hooks on the tensors of the block's call are to see it alone, and no products before."""
 
     is_apart = True
 

@@ -83,7 +83,7 @@ def compare(
         engine: "ray" trains on a cluster (extra `cluster`), as many models at a time as it has room for.
 
     Raises:
-        ValueError: no algorithms, or one given twice, or the folder has a plan of something else; nothing is trained.
+        MinimandError: no algorithms, or one twice, or the folder has a plan of something else; nothing is trained.
     """
     data = _checked(algorithms, data, seeds, margin)
     recipe = _that_spends(as_recipe(recipe) or default_recipe(data, model_for(model, data)), as_budget(budget))

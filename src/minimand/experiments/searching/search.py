@@ -77,7 +77,7 @@ def search(
         engine: "ray" makes that many trials at a time on a cluster (extra `cluster`).
 
     Raises:
-        ValueError: an argument that cannot be used; a run of other settings; no trial that was trained to its end.
+        MinimandError: an argument that cannot be used; a run of other settings; no trial that was trained to its end.
         TypeError: data that cannot be split. ModuleNotFoundError: the extra is missing.
     """
     _check_numbers(steps, trials, seed, seeds)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..._support.errors import MinimandError
 from ..._support.files import write_whole
-from ..._support.plain_yaml import read_yaml, write_yaml
+from ..._support.plain_yaml import read_yaml, yaml_text
 from ..._support.sealed import read_sealed_text, sealed_yaml
 from ...recipes import as_config, from_config
 from ...training.runs.run import differences
@@ -33,7 +33,7 @@ def keep_plan(folder: Path, plan: Mapping[str, Any]) -> None:
     path = folder / PLAN
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, sealed_yaml(write_yaml(plan)))
+        write_whole(path, sealed_yaml(yaml_text(plan)))
         return
     if changed := differences(read_plan(folder), plan):
         more = [f"and {len(changed) - _LISTED} differences more"] if len(changed) > _LISTED else []

@@ -61,8 +61,8 @@ def unpack(bits: Bits, low: float = -1, high: float = 1, dtype: torch.dtype = to
 
 def pool_any(bits: Bits, kernel: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> Bits:
     """Bits that are 1 where any of the window is, as max pooling of two values does; stride None is the kernel's."""
-    size = check_pair("kernel", kernel, 1)
-    step, border = check_pair("stride", size if stride is None else stride, 1), check_pair("padding", padding, 0)
+    size = as_pair("kernel", kernel, 1)
+    step, border = as_pair("stride", size if stride is None else stride, 1), as_pair("padding", padding, 0)
     if any(2 * p > k for p, k in zip(border, size, strict=True)):
         raise MinimandError(f"padding is {padding!r}; expected at most half of the kernel, {size}.")
     out = output_size(bits, size, step, border, (1, 1))
@@ -82,7 +82,7 @@ def output_size(bits: Bits, kernel: Pair, stride: Pair, padding: Pair, dilation:
     return out[0], out[1]
 
 
-def check_pair(name: str, value: int | Pair, low: int) -> Pair:
+def as_pair(name: str, value: int | Pair, low: int) -> Pair:
     """An argument of a convolution as a pair of numbers."""
     pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
     if len(pair) != 2 or {*map(type, pair)} != {int} or min(pair) < low or max(pair) >= 2**15:
@@ -91,7 +91,7 @@ def check_pair(name: str, value: int | Pair, low: int) -> Pair:
 
 
 def check_vector(name: str, vector: Tensor | None, length: int, dtype: torch.dtype, device: torch.device) -> None:
-    """Raise ValueError unless there is one value per channel, or None."""
+    """Raise MinimandError unless there is one value per channel, or None."""
     if vector is not None and (vector.dtype != dtype or vector.shape != (length,) or vector.device != device):
         raise MinimandError(
             f"{name} is {vector.dtype} of shape {tuple(vector.shape)} on {vector.device}; expected {dtype} of shape "

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..._support.checks import check_number
 from ..._support.errors import MinimandError
 from . import native, portable
-from .bits import Bits, check_pair, check_vector, output_size
+from .bits import Bits, as_pair, check_vector, output_size
 from .portable import Pair
 
 
@@ -68,7 +68,7 @@ def prepare(
         raise MinimandError(f"bits has {bits.channels} channels; expected {channels}, those of the weights.")
     if low not in (-1, 0):
         raise MinimandError(f"low is {low!r}; expected -1 or 0.")
-    geometry = check_pair("stride", stride, 1), check_pair("padding", padding, 0), check_pair("dilation", dilation, 1)
+    geometry = as_pair("stride", stride, 1), as_pair("padding", padding, 0), as_pair("dilation", dilation, 1)
     out = output_size(bits, (height, width), *geometry)
     plan = None if weights.layout is None else native.plan(bits.words.shape, weights.layout, geometry, out, low)
     return Convolution(weights, geometry, low, bits.shape, (len(bits.words), outputs, *out), plan)

@@ -135,7 +135,7 @@ def _linked(calls: Mapping[str, list[_Call]]) -> list[list[str]]:
 
 
 def _followers(calls: Mapping[str, list[_Call]]) -> dict[str, list[str]]:
-    """Of each block those that were given what it returned."""
+    """The blocks that were given what a block returned, for each block."""
     followers: dict[str, list[str]] = {name: [] for name in calls}
     for name, of_this in calls.items():
         for before in dict.fromkeys(before for call in of_this for before in call.after if before in calls):

@@ -228,7 +228,7 @@ def _close_together(a: Sequence[Tensor | None], b: Sequence[Tensor | None]) -> b
 
 @contextmanager
 def _without_memory(model: nn.Module) -> Iterator[None]:
-    """Models of transformers do not keep keys and values of former tokens, which are no tensors, within it."""
+    """A context in which models of transformers do not keep keys and values of former tokens, which are no tensors."""
     configs: list[Any] = [getattr(module, "config", None) for module in model.modules()]
     keeping = {id(config): config for config in configs if getattr(config, "use_cache", None) is True}
     for config in keeping.values():

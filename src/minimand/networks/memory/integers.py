@@ -133,7 +133,7 @@ class Integers:
         return None if total is None else total.round_()
 
     def _cut(self, step: Step | None, d: Scaled, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """The same parts of tensors, which fit into the cache of a processor; whole ones where factors are tensors."""
+        """Parts of several tensors at once that fit into a processor's cache; whole ones where factors are tensors."""
         factors = [d.factor, *(x.factor for x in self.differences)]
         factors += [*step.gains, step.own, *step.lags.values()] if step is not None else []
         whole, size = tensors[0], tensors[0].numel()

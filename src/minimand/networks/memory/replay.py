@@ -96,7 +96,7 @@ def second_run(module: nn.Module, run: Run) -> Iterator[None]:
 
 @contextmanager
 def _still(norm: NormBase) -> Iterator[None]:
-    """The running averages of a normalization stand still, though it normalizes by those of the batch."""
+    """A context in which a normalization's running averages stand still, though it normalizes by those of the batch."""
     # Past the module's own `__setattr__`, which takes longer than a small block's sums.
     fields, buffers = vars(norm), own_buffers(norm)
     momentum, counter = fields["momentum"], buffers["num_batches_tracked"]

@@ -94,5 +94,5 @@ class Scaled:
 
 
 def _shift(condition: Tensor | bool) -> Scalar:
-    """By how much numbers move: 2^8 where the condition holds, 1 elsewhere."""
+    """The factor by which numbers move: 2^8 where the condition holds, 1 elsewhere."""
     return torch.where(condition, _BYTE, 1.0).double() if isinstance(condition, Tensor) else _BYTE

@@ -65,7 +65,7 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
 
 @torch.inference_mode()
 def _outcomes(model: nn.Module, fast: nn.Module, data: Data) -> tuple[float, float]:
-    """How many of the fast model's predictions are the model's, and how many are right."""
+    """The number of the fast model's predictions that are the model's, and of those that are right."""
     test = cast(Arrays, data.test)
     same = right = 0
     for inputs, targets in test.batches(500):

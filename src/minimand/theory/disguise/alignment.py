@@ -94,7 +94,7 @@ def _in_floats(alignment: Alignment, scale: float) -> int | None:
 
 
 def _by_kernels(alignment: Alignment, scale: Number) -> int | None:
-    """As `first_difference`, of kernels written out: their size is the square of the depth."""
+    """What `first_difference` gives, by kernels written out: their size is the square of the depth."""
     atoms = alignment.atoms(alignment.depth)
 
     def scaled(combination: Combination) -> Combination:
@@ -110,7 +110,7 @@ def _by_kernels(alignment: Alignment, scale: Number) -> int | None:
 
 
 def _by_states(alignment: Alignment, scale: Number) -> int | None:
-    """As `first_difference`, of states of constant size, at a cost that is linear in depth.
+    """What `first_difference` gives, by states of constant size, at a cost that is linear in depth.
 
     Both algorithms run side by side on the pair of their states. What inputs and answers can make of it is a space of
     few dimensions; the queries are the same if they are the same on all of it.

@@ -195,7 +195,7 @@ class _Reader:
         return Combination.atom(("query", t)) - sum(steps[1:], start=steps[0])
 
     def _share(self, combination: Combination, s: int) -> Number | None:
-        """How often d_s holds all that a combination has of the answers at q_s."""
+        """The factor of d_s that accounts for all that a combination has of the answers at q_s."""
         share: Number | None = None
         for i, gain in enumerate(self.calls[s].gains):
             factor = combination.coefficient(("answer", s, i))

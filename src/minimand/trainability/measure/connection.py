@@ -136,7 +136,7 @@ def _of_calls(trace: Trace, calls: Sequence[LayerCall]) -> tuple[str, str, bool]
 
 
 def _innocence(cut: Cut) -> int:
-    """How often such a use of a tensor means no harm: the least innocent is to blame."""
+    """The rank of a use of a tensor by how often such a use means no harm: the least innocent is to blame."""
     ranks = [("numpy", "array", "tolist"), ("detach", "data"), OUTSIDE, _INTEGERS, _COMPARISONS]
     return next((rank for rank, names in enumerate(ranks) if cut.name in names), 2)
 

@@ -152,7 +152,7 @@ def _branch_of(parameter: str, parts: list[Branch], layer_names: set[str]) -> Br
 
 
 def _common(path: list[str], other: list[str]) -> int:
-    """How many parts two paths have in common at their beginning."""
+    """The number of parts that two paths have in common at their beginning."""
     return next((i for i, (a, b) in enumerate(zip(path, other, strict=False)) if a != b), min(len(path), len(other)))
 
 

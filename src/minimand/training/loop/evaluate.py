@@ -77,10 +77,10 @@ def evaluate(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with autocast(device, as_precision(precision, data, model, device)):
         judge, prepared = as_loss(loss, data), as_prepared(data, judged, device)
-        return evaluate_batches(model, data, prepared, judge, World(), check_metrics(metrics), test_views)
+        return evaluate_batches(model, data, prepared, judge, World(), as_metrics(metrics), test_views)
 
 
-def check_metrics(metrics: Any) -> Metrics:
+def as_metrics(metrics: Any) -> Metrics:
     """The metrics of an argument, which may be None; raises MinimandError for what is no mapping of functions."""
     if metrics is None:
         return {}

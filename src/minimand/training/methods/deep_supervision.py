@@ -16,7 +16,7 @@ from ...networks.compiled import unwrapped
 from ..loop.losses import Loss
 from ..loop.problems import Plan, Problem
 from ._registry import METHODS
-from .local.heads import Heads, LocalAuxiliary, check_auxiliary, check_processes
+from .local.heads import Heads, LocalAuxiliary, auxiliary_sources, check_processes
 from .local.partition import divided_into, seen_by
 from .method import Method, descend
 
@@ -56,7 +56,7 @@ class DeepSupervision(Method):
                 raise MinimandError(
                     f"DeepSupervision.modules is {self.modules} and block_size {self.block_size}; expected one of them."
                 )
-        if sources := check_auxiliary("DeepSupervision", self.auxiliary):
+        if sources := auxiliary_sources("DeepSupervision", self.auxiliary):
             object.__setattr__(self, "references", (*self.references, *sources))
 
     def check(self, world_size: int) -> None:

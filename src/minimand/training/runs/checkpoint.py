@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
 from ..._support.files import write_whole
-from ..._support.sealed import SealError, read_tensors, write_tensors
+from ..._support.sealed import SealError, read_tensors, sealed_tensors
 from ..._support.torch.weights import mismatch
 
 FORMAT = 1
@@ -55,7 +55,7 @@ def save(checkpoint: Checkpoint, folder: Path, step: int) -> Path:
     try:
         if not folder.is_dir():
             folder.mkdir()
-        write_whole(path, *write_tensors("checkpoint", FORMAT, flat, metadata))
+        write_whole(path, *sealed_tensors("checkpoint", FORMAT, flat, metadata))
     except OSError as error:
         last = next((p.name for p in reversed(paths(folder))), "none")
         raise OSError(

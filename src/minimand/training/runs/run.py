@@ -11,7 +11,7 @@ from typing import Any
 from ..._support.errors import MinimandError
 from ..._support.files import append_line, locked, write_whole
 from ..._support.names.calls import file_name
-from ..._support.plain_yaml import YamlError, read_yaml, write_yaml
+from ..._support.plain_yaml import YamlError, read_yaml, yaml_text
 from ..._support.sealed import SealError, open_plain, read_sealed_text, sealed_yaml
 from ...data.data import Text
 from ...data.text.kept import TOKENIZER_FILE, keep_tokenizer, read_tokenizer
@@ -184,7 +184,7 @@ class Run:
             command = {} if self._command is None else {"command": dict(self._command)}
             self._id = f"{file_name(self.folder.absolute().name) or 'run'}-{secrets.token_hex(4)}"
             plain = {"format": FORMAT, "run": self._id, **config, **command, "environment": environment}
-            self._text = sealed_yaml(write_yaml(json.loads(json.dumps(plain))))
+            self._text = sealed_yaml(yaml_text(json.loads(json.dumps(plain))))
             if len(self._text) > _CONFIG_LIMIT:
                 raise RunError(f"the run's configuration has {len(self._text):,} bytes; expected {_CONFIG_LIMIT:,}.")
             write_whole(self._config, self._text)

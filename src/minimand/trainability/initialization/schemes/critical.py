@@ -56,7 +56,7 @@ def critical(job: Job, weights: WeightDistribution = "orthogonal", q: float | No
 
 
 def point_for(phi: Callable[[Tensor], Tensor], q: float | None, depth: int) -> CriticalPoint:
-    """The critical point that suits an activation in a network of a depth; raises ValueError where there is none."""
+    """The critical point that suits an activation in a network of a depth; raises MinimandError where there is none."""
     # What a threshold returns is of one size, however small the input: no length below a certain one stays.
     if q is None and isinstance(phi, Threshold):
         return critical_point(phi, sigma_b=0.0)

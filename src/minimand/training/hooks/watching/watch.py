@@ -45,7 +45,7 @@ class Watch(Hook):
         self.beginning: list[float] = []
         self.latest: deque[float] = deque(maxlen=_AVERAGED)
         self.compared: deque[Tensor] = deque(maxlen=_COMPARED)
-        """Of the last steps before a look, the loss and that of the same outputs for every sample."""
+        """The losses of the last steps before a look, each with that of the same outputs for every sample."""
         self.highest = 0.0
 
     @classmethod

@@ -25,7 +25,7 @@ from ...loop.problems import Plan, Problem
 from ...loop.state_batch import StateBatch
 from .._registry import METHODS
 from ..method import Method, descend
-from .heads import Heads, LocalAuxiliary, check_auxiliary, check_processes
+from .heads import Heads, LocalAuxiliary, auxiliary_sources, check_processes
 from .partition import Block, divided_into
 
 
@@ -72,7 +72,7 @@ class Decoupled(Method):
                 )
         if self.max_reuse is not None and self.buffer is None:
             raise MinimandError(f"Decoupled.max_reuse is {self.max_reuse}, but nothing is kept; expected a buffer.")
-        if sources := check_auxiliary("Decoupled", self.auxiliary):
+        if sources := auxiliary_sources("Decoupled", self.auxiliary):
             object.__setattr__(self, "references", (*self.references, *sources))
 
     def check(self, world_size: int) -> None:
@@ -203,7 +203,7 @@ def balanced(costs: Sequence[float], count: int) -> list[range]:
 
 
 def _costs(parts: Sequence[Part], x: Tensor) -> tuple[list[float], list[Any]]:
-    """Of each part its operations on a batch, and how the state below it is made of tensors."""
+    """The operations of each part on a batch, and how the state below the part is made of tensors."""
     costs, specs, state = [], [], x
     with evaluation_mode(*parts), torch.no_grad():
         for part in parts:

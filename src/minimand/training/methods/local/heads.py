@@ -33,8 +33,8 @@ _SOURCES = {
 }
 
 
-def check_auxiliary(method: str, kind: str) -> tuple[str, ...]:
-    """Raise MinimandError for a kind that nobody knows; keys into references.bib of what it has of its own."""
+def auxiliary_sources(method: str, kind: str) -> tuple[str, ...]:
+    """Keys into references.bib for a kind of auxiliary heads; raises MinimandError for an unknown kind."""
     if kind not in AUXILIARIES:
         raise unknown_name(f"auxiliary of {method}", str(kind), AUXILIARIES)
     return _SOURCES.get(kind, ())

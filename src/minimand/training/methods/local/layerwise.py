@@ -21,7 +21,7 @@ from ...loop.state_batch import StateBatch
 from .._registry import METHODS
 from ..method import Method, chain_rule, descend
 from .activations import DTYPES, Cache, StoredPrecision, free_memory
-from .heads import Heads, LocalAuxiliary, check_auxiliary
+from .heads import Heads, LocalAuxiliary, auxiliary_sources
 from .partition import Block, coefficients, divided, seen_by
 
 Averaged = Literal["logits", "probabilities"]
@@ -89,7 +89,7 @@ class Layerwise(Method):
                 raise unknown_name(f"{name} of Layerwise", str(getattr(self, name)), known)
         if self.views > 1 and self.cache == "off":
             raise MinimandError(f"Layerwise.views is {self.views}, but nothing is kept; expected a cache.")
-        if sources := check_auxiliary("Layerwise", self.auxiliary):
+        if sources := auxiliary_sources("Layerwise", self.auxiliary):
             object.__setattr__(self, "references", (*self.references, *sources))
         if self.auxiliary == "momentum":
             raise MinimandError(
@@ -257,7 +257,7 @@ class Ensemble(nn.Module):
 
 @contextmanager
 def _fixed(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """What is computed within has no gradient by their parameters."""
+    """A context in which what is computed has no gradient by the parameters of some modules."""
     parameters = {p for module in modules for p in module.parameters() if p.requires_grad}
     for p in parameters:
         p.requires_grad_(False)

@@ -101,7 +101,7 @@ class TargetPass:
             if self.measuring:
                 self._measure(number, threshold, loss_input, g.sign().neg_(), g.abs())
             return self._derivative(threshold, z, loss_input, g).neg_()  # the target times its weight is -g
-        t = self._set_targets(number, threshold, z, g)
+        t = self._targets_for(number, threshold, z, g)
         weight = g.abs() if self.rules.weighted else torch.full_like(g, 1 / len(self.x))
         if self.measuring:
             self._measure(number, threshold, loss_input, t, weight)
@@ -109,7 +109,7 @@ class TargetPass:
             self._targets[number] = t, weight
         return self._derivative(threshold, z, loss_input, t).mul(weight)
 
-    def _set_targets(self, number: int, threshold: Threshold, z: Tensor, g: Tensor) -> Tensor:
+    def _targets_for(self, number: int, threshold: Threshold, z: Tensor, g: Tensor) -> Tensor:
         targets = self.rules.targets
         if self._searching:
             if len(z) != len(self.x):
