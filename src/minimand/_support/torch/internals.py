@@ -51,12 +51,13 @@ def unhooked() -> AbstractContextManager[object]:
 
 def is_transformed() -> bool:
     """Whether a transform of `torch.func`, such as grad or vmap, is at work."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    return cast(Any, torch._C)._functorch.peek_interpreter_stack() is not None
 
 
 def is_batched(gradient: Tensor) -> bool:
     """Whether a gradient stands for several, as of `torch.autograd.grad(..., is_grads_batched=True)`."""
-    return torch._C._functorch.is_legacy_batchedtensor(gradient) or torch._C._functorch.is_batchedtensor(gradient)
+    functorch = cast(Any, torch._C)._functorch
+    return functorch.is_legacy_batchedtensor(gradient) or functorch.is_batchedtensor(gradient)
 
 
 @contextmanager
