@@ -31,6 +31,11 @@ def _theirs(kind: str, **changes: Any) -> Any:
     return model.eval()
 
 
+def _parametrized(model: Any) -> Any:
+    nn.utils.parametrizations.weight_norm(model.transformer.h[0].attn.c_attn)
+    return model
+
+
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_logits_and_texts_are_those_of_transformers(kind: str, tied: bool) -> None:
@@ -96,6 +101,41 @@ def test_logits_and_texts_are_those_of_transformers(kind: str, tied: bool) -> No
             lambda: mm.create_model("llama_nano", **{**LLAMA, "epsilon": 1e-5}),
             lambda: _theirs("llama"),
             "llama_nano has epsilon=1e-05; expected epsilon=1e-06",
+        ),
+        (
+            lambda: mm.create_model("gpt_nano", normalization="rms", **GPT),
+            lambda: _theirs("gpt2"),
+            r"gpt_nano was changed \(normalized by rms\), .* expected a model as it is made",
+        ),
+        (
+            lambda: mm.harden(mm.create_model("gpt_nano", **GPT), mm.Sign()),
+            lambda: _theirs("gpt2"),
+            "gpt_nano was changed \\(thresholds in the place of 3 activations",
+        ),
+        (
+            lambda: mm.create_model("gpt_nano", parametrization="mup", **GPT),
+            lambda: _theirs("gpt2"),
+            "gpt_nano has attention that a scaling rule scaled",
+        ),
+        (
+            lambda: mm.create_model("gpt_nano", **GPT),
+            lambda: mm.rewire(_theirs("gpt2"), "heavy_ball", at="branches"),
+            "GPT2LMHeadModel was changed \\(GPT2LMHeadModel rewired",
+        ),
+        (
+            lambda: mm.create_model("gpt_nano", **GPT),
+            lambda: _parametrized(_theirs("gpt2")),
+            "GPT2LMHeadModel has no weight 'transformer.h.0.attn.c_attn.weight'; expected those of transformers' own",
+        ),
+        (
+            lambda: mm.create_model("llama_nano", **LLAMA),
+            lambda: _theirs("llama", rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}),
+            "rotary positions of the type 'linear'; expected 'default'",
+        ),
+        (
+            lambda: mm.create_model("llama_nano", **LLAMA),
+            lambda: _theirs("llama", head_dim=16),
+            "has a tensor of shape \\(64, 32\\) where LlamaForCausalLM has one of \\(128, 32\\)",
         ),
     ],
 )

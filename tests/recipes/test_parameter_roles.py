@@ -1,6 +1,9 @@
 """The parameters of a language model by their roles: what decays, what Muon moves, what has a rate of its own."""
 
+from typing import Literal
+
 import pytest
+from torch import nn
 
 import minimand as mm
 from minimand.recipes.parameter_groups import hidden_matrices, trainable_parameters
@@ -30,6 +33,16 @@ def test_coefficients_have_a_rate_of_their_own_and_never_decay(optimizer: mm.Ada
         assert (decay > 0) == (name.endswith("weight") and "norm" not in name and "head.module.0" not in name) or (
             decay == 0 and isinstance(optimizer, mm.Muon)  # the others of Muon do not decay
         )
+
+
+@pytest.mark.parametrize("at", ["blocks", "branches"])
+def test_coefficients_of_a_rewired_model_have_the_rate_of_coefficients_too(at: Literal["blocks", "branches"]) -> None:
+    layers = [nn.TransformerEncoderLayer(8, 2, 12, batch_first=True, norm_first=True) for _ in range(2)]
+    model = mm.rewire(nn.Sequential(*layers), "heavy_ball(momentum=Learnable(0.5, 0, 1))", at=at)
+    (coefficient,) = (entry for entry in trainable_parameters(model) if entry.is_coefficient)
+    built = mm.AdamW(1e-2, weight_decay=0.1).build(model, scalars=5.0)
+    groups = [group for group in built.param_groups if any(p is coefficient.parameter for p in group["params"])]
+    assert [(group["share"], group["weight_decay"], len(group["params"])) for group in groups] == [(5.0, 0.0, 1)]
 
 
 def test_muon_moves_every_matrix_between_features_and_no_table_of_tokens() -> None:

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 import minimand as mm
+from minimand._support.torch.flops import FlopCounter
+from minimand.blocks.attention import Attention
 from minimand.data import as_data
 from minimand.experiments.reopen import used_by
 from minimand.experiments.study import STUDIES
@@ -186,6 +188,19 @@ def test_explain_certifies_the_values_that_were_learned() -> None:
 def test_flops_count_two_for_a_multiplication_with_its_addition(model: nn.Module, shape: tuple, expected: int) -> None:
     assert count_flops(model, shape) == expected
     assert model.training
+
+
+@pytest.mark.parametrize("groups", [4, 2])
+def test_flops_count_the_products_of_fused_attention_on_a_cpu_too(groups: int) -> None:
+    width, tokens, heads = 16, 10, 4
+    model = Attention(width, heads, key_value_heads=groups, causal=True)
+    linear = width * (width + 2 * width * groups // heads) + width * width
+    product = 2 * tokens * tokens * width  # of queries with keys, and as much of weights with values
+    assert count_flops(model, (tokens, width)) == 2 * tokens * linear + 2 * product
+    q, k, v = (torch.randn(1, heads, tokens, width // heads, requires_grad=True) for _ in range(3))
+    with FlopCounter() as counter:
+        nn.functional.scaled_dot_product_attention(q, k, v).sum().backward()
+    assert counter.get_total_flops() == 7 * product  # backward the weights again, and four more
 
 
 def test_a_model_that_does_not_run_has_no_flops() -> None:

@@ -15,6 +15,9 @@ from ..theory.scalars import Number
 Vectors = Mapping[str, Tensor]
 """The parameter of each learnable coefficient by name: of all layers, entries and channels one after another."""
 
+REWIRED = "rewired_"
+"""How the names of the parameters begin that are coefficients of an algorithm which hooks run in a model."""
+
 Shape = tuple[int, ...]
 Values = dict[str, tuple[Any, ...]]
 """The tables of coefficients by name and layer: a tensor or number each, or nested tuples of such."""

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from ..networks.coefficients import REWIRED
 from ..networks.fingerprint import digest
 from ..networks.kinds import LINEAR_OR_CONVOLUTION, WRAPPED_NORMALIZATIONS, layers
 
@@ -56,8 +57,10 @@ class NamedParameter:
 
     @property
     def is_coefficient(self) -> bool:
-        """Whether the parameter is a coefficient of a skeleton, of any shape, which its stage has in `coefficients`."""
-        return isinstance(self.owner, nn.ParameterDict) and self.name.split(".")[-2:-1] == ["coefficients"]
+        """Whether the parameter is a coefficient of a skeleton, of any shape: in `coefficients` of a stage, or rewired."""
+        *_, table, leaf = ("", *self.name.split("."))
+        is_of_stage = isinstance(self.owner, nn.ParameterDict) and table == "coefficients"
+        return is_of_stage or leaf.startswith(REWIRED)
 
     @property
     def is_normalization_bias(self) -> bool:

@@ -16,8 +16,8 @@ from .._support.torch.modes import evaluation_mode
 def count_flops(model: nn.Module, shape: tuple[int, ...], tokens: bool = False) -> int | None:
     """Floating-point operations of a forward pass of one sample: two for each multiplication with its addition.
 
-    Only matrix products and convolutions count, as is usual. A sample may be one of token ids. None if the model does
-    not run on a batch of one.
+    Only matrix products, convolutions and attention count, as is usual; attention whole, causal or not. A sample may be
+    one of token ids. None if the model does not run on a batch of one.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     try:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..algorithms import Algorithm
-from ..networks.coefficients import Coefficients, Values
+from ..networks.coefficients import REWIRED, Coefficients, Values
 from ..networks.memory.choice import Memory
 
 Pass = TypeVar("Pass")
@@ -125,4 +125,4 @@ def with_first(output: Any, tensor: Tensor) -> Any:
 
 
 def _parameter_name(coefficient: str) -> str:
-    return f"rewired_{coefficient}"
+    return f"{REWIRED}{coefficient}"

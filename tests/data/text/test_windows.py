@@ -37,6 +37,7 @@ def test_windows_in_order_ask_for_every_token_but_the_first_of_a_document_once(w
         assert (x.dtype, y.dtype) == (torch.int64, torch.int64)
         counts = y != NO_CLASS
         assert torch.equal(y[counts], x[counts] + 1)  # the token that follows
+        assert int(x.min()) >= 0  # NO_CLASS is for targets alone, in a batch of one window too
         targets += y[counts].tolist()
     assert targets == sorted(set(range(len(windows.tokens))) - {*bounds_of(windows)[:-1].tolist()})
 
@@ -52,6 +53,7 @@ def test_drawn_windows_never_leave_their_document_and_are_whole_where_it_is_long
             counts = targets != NO_CLASS
             document = np.searchsorted(bounds, int(inputs[0]), side="right")
             assert torch.equal(targets[counts], inputs[counts] + 1)
+            assert (inputs[int(counts.sum()) :] >= inputs[0]).all()  # beyond the end they repeat the last token
             assert int(targets[counts].max()) < bounds[document]
             is_long = bounds[document] - bounds[document - 1] > windows.context
             assert not is_long or bool(counts.all())

@@ -100,7 +100,7 @@ class Windows(Samples):
         is_whole = len(begins) == 0 or bool((rows[:, -1] < ends).all())
         chosen = rows if is_whole else np.minimum(rows, ends[:, None] - 1)
         tokens: Tensor = torch.from_numpy(self.tokens[chosen].astype(np.int64))
-        inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+        inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].clone()  # a single row's views would overlap
         if not is_whole:
             targets[torch.from_numpy(rows[:, 1:] >= ends[:, None])] = NO_CLASS
         return inputs, targets

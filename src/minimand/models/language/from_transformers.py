@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError, WrongTypeError
+from ..._support.torch.internals import uncompiled
 from ...blocks.attention import Attention
 from ...blocks.transformer import TransformerBranch
+from ...surgery.changes import changes
 from ..network import UnrolledNetwork
 
 Model = TypeVar("Model", bound=UnrolledNetwork)
@@ -24,10 +26,12 @@ def from_transformers(model: Model, hf_model: nn.Module) -> Model:
     the same branches another way. Learnable coefficients, and normalizations of velocities, stay as they are.
 
     Raises:
-        MinimandError: another architecture or size; names every setting that differs. Nothing is copied then.
+        MinimandError: another architecture or size; names every setting that differs; one of the two was changed by
+            surgery, or ours by a scaling rule. Nothing is copied then.
     """
     if not isinstance(model, UnrolledNetwork):
         raise WrongTypeError(f"model is {type(model).__name__}; expected an mm.UnrolledNetwork of mm.create_model.")
+    hf_model = uncompiled(hf_model) if isinstance(hf_model, nn.Module) else hf_model
     config: Any = getattr(hf_model, "config", None)
     kind = getattr(config, "model_type", None)
     name, theirs = model.info.name, type(hf_model).__name__
@@ -47,7 +51,11 @@ def from_transformers(model: Model, hf_model: nn.Module) -> Model:
         here = ", ".join(f"{key}={model.config[key]!r}" for key in differing)
         there = ", ".join(f"{key}={value!r}" for key, value in differing.items())
         raise MinimandError(f"{name} has {here}; expected {there}, as {theirs} has it.")
-    copies = list(copies_of(model, weights))
+    _check_unchanged(model, hf_model)
+    try:
+        copies = list(copies_of(model, weights))
+    except KeyError as error:  # a parametrization, or an adapter
+        raise MinimandError(f"{theirs} has no weight {error}; expected those of transformers' own layers.") from None
     for ours, value in copies:
         if ours.shape != value.shape:  # such as a map whose width is not four times the model's
             raise MinimandError(
@@ -56,6 +64,20 @@ def from_transformers(model: Model, hf_model: nn.Module) -> Model:
     for ours, value in copies:
         ours.copy_(value)
     return model
+
+
+def _check_unchanged(model: UnrolledNetwork, hf_model: nn.Module) -> None:
+    """Raise MinimandError for layers that surgery or a scaling rule made others than those of the family."""
+    for changed, whole in ((model, model.info.name), (hf_model, type(hf_model).__name__)):
+        if records := changes(changed):
+            raise MinimandError(
+                f"{whole} was changed ({str(records[-1]).splitlines()[0].rstrip(':')}), so that weights mean another function in it; expected a model "
+                "as it is made. mm.changes(model).undo() makes it so."
+            )
+    if any(isinstance(module, Attention) and module.scale is not None for module in model.modules()):
+        raise MinimandError(
+            f"{model.info.name} has attention that a scaling rule scaled; expected a model without parametrization."
+        )
 
 
 def _settings_of_gpt2(config: Any) -> dict[str, Any]:
