@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import minimand as mm
 from minimand.data.samples import Arrays, Items, Loader
+from minimand.data.text.text import make_text
 from minimand.training.distributed.processes import TIMEOUT, LostProcessError, code_and_versions, timeout
 from minimand.training.distributed.world import Parallel
 from minimand.training.loop.events import Event, StepDone
@@ -161,6 +162,23 @@ def test_processes_train_what_one_does(kind: Parallel, names: tuple[str, ...], t
             assert mine["test_loss"] == pytest.approx(theirs["test_loss"], abs=1e-5)
             assert mine["test_accuracy"] == pytest.approx(theirs["test_accuracy"])
             assert mine["place"] == theirs["place"]
+
+
+@pytest.mark.parametrize("kind", thin(KINDS, ["ddp"]))
+def test_processes_share_padded_windows_of_a_text_by_their_tokens(kind: Parallel, tmp_path: Path) -> None:
+    """With a block that is asked twice, and a first velocity of its own; ranks have unequal numbers of tokens."""
+    texts = {"": ["a" * n + "bc" for n in range(1, 25)]}
+
+    def train(kind: Parallel | None = None) -> dict[str, Tensor]:
+        data = make_text("short", "", texts, context=20, across_documents=False)
+        torch.manual_seed(0)
+        model: Any = mm.models.model_for("gpt_nano(width=8, depth=1, splitting='strang')", data, "yurii_former")
+        mm.fit(model, data, recipe=recipe(batch_size=8), parallel=kind, progress=False)
+        return model.state_dict()
+
+    alone = train()
+    for weights in together(lambda: train(kind), tmp_path):
+        assert close(weights, alone, 1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

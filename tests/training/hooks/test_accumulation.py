@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import minimand as mm
+from minimand.data.text.text import make_text
 from minimand.training.loop.events import Event, StepDone
 from minimand.training.methods._registry import METHODS
 
@@ -44,6 +45,19 @@ def test_the_weights_are_those_of_the_large_batch(method: str, options: dict[str
     assert losses[4] == pytest.approx(losses[1], abs=1e-5)
     for name, weight in weights[1].items():
         torch.testing.assert_close(weights[4][name], weight, rtol=0, atol=1e-5)
+
+
+def test_parts_of_padded_windows_count_by_their_tokens() -> None:
+    """The mean of a batch is over its tokens, of which parts have more and fewer."""
+    data = make_text("short", "", {"": ["a" * n + "b" for n in range(1, 25)]}, context=20, across_documents=False)
+    weights = []
+    for accumulate in (1, 4):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Embedding(data.num_outputs, 4), nn.Linear(4, data.num_outputs))
+        mm.fit(model, data, recipe=mm.Recipe(2, 8 // accumulate, mm.SGD(0.5), accumulate=accumulate), progress=False)
+        weights.append(model.state_dict())
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, rtol=0, atol=1e-5)
 
 
 def test_a_method_that_needs_all_of_a_batch_says_so() -> None:

@@ -36,6 +36,11 @@ def version(x: Tensor) -> int:
     return 0 if torch.compiler.is_compiling() or x.is_inference() else x._version
 
 
+def is_view(x: Tensor) -> bool:
+    """Whether a tensor is a view of another one, whose memory it shares, as autograd sees it."""
+    return x._is_view()
+
+
 def saved_tensors_are_hooked() -> bool:
     """Whether hooks, as those of a checkpoint, take what a graph saves for its backward pass."""
     return cast(Any, torch._C)._autograd._top_saved_tensors_default_hooks(True) is not None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ..._support.errors import MinimandError
-from ..._support.torch.internals import ModuleSnapshot, own_parameters
+from ..._support.torch.internals import ModuleSnapshot, is_view, own_parameters, tree_flatten, tree_unflatten
 from ..._support.torch.modes import evaluation_mode
 from ...data import call, tensor_of
 from ...networks.unrolled import Unrolled, UnrolledLayer
@@ -36,6 +36,7 @@ class Shards:
             p.data = p.data.contiguous()  # which is all that FSDP takes
         for module in modules:
             for unit in units:
+                module.get_submodule(unit).register_forward_hook(_without_views)
                 fully_shard(module.get_submodule(unit))
             # What is only evaluated is used again in parts, without a backward pass to part it.
             fully_shard(module, reshard_after_forward=None if module is modules[0] else True)
@@ -68,6 +69,12 @@ class Shards:
         if not isinstance(like, DTensor) or x.shape != like.shape:
             return x
         return distribute_tensor(x.to(like.device), like.device_mesh, like.placements)
+
+
+def _without_views(module: nn.Module, args: Any, outputs: Any) -> Any:
+    """The outputs of a module, of which FSDP loses sight where one is a view that is written into later."""
+    leaves, spec = tree_flatten(outputs)
+    return tree_unflatten([x.clone() if isinstance(x, Tensor) and is_view(x) else x for x in leaves], spec)
 
 
 def _units(root: nn.Module, module: nn.Module, called: set[nn.Module]) -> Iterator[nn.Module]:

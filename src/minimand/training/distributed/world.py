@@ -200,8 +200,16 @@ class World:
         self.check_batch(batch)
         return batch
 
-    def weighted(self, loss: Loss, local: int, batch: int) -> Loss:
-        """The loss of `local` samples, weighted so that its mean over processes is that of the batch."""
+    def weighted(self, loss: Loss, local: int | Tensor, batch: int) -> Loss:
+        """The loss of `local` samples of a batch, weighted so that its mean over processes is that of the batch.
+
+        A tensor is the number of places with a class; how many the batch has, the processes tell one another.
+        """
+        if isinstance(local, Tensor):
+            if self.batch_shares == 1:
+                return loss
+            share = local * self.batch_shares / self.all_reduce(local.clone())
+            return lambda outputs, targets: share * loss(outputs, targets)
         factor = local * self.batch_shares / batch
         return loss if factor == 1 else lambda outputs, targets: factor * loss(outputs, targets)
 

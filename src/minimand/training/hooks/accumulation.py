@@ -8,15 +8,16 @@ from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
 from ...data import Loader, each
-from ..loop.losses import Loss
+from ..loop.losses import Loss, weight_of
 from ..loop.training import Training
 from .hook import HOOKS, Backward, Hook
 
 
 @HOOKS.register("accumulation")
 class AccumulationHook(Hook):
-    """Fills the gradients of a batch part by part (`Recipe.accumulate`); a part counts by its share of the samples.
+    """Fills the gradients of a batch part by part (`Recipe.accumulate`).
 
+    A part counts by its share of the samples, or, of a class for each place, of the places that have one.
     Without batch statistics, random layers and losses that compare samples, weights are those of the large batch.
     """
 
@@ -48,10 +49,11 @@ class AccumulationHook(Hook):
         def part_by_part(model: nn.Module, x: Any, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
             # As many parts in every process: gradients are averaged in each backward pass.
             parts = min(training.recipe.accumulate, training.samples_of_step // training.world.batch_shares)
+            whole = weight_of(y, isinstance(x, dict))
             value, outputs = y.new_zeros((), dtype=torch.float32), []
             for rows in torch.arange(len(y)).tensor_split(parts):
                 part = slice(int(rows[0]), int(rows[-1]) + 1)
-                share = len(rows) / len(y)
+                share = weight_of(y[part], isinstance(x, dict)) / whole
                 part_x = each(itemgetter(part), x)
                 part_value, part_outputs = backward(model, part_x, y[part], _scaled(loss, share))
                 value = value + part_value
@@ -61,5 +63,5 @@ class AccumulationHook(Hook):
         return part_by_part
 
 
-def _scaled(loss: Loss, share: float) -> Loss:
+def _scaled(loss: Loss, share: float | Tensor) -> Loss:
     return lambda outputs, targets: share * loss(outputs, targets)

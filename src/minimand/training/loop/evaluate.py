@@ -16,7 +16,7 @@ from ...data.data import as_prepared
 from ...data.samples import NO_CLASS
 from ...recipes.recipe import Precision, TestViews, as_precision
 from ..distributed.world import World
-from .losses import Loss, aligned, as_loss, predicted
+from .losses import Loss, aligned, as_loss, predicted, weight_of
 from .views import call_on_views, check_views
 
 _BATCH = 512
@@ -121,7 +121,7 @@ def evaluate_batches(
             returned = call_on_views(model, x, test_views)
             outputs = tensor_of(returned).float()
             loss = judge(outputs if isinstance(returned, Tensor) else returned, y)
-            weight = _weight(y, isinstance(x, dict))
+            weight = torch.as_tensor(weight_of(y, isinstance(x, dict)), dtype=torch.double, device=y.device)
             counted[:2] += torch.stack([torch.where(weight > 0, loss.double() * weight, 0.0), weight])
             if data.judged_by_accuracy and (y.ndim == 1 or not isinstance(x, dict)):
                 confusion = _confused(confusion, counted, *aligned(outputs, y, data))
@@ -135,15 +135,6 @@ def evaluate_batches(
     rows = [list(map(int, confused[c * n : (c + 1) * n])) for c in range(n)] or None
     loss, measures = total / count, {} if data.text is None else data.text.measures(total / count)
     return Evaluation(loss, accuracy, rows, measures | _measured_together(metrics, judged, share, world))
-
-
-def _weight(y: Tensor, has_own_loss: bool) -> Tensor:
-    """How much the mean loss of a batch counts: by its samples, or, of a class for each place, by places that have one.
-
-    A model that is given its targets may count other places, so that its batches count by samples.
-    """
-    is_dense = y.ndim > 1 and not y.is_floating_point() and not has_own_loss
-    return (y != NO_CLASS).sum().double() if is_dense else torch.tensor(len(y), dtype=torch.double, device=y.device)
 
 
 def _confused(confusion: Tensor, counted: Tensor, outputs: Tensor, y: Tensor) -> Tensor:

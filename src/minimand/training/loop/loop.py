@@ -16,7 +16,7 @@ from ..hooks.watching.nonfinite import NonFiniteLossError, check_weights
 from ..runs.interrupts import Interrupts, deferred_interrupts
 from ..runs.keeper import Keeper
 from .events import EpochDone, Finished, Started, StepDone, Stopped, Warned
-from .losses import fitting, right_answers
+from .losses import fitting, right_answers, weight_of
 from .result import FitResult, result_of
 from .training import Training
 
@@ -95,7 +95,8 @@ class Loop:
         is_first = training.step == 0 and world.parallel is None  # several processes have errors of their own
         fits = fitting(training.model, training.data, x, y) if is_first else nullcontext()
         with timing("forward"), fits:  # but for what `descend` counts as backward
-            loss, outputs = training.backward(training.forward, x, y, world.weighted(training.loss, len(y), samples))
+            weighted = world.weighted(training.loss, weight_of(y, isinstance(x, dict)), samples)
+            loss, outputs = training.backward(training.forward, x, y, weighted)
         training.counts_right &= y.ndim == 1 or not isinstance(x, dict)  # labels of tokens may be those that follow
         right = right_answers(outputs, y, training.data) if training.counts_right else torch.zeros_like(loss)
         with timing("hooks"):

@@ -130,6 +130,15 @@ def predicted(outputs: Tensor) -> Tensor:
     return (outputs > 0).long().reshape(len(outputs)) if is_logit else outputs.argmax(1)
 
 
+def weight_of(y: Tensor, has_own_loss: bool) -> int | Tensor:
+    """How much the mean loss of a batch counts: by its samples, or, of a class for each place, by places that have one.
+
+    A model that is given its targets may count other places, so that its batches count by samples.
+    """
+    is_dense = y.ndim > 1 and not y.is_floating_point() and not has_own_loss
+    return (y != NO_CLASS).sum() if is_dense else len(y)
+
+
 def right_answers(outputs: Tensor, targets: Tensor, data: Data) -> Tensor:
     """The number of samples whose class is right; of dense targets the right share of a sample's places counts."""
     outputs, _ = aligned(outputs, targets, data)
