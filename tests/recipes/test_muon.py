@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import minimand as mm
+from minimand._support.torch.torchvision import require_torchvision
 from minimand.recipes.muon import as_matrix, orthogonalize
 from minimand.recipes.parameter_groups import hidden_matrices
 
@@ -123,3 +124,22 @@ def test_odd_strides_and_bad_settings() -> None:
         mm.Muon(lr=-1)
     with pytest.raises(TypeError, match="Muon.others"):
         mm.Muon(others=mm.SGD())  # pyright: ignore[reportArgumentType]
+
+
+def test_a_linear_layer_of_transformers_moves_as_one_of_torch_does() -> None:
+    """Its weight is (in, out), so the size of a step is that of the transposed matrix."""
+    require_torchvision("by transformers")  # which transformers imports
+    from transformers.pytorch_utils import Conv1D
+
+    torch.manual_seed(0)
+    theirs = nn.Sequential(nn.Embedding(5, 4), Conv1D(16, 4), Conv1D(4, 16), nn.Linear(4, 5))
+    ours = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 16), nn.Linear(16, 4), nn.Linear(4, 5))
+    with torch.no_grad():
+        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            mine.copy_(other if mine.shape == other.shape else other.T)
+    for model in (theirs, ours):
+        optimizer = mm.Muon().build(model)
+        model(torch.arange(5)).square().sum().backward()
+        optimizer.step()
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other if mine.shape == other.shape else other.T)

@@ -15,6 +15,7 @@ import minimand as mm
 from minimand._support.errors import MinimandError
 from minimand.data.text.text import make_text
 from minimand.data.text.windows import Windows
+from minimand.experiments.generate import generate_text
 from minimand.training.loop.events import Event, StepDone
 
 TEXT = "".join(f"{i} bottles of beer on the wall, take one down and pass it around, " for i in range(99, 0, -1))
@@ -186,6 +187,24 @@ def test_text_is_generated_from_a_prompt_the_same_for_the_same_seed(run: Path, d
     assert first != opened.generate("9 bottles", tokens=40, seed=2)
     likeliest = opened.generate("9 bottles", tokens=20, temperature=0)
     assert likeliest == opened.generate("9 bottles", tokens=20, top_k=1, seed=5)
+
+
+@pytest.mark.parametrize("context", [16, 24])
+def test_a_text_is_drawn_from_windows_as_long_as_those_of_training(data: mm.Data, context: int) -> None:
+    """Also by a model that could read more: positions beyond were never trained."""
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"num_tokens": data.num_outputs, "width": 16, "depth": 1, "heads": 2}
+    model = mm.create_model("gpt_nano", context=context, **sizes).eval()
+    for parameter in model.parameters():
+        parameter.data.mul_(10)
+    assert data.text is not None
+    prompt = "9 bottles of beer"
+    ids = torch.tensor([data.text.tokenizer.encode(prompt).tolist()])
+    for _ in range(20):
+        with torch.no_grad():
+            ids = torch.cat([ids, model(ids[:, -16:])[:, -1:].argmax(-1)], 1)
+    drawn = generate_text(model, data.text, 16, prompt, tokens=20, temperature=0)
+    assert drawn == data.text.tokenizer.decode(ids[0].tolist())
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def generate_text(
     generator = torch.Generator(device).manual_seed(seed)
     settings = {"temperature": temperature, "top_k": top_k, "generator": generator}
     ids = torch.tensor([begun], device=device)
-    if _generates(model):
+    if _generates(model, context):
         drawn = cast(Any, model).generate(ids, tokens, **settings)
     else:
         drawn = _drawn(model, ids, tokens, context, settings)
@@ -67,9 +67,9 @@ def generate_text(
     return tokenizer.decode(begun + new)
 
 
-def _generates(model: Any) -> bool:
-    """Whether a model draws tokens itself, which remembers keys and values."""
-    return isinstance(model, UnrolledNetwork) and hasattr(model, "generate")
+def _generates(model: nn.Module, context: int) -> bool:
+    """Whether a model draws tokens itself, which remembers keys and values; of a longer context none was trained."""
+    return isinstance(model, UnrolledNetwork) and model.input_shape == (context,)
 
 
 @torch.no_grad()

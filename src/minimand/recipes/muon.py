@@ -42,7 +42,8 @@ class MuonOptimizer(torch.optim.Optimizer):
 
     A matrix (o, i) moves by lr sqrt(max(1, o / i)) O, where O is the nearest semi-orthogonal matrix to the average of
     its gradients (with Nesterov's look-ahead); weights shrink by lr times weight decay before. Convolutions are
-    matrices of (outputs, inputs x taps). Matrices of one shape are orthogonalized together, in bfloat16 on a GPU.
+    matrices of (outputs, inputs x taps); in a group that is `transposed`, as GPT-2's of transformers are, matrices are
+    (i, o). Those of one shape are orthogonalized together, in bfloat16 on a GPU.
     """
 
     def __init__(self, groups: list[dict[str, Any]], lr: float) -> None:
@@ -73,7 +74,8 @@ class MuonOptimizer(torch.optim.Optimizer):
         for (shape, device), members in by_shape.items():
             dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
             orthogonal = orthogonalize(torch.stack([ahead for _, ahead in members]), dtype)
-            size = -group["lr"] * math.sqrt(max(1.0, shape[0] / shape[1]))
+            outputs, inputs = reversed(shape) if group.get("transposed") else shape
+            size = -group["lr"] * math.sqrt(max(1.0, outputs / inputs))
             for (parameter, _), matrix in zip(members, orthogonal, strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 target = as_matrix(parameter)

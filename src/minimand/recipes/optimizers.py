@@ -10,6 +10,7 @@ from torch import nn
 from .._support.checks import check_flag, check_number
 from .._support.errors import MinimandError, WrongTypeError, unknown_name
 from .._support.names.calls import call_with, parse_call
+from ..networks.kinds import is_transformers_linear
 from .muon import MuonOptimizer
 from .parameter_groups import hidden_matrices, parameter_groups, trainable_parameters
 from .torch_optimizer import PREFIX, REFUSED, TorchOptimizer, torch_optimizers
@@ -101,9 +102,12 @@ class Muon:
         parameters = list(trainable_parameters(model))
         matrices = [entry for entry in parameters if entry.parameter in hidden]
         rest = [entry for entry in parameters if entry.parameter not in hidden]
-        groups = parameter_groups(matrices, self.weight_decay, rule="muon")
-        for group in groups:
-            group["momentum"] = self.momentum
+        groups: list[dict[str, Any]] = []
+        for transposed in (False, True):
+            members = [entry for entry in matrices if is_transformers_linear(entry.owner) == transposed]
+            if members or not transposed:
+                of_muon = {"momentum": self.momentum, "transposed": transposed}
+                groups += [group | of_muon for group in parameter_groups(members, self.weight_decay, rule="muon")]
         for group in parameter_groups(rest, others.weight_decay, scalars, epsilon=EPSILON, biases=biases):
             group |= {"betas": others.betas, "share": group["share"] * others.lr / self.lr}
             groups.append(group)

@@ -57,10 +57,10 @@ class NamedParameter:
 
     @property
     def is_coefficient(self) -> bool:
-        """Whether the parameter is a coefficient of a skeleton, of any shape: in `coefficients` of a stage, or rewired."""
-        *_, table, leaf = ("", *self.name.split("."))
-        is_of_stage = isinstance(self.owner, nn.ParameterDict) and table == "coefficients"
-        return is_of_stage or leaf.startswith(REWIRED)
+        """Whether the parameter is a coefficient of a skeleton, of any shape: of a stage, or of a rewired model."""
+        parts = self.name.split(".")
+        is_of_stage = isinstance(self.owner, nn.ParameterDict) and parts[-2:-1] == ["coefficients"]
+        return is_of_stage or parts[-1].startswith(REWIRED)
 
     @property
     def is_normalization_bias(self) -> bool:

@@ -16,6 +16,8 @@ from minimand._support.errors import MinimandError
 from minimand.data.registry import DataNote
 from minimand.data.text import subwords
 from minimand.data.text.documents import split_parts
+from minimand.data.text.kept import keep_tokenizer
+from minimand.data.text.tokenizers import Characters
 from minimand.data.text.windows import Windows
 
 VERSE = "In the beginning was the word.\n"
@@ -87,6 +89,16 @@ def test_a_folder_of_files_is_documents_each_with_its_end(tmp_path: Path) -> Non
     lengths = [len(f"chapter {i}\n{VERSE}") for i in range(12)]
     assert (y != -100).sum(1).tolist() == [n for n in (y != -100).sum(1).tolist() if n in lengths]
     assert x.shape[1] == 200
+
+
+def test_a_tokenizer_without_an_end_of_documents_is_told(tmp_path: Path) -> None:
+    keep_tokenizer(Characters("".join(sorted({*VERSE, *"0123456789"}))), tmp_path)
+    (tmp_path / "verses").mkdir()
+    for i in range(12):
+        (tmp_path / "verses" / f"{i}.txt").write_text(f"{i} {VERSE}")
+    with pytest.warns(DataNote, match="character has no token for the end of a document: one follows the other"):
+        data = mm.load_data(str(tmp_path / "verses"), tokens=str(tmp_path))
+    assert "<|endoftext|>" not in text_of(data, "train")
 
 
 def test_parts_that_a_folder_has_stay_as_they_are(tmp_path: Path) -> None:

@@ -177,8 +177,8 @@ def _texts(values: Sequence[Any], where: str) -> list[str]:
     texts = [value for value in values if value]
     if not texts:
         raise MinimandError(f"{where} has no text in its {len(values):,} rows; expected some.")
-    if any(not isinstance(text, str) for text in texts):
-        raise MinimandError(f"{where} has a row whose text is a {type(texts[0]).__name__}; expected strings.")
+    if others := [type(text).__name__ for text in texts if not isinstance(text, str)]:
+        raise MinimandError(f"{where} has a row whose text is a {others[0]}; expected strings.")
     return texts
 
 

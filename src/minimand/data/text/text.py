@@ -163,7 +163,7 @@ def _maker(tokens: str, texts: Parts, has_separator: bool):
     if (vocabulary := subwords.vocabulary_of(tokens)) is not None:
         return f"bpe {vocabulary} {has_separator}", partial(subwords.trained, vocabulary, texts["train"], has_separator)
     tokenizer = _from_folder(Path(tokens).expanduser(), has_separator)
-    return f"folder {digest_of(tokenizer)}", lambda: (tokenizer, _losses(tokenizer, texts["train"]))
+    return f"folder {digest_of(tokenizer)}", lambda: (tokenizer, _notes_on(tokenizer, texts["train"], has_separator))
 
 
 def _characters(texts: Parts, has_separator: bool) -> Characters:
@@ -184,12 +184,14 @@ def _from_folder(folder: Path, has_separator: bool) -> Tokenizer:
     return subwords.from_folder(folder, has_separator)
 
 
-def _losses(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[str, ...]:
-    """A note where a tokenizer does not give the text back as it was."""
-    sample = texts[0][:10_000]
-    if tokenizer.decode(tokenizer.encode(sample).tolist()) == sample:
-        return ()
-    return (f"{tokenizer.name} does not keep the text as it is: bits per byte count the bytes before.",)
+def _notes_on(tokenizer: Tokenizer, texts: Sequence[str], has_separator: bool) -> tuple[str, ...]:
+    """Notes where a tokenizer does not give the text back as it was, or marks no ends of documents."""
+    sample, notes = texts[0][:10_000], ()
+    if tokenizer.decode(tokenizer.encode(sample).tolist()) != sample:
+        notes = (f"{tokenizer.name} does not keep the text as it is: bits per byte count the bytes before.",)
+    if has_separator and tokenizer.separator is None:
+        notes += (f"{tokenizer.name} has no token for the end of a document: one follows the other without a mark.",)
+    return notes
 
 
 def _check_lengths(name: str, parts: Mapping[str, TokenPart], context: int) -> None:

@@ -70,9 +70,10 @@ def _check_unchanged(model: UnrolledNetwork, hf_model: nn.Module) -> None:
     """Raise MinimandError for layers that surgery or a scaling rule made others than those of the family."""
     for changed, whole in ((model, model.info.name), (hf_model, type(hf_model).__name__)):
         if records := changes(changed):
+            how = str(records[-1]).splitlines()[0].rstrip(":")
             raise MinimandError(
-                f"{whole} was changed ({str(records[-1]).splitlines()[0].rstrip(':')}), so that weights mean another function in it; expected a model "
-                "as it is made. mm.changes(model).undo() makes it so."
+                f"{whole} was changed ({how}), so that weights mean another function in it; expected a model as it is "
+                "made. mm.changes(model).undo() makes it so."
             )
     if any(isinstance(module, Attention) and module.scale is not None for module in model.modules()):
         raise MinimandError(
