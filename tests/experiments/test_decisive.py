@@ -86,6 +86,26 @@ def test_a_study_decides_what_its_arms_differ_in(study: DecisiveStudy, tmp_path:
     assert all(figure.axes[0].has_data() for figure in result.figures().values())
 
 
+def test_arms_of_equal_operations_are_drawn_in_rows_of_their_own(
+    study: DecisiveStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(cell: Any, seed: int, bench: Any) -> dict[str, Any]:
+        return _measure(cell, seed, bench) | {"flops": 1000, "curve": [1.0]}
+
+    monkeypatch.setitem(STUDIES._things, "decided", replace(study, measure=measure))
+    result = _decided(tmp_path)
+    ((caption, figure),) = result.figures().items()  # curves of one epoch are no figure
+    (axes,) = figure.axes
+    assert "as many operations" in caption
+    labels = {
+        round(tick): label.get_text() for tick, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+    }
+    assert labels == dict(enumerate(f"{group}, {arm}" for group in (1, 2) for arm in _HEIGHT))
+    drawn = {float(y): float(x) for container in axes.containers for x, y in zip(*container[0].get_data(), strict=True)}
+    means = [float(row[2].split(" ")[0]) for row in result.rows()]
+    assert [drawn[row] for row in range(6)] == pytest.approx(means, abs=0.006)
+
+
 def test_groups_that_differ_only_in_what_holds_for_trials_share_their_tuning(
     study: DecisiveStudy, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from ..statistics.paired import CONFIDENCE, PairedDifference, corrected
 from ..statistics.verdict import UNDECIDED, verdict
 from ..study import Cell, Measurement
 from ..study_result import StudyResult
-from .decided_figures import draw_against_flops, draw_learning_curves
+from .decided_figures import draw_against_flops, draw_by_arm, draw_learning_curves
 from .decisive import Claim, DecisiveStudy, row_label
 
 NOT_YET = "being measured"
@@ -22,6 +22,8 @@ ABOUT_CLAIMS = (
     "something, they do so four times in five."
 )
 """The note below a table of claims."""
+_AS_MANY = 1.05
+"""The ratio of operations up to which arms count as equally costly, and a figure draws each in a row of its own."""
 
 
 @dataclass(frozen=True)
@@ -212,15 +214,22 @@ class DecisiveResult(StudyResult):
         return f"{super().markdown()}\n{claims}\n\n{self.about_claims()}\n"
 
     def figures(self) -> dict[str, Figure]:
-        """What was measured against FLOPs, learning curves where they were kept, and the figures of the study."""
+        """What was measured against FLOPs, or by arm where all need as many; learning curves; the study's figures."""
         figures: dict[str, Figure] = {}
         runs = [(cell, [m for m in runs if self.study.columns[0].key in m.values]) for cell, runs in self.judged]
         measured = [(cell, of_arm) for cell, of_arm in runs if of_arm]
         heading = self.study.columns[0].heading
-        if measured and self._has_flops:
+        operations = [flops for _, of_arm in measured if (flops := _flops(of_arm))]
+        if operations and max(operations) <= _AS_MANY * min(operations):
+            caption = f"{heading} of arms that need as many operations: mean and {CONFIDENCE:.0%} interval over seeds"
+            figures[caption] = draw_by_arm(measured, [row_label(cell) for cell, _ in measured], self.study.columns[0])
+        elif operations:
             caption = f"{heading} against the operations of a training: mean and {CONFIDENCE:.0%} interval over seeds"
             figures[caption] = draw_against_flops(measured, self.study.columns[0])
-        curves = [(cell, of_arm) for cell, of_arm in measured if all("curve" in m.values for m in of_arm)]
+        # The curve of a single epoch is the point that the figure before shows.
+        curves = [
+            (cell, of_arm) for cell, of_arm in measured if all(len(m.values.get("curve", ())) > 1 for m in of_arm)
+        ]
         if curves:
             caption = f"{heading} over a training: mean and range over seeds"
             figures[caption] = draw_learning_curves(curves, self.study.columns[0])

@@ -1,4 +1,4 @@
-"""Figures of decisive studies: what is judged against operations, and over a training."""
+"""Figures of decisive studies: what is judged against operations, by arm, and over a training."""
 
 import statistics
 from collections.abc import Sequence
@@ -27,6 +27,20 @@ def draw_against_flops(arms: Arms, column: Column) -> Figure:
         axes.errorbar(x, means, bars, label=literal(str(name)), **style)
     axes.set(xlabel="floating-point operations of a training", ylabel=column.heading, xscale="log")
     legend_below(figure)
+    return figure
+
+
+def draw_by_arm(arms: Arms, labels: Sequence[str], column: Column) -> Figure:
+    """Draw the judged number of each arm in a row of its own: mean and interval over seeds."""
+    figure = new_figure(6, 1.0 + 0.25 * len(arms))
+    axes = plain(figure.subplots())
+    for row, (_, runs) in enumerate(arms):
+        values = [column.factor * m.values[column.key] for m in runs]
+        mean, (low, _) = statistics.mean(values), interval_of(values)
+        axes.errorbar(mean, row, xerr=mean - low, fmt="o", color=COLORS[0], markersize=4, capsize=3, linewidth=1)
+    axes.set_yticks(range(len(arms)), [literal(label) for label in labels])
+    axes.invert_yaxis()
+    axes.set_xlabel(column.heading)
     return figure
 
 
