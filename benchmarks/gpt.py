@@ -25,6 +25,7 @@ OURS = {
     "gpt": "gradient_descent",
     "heavy_ball": "heavy_ball(momentum=0.5)",
     "nesterov": "nesterov(momentum=0.5)",
+    "bdia": "bdia",
     "heavy_ball, learnable": "heavy_ball(momentum=Learnable(0.5, 0, 1))",
 }
 

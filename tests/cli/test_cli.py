@@ -224,6 +224,7 @@ def test_list_names_everything(capsys: pytest.CaptureFixture, kind: str) -> None
         (["train", "--data", "nested_rings", "--model", "resnet20"], "resnet20 takes images"),
         (["train", "--data", "digits", "--epochs", "0"], "--epochs is 0"),
         (["train", "--epoch", "3"], "Unrecognized"),
+        (["train", "--data", "song.txt", "--tokens", "byte"], "--data \"song.txt(tokens='byte')\""),
         (["evaluate", "nowhere"], "'nowhere' is no run: it does not exist"),
         (["evaluate", "."], "'.' is no run: it holds no config.yaml"),
         (["certify", "heavyball"], "Did you mean 'heavy_ball'"),

@@ -73,6 +73,11 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], dict[str, Any]]]
         {},
         {"model": lambda: _apart()},
     ),
+    "rewired for its data": (
+        lambda: mm.models.create_for(_apart, (2,), 2, "heavy_ball"),
+        {},
+        {"model": lambda: _apart(), "algorithm": "heavy_ball"},
+    ),
     "averaged": (Own, {"recipe": mm.Recipe(2, 20, ema=0.9)}, {"model": Own}),
     "stopped": (Own, {"recipe": mm.Recipe(3, 20, mm.SGD(3.0), validation=0.2, early_stopping=1)}, {"model": Own}),
     "layerwise": (lambda: mm.create_model("mlp(width=4)", in_channels=2, num_classes=2), {"method": "layerwise"}, {}),

@@ -250,6 +250,20 @@ def test_models_take_text_or_do_not() -> None:
             mm.models.create_for(name, shape, 5, tokens=tokens)
 
 
+def test_blocks_of_ones_own_model_are_wired_as_tokens_run_through_them() -> None:
+    class Apart(nn.Module):
+        def __init__(self, num_tokens: int) -> None:
+            super().__init__()
+            self.table, self.head = nn.Embedding(num_tokens, 8), nn.Linear(8, num_tokens)
+            self.early, self.late = nn.Sequential(nn.Linear(8, 8)), nn.Sequential(nn.Linear(8, 8))
+
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            return self.head(self.late(self.early(self.table(tokens))))
+
+    model = mm.models.create_for(Apart, (6,), 20, "heavy_ball", tokens=True)
+    assert "early ... late  (2 blocks)" in str(mm.changes(model))
+
+
 @pytest.mark.parametrize(
     ("act", "message"),
     [

@@ -23,6 +23,13 @@ _PACKAGE = os.path.dirname(minimand.__file__)
 # Words by which other programs have the same.
 _ALIASES = {"--install-completion": ["completion", "--install"], "--show-completion": ["completion"]}
 
+# What a setting looks like, by the kind that has it: --tokens or --width are no options of their own.
+_WITH_SETTINGS = {
+    "data": "--data \"song.txt(tokens='byte')\"",
+    "models": '--model "mlp(width=32)"',
+    "algorithms": 'algorithm "heavy_ball(momentum=0.3)"',
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; a mistake in its options ends it with a message and the exit status 2."""
@@ -78,8 +85,11 @@ def _read(words: list[str], console: Console) -> Callable[[Console], None]:
             args=words,
         )
     except SystemExit:
-        if name is not None and not {"-h", "--help"}.isdisjoint(words):
+        takes = getattr(COMMANDS[name], "takes", ()) if name is not None else ()
+        if not {"-h", "--help"}.isdisjoint(words):
             # The names that its options take come from registries, which load torch.
-            for kind in getattr(COMMANDS[name], "takes", ()):
+            for kind in takes:
                 console.print(f"{kind}: {', '.join(getattr(minimand, f'list_{kind}')())}  (minimand list {kind})")
+        elif settings := [text for kind, text in _WITH_SETTINGS.items() if kind in takes]:
+            print(f"Settings stand with the name that has them: {', '.join(settings)}.", file=sys.stderr)
         raise

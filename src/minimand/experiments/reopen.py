@@ -221,7 +221,7 @@ def _own(
         )
     if not is_own(model):
         raise RunError(f"model is {model!r}, but {run} is a run of your own {name}; expected that one.")
-    built = make_own(model, inputs.shape, inputs.num_outputs, algorithm)
+    built = make_own(model, inputs.shape, inputs.num_outputs, algorithm, inputs.is_text)
     if type(built).__qualname__ != name:
         raise RunError(f"model is a {type(built).__qualname__}, but {run} is a run of {name}; expected that one.")
     if source and source_of(built) not in (None, source):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import nn
 
 from .._support.errors import MinimandError, WrongTypeError
@@ -48,12 +49,14 @@ def make_own(
     data_shape: tuple[int, ...] | None = None,
     num_outputs: int | None = None,
     algorithm: Algorithm | type[Algorithm] | str | None = None,
+    tokens: bool = False,
 ) -> nn.Module:
     """The module that `model` stands for: itself, what a class or function makes, or what text names in a file.
 
     A class or function is given `num_classes` (or `num_outputs`), `in_channels` and `in_features` where it needs them,
     and for text `num_tokens` and `context`.
-    An algorithm rewires the module, unless the maker takes it as its argument `algorithm`.
+    An algorithm rewires the module, as a pass of blank samples (of tokens, where these are) shows its blocks to run,
+    unless the maker takes it as its argument `algorithm`.
 
     Raises:
         MinimandError: no such file or name; a maker that raises. WrongTypeError: something that is no module.
@@ -76,7 +79,10 @@ def make_own(
         )
     if text is not None:
         _sources[maker] = source_text(text)
-    return maker if wired_by is None else rewire(maker, wired_by)
+    if wired_by is None:
+        return maker
+    kind = torch.long if tokens else torch.get_default_dtype()
+    return rewire(maker, wired_by, example=None if data_shape is None else torch.zeros(2, *data_shape, dtype=kind))
 
 
 def check_own(text: str) -> None:

@@ -137,7 +137,7 @@ def create_for(
         for option, value in (("binding", binding), ("weight_bits", weight_bits)):
             if value is not None:
                 raise MinimandError(f"{option} is {value!r}, but the model is your own; expected none: write it there.")
-        return make_own(name, data_shape, num_outputs, algorithm)
+        return make_own(name, data_shape, num_outputs, algorithm, tokens)
     name, settings = parse_call(name, "model")
     info = model_info(name)
     known = (*info.settings, *OF_ANY_MODEL)

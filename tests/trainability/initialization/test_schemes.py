@@ -508,3 +508,36 @@ def test_deepnorm_of_an_encoder_with_a_decoder() -> None:
     linear: Any = plain.encoder.layers[0].linear1
     assert float(linear.weight.detach().std()) == pytest.approx(betas[0] / math.sqrt(96), rel=0.05)
     torch.testing.assert_close(model(source, x), plain.decoder.norm(expected), rtol=1e-4, atol=1e-4)
+
+
+class _Once(nn.Module):
+    """The block of an equilibrium, called once."""
+
+    def __init__(self, equilibrium: mm.Equilibrium) -> None:
+        super().__init__()
+        self.block = equilibrium.block
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x, x)
+
+
+@pytest.mark.parametrize("name", sorted(set(mm.list_schemes()) - {"lsuv", "gradinit", "metainit"}))
+def test_what_a_solver_calls_many_times_is_set_as_for_one_call(name: str) -> None:
+    def rules(make: Callable[[mm.Equilibrium], nn.Module]) -> Any:
+        torch.manual_seed(0)
+        layer = mm.Equilibrium(nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8)))
+        model = nn.Sequential(nn.Linear(8, 8), make(layer), nn.Linear(8, 3))
+        try:
+            report = mm.initialize(model, name, batch=torch.randn(16, 8))
+        except ValueError as error:
+            return str(error)
+        return [(s.name, s.rule, s.std_after) for s in report.settings], report.notes
+
+    assert rules(lambda layer: layer) == rules(_Once)
+
+
+def test_lsuv_refuses_what_a_solver_calls() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), mm.Equilibrium(nn.Linear(8, 8)), nn.Linear(8, 3))
+    with pytest.raises(ValueError, match=r"1\.block\.body: a solver runs"):
+        mm.initialize(model, "lsuv", batch=torch.randn(16, 8))
+    mm.initialize(model, "lsuv", batch=torch.randn(16, 8), exclude="1.*")

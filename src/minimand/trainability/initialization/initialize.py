@@ -85,7 +85,7 @@ def _layers_and_branches(
 ) -> tuple[list[WeightedLayer], list[tracing.Branch]]:
     model_trace = None
     if batch is not None and traced:
-        with undisturbed(model), torch.no_grad():
+        with undisturbed(model), tracing.telling_solutions(model):
             tracing.measured(model)
             model_trace = tracing.trace(model, batch)
     layers = [layer for layer in weighted_layers(model, model_trace, activation, traced) if layer.name not in excluded]

@@ -124,9 +124,18 @@ def while_solving(model: nn.Module) -> Callable[[nn.Module], bool]:
 
     What is measured of such a layer is its call at the solution, through which gradients go.
     """
-    solved = {part for module in model.modules() if isinstance(module, Equilibrium) for part in module.block.modules()}
-    is_recorded = torch.is_grad_enabled()
-    return lambda layer: is_recorded and layer in solved and not torch.is_grad_enabled()
+    parts, is_recorded = solved(model), torch.is_grad_enabled()
+    return lambda layer: is_recorded and layer in parts and not torch.is_grad_enabled()
+
+
+def solved(model: nn.Module) -> set[nn.Module]:
+    """The modules of a model that the solver of an equilibrium calls as often as it needs."""
+    return {part for module in model.modules() if isinstance(module, Equilibrium) for part in module.block.modules()}
+
+
+def telling_solutions(model: nn.Module) -> Any:
+    """A context for `trace` in which gradients are recorded only where `while_solving` needs it: they cost memory."""
+    return torch.set_grad_enabled(bool(solved(model)))
 
 
 def _note(ran: set[str], name: str, module: nn.Module, args: Any) -> None:

@@ -17,7 +17,7 @@ from ...recipes.parameter_groups import ScalingFactors, set_factors, trainable_p
 from ..initialization.scheme import Job
 from ..initialization.schemes.variance import kaiming
 from ..initialization.weighted_layers import weight_blocks
-from ..measure.tracing import Branch, branches, trace
+from ..measure.tracing import Branch, branches, telling_solutions, trace
 from .rules import UNIT, DepthRule, DepthScale, GainSums, WidthRatios
 
 # Without a base network, rates are those of one whose layers read and give so many numbers.
@@ -219,7 +219,7 @@ def _gains_of(base: nn.Module | None, batch: Any) -> GainSums:
         return UNIT
     parts = branches(base)
     if not parts and batch is not None:
-        with undisturbed(base), torch.no_grad():
+        with undisturbed(base), telling_solutions(base):
             parts = branches(base, trace(base, batch))
     if not parts:
         raise MinimandError(f"base {type(base).__name__} has no residual branches; expected a network like the model.")

@@ -9,7 +9,7 @@ from ...._support.checks import check_number
 from ...._support.errors import MinimandError
 from ....networks.undisturbed import undisturbed
 from ...measure.flow import LayerCall, tensors
-from ...measure.tracing import broken_parameters, measured, trace
+from ...measure.tracing import broken_parameters, measured, solved, trace
 from ..scheme import Job, scheme
 from ..weighted_layers import WeightedLayer
 from ..weights import read, sources
@@ -32,6 +32,7 @@ def lsuv(job: Job, orthonormal: bool = True, tolerance: float = 0.1) -> None:
     """
     check_number("tolerance", tolerance, 0, math.inf)
     names = {layer.name: layer for layer in job.layers}
+    _refuse_solved(job)
     zero = [layer for layer in job.layers if not any(read(job.model, name).any() for name in layer.named("weight"))]
     for layer in zero:
         job.left_alone.update(dict.fromkeys([*layer.named("weight"), *layer.named("bias")], "its weights are 0"))
@@ -79,6 +80,16 @@ def _rescale(job: Job, layer: WeightedLayer, call: LayerCall, output: Tensor, to
         job.multiply(name, 1 / std)
     job.notes.append(f"{call.name} did not converge: its output has std {std:.4g}, expected 1 within {tolerance:g}.")
     return output
+
+
+def _refuse_solved(job: Job) -> None:
+    parts = solved(job.model)
+    inside = [layer.name for layer in job.layers if layer.module in parts]
+    if inside:
+        raise MinimandError(
+            f"{', '.join(inside)}: a solver runs what an equilibrium is made of until it is at rest, and moves where that "
+            "is with every scale. Exclude it, or use 'orthogonal'."
+        )
 
 
 def _refuse_shared(job: Job) -> None:
