@@ -87,8 +87,8 @@ def _refuse_solved(job: Job) -> None:
     inside = [layer.name for layer in job.layers if layer.module in parts]
     if inside:
         raise MinimandError(
-            f"{', '.join(inside)}: a solver runs what an equilibrium is made of until it is at rest, and moves where that "
-            "is with every scale. Exclude it, or use 'orthogonal'."
+            f"{', '.join(inside)}: a solver runs it until its states are at rest, which is elsewhere with every scale. "
+            "Exclude it, or use 'orthogonal'."
         )
 
 
