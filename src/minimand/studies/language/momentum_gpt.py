@@ -1,15 +1,20 @@
 """Momentum in language models, taken apart: recurrence, normalization of what is added, second embedding, tied head."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
 
+from ...data.data import Text
 from ...experiments import Bench, Cell, Claim, Column, DecisiveStudy, Scale, Trials, Values
 from ...experiments.deciding.judged import train_judged
 from ...experiments.trained import PARAMETERS
 from ...models import create_model
-from ...recipes import AdamW, Cosine, Recipe, as_config
+from ...recipes import AdamW, Cosine, Recipe, as_config, from_config
+from ...recipes.named.wu2026 import wu2026
 
+CORPORA = {"TinyStories": ("roneneldan/TinyStories", 10, 0.02), "OpenWebText": ("Skylion007/openwebtext", 30, 0.004)}
+"""The texts of the papers: the data set of the hub, the thousands of steps, and Muon's rate."""
 _RATES = (2e-3, 4e-3, 8e-3, 16e-3)
 _STEPS, _STEPS_OF_A_TRIAL, _BATCH = 800, 250, 32
 _LEARNED = "step_size=Learnable(0.6931, 0, 4), momentum=Learnable(0.5, 0, 1), lookahead=0"
@@ -41,27 +46,29 @@ _CONTROLS: dict[str, dict[str, Any]] = {
 }
 
 
-def language_cell(scale: Scale) -> dict[str, Any]:
-    """The settings of a cell that say what is trained on which text: width, layers, windows and recipe."""
-    batch, context, width, depth, windows = {
-        "smoke": (4, 8, 8, 1, 16),
-        "cpu": (_BATCH, 64, 64, 12, _BATCH * _STEPS),
-        "paper": (480, 1024, 768, 12, None),
-    }[scale]
-    recipe = Recipe(
+def language_cell(scale: Scale, corpus: str = "TinyStories") -> dict[str, Any]:
+    """The settings of a cell that say what is trained on which text; the corpus is that of the papers' scale."""
+    if scale == "paper":
+        text, thousands, rate = CORPORA[corpus]
+        papers = replace(wu2026(thousands, 8, rate), accumulate=60, precision="bf16", compile=True)
+        options = {"tokens": "bpe(50257)", "context": 1024, "windows": 480_000, "test_windows": 1_280}
+        return _cell(768, 12, 12, text, options, papers)
+    ours = Recipe(
         1,
-        batch,
+        4 if scale == "smoke" else _BATCH,
         AdamW(4e-3, betas=(0.9, 0.95), weight_decay=0.1),
         Cosine(warmup=0.055, floor=0.1),
         clip=1.0,
         scalars=5.0,
     )
-    data = {"smoke": "python_stdlib", "cpu": "bible", "paper": "roneneldan/TinyStories"}[scale]
-    options = {"context": context} | ({"windows": windows} if windows else {"tokens": "byte"})
-    options |= {"test_windows": 8} if scale == "smoke" else {}
-    heads = 12 if scale == "paper" else 4
-    model = f"gpt_nano(width={width}, depth={depth}, context={context}, heads={heads})"
-    return {"model": model, "data": data, "text": options, "recipe": as_config(recipe)}
+    if scale == "smoke":
+        return _cell(8, 1, 4, "python_stdlib", {"context": 8, "windows": 16, "test_windows": 8}, ours)
+    return _cell(64, 12, 4, "bible", {"context": 64, "windows": _BATCH * _STEPS}, ours)
+
+
+def _cell(width: int, depth: int, heads: int, data: str, text: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    model = f"gpt_nano(width={width}, depth={depth}, context={text['context']}, heads={heads})"
+    return {"model": model, "data": data, "text": text, "recipe": as_config(recipe)}
 
 
 def _cells(scale: Scale) -> list[Cell]:
@@ -69,6 +76,13 @@ def _cells(scale: Scale) -> list[Cell]:
     arms += [("untied", arm, _FACTORS[arm]) for arm in _UNTIED]
     if scale == "smoke":
         arms = [entry for entry in arms if entry[:2] in (("tied", _VANILLA), ("tied", _ALL), ("untied", _VANILLA))]
+    if scale == "paper":
+        return [
+            {"group": f"{corpus}, {head}", "arm": arm, "settings": settings | {"tied": head == "tied"}}
+            | language_cell(scale, corpus)
+            for corpus in CORPORA
+            for head, arm, settings in arms
+        ]
     return [
         {"group": head, "arm": arm, "settings": settings | {"tied": head == "tied"}, **language_cell(scale)}
         for head, arm, settings in arms
@@ -76,21 +90,26 @@ def _cells(scale: Scale) -> list[Cell]:
 
 
 def trials_of_rates(cell: Cell, scale: Scale) -> Trials:
-    """Four learning rates, on a third of the windows; none at smoke scale."""
+    """Four learning rates on a third of the windows, or around the papers' in a thousand steps; none at smoke scale."""
     if scale == "smoke":
         return Trials([{"rate": 4e-3}])
+    if scale == "paper":
+        published = from_config(cell["recipe"]).optimizer.lr
+        return Trials([{"rate": published * factor} for factor in (0.5, 1.0, 2.0)], {"epochs": 1})
     windows = {"windows": _BATCH * _STEPS_OF_A_TRIAL, "test_windows": 2_000}
-    fewer = {"text": cell["text"] | windows} if scale == "cpu" else {}
-    return Trials([{"rate": rate} for rate in _RATES], fewer)
+    return Trials([{"rate": rate} for rate in _RATES], {"text": cell["text"] | windows})
 
 
 def measure_language_model(cell: Cell, seed: int, bench: Bench) -> Values:
-    """Train the language model of a cell and measure its loss in nats a token on the test windows."""
+    """Train the language model of a cell and measure its loss, in nats a character of the test windows."""
     data = bench.data_of(cell)
     torch.manual_seed(seed)
     settings = {"num_tokens": data.num_outputs, **cell["settings"]}
     model = create_model(cell["model"], settings.pop("algorithm"), **settings)
-    return train_judged(model, data, cell, seed, bench)
+    values = train_judged(model, data, cell, seed, bench)
+    characters = cast(Text, data.text).characters_per_token
+    curve = {"curve": [loss / characters for loss in values["curve"]]} if "curve" in values else {}
+    return {**values, "loss": values["loss"] / characters, **curve}
 
 
 LOSS_PER_CHARACTER = Column("loss", "nats a character", 4)
@@ -113,7 +132,8 @@ STUDY = DecisiveStudy(
     "8,000 of 608,000 parameters, so width or depth for the same parameters is no control that is needed here. The "
     "best n-gram of characters has 1.318 nats on this test part: nets above it, as these are, are compared by how fast "
     "they learn, not by what they end at.\n\n"
-    "At paper scale TinyStories by bytes with the papers' size, context and batch; never run here.",
+    "At paper scale TinyStories and OpenWebText with the papers' size, context, batch, steps and Muon, by 50,257 byte "
+    "pairs of each text's own; never run here.",
     ("zimin2026yuriiformer", "wu2026momentum"),
     _cells,
     measure_language_model,
