@@ -1,6 +1,7 @@
 """Muon against torch's own, its singular values, its routes, and what it costs a checkpoint."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 import minimand as mm
 from minimand._support.torch.torchvision import require_torchvision
-from minimand.recipes.muon import as_matrix, orthogonalize
+from minimand.recipes.muon import MuonOptimizer, orthogonalize
 from minimand.recipes.parameter_groups import hidden_matrices
 
 
@@ -115,9 +116,45 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path) -> None:
         assert torch.equal(p, q)
 
 
-def test_odd_strides_and_bad_settings() -> None:
-    weight = torch.randn(3, 4, 2, 2).transpose(2, 3)
-    assert as_matrix(weight).shape == (3, 16)
+def test_a_weight_moves_alike_however_it_and_its_gradient_lie_in_memory() -> None:
+    torch.manual_seed(0)
+    start, gradient = torch.randn(2, 8, 4, 3, 3)
+    layouts = [torch.contiguous_format, torch.channels_last, None]
+
+    def laid(values: torch.Tensor, layout: torch.memory_format | None) -> torch.Tensor:
+        if layout is None:
+            return values.transpose(2, 3).contiguous().transpose(2, 3)
+        return values.clone(memory_format=layout)
+
+    ends = []
+    for of_weight, of_gradient in itertools.product(layouts, layouts):
+        weight = nn.Parameter(laid(start, of_weight))
+        weight.grad = laid(gradient, of_gradient)
+        MuonOptimizer([{"params": [weight], "momentum": 0.9, "weight_decay": 0.1}], lr=0.1).step()
+        ends.append(weight.detach())
+    for end in ends:
+        torch.testing.assert_close(end, ends[0], atol=1e-4, rtol=1e-3)
+
+
+def test_the_size_of_gradients_does_not_matter() -> None:
+    torch.manual_seed(0)
+    gradient = torch.randn(1, 6, 4)
+    for size in (1e-5, 1e5, 1e20, 1e37):
+        torch.testing.assert_close(orthogonalize(size * gradient), orthogonalize(gradient), atol=1e-4, rtol=1e-3)
+    assert not orthogonalize(0 * gradient).any()
+
+
+def test_complex_weights_go_to_adam() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(*[nn.Linear(4, 4, dtype=torch.complex64) for _ in range(3)])
+    before = net[1].weight.detach().clone()
+    optimizer = mm.Muon().build(net)
+    net(torch.randn(2, 4, dtype=torch.complex64)).abs().sum().backward()
+    optimizer.step()
+    assert (net[1].weight - before).detach().imag.abs().min() > 0
+
+
+def test_bad_settings() -> None:
     with pytest.raises(ValueError, match="Muon.momentum is 1"):
         mm.Muon(momentum=1.0)
     with pytest.raises(ValueError, match="Muon.lr is -1"):
@@ -143,3 +180,18 @@ def test_a_linear_layer_of_transformers_moves_as_one_of_torch_does() -> None:
         optimizer.step()
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine, other if mine.shape == other.shape else other.T)
+
+
+def test_a_transposed_convolution_without_overlap_moves_as_the_linear_layer_that_it_is() -> None:
+    """Of a pixel, whose patches it answers: rows of its weight are inputs, and the size of a step is by both."""
+    torch.manual_seed(0)
+    patches = nn.Sequential(nn.Conv2d(2, 4, 1), nn.ConvTranspose2d(4, 8, 2, 2, bias=False), nn.Conv2d(8, 2, 1))
+    linear = nn.Linear(4, 32, bias=False)
+    gradient = torch.randn(4, 8, 2, 2)
+    moved = []
+    for layer, of_layer in ((patches[1], gradient), (linear, gradient.flatten(1).T)):
+        before = layer.weight.detach().clone()
+        layer.weight.grad = of_layer.clone()
+        mm.Muon().build(nn.Sequential(patches[0], layer, patches[2])).step()
+        moved.append((layer.weight - before).detach())
+    torch.testing.assert_close(moved[0].flatten(1).T, moved[1], atol=1e-4, rtol=1e-3)

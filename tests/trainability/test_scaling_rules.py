@@ -131,6 +131,26 @@ def test_the_product_of_rate_and_weight_decay_stays() -> None:
         assert max(decays) == pytest.approx(min(decays)) == pytest.approx(0.002)
 
 
+def test_weight_decay_that_is_added_to_gradients_is_sized_as_they_are() -> None:
+    """Rates of Adam fall with width as gradients do; times their inverse, as for AdamW, decay would grow beside both."""
+    options = {"adam(weight_decay=0.1)": 1, "rmsprop(weight_decay=0.1)": 1, "adamw(weight_decay=0.1)": 4}
+    options |= {"nadam(weight_decay=0.1)": 1, "nadam(weight_decay=0.1, decoupled_weight_decay=True)": 4}
+    model = network(4, 256, rule="mup")
+    hidden = next(p for name, p in model.named_parameters() if name.endswith("block.0.weight"))
+    assert hidden.shape == (256, 256)
+    for optimizer, factor in options.items():
+        groups = mm.Recipe(optimizer=optimizer).optimizer.build(model).param_groups
+        (group,) = [group for group in groups if any(p is hidden for p in group["params"])]
+        assert (group["share"], group["weight_decay"]) == pytest.approx((1 / 4, 0.1 * factor))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "nadam"])
+def test_a_role_may_have_no_rate_at_all(optimizer: str) -> None:
+    model = mm.create_model("resnet20(width=8)", in_channels=1)
+    groups = mm.Recipe(optimizer=optimizer).optimizer.build(model, scalars=0.0, biases=0.0).param_groups
+    assert {group["weight_decay"] for group in groups if group["share"] == 0} == {0.0}
+
+
 def test_groups_hold_every_parameter_once_and_go_into_optimizers_of_torch() -> None:
     model = network(4)
     prepared = mm.prepare(model, "complete_p", BATCH)

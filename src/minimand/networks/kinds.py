@@ -67,6 +67,11 @@ def is_transformers_linear(module: nn.Module) -> bool:
     return any((c.__module__, c.__name__) == ("transformers.pytorch_utils", "Conv1D") for c in type(module).__mro__)
 
 
+def has_rows_of_inputs(layer: nn.Module) -> bool:
+    """Whether the rows of a layer's weight are its inputs, not its outputs: of transposed convolutions and `Conv1D`."""
+    return isinstance(layer, ConvNd) and layer.transposed or is_transformers_linear(layer)
+
+
 def layers(model: nn.Module) -> dict[str, nn.Module]:
     """The layers of a model by name, in the order of registration; a layer inside another is part of it."""
     outermost: dict[str, nn.Module] = {}

@@ -22,6 +22,7 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tenso
     x = matrices.to(dtype)
     is_tall = x.shape[-2] > x.shape[-1]
     x = x.mT if is_tall else x
+    x = x / x.abs().amax(dim=(-2, -1), keepdim=True).clamp(min=1)  # the squares of large entries would overflow
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     a, b, c = _QUINTIC
     for _ in range(_STEPS):
@@ -30,11 +31,23 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tenso
     return (x.mT if is_tall else x).to(matrices.dtype)
 
 
-def as_matrix(weight: Tensor) -> Tensor:
-    """A weight as a matrix (outputs, inputs x taps), a view of it if it can be one."""
-    if weight.ndim > 2 and not weight.is_contiguous():
-        weight = weight.movedim(1, -1)  # channels-last; the order of the columns does not matter
-    return weight.reshape(len(weight), -1)
+def as_matrix(values: Tensor, weight: Tensor) -> Tensor:
+    """Values of a weight's shape as a matrix (outputs, inputs x taps), whose columns are in the weight's memory order.
+
+    The gradient of a weight may lie in memory another way than the weight, and still has to have the same columns.
+    """
+    return (values.movedim(1, -1) if _has_channels_last(weight) else values).reshape(len(values), -1)
+
+
+def from_matrix(matrix: Tensor, weight: Tensor) -> Tensor:
+    """The matrix that `as_matrix` made, or one of its columns, back in the shape of the weight: a view."""
+    if _has_channels_last(weight):
+        return matrix.view(len(weight), *weight.shape[2:], weight.shape[1]).movedim(-1, 1)
+    return matrix.view_as(weight)
+
+
+def _has_channels_last(weight: Tensor) -> bool:
+    return weight.ndim > 2 and not weight.is_contiguous()
 
 
 class MuonOptimizer(torch.optim.Optimizer):
@@ -42,8 +55,8 @@ class MuonOptimizer(torch.optim.Optimizer):
 
     A matrix (o, i) moves by lr sqrt(max(1, o / i)) O, where O is the nearest semi-orthogonal matrix to the average of
     its gradients (with Nesterov's look-ahead); weights shrink by lr times weight decay before. Convolutions are
-    matrices of (outputs, inputs x taps); in a group that is `transposed`, as GPT-2's of transformers are, matrices are
-    (i, o). Those of one shape are orthogonalized together, in bfloat16 on a GPU.
+    matrices of (outputs, inputs x taps); in a group that is `transposed`, as GPT-2's of transformers and transposed
+    convolutions are, matrices are (i, o). Those of one shape are orthogonalized together, in bfloat16 on a GPU.
     """
 
     def __init__(self, groups: list[dict[str, Any]], lr: float) -> None:
@@ -67,9 +80,11 @@ class MuonOptimizer(torch.optim.Optimizer):
         by_shape: dict[tuple[torch.Size, torch.device], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
         for parameter in parameters:
             gradient, state = cast(Tensor, parameter.grad), self.state[parameter]
-            average = state.setdefault("momentum_buffer", torch.zeros_like(gradient))
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(gradient)
+            average = state["momentum_buffer"]
             average.lerp_(gradient, 1 - momentum)
-            ahead = as_matrix(gradient.lerp(average, momentum))
+            ahead = as_matrix(gradient.lerp(average, momentum), parameter)
             by_shape[ahead.shape, ahead.device].append((parameter, ahead))
         for (shape, device), members in by_shape.items():
             dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
@@ -78,17 +93,13 @@ class MuonOptimizer(torch.optim.Optimizer):
             size = -group["lr"] * math.sqrt(max(1.0, outputs / inputs))
             for (parameter, _), matrix in zip(members, orthogonal, strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                target = as_matrix(parameter)
-                target.add_(matrix, alpha=size)
-                # An oddly strided weight has no view as a matrix, so target is a copy.
-                if target.data_ptr() != parameter.data_ptr():
-                    parameter.copy_(target.view_as(parameter))
+                parameter.add_(from_matrix(matrix, parameter), alpha=size)
 
     def _move_entries(self, group: dict[str, Any], parameters: list[nn.Parameter]) -> None:
         for parameter in parameters:
             state = self.state[parameter]
             if not state:
-                state["step"] = torch.zeros(())
+                state["step"] = torch.zeros((), dtype=torch.float32)  # bfloat16 counts to 256
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
         states = [self.state[p] for p in parameters]
         adamw(

@@ -10,7 +10,7 @@ from torch import nn
 from .._support.checks import check_flag, check_number
 from .._support.errors import MinimandError, WrongTypeError, unknown_name
 from .._support.names.calls import call_with, parse_call
-from ..networks.kinds import is_transformers_linear
+from ..networks.kinds import has_rows_of_inputs
 from .muon import MuonOptimizer
 from .parameter_groups import hidden_matrices, parameter_groups, trainable_parameters
 from .torch_optimizer import PREFIX, REFUSED, TorchOptimizer, torch_optimizers
@@ -58,9 +58,11 @@ class AdamW:
         """The optimizer of a model's parameters; `scalars` and `biases` as in `Recipe`."""
         return torch.optim.AdamW(self._groups(model, scalars, biases), lr=self.lr, betas=self.betas)
 
-    def _groups(self, model: nn.Module, scalars: float, biases: float) -> list[dict[str, Any]]:
-        parameters = trainable_parameters(model)
-        return parameter_groups(parameters, self.weight_decay, scalars, epsilon=EPSILON, biases=biases)
+    def _groups(
+        self, model: nn.Module, scalars: float, biases: float, decay_in_gradient: bool = False
+    ) -> list[dict[str, Any]]:
+        parameters, decay = trainable_parameters(model), self.weight_decay
+        return parameter_groups(parameters, decay, scalars, "adam", EPSILON, biases, decay_in_gradient)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Adam(AdamW):
     weight_decay: float = 0.0
 
     def build(self, model: nn.Module, scalars: float = 1.0, biases: float = 1.0) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self._groups(model, scalars, biases), lr=self.lr, betas=self.betas)
+        return torch.optim.Adam(self._groups(model, scalars, biases, decay_in_gradient=True), lr=self.lr, betas=self.betas)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class Muon:
     """Steepest descent under the spectral norm for hidden matrices, AdamW for all else.
 
     Hidden are the weights of every linear or convolutional layer but the first and the last of the model, in the order
-    of registration; embeddings, biases, normalization, scales and coefficients go to AdamW with the first and the last.
+    of registration; embeddings, biases, normalization, scales and coefficients go to AdamW with the first and the last,
+    and so do complex weights.
     """
 
     references: ClassVar[tuple[str, ...]] = ("jordan2024muon",)
@@ -104,7 +107,7 @@ class Muon:
         rest = [entry for entry in parameters if entry.parameter not in hidden]
         groups: list[dict[str, Any]] = []
         for transposed in (False, True):
-            members = [entry for entry in matrices if is_transformers_linear(entry.owner) == transposed]
+            members = [entry for entry in matrices if has_rows_of_inputs(entry.owner) == transposed]
             if members or not transposed:
                 of_muon = {"momentum": self.momentum, "transposed": transposed}
                 groups += [group | of_muon for group in parameter_groups(members, self.weight_decay, rule="muon")]

@@ -32,6 +32,11 @@ class ScalingFactors:
         a = multiplier
         return ScalingFactors(self.sgd * a**2, self.adam * a, self.muon * a, self.epsilon / a)
 
+    @property
+    def size_of_gradient(self) -> float:
+        """The factor on an entry of the gradient, over that on an entry of the weight as Adam moves it."""
+        return self.epsilon / self.adam
+
     def rate(self, rule: UpdateRule) -> float:
         """The factor on the learning rate under an update rule; weight decay is divided by it."""
         return {"sgd": self.sgd, "adam": self.adam, "muon": self.muon}[rule]
@@ -106,6 +111,7 @@ def parameter_groups(
     rule: UpdateRule = "adam",
     epsilon: float | None = None,
     biases: float = 1.0,
+    decay_in_gradient: bool = False,
 ) -> list[dict[str, Any]]:
     """Parameters of a model in groups for an optimizer of torch.
 
@@ -117,30 +123,36 @@ def parameter_groups(
     Args:
         rule: how the optimizer moves a parameter.
         epsilon: Adam's, scaled with the gradient in each group; None for groups without.
+        decay_in_gradient: whether an optimizer that is not proportional to the gradient adds weight decay to it, as
+            torch's Adam does: a scaling rule then sizes it as the gradient.
     """
-    groups: dict[tuple[bool, float, float], dict[str, Any]] = {}
+    groups: dict[tuple[bool, float, float, float], dict[str, Any]] = {}
 
-    def group(decays: bool, share: float, size: float) -> list[nn.Parameter]:
-        decay = weight_decay / share if decays else 0.0
+    def group(decays: bool, share: float, size: float, decay: float) -> list[nn.Parameter]:
         scaled = {} if epsilon is None else {"eps": epsilon * size}
         entry = {"params": [], "weight_decay": decay, "share": share, **scaled}
-        return groups.setdefault((decays, share, size), entry)["params"]
+        return groups.setdefault((decays, share, size, decay), entry)["params"]
 
-    for decays in (True, False):  # every model has these two groups, and as its first
-        group(decays, 1.0, 1.0)
+    every = ((True, 1.0, 1.0, weight_decay), (False, 1.0, 1.0, 0.0))
+    for key in every:  # every model has these two groups, and as its first
+        group(*key)
     for entry in parameters:
-        share, size = entry.factors.rate(rule), 1.0 if epsilon is None else entry.factors.epsilon
-        is_scaled_bias = biases != 1 and entry.is_normalization_bias
+        rate, size = entry.factors.rate(rule), 1.0 if epsilon is None else entry.factors.epsilon
+        is_scaled_bias, by_role = biases != 1 and entry.is_normalization_bias, 1.0
         if is_scaled_bias:
-            share *= biases
+            by_role = biases
         elif entry.is_coefficient or (entry.parameter.numel() == 1 and not entry.is_weight):
-            share *= scalars
-        group(entry.is_weight or is_scaled_bias, share, size).append(entry.parameter)
-    return [entry for (_, share, size), entry in groups.items() if entry["params"] or share == size == 1.0]
+            by_role = scalars
+        share, decay = rate * by_role, 0.0
+        decays = (entry.is_weight or is_scaled_bias) and share > 0
+        if decays:
+            decay = weight_decay / (by_role / entry.factors.size_of_gradient if decay_in_gradient else share)
+        group(decays, share, size, decay).append(entry.parameter)
+    return [entry for key, entry in groups.items() if entry["params"] or key in every]
 
 
 def hidden_matrices(model: nn.Module) -> set[nn.Parameter]:
-    """The weights between features and features: of every linear or convolutional layer but the first and the last.
+    """The real weights between features: of every linear or convolutional layer but the first and the last.
 
     What reads an embedding is no first layer.
     """
@@ -150,5 +162,8 @@ def hidden_matrices(model: nn.Module) -> set[nn.Parameter]:
     return {
         entry.parameter
         for entry in trainable_parameters(model)
-        if entry.owner in modules and entry.is_weight and not isinstance(entry.owner, nn.RNNBase | nn.RNNCellBase)
+        if entry.owner in modules
+        and entry.is_weight
+        and not entry.parameter.is_complex()
+        and not isinstance(entry.owner, nn.RNNBase | nn.RNNCellBase)
     }

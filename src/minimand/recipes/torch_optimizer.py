@@ -15,6 +15,8 @@ from .parameter_groups import UpdateRule, parameter_groups, trainable_parameters
 
 PREFIX = "torch.optim."
 _RULES: dict[str, UpdateRule] = {"SGD": "sgd", "ASGD": "sgd", "Muon": "muon"}  # all others step by entry
+_DECOUPLED, _DECOUPLED_OPTION = ("AdamW", "Adafactor"), "decoupled_weight_decay"
+"""The optimizers of torch that shrink weights by weight decay, and the option by which others do."""
 REFUSED = {
     "LBFGS": "calls the loss again within a step",
     "SparseAdam": "takes sparse gradients only",
@@ -85,7 +87,8 @@ class TorchOptimizer:
         epsilon = epsilon.default if isinstance(epsilon, inspect.Parameter) else epsilon
         scaled = epsilon if isinstance(epsilon, float) else None
         rule = _RULES.get(self.name, "adam")
-        return self._of(parameter_groups(parameters, self.weight_decay, scalars, rule, scaled, biases))
+        in_gradient = rule == "adam" and self.name not in _DECOUPLED and not self._settings.get(_DECOUPLED_OPTION)
+        return self._of(parameter_groups(parameters, self.weight_decay, scalars, rule, scaled, biases, in_gradient))
 
     def _of(self, parameters: Any) -> torch.optim.Optimizer:
         return _class_of(self.name)(parameters, lr=self.lr, **self._settings)
