@@ -78,6 +78,8 @@ def test_arms_that_are_equal_or_cannot_be_paired() -> None:
         PairedDifference.of([1, 2, 3], [1, 2])
     with pytest.raises(ValueError, match="two at least"):
         PairedDifference.of([1], [1])
+    with pytest.raises(ValueError, match="an arm has nan at seed 1"):
+        PairedDifference.of([1, 2], [1, math.nan])
 
 
 @pytest.mark.parametrize("seeds", range(2, 9))

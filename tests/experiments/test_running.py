@@ -75,6 +75,11 @@ def test_an_interrupted_study_goes_on(measured_cells: list, tmp_path: Path) -> N
     assert "1 of 3 rows are not measured yet" in read_study("made", "cpu", tmp_path).note
     run_study("made", "cpu", seeds=1, run=tmp_path, tell=tell)
     assert measured_cells == [(1, 0), (2, 0), (3, 0)]
+    assert " rows " not in read_study("made", "cpu", tmp_path).note
+    lines.clear()
+    with pytest.raises(KeyboardInterrupt):
+        run_study("made", "cpu", seeds=2, run=tmp_path, tell=tell)
+    assert "1 of 3 rows do not have all seeds yet" in read_study("made", "cpu", tmp_path).note
 
 
 def test_a_cell_that_has_changed_is_measured_anew(measured_cells: list, tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize
 
 import minimand as mm
+from minimand._support.errors import MinimandError
 from minimand.algorithms import ALGORITHMS, as_algorithm, is_proximal
 from minimand.blocks import Skip
-from minimand.recipes.parameter_groups import UpdateRule, parameter_groups, trainable_parameters
+from minimand.recipes.parameter_groups import ScalingFactors, UpdateRule, parameter_groups, trainable_parameters
 from minimand.theory.dynamics.response import block_gains, gains
 from minimand.trainability import coordinate_check
 from minimand.trainability.measure.tracing import branches
@@ -132,7 +134,7 @@ def test_the_product_of_rate_and_weight_decay_stays() -> None:
 
 
 def test_weight_decay_that_is_added_to_gradients_is_sized_as_they_are() -> None:
-    """Rates of Adam fall with width as gradients do; times their inverse, as for AdamW, decay would grow beside both."""
+    """Adam's rates fall with width as gradients do: divided by the rate, as for AdamW, decay would outgrow them."""
     options = {"adam(weight_decay=0.1)": 1, "rmsprop(weight_decay=0.1)": 1, "adamw(weight_decay=0.1)": 4}
     options |= {"nadam(weight_decay=0.1)": 1, "nadam(weight_decay=0.1, decoupled_weight_decay=True)": 4}
     model = network(4, 256, rule="mup")
@@ -149,6 +151,21 @@ def test_a_role_may_have_no_rate_at_all(optimizer: str) -> None:
     model = mm.create_model("resnet20(width=8)", in_channels=1)
     groups = mm.Recipe(optimizer=optimizer).optimizer.build(model, scalars=0.0, biases=0.0).param_groups
     assert {group["weight_decay"] for group in groups if group["share"] == 0} == {0.0}
+
+
+def test_a_parametrization_keeps_the_rate_of_its_weight_or_is_refused() -> None:
+    model, weight = network(4, 256, rule="mup"), "body.0.layers.1.block.0.weight"
+    layer = model.get_submodule(weight.removesuffix(".weight"))
+    factors = {entry.name: entry.factors for entry in trainable_parameters(model)}[weight]
+    parametrizations.spectral_norm(layer)
+    after = {entry.name: entry.factors for entry in trainable_parameters(model)}
+    assert after[weight.replace("weight", "parametrizations.weight.original")] == factors != ScalingFactors()
+    with pytest.raises(MinimandError, match=f"{weight} is parametrized"):
+        mm.prepare(model, "mup", BATCH)
+    parametrize.remove_parametrizations(layer, "weight")
+    parametrizations.weight_norm(layer)
+    with pytest.raises(MinimandError, match=f"{weight} was parametrized after"):
+        mm.AdamW().build(model)
 
 
 def test_groups_hold_every_parameter_once_and_go_into_optimizers_of_torch() -> None:
@@ -255,6 +272,20 @@ def test_features_change_alike_at_every_width() -> None:
     assert plain.slope > 0.3
 
 
+def _sized(frozen: bool = False, classes: int = 3) -> Any:
+    """A function that gives networks without a rule."""
+
+    def make(depth: int, width: int) -> nn.Module:
+        inner = [part for _ in range(depth) for part in (nn.Linear(width, width), nn.ReLU())]
+        model = nn.Sequential(nn.Linear(16, width), *inner, nn.Linear(width, classes))
+        return model.requires_grad_(not frozen)
+
+    return make
+
+
+_ONE = _sized()(4, 4)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -262,12 +293,40 @@ def test_features_change_alike_at_every_width() -> None:
         ({"steps": 0}, "steps is 0; expected an integer, at least 1"),
         ({"depths": (4, "a")}, r"depths\[1\] is 'a'; expected an integer, at least 1"),
         ({"widths": (0, 8)}, r"widths\[0\] is 0; expected an integer, at least 1"),
-        ({"depths": (4, 4)}, r"depths is \(4,\).*; expected two depths or two widths"),
+        ({"depths": (4, 4), "widths": None}, r"depths is \(4,\).*; expected two depths or two widths"),
+        ({"depths": 4}, "depths is 4; expected a list of integers"),
+        ({"optimizer": "adm"}, "unknown optimizer 'adm'. Did you mean 'adam'"),
+        ({"optimizer": 1}, "optimizer is 1; expected one such as"),
+        ({"make": "mlp"}, "make is 'mlp'; expected a function"),
+        ({"make": _sized(frozen=True)}, "make gives a Sequential that is frozen"),
+        ({"make": _sized(classes=1)}, r"outputs have the shape \(128, 1\); expected \(N, ..., classes\)"),
+        ({"make": lambda depth, width: _ONE}, "a model that it gave before"),
+        (
+            {"make": lambda depth, width: _sized()(4, 4)},
+            "the same network at width 4 and 8.*a function that uses its width",
+        ),
     ],
 )
 def test_a_check_of_nothing_is_refused(options: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        mm.trainability.coordinate_check(lambda depth, width: nn.Linear(depth, width), **options)
+    options = {"make": _sized(), "widths": (4, 8), "batch": NOISE, "seeds": 1} | options
+    with pytest.raises((ValueError, TypeError), match=message):
+        mm.trainability.coordinate_check(**options)
+
+
+def test_the_optimizer_of_a_check_may_be_a_name_and_its_model_return_logits_by_name() -> None:
+    class Named(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.inner = _sized()(8, width)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"logits": self.inner(x)}
+
+    options: Any = {"widths": (4, 8), "batch": NOISE, "seeds": 1}
+    with torch.no_grad():
+        check = coordinate_check(lambda depth, width: Named(width), optimizer="muon(lr=0.01)", **options)
+    plain = coordinate_check(_sized(), optimizer=mm.Muon(lr=0.01), **options)
+    assert check.slope == plain.slope
 
 
 def test_the_diverse_rule_and_the_complete_one_at_their_definitions() -> None:

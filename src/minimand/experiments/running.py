@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import platform
 import time
 import warnings
@@ -128,9 +129,12 @@ class _Measuring(Work[tuple[Cell, int]]):
     def do(self, task: tuple[Cell, int], callbacks: CallbacksByLabel) -> Record:
         (cell, seed), began = task, time.monotonic()
         try:
-            values = self.study.measure(cell, seed, replace(self.bench, callbacks=callbacks))
+            measured = self.study.measure(cell, seed, replace(self.bench, callbacks=callbacks))
         except NonFiniteLossError:
-            values = {"diverged": 1}
+            measured = {"diverged": 1}
+        values = {name: value for name, value in measured.items() if _is_finite(value)}
+        if len(values) < len(measured):
+            values["diverged"] = 1
         return {"values": values, "seconds": time.monotonic() - began, "environment": environment(self.device)}
 
     def key(self, task: tuple[Cell, int]) -> str:
@@ -148,6 +152,10 @@ class _Measuring(Work[tuple[Cell, int]]):
                 f"data_folder is {folder!r}, which is no folder on {platform.node()}; expected one that every worker "
                 "sees."
             )
+
+
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 @dataclass

@@ -100,7 +100,7 @@ class Measurement:
     cell: dict[str, Any]
     seed: int
     values: Values
-    """What was measured; {"diverged": 1} if the loss was not finite."""
+    """What was measured; with `diverged` as 1 where the loss, or a value, which is left out then, was not finite."""
     seconds: float
     environment: dict[str, Any]
 

@@ -41,10 +41,14 @@ class StudyResult:
     @property
     def note(self) -> str:
         """A sentence on the seeds, machine and versions behind the table, and on what is missing."""
-        expected = len(self.cells())
-        missing = expected - len(self.rows())
-        return self._provenance(self.measurements) + (
-            f" {missing} of {expected} rows are not measured yet." if missing else ""
+        seeds_of_rows = [{m.seed for m in self.measurements if m.cell == cell} for cell in self.cells()]
+        every, count = {m.seed for m in self.measurements}, len(seeds_of_rows)
+        missing = sum(not seeds for seeds in seeds_of_rows)
+        fewer = sum(bool(seeds) and seeds != every for seeds in seeds_of_rows)
+        return (
+            self._provenance(self.measurements)
+            + (f" {missing} of {count} rows are not measured yet." if missing else "")
+            + (f" {fewer} of {count} rows do not have all seeds yet." if fewer else "")
         )
 
     def _provenance(self, measurements: Sequence[Measurement]) -> str:

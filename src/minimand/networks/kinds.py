@@ -69,7 +69,7 @@ def is_transformers_linear(module: nn.Module) -> bool:
 
 def has_rows_of_inputs(layer: nn.Module) -> bool:
     """Whether the rows of a layer's weight are its inputs, not its outputs: of transposed convolutions and `Conv1D`."""
-    return isinstance(layer, ConvNd) and layer.transposed or is_transformers_linear(layer)
+    return (isinstance(layer, ConvNd) and layer.transposed) or is_transformers_linear(layer)
 
 
 def layers(model: nn.Module) -> dict[str, nn.Module]:

@@ -72,7 +72,9 @@ class Adam(AdamW):
     weight_decay: float = 0.0
 
     def build(self, model: nn.Module, scalars: float = 1.0, biases: float = 1.0) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self._groups(model, scalars, biases, decay_in_gradient=True), lr=self.lr, betas=self.betas)
+        return torch.optim.Adam(
+            self._groups(model, scalars, biases, decay_in_gradient=True), lr=self.lr, betas=self.betas
+        )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ from dataclasses import astuple, dataclass
 from typing import Any, Literal
 
 from torch import nn
+from torch.nn.utils import parametrize
 
+from .._support.errors import MinimandError
 from ..networks.coefficients import REWIRED
 from ..networks.fingerprint import digest
 from ..networks.kinds import LINEAR_OR_CONVOLUTION, WRAPPED_NORMALIZATIONS, layers
@@ -84,16 +86,36 @@ def set_factors(model: nn.Module, factors: Mapping[str, ScalingFactors]) -> None
 
 
 def trainable_parameters(model: nn.Module) -> Iterator[NamedParameter]:
-    """The trainable parameters of a model, a shared one once."""
+    """The trainable parameters of a model, a shared one once.
+
+    Raises:
+        MinimandError: a weight became several, as by weight normalization, after a scaling rule was set for it.
+    """
     listed: set[nn.Parameter] = set()
+    factors: dict[nn.Module, Mapping[str, ScalingFactors]] = {}
     for path, module in model.named_modules():
-        scaling = module.__dict__.get("_scaling", {})
+        scaling = module.__dict__.get("_scaling") or factors.get(module, {})
+        for leaf in scaling.keys() & _parametrized(module).keys():
+            original = _parametrized(module)[leaf]
+            factors[original] = {"original": scaling[leaf]}
+            if not hasattr(original, "original"):
+                raise MinimandError(
+                    f"{path}.{leaf}".lstrip(".") + " was parametrized after a scaling rule had set its rate, and is "
+                    "several parameters now, whose rates are not known; expected parametrizations by one, such as "
+                    "orthogonal or spectral ones."
+                )
         for leaf, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad and parameter not in listed:
                 listed.add(parameter)
                 yield NamedParameter(
                     f"{path}.{leaf}".lstrip("."), module, parameter, scaling.get(leaf, ScalingFactors())
                 )
+
+
+def _parametrized(module: nn.Module) -> dict[str, nn.Module]:
+    """What holds the parameters of each parametrized tensor of a module, by the tensor's name."""
+    parts = getattr(module, "parametrizations", None) if parametrize.is_parametrized(module) else None
+    return dict(parts.named_children()) if isinstance(parts, nn.ModuleDict) else {}
 
 
 def factors_fingerprint(model: nn.Module) -> str | None:

@@ -38,9 +38,9 @@ class Prepared:
         """The trainable parameters in groups with their own `lr` and `weight_decay`, for any optimizer of torch.
 
         `rule` is how that optimizer moves a parameter: "sgd" along its gradient, "adam" by steps of a set size for each
-        entry (the groups then have `eps`), "muon" for whole matrices. Weight decay is for optimizers that shrink weights
-        by it, as `torch.optim.AdamW` does and `torch.optim.Adam` does not. A scheduler has to multiply the rates: one
-        that sets them undoes the groups.
+        entry (the groups then have `eps`), "muon" for whole matrices. Weight decay is for optimizers that shrink
+        weights by it, as `torch.optim.AdamW` does and `torch.optim.Adam` does not. A scheduler has to multiply the
+        rates: one that sets them undoes the groups.
         """
         check_number("lr", lr, 0, math.inf)
         check_choice("rule", rule, UpdateRule)

@@ -114,5 +114,8 @@ def test_only_the_last_epoch_is_judged_by_several_views(tmp_path: Path) -> None:
     assert losses[1] != pytest.approx(losses[2])
     with pytest.raises(MinimandError, match="test_views is 6"):
         mm.fit(mm.create_model("mlp", in_channels=2), "nested_rings", recipe=recipe)
+    thin = [(x[:, :, :1], y) for x, y in (images(), images(100))]
+    with pytest.raises(MinimandError, match=r"test_views is 6, but the images of given are 1 x \d+"):
+        mm.fit(nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), thin, recipe=recipe)
     with pytest.raises(MinimandError, match="test_views is 3"):
         mm.evaluate(model, (images(), images(100)), test_views=3)  # pyright: ignore[reportArgumentType]

@@ -34,12 +34,18 @@ class PairedDifference:
         """The difference of two arms, whose values are in the order of the same seeds.
 
         Raises:
-            MinimandError: arms of different length, or fewer than two seeds, which have no interval.
+            MinimandError: arms of different length, fewer than two seeds, which have no interval, or a value that is
+                NaN or infinite.
         """
         if len(first) != len(second) or len(first) < 2:
             raise MinimandError(
                 f"the arms have {len(first)} and {len(second)} seeds; expected the same ones in both, two at least."
             )
+        for i, value in enumerate([*first, *second]):
+            if not math.isfinite(value):
+                raise MinimandError(
+                    f"an arm has {value} at seed {i % len(first)}; expected numbers, without the seeds that diverged."
+                )
         return cls(tuple(a - b for a, b in zip(first, second, strict=True)))
 
     @property

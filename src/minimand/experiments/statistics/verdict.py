@@ -23,8 +23,9 @@ def verdict(
     if expected == "equal":
         if is_equal:
             return CONFIRMED
-        low, high = difference.interval
-        beyond = margin is not None and (low > margin or high < -margin)
+        # Where there is no spread, the sign test that shows the difference shows all of its size.
+        nearest = min(map(abs, difference.interval)) if difference.has_spread else abs(difference.mean)
+        beyond = margin is not None and nearest > margin
         return CONTRADICTED if difference.is_shown and beyond else _undecided(difference, margin, to_be_equal=True)
     if difference.is_shown:
         signs = {"higher": difference.mean > 0, "lower": difference.mean < 0, "different": True}
@@ -36,9 +37,12 @@ def verdict(
 
 def _undecided(difference: PairedDifference, margin: float | None, to_be_equal: bool) -> str:
     if not difference.has_spread:
-        return f"{UNDECIDED} (the same difference at every seed, too few to tell)"
+        same = "the same difference at every seed" if difference.mean else "no difference at any seed"
+        return f"{UNDECIDED} ({same}, too few to tell)"
+    if not to_be_equal and not difference.mean:
+        return f"{UNDECIDED} (the difference measured is 0)"
     if not to_be_equal:
-        needed = difference.seeds_to_show(abs(difference.mean)) if difference.mean else None
+        needed = difference.seeds_to_show(abs(difference.mean))
     elif margin is None or abs(difference.mean) >= margin:
         return f"{UNDECIDED} (the difference measured is not within the margin)"
     else:

@@ -2,21 +2,23 @@
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from weakref import WeakSet
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..._support.checks import check_number
-from ..._support.errors import MinimandError
+from ..._support.errors import MinimandError, WrongTypeError
 from ..._support.style import COLORS, INK, Figure, draw_mean_and_range, new_figure, plain
 from ..._support.tables import table_text
+from ...data import tensor_of
 from ...networks.kinds import check_model, layers
 from ...networks.skeletons import skeletons
-from ...recipes.optimizers import AdamW, Optimizer
+from ...recipes.optimizers import AdamW, Optimizer, make_optimizer
 from ..measure.tracing import arguments
 
 FLAT = 0.1
@@ -120,7 +122,7 @@ def coordinate_check(
     *,
     depths: Sequence[int] | None = None,
     widths: Sequence[int] | None = None,
-    optimizer: Optimizer | None = None,
+    optimizer: Optimizer | str | None = None,
     batch: Any = None,
     steps: int = 3,
     seeds: int = 2,
@@ -136,22 +138,24 @@ def coordinate_check(
             `mm.create_model(..., parametrization="complete_p")`, or by `mm.prepare`.
         depths: depths to compare, at the first width; by default 4 to 64, or 8 where widths are given.
         widths: widths to compare, at the first depth; by default 64.
-        optimizer: by default `mm.AdamW(lr=5e-4, betas=(0.9, 0.95), weight_decay=0)`.
+        optimizer: an object or a name; by default `mm.AdamW(lr=5e-4, betas=(0.9, 0.95), weight_decay=0)`.
         batch: what the models are called with; by default noise of the shape that a named model takes.
         steps: the number of steps after which features are compared; 2 at least see behind a layer that starts at 0.
         seeds: how often each network is drawn and trained.
 
     Raises:
-        MinimandError: fewer than two sizes to compare, no step or no seed, or a batch that is needed.
+        MinimandError: fewer than two sizes to compare, no step or no seed, or a batch that is needed; a `make` that
+            gives the same network twice, or one that does not train or does not tell two classes apart.
     """
     for name, value in {"steps": steps, "seeds": seeds}.items():
         check_number(name, value, 1, math.inf, whole=True)
+    make = _checked(make)
     optimizer = optimizer or AdamW(lr=5e-4, betas=(0.9, 0.95), weight_decay=0.0)
-    for name, sizes in (("depths", depths), ("widths", widths)):
-        for i, size in enumerate(sizes or ()):
-            check_number(f"{name}[{i}]", size, 1, math.inf, whole=True)
-    depths = tuple(sorted({*depths} if depths else (_DEPTHS if widths is None else (_DEPTH,))))
-    widths = tuple(sorted({*widths} if widths else (_WIDTH,)))
+    optimizer = make_optimizer(optimizer) if isinstance(optimizer, str) else optimizer
+    if not isinstance(optimizer, Optimizer):
+        raise WrongTypeError(f"optimizer is {optimizer!r}; expected one such as mm.AdamW(), or its name.")
+    depths = _sizes("depths", depths) or (_DEPTHS if widths is None else (_DEPTH,))
+    widths = _sizes("widths", widths) or (_WIDTH,)
     by_axis: dict[Axis, list[tuple[int, dict[str, int]]]] = {
         "depth": [(depth, {"depth": depth, "width": widths[0]}) for depth in depths],
         "width": [(width, {"depth": depths[0], "width": width}) for width in widths],
@@ -159,7 +163,7 @@ def coordinate_check(
     if len(depths) < 2 and len(widths) < 2:
         raise MinimandError(f"depths is {depths} and widths {widths}; expected two depths or two widths at least.")
     sweeps = []
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), torch.enable_grad():
         for axis, networks in by_axis.items():
             if len(networks) < 2:
                 continue
@@ -167,11 +171,54 @@ def coordinate_check(
                 tuple(_change(*_features(make, size, optimizer, batch, steps, seed)) for seed in range(seeds))
                 for _, size in networks
             ]
+            _check_that_sizes_differ(axis, networks, changes)
             largest = networks[-1][1]
             start, end = _features(make, largest, optimizer, batch, steps, 0, but_first=True)
             share = _size(end - start) / changes[-1][0]
             sweeps.append(Sweep(axis, tuple(size for size, _ in networks), tuple(changes), _size(start), share))
     return CoordinateCheck(tuple(sweeps), optimizer, steps)
+
+
+def _checked(make: Any) -> Callable[..., nn.Module]:
+    """A function that gives models, which raises MinimandError for what gives none that is new and trains."""
+    if not callable(make):
+        raise WrongTypeError(f"make is {make!r}; expected a function of depth and width that gives a model.")
+    models: WeakSet[nn.Module] = WeakSet()
+
+    def checked(**size: int) -> nn.Module:
+        model: Any = make(**size)
+        check_model(model)
+        if model in models:
+            raise MinimandError("make gives a model that it gave before, which has been trained; expected a new one.")
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise MinimandError(f"make gives a {type(model).__name__} that is frozen; expected one that trains.")
+        models.add(model)
+        return model
+
+    return checked
+
+
+def _sizes(name: str, sizes: Any) -> tuple[int, ...]:
+    """Depths or widths in their order, each once; none for None."""
+    if sizes is not None and not isinstance(sizes, Iterable):
+        raise WrongTypeError(f"{name} is {sizes!r}; expected a list of integers, such as (4, 16, 64).")
+    listed = tuple(sizes or ())
+    for i, size in enumerate(listed):
+        check_number(f"{name}[{i}]", size, 1, math.inf, whole=True)
+    return tuple(sorted(set(listed)))
+
+
+def _check_that_sizes_differ(
+    axis: Axis, networks: Sequence[tuple[int, Any]], changes: Sequence[tuple[float, ...]]
+) -> None:
+    """Raise MinimandError where networks of two sizes did the same to the bit: a sweep of one network is flat."""
+    sizes: dict[tuple[float, ...], int] = {}
+    for (size, _), by_seed in zip(networks, changes, strict=True):
+        if sizes.setdefault(by_seed, size) != size and math.inf not in by_seed:
+            raise MinimandError(
+                f"make gives the same network at {axis} {sizes[by_seed]} and {size}: its features move by "
+                f"{by_seed[0]:.6g} in both; expected a function that uses its {axis}."
+            )
 
 
 def _features(
@@ -186,7 +233,6 @@ def _features(
     """A new network's features at the start, and after some steps in which all layers learn, or all but the first."""
     torch.manual_seed(seed)
     model = make(**size)
-    check_model(model)
     args, kwargs = arguments(_noise(model) if batch is None else batch)
     if but_first:
         names = list(layers(model))[1:]  # the last one too, which may start at 0 and let no gradient through
@@ -200,7 +246,12 @@ def _features(
     hook = _watch(model, features)
     try:
         for _ in range(steps + 1):
-            outputs = model(*args, **kwargs)
+            outputs = tensor_of(model(*args, **kwargs))
+            if outputs.ndim < 2 or outputs.shape[-1] < 2:
+                raise MinimandError(
+                    f"the model's outputs have the shape {tuple(outputs.shape)}; expected (N, ..., classes), two at "
+                    "least: the loss is that of random classes."
+                )
             logits = outputs.flatten(0, -2)
             if classes is None:
                 classes = torch.randint(logits.shape[-1], (len(logits),), device=logits.device)

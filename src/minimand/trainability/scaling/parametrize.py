@@ -12,7 +12,7 @@ from ...blocks.attention import Attention
 from ...networks.kinds import NORMALIZATIONS, layers
 from ...networks.skeletons import skeletons
 from ...networks.undisturbed import undisturbed
-from ...recipes.parameter_groups import ScalingFactors, set_factors, trainable_parameters
+from ...recipes.parameter_groups import ScalingFactors, set_factors
 from ..initialization.scheme import Job
 from ..initialization.schemes.variance import kaiming
 from ..initialization.weighted_layers import weight_blocks
@@ -37,8 +37,10 @@ def parametrize_model(job: Job, depth_rule: DepthRule | None, base: nn.Module | 
             of layers that read 64 numbers, and of one branch of gain 1.
 
     Raises:
-        MinimandError: other tied weights; for depth, a rewired model, or gains of 0; a base that lacks a kind of layer.
+        MinimandError: other tied weights, or parametrized ones; for depth, a rewired model, or gains of 0; a base that
+            lacks a kind of layer.
     """
+    _refuse_parametrizations(job)
     norm = _before_a_tied_head(job)
     _refuse_ties(job.model, job.layers[-1].named("weight") if norm else ())
     scale = None
@@ -48,7 +50,8 @@ def parametrize_model(job: Job, depth_rule: DepthRule | None, base: nn.Module | 
     kaiming(job)
     _set_embeddings(job)
     sizes = _Sizes(job, base)
-    widths = {entry.name: sizes.ratios(entry.name, entry.parameter) for entry in trainable_parameters(job.model)}
+    trained = {name: parameter for name, parameter in job.model.named_parameters() if parameter.requires_grad}
+    widths = {name: sizes.ratios(name, parameter) for name, parameter in trained.items()}
     factors = {name: ratio.factors() for name, ratio in widths.items()}
     for name in job.layers[-1].named("weight"):
         inputs = sizes.ratios(name, job.model.get_parameter(name)).inputs
@@ -178,9 +181,9 @@ class _Sizes:
             return self._of_weight(layer, fan_in, fan_out, name)
         if "coefficients" in name.split(".") or parameter.numel() == 1:
             return WidthRatios()
-        length = max(parameter.shape) if parameter.ndim < 3 or parameter.shape[-1] == 1 else parameter.shape[-1]
-        if parameter.ndim == 2:  # the rows of an embedding do not count: its length is the last dimension
-            length = parameter.shape[-1]
+        # Of an embedding the last dimension counts, not the rows; a vector may be shaped to be broadcast.
+        is_vector = parameter.ndim < 2 or parameter.shape[-1] == 1
+        length = max(parameter.shape) if is_vector else parameter.shape[-1]
         if self.base_layers is None:
             is_last = name.rpartition(".")[0] == self.last
             return WidthRatios(1.0, 1.0 if is_last else length / BASE_WIDTH)
@@ -232,6 +235,16 @@ def _refuse_wirings(model: nn.Module) -> None:
             f"{type(model).__name__} was rewired by {wired[0]}, whose gains are those of whole blocks, skips included; "
             "expected a model as it was made, or stages of mm.unroll. 'mup' scales by width alone."
         )
+
+
+def _refuse_parametrizations(job: Job) -> None:
+    for layer in job.layers:
+        for leaf in getattr(layer.module, "parametrizations", ()):
+            raise MinimandError(
+                f"{layer.name}.{leaf} is parametrized, and which rates the parameters that it is made of need is not "
+                "known; expected plain weights. A parametrization by one parameter, such as orthogonal or spectral "
+                "ones, may be registered after it."
+            )
 
 
 def _refuse_ties(model: nn.Module, allowed: Collection[str]) -> None:

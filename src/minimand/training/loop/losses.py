@@ -16,7 +16,9 @@ from ...data.batches import first_tensor
 from ...data.samples import NO_CLASS
 from ...recipes.recipe import Recipe
 
-_OF_SIZES = re.compile(r"shape|size|channel|dimension|mat1|must match|expected .* input", re.IGNORECASE)
+_OF_SIZES = re.compile(
+    r"shape|size|channel|dimension|mat1|must match|should be the same|expected .* input", re.IGNORECASE
+)
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """A function of outputs and targets to a scalar: the mean over the batch."""

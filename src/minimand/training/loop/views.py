@@ -21,6 +21,11 @@ def check_views(views: Any, data: Data, name: str) -> None:
             f"{name} is {views}, but a sample of {data.name} has the shape {data.shape}; expected images, (channels, "
             "height, width), or 1."
         )
+    if views > _SHIFTED and min(data.shape[1:]) < 2:  # a shifted image is reflected at its edges
+        raise MinimandError(
+            f"{name} is {views}, but the images of {data.name} are {data.shape[1]} x {data.shape[2]}; expected two "
+            "pixels each way at least to shift them by one, or 1 or 2 views."
+        )
 
 
 def call_on_views(model: nn.Module, x: Any, views: TestViews) -> Any:
