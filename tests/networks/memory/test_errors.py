@@ -56,6 +56,14 @@ def test_a_momentum_that_was_learned_to_be_0_is_named() -> None:
         stage(torch.randn(3, 4))
 
 
+def test_a_penalty_of_the_loss_of_which_no_graph_is_kept_is_named() -> None:
+    blocks = [mm.Equilibrium(nn.Linear(4, 4), jacobian_weight=2.0) for _ in range(3)]
+    stage = mm.unroll("heavy_ball", blocks, memory="reversible")
+    with pytest.raises(ValueError, match="has jacobian_weight=2, .*memory='checkpoint'"):
+        stage(torch.randn(3, 4))
+    assert stage.eval()(torch.randn(3, 4)).requires_grad
+
+
 def test_a_block_that_draws_its_random_numbers_elsewhere_is_named() -> None:
     class Noisy(nn.Linear):
         def forward(self, input: torch.Tensor) -> torch.Tensor:

@@ -157,6 +157,38 @@ def test_weights_given_to_one_call_are_those_of_its_backward_pass(trained: bool)
     assert difference(gradients["reversible"], gradients["store"]) < 1e-5
 
 
+class _Buffered(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.norm = nn.Linear(6, 6), nn.BatchNorm1d(6)
+        self.register_buffer("scale", torch.ones(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.3 * torch.tanh(self.norm(self.map(x)) * self.scale)
+
+
+def _buffered(kind: Any) -> nn.Module:
+    torch.manual_seed(0)
+    if kind == "equilibrium":
+        return mm.Equilibrium(_Buffered())
+    return mm.unroll("heavy_ball(momentum=0.9)", [_Buffered() for _ in range(3)], memory=kind)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", ["checkpoint", "reversible", "equilibrium"])
+def test_buffers_given_to_one_call_are_those_of_its_backward_pass(kind: str, training: bool) -> None:
+    """They are the gradients of a model that has these buffers for good."""
+    gradients = []
+    for for_good in (True, False):
+        model = _buffered("store" if for_good and kind != "equilibrium" else kind).train(training)
+        others = {name: b + 0.5 if b.is_floating_point() else b.clone() for name, b in model.named_buffers()}
+        if for_good:
+            model.load_state_dict(others, strict=False)
+        y = model(_batch()) if for_good else functional_call(model, others, (_batch(),))
+        gradients.append(torch.autograd.grad(y.square().sum(), [*model.parameters()]))
+    assert difference(*gradients) < 1e-5
+
+
 @pytest.mark.parametrize("memory", ["checkpoint", "reversible"])
 def test_what_a_model_is_set_to_after_a_pass_does_not_change_its_gradients(memory: Any) -> None:
     """Nor do hooks on gradients see parts of them, a second time, or the backward pass change the mode."""

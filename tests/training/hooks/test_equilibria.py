@@ -46,6 +46,39 @@ def test_the_penalty_is_in_the_loss_that_is_trained() -> None:
     assert regularized.history[0]["train_loss"] > 1 + plain.history[0]["train_loss"]
 
 
+def _two(weight: float) -> Any:
+    torch.manual_seed(0)
+    layers = [mm.Equilibrium(nn.Sequential(nn.Linear(8, 8), nn.Tanh()), jacobian_weight=weight) for _ in range(2)]
+    return nn.Sequential(nn.Linear(2, 8), layers[0], nn.Linear(8, 8), layers[1], nn.Linear(8, 2))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("method", [None, "decoupled(auxiliary='linear')", "deep_supervision(auxiliary='predsim')"])
+def test_every_penalty_is_added_once(method: str | None, accumulate: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one step of rate 1 with and without: the difference is the gradient of the penalties alone."""
+    monkeypatch.setattr(torch, "randn_like", torch.ones_like)  # what the Jacobian is multiplied by
+    recipe = mm.Recipe(1, 40 // accumulate, mm.SGD(1.0, momentum=0.0), mm.StepDecay(at=()), accumulate=accumulate)
+    data = nested_rings(40, 0)
+    models = [_two(weight) for weight in (0.0, 5.0)]
+    for model in models:
+        mm.fit(model, data, method=method, recipe=recipe, device="cpu", progress=False)
+    plain = _two(5.0)
+    plain(data.prepare(data.train.inputs))
+    own, above = (layer.penalty for layer in (plain[1], plain[3]))
+    penalties = (own, above) if method is None or "decoupled" not in method else (own,)
+    expected = torch.autograd.grad(sum(penalties), [*plain[1].parameters()])
+    steps = [a - b for a, b in zip(models[0][1].parameters(), models[1][1].parameters(), strict=True)]
+    torch.testing.assert_close(steps, [*expected], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "method", ["target_propagation", "decoupled(auxiliary='predsim')", "layerwise(global_weight=0.5)"]
+)
+def test_a_method_that_takes_a_share_of_its_losses_takes_no_penalty(method: str) -> None:
+    with pytest.raises(ValueError, match="jacobian_weight=5, .*'backpropagation'"):
+        mm.fit(_two(5.0), nested_rings(40, 0), method=method, progress=False)
+
+
 def test_counts_survive_a_stop_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
     def stopped_at(step: int) -> Callback:
         def callback(event: Event) -> None:

@@ -413,3 +413,24 @@ def test_slopes_in_bfloat16_are_those_of_float64_to_the_last_digits(name: str, t
         else:
             torch.testing.assert_close(slopes[0].double(), slopes[1], rtol=0.08, atol=0.02)
         assert ((slopes[0] == 0) == (slopes[1].abs() < 1e-30)).all()
+
+
+@pytest.mark.parametrize("wired", [False, True])
+def test_thresholds_that_would_run_again_without_their_targets_are_refused(wired: bool) -> None:
+    torch.manual_seed(0)
+    blocks = [nn.Sequential(nn.Linear(6, 6), mm.Sign(), nn.Linear(6, 6)) for _ in range(3)]
+    body = nn.Sequential(*blocks) if wired else mm.unroll("heavy_ball", blocks, memory="reversible")
+    if wired:
+        mm.rewire(body, "heavy_ball", memory="reversible")
+    batch = torch.randn(5, 6), torch.zeros(5, dtype=torch.long)
+    with pytest.raises(ValueError, match="thresholds, .*memory='checkpoint'"):
+        mm.TargetPropagation().backward(nn.Sequential(nn.Linear(6, 6), body).train(), *batch)
+
+
+def test_thresholds_in_an_equilibrium_need_a_gradient_that_is_linear() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 6), mm.Equilibrium(nn.Sequential(nn.Linear(6, 6), mm.Sign())), nn.Linear(6, 3))
+    batch = torch.randn(5, 6), torch.zeros(5, dtype=torch.long)
+    mm.TargetPropagation().backward(model, *batch)
+    with pytest.raises(ValueError, match="thresholds in an equilibrium.*'soft_hinge'"):
+        mm.TargetPropagation(loss="hinge").backward(model, *batch)

@@ -1,4 +1,4 @@
-"""Parameters by the places at which modules hold them, so that a module can run again with those that it had."""
+"""Parameters and buffers by the places where modules hold them, so that a module can run again with those it had."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,10 +7,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import MisuseError
-from .internals import own_parameters, version
+from .internals import own_buffers, own_parameters, version
 
 Place = tuple[dict[str, Any], str, Tensor]
-"""The dictionary that a module keeps a parameter in, its name there, and the parameter."""
+"""The dictionary that a module keeps a parameter or buffer in, its name there, and the tensor."""
 
 
 def places_in(modules: Iterable[nn.Module]) -> list[Place]:
@@ -18,6 +18,12 @@ def places_in(modules: Iterable[nn.Module]) -> list[Place]:
     tables = [own_parameters(module) for module in modules]
     named = [(table, name, p) for table in tables for name, p in table.items() if p is not None]
     return [(table, name, p) for table, name, p in named if not hasattr(p, "placements")]
+
+
+def buffers_in(modules: Iterable[nn.Module]) -> list[Place]:
+    """The places of the buffers that modules hold themselves."""
+    tables = [own_buffers(module) for module in modules]
+    return [(table, name, b) for table in tables for name, b in table.items() if b is not None]
 
 
 def cut_off(places: Iterable[Place]) -> list[Place]:
@@ -28,7 +34,7 @@ def cut_off(places: Iterable[Place]) -> list[Place]:
 
 @contextmanager
 def swapped(places: Sequence[Place]) -> Iterator[None]:
-    """A context in which parameters are in their places: those that a module had when it ran first."""
+    """A context in which tensors are in their places: those that a module had when it ran first."""
     others = [(table, name, table[name], p) for table, name, p in places if table.get(name) is not p]
     for table, name, _, p in others:
         table[name] = p

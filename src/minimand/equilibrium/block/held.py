@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 
 from ..._support.errors import MinimandError
 from ..._support.torch.internals import BatchNorm, NormBase, own_buffers
-from ..._support.torch.places import cut_off, places_in, swapped
+from ..._support.torch.places import buffers_in, cut_off, places_in, swapped
 
 Generators = list[Tensor]
 
@@ -31,6 +31,7 @@ class Held:
         """Whether the block draws random numbers of torch; known after its first call."""
         self.modes = [(part, part.training) for part in block.modules()]
         self.places = cut_off(places_in(block.modules()))
+        self._buffers = buffers_in(block.modules())
         self.parts = _parts_that_change(block)
         buffers = [own_buffers(part) for part in self.parts]
         self._copies = [(table, name, b.clone()) for table in buffers for name, b in table.items() if b is not None]
@@ -63,7 +64,7 @@ class Held:
         for part, training in others:
             part.training = not training
         try:
-            with autocast, swapped(self.places), _generators_back(self.device, self.is_random):
+            with autocast, swapped([*self.places, *self._buffers]), _generators_back(self.device, self.is_random):
                 yield
         finally:
             for part, training in others:

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..._support.torch.places import check_unwritten, swapped, versions_of
 from ...algorithms import leaves
-from .replay import Run, first_run, parameters_of, second_run
+from .replay import Run, buffers_of, first_run, parameters_of, second_run
 
 
 def keeps_a_graph(x: Any) -> bool:
@@ -23,7 +23,8 @@ def keeps_a_graph(x: Any) -> bool:
 def checkpointed(module: nn.Module, call: Callable[[Any], Any], x: Any) -> Any:
     """What `call` gives for a tensor or state x, by `torch.utils.checkpoint`; running averages move once."""
     runs: list[Run] = []
-    places = parameters_of(module)  # `torch.func.functional_call` has others there for the forward pass alone
+    # `torch.func.functional_call` has others there for the forward pass alone.
+    places, buffers = parameters_of(module), buffers_of(module)
     versions = versions_of(places)
 
     class _First:
@@ -40,7 +41,7 @@ def checkpointed(module: nn.Module, call: Callable[[Any], Any], x: Any) -> Any:
         def __enter__(self) -> None:
             check_unwritten(places, versions)
             self.context = ExitStack()
-            self.context.enter_context(swapped(places))
+            self.context.enter_context(swapped([*places, *buffers]))
             self.context.enter_context(second_run(module, runs[0]))
 
         def __exit__(self, *error: Any) -> None:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ..._support.errors import MinimandError
+from ...equilibrium import Equilibrium
+from ...layers.thresholds import Threshold
 from ..undisturbed import buffers_back
 from .arithmetic import relative
 from .reversible import Pass
@@ -53,12 +55,25 @@ def _check(run: Pass, t: int, first: Sequence[Tensor], again: Sequence[Tensor]) 
 
 
 def check_blocks(modules: Sequence[nn.Module]) -> None:
-    """Raise MinimandError for blocks that are sharded: their parameters are away when they run again."""
+    """Raise MinimandError for blocks with a part that cannot run backwards."""
     for module in modules:
-        is_wrapped = type(module).__name__.startswith("FSDP")
-        name = next((n for n, p in module.named_parameters() if is_wrapped or hasattr(p, "placements")), None)
-        if name is not None:
+        name = type(module).__name__
+        is_wrapped = name.startswith("FSDP")
+        sharded = next((n for n, p in module.named_parameters() if is_wrapped or hasattr(p, "placements")), None)
+        if sharded is not None:  # its values are away when the block runs again
             raise MinimandError(
-                f"{name} of {type(module).__name__} is sharded (FSDP), which memory='reversible' cannot run with; "
-                "expected DistributedDataParallel, or memory='checkpoint' with FSDP."
+                f"{sharded} of {name} is sharded (FSDP), which memory='reversible' cannot run with; expected "
+                "DistributedDataParallel, or memory='checkpoint' with FSDP."
             )
+        for part in module.modules():
+            if isinstance(part, Equilibrium) and part.jacobian_weight and part.training:
+                raise MinimandError(
+                    f"an equilibrium in {name} has jacobian_weight={part.jacobian_weight:g}, a penalty of the loss, of "
+                    "which memory='reversible' keeps no graph; expected jacobian_weight=0, or memory='checkpoint'."
+                )
+            if isinstance(part, Threshold) and part.rule is not None:
+                raise MinimandError(
+                    f"{name} has thresholds, which target propagation gives targets in one pass, and with "
+                    "memory='reversible' they run again in the backward pass; expected memory='checkpoint', or "
+                    "mm.TargetPropagation(recompute=True) and no memory."
+                )

@@ -21,9 +21,9 @@ from ..._support.torch.internals import (
     own_modules,
     version,
 )
-from ..._support.torch.places import Place, places_in
+from ..._support.torch.places import Place, buffers_in, places_in
 from ...blocks.transformer import SecondHalfStep
-from ...equilibrium import Equilibrium
+from ...equilibrium import Equilibrium, Tally
 
 BufferPlace = tuple[dict[str, Tensor | None], str]
 """A buffer: the dictionary that its module keeps it in, and its name there."""
@@ -79,6 +79,9 @@ def second_run(module: nn.Module, run: Run) -> Iterator[None]:
                 part.training = training
             if isinstance(part, BatchNorm | InstanceNorm) and part.training:
                 stack.enter_context(_still(part))
+            if isinstance(part, Equilibrium):  # what is told of its calls is told of the first run
+                stack.callback(vars(part).update, tally=part.tally, penalty=part.penalty)
+                part.tally = Tally()
         after = [(generator, generator.get_rng_state()) for generator, _ in run.random]
         for generator, state in run.random:
             generator.set_rng_state(state)
@@ -160,6 +163,11 @@ class Precision:
 def parameters_of(module: nn.Module) -> list[Place]:
     """The parameters of what a block runs, each with its place."""
     return places_in(parts(module))
+
+
+def buffers_of(module: nn.Module) -> list[Place]:
+    """The buffers of what a block runs, each with its place."""
+    return buffers_in(parts(module))
 
 
 def parts(module: nn.Module) -> list[nn.Module]:

@@ -14,7 +14,7 @@ from ...theory.dynamics.recurrence import Call, Recurrence
 from ..realization.program import factor_of
 from .arithmetic import Floats, States, Step, times
 from .integers import Integers
-from .replay import Precision, Run, first_run, parameters_of, second_run
+from .replay import Precision, Run, buffers_of, first_run, parameters_of, second_run
 from .scaled import Scalar
 
 Ask = Callable[[int, str, Tensor], Tensor]
@@ -103,6 +103,7 @@ class _Step(torch.autograd.Function):
     def forward(ctx: Any, run: Pass, t: int, places: Sequence[Place], lags: int, factors: int, *tensors: Any) -> Any:
         ctx.run, ctx.t, ctx.lags = run, t, lags
         ctx.places, ctx.versions = cut_off(places), versions_of(places)
+        ctx.buffers = [place for module in run.modules[t] for place in buffers_of(module)]
         ctx.shapes = [f.shape if isinstance(f, Tensor) else () for f in tensors[1 + lags : 1 + lags + factors]]
         states = cast(States, run.states)
         query = states.query
@@ -121,7 +122,7 @@ class _Step(torch.autograd.Function):
         check_unwritten(ctx.places, ctx.versions)
         states, step = cast(States, run.states), run.steps[t]
         states.look_back()
-        point, answers = run.again(t, states.query, ctx.places)
+        point, answers = run.again(t, states.query, [*ctx.places, *ctx.buffers])
         states.retreat(step, [answer.detach() for answer in answers])
         if t == 0 and isinstance(states, Floats) and states.remainder is not None:
             run.remainder(states.remainder)

@@ -30,6 +30,11 @@ class Method:
     """Whether `backward` may be given a batch part by part (`Recipe.accumulate`): its gradients of the parts add up to
     those of the batch."""
 
+    @property
+    def takes_penalties(self) -> bool:
+        """Whether a loss that `backward` is given may have penalties of layers added: all its gradients are summed."""
+        return True
+
     def check(self, world_size: int) -> None:
         """Raise MinimandError where the method's options do not suit a number of processes; nothing is done yet."""
 

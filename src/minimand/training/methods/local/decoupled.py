@@ -75,6 +75,10 @@ class Decoupled(Method):
         if sources := auxiliary_sources("Decoupled", self.auxiliary):
             object.__setattr__(self, "references", (*self.references, *sources))
 
+    @property
+    def takes_penalties(self) -> bool:
+        return self.auxiliary != "predsim"  # of whose loss a share is taken
+
     def check(self, world_size: int) -> None:
         check_processes("Decoupled", self.auxiliary, world_size)
         if world_size == 1 and self.buffer is not None:

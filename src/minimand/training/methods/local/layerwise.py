@@ -97,6 +97,10 @@ class Layerwise(Method):
                 "one rests; expected 'auglocal', which copies it, or mm.Decoupled."
             )
 
+    @property
+    def takes_penalties(self) -> bool:
+        return self.auxiliary != "predsim" and not self.global_weight  # of either a share is taken of a loss
+
     def plan(self, model: nn.Module, example: Callable[[], Tensor], num_outputs: int, epochs: int) -> Plan:
         """The problems of training one block after another, each below its auxiliary classifier."""
         x = example()

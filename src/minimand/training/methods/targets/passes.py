@@ -14,6 +14,7 @@ from ...._support.clock import timed
 from ...._support.errors import MinimandError
 from ...._support.torch.internals import TreeSpec, tree_flatten, tree_unflatten
 from ...._support.torch.seeds import drawing_from, torch_state
+from ....equilibrium import Equilibrium
 from ....layers.thresholds import Heaviside, Threshold, activations_by
 from ....networks import as_network
 from ....networks.compiled import unwrapped
@@ -53,6 +54,7 @@ class TargetPass:
         self.saved = SavedActivations()
         self._module = unwrapped(model)
         self._searching = rules.targets in SEARCHES
+        self._check_equilibria()
         # By the number of the threshold: its activation, and its targets with their weights.
         self._activations: dict[int, PackedActivation] = {}
         self._targets: dict[int, tuple[Tensor, Tensor]] = {}
@@ -77,6 +79,18 @@ class TargetPass:
             raise MinimandError(
                 f"{type(self._module).__name__} has no thresholds to set targets for; mm.harden(model, mm.Sign()) puts "
                 "them in the place of its activations, and mm.Backpropagation() trains it as it is."
+            )
+
+    def _check_equilibria(self) -> None:
+        """Raise MinimandError for thresholds in an equilibrium, unless their gradient is linear, as its solve takes."""
+        if self.rules.targets == "sign" and self.rules.weighted and self.rules.loss.linear:
+            return
+        layers = [part for part in self._module.modules() if isinstance(part, Equilibrium)]
+        if any(isinstance(part, Threshold) for layer in layers for part in layer.modules()):
+            raise MinimandError(
+                f"{type(self._module).__name__} has thresholds in an equilibrium, whose gradient solves a linear "
+                "equation, and with these targets that of a threshold is not linear; expected targets='sign', "
+                "weighting='gradient' and a loss such as 'soft_hinge'."
             )
 
     @contextmanager

@@ -76,6 +76,10 @@ class TargetPropagation(Method):
         if isinstance(self.output_loss, str) and self.output_loss != "cross_entropy":
             raise unknown_name("output loss", self.output_loss, ("cross_entropy",))
 
+    @property
+    def takes_penalties(self) -> bool:
+        return False  # the loss is computed of samples, and with targets tried
+
     def check(self, world_size: int) -> None:
         if world_size > 1 and (self.recompute or self.targets in SEARCHES):
             raise MinimandError(
