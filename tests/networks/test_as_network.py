@@ -335,6 +335,9 @@ def test_what_cannot_be_cut_says_why() -> None:
     rewired = mm.rewire(Model(lambda h: h), "heavy_ball")
     with pytest.raises(ValueError, match="Model is rewired: .* Undo it first"):
         mm.as_network(rewired, x)
+    chain = nn.Sequential(nn.Linear(4, 4), *(nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(3)))
+    with pytest.raises(ValueError, match="Sequential is rewired: .* Undo it first"):
+        mm.as_network(mm.rewire(chain, "heavy_ball"), x)
 
 
 def test_what_comes_between_blocks_follows_the_batch_size() -> None:

@@ -203,6 +203,13 @@ def test_flops_count_the_products_of_fused_attention_on_a_cpu_too(groups: int) -
     assert counter.get_total_flops() == 7 * product  # backward the weights again, and four more
 
 
+def test_flops_are_those_of_any_precision_and_of_every_call() -> None:
+    """The first call of an equilibrium asks its block a few times more, to see whether it is a function."""
+    assert count_flops(nn.Linear(5, 7).double(), (5,)) == 2 * 5 * 7
+    model = nn.Sequential(nn.Linear(4, 8), mm.Equilibrium(nn.Sequential(nn.Linear(8, 8), nn.Tanh())), nn.Linear(8, 3))
+    assert count_flops(model, (4,)) == count_flops(model, (4,))
+
+
 def test_a_model_that_does_not_run_has_no_flops() -> None:
     assert count_flops(nn.Linear(5, 7), (4,)) is None
 

@@ -124,6 +124,13 @@ def _with(*between: nn.Module) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 4, 3), *between, nn.Conv2d(4, 4, 3), *head)
 
 
+def _tied(layer: nn.Conv2d) -> nn.Sequential:
+    """Two layers of one weight, which would be two weights behind its removal."""
+    other = nn.Conv2d(4, 4, 3)
+    other.weight = layer.weight
+    return nn.Sequential(layer, other)
+
+
 @pytest.mark.parametrize(
     ("model", "remaining", "message"),
     [
@@ -136,7 +143,9 @@ def _with(*between: nn.Module) -> nn.Sequential:
         (_with(nn.Softmax(1)), {"0": [1]}, "of the Softmax that follows"),
         (_with(nn.Conv2d(4, 4, 3, groups=2)), {"0": [1]}, "2 groups"),
         (_with(nn.Conv2d(4, 4, 3, groups=2)), {"1": [1]}, "filters of 1 cannot be removed: it has 2 groups"),
-        (_with(nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3))), {"0": [1]}, "parametrize"),
+        (_with(nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3))), {"0": [1]}, "computed from another"),
+        (_with(_tied(nn.Conv2d(4, 4, 3))), {"1.0": [1]}, "filters of 1.0 cannot be removed: it shares a weight"),
+        (_with(_tied(nn.Conv2d(4, 4, 3))), {"0": [1]}, "of the Conv2d that follows, it shares a weight"),
         (nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Linear(4, 2)), {"0": [1]}, "not flattened"),
     ],
 )

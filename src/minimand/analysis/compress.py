@@ -273,7 +273,7 @@ def _removals(model: nn.Module, problems: Sequence[Problem]) -> list[Removal | N
         chains = [[*after, *leaves(*above, network.head)]]
         if not module.is_last:
             chains.append([*after, *leaves(module.head)])
-        removals.append(Removal(layer, chains, names[layer]))
+        removals.append(Removal(model, layer, chains, names[layer]))
     if not any(removals):
         kinds = ", ".join(dict.fromkeys(type(leaf).__name__ for leaf in leaves(*network.layers)))
         raise MinimandError(

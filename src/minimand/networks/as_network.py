@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .._support.errors import MinimandError, WrongTypeError
 from .._support.torch.internals import tree_flatten, tree_map, tree_unflatten, uncompiled
-from .cutting.cut import cut, unfolded
+from .cutting.cut import check_unwired, cut, unfolded
 from .cutting.repeated import blocks
 from .kinds import POOLS, check_model, starts_layer
 from .protocol import Network, SplitNetwork, is_network
@@ -37,6 +37,7 @@ def as_network(model: nn.Module, example: Any = None) -> Network:
         return model
     is_chain = type(model).forward is nn.Sequential.forward
     children = unfolded(model) if is_chain else []
+    check_unwired(model, children)
     if sum(starts_layer(child) for child in children) > 1:
         return _chain(model, children, example)
     if is_chain and not list(blocks(model)):

@@ -11,19 +11,24 @@ from torch import Tensor, nn
 from .._support.torch.flops import FlopCounter
 from .._support.torch.internals import TorchDispatchMode, storage_id, tree_leaves, uncompiled
 from .._support.torch.modes import evaluation_mode
+from ..equilibrium import Equilibrium
 
 
 def count_flops(model: nn.Module, shape: tuple[int, ...], tokens: bool = False) -> int | None:
     """Floating-point operations of a forward pass of one sample: two for each multiplication with its addition.
 
     Only matrix products, convolutions and attention count, as is usual; attention whole, causal or not. A sample may be
-    one of token ids. None if the model does not run on a batch of one.
+    one of token ids. Of an equilibrium those of a solve from zero count. None if the model does not run on a batch of
+    one.
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(()))
+    x = torch.zeros(1, *shape, device=like.device, dtype=torch.long if tokens else like.dtype)
     try:
-        with evaluation_mode(model), torch.no_grad(), FlopCounter() as counter:
-            kind = torch.long if tokens else torch.float
-            uncompiled(model)(torch.zeros(1, *shape, device=device, dtype=kind))
+        with evaluation_mode(model), torch.no_grad():
+            if any(isinstance(part, Equilibrium) for part in model.modules()):
+                uncompiled(model)(x)  # the first call of one asks its block a few times more
+            with FlopCounter() as counter:
+                uncompiled(model)(x)
     except (RuntimeError, ValueError, TypeError):  # somebody else's model may want another batch
         return None
     return counter.get_total_flops()

@@ -1,15 +1,15 @@
 """Filters of a chain of layers, removed for good: what is left is an ordinary, narrower network."""
 
 import copy
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
 
 from .._support.errors import MinimandError, unknown_name
-from .._support.torch.internals import BatchNorm
+from .._support.torch.internals import BatchNorm, own_parameters
 from ..networks.as_network import as_network
 from .changes import Change, Model
 
@@ -58,7 +58,7 @@ def remove_filters(model: Model, keep: Mapping[str, Sequence[int]], example: Any
         if name not in named:
             raise unknown_name(f"layer with filters in {type(model).__name__}", name, named)
         layer = named[name]
-        removals.append(Removal(layer, [chain[chain.index(layer) + 1 :]], name))
+        removals.append(Removal(model, layer, [chain[chain.index(layer) + 1 :]], name))
         count = filters(layer)
         right = all(isinstance(i, int) and 0 <= i < count for i in indices) and len(set(indices)) == len(indices)
         if not indices or not right:
@@ -87,12 +87,14 @@ def filters(layer: FilterLayer) -> int:
 class Removal:
     """The modules that change when filters of a layer are removed, listed before anything is changed.
 
-    `chains` is all that the layer's output goes through; MinimandError says why its filters cannot be removed.
+    `chains` is all that the output of a layer of `model` goes through; MinimandError says why its filters cannot be
+    removed.
     """
 
-    def __init__(self, layer: FilterLayer, chains: Iterable[Sequence[nn.Module]], name: str) -> None:
+    def __init__(self, model: nn.Module, layer: FilterLayer, chains: Iterable[Sequence[nn.Module]], name: str) -> None:
         self.layer, self.name = layer, name
-        if why := _why_not(layer, [layer]):
+        self._holders = Counter(id(p) for module in model.modules() for p in own_parameters(module).values())
+        if why := self._why_not(layer, [layer]):
             raise MinimandError(f"filters of {name} cannot be removed: {why}.")
         # Of each input of a module, the filter that it comes from.
         self.readers: dict[nn.Module, Tensor] = {}
@@ -104,7 +106,7 @@ class Removal:
         readers: dict[nn.Module, Tensor] = {}
         for module in chain:
             if isinstance(module, FilterLayer | BatchNorm):
-                why = _why_not(module, chain)
+                why = self._why_not(module, chain)
                 if isinstance(module, nn.Linear) and not flat:
                     why = "it reads maps that are not flattened"
                 each, remainder = divmod(_inputs(module), len(origins))
@@ -123,6 +125,18 @@ class Removal:
                     raise self._error(module, f"it does not keep channels apart; {_CHAIN}")
                 origins = origins[traced]
         raise MinimandError(f"filters of {self.name} cannot be removed: no layer reads them, they are the output.")
+
+    def _why_not(self, module: nn.Module, chain: Sequence[nn.Module]) -> str:
+        """Why a module cannot change; empty where it can."""
+        if isinstance(module, nn.Conv2d) and module.groups > 1:
+            return f"it has {module.groups} groups, and channels of a group go together"
+        if isinstance(module, FilterLayer) and "weight" not in own_parameters(module):
+            return "its weight is computed from another one (torch.nn.utils)"
+        if any(self._holders[id(p)] > 1 for p in module.parameters(recurse=False)):
+            return "it shares a weight with another layer"
+        if sum(module is other for other in chain) > 1:
+            return "it is used twice"
+        return ""
 
     def _error(self, module: nn.Module, why: str) -> MinimandError:
         follows = type(module).__name__
@@ -158,16 +172,6 @@ def origins_through(module: nn.Module, channels: int, flat: bool) -> Tensor | No
         return None
     table = torch.stack(depends)
     return table.int().argmax(0) if bool((table.sum(0) == 1).all()) else None
-
-
-def _why_not(module: nn.Module, chain: Sequence[nn.Module]) -> str:
-    if isinstance(module, nn.Conv2d) and module.groups > 1:
-        return f"it has {module.groups} groups, and channels of a group go together"
-    if is_parametrized(module):
-        return "its weight is computed from another one (torch.nn.utils.parametrize)"
-    if sum(module is other for other in chain) > 1:
-        return "it is used twice"
-    return ""
 
 
 def _inputs(module: nn.Module) -> int:

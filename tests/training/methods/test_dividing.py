@@ -166,3 +166,29 @@ def wide() -> nn.Sequential:
 def test_too_many_convolutions_without_padding_are_named() -> None:
     with pytest.raises(ValueError, match="half of a map of 8 x 8 is too small for them; expected at most 1"):
         mm.fit(wide(), (digits(64), digits(32)), method=mm.Layerwise(3, auxiliary="vgg"), recipe=recipe())
+
+
+def _tokens(**options: Any) -> tuple[nn.Module, Any]:
+    torch.manual_seed(0)
+    x = torch.randint(5, (20, 6))
+    model = mm.create_model("gpt_nano", num_tokens=5, context=6, width=8, heads=2, depth=2, **options)
+    return model, ((x, x), (x, x))
+
+
+def test_half_steps_that_ask_one_block_twice_are_not_divided() -> None:
+    """Else a module would be trained by the losses of two, and in a process of its own asked as it was at the start."""
+    model, (train, _) = _tokens(splitting="strang")
+    assert divided(model, as_network(model), 1, train[0])[0] == [range(3), range(3, 6)]
+
+
+def test_a_weight_that_is_trained_after_states_that_it_made_were_kept_is_refused() -> None:
+    for start in (0, -1):
+        model, data = _tokens(tied=True)
+        with pytest.raises(ValueError, match="weight module.1.weight of block 3 is shared .*cache='off', .*tied=False"):
+            mm.fit(model, data, method=mm.Layerwise(auxiliary="linear", cache="memory", start=start), progress=False)
+
+
+def test_a_memory_that_layers_run_one_by_one_cannot_keep_is_told() -> None:
+    model, (train, _) = _tokens(algorithm="heavy_ball(momentum=0.9)", memory="reversible")
+    with pytest.warns(UserWarning, match="memory='reversible' of the model has no effect"):
+        divided(model, as_network(model), 1, train[0])

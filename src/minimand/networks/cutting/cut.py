@@ -1,6 +1,6 @@
 """Any model as stem, layers and head: where it is cut, and the proof that its parts are the model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -64,11 +64,7 @@ def _places(model: nn.Module) -> _Places:
     free = frozenset(block for name, block in repeated.items() if name not in wired)
     if free:
         return _Places(free, True)
-    if wired:
-        raise MinimandError(
-            f"{type(model).__name__} is rewired: its algorithm carries a state of its own from block to block, which "
-            "cannot be cut. Undo it first, mm.changes(model).undo(), or take a network of mm.create_model."
-        )
+    check_unwired(model, repeated.values())
     chains = [m for m in model.modules() if type(m).forward is nn.Sequential.forward]
     starters = [child for chain in chains for child in unfolded(chain) if starts_layer(child)]
     starters = [m for m in starters if type(m).forward is not nn.Sequential.forward]
@@ -79,6 +75,15 @@ def _places(model: nn.Module) -> _Places:
             f"of layers, or a network with stem, layers, head and read(j, state). Its children are {kinds or 'none'}."
         )
     return _Places(frozenset(starters), False)
+
+
+def check_unwired(model: nn.Module, blocks: Iterable[nn.Module]) -> None:
+    """Raise MinimandError if an algorithm is wired around some of the blocks between which a model would be cut."""
+    if any(map(_is_wired, blocks)):
+        raise MinimandError(
+            f"{type(model).__name__} is rewired: its algorithm carries a state of its own from block to block, which "
+            "cannot be cut. Undo it first, mm.changes(model).undo(), or take a network of mm.create_model."
+        )
 
 
 def unfolded(chain: nn.Module) -> list[nn.Module]:

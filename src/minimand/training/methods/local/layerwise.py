@@ -38,8 +38,9 @@ class Layerwise(Method):
     Block j and its classifier see what the blocks before it give, which are frozen and in evaluation mode; the first
     block takes the stem along. The classifier of the last block is the network's own head, so that the trained model
     is the network itself. With `hidden_layers` = k a block is trained below k - 1 hidden layers (the paper's k). A
-    learnable coefficient that only a later layer reads is not trained. A layer without a derivative may stand anywhere:
-    it begins the block after it, and no gradient has to cross it.
+    learnable coefficient that only a later layer reads is not trained, and a weight that blocks share, as a tied head
+    does, moves with the last of them. A layer without a derivative may stand anywhere: it begins the block after it,
+    and no gradient has to cross it.
     """
 
     hidden_layers: int = 1
@@ -148,11 +149,28 @@ class Layerwise(Method):
     def _cache(self, model: nn.Module, network: Network, problems: list["Shallow"], x: Tensor) -> Cache | None:
         if self.cache == "off":
             return None
+        self._check_shared(problems)
         below = problems[:-1]
         if problems[0].block.start:
             below = [Shallow(model, network, range(problems[0].block.start), nn.Identity()), *below]
         steps = [problem.through for problem in below]
         return Cache(steps, x, self.cache, DTYPES[self.cache_precision], self.views, len(problems) - len(below))
+
+    def _check_shared(self, problems: list["Shallow"]) -> None:
+        """Raise MinimandError for a weight that is trained after states which it made were kept."""
+        first = problems[0]
+        below = nn.ModuleList([first.network.stem, *first.network.layers[: first.block.start]])
+        made = set(below.parameters()) if first.block.start else set()
+        for problem in problems:
+            held = [part for part in (problem.stem, problem.layers, problem.head) if part is not None]
+            for name, parameter in nn.ModuleList(held).named_parameters():
+                if parameter in made and parameter.requires_grad:
+                    raise MinimandError(
+                        f"Layerwise.cache is {self.cache!r}, but the weight {name.partition('.')[2]} of block "
+                        f"{problem.block.start} is shared with layers below, and states that those gave are kept; "
+                        "expected cache='off', or a model without shared weights, as a language model of tied=False is."
+                    )
+            made.update(p for part in held[: None if problem.is_last else -1] for p in part.parameters())
 
     def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         if not self.global_weight and self.auxiliary != "predsim":

@@ -1,5 +1,6 @@
 """How the layers of a network are divided into blocks, each of which learns by a head of its own."""
 
+import warnings
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
@@ -12,6 +13,7 @@ from ...._support.torch.modes import evaluation_mode
 from ....networks import Network, UnrolledLayer
 from ....networks.arguments import as_arguments
 from ....networks.as_network import learns, states
+from ....networks.memory.replay import parts
 
 
 class StateHead(nn.Module):
@@ -64,9 +66,12 @@ def divided(model: nn.Module, network: Network, size: int, x: Tensor) -> tuple[l
     """Blocks of `size` layers that learn, and the shape of a sample of what is read above each.
 
     A layer with nothing to learn joins the block before it. One that no gradient goes through, such as somebody's rule
-    engine, begins the next block, as what is before it could not learn from above it.
+    engine, begins the next block, as what is before it could not learn from above it. Layers of which a later one asks
+    what an earlier one holds, as half steps of a splitting do, stay together.
     """
     blocks, shapes = [], []
+    joined = _asking_again(network)
+    _warn_of_memory(network)
     with evaluation_mode(model):
         with torch.no_grad():
             args, kwargs = as_arguments(x)
@@ -75,7 +80,7 @@ def divided(model: nn.Module, network: Network, size: int, x: Tensor) -> tuple[l
         start, learning = 0, 0
         above: Any = None
         for j, (layer, (after, passed)) in enumerate(zip(network.layers, states(network.layers, state), strict=True)):
-            if learning and (not passed or (learns(layer) and learning == size)):
+            if learning and j not in joined and (not passed or (learns(layer) and learning >= size)):
                 blocks.append(range(start, j))
                 with torch.no_grad():
                     read = as_read(network, j - 1, above)
@@ -84,6 +89,27 @@ def divided(model: nn.Module, network: Network, size: int, x: Tensor) -> tuple[l
             learning += learns(layer)
             above = after
     return [*blocks, range(start, len(network.layers))], shapes
+
+
+def _asking_again(network: Network) -> set[int]:
+    """The layers before which a network cannot be divided: what is held before them is asked again behind."""
+    holders: dict[nn.Module, int] = {}
+    for k, layer in enumerate(network.layers):
+        holders.update(dict.fromkeys(layer.modules(), k))
+    asked = [
+        (k, holders.get(m, k)) for k, layer in enumerate(network.layers) for m in {*parts(layer)} - {*layer.modules()}
+    ]
+    return {j for k, holder in asked for j in range(holder + 1, k + 1)}
+
+
+def _warn_of_memory(network: Network) -> None:
+    memories = {layer.stage.memory for layer in network.layers if isinstance(layer, UnrolledLayer)} - {"store"}
+    for memory in sorted(memories):
+        warnings.warn(
+            f"memory={memory!r} of the model has no effect in training layer by layer, or with heads between layers: "
+            "what they keep for the backward pass is kept.",
+            stacklevel=2,
+        )
 
 
 def divided_into(
