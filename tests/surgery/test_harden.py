@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -167,6 +168,34 @@ def test_what_cannot_be_read_stays_real_and_it_is_said() -> None:
     with pytest.warns(UserWarning, match="3 activations of Sequential .* cannot read, and stay real \\(2\\); 1 become"):
         mm.harden(model, "sign")
     assert "stays real: 2: 3 activations called as functions" in str(mm.changes(model))
+
+
+class _Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + F.relu(self.map(x))
+
+
+@pytest.mark.parametrize("memory", ["store", "checkpoint"])
+def test_layers_are_hardened_before_they_are_rewired_and_after_it(memory: Any) -> None:
+    torch.manual_seed(0)
+    plain, x = nn.Sequential(*(_Residual() for _ in range(3))), torch.randn(4, 6)
+    hardened = mm.harden(copy.deepcopy(plain), "sign")
+    first = mm.rewire(copy.deepcopy(hardened), "heavy_ball", memory=memory)
+    wired = mm.rewire(copy.deepcopy(plain), "heavy_ball", memory=memory)
+    if memory != "store":
+        with pytest.raises(ValueError, match="as of a layer rewired with a memory: harden it before"):
+            mm.harden(wired, "sign")
+        return
+    after = mm.harden(wired, "sign")
+    assert torch.equal(first(x), after(x))
+    assert not torch.equal(after(x), hardened(x))
+    mm.changes(after)[-1].undo()
+    assert torch.equal(after(x), mm.rewire(copy.deepcopy(plain), "heavy_ball")(x))
+    assert torch.equal(mm.changes(after).undo()(x), plain(x))
 
 
 def test_functions_that_a_module_holds() -> None:

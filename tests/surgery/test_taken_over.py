@@ -1,6 +1,7 @@
 """Pretrained layers that are trained in the memory of one: the gradients of those that store everything."""
 
 import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -52,6 +53,22 @@ def test_layers_that_keep_less_have_the_gradients_of_those_that_store(make: Any,
     with torch.no_grad():
         outputs: list[Any] = [m.eval()(**batch) for m in (other, model)]
     assert torch.equal(*(getattr(output, "logits", output) for output in outputs))
+
+
+@pytest.mark.parametrize("at", ["blocks", "branches"])
+def test_copies_and_pickles_run_as_the_model_does(at: Any) -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0, batch_first=True, norm_first=True)
+    model = mm.rewire(
+        nn.TransformerEncoder(layer, 3, enable_nested_tensor=False), "leapfrog", at=at, memory="reversible"
+    )
+    batch = {"src": torch.randn(2, 4, 8)}
+    expected = _gradients(model, batch)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        torch.testing.assert_close(_gradients(other, batch), expected)
+        mm.changes(other).undo()
+        assert not any("forward" in vars(part) for part in other.modules())
+    torch.testing.assert_close(_gradients(model, batch), expected)
 
 
 def _encoder(memory: Any) -> nn.TransformerEncoder:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .._support.errors import MisuseError
+from .._support.torch.internals import replaced_forward
 
 _NAMES = ["relu", "relu6", "leaky_relu", "rrelu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish"]
 _NAMES += ["hardtanh", "tanh", "softplus", "softsign", "relu_", "leaky_relu_", "rrelu_", "elu_", "selu_", "celu_"]
@@ -37,9 +38,9 @@ class HardForward:
 
     def __init__(self, module: nn.Module, sources: dict[bool, tuple[str, dict[str, Any]]]) -> None:
         self.module, self.sources = module, sources
-        signature = inspect.signature(type(module).forward)
-        self.defaults = {n: p.default for n, p in signature.parameters.items() if p.default is not p.empty}
-        self.names = [name for name in signature.parameters if name != "self"]
+        _, *parameters = inspect.signature(type(module).forward).parameters.values()  # but for the module itself
+        self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        self.names = [p.name for p in parameters]
         self.functions = {training: _function(*source) for training, source in sources.items()}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -98,8 +99,10 @@ def calls(kind: type[nn.Module]) -> int:
 def read(module: nn.Module) -> dict[bool, torch.fx.Graph] | str:
     """What a module does in training and in evaluation; text says why it cannot be read."""
     parameters = inspect.signature(type(module).forward).parameters.values()
-    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters) or "forward" in module.__dict__:
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
         return "its forward takes any arguments"
+    if replaced_forward(module) is not None:
+        return "its forward is not that of its class, as of a layer rewired with a memory: harden it before"
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     graphs: dict[bool, torch.fx.Graph] = {}
     before = module.training

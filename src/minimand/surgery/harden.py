@@ -92,8 +92,9 @@ class _Called:
                 called = getattr(node.target, "__name__", node.target)
                 self.names[f"{name}.{child}".removeprefix(".")] = f"{called}, called as a function"
                 self._undo.append(partial(delattr, module, child))
+            before = module.__dict__.get("forward")  # of a rewired block, that of its class
             module.__dict__["forward"] = functional.hardened(module, graphs, children)
-            self._undo.append(partial(module.__dict__.pop, "forward"))
+            self._undo.append(partial(_put_forward_back, module, before))
 
     def restore(self) -> None:
         """Put back the functions that were replaced in the modules, the last one first."""
@@ -104,6 +105,12 @@ class _Called:
 def _put_back(module: nn.Module, key: str, function: Any) -> None:
     delattr(module, key)
     setattr(module, key, function)
+
+
+def _put_forward_back(module: nn.Module, forward: Callable[..., Any] | None) -> None:
+    del module.__dict__["forward"]
+    if forward is not None:
+        module.__dict__["forward"] = forward
 
 
 def _is_function(value: Any) -> bool:

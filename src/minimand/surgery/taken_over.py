@@ -7,12 +7,14 @@ first layer runs the stage as `mm.unroll` would, and asks each layer, or each br
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
+from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .._support.errors import MinimandError, MisuseError
+from .._support.torch.internals import replaced_forward
 from ..networks.memory.checkpointed import checkpointed
 from ..networks.memory.choice import backward_recurrence
 from ..networks.memory.controller import Backwards
@@ -45,8 +47,8 @@ class TakenOver:
     def __init__(self, run: Any, layers: Sequence[nn.Module], per_layer: int) -> None:
         self.run, self.layers = run, list(layers)
         self.asked = [Asked(self, layers[k // per_layer], k) for k in range(per_layer * len(layers))]
-        self.forwards = [layer.forward for layer in layers]
-        self.before = [layer.__dict__.get("forward") for layer in layers]
+        self.before = [replaced_forward(layer) for layer in layers]
+        """What stood in the place of the `forward` of each layer's class before, if anything."""
         self.skipped: dict[int, dict[str, int | None]] = {}
         """The children that run for a branch alone, by branch, with the length of the tuple that each gives, if any."""
         self._outputs: dict[int | None, Tensor] = {}
@@ -101,7 +103,7 @@ class TakenOver:
                 raise self._two_threads()
             self._inside.append(thread)
         try:
-            return self.forwards[i](*args, **kwargs)
+            return self._layer_forward(i)(*args, **kwargs)
         finally:
             self._inside.remove(thread)
 
@@ -248,7 +250,12 @@ class TakenOver:
         return answer
 
     def _forward(self, i: int, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return self.forwards[i](*(x if a is _STATE else a for a in args), **_put(kwargs, x))
+        return self._layer_forward(i)(*(x if a is _STATE else a for a in args), **_put(kwargs, x))
+
+    def _layer_forward(self, i: int) -> Callable[..., Any]:
+        """The `forward` of layer i as it was; no bound method is kept, which a pickle would look up by its name."""
+        layer, before = self.layers[i], self.before[i]
+        return MethodType(type(layer).forward, layer) if before is None else before
 
     def _make(self) -> None:
         self.tuples = 0

@@ -58,7 +58,7 @@ def test_every_penalty_is_added_once(method: str | None, accumulate: int, monkey
     """By one step of rate 1 with and without: the difference is the gradient of the penalties alone."""
     monkeypatch.setattr(torch, "randn_like", torch.ones_like)  # what the Jacobian is multiplied by
     recipe = mm.Recipe(1, 40 // accumulate, mm.SGD(1.0, momentum=0.0), mm.StepDecay(at=()), accumulate=accumulate)
-    data = nested_rings(40, 0)
+    data: Any = nested_rings(40, 0)
     models = [_two(weight) for weight in (0.0, 5.0)]
     for model in models:
         mm.fit(model, data, method=method, recipe=recipe, device="cpu", progress=False)
@@ -66,7 +66,7 @@ def test_every_penalty_is_added_once(method: str | None, accumulate: int, monkey
     plain(data.prepare(data.train.inputs))
     own, above = (layer.penalty for layer in (plain[1], plain[3]))
     penalties = (own, above) if method is None or "decoupled" not in method else (own,)
-    expected = torch.autograd.grad(sum(penalties), [*plain[1].parameters()])
+    expected = torch.autograd.grad(penalties, [*plain[1].parameters()])
     steps = [a - b for a, b in zip(models[0][1].parameters(), models[1][1].parameters(), strict=True)]
     torch.testing.assert_close(steps, [*expected], rtol=1e-3, atol=1e-5)
 

@@ -139,8 +139,14 @@ def reopen_forward(module: nn.Module) -> None:
 
 def close_forward(module: nn.Module) -> None:
     """Take away the `forward` that `reopen_forward` gave a module."""
-    if getattr(module.__dict__.get("forward"), "__func__", None) is type(module).forward:
+    if "forward" in module.__dict__ and replaced_forward(module) is None:
         del module.__dict__["forward"]
+
+
+def replaced_forward(module: nn.Module) -> Callable[..., Any] | None:
+    """The function that was put into a module in the place of its class's `forward`; None where it has that one."""
+    forward = module.__dict__.get("forward")
+    return None if getattr(forward, "__func__", None) is type(module).forward else forward
 
 
 def same_under(kind: type[Layer_], layer: nn.Module) -> Layer_:
