@@ -160,17 +160,17 @@ class Layerwise(Method):
         """Raise MinimandError for a weight that is trained after states which it made were kept."""
         first = problems[0]
         below = nn.ModuleList([first.network.stem, *first.network.layers[: first.block.start]])
-        made = set(below.parameters()) if first.block.start else set()
+        weights_below = set(below.parameters()) if first.block.start else set()
         for problem in problems:
             held = [part for part in (problem.stem, problem.layers, problem.head) if part is not None]
             for name, parameter in nn.ModuleList(held).named_parameters():
-                if parameter in made and parameter.requires_grad:
+                if parameter in weights_below and parameter.requires_grad:
                     raise MinimandError(
                         f"Layerwise.cache is {self.cache!r}, but the weight {name.partition('.')[2]} of block "
                         f"{problem.block.start} is shared with layers below, and states that those gave are kept; "
                         "expected cache='off', or a model without shared weights, as a language model of tied=False is."
                     )
-            made.update(p for part in held[: None if problem.is_last else -1] for p in part.parameters())
+            weights_below.update(p for part in held[: None if problem.is_last else -1] for p in part.parameters())
 
     def backward(self, model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         if not self.global_weight and self.auxiliary != "predsim":

@@ -96,10 +96,10 @@ def _asking_again(network: Network) -> set[int]:
     holders: dict[nn.Module, int] = {}
     for k, layer in enumerate(network.layers):
         holders.update(dict.fromkeys(layer.modules(), k))
-    asked = [
+    questions = [
         (k, holders.get(m, k)) for k, layer in enumerate(network.layers) for m in {*parts(layer)} - {*layer.modules()}
     ]
-    return {j for k, holder in asked for j in range(holder + 1, k + 1)}
+    return {j for k, holder in questions for j in range(holder + 1, k + 1)}
 
 
 def _warn_of_memory(network: Network) -> None:
