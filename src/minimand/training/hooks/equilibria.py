@@ -48,7 +48,8 @@ class EquilibriaHook(Hook):
 
         def regularized(model: nn.Module, x: Any, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
             def both(outputs: Tensor, targets: Tensor) -> Tensor:
-                return torch.stack([loss(outputs, targets), *self._taken_penalties()]).sum()
+                penalties = self._taken_penalties()
+                return torch.stack([loss(outputs, targets), *penalties]).sum()
 
             self._taken_penalties()  # of a call before, whose graph is gone
             return backward(model, x, y, both)
