@@ -146,6 +146,21 @@ def test_proximal_point_networks_run_backwards_in_closed_form() -> None:
     torch.testing.assert_close(after - block(after), x, atol=1e-11, rtol=0)
 
 
+def test_step_sizes_may_be_those_of_samples_and_of_channels() -> None:
+    """A sample's solution is that of its step size, also when samples that are done have left."""
+    torch.manual_seed(0)
+    step = mm.Implicit(_block(), "anderson(tolerance=1e-12, max_steps=100)")
+    x, sizes = torch.randn(6, 5).double(), torch.linspace(0.05, 1.0, 6).double()[:, None].requires_grad_()
+    together = step(x, sizes)
+    apart = torch.cat([step(x[i : i + 1], sizes[i]) for i in range(6)])
+    torch.testing.assert_close(together, apart)
+    gradients = [torch.autograd.grad(u.square().sum(), [sizes, *step.parameters()]) for u in (together, apart)]
+    torch.testing.assert_close(*gradients)
+    for coefficient in (mm.Learnable(0.5, 0.1, 1, channels=5), mm.Drawn(0.2, 0.7, 0.5)):
+        stage = mm.unroll(mm.algorithms.ProximalPoint(step_size=coefficient), [mm.Implicit(_block()) for _ in range(2)])
+        assert stage(x).shape == x.shape
+
+
 def test_under_autocast_the_equation_is_solved_in_float32() -> None:
     torch.manual_seed(0)
     step = mm.Implicit(mm.blocks.convex_gradient(6), "anderson(tolerance=1e-5)")

@@ -291,6 +291,15 @@ def _apart(module: nn.Module, threshold: Threshold) -> nn.Module:
         (nn.Sequential(nn.Linear(2, 2), mm.Sign(), nn.Linear(2, 2)), "nothing to pack in Sequential: no layer with"),
         (_with(nn.GELU()), r"3 is GELU\(approximate='none'\), between thresholds, and cannot be folded.*mm.harden"),
         (_with(_Called()), "calls gelu as a function between thresholds.*make it a module"),
+        (
+            _with(
+                mm.rewire(
+                    nn.Sequential(*(nn.Sequential(nn.Tanh(), nn.Conv2d(4, 4, 1)) for _ in range(3))), "heavy_ball"
+                )
+            ),
+            "is rewired: .* mm.unroll",
+        ),
+        (_with(mm.Equilibrium(nn.Conv2d(4, 4, 1))), "has an equilibrium"),
         (_with(_Decides()), "cannot be read by torch.fx.*decisions that depend on the input"),
         (_Two(), "_Two.forward takes a, b; expected one tensor"),
         (_apart(nn.AvgPool2d(2), mm.Sign()), r"those that there are \(3\) have other inputs. Linear layers and"),

@@ -3,6 +3,7 @@
 from typing import Literal
 
 import pytest
+import torch
 from torch import nn
 
 import minimand as mm
@@ -33,6 +34,16 @@ def test_coefficients_have_a_rate_of_their_own_and_never_decay(optimizer: mm.Ada
         assert (decay > 0) == (name.endswith("weight") and "norm" not in name and "head.module.0" not in name) or (
             decay == 0 and isinstance(optimizer, mm.Muon)  # the others of Muon do not decay
         )
+
+
+@pytest.mark.parametrize("method", ["layerwise", "decoupled(auxiliary='auglocal')", "deep_supervision"])
+def test_coefficients_have_it_under_every_method(method: str) -> None:
+    algorithm = mm.algorithms.HeavyBall(momentum=mm.Learnable(0.5, low=0, high=1))
+    model = mm.create_model("mlp(width=8, depth=3)", algorithm, in_channels=4, num_classes=2)
+    recipe = mm.Recipe(1, 10, mm.SGD(0.1), scalars=1e-9)
+    data = torch.randn(20, 4), torch.arange(20) % 2
+    mm.fit(model, (data, data), method=method, recipe=recipe, progress=False)
+    torch.testing.assert_close(model.stages[0].coefficients["momentum"].detach(), torch.full((3,), 0.5))
 
 
 @pytest.mark.parametrize("at", ["blocks", "branches"])

@@ -87,14 +87,18 @@ class Implicit(Prox):
         if torch.is_autocast_enabled(kind):
             point = point.float()
         with torch.autocast(kind, enabled=False):
-            inputs = {"start": point.detach(), "step_size": step_size}
+            inputs: tuple[tuple[Tensor, ...], dict[str, Any]] = (point,), {"start": point.detach()}
+            if isinstance(step_size, Tensor) and step_size.ndim == point.ndim:  # one for each sample
+                inputs = (point, step_size), inputs[1]
+            else:
+                inputs[1]["step_size"] = step_size
             if self.training not in self._modes_checked:
                 devices = [point.device] if point.is_cuda else []
                 # A checkpoint runs the step again without this check, and has to draw the same.
                 with torch.random.fork_rng(devices):
-                    self._check(point, inputs)
+                    self._check(inputs, step_size)
                 self._modes_checked.add(self.training)
-            return self.equilibrium(point, **inputs)
+            return self.equilibrium(*inputs[0], **inputs[1])
 
     @torch.no_grad()
     def _relax(self, step_size: float | Tensor) -> None:
@@ -104,18 +108,18 @@ class Implicit(Prox):
             curvature = float(torch.as_tensor(step_size).max()) * self.block.curvature()
             self.equilibrium.solver = replace(solver, relaxation=max(2 / (2 + curvature), 1e-3))
 
-    def _check(self, point: Tensor, inputs: dict[str, Any]) -> None:
-        solution = self.equilibrium.solve(point, **inputs)
+    def _check(self, inputs: tuple[tuple[Tensor, ...], dict[str, Any]], step_size: float | Tensor) -> None:
+        solution = self.equilibrium.solve(*inputs[0], **inputs[1])
         if solution.result == "converged":
             return
-        radius = self.equilibrium.spectral_radius(point, **inputs)
+        radius = self.equilibrium.spectral_radius(*inputs[0], **inputs[1])
         if solution.result == "stopped" and (radius < 1 or isinstance(self.block, ConvexGradient)):
             return
-        step_size, solver = _shown(inputs["step_size"]), self.equilibrium.solver.title
+        solver = self.equilibrium.solver.title
         raise MinimandError(
-            f"{solver} does not solve the implicit step u = v + s T(u), s = {step_size} ({solution}): the Jacobian of "
-            f"s T, T a {type(self.block).__name__}, has the spectral radius {radius:.3g} there, and below 1 there is "
-            "sure to be a solution. Expected smaller weights (torch's spectral_norm) or a smaller step_size, or "
+            f"{solver} does not solve the implicit step u = v + s T(u), s = {_shown(step_size)} ({solution}): the "
+            f"Jacobian of s T, T a {type(self.block).__name__}, has the spectral radius {radius:.3g} there, and below 1 "
+            "there is sure to be a solution. Expected smaller weights (torch's spectral_norm) or a smaller step_size, or "
             "mm.blocks.convex_gradient with mm.Anderson(), whose step has a solution for all weights."
         )
 
@@ -127,7 +131,7 @@ class _Step(nn.Module):
         super().__init__()
         self.block, self.is_operator = block, binding == "operator"
 
-    def forward(self, u: Tensor, v: Tensor, *, step_size: float | Tensor) -> Tensor:
+    def forward(self, u: Tensor, v: Tensor, step_size: float | Tensor) -> Tensor:
         answer = self.block(u)
         if not isinstance(answer, Tensor) or answer.shape != u.shape:
             received = f"{tuple(u.shape)} to {tuple(answer.shape)}" if isinstance(answer, Tensor) else f"to {answer!r}"

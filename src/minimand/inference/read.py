@@ -8,10 +8,12 @@ from torch import fx, nn
 from torch.fx.proxy import TraceError
 
 from .._support.errors import MinimandError
+from ..equilibrium import Equilibrium
 from ..layers.normalization import InstanceNormOfMaps
 from ..layers.reshaping import FlattenOf
 from ..layers.thresholds import Opaque, Threshold
 from ..layers.weight_bits import FewBitLayer
+from ..networks.skeletons import skeletons
 
 _IN_PLACE = {operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul}
 
@@ -25,8 +27,24 @@ class _Tracer(fx.Tracer):
         return attr_val  # a coefficient that was learned is a number now
 
 
+def _check(model: nn.Module) -> None:
+    """Raise MinimandError for a model that computes by hooks, or in as many steps as each batch needs."""
+    name = type(model).__name__
+    if any(skeleton.is_wired for skeleton in skeletons(model)):
+        raise MinimandError(
+            f"{name} is rewired: hooks between its blocks, which torch.fx does not read, run an algorithm; "
+            "expected a model of mm.create_model or mm.unroll, which runs the algorithm itself."
+        )
+    if any(isinstance(module, Equilibrium) for module in model.modules()):
+        raise MinimandError(
+            f"{name} has an equilibrium, whose solver takes as many steps as each batch needs, and a packed model is "
+            "one graph; expected a model of finite depth."
+        )
+
+
 def graph_of(model: nn.Module) -> fx.Graph:
     """The graph of a model, a function of one tensor that decides nothing by values; its nodes write into nothing."""
+    _check(model)
     try:
         graph = _Tracer().trace(model)
     except (TraceError, TypeError) as error:

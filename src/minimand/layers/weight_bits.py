@@ -16,7 +16,7 @@ _ON_GRID = 1e-5
 
 def check_bits(bits: Any) -> None:
     """Raise MinimandError unless `bits` is a number of bits that weights can have."""
-    if bits not in _BITS or isinstance(bits, bool):
+    if not isinstance(bits, int) or isinstance(bits, bool) or bits not in _BITS:
         raise MinimandError(f"weight_bits is {bits!r}; expected 1, 2, 4 or 8 bits, or None for real ones.")
 
 

@@ -184,7 +184,7 @@ class Unrolled(nn.Module, Rerunning):
             output = algorithm.read(state)
         gradients = ()
         if output.requires_grad:
-            gradients = torch.autograd.grad(output, list(vectors.values()), allow_unused=True)
+            gradients = torch.autograd.grad(output.sum(), list(vectors.values()), allow_unused=True)
         deaf = [name for name, gradient in zip_longest(vectors, gradients) if gradient is None]
         if deaf:
             raise MinimandError(

@@ -66,7 +66,8 @@ class NamedParameter:
     def is_coefficient(self) -> bool:
         """Whether the parameter is a coefficient of a skeleton, of any shape: of a stage, or of a rewired model."""
         parts = self.name.split(".")
-        is_of_stage = isinstance(self.owner, nn.ParameterDict) and parts[-2:-1] == ["coefficients"]
+        # A block of a layerwise method lists those of its stages under this name.
+        is_of_stage = isinstance(self.owner, nn.ParameterDict) and "coefficients" in parts[-3:-1]
         return is_of_stage or parts[-1].startswith(REWIRED)
 
     @property

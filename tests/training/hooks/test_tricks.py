@@ -91,6 +91,15 @@ def test_lookahead_averages_as_it_says() -> None:
     assert float(model.weight.detach()) == pytest.approx(average, rel=1e-5)
 
 
+@pytest.mark.parametrize("steps", [4, 5])
+def test_a_training_too_short_to_be_averaged_ends_with_its_weights(steps: int) -> None:
+    model, x = nn.Linear(1, 1, bias=False), torch.ones(20, 1)
+    recipe = mm.Recipe(steps, 20, mm.SGD(0.1, 0.0, 0.0), mm.StepDecay(()), lookahead=0.9)
+    expected = 3 + 0.8**steps * (float(model.weight.detach()) - 3)
+    mm.fit(model, ((x, 3 * x), (x, 3 * x)), recipe=recipe, progress=False)
+    assert float(model.weight.detach()) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("views", [1, 2, 6])
 def test_views_are_averaged(views) -> None:
     torch.manual_seed(0)

@@ -84,3 +84,11 @@ def test_a_start_that_is_no_block_is_named() -> None:
     for start in (4, -5):
         with pytest.raises(ValueError, match=f"Layerwise.start is {start}, and there are 4 blocks; expected -4 to 3"):
             mm.fit(new_model("momentum"), (digits(64), digits(64)), method=mm.Layerwise(start=start))
+
+
+def test_data_without_the_last_classes_have_classifiers_of_all() -> None:
+    x, y = digits(64)
+    data = (x[y < 7], y[y < 7])
+    result = mm.fit(new_model("chain"), (data, data), method=mm.Layerwise(auxiliary="linear"), recipe=recipe(1))
+    assert result.ensemble is not None
+    assert result.ensemble(x).shape == (64, 10)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...._support.checks import check_number
 from ...._support.errors import MinimandError, unknown_name
 from ...._support.torch.internals import tree_map_only
+from ...._support.torch.modes import evaluation_mode
 from ....layers import PredictionSimilarity
 from ....networks import Network, as_network
 from ....networks.compiled import unwrapped
@@ -118,7 +119,7 @@ class Layerwise(Method):
                 f"Layerwise.start is {self.start}, and there are {count} blocks; expected {-count} to {count - 1}."
             )
         start = self.start % count
-        options = (num_outputs, self.hidden_layers, self.auxiliary_width)
+        options = (_outputs(model, x, num_outputs), self.hidden_layers, self.auxiliary_width)
         maker = Heads(self.auxiliary, model, network, blocks, shapes, x, *options)
         heads = nn.ModuleList(self._head(maker, j) for j in range(start, count - 1))
         pairs = zip(blocks[start:], [*heads, None], strict=True)
@@ -182,6 +183,16 @@ class Layerwise(Method):
         if ahead is not None:
             value = torch.lerp(value, loss(ahead, y), self.global_weight)
         return descend(value, outputs)
+
+
+def _outputs(model: nn.Module, x: Tensor, of_data: int) -> int:
+    """As many outputs of a classifier as the model has, with which it is averaged; data may lack the last classes."""
+    with evaluation_mode(model), torch.no_grad():
+        outputs: Any = model(x)
+    if not isinstance(outputs, Tensor):
+        return of_data
+    is_row = outputs.ndim == 2 or (outputs.ndim == 3 and outputs.shape[:2] == x.shape)  # of a sample, or a token
+    return max(of_data, outputs.shape[-1]) if is_row else of_data
 
 
 class Shallow(Block):
