@@ -118,9 +118,9 @@ class Implicit(Prox):
         solver = self.equilibrium.solver.title
         raise MinimandError(
             f"{solver} does not solve the implicit step u = v + s T(u), s = {_shown(step_size)} ({solution}): the "
-            f"Jacobian of s T, T a {type(self.block).__name__}, has the spectral radius {radius:.3g} there, and below 1 "
-            "there is sure to be a solution. Expected smaller weights (torch's spectral_norm) or a smaller step_size, or "
-            "mm.blocks.convex_gradient with mm.Anderson(), whose step has a solution for all weights."
+            f"Jacobian of s T, T a {type(self.block).__name__}, has the spectral radius {radius:.3g} there, and below "
+            "1 there is sure to be a solution. Expected smaller weights (torch's spectral_norm), a smaller step_size, "
+            "or mm.blocks.convex_gradient with mm.Anderson(), whose step has a solution for all weights."
         )
 
 
