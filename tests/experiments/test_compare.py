@@ -112,6 +112,8 @@ def test_bad_input(tmp_path: Path) -> None:
         ({"algorithms": []}, "algorithms is empty"),
         ({"algorithms": ["heavyball"]}, "Did you mean 'heavy_ball'"),
         ({"algorithms": ["heavy_ball"], "seeds": 0}, "seeds is 0"),
+        ({"algorithms": ["heavy_ball"], "seeds": 2.5}, "seeds is 2.5; expected an integer"),
+        ({"algorithms": ["heavy_ball"], "tune": 2.5}, "tune is 2.5; expected 0, or at least 2"),
         ({"algorithms": ["heavy_ball"], "budget": "step"}, "Did you mean 'steps'"),
         ({"algorithms": ["heavy_ball"], "margin": -1.0}, "margin is -1.0"),
         ({"algorithms": ["heavy_ball"], "margin": 0}, "margin is 0, within which nothing can be shown"),

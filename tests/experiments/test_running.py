@@ -62,6 +62,14 @@ def test_nothing_is_measured_twice(measured_cells: list, tmp_path: Path) -> None
     assert measured_cells == [(x, seed) for seed in (0, 1) for x in (1, 2, 3)]
 
 
+def test_a_folder_of_data_that_is_none_is_named_before_anything_is_written(
+    measured_cells: list, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="data_folder is '.*nowhere', which is no folder"):
+        run_study("made", "cpu", run=tmp_path / "new", data_folder=str(tmp_path / "nowhere"))
+    assert not (tmp_path / "new").exists()
+
+
 def test_an_interrupted_study_goes_on(measured_cells: list, tmp_path: Path) -> None:
     lines: list[str] = []
 

@@ -168,6 +168,53 @@ def test_a_parametrization_keeps_the_rate_of_its_weight_or_is_refused() -> None:
         mm.AdamW().build(model)
 
 
+class Raw(nn.Module):
+    """A matrix between features, and a table of two rows, that are no layer's."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(16, width), nn.Linear(width, 3)
+        self.matrix, self.table = nn.Parameter(torch.randn(width, width)), nn.Parameter(torch.randn(2, width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(((self.stem(x).relu() + self.table[0]) @ self.matrix).relu())
+
+
+def test_a_matrix_that_is_no_layers_is_told_by_a_base_and_else_named() -> None:
+    model = Raw(256)
+    prepared = mm.prepare(model, "mup", BATCH, base=Raw(64))
+    factors = {entry.name: entry.factors for entry in trainable_parameters(model)}
+    assert (factors["matrix"].adam, factors["table"].adam) == (1 / 4, 1)
+    assert "base=" not in str(prepared)
+    told = str(mm.prepare(model, "mup", BATCH))
+    assert "matrix, 256 x 256, is no layer's weight" in " ".join(told.split())
+    assert "base=" not in str(mm.prepare(mm.create_model("gpt_nano(depth=1)", num_tokens=5, context=4), "mup", None))
+
+
+@pytest.mark.parametrize("where", ["stage", "rewired"])
+def test_learnable_coefficients_have_no_part_in_a_rule(where: str) -> None:
+    algorithm = "heavy_ball(momentum=Learnable(0.5, 0, 1))"
+    model = network(3, 256, algorithm, rule="complete_p")
+    if where == "rewired":
+        model = mm.rewire(
+            nn.Sequential(*[with_skip(Normalized(16, 1.0)) for _ in range(3)], nn.Linear(16, 3)), algorithm
+        )
+        mm.prepare(model, "mup", BATCH)
+    (coefficient,) = (entry for entry in trainable_parameters(model) if entry.is_coefficient)
+    assert coefficient.factors == ScalingFactors()
+
+
+def test_what_reads_an_embedding_is_a_hidden_layer_of_a_coordinate_check() -> None:
+    def make(depth: int, width: int) -> nn.Module:
+        model = nn.Sequential(nn.Embedding(9, width), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 9))
+        mm.prepare(model, "mup", tokens)
+        return model
+
+    tokens = torch.arange(9)[None].repeat(4, 1)
+    (sweep,) = coordinate_check(make, widths=(64, 128), batch=tokens, seeds=1).sweeps
+    assert sweep.hidden_share > 0.2
+
+
 def test_groups_hold_every_parameter_once_and_go_into_optimizers_of_torch() -> None:
     model = network(4)
     prepared = mm.prepare(model, "complete_p", BATCH)

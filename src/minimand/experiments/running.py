@@ -77,6 +77,8 @@ def run_study(
         tell = _tell_nobody
     data_folder = str(Path(data_folder).absolute()) if data_folder else None
     bench = Bench(folder.absolute() / "runs", data_folder, device, callbacks)
+    measuring = _Measuring(study, scale, bench)
+    measuring.check()
     with ExitStack() as stack:
         world.on_main(lambda: stack.enter_context(_claimed(folder)))
         measurements = world.on_main(lambda: _read(folder, study, scale))
@@ -84,7 +86,7 @@ def run_study(
             world.on_main(lambda: keep_plan(folder, plan))
         if others := len(measurements) - len(study.own(scale, measurements)):
             tell(f"{others} measurements of other settings stay in {folder / _FILE} and count for nothing")
-        keeper = _Keeper(_Measuring(study, scale, bench), folder, measurements, tell)
+        keeper = _Keeper(measuring, folder, measurements, tell)
         keeper.order(count)
         while missing := study.missing(scale, count, measurements):  # what is measured may decide what comes next
             keeper.measure(queue, missing)

@@ -111,8 +111,7 @@ def _checked(algorithms: Any, data: Any, seeds: int, margin: float | None) -> Da
         raise WrongTypeError(f"algorithms is {algorithms!r}, a single one; expected a list: [{algorithms!r}].")
     if not algorithms:
         raise MinimandError("algorithms is empty; expected at least one.")
-    if seeds < 1:
-        raise MinimandError(f"seeds is {seeds}; expected at least 1.")
+    check_number("seeds", seeds, 1, math.inf, whole=True)
     if margin is not None:
         check_number("margin", margin, 0, math.inf, below=True)
         if margin == 0:

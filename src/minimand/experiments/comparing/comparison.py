@@ -93,7 +93,7 @@ class Comparison:
         rows = []
         for e in self.entries:
             accuracy = [_over_seeds([100 * a for a in e.accuracies], 2)] if self._has_accuracy else []
-            flops = "unknown" if e.flops is None else f"{e.flops / 1e6:.1f}"
+            flops = "unknown" if e.flops is None else f"{e.flops / 1e6:.{1 if e.flops >= 1e6 else 4}f}"
             lost = f" ({len(e.diverged)} of {len(self.seeds)} diverged)" if e.diverged and e.losses else ""
             seconds = f"{statistics.mean(e.seconds):.0f}" if e.seconds else "diverged"
             chosen = [str(e.chosen)] if self._is_tuned else []

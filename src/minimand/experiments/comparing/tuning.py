@@ -45,8 +45,8 @@ def trials(recipe: Recipe, tries: int) -> list[Tried]:
     Raises:
         MinimandError: fewer than two tries.
     """
-    if tries < 2:
-        raise MinimandError(f"tune is {tries}; expected 0, or at least 2 rates to choose among.")
+    if isinstance(tries, bool) or not isinstance(tries, int) or tries < 2:
+        raise MinimandError(f"tune is {tries!r}; expected 0, or at least 2 rates to choose among.")
     optimizer = recipe.optimizer
     if tries < _WITH_MOMENTUM or not isinstance(optimizer, SGD | Muon) or not optimizer.momentum:
         return [Tried(rate) for rate in _rates(optimizer.lr, tries)]

@@ -235,7 +235,9 @@ def _features(
     model = make(**size)
     args, kwargs = arguments(_noise(model) if batch is None else batch)
     if but_first:
-        names = list(layers(model))[1:]  # the last one too, which may start at 0 and let no gradient through
+        # The last layer learns too, as it may start at 0; what reads an embedding is no first layer.
+        embeds = any(isinstance(module, nn.Embedding) for module in model.modules())
+        names = list(layers(model))[0 if embeds else 1 :]
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and name.startswith(tuple(f"{layer}." for layer in names)))
     built = optimizer.build(model)

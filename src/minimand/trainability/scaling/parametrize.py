@@ -12,7 +12,7 @@ from ...blocks.attention import Attention
 from ...networks.kinds import NORMALIZATIONS, layers
 from ...networks.skeletons import skeletons
 from ...networks.undisturbed import undisturbed
-from ...recipes.parameter_groups import ScalingFactors, set_factors
+from ...recipes.parameter_groups import NamedParameter, ScalingFactors, set_factors, trainable_parameters
 from ..initialization.scheme import Job
 from ..initialization.schemes.variance import kaiming
 from ..initialization.weighted_layers import weight_blocks
@@ -50,9 +50,8 @@ def parametrize_model(job: Job, depth_rule: DepthRule | None, base: nn.Module | 
     kaiming(job)
     _set_embeddings(job)
     sizes = _Sizes(job, base)
-    trained = {name: parameter for name, parameter in job.model.named_parameters() if parameter.requires_grad}
-    widths = {name: sizes.ratios(name, parameter) for name, parameter in trained.items()}
-    factors = {name: ratio.factors() for name, ratio in widths.items()}
+    features = [entry for entry in trainable_parameters(job.model) if not entry.is_coefficient]
+    factors = {entry.name: sizes.ratios(entry.name, entry.parameter).factors() for entry in features}
     for name in job.layers[-1].named("weight"):
         inputs = sizes.ratios(name, job.model.get_parameter(name)).inputs
         if norm is None:
@@ -66,6 +65,14 @@ def parametrize_model(job: Job, depth_rule: DepthRule | None, base: nn.Module | 
         job.notes.append(f"{len(job.branches)} branches, each times {scale.multiplier:.4g}.")
     if job.settings:
         set_factors(job.model, factors)
+        job.notes += [] if base is not None else map(_note_on_table, filter(sizes.may_be_a_matrix, features))
+
+
+def _note_on_table(entry: NamedParameter) -> str:
+    return (
+        f"{entry.name}, {' x '.join(map(str, entry.parameter.shape))}, is no layer's weight: its rate is that of a "
+        "table, whose rows are not summed over. Where it is a matrix between features, base= tells by its shape there."
+    )
 
 
 def _before_a_tied_head(job: Job) -> str | None:
@@ -179,7 +186,7 @@ class _Sizes:
         if name in self.fans:
             layer, fan_in, fan_out = self.fans[name]
             return self._of_weight(layer, fan_in, fan_out, name)
-        if "coefficients" in name.split(".") or parameter.numel() == 1:
+        if parameter.numel() == 1:
             return WidthRatios()
         # Of an embedding the last dimension counts, not the rows; a vector may be shaped to be broadcast.
         is_vector = parameter.ndim < 2 or parameter.shape[-1] == 1
@@ -188,8 +195,15 @@ class _Sizes:
             is_last = name.rpartition(".")[0] == self.last
             return WidthRatios(1.0, 1.0 if is_last else length / BASE_WIDTH)
         like = self.base_parameters[_counterpart(name, self.base_parameters)]
-        ratios = [a / b for a, b in zip(parameter.shape, like.shape, strict=True) if a != b]
-        return WidthRatios(1.0, max(ratios, default=1.0))
+        ratios = sorted(a / b for a, b in zip(parameter.shape, like.shape, strict=True) if a != b)
+        if len(ratios) > 1:  # a matrix between features, whichever way it is used
+            return WidthRatios(ratios[-1], ratios[-2])
+        return WidthRatios(1.0, ratios[0] if ratios else 1.0)
+
+    def may_be_a_matrix(self, entry: NamedParameter) -> bool:
+        """Whether a parameter that is no layer's, and no embedding, has two dimensions that may be features."""
+        is_known = entry.name in self.fans or isinstance(entry.owner, nn.Embedding)
+        return not is_known and sum(length > 1 for length in entry.parameter.shape) > 1
 
     def _of_weight(self, layer: str, fan_in: float, fan_out: float, parameter: str) -> WidthRatios:
         module = self.layers[layer].module
