@@ -18,7 +18,7 @@ from minimand.blocks import Skip
 from minimand.recipes.parameter_groups import ScalingFactors, UpdateRule, parameter_groups, trainable_parameters
 from minimand.theory.dynamics.response import block_gains, gains
 from minimand.trainability import coordinate_check
-from minimand.trainability.measure.tracing import branches
+from minimand.trainability.measure.tracing import branches, trace
 from minimand.trainability.scaling.rules import DepthScale, GainSums
 from minimand.training import EpochDone
 from sweeps import thin
@@ -213,6 +213,55 @@ def test_what_reads_an_embedding_is_a_hidden_layer_of_a_coordinate_check() -> No
     tokens = torch.arange(9)[None].repeat(4, 1)
     (sweep,) = coordinate_check(make, widths=(64, 128), batch=tokens, seeds=1).sweeps
     assert sweep.hidden_share > 0.2
+
+
+class Looped(nn.Module):
+    """One block that runs again and again."""
+
+    def __init__(self, depth: int, width: int = 16) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(width, width), nn.Linear(width, width)
+        self.head, self.depth = nn.Linear(width, 10), depth
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(self.depth):
+            x = x + self.outer(self.inner(x).relu())
+        return self.head(x)
+
+
+def test_a_block_that_runs_several_times_is_one_branch_whose_answers_add_up() -> None:
+    depth = 4
+    model = Looped(depth)
+    (branch,) = branches(model, trace(model, BATCH))
+    assert (branch.gain, branch.reach, branch.calls) == (depth, depth, depth)
+    for scheme, factor in (("complete_p", 1 / depth), ("depth", 1 / depth), ("fixup", 0)):
+        sizes = []
+        for one in (Looped(1), Looped(depth)):
+            mm.initialize(one, scheme, batch=BATCH, generator=torch.Generator().manual_seed(0))
+            sizes.append([float(layer.weight.detach().norm()) for layer in (one.inner, one.outer)])
+        assert sizes[1][1] == pytest.approx(factor * sizes[0][1])
+        assert sizes[1][0] == pytest.approx(sizes[0][0] * (depth**-0.5 if scheme == "fixup" else 1))
+    rates = []
+    for one in (Looped(1), Looped(depth)):
+        mm.prepare(one, "complete_p", BATCH)
+        rates.append({entry.name: entry.factors.sgd for entry in trainable_parameters(one)})
+    assert rates[0]["inner.weight"] == rates[1]["inner.weight"]  # gradients add up as answers do
+
+
+def test_a_rule_for_depth_refuses_branches_that_it_cannot_size() -> None:
+    for_width, sequence = nn.Linear(16, 10), torch.randn(2, 3, 16)
+    after = [nn.TransformerEncoderLayer(16, 2, 16, batch_first=True) for _ in range(3)]
+    with pytest.raises(MinimandError, match=r"0.norm\d normalizes what branches add up to.*norm_first=True"):
+        mm.prepare(nn.Sequential(*after, for_width), "complete_p", sequence)
+    before = [nn.TransformerEncoderLayer(16, 2, 16, batch_first=True, norm_first=True) for _ in range(3)]
+    model = nn.Sequential(*before, nn.LayerNorm(16), for_width)
+    mm.prepare(model, "complete_p", sequence)
+    before[1].linear2.weight.requires_grad_(False)
+    with pytest.raises(MinimandError, match="1.linear2.weight ends a branch that trains and is left alone, frozen"):
+        mm.prepare(model, "complete_p", sequence)
+    assert "1 of them end in what was left alone" in str(mm.initialize(model, "depth", batch=sequence))
+    before[1].requires_grad_(False)
+    assert "2 of them end in what was left alone" in str(mm.prepare(model, "complete_p", sequence))
 
 
 def test_groups_hold_every_parameter_once_and_go_into_optimizers_of_torch() -> None:

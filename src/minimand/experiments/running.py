@@ -77,8 +77,7 @@ def run_study(
         tell = _tell_nobody
     data_folder = str(Path(data_folder).absolute()) if data_folder else None
     bench = Bench(folder.absolute() / "runs", data_folder, device, callbacks)
-    measuring = _Measuring(study, scale, bench)
-    measuring.check()
+    (measuring := _Measuring(study, scale, bench)).check()
     with ExitStack() as stack:
         world.on_main(lambda: stack.enter_context(_claimed(folder)))
         measurements = world.on_main(lambda: _read(folder, study, scale))

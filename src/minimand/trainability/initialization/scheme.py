@@ -147,6 +147,17 @@ class Job:
             names += self.leaves(inner)
         return names
 
+    def was_sized(self, branch: Branch) -> bool:
+        """Whether what sizes a branch was set: its factor, or the weights that end it, which may be frozen."""
+        names = {*self.size_of(branch), *([branch.factor] if branch.factor else [])}
+        return branch.factor in self.settings or all(n in self.settings for n in names if n.endswith("weight"))
+
+    def note_on_branches(self, factor: float) -> None:
+        """Note by which factor the branches were multiplied, and how many were left alone."""
+        left = sum(not self.was_sized(branch) for branch in self.branches)
+        others = f" {left} of them end in what was left alone, and are as they were." if left else ""
+        self.notes.append(f"{len(self.branches)} branches, each times {factor:.4g}.{others}")
+
     def leaves(self, module: str) -> list[str]:
         """The names of the weight and the bias of a module; none if it has no weight."""
         owner = self.model.get_submodule(module)

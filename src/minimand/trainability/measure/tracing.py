@@ -5,7 +5,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -70,6 +70,10 @@ class Branch:
     squares over what it is asked for."""
     reach: float = 1.0
     """How strongly a change of the branch reaches the output: all that it is asked for in one layer changes alike."""
+    calls: int = 1
+    """How often the branch runs in a pass: more than once where its layers are shared."""
+    after_norm: str | None = None
+    """A normalization of the sum that the branch is added to, which its skip has passed too."""
 
 
 def trace(
@@ -213,7 +217,7 @@ def branches(model: nn.Module, trace: Trace | None = None, declared: Iterable[st
     stages = [skeleton for skeleton in skeletons(model) if not skeleton.is_wired]
     if stages:
         return [branch for stage in stages for branch in _of_stage(stage)]
-    return [] if trace is None else list(_of_trace(model, trace))
+    return [] if trace is None else _once(_of_trace(model, trace))
 
 
 def total_gain(residual: Sequence[Branch]) -> float:
@@ -271,6 +275,27 @@ def _ending_last(name: str, module: nn.Module, gain: float = 1.0, reach: float =
     return Branch(tuple(inside), tuple(ends), norm, f"{name}.{factors[0]}" if factors else None, gain, reach)
 
 
+def _once(branches: Iterable[Branch]) -> list[Branch]:
+    """Branches, of which those that end in the same parameters are one: its answers, and their changes, are alike."""
+    by_end: dict[tuple[Any, ...], Branch] = {}
+    for branch in branches:
+        end = branch.ends, branch.norm, branch.factor
+        other = by_end.get(end)
+        by_end[end] = (
+            branch
+            if other is None
+            else replace(
+                other,
+                layers=tuple(dict.fromkeys(other.layers + branch.layers)),
+                gain=other.gain + branch.gain,
+                reach=other.reach + branch.reach,
+                calls=other.calls + branch.calls,
+                after_norm=other.after_norm or branch.after_norm,
+            )
+        )
+    return list(by_end.values())
+
+
 def _of_trace(model: nn.Module, trace: Trace) -> Iterator[Branch]:
     parameters = {id(parameter): name for name, parameter in model.named_parameters()}
     before: list[set[int]] = []
@@ -299,4 +324,5 @@ def _of_trace(model: nn.Module, trace: Trace) -> Iterator[Branch]:
             tuple(dict.fromkeys(trace.calls[i].name for i in ends)),
             since.norm,
             None if since.scale is None else parameters.get(id(since.scale)),
+            after_norm=next(iter(skip.values())).norm if len(skip) > 1 else None,
         )

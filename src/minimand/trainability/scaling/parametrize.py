@@ -37,8 +37,8 @@ def parametrize_model(job: Job, depth_rule: DepthRule | None, base: nn.Module | 
             of layers that read 64 numbers, and of one branch of gain 1.
 
     Raises:
-        MinimandError: other tied weights, or parametrized ones; for depth, a rewired model, or gains of 0; a base that
-            lacks a kind of layer.
+        MinimandError: other tied weights, or parametrized ones; for depth, a rewired model, gains of 0, normalized
+            sums, or a branch that trains and whose end is left alone; a base that lacks a kind of layer.
     """
     _refuse_parametrizations(job)
     norm = _before_a_tied_head(job)
@@ -46,6 +46,7 @@ def parametrize_model(job: Job, depth_rule: DepthRule | None, base: nn.Module | 
     scale = None
     if depth_rule is not None:
         _refuse_wirings(job.model)
+        _refuse_normalized_sums(job.branches)
         scale = DepthScale.by(depth_rule, GainSums.of(job.branches), _gains_of(base, job.batch))
     kaiming(job)
     _set_embeddings(job)
@@ -62,7 +63,8 @@ def parametrize_model(job: Job, depth_rule: DepthRule | None, base: nn.Module | 
     _scale_heads(job, base)
     if scale is not None:
         factors |= _branches_scaled(job, scale, factors)
-        job.notes.append(f"{len(job.branches)} branches, each times {scale.multiplier:.4g}.")
+        _refuse_branches_left_alone(job)
+        job.note_on_branches(scale.multiplier)
     if job.settings:
         set_factors(job.model, factors)
         job.notes += [] if base is not None else map(_note_on_table, filter(sizes.may_be_a_matrix, features))
@@ -249,6 +251,31 @@ def _refuse_wirings(model: nn.Module) -> None:
             f"{type(model).__name__} was rewired by {wired[0]}, whose gains are those of whole blocks, skips included; "
             "expected a model as it was made, or stages of mm.unroll. 'mup' scales by width alone."
         )
+
+
+def _refuse_normalized_sums(branches: list[Branch]) -> None:
+    """Raise MinimandError where half of the branches or more are added to a sum that was normalized."""
+    norms = [branch.after_norm for branch in branches if branch.after_norm is not None]
+    if 2 * len(norms) >= len(branches):
+        raise MinimandError(
+            f"{norms[0]} normalizes what branches add up to, and its weights move all that comes after them, in every "
+            "layer anew: no rule for depth follows. Expected normalization inside the branches, as by "
+            "norm_first=True; or 'mup', which scales by width alone; or 'transformer', which is DeepNorm here."
+        )
+
+
+def _refuse_branches_left_alone(job: Job) -> None:
+    """Raise MinimandError for a branch that trains, and whose end was left as large as it was."""
+    for branch in job.branches:
+        parts = [job.model.get_submodule(name) for name in branch.layers]
+        if not job.was_sized(branch) and any(p.requires_grad for part in parts for p in part.parameters()):
+            end, why = next(
+                (n, job.left_alone.get(n, "excluded")) for n in job.size_of(branch) if n not in job.settings
+            )
+            raise MinimandError(
+                f"{end} ends a branch that trains and is left alone, {why}; expected it to be set, as its size is what "
+                "a rule for depth sets, or all of the branch to be frozen."
+            )
 
 
 def _refuse_parametrizations(job: Job) -> None:

@@ -26,7 +26,7 @@ def depth(job: Job) -> None:
             rule, fill = ("1", nn.init.ones_) if name.endswith("weight") else ("0", nn.init.zeros_)
             job.set(name, rule, fill)
         job.resize(branch, factor)
-    job.notes.append(f"{len(job.branches)} branches, each times {factor:.4g}.")
+    job.note_on_branches(factor)
 
 
 @scheme("skipinit", needs=("branches",), references=("he2015delving", "de2020skipinit"))
@@ -82,8 +82,9 @@ def fixup(job: Job) -> None:
         raise MinimandError(f"fixup needs branches of two layers or more; {', '.join(short)} is one by itself.")
     kaiming(job)
     names = {layer.name: layer for layer in job.layers}
+    runs = sum(branch.calls for branch in job.branches)
     for branch in job.branches:
-        factor = len(job.branches) ** (-1 / (2 * len(branch.layers) - 2))
+        factor = runs ** (-1 / (2 * len(branch.layers) - 2))
         for name in branch.layers:
             if name in branch.ends:
                 _zero(job, name)
