@@ -186,8 +186,8 @@ def test_a_matrix_that_is_no_layers_is_told_by_a_base_and_else_named() -> None:
     factors = {entry.name: entry.factors for entry in trainable_parameters(model)}
     assert (factors["matrix"].adam, factors["table"].adam) == (1 / 4, 1)
     assert "base=" not in str(prepared)
-    told = str(mm.prepare(model, "mup", BATCH))
-    assert "matrix, 256 x 256, is no layer's weight" in " ".join(told.split())
+    report = str(mm.prepare(model, "mup", BATCH))
+    assert "matrix, 256 x 256, is no layer's weight" in " ".join(report.split())
     assert "base=" not in str(mm.prepare(mm.create_model("gpt_nano(depth=1)", num_tokens=5, context=4), "mup", None))
 
 

@@ -71,7 +71,7 @@ class Branch:
     reach: float = 1.0
     """How strongly a change of the branch reaches the output: all that it is asked for in one layer changes alike."""
     calls: int = 1
-    """How often the branch runs in a pass: more than once where its layers are shared."""
+    """The number of times that the branch runs in a pass: several where its layers are shared."""
     after_norm: str | None = None
     """A normalization of the sum that the branch is added to, which its skip has passed too."""
 
