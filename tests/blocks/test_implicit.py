@@ -161,6 +161,19 @@ def test_step_sizes_may_be_those_of_samples_and_of_channels() -> None:
         assert stage(x).shape == x.shape
 
 
+def test_a_step_is_checked_in_inference_mode_too() -> None:
+    """The spectral radius is measured by gradients, which torch does not make there."""
+    torch.manual_seed(0)
+    step, x = mm.Implicit(_block(), "fixed_point(max_steps=2, tolerance=1e-14)").eval(), torch.randn(4, 5).double()
+    sizes = torch.full((4, 1), 0.5).double()
+    with torch.inference_mode():
+        radius = step.equilibrium.spectral_radius(1 * x, 1 * sizes)
+        answer = step(1 * x, 1 * sizes)
+    assert step.equilibrium.spectral_radius(x, sizes) == pytest.approx(radius)
+    assert 0 < radius < 1
+    torch.testing.assert_close(answer, step(x, sizes).detach())
+
+
 def test_under_autocast_the_equation_is_solved_in_float32() -> None:
     torch.manual_seed(0)
     step = mm.Implicit(mm.blocks.convex_gradient(6), "anderson(tolerance=1e-5)")

@@ -79,3 +79,19 @@ def test_one_kind_of_clipping_at_a_time() -> None:
         mm.Recipe(clip=1.0, adaptive_clip=0.01)
     with pytest.raises(ValueError, match="Recipe.adaptive_clip is -1; expected at least 0"):
         mm.Recipe(adaptive_clip=-1)
+
+
+@pytest.mark.parametrize("method", ["backpropagation", "decoupled(auxiliary='mlp')", "deep_supervision"])
+def test_the_final_layer_of_the_network_is_left_under_every_method(method: str) -> None:
+    moved = []
+    for ratio in (0.0, 1e-6):
+        torch.manual_seed(0)
+        model = nn.Sequential(*(nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(3)), nn.Linear(4, 2))
+        before = [p.detach().clone() for p in model.parameters()]
+        recipe = mm.Recipe(1, 20, mm.SGD(0.1, momentum=0.0, weight_decay=0.0), mm.StepDecay(()), adaptive_clip=ratio)
+        data = torch.linspace(-1, 1, 80).view(20, 4), torch.arange(20) % 2
+        mm.fit(model, (data, data), method=method, recipe=recipe, progress=False)
+        moved.append([p.detach() - b for p, b in zip(model.parameters(), before, strict=True)])
+    free, clipped = moved
+    torch.testing.assert_close(clipped[-2:], free[-2:])
+    assert all(c.norm() < 0.1 * f.norm() for c, f in zip(clipped[:-2], free[:-2], strict=True))

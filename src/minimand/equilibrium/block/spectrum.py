@@ -1,5 +1,6 @@
 """The Jacobian of a block at a state: its norm and its spectral radius, by products with it."""
 
+import copy
 import math
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..._support.torch.internals import saved_tensors_are_hooked, unhooked
-from ...algorithms import leaves
+from ...algorithms import leaves, rebuild
 from ..gradient import Attached, asked_with_graph, zeros_for_none
 from ..packing import Packing
 from .equations import BlockEquations
@@ -33,9 +34,26 @@ def _jacobian_norm(attached: Attached) -> Tensor:
     return torch.stack(squares).sum() / sum(p.numel() for p in points)
 
 
-@torch.no_grad()
 def radius_at(equations: BlockEquations, state: Any, iterations: int) -> float:
     """The largest spectral radius of the block's Jacobian over the samples, by power iteration from noise."""
+    with torch.inference_mode(False), torch.no_grad():
+        return _radius_at(*_recordable(equations, state), iterations)
+
+
+def _recordable(equations: BlockEquations, state: Any) -> tuple[BlockEquations, Any]:
+    """Equations and a state without tensors of `torch.inference_mode`, of which no graph can be made."""
+    equations = copy.copy(equations)
+    equations.all_inputs = equations.inputs = tuple(map(_recorded, equations.all_inputs))
+    equations.shared = {name: _recorded(value) for name, value in equations.shared.items()}
+    return equations, _recorded(state)
+
+
+def _recorded(value: Any) -> Any:
+    parts = leaves(value)
+    return rebuild(value, [x.clone() if isinstance(x, Tensor) and x.is_inference() else x for x in parts])
+
+
+def _radius_at(equations: BlockEquations, state: Any, iterations: int) -> float:
     with torch.random.fork_rng(devices=[]), unhooked():
         torch.manual_seed(0)
         attached = asked_with_graph(equations, state)

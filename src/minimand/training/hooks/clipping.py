@@ -1,5 +1,6 @@
 """Gradient clipping: by the norm of all gradients, or unit by unit (Brock et al. 2021)."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 from ..._support.errors import MinimandError
 from ..._support.torch.internals import ConvNd
 from ..loop.training import Training
+from ..methods.deep_supervision import Supervised
+from ..methods.local.partition import Block
 from .hook import HOOKS, Hook
 from .watching.nonfinite import NonFiniteHook
 
@@ -36,22 +39,30 @@ class ClippingHook(Hook):
             groups = self.training.optimizer.param_groups
             nn.utils.clip_grads_with_norm_([p for group in groups for p in group["params"]], recipe.clip, norm)
         else:
-            clip_adaptively(trained, recipe.adaptive_clip)
+            clip_adaptively(trained, recipe.adaptive_clip, _with_classifiers(trained))
 
 
 @torch.no_grad()
-def clip_adaptively(model: nn.Module, ratio: float) -> None:
+def clip_adaptively(model: nn.Module, ratio: float, classifiers: Sequence[nn.Module] = ()) -> None:
     """Scale the gradient of each unit down to `ratio` times the norm of the unit's weights, in place.
 
     A unit is a row of a linear layer, a filter of a convolution; of a vector, a bias or a scale, the whole. The final
-    layer is left: what `get_classifier` names, as in our models and timm's, else the last linear or convolutional one.
+    layer is left: what `get_classifier` names, as in our models and timm's, else the last linear or convolutional one;
+    of `classifiers` in the model that of each.
     """
-    final = set(_final_layer(model).parameters())
+    final = {p for part in classifiers or (model,) for p in _final_layer(part).parameters()}
     for p in model.parameters():
         if p.grad is None or p in final:
             continue
         bound = ratio * _unit_norms(p).clamp_min(_LEAST_NORM)
         p.grad.mul_((bound / _unit_norms(p.grad).clamp_min(1e-12)).clamp_max(1))
+
+
+def _with_classifiers(trained: nn.Module) -> list[nn.Module]:
+    """The modules with a final layer in what a method trains: a model, or blocks with heads of their own."""
+    if isinstance(trained, Supervised):
+        return [trained.model, *trained.heads]
+    return [part.head for part in trained.modules() if isinstance(part, Block)] or [trained]
 
 
 def _unit_norms(x: Tensor) -> Tensor:
