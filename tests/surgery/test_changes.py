@@ -170,3 +170,31 @@ def test_a_layer_of_two_names_is_one_layer_of_few_bits_and_real_again_after_undo
     assert model[2].weight is shared.weight
     mm.changes(model).undo()
     assert model[2] is model[4] is shared
+
+
+@pytest.mark.parametrize("memory", ["store", "reversible"])
+@pytest.mark.parametrize(
+    "change", [lambda m: mm.normalize(m, "rms"), lambda m: mm.normalize(m, "none"), lambda m: mm.harden(m, "sign")]
+)
+def test_what_takes_a_modules_place_has_its_hooks(change: Any, memory: Any) -> None:
+    """Those of a wiring too: branches are entered at normalizations, which are replaced after it or before."""
+
+    def model() -> nn.Module:
+        torch.manual_seed(0)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0, batch_first=True, norm_first=True)
+        return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+    x, calls = torch.randn(2, 4, 8), []
+    before = mm.rewire(change(model()), "heavy_ball(momentum=0.5)", at="branches", memory=memory)
+    after = mm.rewire(model(), "heavy_ball(momentum=0.5)", at="branches", memory=memory)
+    norm = after.get_submodule("layers.0.norm1")
+    handle = norm.register_forward_hook(lambda *_: calls.append(1))
+    change(after)
+    torch.testing.assert_close(after(x), before(x))
+    assert not torch.allclose(after(x), change(model())(x))
+    assert calls
+    assert torch.equal(mm.changes(after).undo()(x), model()(x))
+    handle.remove()
+    calls.clear()
+    after(x)
+    assert not calls

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from .._support.errors import MinimandError
+from .._support.torch.internals import adopt_hooks
 from ..layers.thresholds import Threshold, as_threshold, threshold_text
 from ..layers.weight_bits import FEW_BIT_LAYERS, FewBitLayer, check_bits, few_bit_weight
 from ..networks.kinds import ACTIVATIONS, LINEAR_OR_CONVOLUTION, check_model, takes_a_threshold
@@ -155,7 +156,9 @@ def harden(model: Model, activation: Threshold | str, weight_bits: int | None = 
     layers = {} if weight_bits is None else _inner_layers(model)
     new: dict[nn.Module, nn.Module] = {}  # a dictionary, so that an activation used twice stays one object
     for name, module in activations.items():
-        new.setdefault(module, copy.deepcopy(activation).train(module.training))
+        if module not in new:
+            new[module] = copy.deepcopy(activation).train(module.training)
+            adopt_hooks(new[module], module)
         model.set_submodule(name, new[module])
     for name, layer in layers.items():
         if layer not in new:

@@ -11,7 +11,14 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from .._support.errors import MinimandError
-from .._support.torch.internals import ConvTransposeNd, NormBase, make_picklable, own_modules, own_parameters
+from .._support.torch.internals import (
+    ConvTransposeNd,
+    NormBase,
+    adopt_hooks,
+    make_picklable,
+    own_modules,
+    own_parameters,
+)
 from ..blocks.attention import Attention
 from ..layers.normalization import ByChannel, ByPosition
 from ..networks.kinds import LINEAR_OR_CONVOLUTION, WRAPPED_NORMALIZATIONS, check_model
@@ -169,11 +176,16 @@ def _places(model: nn.Module, normalization: BetweenLayers) -> tuple[dict[str, A
 
 
 def _refuse_causal(model: nn.Module, kind: str) -> None:
-    if any(isinstance(module, Attention) and module.causal for module in model.modules()):
+    if any(_is_causal(module) for module in model.modules()):
         raise MinimandError(
             f"{kind!r} takes statistics of all positions, by which a token of {type(model).__name__} would read those "
             "that follow it; expected 'layer', 'rms' or 'none', or a kind for weights."
         )
+
+
+def _is_causal(module: nn.Module) -> bool:
+    """Whether a module is attention to former positions alone, of ours or of transformers."""
+    return module.causal if isinstance(module, Attention) else getattr(module, "is_causal", None) is True
 
 
 def _originals(model: nn.Module) -> dict[nn.Module, nn.Module]:
@@ -251,7 +263,8 @@ def _take_values(new: nn.Module, old: nn.Module, model: nn.Module) -> None:
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> list[nn.Module]:
-    """Put a module in all places of another one; the parents of these places."""
+    """Put a module in all places of another one, with its hooks; the parents of these places."""
+    adopt_hooks(new, old)
     parents: list[nn.Module] = []
     for parent in list(model.modules()):
         for name, child in own_modules(parent).items():

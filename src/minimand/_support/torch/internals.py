@@ -149,6 +149,18 @@ def replaced_forward(module: nn.Module) -> Callable[..., Any] | None:
     return None if getattr(forward, "__func__", None) is type(module).forward else forward
 
 
+def adopt_hooks(module: nn.Module, predecessor: nn.Module) -> None:
+    """Let a module that takes another one's place have its hooks on calls and gradients, in the same dictionaries.
+
+    So a handle takes a hook off both, and the other one has them still when it comes back.
+    """
+    for name, hooks in predecessor.__dict__.items():
+        if name.startswith(("_forward_", "_backward_", "_is_full_backward_hook")):
+            module.__dict__[name] = hooks
+    if "forward" in predecessor.__dict__ and replaced_forward(predecessor) is None:
+        reopen_forward(module)
+
+
 def same_under(kind: type[Layer_], layer: nn.Module) -> Layer_:
     """A layer of a class that derives from the layer's own, which shares its parameters, buffers and hooks."""
     shared = kind.__new__(kind)
