@@ -497,3 +497,24 @@ def test_an_equilibrium_can_be_copied_and_its_block_alone_has_weights() -> None:
     regularized = mm.Equilibrium(Block(), jacobian_weight=1.0)
     regularized(x)
     assert copy.deepcopy(regularized).penalty is None  # a penalty has a graph, which cannot be copied
+
+
+class _Twice(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:
+        return 2 * super().forward(input)
+
+
+def test_nothing_is_promised_of_what_surgery_or_a_class_of_ones_own_changed() -> None:
+    torch.manual_seed(0)
+    monotone = mm.Equilibrium(Monotone(nn.Linear(4, 8), nn.Linear(4, 4)))
+    model = nn.Sequential(nn.Linear(4, 4), monotone, nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    assert monotone.well_posed is not None
+    record = str(mm.changes(mm.harden(model, "sign", weight_bits=1)))
+    assert monotone.well_posed is None
+    assert "stays real: 1.block.potential.inner: its weight is read by a ConvexGradient" in record
+    mm.changes(model).undo()
+    assert monotone.well_posed is not None
+    for kind in (nn.Linear, _Twice):
+        layer = kind(4, 4)
+        nn.init.orthogonal_(layer.weight, gain=0.9)
+        assert (mm.Equilibrium(layer).well_posed is None) == (kind is _Twice)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import minimand as mm
-from minimand._support.torch.torchvision import require_timm
+from minimand._support.torch.torchvision import require_timm, require_torchvision
 from minimand.blocks.convnext import LayerNorm2d
 from minimand.layers.normalization import SwitchNorm
 from minimand.recipes.parameter_groups import parameter_groups, trainable_parameters
@@ -412,3 +412,13 @@ def test_a_model_whose_weights_are_computed_is_pickled_whole(name: str) -> None:
     twin.train()(x).sum().backward()
     assert all(p.grad is not None for p in twin.parameters())
     assert torch.equal(pickle.loads(pickle.dumps(twin)).eval()(x), twin.eval()(x))
+
+
+def test_statistics_over_positions_are_refused_in_causal_models_of_transformers() -> None:
+    require_torchvision("by the tests")
+    import transformers
+
+    sizes: Any = {"vocab_size": 20, "n_embd": 8, "n_head": 2, "n_layer": 1, "n_positions": 8}
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0))
+    with pytest.raises(ValueError, match="a token of GPT2LMHeadModel would read those that follow it"):
+        mm.normalize(model, "group(groups=2)")

@@ -10,7 +10,7 @@ from .._support.errors import MinimandError, WrongTypeError
 from ..algorithms import Algorithm
 from ..equilibrium import Anderson, Equilibrium, FixedPoint, Solver
 from ..equilibrium.block.wellposed import lipschitz_bound
-from ..layers.convex_gradient import ConvexGradient
+from ..layers.convex_gradient import MONOTONE, ConvexGradient
 from ..theory.kernel import Binding, check_binding
 from .proximal import Prox
 from .registry import as_block
@@ -59,7 +59,7 @@ class Implicit(Prox):
     @property
     def well_posed(self) -> str | None:
         """What promises that a step of size 1 has one solution, for the weights as they are; None if nothing does."""
-        if isinstance(self.block, ConvexGradient):
+        if isinstance(self.block, ConvexGradient) and isinstance(self.block.activation, MONOTONE):
             return "the prox of a convex function, for all weights and step sizes"
         bound = lipschitz_bound(self.block)
         return f"s T is a contraction for s below {1 / bound:.3g}" if 0 < bound < 1 else None

@@ -4,8 +4,9 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
-from ...layers.convex_gradient import ConvexGradient
+from ...layers.convex_gradient import MONOTONE, ConvexGradient
 from .injected import Injected
 
 
@@ -61,13 +62,16 @@ def lipschitz_bound(module: nn.Module) -> float:
     """
     if any(p.is_meta for p in module.parameters()):
         return math.inf
-    if isinstance(module, nn.Sequential):
+    kind = type_before_parametrizations(module)  # of another class, even a derived one, nothing is known
+    if kind.forward is nn.Sequential.forward and isinstance(module, nn.Sequential):
         return math.prod(map(lipschitz_bound, module)) if len(module) else 1.0
     if isinstance(module, ConvexGradient):
-        return float(module.norm_bound()) ** 2
-    if isinstance(module, nn.Linear):
+        slope = _SLOPES.get(type(module.activation), math.inf)
+        return slope * float(module.norm_bound()) ** 2
+    if kind is nn.Linear:
         return float(torch.linalg.matrix_norm(module.weight.float(), 2))
-    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module.padding_mode == "zeros" and module.groups == 1:
+    is_convolution = kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    if is_convolution and module.padding_mode == "zeros" and module.groups == 1:
         taps = module.weight.float().flatten(2).movedim(2, 0)
         return float(torch.linalg.matrix_norm(taps, 2).sum())
     return _SLOPES.get(type(module), math.inf)
@@ -75,7 +79,7 @@ def lipschitz_bound(module: nn.Module) -> float:
 
 def why_unique(block: nn.Module) -> str | None:
     """What promises one solution of z = block(z, x) for every x; None where nothing is known."""
-    if isinstance(block, Monotone):
+    if isinstance(block, Monotone) and isinstance(block.potential.activation, MONOTONE):
         return f"monotone for all weights; mm.FixedPoint(relaxation={block.relaxation():.2g}) converges"
     if isinstance(block, Injected) and (bound := lipschitz_bound(block.body)) < 1:
         return f"a contraction: its Lipschitz constant is at most {bound:.2g}"
