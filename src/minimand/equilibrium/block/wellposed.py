@@ -63,7 +63,7 @@ def lipschitz_bound(module: nn.Module) -> float:
     if any(p.is_meta for p in module.parameters()):
         return math.inf
     kind = type_before_parametrizations(module)  # of another class, even a derived one, nothing is known
-    if kind.forward is nn.Sequential.forward and isinstance(module, nn.Sequential):
+    if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
         return math.prod(map(lipschitz_bound, module)) if len(module) else 1.0
     if isinstance(module, ConvexGradient):
         slope = _SLOPES.get(type(module.activation), math.inf)
