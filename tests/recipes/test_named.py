@@ -1,6 +1,7 @@
 """Recipes by name, by one sweep."""
 
 from dataclasses import fields
+from typing import Any
 
 import pytest
 
@@ -78,6 +79,13 @@ def test_the_recipe_of_momentum_streams_gives_each_role_its_rate() -> None:
 def test_what_is_no_recipe_is_named(text: str, changes: dict[str, int], pattern: str) -> None:
     with pytest.raises(MinimandError, match=pattern):
         mm.recipe(text, **changes)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(("field", "value"), [("epochs", 0), ("epochs", "a"), ("batch_size", 0), ("batch_size", -4)])
+def test_sizes_that_decide_other_settings_are_checked_first(name: str, field: str, value: Any) -> None:
+    with pytest.raises(MinimandError, match=f"Recipe.{field} is {value!r}; expected an integer"):
+        mm.recipe(name, **{field: value})
 
 
 def test_a_recipe_is_taken_by_its_name(tmp_path) -> None:

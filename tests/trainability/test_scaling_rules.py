@@ -264,6 +264,36 @@ def test_a_rule_for_depth_refuses_branches_that_it_cannot_size() -> None:
     assert "2 of them end in what was left alone" in str(mm.prepare(model, "complete_p", sequence))
 
 
+def test_a_base_of_another_depth_has_its_layers_by_their_part() -> None:
+    """In a chain the name of a hidden layer may be that of the base's last one, or of a normalization."""
+
+    def chain(depth: int, width: int) -> nn.Sequential:
+        inner = [part for _ in range(depth) for part in (nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU())]
+        return nn.Sequential(nn.Linear(16, width), nn.ReLU(), *inner, nn.LayerNorm(width), nn.Linear(width, 10))
+
+    for depth in (1, 2, 5):
+        model, same = chain(depth, 256), chain(2, 256)
+        mm.prepare(model, "mup", BATCH, base=chain(2, 64))
+        mm.prepare(same, "mup", BATCH, base=chain(2, 64))
+        by_part = {(type(entry.owner), entry.parameter.shape): entry.factors for entry in trainable_parameters(same)}
+        for entry in trainable_parameters(model):
+            assert entry.factors == by_part[type(entry.owner), entry.parameter.shape], entry.name
+    with pytest.raises(MinimandError, match="base has nothing like 2; expected"):
+        mm.prepare(chain(2, 256), "mup", BATCH, base=chain(0, 64))
+    with pytest.raises(TypeError, match="base is int; expected a module"):
+        mm.prepare(chain(2, 256), "mup", BATCH, base=3)  # pyright: ignore[reportArgumentType]
+
+
+def test_rates_of_a_rule_go_with_another_preparation_and_are_named_by_a_scheme() -> None:
+    model = network(3, 256, rule="complete_p")
+    assert "Learning rates stay" in str(mm.initialize(model, "kaiming"))
+    assert "Learning rates stay" not in str(mm.prepare(model, "mup", BATCH))
+    mm.prepare(model, "rescue", BATCH)
+    assert {entry.factors for entry in trainable_parameters(model)} == {ScalingFactors()}
+    with pytest.raises(MinimandError, match="weight_decay is -1"):
+        mm.prepare(model, "mup", BATCH).parameter_groups(1.0, weight_decay=-1)
+
+
 def test_groups_hold_every_parameter_once_and_go_into_optimizers_of_torch() -> None:
     model = network(4)
     prepared = mm.prepare(model, "complete_p", BATCH)

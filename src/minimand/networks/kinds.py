@@ -113,9 +113,10 @@ def has_normalization(model: nn.Module) -> bool:
     return bool(normalizations(model))
 
 
-def check_model(model: Any) -> None:
+def check_model(model: Any, name: str = "model") -> None:
+    """Raise WrongTypeError unless an argument, by this name, is a module."""
     if not isinstance(model, nn.Module):
-        raise WrongTypeError(f"model is {type(model).__name__}; expected a module.")
+        raise WrongTypeError(f"{name} is {type(model).__name__}; expected a module.")
 
 
 def count_parameters(model: nn.Module) -> int:

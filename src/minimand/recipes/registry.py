@@ -46,6 +46,9 @@ def recipe(name: str, **changes: Any) -> Recipe:
     for option in options:
         if option not in own and option not in names_of_fields:
             raise unknown_name(f"setting of the recipe {name}", option, {*own, *names_of_fields})
+    # Fields that decide others, as a batch size decides a rate, are checked before.
+    is_new = {option: option in own and value is not own[option].default for option, value in options.items()}
+    Recipe(**{option: options[option] for option in names_of_fields if is_new.get(option)})
     recipe = call_with(maker, {option: value for option, value in options.items() if option in own}, name)
     return replace(recipe, **{option: value for option, value in options.items() if option not in own})
 

@@ -12,9 +12,9 @@ from torch import nn
 from .._support.checks import check_choice, check_number
 from .._support.errors import MinimandError, unknown_name
 from .._support.names.calls import call_with, parse_call
-from ..networks.kinds import has_normalization
+from ..networks.kinds import check_model, has_normalization
 from ..recipes.optimizers import EPSILON, SGD, AdamW
-from ..recipes.parameter_groups import UpdateRule, parameter_groups, trainable_parameters
+from ..recipes.parameter_groups import UpdateRule, parameter_groups, set_factors, trainable_parameters
 from ..recipes.recipe import Recipe
 from ..recipes.schedules import Cosine, StepDecay
 from ..surgery.normalize import normalize
@@ -44,6 +44,7 @@ class Prepared:
         """
         check_number("lr", lr, 0, math.inf)
         check_choice("rule", rule, UpdateRule)
+        check_number("weight_decay", weight_decay, 0, math.inf)
         epsilon = EPSILON if rule == "adam" else None
         groups = parameter_groups(trainable_parameters(self.model), weight_decay, rule=rule, epsilon=epsilon)
         return [{**group, "lr": lr * group.pop("share")} for group in groups if group["params"]]
@@ -71,10 +72,14 @@ def prepare(model: nn.Module, kind: str, batch: Any, epochs: int = 10, base: nn.
     if name not in PREPARATIONS:
         raise unknown_name("kind of prepare", name, PREPARATIONS)
     if base is not None:
+        check_model(base, "base")
         if name not in (kind.__name__ for kind in _SCALED):
             raise MinimandError(f"base goes with 'mup' and 'complete_p', and kind is {kind!r}; expected none.")
         options["base"] = base
-    return call_with(partial(PREPARATIONS[name], model, batch, epochs), options, f"the kind {name}")
+    prepared = call_with(partial(PREPARATIONS[name], model, batch, epochs), options, f"the kind {name}")
+    if PREPARATIONS[name] not in _SCALED:
+        set_factors(model, {})  # rates of a scaling rule before would not be those of this recipe
+    return prepared
 
 
 def list_preparations() -> dict[str, str]:

@@ -17,6 +17,7 @@ from ..._support.errors import MinimandError, WrongTypeError, unknown_name
 from ..._support.torch.internals import children_and_hooks
 from ...networks.kinds import check_model
 from ...networks.undisturbed import buffers_back, undisturbed
+from ...recipes.parameter_groups import factors_fingerprint
 from ..measure import tracing
 from ..measure.statistics import LossChoice, as_function
 from .report import InitReport
@@ -111,6 +112,8 @@ def _report(job: Job, title: str, remark: str | None, dry_run: bool) -> InitRepo
             f"{', '.join(broken)} would be left with values that are not finite; expected them to be set: neither "
             "frozen nor excluded."
         )
+    if not job.sets_rates and factors_fingerprint(job.model) is not None:
+        job.notes.append("Learning rates stay those of the scaling rule that was set before; mm.prepare sets both.")
     settings = tuple(replace(s, std_after=deviation(read(job.model, s.name))) for s in job.settings.values())
     title = f"{title}: {remark}" if remark else title
     left_alone = {**job.left_alone, **_unmentioned(job)}

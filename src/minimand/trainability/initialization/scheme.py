@@ -57,6 +57,8 @@ class Job:
     notes: list[str] = field(default_factory=list)
     references: list[str] = field(default_factory=list)
     """Keys into references.bib of every scheme that set something of the model."""
+    sets_rates: bool = False
+    """Whether the scheme set factors on learning rates too."""
     owners: dict[nn.Parameter, str] = field(default_factory=dict)
     """The name under which a parameter was first asked for, which alone may set it."""
 

@@ -1,6 +1,5 @@
 """A scaling rule applied to a model: sizes at the start, and the factors that its optimizers take from then on."""
 
-import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 from ..._support.errors import MinimandError
 from ..._support.torch.internals import ConvNd
 from ...blocks.attention import Attention
-from ...networks.kinds import NORMALIZATIONS, layers
+from ...networks.kinds import NORMALIZATIONS
 from ...networks.skeletons import skeletons
 from ...networks.undisturbed import undisturbed
 from ...recipes.parameter_groups import NamedParameter, ScalingFactors, set_factors, trainable_parameters
@@ -17,6 +16,7 @@ from ..initialization.scheme import Job
 from ..initialization.schemes.variance import kaiming
 from ..initialization.weighted_layers import weight_blocks
 from ..measure.tracing import Branch, branches, telling_solutions, trace
+from .counterparts import Counterparts
 from .rules import UNIT, DepthRule, DepthScale, GainSums, WidthRatios
 
 # Without a base network, rates are those of one whose layers read and give so many numbers.
@@ -67,6 +67,7 @@ def parametrize_model(job: Job, depth_rule: DepthRule | None, base: nn.Module | 
         job.note_on_branches(scale.multiplier)
     if job.settings:
         set_factors(job.model, factors)
+        job.sets_rates = True
         job.notes += [] if base is not None else map(_note_on_table, filter(sizes.may_be_a_matrix, features))
 
 
@@ -175,8 +176,7 @@ class _Sizes:
         self.last = job.layers[-1].name
         # What reads an embedding is no first layer: it sums over the width.
         self.embeds = any(isinstance(module, nn.Embedding) for module in job.model.modules())
-        self.base_layers = None if base is None else layers(base)
-        self.base_parameters = {} if base is None else dict(base.named_parameters())
+        self.base = None if base is None else Counterparts(job.model, base, self.last)
         self.fans = {
             layer.parameter(block.parameter): (layer.name, block.fan_in, block.fan_out)
             for layer in job.layers
@@ -193,10 +193,10 @@ class _Sizes:
         # Of an embedding the last dimension counts, not the rows; a vector may be shaped to be broadcast.
         is_vector = parameter.ndim < 2 or parameter.shape[-1] == 1
         length = max(parameter.shape) if is_vector else parameter.shape[-1]
-        if self.base_layers is None:
+        if self.base is None:
             is_last = name.rpartition(".")[0] == self.last
             return WidthRatios(1.0, 1.0 if is_last else length / BASE_WIDTH)
-        like = self.base_parameters[_counterpart(name, self.base_parameters)]
+        like = self.base.parameter(name)
         ratios = sorted(a / b for a, b in zip(parameter.shape, like.shape, strict=True) if a != b)
         if len(ratios) > 1:  # a matrix between features, whichever way it is used
             return WidthRatios(ratios[-1], ratios[-2])
@@ -209,10 +209,10 @@ class _Sizes:
 
     def _of_weight(self, layer: str, fan_in: float, fan_out: float, parameter: str) -> WidthRatios:
         module = self.layers[layer].module
-        if self.base_layers is not None:
-            like = _counterpart(layer, self.base_layers)
+        if self.base is not None:
+            path, like = self.base.layer(layer)
             leaf = parameter.removeprefix(layer).lstrip(".")
-            block = next(b for b in weight_blocks(self.base_layers[like], like) if b.parameter == leaf)
+            block = next(b for b in weight_blocks(like, path) if b.parameter == leaf)
             return WidthRatios(fan_in / block.fan_in, fan_out / block.fan_out)
         # Inputs count with the taps of a kernel, over all of which a sum runs.
         is_depthwise = isinstance(module, ConvNd) and module.groups == module.in_channels
@@ -220,16 +220,6 @@ class _Sizes:
         inputs = 1.0 if is_first or is_depthwise else fan_in / BASE_WIDTH
         channels = module.out_channels if isinstance(module, ConvNd) else fan_out
         return WidthRatios(inputs, 1.0 if layer == self.last else channels / BASE_WIDTH)
-
-
-def _counterpart(name: str, there: Mapping[str, Any]) -> str:
-    """The name in the base network of what a name is here: itself, or the last that differs in numbers alone."""
-    if name in there:
-        return name
-    like = [other for other in there if re.sub(r"\d+", "0", other) == re.sub(r"\d+", "0", name)]
-    if not like:
-        raise MinimandError(f"base has nothing like {name}; expected a network of the same family, of another size.")
-    return like[-1]
 
 
 def _gains_of(base: nn.Module | None, batch: Any) -> GainSums:

@@ -1,0 +1,71 @@
+"""What layers and parameters of a model are in its base network: one of the same family, in another size."""
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+from ..._support.errors import MinimandError
+from ...networks.kinds import layers
+
+T = TypeVar("T", nn.Module, Tensor)
+
+
+class Counterparts:
+    """The layers and parameters of a base network by the names that they have in a model.
+
+    The first and the last layer are those of the base. All else has its own name there, or one that differs in numbers
+    alone, as where a network is deeper, and is of the same kind: a layer of that name may be another one in a chain.
+    """
+
+    def __init__(self, model: nn.Module, base: nn.Module, last: str) -> None:
+        self.model, self.layers, self.base = model, layers(model), base
+        self.base_layers = layers(base)
+        ends = next(iter(self.layers)), last
+        self.ends = dict(zip(ends, self._ends_of_base(ends), strict=True))
+
+    def _ends_of_base(self, ends: tuple[str, str]) -> tuple[str, str]:
+        names = list(self.base_layers)
+        # A name without numbers, such as head, is the same layer wherever it is registered.
+        first, last = (name if name in self.base_layers and not re.search(r"\d", name) else None for name in ends)
+        return first or names[0], last or names[-1]
+
+    def layer(self, name: str) -> tuple[str, nn.Module]:
+        """The name and the layer in the base of a layer of the model."""
+        here = self.layers[name]
+        if name in self.ends:
+            there = self.ends[name]
+            return there, self.base_layers[there]
+        others = {
+            other: layer
+            for other, layer in self.base_layers.items()
+            if other not in self.ends.values() and type(layer) is type(here)
+        }
+        like = _like(name, others)
+        return like, others[like]
+
+    def parameter(self, name: str) -> Tensor:
+        """The parameter in the base of a parameter of the model."""
+        path = name.rpartition(".")[0]
+        layer = max((layer for layer in self.layers if f"{path}.".startswith(f"{layer}.")), key=len, default=None)
+        if layer is not None:
+            there, _ = self.layer(layer)
+            return self.base.get_parameter(f"{there}{name.removeprefix(layer)}")
+        kind, dimensions = type(self.model.get_submodule(path)), self.model.get_parameter(name).ndim
+        others = {
+            other: parameter
+            for other, parameter in self.base.named_parameters()
+            if type(self.base.get_submodule(other.rpartition(".")[0])) is kind and parameter.ndim == dimensions
+        }
+        return others[_like(name, others)]
+
+
+def _like(name: str, there: Mapping[str, T]) -> str:
+    """The name itself, or the last that differs in numbers alone."""
+    if name in there:
+        return name
+    like = [other for other in there if re.sub(r"\d+", "0", other) == re.sub(r"\d+", "0", name)]
+    if not like:
+        raise MinimandError(f"base has nothing like {name}; expected a network of the same family, of another size.")
+    return like[-1]
