@@ -62,19 +62,21 @@ def lipschitz_bound(module: nn.Module) -> float:
     """
     if any(p.is_meta for p in module.parameters()):
         return math.inf
-    kind = type_before_parametrizations(module)  # of another class, even a derived one, nothing is known
     if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
         return math.prod(map(lipschitz_bound, module)) if len(module) else 1.0
     if isinstance(module, ConvexGradient):
         slope = _SLOPES.get(type(module.activation), math.inf)
         return slope * float(module.norm_bound()) ** 2
-    if kind is nn.Linear:
+    kind = type_before_parametrizations(module)
+    is_known = kind in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # of a class derived from them nothing is
+    if is_known and isinstance(module, nn.Linear):
         return float(torch.linalg.matrix_norm(module.weight.float(), 2))
-    is_convolution = kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    if is_convolution and module.padding_mode == "zeros" and module.groups == 1:
+    if not is_known or not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        return _SLOPES.get(type(module), math.inf)
+    if module.padding_mode == "zeros" and module.groups == 1:
         taps = module.weight.float().flatten(2).movedim(2, 0)
         return float(torch.linalg.matrix_norm(taps, 2).sum())
-    return _SLOPES.get(type(module), math.inf)
+    return math.inf
 
 
 def why_unique(block: nn.Module) -> str | None:
