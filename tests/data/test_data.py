@@ -1,5 +1,7 @@
 import gzip
+import math
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import minimand as mm
 from minimand.data.conversion import as_data
+from minimand.data.data import channel_statistics, in_single_precision
 from minimand.data.registry import DATA, DataSet
 from minimand.data.samples import Arrays, Items, Loader
 from minimand.data.sets.fashion_mnist import DEBIAN
@@ -70,6 +73,23 @@ def test_digits_are_normalized_and_split_evenly() -> None:
     assert float(x.std(correction=0)) == pytest.approx(1, abs=1e-5)
     counts = torch.bincount(data.train.targets).float()
     assert counts.max() / counts.min() < 1.1
+
+
+def test_statistics_are_those_of_exact_arithmetic_whatever_the_processor_sums() -> None:
+    """Equal, not close: a run that goes on upon another machine is held to the numbers that it began with."""
+    x = torch.randint(0, 256, (7, 3, 5, 4), dtype=torch.uint8)
+    table = torch.randn(50, 3) * 1e3
+    columns = [[Fraction(int(v), 255) for v in x[:, c].flatten()] for c in range(3)]
+    assert channel_statistics(x) == tuple(zip(*map(_in_float32, columns), strict=True))
+    for lanes in (1, 7):
+        parts = [table[i::lanes].double().sum(0) for i in range(lanes)]
+        assert in_single_precision(sum(parts) / 50) == in_single_precision(table.double().mean(0))
+
+
+def _in_float32(values: list[Fraction]) -> tuple[float, float]:
+    mean = sum(values) / len(values)
+    variance = sum((v - mean) ** 2 for v in values) / len(values)
+    return float(np.float32(float(mean))), float(np.float32(math.sqrt(variance)))
 
 
 def test_rings_lie_on_their_radii() -> None:

@@ -193,7 +193,15 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
         m = float(counts @ values) / n
         mean.append(m)
         std.append(max(float(counts @ (values - m) ** 2) / n, 1e-12) ** 0.5)
-    return tuple(mean), tuple(std)
+    return in_single_precision(mean), in_single_precision(std)
+
+
+def in_single_precision(values: Any) -> tuple[float, ...]:
+    """Statistics (c,) in the precision that samples are normalized in.
+
+    The last digits of a sum in doubles depend on the processor, and a run has to go on upon another one.
+    """
+    return tuple(torch.as_tensor(values, dtype=torch.float32).tolist())
 
 
 def image_data(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..._support.errors import MinimandError
-from ..data import Data
+from ..data import Data, in_single_precision
 from ..samples import Arrays
 from .images import Undecoded, data_of_images, with_test
 from .labels import LABEL_NAMES, Task, as_targets
@@ -85,8 +85,8 @@ def data_of_rows(
         facts = {"task": "regression", "outputs": 1 if y.ndim == 1 else y.shape[1]}
     if x.ndim == 2 and x.is_floating_point():
         deviation = x.double().std(0, correction=0)
-        facts["mean"] = tuple(x.double().mean(0).tolist())
-        facts["std"] = tuple(torch.where(deviation > 0, deviation, 1.0).tolist())
+        facts["mean"] = in_single_precision(x.double().mean(0))
+        facts["std"] = in_single_precision(torch.where(deviation > 0, deviation, 1.0))
     return Data(
         name,
         arrays["train"],
