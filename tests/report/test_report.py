@@ -302,3 +302,14 @@ def test_pages_have_colors_of_the_palette_only_and_figures_no_background(tmp_pat
     page = (tmp_path / "run" / "report.html").read_text()
     assert "prefers-color-scheme: dark" in page
     assert page.count('class="plot"') >= 2
+
+
+def test_what_is_said_of_coefficients_of_channels_is_said_of_their_mean() -> None:
+    algorithm = mm.algorithms.HeavyBall(momentum=mm.Learnable(0.5, 0, 1, channels=4))
+    model = mm.create_model("mlp(width=4, depth=2)", algorithm, in_channels=3, num_classes=2)
+    with torch.no_grad():
+        model.stages[0].coefficients["momentum"].copy_(torch.tensor([0.0, 0.8, 0.8, 0.8, 0.4, 0.4, 0.4, 0.4]))
+    text = str(mm.explain(model))
+    assert "momentum by layer, the mean of its channels: 0.600 0.400" in text
+    assert "of momentum the mean is read; each channel runs with a value of its own" in text
+    assert "mean" not in str(mm.explain(mm.create_model("mlp(width=4, depth=2)", "heavy_ball", in_channels=3)))

@@ -131,17 +131,27 @@ def _splitting(model: nn.Module, run: Skeleton) -> Splitting | None:
 
 
 def learned_coefficients(stages: list[Unrolled]) -> dict[str, list[list[float]]]:
-    """The current values of each learnable coefficient, by stage and layer."""
+    """The current values of each learnable coefficient, by stage and layer; of channels their mean."""
     names = dict.fromkeys(name for stage in stages for name in stage.coefficients)
     return {
-        name: [stage.coefficients[name].detach().tolist() for stage in stages if name in stage.coefficients]
+        name: [
+            stage.coefficients[name].detach().view(-1, _channels(stage, name) or 1).mean(1).tolist()
+            for stage in stages
+            if name in stage.coefficients
+        ]
         for name in names
     }
 
 
+def _channels(stage: Unrolled, name: str) -> int | None:
+    return stage.algorithm.learnable()[name].channels
+
+
 def _coefficients(stages: list[Unrolled]) -> list[str]:
+    by_channel = {name for stage in stages for name in stage.coefficients if _channels(stage, name)}
     return [
-        f"{name} by layer: " + " | ".join(" ".join(f"{v:.3f}" for v in values) for values in by_stage)
+        f"{name} by layer{', the mean of its channels' if name in by_channel else ''}: "
+        + " | ".join(" ".join(f"{v:.3f}" for v in values) for values in by_stage)
         for name, by_stage in learned_coefficients(stages).items()
     ]
 

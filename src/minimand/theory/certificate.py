@@ -27,7 +27,7 @@ from .kernel import (
     kernel,
 )
 from .oracles import DivisionByZeroError, check_count
-from .promises import NORMALIZED, boundedness, second_input, tables, what_is_drawn
+from .promises import NORMALIZED, boundedness, of_channels, second_input, tables, what_is_drawn
 from .rate import Rate, rate as worst_case
 from .scalars import sum_text
 from .splitting import HALVES, STEPS, TURNS, Splitting, check_splitting
@@ -137,7 +137,7 @@ class Certificate:
             rows.append(("on quadratics", "", str(self.region)))
         rows += [
             (name, "", self.reasons[name])
-            for name in ("bounded", "second input", "learned", "drawn", "undefined")
+            for name in ("bounded", "second input", "learned", "channels", "drawn", "undefined")
             if self.reasons[name]
         ]
         rows.append(("gains", *gains_text(self.gains)))
@@ -312,6 +312,7 @@ def _certificate(
             "bounded": boundedness(gradients),
             "second input": second_input(algorithm, gradients),
             "learned": tables(algorithm, depth),
+            "channels": of_channels(algorithm),
             "drawn": what_is_drawn(algorithm, depth),
             "undefined": "",
         },

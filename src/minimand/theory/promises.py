@@ -7,7 +7,7 @@ from fractions import Fraction
 from itertools import product
 from typing import cast
 
-from ..algorithms import Algorithm, Drawn, Read, Table, as_algorithm, filled, is_map
+from ..algorithms import Algorithm, Drawn, Learned, Read, Table, as_algorithm, filled, is_map
 from .dynamics.recurrence import NoRecurrenceError, recurrence
 from .dynamics.response import gains as gains_of
 from .kernel import Answer, Kernel, consistency, exactly, input_atoms, kernel
@@ -57,6 +57,12 @@ def tables(algorithm: Algorithm, depth: int) -> str:
     if consistency(kernel(algorithm.rebind(**symbols), depth))[0]:
         return f"consistent whatever values {', '.join(names)} take ({depth} layers)"
     return f"consistent at the present values of {', '.join(names)}, not at all values that training may reach"
+
+
+def of_channels(algorithm: Algorithm) -> str:
+    """What is read of coefficients that are trained with a value for each channel; empty without such."""
+    names = [name for name, c in algorithm.learnable().items() if isinstance(c, Learned) and c.channels]
+    return f"of {', '.join(names)} the mean is read; each channel runs with a value of its own" if names else ""
 
 
 def what_is_drawn(algorithm: Algorithm, depth: int) -> str:
