@@ -248,6 +248,16 @@ def test_a_block_that_runs_several_times_is_one_branch_whose_answers_add_up() ->
     assert rates[0]["inner.weight"] == rates[1]["inner.weight"]  # gradients add up as answers do
 
 
+def test_a_stage_of_one_block_has_one_branch() -> None:
+    block = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16))
+    model = nn.Sequential(nn.Linear(16, 16), mm.unroll("heavy_ball(momentum=0.5)", [block] * 4), nn.Linear(16, 4))
+    (branch,) = branches(model)
+    assert branch.calls == 4
+    assert branch.reach == pytest.approx(branch.gain) == pytest.approx(sum(block_gains(as_algorithm("heavy_ball"), 4)))
+    assert "1 branch, times" in str(report := mm.initialize(model, "depth", batch=BATCH))
+    assert "left alone" not in str(report)
+
+
 def test_a_rule_for_depth_refuses_branches_that_it_cannot_size() -> None:
     for_width, sequence = nn.Linear(16, 10), torch.randn(2, 3, 16)
     after = [nn.TransformerEncoderLayer(16, 2, 16, batch_first=True) for _ in range(3)]

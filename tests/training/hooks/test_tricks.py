@@ -100,6 +100,26 @@ def test_a_training_too_short_to_be_averaged_ends_with_its_weights(steps: int) -
     assert float(model.weight.detach()) == pytest.approx(expected, rel=1e-5)
 
 
+def test_lookahead_takes_complex_weights_with_it() -> None:
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.turn, self.read = nn.Linear(144, 4, dtype=torch.complex64), nn.Linear(4, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.read(self.turn(x.flatten(1).to(torch.complex64)).abs())
+
+    model, at_five = Turned(), dict[str, Tensor]()
+
+    def note(event: Event) -> None:
+        if isinstance(event, StepDone) and event.step == 5:
+            at_five.update({name: parameter.detach().clone() for name, parameter in model.named_parameters()})
+
+    recipe = mm.Recipe(2, 40, mm.SGD(0.1), lookahead=0.95)  # eight steps, the last of which goes back to the fifth
+    mm.fit(model, (images(), images(100)), recipe=recipe, callbacks=[note], progress=False)
+    assert all(torch.equal(parameter, at_five[name]) for name, parameter in model.named_parameters())
+
+
 @pytest.mark.parametrize("views", [1, 2, 6])
 def test_views_are_averaged(views) -> None:
     torch.manual_seed(0)

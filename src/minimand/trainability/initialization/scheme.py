@@ -158,7 +158,8 @@ class Job:
         """Note by which factor the branches were multiplied, and how many were left alone."""
         left = sum(not self.was_sized(branch) for branch in self.branches)
         others = f" {left} of them end in what was left alone, and are as they were." if left else ""
-        self.notes.append(f"{len(self.branches)} branches, each times {factor:.4g}.{others}")
+        count = "1 branch," if len(self.branches) == 1 else f"{len(self.branches)} branches, each"
+        self.notes.append(f"{count} times {factor:.4g}.{others}")
 
     def leaves(self, module: str) -> list[str]:
         """The names of the weight and the bias of a module; none if it has no weight."""

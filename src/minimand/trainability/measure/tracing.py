@@ -216,8 +216,8 @@ def branches(model: nn.Module, trace: Trace | None = None, declared: Iterable[st
         return [_ending_last(name, modules[name]) for name in names]
     stages = [skeleton for skeleton in skeletons(model) if not skeleton.is_wired]
     if stages:
-        return [branch for stage in stages for branch in _of_stage(stage)]
-    return [] if trace is None else _once(_of_trace(model, trace))
+        return _once(model, (branch for stage in stages for branch in _of_stage(stage)))
+    return [] if trace is None else _once(model, _of_trace(model, trace))
 
 
 def total_gain(residual: Sequence[Branch]) -> float:
@@ -275,11 +275,14 @@ def _ending_last(name: str, module: nn.Module, gain: float = 1.0, reach: float =
     return Branch(tuple(inside), tuple(ends), norm, f"{name}.{factors[0]}" if factors else None, gain, reach)
 
 
-def _once(branches: Iterable[Branch]) -> list[Branch]:
+def _once(model: nn.Module, branches: Iterable[Branch]) -> list[Branch]:
     """Branches, of which those that end in the same parameters are one: its answers, and their changes, are alike."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     by_end: dict[tuple[Any, ...], Branch] = {}
     for branch in branches:
-        end = branch.ends, branch.norm, branch.factor
+        ends = tuple(modules[name] for name in branch.ends)
+        end = ends, modules.get(branch.norm or ""), parameters.get(branch.factor or "")
         other = by_end.get(end)
         by_end[end] = (
             branch

@@ -45,7 +45,7 @@ class LookaheadHook(Hook):
         decay = training.recipe.lookahead**_EVERY * training.progress**3
         averages = self.average["module"].state_dict().values()
         for average, weight in zip(averages, training.problem.module.state_dict().values(), strict=True):
-            if weight.is_floating_point():
+            if weight.is_floating_point() or weight.is_complex():
                 if not training.is_problem_done:  # the last step keeps the average as it is
                     average.lerp_(weight, 1 - decay)
                 weight.copy_(average)
