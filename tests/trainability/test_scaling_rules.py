@@ -15,10 +15,12 @@ import minimand as mm
 from minimand._support.errors import MinimandError
 from minimand.algorithms import ALGORITHMS, as_algorithm, is_proximal
 from minimand.blocks import Skip
+from minimand.networks.kinds import layers
 from minimand.recipes.parameter_groups import ScalingFactors, UpdateRule, parameter_groups, trainable_parameters
 from minimand.theory.dynamics.response import block_gains, gains
 from minimand.trainability import coordinate_check
 from minimand.trainability.measure.tracing import branches, trace
+from minimand.trainability.scaling.counterparts import Counterparts
 from minimand.trainability.scaling.rules import DepthScale, GainSums
 from minimand.training import EpochDone
 from sweeps import thin
@@ -292,6 +294,31 @@ def test_a_base_of_another_depth_has_its_layers_by_their_part() -> None:
         mm.prepare(chain(2, 256), "mup", BATCH, base=chain(0, 64))
     with pytest.raises(TypeError, match="base is int; expected a module"):
         mm.prepare(chain(2, 256), "mup", BATCH, base=3)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_base_of_other_stages_has_its_layers_in_the_same_stage() -> None:
+    """Stages grow in width, so that a layer of another stage is of another size."""
+    sizes: Any = {"in_channels": 1, "num_classes": 10}
+    model, base = (mm.create_model(name, **sizes) for name in ("resnet32(width=8)", "resnet20(width=4)"))
+    pairs = Counterparts(model, base, list(layers(model))[-1])
+    for name, layer in pairs.layers.items():
+        there, like = pairs.layer(name)
+        assert there.split(".")[:2] == name.split(".")[:2]
+        if isinstance(layer, nn.Conv2d) and isinstance(like, nn.Conv2d):
+            assert (layer.out_channels, layer.kernel_size) == (2 * like.out_channels, like.kernel_size), name
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        (nn.ReLU(), "base ReLU has no layers"),
+        (nn.Sequential(nn.Linear(16, 8, bias=False), nn.Linear(8, 3)), "base has nothing like 0.bias; expected"),
+        (nn.Sequential(nn.LSTM(16, 8), nn.Linear(8, 3)), "base has nothing like 0; expected"),
+    ],
+)
+def test_a_base_of_another_family_is_named(base: nn.Module, message: str) -> None:
+    with pytest.raises(MinimandError, match=message):
+        mm.prepare(nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 3)), "mup", BATCH, base=base)
 
 
 def test_rates_of_a_rule_go_with_another_preparation_and_are_named_by_a_scheme() -> None:

@@ -17,11 +17,17 @@ class Counterparts:
 
     The first and the last layer are those of the base. All else has its own name there, or one that differs in numbers
     alone, as where a network is deeper, and is of the same kind: a layer of that name may be another one in a chain.
+
+    Raises:
+        MinimandError: a base without layers; of every method, a layer or parameter that has no counterpart.
     """
 
     def __init__(self, model: nn.Module, base: nn.Module, last: str) -> None:
         self.model, self.layers, self.base = model, layers(model), base
         self.base_layers = layers(base)
+        self.base_parameters = dict(base.named_parameters(remove_duplicate=False))
+        if not self.base_layers:
+            raise MinimandError(f"base {type(base).__name__} has no layers; expected a network like the model.")
         ends = next(iter(self.layers)), last
         self.ends = dict(zip(ends, self._ends_of_base(ends), strict=True))
 
@@ -36,6 +42,8 @@ class Counterparts:
         here = self.layers[name]
         if name in self.ends:
             there = self.ends[name]
+            if type(self.base_layers[there]) is not type(here):
+                raise nothing_like(name)
             return there, self.base_layers[there]
         others = {
             other: layer
@@ -51,21 +59,33 @@ class Counterparts:
         layer = max((layer for layer in self.layers if f"{path}.".startswith(f"{layer}.")), key=len, default=None)
         if layer is not None:
             there, _ = self.layer(layer)
-            return self.base.get_parameter(f"{there}{name.removeprefix(layer)}")
+            if (like := f"{there}{name.removeprefix(layer)}") not in self.base_parameters:
+                raise nothing_like(name)
+            return self.base_parameters[like]
         kind, dimensions = type(self.model.get_submodule(path)), self.model.get_parameter(name).ndim
         others = {
             other: parameter
-            for other, parameter in self.base.named_parameters()
+            for other, parameter in self.base_parameters.items()
             if type(self.base.get_submodule(other.rpartition(".")[0])) is kind and parameter.ndim == dimensions
         }
         return others[_like(name, others)]
 
 
+def nothing_like(name: str) -> MinimandError:
+    """The error of a base network in which a layer or parameter of the model has no counterpart."""
+    return MinimandError(f"base has nothing like {name}; expected a network of the same family, of another size.")
+
+
 def _like(name: str, there: Mapping[str, T]) -> str:
-    """The name itself, or the last that differs in numbers alone."""
+    """The name itself, or one that differs in numbers alone: as late in it as can be, and of those the last.
+
+    The first numbers of a name are those of stages, whose widths differ, and only then come those of blocks.
+    """
     if name in there:
         return name
     like = [other for other in there if re.sub(r"\d+", "0", other) == re.sub(r"\d+", "0", name)]
     if not like:
-        raise MinimandError(f"base has nothing like {name}; expected a network of the same family, of another size.")
-    return like[-1]
+        raise nothing_like(name)
+    numbers = re.findall(r"\d+", name)
+    same = {other: [a == b for a, b in zip(numbers, re.findall(r"\d+", other), strict=True)] for other in like}
+    return max(reversed(like), key=same.__getitem__)

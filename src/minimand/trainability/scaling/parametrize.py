@@ -16,7 +16,7 @@ from ..initialization.scheme import Job
 from ..initialization.schemes.variance import kaiming
 from ..initialization.weighted_layers import weight_blocks
 from ..measure.tracing import Branch, branches, telling_solutions, trace
-from .counterparts import Counterparts
+from .counterparts import Counterparts, nothing_like
 from .rules import UNIT, DepthRule, DepthScale, GainSums, WidthRatios
 
 # Without a base network, rates are those of one whose layers read and give so many numbers.
@@ -212,7 +212,9 @@ class _Sizes:
         if self.base is not None:
             path, like = self.base.layer(layer)
             leaf = parameter.removeprefix(layer).lstrip(".")
-            block = next(b for b in weight_blocks(like, path) if b.parameter == leaf)
+            block = next((b for b in weight_blocks(like, path) if b.parameter == leaf), None)
+            if block is None:
+                raise nothing_like(parameter)
             return WidthRatios(fan_in / block.fan_in, fan_out / block.fan_out)
         # Inputs count with the taps of a kernel, over all of which a sum runs.
         is_depthwise = isinstance(module, ConvNd) and module.groups == module.in_channels
