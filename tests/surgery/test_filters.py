@@ -131,6 +131,15 @@ def _tied(layer: nn.Conv2d) -> nn.Sequential:
     return nn.Sequential(layer, other)
 
 
+class _Twice(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * x
+
+
+def _doubled(layer: nn.Module, name: str) -> nn.Module:
+    return nn.utils.parametrize.register_parametrization(layer, name, _Twice())
+
+
 @pytest.mark.parametrize(
     ("model", "remaining", "message"),
     [
@@ -144,6 +153,8 @@ def _tied(layer: nn.Conv2d) -> nn.Sequential:
         (_with(nn.Conv2d(4, 4, 3, groups=2)), {"0": [1]}, "2 groups"),
         (_with(nn.Conv2d(4, 4, 3, groups=2)), {"1": [1]}, "filters of 1 cannot be removed: it has 2 groups"),
         (_with(nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3))), {"0": [1]}, "computed from another"),
+        (_with(_doubled(nn.BatchNorm2d(4), "weight")), {"0": [1]}, "of the ParametrizedBatchNorm2d .* computed from"),
+        (_with(_doubled(nn.Conv2d(4, 4, 3), "bias")), {"1": [1]}, "filters of 1 cannot be removed: .* computed from"),
         (_with(_tied(nn.Conv2d(4, 4, 3))), {"1.0": [1]}, "filters of 1.0 cannot be removed: it shares a weight"),
         (_with(_tied(nn.Conv2d(4, 4, 3))), {"0": [1]}, "of the Conv2d that follows, it shares a weight"),
         (nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Linear(4, 2)), {"0": [1]}, "not flattened"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from .._support.errors import MinimandError, unknown_name
 from .._support.torch.internals import BatchNorm, own_parameters
@@ -130,7 +131,8 @@ class Removal:
         """Why a module cannot change; empty where it can."""
         if isinstance(module, nn.Conv2d) and module.groups > 1:
             return f"it has {module.groups} groups, and channels of a group go together"
-        if isinstance(module, FilterLayer) and "weight" not in own_parameters(module):
+        is_hooked = isinstance(module, FilterLayer) and "weight" not in own_parameters(module)
+        if is_hooked or is_parametrized(module):
             return "its weight is computed from another one (torch.nn.utils)"
         if any(self._holders[id(p)] > 1 for p in module.parameters(recurse=False)):
             return "it shares a weight with another layer"
