@@ -156,6 +156,8 @@ def test_step_sizes_may_be_those_of_samples_and_of_channels() -> None:
     torch.testing.assert_close(together, apart)
     gradients = [torch.autograd.grad(u.square().sum(), [sizes, *step.parameters()]) for u in (together, apart)]
     torch.testing.assert_close(*gradients)
+    of_entries = torch.linspace(0.2, 1.0, 5).double()
+    torch.testing.assert_close(step(x, of_entries[None]), step(x, of_entries))
     for coefficient in (mm.Learnable(0.5, 0.1, 1, channels=5), mm.Drawn(0.2, 0.7, 0.5)):
         stage = mm.unroll(mm.algorithms.ProximalPoint(step_size=coefficient), [mm.Implicit(_block()) for _ in range(2)])
         assert stage(x).shape == x.shape

@@ -87,18 +87,20 @@ class Implicit(Prox):
         if torch.is_autocast_enabled(kind):
             point = point.float()
         with torch.autocast(kind, enabled=False):
-            inputs: tuple[tuple[Tensor, ...], dict[str, Any]] = (point,), {"start": point.detach()}
-            if isinstance(step_size, Tensor) and step_size.ndim == point.ndim:  # one for each sample
-                inputs = (point, step_size), inputs[1]
+            rows: tuple[Tensor, ...] = (point,)
+            shared: dict[str, Any] = {"start": point.detach()}
+            # Samples that are done leave the solve, and a step size of each sample has to leave with it.
+            if isinstance(step_size, Tensor) and step_size.ndim == point.ndim and len(step_size) == len(point):
+                rows = (point, step_size)
             else:
-                inputs[1]["step_size"] = step_size
+                shared["step_size"] = step_size
             if self.training not in self._modes_checked:
                 devices = [point.device] if point.is_cuda else []
                 # A checkpoint runs the step again without this check, and has to draw the same.
                 with torch.random.fork_rng(devices):
-                    self._check(inputs, step_size)
+                    self._check(rows, shared, step_size)
                 self._modes_checked.add(self.training)
-            return self.equilibrium(*inputs[0], **inputs[1])
+            return self.equilibrium(*rows, **shared)
 
     @torch.no_grad()
     def _relax(self, step_size: float | Tensor) -> None:
@@ -108,11 +110,11 @@ class Implicit(Prox):
             curvature = float(torch.as_tensor(step_size).max()) * self.block.curvature()
             self.equilibrium.solver = replace(solver, relaxation=max(2 / (2 + curvature), 1e-3))
 
-    def _check(self, inputs: tuple[tuple[Tensor, ...], dict[str, Any]], step_size: float | Tensor) -> None:
-        solution = self.equilibrium.solve(*inputs[0], **inputs[1])
+    def _check(self, rows: tuple[Tensor, ...], shared: dict[str, Any], step_size: float | Tensor) -> None:
+        solution = self.equilibrium.solve(*rows, **shared)
         if solution.result == "converged":
             return
-        radius = self.equilibrium.spectral_radius(*inputs[0], **inputs[1])
+        radius = self.equilibrium.spectral_radius(*rows, **shared)
         if solution.result == "stopped" and (radius < 1 or isinstance(self.block, ConvexGradient)):
             return
         solver = self.equilibrium.solver.title
