@@ -76,8 +76,8 @@ def run_study(
     if not world.is_main:
         tell = _tell_nobody
     data_folder = str(Path(data_folder).absolute()) if data_folder else None
-    bench = Bench(folder.absolute() / "runs", data_folder, device, callbacks)
-    (measuring := _Measuring(study, scale, bench)).check()
+    measuring = _Measuring(study, scale, Bench(folder.absolute() / "runs", data_folder, device, callbacks))
+    measuring.check()  # before a folder is made; the queue does it again where each process runs
     with ExitStack() as stack:
         world.on_main(lambda: stack.enter_context(_claimed(folder)))
         measurements = world.on_main(lambda: _read(folder, study, scale))

@@ -40,7 +40,7 @@ def as_matrix(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def from_matrix(matrix: Tensor, weight: Tensor) -> Tensor:
-    """The matrix that `as_matrix` made, or one of its columns, back in the shape of the weight: a view."""
+    """A matrix with the rows and columns of `as_matrix`, as a view in the shape of the weight."""
     if _has_channels_last(weight):
         return matrix.view(len(weight), *weight.shape[2:], weight.shape[1]).movedim(-1, 1)
     return matrix.view_as(weight)
