@@ -168,6 +168,8 @@ def test_a_parametrization_keeps_the_rate_of_its_weight_or_is_refused() -> None:
     parametrizations.weight_norm(layer)
     with pytest.raises(MinimandError, match=f"{weight} was parametrized after"):
         mm.AdamW().build(model)
+    layer.requires_grad_(False)
+    mm.AdamW().build(model)
 
 
 class Raw(nn.Module):

@@ -99,7 +99,7 @@ def trainable_parameters(model: nn.Module) -> Iterator[NamedParameter]:
         for leaf in scaling.keys() & _parametrized(module).keys():
             original = _parametrized(module)[leaf]
             factors[original] = {"original": scaling[leaf]}
-            if not hasattr(original, "original"):
+            if not hasattr(original, "original") and any(p.requires_grad for p in original.parameters()):
                 raise MinimandError(
                     f"{path}.{leaf}".lstrip(".") + " was parametrized after a scaling rule had set its rate, and is "
                     "several parameters now, whose rates are not known; expected parametrizations by one, such as "
