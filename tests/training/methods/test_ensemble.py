@@ -1,5 +1,6 @@
 """The classifiers of all blocks as one, and what training does with them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -78,6 +79,31 @@ def test_training_begins_at_a_block_and_the_cache_with_it(start: int) -> None:
     mm.fit(plain, data, method=mm.Layerwise(start=start), recipe=recipe())
     for x, y in zip(plain.state_dict().values(), model.state_dict().values(), strict=True):
         torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-4)
+
+
+def test_probabilities_of_tokens_are_those_of_each_token() -> None:
+    model, x = mm.create_model("gpt_nano", num_tokens=5, context=6, width=8, heads=2, depth=2), torch.zeros(3, 6).long()
+    plan = mm.Layerwise(auxiliary="linear", ensemble="probabilities").plan(model, lambda: x, 5, 1)
+    total = cast(Ensemble, plan.ensemble).eval()(x).exp().sum(-1)
+    torch.testing.assert_close(total, torch.ones(3, 6))
+
+
+class _Last(nn.Module):
+    def __init__(self, wrap: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.wrap = wrap
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.wrap(x)
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x.squeeze(1), lambda x: {"logits": x}])
+def test_a_network_may_give_its_one_output_without_a_dimension_or_by_name(wrap: Callable[[torch.Tensor], Any]) -> None:
+    inner = [nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(3)]
+    model, data = nn.Sequential(*inner, nn.Linear(4, 1), _Last(wrap)), (torch.randn(20, 4), torch.randn(20))
+    result = mm.fit(model, (data, data), method=mm.Layerwise(auxiliary="linear"), recipe=recipe(1), progress=False)
+    assert result.ensemble is not None
+    assert result.ensemble(data[0]).numel() == 20
 
 
 def test_a_start_that_is_no_block_is_named() -> None:

@@ -13,6 +13,7 @@ from ...._support.checks import check_number
 from ...._support.errors import MinimandError, unknown_name
 from ...._support.torch.internals import tree_map_only
 from ...._support.torch.modes import evaluation_mode
+from ....data import tensor_of
 from ....layers import PredictionSimilarity
 from ....networks import Network, as_network
 from ....networks.compiled import unwrapped
@@ -188,9 +189,7 @@ class Layerwise(Method):
 def _outputs(model: nn.Module, x: Tensor, of_data: int) -> int:
     """As many outputs of a classifier as the model has, with which it is averaged; data may lack the last classes."""
     with evaluation_mode(model), torch.no_grad():
-        outputs: Any = model(x)
-    if not isinstance(outputs, Tensor):
-        return of_data
+        outputs = tensor_of(model(x))
     is_row = outputs.ndim == 2 or (outputs.ndim == 3 and outputs.shape[:2] == x.shape)  # of a sample, or a token
     return max(of_data, outputs.shape[-1]) if is_row else of_data
 
@@ -267,10 +266,10 @@ class Ensemble(nn.Module):
         self._ends = tuple(ends)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The average (N, outputs) of all classifiers' outputs, or of their probabilities, for inputs (N, ...)."""
+        """The average of all classifiers' outputs (N, ..., outputs), or of their probabilities, for inputs (N, ...)."""
         outputs = torch.stack(self.outputs(x)).float()
         if self.averaged == "probabilities":
-            outputs = outputs.softmax(2)
+            outputs = outputs.softmax(-1)
         weights = 2.0 ** torch.arange(len(outputs), device=x.device)
         mean = torch.tensordot(weights / weights.sum(), outputs, 1)
         return mean if self.averaged == "logits" else mean.clamp_min(torch.finfo(mean.dtype).tiny).log()
@@ -285,7 +284,8 @@ class Ensemble(nn.Module):
             if j in self._ends:
                 head = self.heads[len(outputs)]
                 outputs.append(head(seen_by(head, network, j, state)))
-        return [*outputs, network.head(state)]
+        own = tensor_of(network.head(state))
+        return [*(output.reshape(own.shape) for output in outputs), own]  # one output each may be (N, 1) or (N,)
 
 
 @contextmanager
