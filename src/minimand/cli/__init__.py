@@ -5,6 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Annotated, Any, Union
 
 import tyro
@@ -90,6 +91,13 @@ def _read(words: list[str], console: Console) -> Callable[[Console], None]:
             # The names that its options take come from registries, which load torch.
             for kind in takes:
                 console.print(f"{kind}: {', '.join(getattr(minimand, f'list_{kind}')())}  (minimand list {kind})")
-        elif settings := [text for kind, text in _WITH_SETTINGS.items() if kind in takes]:
+        elif takes and _has_unknown_option(words[1:], COMMANDS[words[0]]):
+            settings = [text for kind, text in _WITH_SETTINGS.items() if kind in takes]
             print(f"Settings stand with the name that has them: {', '.join(settings)}.", file=sys.stderr)
         raise
+
+
+def _has_unknown_option(words: list[str], command: Any) -> bool:
+    """Whether a word is no option of a command, but might be a setting of something that it takes."""
+    options = {f"--{field.name.replace('_', '-')}" for field in fields(command)}
+    return any(word.startswith("--") and word.partition("=")[0].replace("_", "-") not in options for word in words)
