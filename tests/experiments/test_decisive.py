@@ -87,6 +87,22 @@ def test_a_study_decides_what_its_arms_differ_in(study: DecisiveStudy, tmp_path:
     assert all(figure.axes[0].has_data() for figure in result.figures().values())
 
 
+def test_a_line_of_a_trial_has_no_column_that_only_judged_trainings_have(
+    study: DecisiveStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(cell: Any, seed: int, bench: Any) -> dict[str, Any]:
+        return {**_measure(cell, seed, bench), **({} if "stage" in cell else {"kept": 7})}
+
+    lines: list[str] = []
+    monkeypatch.setitem(
+        STUDIES._things, "decided", replace(study, columns=(*study.columns, Column("kept", "kept", 0)), measure=measure)
+    )
+    _decided(tmp_path, seeds=2, tell=lines.append)
+    is_trial = {line: "tuning" in line for line in lines if "score" in line and "diverged" not in line}
+    assert set(is_trial.values()) == {True, False}
+    assert all(("kept" in line) != trial for line, trial in is_trial.items())
+
+
 def test_arms_of_equal_operations_are_drawn_in_rows_of_their_own(
     study: DecisiveStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -304,5 +304,6 @@ def _measurements(file: Path, text: str, study: Study, scale: Scale) -> list[Mea
 
 def _line(study: Study, scale: Scale, measurement: Measurement) -> str:
     settings = study.described(measurement.cell, scale)
-    values = ", ".join(f"{c.heading} {column_text([measurement], c)}" for c in study.columns)
+    texts = [(column.heading, column_text([measurement], column)) for column in study.columns]
+    values = ", ".join(f"{heading} {text}" for heading, text in texts if text)  # while tuning not all is measured
     return f"{settings}, seed {measurement.seed}: {values} ({measurement.seconds:.0f} s)"
