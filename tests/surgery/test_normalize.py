@@ -419,6 +419,8 @@ def test_statistics_over_positions_are_refused_in_causal_models_of_transformers(
     import transformers
 
     sizes: Any = {"vocab_size": 20, "n_embd": 8, "n_head": 2, "n_layer": 1, "n_positions": 8}
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0))
-    with pytest.raises(ValueError, match="a token of GPT2LMHeadModel would read those that follow it"):
-        mm.normalize(model, "group(groups=2)")
+    gpt = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0))
+    bloom = transformers.BloomForCausalLM(transformers.BloomConfig(vocab_size=20, hidden_size=8, n_layer=1, n_head=2))
+    for model in (gpt, bloom):
+        with pytest.raises(ValueError, match=f"a token of {type(model).__name__} would read those that follow it"):
+            mm.normalize(model, "group(groups=2)")

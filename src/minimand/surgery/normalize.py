@@ -176,7 +176,8 @@ def _places(model: nn.Module, normalization: BetweenLayers) -> tuple[dict[str, A
 
 
 def _refuse_causal(model: nn.Module, kind: str) -> None:
-    if any(_is_causal(module) for module in model.modules()):
+    generates = getattr(model, "can_generate", None)  # of models of transformers, some of whose attention says nothing
+    if any(_is_causal(module) for module in model.modules()) or (callable(generates) and generates()):
         raise MinimandError(
             f"{kind!r} takes statistics of all positions, by which a token of {type(model).__name__} would read those "
             "that follow it; expected 'layer', 'rms' or 'none', or a kind for weights."
