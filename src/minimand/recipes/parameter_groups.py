@@ -96,8 +96,9 @@ def trainable_parameters(model: nn.Module) -> Iterator[NamedParameter]:
     factors: dict[nn.Module, Mapping[str, ScalingFactors]] = {}
     for path, module in model.named_modules():
         scaling = module.__dict__.get("_scaling") or factors.get(module, {})
-        for leaf in scaling.keys() & _parametrized(module).keys():
-            original = _parametrized(module)[leaf]
+        parametrized = _parametrized(module) if scaling else {}
+        for leaf in scaling.keys() & parametrized.keys():
+            original = parametrized[leaf]
             factors[original] = {"original": scaling[leaf]}
             if not hasattr(original, "original") and any(p.requires_grad for p in original.parameters()):
                 raise MinimandError(

@@ -36,10 +36,10 @@ class Hardened(Change):
         self.activations |= called.names
         self.weights = tuple(layers)
         self.real = dict(called.unread)
-        if layers:
-            why = "its weight is read by a ConvexGradient, which does not call it"
-            self.real |= {name: why for name, module in model.named_modules() if module in _read(model)}
         """The modules whose activations or weights stay real, by name, with the reason."""
+        if layers:
+            why, uncalled = "its weight is read by a ConvexGradient, which does not call it", _uncalled(model)
+            self.real |= {name: why for name, module in model.named_modules() if module in uncalled}
 
     def _restore(self) -> None:
         self._called.restore()
@@ -181,13 +181,13 @@ def hardening_settings(model: nn.Module) -> dict[str, str | int]:
     return settings | ({"weight_bits": max(bits)} if bits else {})
 
 
-def _read(model: nn.Module) -> set[nn.Module]:
-    """The layers that are not called: their weight is read, and taken there and back."""
+def _uncalled(model: nn.Module) -> set[nn.Module]:
+    """The layers of a model that a convex gradient never calls: it reads their weight, and takes it there and back."""
     return {module.inner for module in model.modules() if isinstance(module, ConvexGradient)}
 
 
 def _inner_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The inner linear and convolutional layers by every name, without those of few bits and of computed weights."""
     inner = [m for m in model.modules() if isinstance(m, LINEAR_OR_CONVOLUTION)][1:-1]
-    real = {m for m in inner if type(m) in FEW_BIT_LAYERS and not is_parametrized(m, "weight")} - _read(model)
+    real = {m for m in inner if type(m) in FEW_BIT_LAYERS and not is_parametrized(m, "weight")} - _uncalled(model)
     return {name: m for name, m in model.named_modules(remove_duplicate=False) if m in real}

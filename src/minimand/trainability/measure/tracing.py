@@ -137,7 +137,7 @@ def solved(model: nn.Module) -> set[nn.Module]:
     return {part for module in model.modules() if isinstance(module, Equilibrium) for part in module.block.modules()}
 
 
-def telling_solutions(model: nn.Module) -> Any:
+def telling_solutions(model: nn.Module) -> torch.set_grad_enabled:
     """A context for `trace` in which gradients are recorded only where `while_solving` needs it: they cost memory."""
     return torch.set_grad_enabled(bool(solved(model)))
 

@@ -39,7 +39,7 @@ class ClippingHook(Hook):
             groups = self.training.optimizer.param_groups
             nn.utils.clip_grads_with_norm_([p for group in groups for p in group["params"]], recipe.clip, norm)
         else:
-            clip_adaptively(trained, recipe.adaptive_clip, _with_classifiers(trained))
+            clip_adaptively(trained, recipe.adaptive_clip, _with_final_layers(trained))
 
 
 @torch.no_grad()
@@ -58,7 +58,7 @@ def clip_adaptively(model: nn.Module, ratio: float, classifiers: Sequence[nn.Mod
         p.grad.mul_((bound / _unit_norms(p.grad).clamp_min(1e-12)).clamp_max(1))
 
 
-def _with_classifiers(trained: nn.Module) -> list[nn.Module]:
+def _with_final_layers(trained: nn.Module) -> list[nn.Module]:
     """The modules with a final layer in what a method trains: a model, or blocks with heads of their own."""
     if isinstance(trained, Supervised):
         return [trained.model, *trained.heads]

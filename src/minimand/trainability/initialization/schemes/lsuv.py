@@ -87,8 +87,8 @@ def _refuse_solved(job: Job) -> None:
     inside = [layer.name for layer in job.layers if layer.module in parts]
     if inside:
         raise MinimandError(
-            f"{', '.join(inside)}: a solver runs it until its states are at rest, which is elsewhere with every scale. "
-            "Exclude it, or use 'orthogonal'."
+            f"an equilibrium's solver runs {', '.join(inside)} until states are at rest, and where they are moves with "
+            "every scale. Exclude what is in it, or use 'orthogonal'."
         )
 
 

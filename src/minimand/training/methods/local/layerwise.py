@@ -151,25 +151,25 @@ class Layerwise(Method):
     def _cache(self, model: nn.Module, network: Network, problems: list["Shallow"], x: Tensor) -> Cache | None:
         if self.cache == "off":
             return None
-        self._check_shared(problems)
+        self._check_shared(model, problems)
         below = problems[:-1]
         if problems[0].block.start:
             below = [Shallow(model, network, range(problems[0].block.start), nn.Identity()), *below]
         steps = [problem.through for problem in below]
         return Cache(steps, x, self.cache, DTYPES[self.cache_precision], self.views, len(problems) - len(below))
 
-    def _check_shared(self, problems: list["Shallow"]) -> None:
+    def _check_shared(self, model: nn.Module, problems: list["Shallow"]) -> None:
         """Raise MinimandError for a weight that is trained after states which it made were kept."""
-        first = problems[0]
+        first, names = problems[0], {p: name for name, p in model.named_parameters()}
         below = nn.ModuleList([first.network.stem, *first.network.layers[: first.block.start]])
         weights_below = set(below.parameters()) if first.block.start else set()
         for problem in problems:
             held = [part for part in (problem.stem, problem.layers, problem.head) if part is not None]
-            for name, parameter in nn.ModuleList(held).named_parameters():
+            for parameter in nn.ModuleList(held).parameters():
                 if parameter in weights_below and parameter.requires_grad:
                     raise MinimandError(
-                        f"Layerwise.cache is {self.cache!r}, but the weight {name.partition('.')[2]} of block "
-                        f"{problem.block.start} is shared with layers below, and states that those gave are kept; "
+                        f"Layerwise.cache is {self.cache!r}, but the layers from {problem.block.start} on train "
+                        f"{names[parameter]} too, of layers below, and states that those gave are kept; "
                         "expected cache='off', or a model without shared weights, as a language model of tied=False is."
                     )
             weights_below.update(p for part in held[: None if problem.is_last else -1] for p in part.parameters())
