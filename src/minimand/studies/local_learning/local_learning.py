@@ -1,6 +1,7 @@
 """Local learning decided: against end-to-end training of as many operations, and of as much memory."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,7 @@ from ...layers import SpaceToDepth
 from ...recipes import SGD, Augmentation, Recipe, as_config
 from ...report import peak_saved_bytes
 from ...training import Backpropagation, Decoupled, DeepSupervision, Layerwise, Method
+from ...training.loop.evaluate import autocast
 
 _WHOLE, _PARTS, _LAYERWISE = "end to end", "end to end, in parts", "layer by layer"
 _DECOUPLED, _SUPERVISED = "all at once", "end to end, with the heads"
@@ -65,7 +67,8 @@ def _cells(scale: Scale) -> list[Cell]:
         for arm in list(ARMS)[:5] if scale == "smoke" else ARMS:
             parts = PARTS if arm == _PARTS else 1
             size, optimizer = -(-batch // parts), SGD(0.2, weight_decay=5e-4)
-            recipe = Recipe(1, size, optimizer, accumulate=parts, augmentation=augmentation)
+            precision = "fp32" if scale == "smoke" else "bf16"
+            recipe = Recipe(1, size, optimizer, accumulate=parts, augmentation=augmentation, precision=precision)
             own = {"group": f"{budget} epochs", "arm": arm, "epochs": epochs_of(arm, budget)}
             cells.append({**own, **settings, "recipe": as_config(recipe)})
     return cells
@@ -105,16 +108,18 @@ def _measure(cell: Cell, seed: int, bench: Bench) -> Values:
 
 def kept_bytes(cell: Cell, data: Data) -> int:
     """The bytes that autograd keeps at once for a batch of an arm, or a part of it, at the most of all its problems."""
-    method, size = ARMS[cell["arm"]][0], recipe_of(cell).batch_size
+    method, recipe = ARMS[cell["arm"]][0], recipe_of(cell)
     model, train = network(cell["width"], data), data.train
     assert isinstance(train, Arrays)
-    x, y = data.prepare(train.inputs[:size]), train.targets[:size]
+    x, y = data.prepare(train.inputs[: recipe.batch_size]), train.targets[: recipe.batch_size]
     plan = method.plan(model, lambda: x[:4], data.num_outputs, 1)
     own = nn.ModuleList([model, plan.saved])
-    return max(
-        peak_saved_bytes(lambda m=problem.module: method.backward(m.train(), x, y, F.cross_entropy), own)
-        for problem in plan.problems
-    )
+
+    def compute(module: nn.Module) -> None:
+        with autocast(x.device, recipe.precision):
+            method.backward(module.train(), x, y, F.cross_entropy)
+
+    return max(peak_saved_bytes(partial(compute, problem.module), own) for problem in plan.problems)
 
 
 def _figures(measurements: Measurements) -> FiguresByCaption:
@@ -161,13 +166,13 @@ STUDY = DecisiveStudy(
     "Local learning, decided: as many operations, as much memory, and the same heads with gradients between",
     "A plain network of five convolutions (16 to 64 channels, batch normalization) on the first 30,000 images of "
     "CIFAR-10 (all 10,000 test images), padded crops and flips, batches of 128, SGD with momentum and weight decay "
-    "5e-4, a rate that rises and falls once in each training, and in each block's where blocks follow one another. A "
-    "budget of so many epochs is the floating-point operations of as many epochs end to end; each arm has the whole "
-    "number of epochs that comes closest (layer by layer so many for each block), and the table has the operations. "
-    "Heads are `mlp_sr`, but for AugLocal (copies of one later layer, and of those between that change the shape) and "
-    "MAN. In parts: three parts of 43 images, one after another, of each batch of 129, which keeps no more than layer "
-    "by layer; normalization sees a part. What is kept is counted by saved-tensor hooks while a batch runs forward and "
-    "backward: each storage once, without parameters, the most of any block.\n\n"
+    "5e-4, bfloat16 autocast, a rate that rises and falls once in each training, and in each block's where blocks "
+    "follow one another. A budget of so many epochs is the floating-point operations of as many epochs end to end; "
+    "each arm has the whole number of epochs that comes closest (layer by layer so many for each block), and the "
+    "table has the operations. Heads are `mlp_sr`, but for AugLocal (copies of one later layer, and of those between "
+    "that change the shape) and MAN. In parts: three parts of 43 images, one after another, of each batch of 129, "
+    "which keeps no more than layer by layer; normalization sees a part. What is kept is counted by saved-tensor "
+    "hooks while a batch runs forward and backward: each storage once, without parameters, the most of any block.\n\n"
     "Rates are five a factor of two apart around 0.2, chosen for each arm by the accuracy on a fifth of the training "
     "images at the budget of 5 epochs, and used at all three. Five other seeds judge. Differences within 1 point count "
     "as none. The published equalities are of much wider networks (128 channels and more) and 50 to 400 epochs, which "
