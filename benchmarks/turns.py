@@ -6,13 +6,14 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 
 from minimand._support.torch.environment import environment
 
 Run = Callable[[], object]
+T = TypeVar("T")
 CPU = torch.device("cpu")
 
 
@@ -72,9 +73,9 @@ def seconds(run: Run, device: torch.device = CPU) -> float:
     return now(device) - began
 
 
-def in_turns(measures: Mapping[str, Callable[[], float]], rounds: int, warmup: int = 3) -> dict[str, list[float]]:
+def in_turns(measures: Mapping[str, Callable[[], T]], rounds: int, warmup: int = 3) -> dict[str, list[T]]:
     """The results of each measure, which take turns, by round; those of the first `warmup` rounds do not count."""
-    results: dict[str, list[float]] = {name: [] for name in measures}
+    results: dict[str, list[T]] = {name: [] for name in measures}
     for i in range(warmup + rounds):
         for name, measure in measures.items():
             result = measure()

@@ -14,6 +14,7 @@ from tyro.conf import FlagCreatePairsOff, subcommand
 
 import minimand
 
+from .._support.allocation import keep_freed_memory
 from .._support.errors import MinimandError, unknown_name
 from .commands._registry import COMMANDS
 from .words import in_options
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(highlight=False, markup=False, quiet=not is_main)
     command: Callable[[Console], None] | None = None
     as_before, warnings.formatwarning = warnings.formatwarning, _warning_text
+    keep_freed_memory()
     try:
         command = _read(words, console)
         command(console)

@@ -23,6 +23,7 @@ from typing import Any, Self
 import torch
 from rich.console import Console
 
+from ..._support.allocation import keep_freed_memory
 from ..._support.errors import MinimandError, MisuseError
 from ..._support.files import write_whole
 from ...training.distributed.processes import code_and_versions
@@ -142,6 +143,7 @@ def _unpacked(path: str, checksum: str) -> tuple[Work[Any], list[Any], Path, boo
         raise MinimandError(
             f"a worker on {platform.node()} cannot load what is to be done ({error}); expected code that it can import."
         ) from None
+    keep_freed_memory()
     torch.set_default_dtype(modes["dtype"])
     torch.set_float32_matmul_precision(modes["matmul"])
     torch.use_deterministic_algorithms(modes["deterministic"], warn_only=modes["warn"])
