@@ -310,6 +310,26 @@ def test_a_base_of_other_stages_has_its_layers_in_the_same_stage() -> None:
             assert (layer.out_channels, layer.kernel_size) == (2 * like.out_channels, like.kernel_size), name
 
 
+def test_a_base_of_one_block_a_stage_has_nothing_like_the_blocks_behind_it() -> None:
+    """The first block of a stage reads from the one before, which is narrower: its sizes are not those of the rest."""
+
+    def stages(blocks: int, width: int) -> nn.Module:
+        def stage(inputs: int) -> nn.Sequential:
+            reads = [inputs] + [2 * inputs] * (blocks - 1)
+            parts = [(nn.Conv2d(c, 2 * inputs, 3, padding=1), nn.BatchNorm2d(2 * inputs), nn.ReLU()) for c in reads]
+            return nn.Sequential(*(nn.Sequential(*part) for part in parts))
+
+        head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, 3))
+        return nn.Sequential(nn.Conv2d(2, width, 3, padding=1), stage(width), stage(2 * width), head)
+
+    images = torch.randn(4, 2, 8, 8)
+    with pytest.raises(MinimandError, match="nothing like 1.1.0: 1.0.0 is the nearest, and it has another shape in"):
+        mm.prepare(stages(3, 16), "mup", images, base=stages(1, 4))
+    model, base = stages(3, 16), stages(2, 4)
+    mm.prepare(model, "mup", images, base=base)
+    assert Counterparts(model, base, "3.2").layer("2.2.0") == ("2.1.0", base.get_submodule("2.1.0"))
+
+
 @pytest.mark.parametrize(
     ("base", "message"),
     [
