@@ -1,6 +1,7 @@
 """Studies are measured once, kept, and gone on with."""
 
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,19 @@ def test_the_table_has_mean_spread_and_what_is_published(measured_cells: list, t
     assert "| 2 | 45.0 ± 7.1 | 4 |" in (tmp_path / "table.md").read_text()
     assert "seeds 0, 1" in result.note
     assert "45.0 ± 7.1" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("undefined", [math.nan, [0.5, math.inf], [0.5, [math.nan]]])
+def test_a_value_that_is_not_finite_is_left_out_wherever_it_stands(
+    undefined: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    study = Study(
+        "undefined", "Made up", "About.", (), lambda scale: [{"x": 1}],
+        lambda cell, seed, bench: {"double": 2, "curve": [0.5], "other": undefined}, ("x",), (Column("double", "2 x"),),
+    )  # fmt: skip
+    monkeypatch.setitem(STUDIES._things, "undefined", study)
+    (measured,) = run_study("undefined", "cpu", seeds=1, run=tmp_path).measurements
+    assert measured.values == {"double": 2, "curve": [0.5], "diverged": 1}
 
 
 def test_what_is_kept_reads_as_it_was(measured_cells: list, tmp_path: Path) -> None:

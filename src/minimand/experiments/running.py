@@ -156,6 +156,8 @@ class _Measuring(Work[tuple[Cell, int]]):
 
 
 def _is_finite(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
     return not isinstance(value, float) or math.isfinite(value)
 
 
