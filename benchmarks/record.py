@@ -59,10 +59,9 @@ class Script:
     def _shifted(self, images: Tensor, by: int = 2) -> Tensor:
         n, _, height, width = images.shape
         padded = F.pad(images, (by,) * 4, mode="reflect")
-        rows = torch.randint(2 * by + 1, (n, 1), device=self.device) + torch.arange(height, device=self.device)
-        columns = torch.randint(2 * by + 1, (n, 1), device=self.device) + torch.arange(width, device=self.device)
-        sample = torch.arange(n, device=self.device)[:, None, None]
-        return padded[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        rows, columns = torch.randint(2 * by + 1, (2, n), device=self.device)
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+        return windows[torch.arange(n, device=self.device), :, rows, columns]
 
     @torch.no_grad()
     def _look_ahead(self, progress: float) -> None:

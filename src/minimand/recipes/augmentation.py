@@ -71,7 +71,7 @@ class Augmentation:
             images = _pad_crop(images, self.pad, self.padding)
         if self.flip:
             flipped = torch.rand(len(images), device=images.device) < 0.5 if flipped is None else flipped
-            images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
+            images = _mirror(images, flipped)
         if self.randaugment:
             images = _randaugment(images, self.randaugment)
         if self.cutout:
@@ -98,11 +98,17 @@ def _pad_crop(images: Tensor, pad: int, padding: Padding) -> Tensor:
             f"Augmentation.pad is {pad}, but the images are {height} x {width}; expected less to reflect."
         )
     padded = F.pad(images, (pad,) * 4, mode="constant" if padding == "zeros" else "reflect")
-    rows = torch.randint(2 * pad + 1, (n, 1), device=device) + torch.arange(height, device=device)
-    columns = torch.randint(2 * pad + 1, (n, 1), device=device) + torch.arange(width, device=device)
-    sample = torch.arange(n, device=device)[:, None, None]
-    # Advanced indices around a slice come first: (N, H, W, C).
-    return padded[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    rows, columns = (torch.randint(2 * pad + 1, (n, 1), device=device)[:, 0] for _ in range(2))
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+    # Advanced indices around a slice come first: (N, C, H, W). Whole rows are copied, not single pixels.
+    return windows[torch.arange(n, device=device), :, rows, columns]
+
+
+def _mirror(images: Tensor, flipped: Tensor) -> Tensor:
+    """The images, (N, C, H, W), of which those where `flipped`, (N,), holds are left to right."""
+    columns = torch.arange(images.shape[-1], device=images.device)
+    columns = torch.where(flipped[:, None], columns.flip(0), columns)
+    return images.gather(3, columns[:, None, None, :].expand_as(images))
 
 
 def _randaugment(images: Tensor, magnitude: float) -> Tensor:
