@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 from loop import random_images
-from turns import in_turns, machine, now
+from turns import in_turns, machine, now, print_ratios
 
 import minimand as mm
 from minimand._support.allocation import keep_freed_memory
@@ -25,6 +25,8 @@ SIZES: dict[str, tuple[int, Precision]] = {
     "preact_resnet20 bf16": (128, "bf16"),
 }
 """The batch size and the precision of each network."""
+LABELS = {"given back": "", "kept": "--keep"}
+"""Who takes turns, and the word of the command line by which a process is one of them."""
 _STEPS, _WARMUP = 12, 3
 
 
@@ -56,17 +58,13 @@ def main() -> None:
     if options.only:
         train(options.only, options.keep)
         return
-    print(f"{machine()}; trainings of one thread, {options.rounds} rounds")
-    print(f"{'network':24}{'batch':>6}{'ms':>9}{'kept: ms':>10}{'ratio':>8}{'MB':>8}{'kept: MB':>10}")
-    for name, (batch, _) in SIZES.items():
-        results = in_turns(
-            {word: partial(in_a_process, name, word) for word in ("", "--keep")}, options.rounds, warmup=0
-        )
-        columns = [zip(*values, strict=True) for values in results.values()]
-        before, after = ([statistics.median(values) for values in of_one] for of_one in columns)
-        ratio = statistics.median(b[0] / a[0] for a, b in zip(*results.values(), strict=True))
-        times = f"{1e3 * before[0]:9.1f}{1e3 * after[0]:10.1f}{ratio:8.3f}"
-        print(f"{name:24}{batch:6}{times}{before[1]:8.0f}{after[1]:10.0f}", flush=True)
+    print(f"{machine()}; trainings of one thread each, in processes of their own")
+    for name, (batch, precision) in SIZES.items():
+        measures = {label: partial(in_a_process, name, word) for label, word in LABELS.items()}
+        results = in_turns(measures, options.rounds, warmup=0)
+        print(f"\n{name.split()[0]}, batch {batch}, {precision}: {options.rounds} rounds")
+        memory = {label: statistics.median(megabytes for _, megabytes in values) for label, values in results.items()}
+        print_ratios({label: [s for s, _ in values] for label, values in results.items()}, {"MB": memory})
 
 
 def in_a_process(name: str, word: str) -> tuple[float, float]:
