@@ -45,6 +45,7 @@ bench: .venv/dev
 	$(BIN)/python benchmarks/skeleton.py
 	$(BIN)/python benchmarks/loop.py
 	$(BIN)/python benchmarks/record.py
+	$(BIN)/python benchmarks/allocation.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/rewire.py
 	$(BIN)/python benchmarks/theory.py
