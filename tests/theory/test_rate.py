@@ -55,7 +55,7 @@ def test_a_certificate_shows_it_when_asked() -> None:
     certificate = mm.certify("gradient_descent", depth=4, rate=(0, 1))
     assert certificate.rate == rate("gradient_descent", steps=4)
     assert "worst case" in str(certificate)
-    assert "f(x_N) - f* <= 0.05556 |x_0 - x*|^2 for 1-smooth convex f, N = 4" in " ".join(str(certificate).split())
+    assert "f(x_N) - f* <= 0.0556 |x_0 - x*|^2 for 1-smooth convex f, N = 4" in " ".join(str(certificate).split())
     assert certificate.to_dict()["rate"]["steps"] == 4
     assert mm.certify("gradient_descent", depth=4).rate is None
 
